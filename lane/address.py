@@ -1,0 +1,101 @@
+"""Addresses of endpoints and targets: `host:port` as people write it, and the SOCKS5 form on the wire.
+
+One type serves inbounds, the wire protocol and egress, so that a name stays a name from the application
+to the server's resolver, and the limits (255 bytes of name, 16 bits of port) are checked in one place.
+"""
+
+import ipaddress
+import socket
+import struct
+from typing import NamedTuple
+
+from lane.errors import ProtocolError, UsageError
+
+ATYP_IPV4, ATYP_NAME, ATYP_IPV6 = 1, 3, 4
+MAX_PACKED = 1 + 1 + 255 + 2
+"""The longest packed address, bytes."""
+
+
+class Address(NamedTuple):
+    """A host (a name, or an IP address in its shortest text form) and a port (0 to 65535)."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str, default_port: int | None = None) -> "Address":
+        """Read `host:port`, `[v6]:port` or, with `default_port`, `host` alone. Raises UsageError."""
+        host, colon, port = text.strip().rpartition(":")
+        if text.strip().startswith("["):
+            inside, bracket, rest = text.strip()[1:].partition("]")
+            if not bracket or (rest and not rest.startswith(":")):
+                raise UsageError(f"malformed address {text!r}: expected [IPV6]:PORT")
+            host, colon, port = inside, rest[:1], rest[1:]
+        elif ":" in host:
+            raise UsageError(f"malformed address {text!r}: an IPv6 address needs brackets, [IPV6]:PORT")
+        elif not colon:
+            host = text.strip()
+        if not colon:
+            if default_port is None:
+                raise UsageError(f"malformed address {text!r}: expected HOST:PORT")
+            port = str(default_port)
+        if not (port.isascii() and port.isdigit() and int(port) <= 0xFFFF):
+            raise UsageError(f"malformed address {text!r}: the port must be 0 to 65535")
+        if len(host.encode()) > 255 or any(c.isspace() or not c.isprintable() for c in host):
+            raise UsageError(f"malformed address {text!r}: that is no host name")
+        return cls(normal_host(host), int(port))
+
+    def pack(self) -> bytes:
+        """The SOCKS5 form (RFC 1928 section 4): ATYP, address, port. A name is sent as it is."""
+        for family, atyp in ((socket.AF_INET, ATYP_IPV4), (socket.AF_INET6, ATYP_IPV6)):
+            try:
+                return bytes((atyp,)) + socket.inet_pton(family, self.host) + self.port.to_bytes(2, "big")
+            except OSError:
+                continue
+        name = self.host.encode()
+        return struct.pack("!BB", ATYP_NAME, len(name)) + name + self.port.to_bytes(2, "big")
+
+
+def normal_host(host: str) -> str:
+    """The shortest text of an IP address; a name stays as it is."""
+    try:
+        return ipaddress.ip_address(host).compressed
+    except ValueError:
+        return host
+
+
+def unpack(data: bytes | bytearray | memoryview, start: int = 0) -> tuple[Address, int] | None:
+    """Read a SOCKS5 address at `start`: the address and where it ends, or None while bytes are missing.
+
+    Raises ProtocolError for an unknown address type, an empty name or one that is not printable UTF-8.
+    """
+    if len(data) < start + 2:
+        return None
+    atyp = data[start]
+    body = start + 1
+    if atyp == ATYP_IPV4:
+        end = body + 4
+    elif atyp == ATYP_IPV6:
+        end = body + 16
+    elif atyp == ATYP_NAME:
+        body += 1
+        end = body + data[start + 1]
+    else:
+        raise ProtocolError(f"unknown address type {atyp}")
+    if len(data) < end + 2:
+        return None
+    raw = bytes(data[body:end])
+    if atyp == ATYP_NAME:
+        try:
+            host = raw.decode()
+        except UnicodeDecodeError:
+            raise ProtocolError("a host name that is not UTF-8") from None
+        if not host or any(c.isspace() or not c.isprintable() for c in host):
+            raise ProtocolError("a host name that is empty or not printable")
+        host = normal_host(host)
+    else:
+        host = ipaddress.ip_address(raw).compressed
+    return Address(host, int.from_bytes(data[end : end + 2], "big")), end + 2

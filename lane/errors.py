@@ -1,0 +1,81 @@
+"""Everything that lane itself raises, and what each means to the process and to the application.
+
+Three families, apart because they cost different things. `Closed` (with its child `Reset`) ends one
+stream or carrier. `TargetError` is the honest answer for one request: a status that the application
+is told. `Fatal` and its children end the program with one line and an exit status. Bytes that break a
+protocol are a `ProtocolError`: they cost the peer its own connection and nobody else anything.
+"""
+
+from enum import IntEnum
+
+
+class LaneError(Exception):
+    """The root: catch it to catch all that lane raises on purpose."""
+
+
+class Closed(LaneError):
+    """The stream, carrier or listener is gone. Never raised for a clean end of data."""
+
+
+class Reset(Closed):
+    """The peer aborted the stream. `code` is its reason, 0 to 2**32 - 1; 0 where the wire has none."""
+
+    def __init__(self, code: int = 0, message: str = "reset by peer") -> None:
+        super().__init__(f"{message} (code {code})" if code else message)
+        self.code = code
+
+
+class ProtocolError(LaneError):
+    """The peer sent what its protocol does not allow."""
+
+
+class Status(IntEnum):
+    """What became of a request: the reply codes of SOCKS5 (RFC 1928 section 6), used on every wire."""
+
+    OK = 0
+    FAILURE = 1
+    NOT_ALLOWED = 2
+    NETWORK_UNREACHABLE = 3
+    HOST_UNREACHABLE = 4
+    REFUSED = 5
+    TTL_EXPIRED = 6
+    COMMAND_NOT_SUPPORTED = 7
+    ADDRESS_NOT_SUPPORTED = 8
+
+
+class TargetError(LaneError):
+    """A request failed for a reason that the application must learn as it is."""
+
+    def __init__(self, status: Status, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Fatal(LaneError):
+    """Ends the program: one line on standard error and `exit_status` (sysexits.h)."""
+
+    exit_status = 1
+
+
+class UsageError(Fatal):
+    """The command line or a link on it is malformed."""
+
+    exit_status = 2
+
+
+class Unreachable(Fatal):
+    """No connection to the server could be made, or it was lost before it answered."""
+
+    exit_status = 69
+
+
+class Refused(Fatal):
+    """The server was reached, and one side does not accept the other: wrong key, wrong certificate."""
+
+    exit_status = 77
+
+
+class ConfigError(Fatal):
+    """A configuration cannot work here: bad file or key in it, unreadable certificate, port in use."""
+
+    exit_status = 78

@@ -1,0 +1,55 @@
+"""The hooks that lane calls. What ships with lane is registered through them, as a third party's would be.
+
+docs/PLUGINS.md explains each with an example; a test fails for a hook that has no entry there.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pluggy
+
+from lane.address import Address
+from lane.stream import Transport
+
+hookspec = pluggy.HookspecMarker("lane")
+
+
+@hookspec
+def lane_register_transports(register: Callable[[Transport], None]) -> None:
+    """Call `register(transport)` for each transport. A name that is taken already is an error."""
+
+
+@hookspec
+def lane_add_options(group: Any) -> None:
+    """Add options with `group.add_argument`, as argparse does; start their names with the plugin's."""
+
+
+@hookspec
+def lane_configure(options: Any) -> None:
+    """See the parsed options (a namespace) before any transport is used. Raise `lane.errors.ConfigError`."""
+
+
+@hookspec(firstresult=True)
+def lane_authenticate(token: bytes, binding: bytes) -> str | None:
+    """The name of the user whose HELLO on a carrier with `binding` has `token`; None to leave it to others.
+
+    First result counts; nobody answering means refused.
+    """
+
+
+@hookspec(firstresult=True)
+def lane_authorize(request: Address, identity: str) -> bool | None:
+    """Whether `identity` may reach the target, before it is resolved; None to leave it to others.
+
+    First result counts; nobody answering means refused. The egress policy judges the address afterwards.
+    """
+
+
+@hookspec
+def lane_session_started(session: str, target: Address, identity: str) -> None:
+    """A session was connected to its target. `session` names it until it has ended."""
+
+
+@hookspec
+def lane_session_ended(session: str, sent: int, received: int, error: str | None) -> None:
+    """A session ended: bytes from the application and to it, and why, or None for a clean end."""

@@ -1,0 +1,159 @@
+"""The contract between lane and its transports, on one screen.
+
+A transport is only a reliable byte pipe. Windows, back-pressure between the two ends, keepalive and
+resumption are the session's, written once in the core, so that a foreign transport stays small.
+
+Rules that the types cannot say (and `lane.testing.TransportContract` checks):
+
+- One reader and one writer greenlet a stream. Deadlines are `gevent.Timeout` around a call; after one
+  has cut a `sendall`, only `reset` is legal.
+- Calls that a lost carrier leaves blocked raise `Closed`; a peer's reset raises `Reset`. A clean end is
+  only ever `b""`, and only because the peer called `finish`: a lost carrier is never a clean end.
+- What a peer sends that nobody reads is bounded; a sender that outruns the reader blocks.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from lane.address import Address
+from lane.errors import Closed, Reset
+
+__all__ = [
+    "Address", "Carrier", "ClientTLS", "Closed", "Datagrams", "LinkStats", "Listener", "Reset",
+    "ServerTLS", "Stream", "Transport",
+]  # fmt: skip
+
+
+class Stream(Protocol):
+    """One duplex byte pipe through a carrier, with half-close and reset."""
+
+    def recv(self, limit: int = 262144) -> bytes:
+        """Block for 1 to `limit` bytes; `b""` once the peer has finished."""
+
+    def sendall(self, data: bytes | bytearray | memoryview) -> None:
+        """Take all of `data`; block while too much is unsent. The buffer may be changed afterwards."""
+
+    def finish(self) -> None:
+        """Half-close our direction. Idempotent; the other direction goes on."""
+
+    def reset(self, code: int = 0) -> None:
+        """Abort both directions. Never blocks; nothing more is delivered to the peer."""
+
+    def close(self) -> None:
+        """Finish, and release what the stream holds; input nobody read turns it into a reset. Idempotent."""
+
+
+class Datagrams(Protocol):
+    """Unreliable packets beside the streams of a carrier."""
+
+    @property
+    def max_size(self) -> int:
+        """The largest payload, bytes. It may shrink, and is checked again when sent."""
+
+    def send(self, data: bytes) -> bool:
+        """Send one packet; False if it was dropped. Never blocks."""
+
+    def recv(self) -> bytes:
+        """Block for the next packet."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStats:
+    """What a carrier knows of its link; None where it does not know."""
+
+    rtt: float | None = None
+    """Smoothed round trip, seconds."""
+    loss: float | None = None
+    """Fraction (0 to 1) of sent packets that were lost or sent again, over the carrier's life."""
+    delivered: int = 0
+    """Bytes that the peer's side is known to have received, over the carrier's life."""
+    in_flight: int = 0
+    """Bytes sent and not yet acknowledged."""
+    measured_at: float | None = None
+    """`time.monotonic()` of the newest of these figures."""
+
+
+class Carrier(Protocol):
+    """One live connection between client and server."""
+
+    @property
+    def capacity(self) -> int:
+        """Streams that may still be opened; 0 for good once the carrier is closed."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the carrier is known to be dead: looked up now, cheap, never blocks."""
+
+    @property
+    def datagrams(self) -> Datagrams | None:
+        """None where the transport has none."""
+
+    @property
+    def binding(self) -> bytes:
+        """SHA-256 of the server certificate's SubjectPublicKeyInfo, equal at both ends: keys are tied to it."""
+
+    @property
+    def peer(self) -> str:
+        """The other end's address as text, without the port where that means nothing; for limits and logs."""
+
+    def open(self) -> Stream:
+        """A new stream to the peer, who sees it with the first bytes. Raises Closed at capacity 0."""
+
+    def accept(self) -> Stream:
+        """Block for the next stream that the peer opened. Raises Closed with the carrier."""
+
+    def stats(self) -> LinkStats:
+        """The link as measured now."""
+
+    def close(self, grace: float = 0) -> None:
+        """Close all streams and the connection; give finished streams up to `grace` seconds to drain."""
+
+
+class Listener(Protocol):
+    """Where a transport's carriers arrive."""
+
+    @property
+    def address(self) -> Address:
+        """The bound address; its port where port 0 was asked for."""
+
+    def accept(self) -> Carrier:
+        """Block for the next carrier, handshake done. Raises Closed with the listener."""
+
+    def close(self) -> None:
+        """Stop taking carriers. Those that were accepted go on."""
+
+
+class ClientTLS(Protocol):
+    """Whom a client expects. A transport that has certificates calls `verify` after every handshake."""
+
+    server_name: str | None
+    """For the SNI extension; None to send none."""
+
+    def verify(self, chain: list[bytes]) -> bytes:
+        """Judge the server's certificates (DER, leaf first): the binding, or raises `lane.errors.Refused`.
+
+        Called on every handshake, resumed ones too, before the first byte is sent to the server.
+        """
+
+
+class ServerTLS(Protocol):
+    """What a server proves itself with."""
+
+    chain_pem: bytes
+    """Certificates, leaf first."""
+    key_pem: bytes
+    """The leaf's private key, unencrypted."""
+    binding: bytes
+    """SHA-256 of the leaf's SubjectPublicKeyInfo."""
+
+
+class Transport(Protocol):
+    """Dials and listens for carriers. `tls` is for transports that have certificates; others ignore it."""
+
+    name: str
+
+    def dial(self, endpoint: Address, tls: ClientTLS) -> Carrier:
+        """A carrier to `endpoint`. Raises `lane.errors.Unreachable` or `lane.errors.Refused`."""
+
+    def listen(self, endpoint: Address, tls: ServerTLS) -> Listener:
+        """Listen; an empty host means every address of IPv4 and IPv6. Raises `lane.errors.ConfigError`."""
