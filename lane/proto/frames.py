@@ -1,0 +1,173 @@
+"""lane/1 after REQUEST and REPLY: the frames of a session, as bytes.
+
+Every frame is a type (one byte), the length of its payload (three bytes) and the payload. Offsets are
+absolute positions in one direction of the session, so that a session can go on over another stream.
+DATA is handed out in pieces as they arrive: a frame never has to fit into memory before it is used.
+docs/PROTOCOL.md has the layout and test vectors.
+"""
+
+import struct
+from dataclasses import dataclass
+
+from lane.errors import ProtocolError
+
+DATA, ACK, FIN, RESET, PING, PONG = range(6)
+
+_HEAD = struct.Struct("!I")  # type << 24 | length of the payload
+_DATA = struct.Struct("!IQ")
+_ACK = struct.Struct("!IQI")
+_U64 = struct.Struct("!IQ")
+_U32 = struct.Struct("!II")
+
+MAX_FRAME = 65536
+"""The largest frame, bytes, its 4-byte head included: four full TLS records."""
+MAX_PAYLOAD = MAX_FRAME - _DATA.size
+"""The most data in one DATA frame, bytes."""
+MAX_OFFSET = (1 << 62) - 1
+MAX_WINDOW = (1 << 32) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Bytes of the session from `offset` on; `data` may be a view of what was fed."""
+
+    offset: int
+    data: bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """`consumed`: all before it has left the peer's process, its FIN counting as one byte more.
+
+    Bytes up to `consumed + window` may be sent.
+    """
+
+    consumed: int
+    window: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fin:
+    """The direction ends at `final`, where no byte is any more."""
+
+    final: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResetFrame:
+    """The session was aborted."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Asks for a Pong with the same value."""
+
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """Answers a Ping."""
+
+    value: int
+
+
+Frame = Data | Ack | Fin | ResetFrame | Ping | Pong
+
+
+def data_head(offset: int, size: int) -> bytes:
+    """What goes before `size` bytes (1 to MAX_PAYLOAD) of data from `offset` on."""
+    return _DATA.pack(DATA << 24 | (8 + size), offset)
+
+
+def pack(frame: Frame) -> bytes:
+    """The bytes of any frame."""
+    match frame:
+        case Data(offset, data):
+            return data_head(offset, len(data)) + bytes(data)
+        case Ack(consumed, window):
+            return _ACK.pack(ACK << 24 | 12, consumed, window)
+        case Fin(final):
+            return _U64.pack(FIN << 24 | 8, final)
+        case ResetFrame(code):
+            return _U32.pack(RESET << 24 | 4, code)
+        case Ping(value):
+            return _U64.pack(PING << 24 | 8, value)
+        case Pong(value):
+            return _U64.pack(PONG << 24 | 8, value)
+
+
+class FrameReader:
+    """Bytes in, frames out. After a ProtocolError it is of no more use."""
+
+    def __init__(self) -> None:
+        self._partial = b""  # a frame's head, or a whole small frame, that is not complete: under 16 bytes
+        self._offset = 0
+        self._left = 0  # bytes of the current DATA frame that have not come yet
+
+    @property
+    def between_frames(self) -> bool:
+        """Whether all that was fed were whole frames."""
+        return not self._left and not self._partial
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames, and pieces of DATA frames, that `data` completes. Raises ProtocolError."""
+        frames: list[Frame] = []
+        if self._partial:
+            data = self._partial + data
+            self._partial = b""
+        view = memoryview(data)
+        end = len(data)
+        at = 0
+        while at < end:
+            if self._left:
+                size = min(self._left, end - at)
+                piece: bytes | memoryview = view[at : at + size]
+                if size * 2 < end:
+                    piece = bytes(piece)  # a small view must not keep a large buffer alive
+                frames.append(Data(self._offset, piece))
+                self._offset += size
+                self._left -= size
+                at += size
+                continue
+            if end - at < 4:
+                break
+            head = _HEAD.unpack_from(data, at)[0]
+            kind, length = head >> 24, head & 0xFFFFFF
+            if kind == DATA:
+                if not 8 < length <= MAX_FRAME - 4:
+                    raise ProtocolError(f"a DATA frame of {length} bytes")
+                if end - at < _DATA.size:
+                    break
+                self._offset = _DATA.unpack_from(data, at)[1]
+                self._left = length - 8
+                if self._offset > MAX_OFFSET:
+                    raise ProtocolError("an offset beyond 2**62")
+                at += _DATA.size
+                continue
+            if kind not in _SIZES or length != _SIZES[kind]:
+                raise ProtocolError(f"a frame of type {kind} and {length} bytes")
+            if end - at < 4 + length:
+                break
+            frames.append(_parse(kind, data, at))
+            at += 4 + length
+        self._partial = data[at:]
+        return frames
+
+
+_SIZES = {ACK: 12, FIN: 8, RESET: 4, PING: 8, PONG: 8}
+
+
+def _parse(kind: int, data: bytes, at: int) -> Frame:
+    """The whole frame of a fixed size at `at`."""
+    if kind == ACK:
+        _, consumed, window = _ACK.unpack_from(data, at)
+        return Ack(consumed, window)
+    if kind == RESET:
+        return ResetFrame(_U32.unpack_from(data, at)[1])
+    value = _U64.unpack_from(data, at)[1]
+    if kind == FIN:
+        return Fin(value)
+    return Ping(value) if kind == PING else Pong(value)
