@@ -90,7 +90,7 @@ class Carrier(Protocol):
 
     @property
     def binding(self) -> bytes:
-        """SHA-256 of the server certificate's SubjectPublicKeyInfo, equal at both ends: it ties keys to it."""
+        """SHA-256 of the server certificate's SubjectPublicKeyInfo, the same at both ends: it ties keys."""
 
     @property
     def peer(self) -> str:

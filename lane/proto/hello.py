@@ -127,7 +127,10 @@ class Reply:
     @property
     def verdict(self) -> Status:
         """The status, FAILURE where this version does not know it."""
-        return Status(self.status) if self.status in Status else Status.FAILURE
+        try:
+            return Status(self.status)
+        except ValueError:
+            return Status.FAILURE
 
 
 def parse_reply(data: Buffer) -> tuple[Reply, int] | None:

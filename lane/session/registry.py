@@ -1,0 +1,119 @@
+"""All sessions of one side: how many there may be, what they may hold, and how they end together.
+
+A client and a server each have one. It also keeps the clock for the sessions: those that were active
+lately are looked after four times a second, the idle ones cost nothing.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+
+import gevent
+from gevent.event import Event
+
+from lane.errors import Status, TargetError
+from lane.session.session import Session
+from lane.session.window import Budget, initial_window
+from lane.stream import Stream
+
+TICK = 0.25
+
+
+class Registry:
+    """The sessions of one side.
+
+    `buffer_size`: the most a window grows to; `buffer_total`: the cap for all of them, both bytes.
+    `idle_timeout`: seconds without data after which a session is reset.
+    """
+
+    def __init__(
+        self, buffer_size: int, buffer_total: int, idle_timeout: float, max_sessions: int, max_per_peer: int
+    ) -> None:
+        self.window = initial_window(buffer_size)
+        self.budget = Budget(buffer_total)
+        self._buffer_size = buffer_size
+        self._idle_timeout = idle_timeout
+        self._max_sessions = max_sessions
+        self._max_per_peer = max_per_peer
+        self._sessions: set[Session] = set()
+        self._active: set[Session] = set()
+        self._admitted: Counter[str] = Counter()
+        self._total = 0
+        self._empty = Event()
+        self._empty.set()
+        self._activity = Event()
+        self._ticker = gevent.spawn(self._tick)
+
+    def __len__(self) -> int:
+        return self._total
+
+    @contextmanager
+    def admit(self, peer: str = "") -> Iterator[None]:
+        """Count one session of `peer` while the context lasts. Raises TargetError when there are too many."""
+        if self._total >= self._max_sessions:
+            raise TargetError(Status.FAILURE, "the server has too many sessions")
+        if self._admitted[peer] >= self._max_per_peer:
+            raise TargetError(Status.FAILURE, "too many sessions from this address")
+        self._total += 1
+        self._admitted[peer] += 1
+        self._empty.clear()
+        try:
+            yield
+        finally:
+            self._total -= 1
+            self._admitted[peer] -= 1
+            if not self._admitted[peer]:
+                del self._admitted[peer]
+            if not self._total:
+                self._empty.set()
+
+    @contextmanager
+    def session(
+        self, stream: Stream, credit: int, rtt: Callable[[], float | None], early: bytes = b""
+    ) -> Iterator[Session]:
+        """A session over `stream`, looked after while the context lasts and reset if it is not closed."""
+        session = Session(
+            stream, credit, self._buffer_size, self.budget, rtt=rtt, early=early, wake=self._wake
+        )
+        self._sessions.add(session)
+        self._wake(session)
+        try:
+            yield session
+        finally:
+            self._sessions.discard(session)
+            self._active.discard(session)
+            session.reset()
+
+    def drain(self, grace: float) -> None:
+        """Let the sessions finish for `grace` seconds, then reset those that have not."""
+        self._empty.wait(grace)
+        for session in list(self._sessions):
+            session.reset()
+        self._empty.wait(1.0)
+
+    def close(self) -> None:
+        """Stop the clock."""
+        self._ticker.kill(block=False)
+
+    def _wake(self, session: Session) -> None:
+        if session not in self._active:
+            self._active.add(session)
+            self._activity.set()
+
+    def _tick(self) -> None:
+        sweep = monotonic()
+        while True:
+            self._activity.wait(None if not self._sessions else self._idle_timeout / 8)
+            gevent.sleep(TICK)
+            now = monotonic()
+            for session in list(self._active):
+                if not session.tick(now):
+                    self._active.discard(session)
+            if not self._active:
+                self._activity.clear()
+            if now - sweep > self._idle_timeout / 8:
+                sweep = now
+                for session in list(self._sessions):
+                    if now - session.last_data > self._idle_timeout:
+                        session.reset()

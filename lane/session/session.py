@@ -1,0 +1,334 @@
+"""A session: one duplex connection with half-close and reset, in frames over a stream.
+
+One greenlet reads the stream, and nothing may block it for long, because acknowledgements for our own
+data come the same way: what it receives goes into the inbox, which the peer's window bounds; what it
+has to answer goes out with whoever writes next. Writers share one lock; the holder also sends the small
+control frames that came up meanwhile, so that nobody waits behind a full transport to send an ACK.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+
+import gevent
+from gevent.event import Event
+from gevent.lock import BoundedSemaphore
+
+from lane.errors import Closed, LaneError, ProtocolError, Reset
+from lane.proto.frames import (
+    MAX_PAYLOAD,
+    Ack,
+    Data,
+    Fin,
+    Frame,
+    FrameReader,
+    Ping,
+    Pong,
+    ResetFrame,
+    data_head,
+    pack,
+)
+from lane.session.fair import Turn
+from lane.session.window import Budget, Buffer, Inbox, Outbox
+from lane.stream import Stream
+
+READ_SIZE = 262144
+ABORT_WITHIN = 1.0
+"""Seconds that a reset may take to reach the peer in good order before the stream is cut."""
+LINGER = 5.0
+"""Seconds to wait for the peer's end of the stream once both directions have been consumed."""
+QUIET = 0.25
+"""Seconds of silence, at least, in an active session before it asks whether the path is alive."""
+ACTIVE = 3.0
+"""Seconds after its last data that a session counts as active."""
+IDLE = 10.0
+"""Seconds after its last data that a session gives up a window that had grown."""
+UNKNOWN_RTT = 0.1
+"""Seconds assumed until a round trip has been measured."""
+
+
+class Session:
+    """Frames over `stream`, which the session owns.
+
+    `credit`: bytes the peer takes before its first ACK. `rtt` looks up the carrier's round trip in
+    seconds, None where it is not known. `early`: bytes of the stream that were read already. `wake` is
+    called when there is something for `tick` to look after.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        credit: int,
+        buffer_size: int,
+        budget: Budget,
+        *,
+        rtt: Callable[[], float | None],
+        early: bytes = b"",
+        wake: Callable[["Session"], None] = lambda _: None,
+    ) -> None:
+        self.inbox = Inbox(buffer_size, budget)
+        self.outbox = Outbox(buffer_size, budget, credit)
+        self.last_data = monotonic()
+        self._stream = stream
+        self._rtt = rtt
+        self._wake = wake
+        self._frames = FrameReader()
+        self._error: LaneError | None = None
+        self._closing = False
+        self._readable, self._writable = Event(), Event()
+        self._lock = BoundedSemaphore(1)
+        self._flusher: gevent.Greenlet[..., None] | None = None
+        self._pong: int | None = None
+        self._ping: int | None = None  # outstanding; its value is when it was asked for, microseconds
+        self._ask = False
+        self._tell = False  # an ACK is to be sent even though it is not due
+        self._heard = monotonic()
+        self._measured: float | None = None
+        self._shrinking = False
+        self._reader = gevent.spawn(self._read, early)
+
+    # What an owner does with it.
+
+    @property
+    def rtt(self) -> float:
+        """The round trip, seconds: the carrier's, or the session's own."""
+        return self._rtt() or self._measured or UNKNOWN_RTT
+
+    @property
+    def error(self) -> LaneError | None:
+        """What ended the session, if that was no clean end."""
+        return self._error
+
+    def recv(self, limit: int = READ_SIZE) -> Buffer:
+        """Block for 1 to `limit` bytes; `b""` once the peer has finished. What came before is consumed.
+
+        Raises Reset or Closed, after the data that came before it.
+        """
+        inbox = self.inbox
+        inbox.consume(monotonic(), self.rtt)
+        if inbox.ack_due:
+            self._flush()
+        while not inbox.held:
+            if inbox.at_end:
+                if not inbox.ended:
+                    inbox.take_end()
+                    self._flush()
+                return b""
+            if self._error:
+                raise self._error
+            self._readable.clear()
+            self._readable.wait()
+        return inbox.take(limit)
+
+    def sendall(self, data: Buffer) -> None:
+        """Take all of `data`; block while the peer's window is full. Raises Reset or Closed."""
+        view = memoryview(data)
+        start = 0
+        while start < len(view):
+            self._await_credit()
+            with self._lock:  # credit is looked up under it, since a PONG promises that we know the newest
+                if self._error:
+                    raise self._error
+                size = self.outbox.allowance(min(len(view) - start, MAX_PAYLOAD))
+                if size:
+                    whole = isinstance(data, bytes) and size == len(view)
+                    piece = data if whole else bytes(view[start : start + size])
+                    self._write(data_head(self.outbox.send(piece), size) + piece)
+            start += size
+        self.last_data = monotonic()
+        self._wake(self)
+
+    def finish(self) -> None:
+        """Half-close our direction. Idempotent."""
+        if self.outbox.final is None and not self._error:
+            with self._lock:
+                self._write(pack(Fin(self.outbox.finish())))
+
+    def reset(self, code: int = 0) -> None:
+        """Abort both directions; the peer learns `code`. Never blocks."""
+        if self._error or self._closing:
+            self._release()
+        else:
+            self._fail(Closed("the session was reset on this side"))
+            gevent.spawn(self._abort, code)
+
+    def close(self) -> None:
+        """End the session: once both directions are finished and consumed, otherwise as a reset.
+
+        Blocks while the peer is still consuming.
+        """
+        if self._closing or self._error or not self.inbox.ended:
+            self.reset()
+            return
+        try:
+            self.finish()
+            while not self.outbox.fin_acked and not self._error:
+                self._writable.clear()
+                self._writable.wait()
+            if not self._error:
+                self._closing = True
+                self._stream.finish()
+                self._reader.join(LINGER)
+        except LaneError:
+            pass  # all that mattered has been acknowledged, or `error` says that it was not
+        finally:
+            self._release()
+            self._stream.close()
+
+    def tick(self, now: float) -> bool:
+        """Look after what no caller would: late ACKs, liveness, windows nobody uses. False: nothing is left.
+
+        A session that was active and hears nothing asks with a PING: one that only receives has no
+        other way to see that the path died, and its transport nothing whose loss it would notice.
+        """
+        if self._error or self._closing:
+            return False
+        inbox, age = self.inbox, now - self.last_data
+        self._tell = self._tell or inbox.ack_possible
+        if age < ACTIVE and now - self._heard > max(QUIET, 3 * self.rtt) and self._ping is None:
+            self._ask = True
+        if age > IDLE and not self._shrinking and inbox.shrink():
+            self._tell = self._ask = self._shrinking = True
+        if self._tell or self._ask:
+            self._flush_soon()
+        return age < ACTIVE or self._shrinking or inbox.window > inbox.initial
+
+    # The stream's side.
+
+    def _read(self, early: bytes) -> None:
+        turn = Turn()
+        try:
+            data = early
+            while True:
+                if data and not self._error:
+                    self._heard = monotonic()
+                    for frame in self._frames.feed(data):
+                        self._receive(frame)
+                    if self.inbox.held or self.inbox.at_end:
+                        self._readable.set()
+                        gevent.sleep(0)  # what came should move on before more is read
+                    turn.check()
+                data = self._stream.recv(READ_SIZE)
+                if not data:
+                    break
+            if not (self.inbox.ended and self.outbox.fin_acked):
+                raise Closed("the stream ended in the middle of the session")
+        except ProtocolError as error:
+            self._fail(error)
+            gevent.spawn(self._abort, 0)
+        except LaneError as error:
+            self._fail(error)
+            self._stream.reset()
+
+    def _receive(self, frame: Frame) -> None:
+        """Take one frame from the peer. Raises ProtocolError or Reset."""
+        match frame:
+            case Data(offset, data):
+                self.inbox.receive(offset, data)
+                self._touch()
+            case Ack(consumed, window):
+                self.outbox.acknowledge(consumed, window)
+                self._writable.set()
+            case Fin(final):
+                self.inbox.finish(final)
+                self._touch()
+            case ResetFrame(code):
+                raise Reset(code)
+            case Ping(value):
+                self._pong = value
+                self._flush_soon()
+            case Pong(value) if value == self._ping:
+                self._ping = None
+                self._measured = self._heard - value / 1e6
+                if self._shrinking:
+                    self._shrinking = False
+                    self.inbox.shrunk()
+
+    def _touch(self) -> None:
+        """Data moved: the session is active."""
+        self.last_data = self._heard
+        self._wake(self)
+
+    def _await_credit(self) -> None:
+        """Block until something may be sent."""
+        while True:
+            if self._error:
+                raise self._error
+            if self.outbox.final is not None:
+                raise Closed("this direction is finished")
+            if self.outbox.allowance(1):
+                return
+            self._writable.clear()
+            self._writable.wait()
+
+    def _write(self, message: bytes) -> None:
+        """Send `message` and all control frames that wait, under the lock."""
+        if self._error:
+            raise self._error
+        try:
+            if message := self._control(self.inbox.ack_possible) + message:
+                self._stream.sendall(message)
+            while control := self._control(self.inbox.ack_due):
+                self._stream.sendall(control)
+        except LaneError as error:
+            self._fail(error)
+            raise
+        except BaseException:
+            self._fail(Closed("a write was cut off"))
+            self._stream.reset()
+            raise
+
+    def _control(self, acknowledge: bool) -> bytes:
+        """The control frames that are to be sent now."""
+        out = b""
+        if acknowledge or self._tell:
+            self._tell = False
+            out += pack(Ack(*self.inbox.acknowledge()))
+        if self._pong is not None:
+            out += pack(Pong(self._pong))
+            self._pong = None
+        if self._ask:
+            self._ask = False
+            self._ping = int(monotonic() * 1e6)
+            out += pack(Ping(self._ping))
+        return out
+
+    def _flush(self) -> None:
+        """Send control frames, unless somebody is writing, who will do it."""
+        if self._lock.locked() or self._error:
+            return
+        with self._lock:
+            with suppress(LaneError):  # `error` tells whoever uses the session
+                self._write(b"")
+
+    def _flush_soon(self) -> None:
+        """Send control frames without waiting for it."""
+        if not self._lock.locked() and (self._flusher is None or self._flusher.dead):
+            self._flusher = gevent.spawn(self._flush)
+
+    # The end.
+
+    def _fail(self, error: LaneError) -> None:
+        """The session is over; data that came before may still be received."""
+        if self._error is None:
+            self._error = error
+            self.outbox.release()
+        self._readable.set()
+        self._writable.set()
+
+    def _abort(self, code: int) -> None:
+        """Tell the peer, in good order if that is quick, and cut the stream."""
+        try:
+            with gevent.Timeout(ABORT_WITHIN, False), self._lock:
+                self._stream.sendall(pack(ResetFrame(code)))
+                self._stream.finish()
+                self._reader.join()
+        except LaneError:
+            pass  # the stream was lost: the peer knows
+        finally:
+            self._stream.reset()
+            self._release()
+
+    def _release(self) -> None:
+        self.inbox.release()
+        self.outbox.release()

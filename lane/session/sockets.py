@@ -1,0 +1,123 @@
+"""A TCP socket as a `lane.stream.Stream`.
+
+The relay has a session on one side and an application's or a target's socket on the other. With the
+socket in the form of a stream, half-close and reset mean the same on both sides, and the relay is
+written once. The plain-TCP transport of the test kit stands on it too.
+
+The kernel reports the error of a connection once, to whoever calls first, and afterwards says that the
+data has ended. So the first error is kept here: a connection that broke under the writer must not look
+like a clean end to the reader.
+"""
+
+import errno
+import os
+import socket
+import struct
+from typing import Any
+
+from gevent.exceptions import ConcurrentObjectUseError
+
+from lane.errors import Closed, Reset
+
+_LINGER_NOT = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds, so that close sends RST
+
+
+class SocketStream:
+    """The stream of one connected `gevent.socket.socket`, which it owns. It holds no buffer itself."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        self._error: Closed | None = None
+        self._finished = False
+        self._sending = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether our direction was ended."""
+        return self._finished
+
+    @property
+    def broken(self) -> bool:
+        """Whether the stream was closed here or is known to be lost."""
+        return self._error is not None
+
+    def recv(self, limit: int = 262144) -> bytes:
+        """Block for 1 to `limit` bytes; b"" for the peer's FIN. Raises Reset or Closed."""
+        try:
+            data: bytes = self._sock.recv(limit)
+        except (OSError, ConcurrentObjectUseError) as error:
+            raise self._failure(error) from None
+        if not data and self._error is not None:
+            raise self._error
+        return data
+
+    def sendall(self, data: bytes | bytearray | memoryview) -> None:
+        """Hand all of `data` to the kernel. Raises Reset or Closed."""
+        if self._finished:
+            raise self._error or Closed("the stream is finished")
+        self._sending = True
+        try:
+            self._sock.sendall(data)
+        except (OSError, ConcurrentObjectUseError) as error:
+            raise self._failure(error) from None
+        self._sending = False  # not in a `finally`: what a deadline has cut stays cut
+
+    def finish(self) -> None:
+        """Send FIN; the other direction goes on. Idempotent. Raises Closed where it can't be delivered."""
+        if self._finished:
+            return
+        self._finished = True
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise self._failure(error) from None
+
+    def reset(self, code: int = 0) -> None:
+        """Send RST (TCP has no room for a code) and wake whoever is blocked here with Closed."""
+        try:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+        except OSError:
+            pass  # closed already
+        self._release("reset here")
+
+    def close(self) -> None:
+        """Release the socket, with FIN; the kernel sends RST instead if there is input nobody read.
+
+        What a blocked or interrupted `sendall` leaves behind is no whole message: that is a reset too.
+        """
+        if self._sending:
+            self.reset()
+        else:
+            self._release("closed here")
+
+    def lost(self) -> bool:
+        """Whether a stream that nobody reads from yet has lost its peer; looks now, never blocks."""
+        if self._error is None:
+            self._sock.settimeout(0)
+            try:
+                if not self._sock.recv(1, socket.MSG_PEEK):
+                    self._error = Closed("closed by the peer")
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                self._failure(error)
+            finally:
+                self._sock.settimeout(None)
+        return self.broken
+
+    def _release(self, why: str) -> None:
+        self._error = self._error or Closed(why)
+        self._finished = True
+        self._sock.close()
+
+    def _failure(self, error: Exception) -> Closed:
+        """What `error` means to callers; the first one that ends the connection is kept for all."""
+        if isinstance(error, ConcurrentObjectUseError):
+            return Closed("two greenlets use one direction of a stream")
+        if self._error is None:
+            number = getattr(error, "errno", None) or 0
+            if number in (errno.ECONNRESET, errno.EPIPE):
+                self._error = Reset()
+            else:
+                self._error = Closed(os.strerror(number))
+        return self._error

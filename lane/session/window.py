@@ -1,0 +1,279 @@
+"""The two windows of a session, without I/O: what may be sent, what may be received, what is held.
+
+A receiver grants credit as the application consumes (not as bytes arrive), so a slow reader holds its
+sender back from end to end. A sender retains what it sent until that has been consumed, because a
+session may have to send it again over another stream. Both are bounded: by the window of the session,
+which starts small and grows only for those who use it, and by one `Budget` for the process.
+
+Offsets are absolute; a direction's FIN counts as one byte after its last (docs/PROTOCOL.md).
+"""
+
+from collections import deque
+
+from lane.errors import ProtocolError
+from lane.proto.frames import MAX_WINDOW
+
+Buffer = bytes | bytearray | memoryview
+
+INITIAL_WINDOW = 256 * 1024
+"""Bytes a session may hold in each direction before it has shown that it needs more."""
+GROW_WITHIN = 0.010
+"""Seconds in which a window may always be consumed and still count as fast, whatever the round trip."""
+
+def initial_window(buffer_size: int) -> int:
+    """The window that a session starts with, bytes: what REQUEST and REPLY carry."""
+    return min(buffer_size, INITIAL_WINDOW)
+
+
+_SMALL = 4096  # chunks below this are joined, so that one-byte writes don't cost an object each
+_JOINED = 16384
+
+
+class Budget:
+    """Bytes that all sessions of the process may hold beyond what each may hold anyway."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.used = 0
+
+    def take(self, size: int) -> bool:
+        """Reserve `size` bytes, if that is at most a quarter of what is left: the last never get nothing."""
+        if size * 4 > self.total - self.used:
+            return False
+        self.used += size
+        return True
+
+    def give(self, size: int) -> None:
+        """Return what was taken."""
+        self.used -= size
+
+
+class ByteQueue:
+    """Bytes in order, as the chunks they came in; tiny ones are joined."""
+
+    def __init__(self) -> None:
+        self._chunks: deque[Buffer] = deque()
+        self._skip = 0  # bytes of the first chunk that are gone already
+        self.size = 0
+
+    def append(self, data: Buffer) -> None:
+        """Take over `data`, which must not change any more."""
+        self.size += len(data)
+        if len(data) >= _SMALL:
+            self._chunks.append(data)
+            return
+        last = self._chunks[-1] if self._chunks else None
+        if isinstance(last, bytearray) and len(last) < _JOINED:
+            last += data
+        else:
+            self._chunks.append(bytearray(data))
+
+    def take(self, limit: int) -> Buffer:
+        """Remove and return 1 to `limit` bytes; the queue must not be empty."""
+        chunk = self._chunks[0]
+        size = min(len(chunk) - self._skip, limit)
+        if not self._skip and size == len(chunk):
+            self._chunks.popleft()
+            self.size -= size
+            return chunk
+        piece = bytes(memoryview(chunk)[self._skip : self._skip + size])
+        self.drop(size)
+        return piece
+
+    def drop(self, size: int) -> None:
+        """Remove the first `size` bytes, of which there must be that many."""
+        self.size -= size
+        self._skip += size
+        while self._chunks and self._skip >= len(self._chunks[0]):
+            self._skip -= len(self._chunks.popleft())
+
+    def clear(self) -> None:
+        """Remove all."""
+        self._chunks.clear()
+        self._skip = self.size = 0
+
+
+class Inbox:
+    """One direction, at the receiver: what has come, what was consumed, and the credit for more."""
+
+    def __init__(self, buffer_size: int, budget: Budget) -> None:
+        self._queue = ByteQueue()
+        self._budget = budget
+        self._most = min(buffer_size, MAX_WINDOW)
+        self.initial = self.window = initial_window(buffer_size)
+        self.limit = self.window  # the offset up to which the peer may send
+        self.received = 0  # all before this offset has come
+        self.consumed = 0  # all before this offset has left the process; FIN is one more
+        self.final: int | None = None
+        self._acked = 0  # `consumed` as the peer was told last
+        self._lent = 0  # bytes taken and not yet consumed
+        self._mark = 0  # where the window that growth looks at began, and when
+        self._mark_time = 0.0
+
+    @property
+    def held(self) -> int:
+        """Bytes that came and were not taken."""
+        return self._queue.size
+
+    @property
+    def at_end(self) -> bool:
+        """Whether all has been taken and no more will come."""
+        return self.final is not None and not self._queue.size
+
+    @property
+    def ended(self) -> bool:
+        """Whether the end itself was consumed."""
+        return self.final is not None and self.consumed > self.final
+
+    def receive(self, offset: int, data: Buffer) -> None:
+        """Bytes from the peer; those known already are dropped. Raises ProtocolError."""
+        end = offset + len(data)
+        if offset > self.received:
+            raise ProtocolError(f"a gap in the data before offset {offset}")
+        if end > self.limit:
+            raise ProtocolError("more data than the window allows")
+        if self.final is not None and end > self.final:
+            raise ProtocolError("data after the end")
+        known = self.received - offset
+        if known >= len(data):
+            return
+        self._queue.append(memoryview(data)[known:] if known else data)
+        self.received = end
+
+    def finish(self, final: int) -> None:
+        """The peer's FIN. Raises ProtocolError if data before it is missing, or it moved."""
+        if final != self.received or self.final not in (None, final):
+            raise ProtocolError(f"an end at {final} after {self.received} bytes")
+        self.final = final
+
+    def consume(self, now: float, rtt: float) -> None:
+        """What was taken has left the process: it counts as consumed, and the window may grow.
+
+        It doubles when one whole window went within two round trips: it may have been what held the
+        sender back. `now` and `rtt` in seconds.
+        """
+        self.consumed += self._lent
+        self._lent = 0
+        if self.consumed - self._mark < self.window:
+            return
+        quick = now - self._mark_time <= max(2 * rtt, GROW_WITHIN)
+        more = min(self.window, self._most - self.window)
+        if quick and more and self._budget.take(more):
+            self.window += more
+        self._mark, self._mark_time = self.consumed, now
+
+    def take(self, limit: int) -> Buffer:
+        """Hand out 1 to `limit` bytes (there must be some); they are consumed with the next `consume`."""
+        chunk = self._queue.take(limit)
+        self._lent += len(chunk)
+        return chunk
+
+    def take_end(self) -> None:
+        """Hand out the end."""
+        assert self.final is not None
+        self.consumed = self.final + 1
+
+    @property
+    def ack_due(self) -> bool:
+        """Whether the peer should hear of what was consumed now, lest it runs out of credit."""
+        return self.consumed - self._acked >= self.window // 4 or (self.ended and self._acked < self.consumed)
+
+    @property
+    def ack_possible(self) -> bool:
+        """Whether there is anything that the peer has not heard."""
+        return self.consumed > self._acked
+
+    def acknowledge(self) -> tuple[int, int]:
+        """`consumed` and `window` for an ACK that is being sent now."""
+        self._acked = self.consumed
+        self.limit = max(self.limit, self.consumed + self.window)
+        return self.consumed, self.window
+
+    def shrink(self) -> bool:
+        """Fall back to the least window, for a session that is idle; whether that changes anything.
+
+        The peer may still use the old one until it has heard of it: see `shrunk`.
+        """
+        if self.window == self.initial:
+            return False
+        self._budget.give(self.window - self.initial)
+        self.window = self.initial
+        return True
+
+    def shrunk(self) -> None:
+        """The peer has seen the smaller window: what it sends beyond is an offence."""
+        self.limit = max(self.received, self._acked + self.window)
+
+    def release(self) -> None:
+        """Drop all that is held; the inbox is of no more use."""
+        self._queue.clear()
+        self._budget.give(self.window - self.initial)
+        self.window = self.initial
+
+
+class Outbox:
+    """One direction, at the sender: the peer's credit, and what it has not consumed yet."""
+
+    def __init__(self, buffer_size: int, budget: Budget, limit: int) -> None:
+        self._retained = ByteQueue()
+        self._budget = budget
+        self._most = buffer_size
+        self._least = min(buffer_size, INITIAL_WINDOW)
+        self._reserved = 0  # taken from the budget
+        self.sent = 0
+        self.acked = 0
+        self.limit = limit
+        self.final: int | None = None
+
+    @property
+    def retained(self) -> int:
+        """Bytes that were sent and not consumed."""
+        return self._retained.size
+
+    @property
+    def fin_acked(self) -> bool:
+        """Whether the peer has consumed everything, our FIN included."""
+        return self.final is not None and self.acked > self.final
+
+    def allowance(self, wanted: int) -> int:
+        """How many of `wanted` bytes may be sent now."""
+        size = min(wanted, self.limit - self.sent, self._most - self._retained.size)
+        lacking = self._retained.size + size - self._least - self._reserved
+        if lacking > 0:
+            step = max(lacking, self._least)
+            if self._budget.take(step):
+                self._reserved += step
+            else:
+                size -= lacking
+        return max(size, 0)
+
+    def send(self, data: Buffer) -> int:
+        """`data` (within the allowance) is being sent: its offset. It must not change any more."""
+        offset = self.sent
+        self._retained.append(data)
+        self.sent += len(data)
+        return offset
+
+    def finish(self) -> int:
+        """The FIN is being sent: the final offset."""
+        self.final = self.sent
+        return self.final
+
+    def acknowledge(self, consumed: int, window: int) -> None:
+        """The peer's ACK. Raises ProtocolError if it is for what was never sent."""
+        if consumed > self.sent + (self.final is not None):
+            raise ProtocolError(f"an ACK for {consumed} of {self.sent} bytes")
+        if consumed < self.acked:
+            raise ProtocolError("an ACK that goes back")
+        self._retained.drop(min(consumed, self.sent) - min(self.acked, self.sent))
+        self.acked = consumed
+        self.limit = consumed + window
+        if self._reserved and self._retained.size <= self._least:
+            self._budget.give(self._reserved)
+            self._reserved = 0
+
+    def release(self) -> None:
+        """Drop all that is retained; the outbox is of no more use."""
+        self._retained.clear()
+        self._budget.give(self._reserved)
+        self._reserved = 0

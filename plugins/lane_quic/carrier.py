@@ -1,0 +1,259 @@
+"""A QUIC connection as a carrier: the engine, its timer and its streams.
+
+Nothing here waits for the network. Datagrams come in from an endpoint (driver.py), what the engine has
+to say goes out through `send`; greenlets block only on their own stream. All that a turn of the event
+loop changes is flushed once, at its end, so that small writes share packets.
+"""
+
+import logging
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import gevent
+from aioquic.quic import events
+from gevent.event import Event
+from gevent.queue import Queue
+
+from lane.errors import Closed, LaneError, Refused
+from lane.stream import ClientTLS, LinkStats
+from lane_quic.engine import Engine
+from lane_quic.stream import QuicStream
+
+log = logging.getLogger("lane.quic")
+
+KEEPALIVE = 6.0
+"""Seconds of silence after which a client with open streams shows that it is there."""
+
+Path = Any  # whatever the endpoint needs to find the peer; aioquic only compares it
+
+
+class QuicCarrier:
+    """One connection. `send(datagrams)` hands packets to the endpoint and must not block.
+
+    `on_cid(cid, used)` hears of connection IDs that the peer may use from now on, or no more;
+    `on_ready()` that the handshake is done, `on_end()` that the connection is gone.
+    """
+
+    datagrams = None
+
+    def __init__(
+        self,
+        engine: Engine,
+        send: Callable[[list[tuple[bytes, Path]]], None],
+        peer: str,
+        *,
+        binding: bytes = b"",
+        on_cid: Callable[[bytes, bool], None] = lambda cid, used: None,
+        on_end: Callable[[], None] = lambda: None,
+        on_ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.engine = engine
+        self.peer = peer
+        self.binding = binding
+        self.waiting: set[QuicStream] = set()
+        self.ready = Event()  # the handshake is done, or the connection is over
+        self.heard: float | None = None
+        self.connected = False
+        self._send = send
+        self._on_cid = on_cid
+        self._on_end = on_end
+        self._on_ready = on_ready
+        self._error: LaneError | None = None
+        self._streams: dict[int, QuicStream] = {}
+        self._incoming: Queue[QuicStream | None] = Queue()
+        self._next_incoming = int(engine.configuration.is_client)
+        self._drained = Event()
+        self._loop: Any = gevent.get_hub().loop
+        self._timer = self._loop.timer(0)
+        self._timer_at: float | None = None
+        self._keepalive = self._loop.timer(KEEPALIVE, KEEPALIVE)
+        self._flushing = False
+
+    # The carrier contract.
+
+    @property
+    def capacity(self) -> int:
+        """See `lane.stream.Carrier`."""
+        return 0 if self.closed else self.engine.capacity
+
+    @property
+    def closed(self) -> bool:
+        """See `lane.stream.Carrier`."""
+        return self._error is not None
+
+    def open(self) -> QuicStream:
+        """See `lane.stream.Carrier`."""
+        if self._error or not self.engine.capacity:
+            raise Closed(str(self._error) if self._error else "the connection has no more streams")
+        stream_id = self.engine.get_next_available_stream_id()
+        self.engine.send_stream_data(stream_id, b"")  # takes the id
+        stream = self._streams[stream_id] = QuicStream(self, stream_id)
+        return stream
+
+    def accept(self) -> QuicStream:
+        """See `lane.stream.Carrier`."""
+        stream: QuicStream | None = None
+        if not (self._error and self._incoming.empty()):
+            stream = self._incoming.get()
+        if stream is None:
+            self._incoming.put(None)  # for whoever waits beside us
+            raise Closed(str(self._error or "the carrier is closed"))
+        return stream
+
+    def stats(self) -> LinkStats:
+        """See `lane.stream.Carrier`."""
+        return self.engine.stats()
+
+    def close(self, grace: float = 0) -> None:
+        """See `lane.stream.Carrier`."""
+        deadline = monotonic() + grace
+        while not self._error and not self.engine.drained() and (left := deadline - monotonic()) > 0:
+            self._drained.clear()
+            self._drained.wait(left)
+        self.shut("closed on this side")
+
+    # The endpoint's side.
+
+    def start(self, tls: ClientTLS, address: Path) -> None:
+        """Begin a client's handshake with the server at `address`."""
+        self._tls = tls
+        self.engine.connect(address, now=monotonic())
+        self._keepalive.start(self._keep_alive)
+        self.flush()
+
+    def receive(self, datagram: bytes, path: Path, now: float) -> None:
+        """Take one datagram; `flush` must follow. An engine that breaks costs only this connection."""
+        self.heard = now
+        try:
+            self.engine.receive_datagram(datagram, path, now=now)
+        except Exception:
+            log.exception("the engine failed on a packet from %s", self.peer)
+            self.fail(Closed("internal error in the QUIC engine"))
+
+    def flush_soon(self) -> None:
+        """Flush at the end of this turn of the event loop."""
+        if not self._flushing:
+            self._flushing = True
+            self._loop.run_callback(self.flush)
+
+    def flush(self) -> None:
+        """Act on what was received, send what is due, and set the timer."""
+        self._flushing = False
+        if self._error:
+            return
+        now = monotonic()
+        try:
+            self._handle_events()
+            if datagrams := self.engine.datagrams_to_send(now=now):
+                self._send(datagrams)
+                self._handle_events()
+            if self.engine.ended_by_peer is not None:  # its event comes only after the draining period
+                self.fail(Closed(self.engine.ended_by_peer))
+            self._arm(self.engine.get_timer(), now)
+        except Exception:
+            log.exception("the connection with %s failed", self.peer)
+            self.fail(Closed("internal error in the QUIC engine"))
+        for stream in list(self.waiting):
+            stream.wake_writer()
+        self._drained.set()
+
+    def fail(self, error: LaneError) -> None:
+        """The connection is over: everything that waits for it learns `error`."""
+        if self._error is None:
+            self._error = error
+            self._timer.close()
+            self._keepalive.close()
+            for stream in list(self._streams.values()):
+                stream.fail(error)
+            self._streams.clear()
+            self._incoming.put(None)
+            self.ready.set()
+            self._drained.set()
+            self._on_end()
+
+    def shut(self, reason: str, error: LaneError | None = None) -> None:
+        """Tell the peer that the connection ends, and end it."""
+        if self._error:
+            return
+        self.engine.close(reason_phrase=reason)
+        self.flush()
+        self.fail(error or Closed(reason))
+
+    def forget(self, stream: QuicStream) -> bool:
+        """Drop a stream; False if that was done before."""
+        return self._streams.pop(stream.id, None) is not None
+
+    def _arm(self, at: float | None, now: float) -> None:
+        """Have the timer fire at `at` or earlier: moving it back is not worth a system call."""
+        if self._error or at is None or (self._timer_at is not None and self._timer_at <= at):
+            return
+        self._timer.close()
+        self._timer_at = at
+        self._timer = self._loop.timer(max(0.0, at - now))
+        self._timer.start(self._on_timer, update=True)
+
+    def _on_timer(self) -> None:
+        self._timer_at = None
+        now = monotonic()
+        due = self.engine.get_timer()
+        if due is not None and now >= due:
+            try:
+                self.engine.handle_timer(now=now)
+            except Exception:
+                log.exception("the engine failed on a timer for %s", self.peer)
+                self.fail(Closed("internal error in the QUIC engine"))
+        self.flush()
+
+    def _keep_alive(self) -> None:
+        if self._streams and monotonic() - (self.heard or 0) >= KEEPALIVE:
+            self.engine.send_ping(0)
+            self.flush()
+
+    def _handle_events(self) -> None:
+        while (event := self.engine.next_event()) is not None:
+            self._handle(event)
+
+    def _handle(self, event: events.QuicEvent) -> None:
+        match event:
+            case events.StreamDataReceived():
+                if (stream := self._stream(event.stream_id)) is not None:
+                    stream.received(event.data, event.end_stream)
+            case events.StreamReset():
+                if (stream := self._stream(event.stream_id)) is not None:
+                    stream.was_reset(event.error_code)
+            case events.StopSendingReceived():
+                if (stream := self._stream(event.stream_id)) is not None:
+                    stream.was_stopped(event.error_code)
+            case events.HandshakeCompleted():
+                self._verify()
+            case events.ConnectionIdIssued():
+                self._on_cid(event.connection_id, True)
+            case events.ConnectionIdRetired():
+                self._on_cid(event.connection_id, False)
+            case events.ConnectionTerminated():
+                self.fail(Closed(f"the connection ended: {event.reason_phrase or 'no reason given'}"))
+
+    def _verify(self) -> None:
+        """The handshake is done: a client judges the server before anything is sent to it."""
+        if self.engine.configuration.is_client:
+            try:
+                self.binding = self._tls.verify(self.engine.chain)
+            except Refused as error:
+                self.shut("certificate not accepted", error)
+                return
+        self.connected = True
+        self.ready.set()
+        self._on_ready()
+
+    def _stream(self, stream_id: int) -> QuicStream | None:
+        """The stream of an event, None if it was dropped here.
+
+        A stream that the peer opens opens all before it as well (RFC 9000 section 2.1).
+        """
+        if stream_id % 2 == self.engine.configuration.is_client:
+            while self._next_incoming <= stream_id:
+                stream = self._streams[self._next_incoming] = QuicStream(self, self._next_incoming)
+                self._incoming.put(stream)
+                self._next_incoming += 4
+        return self._streams.get(stream_id)

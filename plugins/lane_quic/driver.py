@@ -1,0 +1,225 @@
+"""Endpoints of QUIC: a client's one connection, and a listener's many, found by their connection IDs."""
+
+import hashlib
+import hmac
+import os
+import socket
+from dataclasses import replace
+from typing import Any
+
+import gevent
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]
+from aioquic.quic.packet import QuicPacketType, encode_quic_version_negotiation, pull_quic_header
+from gevent import socket as gsocket
+from gevent.queue import Queue
+
+from lane.errors import Closed, LaneError, Refused, Unreachable
+from lane.stream import Address, ClientTLS, ServerTLS
+from lane_quic.carrier import QuicCarrier
+from lane_quic.engine import (
+    CID_SIZE,
+    LARGE_DATAGRAM,
+    SMALL_DATAGRAM,
+    Engine,
+    client_configuration,
+    reset_token,
+    server_configuration,
+)
+from lane_quic.udp import UdpSocket, bind, peer_name
+
+DIAL_TIMEOUT = 10.0
+SMALL_AFTER = 1.5
+"""Seconds without any answer after which a client tries again with packets that every path carries."""
+MAX_HALF_OPEN = 1000
+"""Handshakes that a listener has under way at most; more Initials are dropped."""
+MAX_WAITING = 1024
+"""Carriers that wait to be accepted."""
+
+
+class Client:
+    """One connection to a server."""
+
+    def __init__(self, family: int, address: Any, tls: ClientTLS, datagram_size: int) -> None:
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            sock.connect(address)
+        except OSError:
+            sock.close()
+            raise
+        self._path = (None, None)
+        self._socket = UdpSocket(sock, self._receive)
+        self.engine = Engine(client_configuration(tls.server_name, datagram_size))
+        self.carrier = QuicCarrier(self.engine, self._socket.send, address[0], on_end=self._socket.close)
+        self.carrier.start(tls, self._path)
+
+    def _receive(self, datagram: bytes, path: Any, now: float) -> QuicCarrier | None:
+        if self._socket.error:
+            self.carrier.fail(Closed("nobody listens on that port"))
+            return None
+        if not datagram:
+            return None
+        if datagram[0] < 0x80 and datagram[1 : 1 + CID_SIZE] not in self.engine.host_cids:
+            if self.engine.is_stateless_reset(datagram):
+                self.carrier.fail(Closed("the server was restarted"))
+            return None
+        self.carrier.receive(datagram, self._path, now)
+        return self.carrier
+
+
+def dial(endpoint: Address, tls: ClientTLS) -> QuicCarrier:
+    """A carrier to `endpoint`. Raises Unreachable or Refused, within DIAL_TIMEOUT."""
+    failure: LaneError = Unreachable(f"{endpoint} over quic: no answer")
+    with gevent.Timeout(DIAL_TIMEOUT, False):
+        try:
+            found = gsocket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_DGRAM)
+        except OSError as error:
+            raise Unreachable(f"{endpoint} over quic: {error.strerror or error}") from None
+        for family, _, _, _, address in found:
+            for size, patience in ((LARGE_DATAGRAM, SMALL_AFTER), (SMALL_DATAGRAM, DIAL_TIMEOUT)):
+                try:
+                    client = Client(family, address, tls, size)
+                except OSError as error:
+                    failure = Unreachable(f"{endpoint} over quic: {error.strerror or error}")
+                    break
+                carrier = client.carrier
+                try:
+                    if not carrier.ready.wait(patience) and carrier.heard is not None:
+                        carrier.ready.wait()
+                    if carrier.connected:
+                        return carrier
+                finally:
+                    if not carrier.connected:
+                        carrier.shut("the handshake was given up")
+                try:
+                    carrier.open()
+                except Refused:
+                    raise
+                except LaneError as error:
+                    failure = Unreachable(f"{endpoint} over quic: {error}")
+                if carrier.heard is not None:
+                    break
+    raise failure
+
+
+class QuicListener:
+    """All connections that come to one UDP port."""
+
+    def __init__(self, endpoint: Address, tls: ServerTLS) -> None:
+        self._tls = tls
+        self._state_key = hmac.digest(hashlib.sha256(tls.key_pem).digest(), b"lane stateless reset", "sha256")
+        self._configuration = server_configuration(tls)
+        sock = bind(endpoint)
+        self.address = Address(endpoint.host, sock.getsockname()[1])
+        self._by_cid: dict[bytes, QuicCarrier] = {}
+        self._half_open: set[QuicCarrier] = set()
+        self._carriers: set[QuicCarrier] = set()
+        self._accepting = True
+        self._waiting: Queue[QuicCarrier | None] = Queue()
+        self._socket = UdpSocket(sock, self._receive)
+
+    def accept(self) -> QuicCarrier:
+        """See `lane.stream.Listener`."""
+        carrier: QuicCarrier | None = self._waiting.get()
+        if carrier is None:
+            self._waiting.put(None)
+            raise Closed("the listener is closed")
+        return carrier
+
+    def close(self) -> None:
+        """See `lane.stream.Listener`. The socket stays until the last connection has ended."""
+        if self._accepting:
+            self._accepting = False
+            for carrier in list(self._half_open):
+                carrier.shut("the server is closing")
+            self._waiting.put(None)
+            self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if not self._accepting and not self._carriers:
+            self._socket.close()
+
+    def _receive(self, datagram: bytes, path: Any, now: float) -> QuicCarrier | None:
+        if len(datagram) < 1 + CID_SIZE:
+            return None
+        if datagram[0] < 0x80:
+            carrier = self._by_cid.get(datagram[1 : 1 + CID_SIZE])
+            if carrier is None:
+                self._reset_stateless(datagram, path)
+        else:
+            carrier = self._by_cid.get(datagram[6 : 6 + datagram[5]]) or self._greet(datagram, path)
+        if carrier is not None:
+            carrier.receive(datagram, path, now)
+        return carrier
+
+    def _greet(self, datagram: bytes, path: Any) -> QuicCarrier | None:
+        """A connection for a client's first datagram, if that is what it is."""
+        try:
+            header = pull_quic_header(Buffer(data=datagram), host_cid_length=CID_SIZE)
+        except ValueError:
+            return None
+        if not self._accepting or len(datagram) < SMALL_DATAGRAM or len(header.destination_cid) < 8:
+            return None
+        size = min(len(datagram), LARGE_DATAGRAM)
+        configuration = replace(self._configuration, max_datagram_size=size)
+        if header.version not in configuration.supported_versions:
+            answer = encode_quic_version_negotiation(
+                source_cid=header.destination_cid,
+                destination_cid=header.source_cid,
+                supported_versions=configuration.supported_versions,
+            )
+            self._socket.send([(answer, path)])
+            return None
+        if header.packet_type != QuicPacketType.INITIAL or len(self._half_open) >= MAX_HALF_OPEN:
+            return None
+        engine = Engine(configuration, header.destination_cid, self._state_key)
+        cids = {header.destination_cid, *engine.host_cids}
+
+        def on_cid(cid: bytes, used: bool) -> None:
+            if used:
+                cids.add(cid)
+                self._by_cid[cid] = carrier
+            else:
+                cids.discard(cid)
+                self._by_cid.pop(cid, None)
+
+        def on_end() -> None:
+            for cid in cids:
+                self._by_cid.pop(cid, None)
+            self._half_open.discard(carrier)
+            self._carriers.discard(carrier)
+            self._close_if_unused()
+
+        def on_ready() -> None:
+            self._half_open.discard(carrier)
+            if self._accepting and self._waiting.qsize() < MAX_WAITING:
+                self._waiting.put(carrier)
+            else:
+                carrier.shut("the server is full")
+
+        carrier = QuicCarrier(
+            engine,
+            self._socket.send,
+            peer_name(path),
+            binding=self._tls.binding,
+            on_cid=on_cid,
+            on_end=on_end,
+            on_ready=on_ready,
+        )
+        for cid in cids:
+            self._by_cid[cid] = carrier
+        self._half_open.add(carrier)
+        self._carriers.add(carrier)
+        return carrier
+
+    def _reset_stateless(self, datagram: bytes, path: Any) -> None:
+        """Tell the peer of a connection that this process does not know (RFC 9000 section 10.3).
+
+        The answer is shorter than what it answers, so that two such servers can't go on for ever.
+        """
+        size = min(len(datagram) - 1, 43)
+        if size < 21:
+            return
+        token = reset_token(self._state_key, datagram[1 : 1 + CID_SIZE])
+        noise = bytearray(os.urandom(size - len(token)))
+        noise[0] = noise[0] & 0x3F | 0x40
+        self._socket.send([(bytes(noise) + token, path)])

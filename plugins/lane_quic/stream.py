@@ -1,0 +1,167 @@
+"""One stream of a QUIC carrier: what a greenlet reads from, writes to and waits on.
+
+A writer blocks while too much of its stream has not been sent yet; what was sent and is not acknowledged
+is the congestion window's business. What is read gives the peer credit for more.
+"""
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from gevent.event import Event
+
+from lane.errors import Closed, LaneError, Reset
+
+if TYPE_CHECKING:
+    from lane_quic.carrier import QuicCarrier
+
+UNSENT_HIGH, UNSENT_LOW = 131072, 65536
+"""Bytes of a stream that may wait to be sent: above the first a writer blocks, until the second."""
+
+
+class QuicStream:
+    """One stream of a carrier."""
+
+    def __init__(self, carrier: "QuicCarrier", stream_id: int) -> None:
+        self._carrier = carrier
+        self._engine = carrier.engine
+        self.id = stream_id
+        self._chunks: deque[bytes] = deque()
+        self._unread = 0
+        self._read = 0
+        self._eof = False
+        self._finished = False
+        self._stopped: LaneError | None = None  # the peer reads no more
+        self._error: LaneError | None = None
+        self._readable, self._writable = Event(), Event()
+
+    def recv(self, limit: int = 262144) -> bytes:
+        """See `lane.stream.Stream`."""
+        while not self._chunks:
+            if self._error:
+                raise self._error
+            if self._eof:
+                self._forget()
+                return b""
+            self._readable.clear()
+            self._readable.wait()
+        data = self._take(limit)
+        self._unread -= len(data)
+        self._read += len(data)
+        if self._engine.consume(self.id, len(data), self._read):
+            self._carrier.flush_soon()
+        return data
+
+    def _take(self, limit: int) -> bytes:
+        chunks = self._chunks
+        if self._unread <= limit:
+            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            chunks.clear()
+            return data
+        taken, room = [], limit
+        while room:
+            chunk = chunks.popleft()
+            if len(chunk) > room:
+                chunks.appendleft(chunk[room:])
+                chunk = chunk[:room]
+            taken.append(chunk)
+            room -= len(chunk)
+        return b"".join(taken)
+
+    def sendall(self, data: bytes | bytearray | memoryview) -> None:
+        """See `lane.stream.Stream`."""
+        view = memoryview(data)
+        start = 0
+        while start < len(view):
+            self._await_room()
+            piece = view[start : start + UNSENT_HIGH]
+            self._engine.send_stream_data(self.id, piece)  # type: ignore[arg-type]  # it only copies it
+            self._carrier.flush_soon()
+            start += len(piece)
+        self._check()
+
+    def _check(self) -> None:
+        if self._error or self._stopped:
+            raise self._error or self._stopped or Closed("")
+        if self._finished:
+            raise Closed("this direction is finished")
+
+    def _await_room(self) -> None:
+        self._check()
+        if self._engine.unsent(self.id) < UNSENT_HIGH:
+            return
+        self._carrier.waiting.add(self)
+        try:
+            while not (self._error or self._stopped) and self._engine.unsent(self.id) > UNSENT_LOW:
+                self._writable.clear()
+                self._writable.wait()
+        finally:
+            self._carrier.waiting.discard(self)
+        self._check()
+
+    def finish(self) -> None:
+        """See `lane.stream.Stream`."""
+        if not self._finished and not self._error:
+            self._finished = True
+            if not self._stopped:
+                self._engine.send_stream_data(self.id, b"", end_stream=True)
+                self._carrier.flush_soon()
+            self._forget()
+
+    def reset(self, code: int = 0) -> None:
+        """See `lane.stream.Stream`."""
+        if self._carrier.forget(self):
+            self._engine.reset_stream(self.id, code)
+            self._abandon(code)
+            self.fail(Closed("the stream was reset on this side"))
+
+    def close(self) -> None:
+        """See `lane.stream.Stream`."""
+        if self._unread:
+            self.reset()
+        self.finish()
+        if self._carrier.forget(self):
+            self._abandon(0)
+            self.fail(Closed("the stream was closed on this side"))
+
+    def _abandon(self, code: int) -> None:
+        """Read no more."""
+        if not self._eof and self._engine.knows(self.id):
+            self._engine.stop_stream(self.id, code)
+        self._engine.abandon(self.id, self._read, self._unread)
+        self._chunks.clear()
+        self._unread = 0
+        self._carrier.flush_soon()
+
+    def _forget(self) -> None:
+        """Let the carrier forget a stream that has nothing more to do."""
+        if self._finished and self._eof and not self._unread:
+            self._carrier.forget(self)
+
+    # Called by the carrier.
+
+    def received(self, data: bytes, end: bool) -> None:
+        if data:
+            self._chunks.append(data)
+            self._unread += len(data)
+        self._eof = self._eof or end
+        self._readable.set()
+
+    def was_reset(self, code: int) -> None:
+        """The peer aborted its direction, and so both."""
+        self._error = self._error or Reset(code & 0xFFFFFFFF)
+        self.reset()
+
+    def was_stopped(self, code: int) -> None:
+        """The peer reads no more; what it sent before that is still good."""
+        self._stopped = Reset(code & 0xFFFFFFFF)
+        self._writable.set()
+
+    def wake_writer(self) -> None:
+        if self._engine.unsent(self.id) <= UNSENT_LOW:
+            self._writable.set()
+
+    def fail(self, error: LaneError) -> None:
+        if self._error is None:
+            self._error = error
+        self._readable.set()
+        self._writable.set()

@@ -1,0 +1,217 @@
+"""The UDP socket of an endpoint: receives fairly, sends without blocking.
+
+A receive loop takes what is there, but never more than a batch before the rest of the process has had
+its turn, and lets the carriers that it touched answer once each. What the kernel does not take at once
+waits, in order and bounded.
+"""
+
+import errno
+import logging
+import os
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, Protocol
+
+import gevent
+from gevent import socket as gsocket
+
+from lane.errors import ConfigError
+from lane.stream import Address
+
+log = logging.getLogger("lane.quic")
+
+BATCH, QUANTUM = 64, 0.002
+"""Datagrams, and seconds, that a receive loop takes before others have their turn."""
+BACKLOG = 4096
+"""Datagrams that wait for a full socket; more are dropped, as a network would."""
+SOCKET_BUFFER = 4 << 20
+
+_IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE = 10, 23, 3
+_SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 33, 32
+_IP_PKTINFO = 8
+_IPV6_RECVPKTINFO, _IPV6_PKTINFO = 49, 50
+_READ, _WRITE = 1, 2
+_ANCILLARY = socket.CMSG_SPACE(20) * 2
+
+
+class Receiver(Protocol):
+    """Whoever a datagram was for."""
+
+    def flush(self) -> None:
+        """Act on all that was received in a batch."""
+
+
+class UdpSocket:
+    """A UDP socket in the event loop. A path is (address, ancillary data that picks our own address)."""
+
+    def __init__(self, sock: socket.socket, on_datagram: Callable[[bytes, Any, float], Receiver | None]):
+        sock.setblocking(False)
+        _tune(sock)
+        self._sock = sock
+        self._on_datagram = on_datagram
+        self._backlog: deque[tuple[bytes, Any]] = deque()
+        loop: Any = gevent.get_hub().loop
+        self._readable, self._writable = loop.io(sock.fileno(), _READ), loop.io(sock.fileno(), _WRITE)
+        self.closed = False
+        self.error: OSError | None = None
+        self._loop = gevent.spawn(self._receive)
+
+    def send(self, datagrams: list[tuple[bytes, Any]]) -> None:
+        """Send now, or as soon as the kernel takes it."""
+        if self._backlog:
+            room = BACKLOG - len(self._backlog)
+            self._backlog.extend(datagrams[:room])
+            return
+        for index, (data, path) in enumerate(datagrams):
+            if not self._send(data, path):
+                self._backlog.extend(datagrams[index : index + BACKLOG])
+                self._writable.start(self._send_backlog)
+                return
+
+    def _send(self, data: bytes, path: Any) -> bool:
+        """False if the socket is full. Other failures lose the datagram, as a network would."""
+        try:
+            address, ancillary = path
+            if address is None:
+                self._sock.send(data)
+            elif ancillary:
+                self._sock.sendmsg((data,), ancillary, 0, address)
+            else:
+                self._sock.sendto(data, address)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._note(error)
+        return True
+
+    def _send_backlog(self) -> None:
+        while self._backlog:
+            if not self._send(*self._backlog[0]):
+                return
+            self._backlog.popleft()
+        self._writable.stop()
+
+    def _receive(self) -> None:
+        hub: Any = gevent.get_hub()
+        while not self.closed:
+            hub.wait(self._readable)
+            touched: dict[Receiver, None] = {}
+            start = now = monotonic()
+            for _ in range(BATCH):
+                if self.closed or now - start > QUANTUM:
+                    break
+                try:
+                    data, ancillary, _, address = self._sock.recvmsg(65536, _ANCILLARY)
+                except BlockingIOError:
+                    break
+                except OSError as error:
+                    self._note(error)
+                    if self.error:
+                        break
+                    continue
+                now = monotonic()
+                carrier = self._on_datagram(data, (address, _source(ancillary)), now)
+                if carrier is not None:
+                    touched[carrier] = None
+            for carrier in touched:
+                carrier.flush()
+            if self.error:
+                return
+
+    def _note(self, error: OSError) -> None:
+        """A connected socket hears of a port where nobody listens: it is of no more use then."""
+        if error.errno == errno.ECONNREFUSED and self.error is None:
+            self.error = error
+            gevent.spawn(self._on_datagram, b"", None, monotonic())
+
+    def close(self) -> None:
+        """Close the socket, once what waits has been sent if the kernel takes it."""
+        if not self.closed:
+            self.closed = True
+            self._send_backlog()
+            self._readable.close()
+            self._writable.close()
+            self._sock.close()
+            self._loop.kill(block=False)
+
+
+def bind(endpoint: Address) -> socket.socket:
+    """A UDP socket on `endpoint`. Raises ConfigError."""
+    try:
+        if not endpoint.host:
+            try:
+                sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+                address: Any = ("::", endpoint.port)
+            except OSError:  # a kernel without IPv6
+                sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                address = ("0.0.0.0", endpoint.port)
+        else:
+            family, _, _, _, address = gsocket.getaddrinfo(
+                endpoint.host, endpoint.port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
+            )[0]
+            sock = socket.socket(family, socket.SOCK_DGRAM)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            sock.bind(address)
+        except OSError:
+            sock.close()
+            raise
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {endpoint} (UDP): {error.strerror or error}") from None
+    if not endpoint.host or endpoint.host in ("::", "0.0.0.0"):
+        _want_pktinfo(sock)
+    return sock
+
+
+def _tune(sock: socket.socket) -> None:
+    """Large buffers, and packets that are never fragmented, where the kernel lets us."""
+    v6 = sock.family == socket.AF_INET6
+    for option, forced in (
+        (socket.SO_RCVBUF, _SO_RCVBUFFORCE),
+        (socket.SO_SNDBUF, _SO_SNDBUFFORCE),
+    ):
+        _try_option(sock, socket.SOL_SOCKET, option, SOCKET_BUFFER)
+        if os.name == "posix" and hasattr(socket, "SO_DOMAIN"):
+            _try_option(sock, socket.SOL_SOCKET, forced, SOCKET_BUFFER)
+    if hasattr(socket, "SO_DOMAIN"):  # Linux
+        _try_option(sock, socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
+        if v6:
+            _try_option(sock, socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
+
+
+def _want_pktinfo(sock: socket.socket) -> None:
+    """Have the kernel say which of our addresses a datagram came to, so that the answer leaves from it."""
+    if sock.family == socket.AF_INET6:
+        _try_option(sock, socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
+    else:
+        _try_option(sock, socket.IPPROTO_IP, _IP_PKTINFO, 1)
+
+
+def _try_option(sock: socket.socket, level: int, option: int, value: int) -> None:
+    try:
+        sock.setsockopt(level, option, value)
+    except OSError:
+        log.debug("the kernel refuses socket option %d at level %d", option, level)
+
+
+def _source(ancillary: list[tuple[int, int, bytes]]) -> tuple[tuple[int, int, bytes], ...]:
+    """Ancillary data that has an answer leave from the address that was sent to, by any interface."""
+    for level, kind, data in ancillary:
+        if level == socket.IPPROTO_IPV6 and kind == _IPV6_PKTINFO:
+            scoped = data[:2] == b"\xfe\x80"  # a link-local address needs its interface
+            return ((level, kind, data if scoped else data[:16] + bytes(4)),)
+        if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
+            _, local, _ = struct.unpack("=I4s4s", data[:12])
+            return ((level, kind, struct.pack("=I4s4s", 0, local, bytes(4))),)
+    return ()
+
+
+def peer_name(path: Any) -> str:
+    """The peer's IP address as people write it."""
+    host: str = path[0][0]
+    return host.removeprefix("::ffff:") if "." in host else host
