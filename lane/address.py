@@ -42,7 +42,7 @@ class Address(NamedTuple):
             if default_port is None:
                 raise UsageError(f"malformed address {text!r}: expected HOST:PORT")
             port = str(default_port)
-        if not (port.isascii() and port.isdigit() and int(port) <= 0xFFFF):
+        if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 0xFFFF):
             raise UsageError(f"malformed address {text!r}: the port must be 0 to 65535")
         if len(host.encode()) > 255 or any(c.isspace() or not c.isprintable() for c in host):
             raise UsageError(f"malformed address {text!r}: that is no host name")

@@ -139,12 +139,17 @@ class ClientTLS(Protocol):
 class ServerTLS(Protocol):
     """What a server proves itself with."""
 
-    chain_pem: bytes
-    """Certificates, leaf first."""
-    key_pem: bytes
-    """The leaf's private key, unencrypted."""
-    binding: bytes
-    """SHA-256 of the leaf's SubjectPublicKeyInfo."""
+    @property
+    def chain_pem(self) -> bytes:
+        """Certificates, leaf first."""
+
+    @property
+    def key_pem(self) -> bytes:
+        """The leaf's private key, unencrypted."""
+
+    @property
+    def binding(self) -> bytes:
+        """SHA-256 of the leaf's SubjectPublicKeyInfo."""
 
 
 class Transport(Protocol):

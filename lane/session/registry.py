@@ -52,7 +52,7 @@ class Registry:
     def admit(self, peer: str = "") -> Iterator[None]:
         """Count one session of `peer` while the context lasts. Raises TargetError when there are too many."""
         if self._total >= self._max_sessions:
-            raise TargetError(Status.FAILURE, "the server has too many sessions")
+            raise TargetError(Status.FAILURE, "too many sessions at once")
         if self._admitted[peer] >= self._max_per_peer:
             raise TargetError(Status.FAILURE, "too many sessions from this address")
         self._total += 1

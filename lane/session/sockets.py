@@ -13,6 +13,7 @@ import errno
 import os
 import socket
 import struct
+from contextlib import suppress
 from typing import Any
 
 from gevent.exceptions import ConcurrentObjectUseError
@@ -55,6 +56,8 @@ class SocketStream:
         """Hand all of `data` to the kernel. Raises Reset or Closed."""
         if self._finished:
             raise self._error or Closed("the stream is finished")
+        if self._sending:
+            raise Closed("another sendall was not completed")
         self._sending = True
         try:
             self._sock.sendall(data)
@@ -74,10 +77,8 @@ class SocketStream:
 
     def reset(self, code: int = 0) -> None:
         """Send RST (TCP has no room for a code) and wake whoever is blocked here with Closed."""
-        try:
+        with suppress(OSError):  # closed already
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
-        except OSError:
-            pass  # closed already
         self._release("reset here")
 
     def close(self) -> None:

@@ -1,0 +1,1 @@
+"""Carriers to the server: kept, spread, and turned into sessions."""

@@ -1,0 +1,46 @@
+"""`lane check`: tries the server over each transport and says what it found."""
+
+from time import monotonic
+
+from lane.carriers.connector import Connector
+from lane.cli.service import make_pool, way_to
+from lane.config import ClientConfig
+from lane.errors import Fatal, Refused, Unreachable
+from lane.plugins import Plugins
+from lane.session.registry import Registry
+
+TRIES = 3
+
+
+def run(config: ClientConfig, plugins: Plugins) -> int:
+    """One line a transport. 0 if one of them works, 77 if the server refuses, 69 if it can't be reached."""
+    names = [config.transport] if config.transport else sorted(plugins.transports)
+    statuses = [_check(name, config, plugins) for name in names]
+    for status in (0, Refused.exit_status, Unreachable.exit_status):
+        if status in statuses:
+            return status
+    return Unreachable.exit_status
+
+
+def _check(name: str, config: ClientConfig, plugins: Plugins) -> int:
+    way = way_to(config)
+    pool = make_pool(plugins.transport(name), way, config.dial_timeout)
+    registry = Registry(config.buffer_size, config.buffer_total, config.idle_timeout, 1, 1)
+    connector = Connector(pool, registry, config.request_timeout)
+    try:
+        start = monotonic()
+        trips = [connector.ping()]
+        connected = monotonic() - start - trips[0]
+        trips += [connector.ping() for _ in range(TRIES - 1)]
+    except (Refused, Unreachable) as error:
+        verdict = "refused" if isinstance(error, Refused) else "unreachable"
+        print(f"{name:8} {verdict}: {error}")
+        return error.exit_status
+    except Fatal as error:
+        print(f"{name:8} failed: {error}")
+        return error.exit_status
+    finally:
+        pool.close()
+        registry.close()
+    print(f"{name:8} works: round trip {min(trips) * 1000:.1f} ms, connected in {connected * 1000:.1f} ms")
+    return 0

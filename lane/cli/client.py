@@ -1,0 +1,93 @@
+"""`lane client`: applications in, carriers out; with a server of its own where none is configured."""
+
+import logging
+import secrets
+
+from lane.address import Address
+from lane.carriers.connector import Connector
+from lane.certs import KeyRing, Keys, PinnedTLS, ServerIdentity
+from lane.cli.service import make_pool, run_until_signal, way_to
+from lane.config import ClientConfig
+from lane.egress.dialer import Dialer
+from lane.egress.policy import Policy
+from lane.egress.resolver import Resolver
+from lane.inbound import Inbound
+from lane.link import KEY_SIZE
+from lane.plugins import Plugins
+from lane.server import Server
+from lane.server.auth import KeyAuth
+from lane.session.registry import Registry
+from lane.stream import ClientTLS, Transport
+
+log = logging.getLogger("lane.client")
+
+
+def run(config: ClientConfig, plugins: Plugins) -> int:
+    """Serve applications until a signal. Raises what keeps it from starting."""
+    transport = plugins.transport(config.transport)
+    server: Server | None = None
+    if config.server is None:
+        server, way = _embed(config, plugins, transport)
+    else:
+        way = way_to(config)
+    registry = _registry(config)
+    pool = make_pool(transport, way, config.dial_timeout)
+    connector = Connector(pool, registry, config.request_timeout)
+    inbound = Inbound(
+        config.listen,
+        connector,
+        credentials=config.credentials,
+        max_sessions=config.max_sessions,
+        handshake_timeout=config.handshake_timeout,
+    )
+    if config.check:
+        log.info("%s answered in %.1f ms", way[0], connector.ping() * 1000)
+    inbound.start()
+    _greet(config, inbound.address)
+
+    def close() -> None:
+        inbound.close()
+        registry.drain(config.grace)
+        inbound.kill()
+        pool.close()
+        if server:
+            server.close(0)
+
+    return run_until_signal(close)
+
+
+def _registry(config: ClientConfig) -> Registry:
+    return Registry(
+        config.buffer_size,
+        config.buffer_total,
+        config.idle_timeout,
+        max_sessions=config.max_sessions,
+        max_per_peer=config.max_sessions,
+    )
+
+
+def _embed(
+    config: ClientConfig, plugins: Plugins, transport: Transport
+) -> tuple[Server, tuple[Address, ClientTLS, bytes]]:
+    """A server in this process, reached over the real transport, and the way to it.
+
+    It may reach what this machine may: its user could do so without lane.
+    """
+    identity = ServerIdentity.make()
+    key = secrets.token_bytes(KEY_SIZE)
+    plugins.register(KeyAuth(KeyRing(Keys({"embedded": key}), [identity.binding])), "lane-keys")
+    listener = transport.listen(Address("127.0.0.1", 0), identity)
+    dialer = Dialer(Policy((), (), local=True), Resolver())
+    server = Server(
+        [listener], plugins.hook, dialer.connect, _registry(config), per_peer=config.max_sessions
+    )
+    return server, (listener.address, PinnedTLS(identity.binding), key)
+
+
+def _greet(config: ClientConfig, address: Address) -> None:
+    if config.server is None:
+        print("no server is set: an embedded one is used, and traffic leaves from THIS machine", flush=True)
+    user = "USER:PASS@" if config.credentials else ""
+    shown = Address("localhost", address.port) if address.host in ("::", "0.0.0.0") else address
+    print(f"listening on {address} (SOCKS5 and HTTP CONNECT, over {config.transport})", flush=True)
+    print(f"try: curl -x socks5h://{user}{shown} https://example.com", flush=True)

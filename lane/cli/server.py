@@ -1,0 +1,87 @@
+"""`lane server`: one port number for all transports, a certificate and a key that are kept, and a link."""
+
+import logging
+import socket
+
+from lane.address import Address
+from lane.certs import KeyRing, Keys, ServerIdentity
+from lane.cli.service import run_until_signal
+from lane.config import ServerConfig
+from lane.egress.dialer import Dialer
+from lane.egress.policy import Policy
+from lane.egress.resolver import Resolver
+from lane.errors import ConfigError
+from lane.link import Link
+from lane.plugins import Plugins
+from lane.server import Server
+from lane.server.auth import KeyAuth
+from lane.server.server import Deadlines
+from lane.session.registry import Registry
+from lane.stream import Listener, Transport
+
+log = logging.getLogger("lane.server")
+
+_PORT_TRIES = 20
+
+
+def run(config: ServerConfig, plugins: Plugins) -> int:
+    """Serve until a signal. Raises what keeps it from starting."""
+    transports = [plugins.transport(name) for name in config.transports]
+    if config.cert is not None and config.cert_key is not None:
+        identity = ServerIdentity.load(config.cert, config.cert_key)
+    else:
+        identity = ServerIdentity.keep(config.state_dir)
+    keys = Keys.keep(config.state_dir)
+    plugins.register(KeyAuth(KeyRing(keys, [identity.binding])), "lane-keys")
+    listeners = _listen(transports, config.listen, identity)
+    registry = Registry(
+        config.buffer_size,
+        config.buffer_total,
+        config.idle_timeout,
+        max_sessions=config.max_sessions,
+        max_per_peer=config.max_sessions_per_peer,
+    )
+    server = Server(
+        listeners,
+        plugins.hook,
+        Dialer(Policy(config.allow, config.deny), Resolver(), config.connect_timeout).connect,
+        registry,
+        per_peer=config.max_sessions_per_peer,
+        deadlines=Deadlines(config.hello_timeout, config.request_timeout, config.spare_timeout),
+    )
+    address = listeners[0].address
+    print(f"listening on {address.host or '*'}:{address.port} ({', '.join(config.transports)})", flush=True)
+    host = config.host or Address(_own_address(config.listen.host), 0)
+    print(Link(keys.first[1], Address(host.host, host.port or address.port), identity.binding), flush=True)
+    return run_until_signal(lambda: server.close(config.grace))
+
+
+def _listen(transports: list[Transport], address: Address, identity: ServerIdentity) -> list[Listener]:
+    """All transports on one port number, which the kernel picks for port 0. Raises ConfigError."""
+    for left in reversed(range(_PORT_TRIES)):
+        listeners: list[Listener] = []
+        try:
+            for transport in transports:
+                port = listeners[0].address.port if listeners else address.port
+                listeners.append(transport.listen(Address(address.host, port), identity))
+        except ConfigError:
+            for listener in listeners:
+                listener.close()
+            if address.port or not listeners or not left:
+                raise
+        else:
+            return listeners
+    raise AssertionError("the last try returns or raises")
+
+
+def _own_address(listening: str) -> str:
+    """The address that clients most likely reach this machine by; nothing is sent to find out."""
+    if listening not in ("", "::", "0.0.0.0"):
+        return listening
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(("192.0.2.1", 9))  # TEST-NET-1, RFC 5737
+        except OSError:
+            return "127.0.0.1"
+        host: str = sock.getsockname()[0]
+        return host

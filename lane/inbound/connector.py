@@ -1,0 +1,33 @@
+"""What an inbound needs from the rest of lane, and all that it knows of it.
+
+Applications' protocols and the way to the target meet here only, so that each is tested without the other.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import gevent.socket
+
+from lane.address import Address
+
+
+class Connection(Protocol):
+    """A way to the target that was asked for. Exactly one of `run` and `abort` is called, once."""
+
+    @property
+    def bound(self) -> Address:
+        """Where the target sees the connection from; SOCKS5 tells the application."""
+
+    def run(self, sock: gevent.socket.socket, early: bytes) -> None:
+        """Relay between `sock` and the target until both are done; `early` was read from `sock` before.
+
+        Takes over the socket and closes it. Never raises LaneError.
+        """
+
+    def abort(self) -> None:
+        """Drop the connection: the application has gone. Never blocks."""
+
+
+Connector = Callable[[Address], Connection]
+"""Connects to a target. Raises TargetError for what the application is told as it is; any other LaneError
+(no server, a lost carrier) is told as a general failure."""

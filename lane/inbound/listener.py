@@ -1,0 +1,131 @@
+"""The port that applications connect to: SOCKS5 and HTTP CONNECT, told apart by the first byte.
+
+It holds the one limit that protects all others: how many connections there are at once. When they are
+all taken it stops accepting, so that new ones wait in the kernel and cost nothing here, and those that
+are served don't notice.
+"""
+
+import errno
+import logging
+from typing import Any
+
+import gevent
+import gevent.pool
+import gevent.socket as gsocket
+
+from lane.address import Address, normal_host
+from lane.errors import ConfigError
+from lane.inbound.connector import Connector
+from lane.inbound.handshake import serve
+from lane.proto.events import Credentials
+
+BACKLOG = 1024
+"""Connections that may wait in the kernel, which has a limit of its own (net.core.somaxconn)."""
+BACK_OFF = 0.1
+"""Seconds to wait after a failed accept: without descriptors, trying at once again would only burn CPU."""
+
+log = logging.getLogger("lane.inbound")
+
+
+class Inbound:
+    """Listens on `address` and serves each application with what `connect` connects it to.
+
+    A host of "" means every address, IPv4 and IPv6; port 0 lets the kernel pick. Applications need
+    `credentials` (user, password) unless they are None. At most `max_sessions` connections are served at
+    once, each with `handshake_timeout` seconds to say what it wants. Raises ConfigError if it can't listen.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        connect: Connector,
+        *,
+        credentials: Credentials | None,
+        max_sessions: int,
+        handshake_timeout: float,
+    ) -> None:
+        self._connect = connect
+        self._credentials = credentials
+        self._handshake_timeout = handshake_timeout
+        self._pool = gevent.pool.Pool(max_sessions)
+        self._acceptor: Any = None
+        self._listener = _listen(address)
+        host, port = self._listener.getsockname()[:2]
+        self.address = Address(normal_host(host), port)
+        """Where it listens."""
+
+    @property
+    def sessions(self) -> int:
+        """Connections that are served now, those in their handshake included."""
+        return len(self._pool)
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._acceptor = gevent.spawn(self._accept)
+
+    def close(self) -> None:
+        """Stop accepting; connections that are served go on. Idempotent."""
+        if self._acceptor is not None:
+            self._acceptor.kill()
+        self._listener.close()
+
+    def kill(self) -> None:
+        """End every connection that is served now, and wait until they have ended."""
+        self._pool.kill()
+
+    def _accept(self) -> None:
+        failing = False
+        while True:
+            self._pool.wait_available()
+            try:
+                sock, peer = self._listener.accept()
+            except OSError as error:
+                if not failing:
+                    log.warning("cannot accept connections on %s: %s", self.address, error.strerror)
+                failing = True
+                gevent.sleep(BACK_OFF)
+                continue
+            failing = False
+            self._pool.spawn(self._serve, sock, peer)
+
+    def _serve(self, sock: gsocket.socket, peer: Any) -> None:
+        with sock:
+            try:
+                sock.setsockopt(gsocket.IPPROTO_TCP, gsocket.TCP_NODELAY, 1)
+                serve(sock, self._connect, self._credentials, self._handshake_timeout)
+            except (Exception, gevent.Timeout):  # a Timeout that leaks is a bug like any other
+                log.exception("a connection from %s failed unexpectedly", peer[0])
+
+
+def _listen(address: Address) -> gsocket.socket:
+    """A listening socket; ConfigError says why there is none."""
+    reason: object = "no such address"
+    try:
+        # "" is every address: IPv6 first, since that one socket takes IPv4 too.
+        hosts = [address.host] if address.host else ["::", "0.0.0.0"]
+        found = [
+            info for host in hosts for info in gsocket.getaddrinfo(host, address.port, 0, gsocket.SOCK_STREAM)
+        ]
+        for family, kind, protocol, _, where in found:
+            try:
+                return _bind(gsocket.socket(family, kind, protocol), where)
+            except OSError as error:
+                if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                    raise
+                reason = error.strerror
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that can't be encoded for the DNS
+        reason = getattr(error, "strerror", None) or error
+    raise ConfigError(f"cannot listen on {address}: {reason}")
+
+
+def _bind(sock: gsocket.socket, where: Any) -> gsocket.socket:
+    try:
+        sock.setsockopt(gsocket.SOL_SOCKET, gsocket.SO_REUSEADDR, 1)
+        if sock.family == gsocket.AF_INET6:
+            sock.setsockopt(gsocket.IPPROTO_IPV6, gsocket.IPV6_V6ONLY, 0)
+        sock.bind(where)
+        sock.listen(BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,123 @@
+"""What the tests of the inbound share: connections to nowhere and to somewhere, and helpers."""
+
+import struct
+from contextlib import contextmanager
+
+import gevent
+from gevent import socket
+
+from lane.address import Address
+from lane.inbound import Inbound
+
+BOUND = Address("192.0.2.7", 4660)
+TARGET = Address("example.com", 443)
+LOGIN = (b"user", b"secret")
+GREETING = b"\x05\x01\x00"
+CONNECT = b"\x05\x01\x00" + TARGET.pack()
+SUCCESS = b"\x05\x00\x00\x01\xc0\x00\x02\x07\x12\x34"
+HEAD = b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n"
+HTTP_SUCCESS = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
+class Echo:
+    """A Connection to nowhere: the application hears itself."""
+
+    bound = BOUND
+
+    def __init__(self):
+        self.aborted = False
+        self.ran = False
+
+    def run(self, sock, early):
+        self.ran = True
+        with sock:
+            sock.sendall(early)
+            while data := sock.recv(65536):
+                sock.sendall(data)
+
+    def abort(self):
+        self.aborted = True
+
+
+class Direct:
+    """A Connection that dials the target from here."""
+
+    def __init__(self, target):
+        self.remote = socket.create_connection(target)
+        self.bound = Address(*self.remote.getsockname()[:2])
+
+    def run(self, sock, early):
+        with sock, self.remote:
+            self.remote.sendall(early)
+            back = gevent.spawn(self._pump, self.remote, sock)
+            self._pump(sock, self.remote)
+            back.get()
+
+    @staticmethod
+    def _pump(source, sink):
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+
+    def abort(self):
+        self.remote.close()
+
+
+def echo(target):
+    return Echo()
+
+
+@contextmanager
+def running(
+    connect=echo, host="127.0.0.1", port=0, credentials=None, max_sessions=100, handshake_timeout=30.0
+):
+    inbound = Inbound(
+        Address(host, port),
+        connect,
+        credentials=credentials,
+        max_sessions=max_sessions,
+        handshake_timeout=handshake_timeout,
+    )
+    inbound.start()
+    try:
+        yield inbound
+    finally:
+        inbound.close()
+        inbound.kill()
+
+
+def dial(inbound):
+    return socket.create_connection(inbound.address, timeout=10)
+
+
+def receive(sock, size):
+    data = b""
+    while len(data) < size and (more := sock.recv(size - len(data))):
+        data += more
+    return data
+
+
+def to_end(sock):
+    """All until the end; raises where it is a reset."""
+    data = b""
+    while more := sock.recv(65536):
+        data += more
+    return data
+
+
+def until(condition):
+    with gevent.Timeout(10):
+        while not condition():
+            gevent.sleep(0.001)
+
+
+def raising(error):
+    def connect(target):
+        raise error
+
+    return connect
+
+
+def reset(sock):
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()

@@ -1,0 +1,210 @@
+"""The inbound with real sockets: what applications are told over both protocols."""
+
+import gevent
+import pytest
+from gevent import socket
+from gevent.event import Event
+from inbound_kit import (
+    CONNECT,
+    GREETING,
+    HEAD,
+    HTTP_SUCCESS,
+    LOGIN,
+    SUCCESS,
+    TARGET,
+    Echo,
+    dial,
+    raising,
+    receive,
+    reset,
+    running,
+    to_end,
+    until,
+)
+
+from lane.errors import Closed, Refused, Status, TargetError, Unreachable
+
+PROTOCOLS = pytest.mark.parametrize(
+    ("hello", "answer"),
+    [(GREETING + CONNECT, b"\x05\x00" + SUCCESS), (HEAD, HTTP_SUCCESS)],
+    ids=["socks5", "http"],
+)
+
+
+@PROTOCOLS
+def test_request_and_early_bytes_in_one_packet(hello, answer):
+    targets = []
+
+    def connect(target):
+        targets.append(target)
+        return Echo()
+
+    with running(connect) as inbound, dial(inbound) as sock:
+        sock.sendall(hello + b"early ")
+        assert receive(sock, len(answer) + 6) == answer + b"early "
+        sock.sendall(b"late")
+        sock.shutdown(socket.SHUT_WR)
+        assert to_end(sock) == b"late"
+        assert targets == [TARGET]
+
+
+@PROTOCOLS
+def test_single_bytes(hello, answer):
+    with running() as inbound, dial(inbound) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for i in range(len(hello)):
+            sock.sendall(hello[i : i + 1])
+            gevent.sleep(0)
+        sock.shutdown(socket.SHUT_WR)
+        assert to_end(sock) == answer
+
+
+@PROTOCOLS
+def test_half_close_while_connecting(hello, answer):
+    connecting, go = Event(), Event()
+
+    def connect(target):
+        connecting.set()
+        go.wait()
+        return Echo()
+
+    with running(connect) as inbound, dial(inbound) as sock:
+        sock.sendall(hello + b"all I have to say")
+        sock.shutdown(socket.SHUT_WR)
+        connecting.wait()
+        go.set()
+        assert to_end(sock) == answer + b"all I have to say"
+
+
+FAILURES = [(TargetError(status, f"it is {status.name}"), status) for status in list(Status)[1:]] + [
+    (Unreachable("no server"), Status.FAILURE),
+    (Closed("lost it"), Status.FAILURE),
+    (Refused("wrong key"), Status.FAILURE),
+]
+HTTP = {Status.NOT_ALLOWED: 403, Status.TTL_EXPIRED: 504, Status.COMMAND_NOT_SUPPORTED: 501}
+HTTP |= {Status.ADDRESS_NOT_SUPPORTED: 400}
+
+
+@pytest.mark.parametrize(("error", "status"), FAILURES)
+def test_failures_through_socks5(error, status):
+    with running(raising(error)) as inbound, dial(inbound) as sock:
+        sock.sendall(GREETING + CONNECT)
+        assert to_end(sock) == bytes((5, 0, 5, status, 0, 1)) + bytes(6)
+
+
+@pytest.mark.parametrize(("error", "status"), FAILURES)
+def test_failures_through_http(error, status):
+    with running(raising(error)) as inbound, dial(inbound) as sock:
+        sock.sendall(HEAD)
+        answer = to_end(sock).decode()
+        assert answer.startswith(f"HTTP/1.1 {HTTP.get(status, 502)} ")
+        assert answer.endswith(f"\r\n\r\n{error}\n")
+
+
+@PROTOCOLS
+def test_a_refusal_is_not_destroyed_by_unread_input(hello, answer):
+    with running(raising(TargetError(Status.REFUSED, "refused"))) as inbound, dial(inbound) as sock:
+        sock.sendall(hello + bytes(100_000))
+        assert receive(sock, 4) in (b"\x05\x00\x05\x05", b"HTTP")
+        sock.sendall(bytes(50_000))  # where the other side had just closed, this would fail
+        sock.shutdown(socket.SHUT_WR)
+        to_end(sock)
+
+
+def test_small_writes_are_not_delayed():
+    class Asked(Echo):
+        def run(self, sock, early):
+            with sock:
+                sock.sendall(bytes((sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY),)))
+
+    with running(lambda target: Asked()) as inbound, dial(inbound) as sock:
+        sock.sendall(HEAD)
+        assert to_end(sock) == HTTP_SUCCESS + b"\x01"
+
+
+@pytest.mark.parametrize(
+    ("hello", "answer"),
+    [
+        (b"\x05\x01\x02\x01\x04user\x06secret" + CONNECT, b"\x05\x02\x01\x00" + SUCCESS),
+        (b"\x05\x02\x00\x02\x01\x04user\x05wrong" + CONNECT, b"\x05\x02\x01\x01"),
+        (GREETING + CONNECT, b"\x05\xff"),
+        (HEAD[:-2] + b"Proxy-Authorization: Basic dXNlcjpzZWNyZXQ=\r\n\r\n", HTTP_SUCCESS),
+        (HEAD[:-2] + b"Proxy-Authorization: Basic dXNlcjp3cm9uZw==\r\n\r\n", b"HTTP/1.1 407 "),
+        (HEAD, b"HTTP/1.1 407 "),
+    ],
+)
+def test_logins(hello, answer):
+    with running(credentials=LOGIN) as inbound, dial(inbound) as sock:
+        sock.sendall(hello)
+        sock.shutdown(socket.SHUT_WR)
+        assert to_end(sock).startswith(answer)
+
+
+@pytest.mark.parametrize(
+    "data", [b"\x04\x01\x00\x50", b"\x00", b"\x16\x03\x01", b"get / HTTP/1.1\r\n", b"\xff"]
+)
+def test_other_protocols_are_closed(data):
+    with running() as inbound, dial(inbound) as sock:
+        sock.sendall(data[:1])
+        assert sock.recv(1) == b""
+
+
+@pytest.mark.parametrize("data", [b"", b"\x05\x01", GREETING + CONNECT[:-1], HEAD[:-1]])
+def test_an_application_that_leaves_early(data):
+    def connect(target):
+        raise AssertionError
+
+    with running(connect) as inbound, dial(inbound) as sock:
+        sock.sendall(data)
+        sock.shutdown(socket.SHUT_WR)
+        assert to_end(sock) in (b"", b"\x05\x00")
+
+
+def test_an_application_that_left_while_connecting():
+    connecting, go = Event(), Event()
+    connection = Echo()
+
+    def connect(target):
+        connecting.set()
+        go.wait()
+        return connection
+
+    with running(connect) as inbound:
+        sock = dial(inbound)
+        sock.sendall(GREETING + CONNECT)
+        assert receive(sock, 2) == b"\x05\x00"
+        connecting.wait()
+        reset(sock)
+        go.set()
+        until(lambda: inbound.sessions == 0)
+        assert connection.aborted
+        assert not connection.ran
+
+
+def test_a_bug_costs_one_connection_and_is_logged(caplog):
+    bugs = [ZeroDivisionError("a bug"), OSError("a bug too"), gevent.Timeout(1)]
+
+    def connect(target):
+        if bugs:
+            raise bugs.pop()
+        return Echo()
+
+    with running(connect) as inbound, dial(inbound) as bystander:
+        for _ in range(3):
+            with dial(inbound) as sock:
+                sock.sendall(HEAD)
+                assert to_end(sock) == b""
+        bystander.sendall(HEAD)
+        assert receive(bystander, len(HTTP_SUCCESS)) == HTTP_SUCCESS
+    assert [record.exc_info[0] for record in caplog.records] == [gevent.Timeout, OSError, ZeroDivisionError]
+    assert "127.0.0.1 failed unexpectedly" in caplog.text
+
+
+def test_a_bad_bound_address_aborts_the_connection(caplog):
+    connection = Echo()
+    connection.bound = None
+    with running(lambda target: connection) as inbound, dial(inbound) as sock:
+        sock.sendall(GREETING + CONNECT)
+        assert to_end(sock) == b"\x05\x00"
+    assert connection.aborted
+    assert len(caplog.records) == 1
