@@ -94,31 +94,34 @@ class SocketStream:
     def lost(self) -> bool:
         """Whether a stream that nobody reads from yet has lost its peer; looks now, never blocks."""
         if self._error is None:
-            self._sock.settimeout(0)
+            timeout = self._sock.gettimeout()
+            self._sock.settimeout(0)  # no switch to other greenlets before it is restored
             try:
                 if not self._sock.recv(1, socket.MSG_PEEK):
-                    self._error = Closed("closed by the peer")
+                    self._end(Closed("closed by the peer"))
             except BlockingIOError:
                 pass
             except OSError as error:
                 self._failure(error)
             finally:
-                self._sock.settimeout(None)
+                self._sock.settimeout(timeout)
         return self.broken
 
     def _release(self, why: str) -> None:
-        self._error = self._error or Closed(why)
+        self._end(Closed(why))
         self._finished = True
         self._sock.close()
 
+    def _end(self, why: Closed) -> None:
+        """Keep `why` as what ended the stream, unless it had ended before."""
+        self._error = self._error or why
+
     def _failure(self, error: Exception) -> Closed:
-        """What `error` means to callers; the first one that ends the connection is kept for all."""
+        """What `error` means to callers."""
         if isinstance(error, ConcurrentObjectUseError):
             return Closed("two greenlets use one direction of a stream")
-        if self._error is None:
-            number = getattr(error, "errno", None) or 0
-            if number in (errno.ECONNRESET, errno.EPIPE):
-                self._error = Reset()
-            else:
-                self._error = Closed(os.strerror(number))
+        number = getattr(error, "errno", None) or errno.EIO
+        reset = number in (errno.ECONNRESET, errno.EPIPE)
+        self._end(Reset() if reset else Closed(os.strerror(number)))
+        assert self._error is not None
         return self._error

@@ -17,8 +17,9 @@ Buffer = bytes | bytearray | memoryview
 
 INITIAL_WINDOW = 256 * 1024
 """Bytes a session may hold in each direction before it has shown that it needs more."""
-GROW_WITHIN = 0.010
-"""Seconds in which a window may always be consumed and still count as fast, whatever the round trip."""
+GROW_WITHIN = 0.050
+"""Seconds in which a window may be consumed and count as fast however short the round trip: what waits
+on the way to the wire takes time, too."""
 
 def initial_window(buffer_size: int) -> int:
     """The window that a session starts with, bytes: what REQUEST and REPLY carry."""

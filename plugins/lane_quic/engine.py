@@ -17,6 +17,7 @@ from aioquic.quic.congestion.base import QuicCongestionControl, register_congest
 from aioquic.quic.congestion.cubic import CubicCongestionControl
 from aioquic.quic.connection import QuicConnection, QuicConnectionState
 from aioquic.quic.packet import QuicFrameType
+from aioquic.quic.recovery import QuicPacketPacer
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
@@ -31,6 +32,10 @@ SMALL_DATAGRAM, LARGE_DATAGRAM = 1200, 1452
 
 MAX_STREAM_WINDOW = 32 << 20
 MAX_CONNECTION_WINDOW = 64 << 20
+PACING_QUANTUM, PACING_BURST = 0.001, 0.004
+"""Seconds between two bursts, at least; and worth of the pacing rate in one burst, at most."""
+PACING_GAIN = 1.25
+"""Above one congestion window a round trip, so that pacing is not what limits (RFC 9002 section 7.7)."""
 _SERVER_FLOORS = (65536, 65536)  # stream, connection: what a stranger can make the server hold
 _CLIENT_FLOORS = (1 << 20, 4 << 20)
 _RESET_TOKEN_SIZE = 16
@@ -57,6 +62,18 @@ def _cubic(*, max_datagram_size: int) -> QuicCongestionControl:
 
 
 register_congestion_control("lane-cubic", _cubic)
+
+
+class _Pacer(QuicPacketPacer):
+    """Sends what is due in a quantum at once: a timer a packet would cost more than the packet."""
+
+    def next_send_time(self, now: float) -> float | None:
+        at: float | None = super().next_send_time(now)
+        return None if at is None else max(at, now + PACING_QUANTUM)
+
+    def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
+        super().update_rate(int(congestion_window * PACING_GAIN), smoothed_rtt)
+        self.bucket_max = max(self.bucket_max, PACING_BURST)
 
 
 def reset_token(state_key: bytes, cid: bytes) -> bytes:
@@ -103,6 +120,7 @@ class Engine(QuicConnection):
         stream_floor, floor = _CLIENT_FLOORS if configuration.is_client else _SERVER_FLOORS
         configuration.max_stream_data, configuration.max_data = stream_floor, floor
         super().__init__(configuration=configuration, original_destination_connection_id=original_cid)
+        self._loss._pacer = _Pacer(max_datagram_size=configuration.max_datagram_size)
         self._stream_floor, self._floor = stream_floor, floor
         self._state_key = state_key
         self._consumed = 0
@@ -136,7 +154,8 @@ class Engine(QuicConnection):
         """Why the peer closed the connection; None if it did not."""
         if self._state != QuicConnectionState.DRAINING:
             return None
-        return f"the peer closed the connection: {self._close_event.reason_phrase or 'no reason given'}"
+        reason = self._close_event.reason_phrase if self._close_event else ""
+        return f"the peer closed the connection: {reason or 'no reason given'}"
 
     @property
     def chain(self) -> list[bytes]:
