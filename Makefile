@@ -1,0 +1,42 @@
+# run: try lane · test: lint, then all tests · lint · fuzz · bench · clean
+# Variables: PYTHON (makes the virtual environment), ARGS (more arguments for what is run)
+
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: run test lint fuzz bench clean
+
+run: .venv/.lane
+	$(BIN)/lane --transport quic $(ARGS)
+
+test: lint
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report --fail-under=90
+
+lint: .venv/.test
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+fuzz: .venv/.test
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest --timeout=0 tests/fuzz $(ARGS)
+
+bench: .venv/.test
+	$(BIN)/python bench/loopback.py $(ARGS)
+
+clean:
+	rm -rf .venv build dist lane.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+# Editable, so that run and test share one environment, and only a change of the packaging installs anew.
+# A build/ of an earlier install would bring deleted modules back.
+.venv/.lane: setup.cfg pyproject.toml lane/__init__.py
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	rm -rf build
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	touch $@
+
+.venv/.test: .venv/.lane
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test]'
+	touch $@

@@ -1,0 +1,298 @@
+"""Who is who: the server's certificate, how a client judges it, and the keys of the users.
+
+A server without a certificate of its own makes one at its first start and keeps it, since clients pin
+it. Everything that ties a key to a certificate uses one value, the binding: the SHA-256 of the
+SubjectPublicKeyInfo, which stays when a certificate is renewed with the same key.
+"""
+
+import datetime
+import fcntl
+import hashlib
+import hmac
+import ipaddress
+import os
+import secrets
+import ssl
+import tempfile
+import warnings
+from collections.abc import ItemsView, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
+
+from lane.errors import ConfigError, Refused
+from lane.link import KEY_SIZE, decode, encode
+from lane.proto.hello import token
+
+MAX_FILE = 4 * 1024 * 1024  # bytes of a file that is read
+MAX_CHAIN = 10  # certificates of a server that are looked at
+MAX_USERS = 10_000
+
+
+def binding_of(der: bytes) -> bytes:
+    """SHA-256 of the certificate's SubjectPublicKeyInfo (DER, RFC 5280 section 4.1). Raises Refused."""
+    try:
+        return _binding(x509.load_der_x509_certificate(der).public_key())
+    except (ValueError, UnsupportedAlgorithm):
+        raise Refused("the server's certificate is malformed") from None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerIdentity:
+    """What a server proves itself with: `lane.stream.ServerTLS`."""
+
+    chain_pem: bytes
+    """Certificates, leaf first."""
+    key_pem: bytes = field(repr=False)
+    """The leaf's private key, PKCS #8, unencrypted."""
+    binding: bytes
+    """SHA-256 of the leaf's SubjectPublicKeyInfo."""
+
+    @classmethod
+    def load(cls, cert_path: Path, key_path: Path) -> Self:
+        """Read the operator's own certificate chain and key (PEM). Raises ConfigError."""
+        return cls._from_pem(_read(cert_path), cert_path, _read(key_path), key_path)
+
+    @classmethod
+    def keep(cls, state_dir: Path) -> Self:
+        """The identity in `state_dir`, made and kept there at the first start. Raises ConfigError."""
+        path = state_dir / "identity.pem"  # one for both: never one's certificate with another's key
+        both = _keep(path, _self_signed())
+        return cls._from_pem(both, path, both, path)
+
+    @classmethod
+    def make(cls) -> Self:
+        """A new identity that nothing keeps: for a server that ends with its process."""
+        both = _self_signed()
+        return cls._from_pem(both, Path(), both, Path())
+
+    @classmethod
+    def _from_pem(cls, chain: bytes, chain_path: Path, key: bytes, key_path: Path) -> Self:
+        try:
+            certificates = x509.load_pem_x509_certificates(chain)
+            binding = _binding(certificates[0].public_key())
+        except (ValueError, UnsupportedAlgorithm):
+            raise ConfigError(f"no certificate in {chain_path}") from None
+        try:
+            private = serialization.load_pem_private_key(key, password=None)
+        except TypeError:
+            raise ConfigError(f"the private key in {key_path} is encrypted") from None
+        except (ValueError, UnsupportedAlgorithm):
+            raise ConfigError(f"no private key in {key_path}") from None
+        if _binding(private.public_key()) != binding:
+            raise ConfigError(f"the key in {key_path} is not that of the first certificate in {chain_path}")
+        return cls(
+            b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates),
+            private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+            binding,
+        )
+
+
+class PinnedTLS:
+    """A server with the public key that was pinned, by whomever it is signed: `lane.stream.ClientTLS`."""
+
+    def __init__(self, pin: bytes, server_name: str | None = None) -> None:
+        self.server_name = server_name
+        self._pin = pin
+
+    def verify(self, chain: list[bytes]) -> bytes:
+        """The binding of the leaf, `chain[0]` (DER). Raises Refused when it is not the pin."""
+        if not chain:
+            raise Refused("the server sent no certificate")
+        binding = binding_of(chain[0])
+        if not hmac.compare_digest(binding, self._pin):
+            raise Refused("the server's certificate is not the pinned one")
+        return binding
+
+
+class VerifiedTLS:
+    """A server whose certificate a CA signed for its name (RFC 5280, RFC 9525): `lane.stream.ClientTLS`.
+
+    `ca`: a PEM file of CAs, None for the system's. Raises ConfigError when it has none, or when
+    `server_name` is neither a host name nor an IP address.
+    """
+
+    def __init__(self, ca: Path | None, server_name: str) -> None:
+        self._store = Store(_authorities(ca))
+        try:
+            self._subject: x509.IPAddress | x509.DNSName = x509.IPAddress(ipaddress.ip_address(server_name))
+            self.server_name: str | None = None  # SNI has no addresses (RFC 6066 section 3)
+        except ValueError:
+            try:
+                self.server_name = server_name.encode("idna").decode()
+                self._subject = x509.DNSName(self.server_name)
+                PolicyBuilder().store(self._store).build_server_verifier(self._subject)
+            except ValueError:
+                raise ConfigError(f"{server_name!r} is no server name") from None
+
+    def verify(self, chain: list[bytes]) -> bytes:
+        """The binding of the leaf, `chain[0]` (DER). Raises Refused when no CA vouches for it now."""
+        try:
+            leaf, *others = (x509.load_der_x509_certificate(der) for der in chain[:MAX_CHAIN])
+            PolicyBuilder().store(self._store).build_server_verifier(self._subject).verify(leaf, others)
+        except VerificationError as error:
+            # The one part of the library's message that helps a user.
+            reason = str(error).removeprefix("validation failed: ").partition(" (encountered")[0]
+            if reason.startswith("candidates exhausted"):
+                reason = "no trusted CA signed it"
+            raise Refused(f"the server's certificate is not trusted: {reason}") from None
+        except (ValueError, UnsupportedAlgorithm):
+            raise Refused("the server's certificate is missing or malformed") from None
+        return _binding(leaf.public_key())
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The users of a server and their keys: lines of `NAME KEY` in a file that the operator may edit."""
+
+    users: dict[str, bytes] = field(repr=False)
+
+    @classmethod
+    def keep(cls, state_dir: Path) -> Self:
+        """Read `keys` in `state_dir`, made with one user `default` at the first start. Raises ConfigError."""
+        path = state_dir / "keys"
+        one_user = f"default {encode(secrets.token_bytes(KEY_SIZE))}\n"
+        return cls(_parse_keys(_keep(path, one_user.encode()), path))
+
+    @property
+    def first(self) -> tuple[str, bytes]:
+        """The first user and key: the one that a link is printed for."""
+        return next(iter(self.users.items()))
+
+    def items(self) -> ItemsView[str, bytes]:
+        """All users and keys, in the order of the file."""
+        return self.users.items()
+
+
+class KeyRing:
+    """Tells whose token it is, in one look-up. `bindings`: of the server's certificates, earlier ones too."""
+
+    def __init__(self, keys: Keys, bindings: Iterable[bytes]) -> None:
+        # A dict compares in variable time, and that is fine: what it compares is the output of an HMAC,
+        # which nobody without the key can steer towards a wanted value byte by byte.
+        self._users = {(tie, token(key, tie)): name for tie in bindings for name, key in keys.items()}
+
+    def lookup(self, token: bytes, binding: bytes) -> str | None:
+        """The user who proved a key with `token` on a carrier with `binding`; None for nobody."""
+        return self._users.get((binding, token))
+
+
+def _binding(key: PublicKeyTypes) -> bytes:
+    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+
+
+def _self_signed() -> bytes:
+    """A P-256 key and a certificate for it, PEM. Its name tells nothing, and no two servers share it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    host = f"host-{secrets.token_hex(4)}"
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
+    start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)  # clocks differ
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + datetime.timedelta(days=3650))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return private + certificate.public_bytes(Encoding.PEM)
+
+
+def _authorities(ca: Path | None) -> list[x509.Certificate]:
+    bundle = ca or ssl.get_default_verify_paths().cafile
+    if bundle is None:
+        raise ConfigError("this system has no CA bundle: name a file of CAs")
+    end = b"-----END CERTIFICATE-----"
+    found = []
+    # One by one: a system's bundle may hold a certificate that breaks the rules, and is good without it.
+    for block in _read(Path(bundle)).split(end)[:-1]:
+        with warnings.catch_warnings(), suppress(ValueError, UnsupportedAlgorithm):
+            warnings.simplefilter("ignore")
+            found.append(x509.load_pem_x509_certificate(block + end))
+    if not found:
+        raise ConfigError(f"no certificate in {bundle}")
+    return found
+
+
+def _parse_keys(data: bytes, path: Path) -> dict[str, bytes]:
+    users: dict[str, bytes] = {}
+    keys: set[bytes] = set()
+    for number, line in enumerate(data.decode(errors="surrogateescape").splitlines(), start=1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        where = f"{path}, line {number}"
+        if len(words) != 2 or not words[0].isprintable() or len(words[0]) > 64:
+            raise ConfigError(f"{where}: expected NAME KEY")
+        name, text = words
+        try:
+            key = decode(text)
+        except ValueError as error:
+            raise ConfigError(f"{where}: the key is {error}") from None
+        if name in users or key in keys:
+            raise ConfigError(f"{where}: that name or key is there already")
+        if len(users) == MAX_USERS:
+            raise ConfigError(f"{where}: more than {MAX_USERS} users")
+        users[name] = key
+        keys.add(key)
+    if not users:
+        raise ConfigError(f"no key in {path}")
+    return users
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE + 1)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    if len(data) > MAX_FILE:
+        raise ConfigError(f"{path} is larger than {MAX_FILE} bytes")
+    return data
+
+
+def _keep(path: Path, new: bytes) -> bytes:
+    """The content of `path`; that is `new` where there was no such file (mode 0600, its folder 0700)."""
+    try:
+        if not path.exists():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                # Of two processes at once the second takes what the first made. Closing unlocks.
+                fcntl.flock(folder, fcntl.LOCK_EX)
+                if not path.exists():
+                    _write(path, new)
+                    os.fsync(folder)
+            finally:
+                os.close(folder)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+    return _read(path)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """All of `data` or nothing, readable by its owner alone."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

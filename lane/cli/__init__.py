@@ -1,0 +1,84 @@
+"""The command line: picks the command, and turns what goes wrong into one line and an exit status."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import lane
+from lane import log
+from lane.cli import options
+from lane.config import ClientConfig, ServerConfig, client_config, link_config, server_config
+from lane.errors import Fatal, UsageError
+
+_CONFIGS: dict[str, Callable[[Any], Any]] = {
+    "client": client_config,
+    "server": server_config,
+    "check": client_config,
+    "link": link_config,
+    "plugins": lambda namespace: None,
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command with `argv` (default: `sys.argv[1:]`): the exit status, see `lane.errors`."""
+    try:
+        status = _run(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+    except Fatal as error:
+        _complain(str(error))
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Nobody reads our output; the interpreter must not complain of it once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    return status
+
+
+def _run(argv: list[str]) -> int:
+    if argv[:1] in (["-h"], ["--help"]):
+        print(_overview())
+        return 0
+    if argv[:1] == ["--version"]:
+        print(f"lane {lane.__version__}")
+        return 0
+    command, rest = ("client", argv) if not argv or argv[0].startswith("-") else (argv[0], argv[1:])
+    if command not in options.COMMANDS:
+        shown = "" if "://" in command else f" {command!r}"  # a link has a key in it
+        raise UsageError(f"unknown command{shown} (lane --help lists them)")
+    namespace, plugins = options.parse(command, rest, _complain)
+    config = _CONFIGS[command](namespace)
+    if command == "check" and config.server is None:
+        raise UsageError("no server to check: pass --server")
+    if command in options.WITH_PLUGIN_OPTIONS:
+        known = len(plugins.errors)
+        plugins.call_each("lane_configure", options=namespace)
+        for error in plugins.errors[known:]:
+            _complain(str(error))
+    if isinstance(config, ClientConfig | ServerConfig):
+        log.setup(config.log_level, config.log_file)
+    status: int = importlib.import_module(f"lane.cli.{command}").run(config, plugins)
+    return status
+
+
+def _overview() -> str:
+    width = max(map(len, options.COMMANDS))
+    lines = [f"  {name:{width}}  {text}" for name, text in options.COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: lane [command] [options]",
+            "",
+            "A tunnel proxy with pluggable transports. Commands:",
+            "",
+            *lines,
+            "",
+            "lane COMMAND --help lists the options of a command; lane --version prints the version.",
+        ]
+    )
+
+
+def _complain(message: str) -> None:
+    print(f"lane: {message}", file=sys.stderr)

@@ -1,0 +1,122 @@
+"""Where options come from beside the command line: configuration files and `LANE_*` variables.
+
+ConfigArgParse merges them, and is made strict here: it would take abbreviations, sections and lists in
+brackets (so that an IPv6 host is none), read over unknown variables, and end the process by itself.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import configargparse
+
+from lane.errors import ConfigError, UsageError
+
+PREFIX = "LANE_"
+_OF_TESTS = "LANE_TEST_"
+_MAX_WARNINGS = 10
+_FILE = "config_file|"  # how ConfigArgParse marks them
+
+
+class Parser(configargparse.ArgumentParser):  # type: ignore[misc]
+    """Says what is wrong by raising UsageError instead of ending the process."""
+
+    def error(self, message: str) -> None:
+        """What argparse calls for anything that is wrong."""
+        raise UsageError(message)
+
+    def settings(self) -> dict[str, Any]:
+        """The options that files and variables may set: from name to argparse's Action."""
+        return {
+            name.removeprefix("--"): action
+            for action in self._actions
+            for name in action.option_strings
+            if name.startswith("--") and action.dest not in ("help", "config")
+        }
+
+    def sources(self) -> dict[str, Path | str]:
+        """Where each option was set in the last parse: a file or a variable; not on the command line."""
+        found: dict[str, Path | str] = {}
+        for source, settings in self.get_source_to_settings_dict().items():
+            for key, (action, _) in settings.items():
+                if action is not None and source == "environment_variables":
+                    found[action.dest] = key
+                elif action is not None and source.startswith(_FILE):
+                    found[action.dest] = Path(source.removeprefix(_FILE))
+        return found
+
+    def unknown_keys(self) -> list[tuple[Path, str]]:
+        """What the files of the last parse set and no option is."""
+        return [
+            (Path(source.removeprefix(_FILE)), key)
+            for source, settings in self.get_source_to_settings_dict().items()
+            if source.startswith(_FILE)
+            for key, (action, _) in settings.items()
+            if action is None
+        ]
+
+
+class Syntax(configargparse.ConfigFileParser):  # type: ignore[misc]
+    """`key = value` lines, and comments on lines of their own. Everything else is an error."""
+
+    def parse(self, stream: TextIO) -> dict[str, str]:
+        """The keys with their values. Raises ConfigError with file and line."""
+        found: dict[str, str] = {}
+        try:
+            for number, line in enumerate(stream, 1):
+                text = line.strip()
+                if not text or text.startswith("#"):
+                    continue
+                match = re.fullmatch(r"([a-z][a-z0-9-]*)\s*=\s*(.*)", text)
+                if not match:
+                    raise ConfigError(f"{stream.name}:{number}: expected `key = value`")
+                key, value = match.groups()
+                if key in found:
+                    raise ConfigError(f"{stream.name}:{number}: {key} is set twice")
+                if key in ("help", "config"):
+                    raise ConfigError(f"{stream.name}: unknown key {key!r}")
+                found[key] = value
+        except UnicodeDecodeError:
+            raise ConfigError(f"{stream.name}: not UTF-8 text") from None
+        return found
+
+
+def open_file(path: str) -> TextIO:
+    """Open a configuration file. Raises ConfigError."""
+    try:
+        return open(path, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+
+
+def standard_files(names: Iterable[str]) -> list[Path]:
+    """Those of the files called `names` that exist, the most important last."""
+    home = os.path.expanduser(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
+    paths = [Path(folder, "lane", name) for name in names for folder in ("/etc", home)]
+    return [path for path in paths if os.path.isfile(path)]
+
+
+def given_file(argv: Sequence[str]) -> Path | None:
+    """The file of `-c`. Raises ConfigError when it cannot be read, which is bad usage to ConfigArgParse."""
+    parser = Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-c", "--config")
+    path = parser.parse_known_args(argv)[0].config
+    if path is None:
+        return None
+    path = os.path.expanduser(path)
+    open_file(path).close()
+    return Path(path)
+
+
+def unknown_variables(settings: Iterable[str]) -> list[str]:
+    """The first few `LANE_*` variables that stand for none of `settings`."""
+    known = {variable(name) for name in settings}
+    found = [name for name in os.environ if name.startswith(PREFIX) and not name.startswith(_OF_TESTS)]
+    return sorted(set(found) - known)[:_MAX_WARNINGS]
+
+
+def variable(name: str) -> str:
+    """The environment variable of the option `--name`."""
+    return PREFIX + name.replace("-", "_").upper()

@@ -1,0 +1,196 @@
+"""Which targets the server may reach: the operator's rules, and a refusal of all that is not public.
+
+A proxy that dials whatever it is asked to is a door into the network it stands in: to services on
+loopback, to private hosts, to the metadata service of a cloud. So only plain global unicast passes
+unless a rule says otherwise. `ipaddress.is_global` does not know the forms that hide such an address in
+another one (mapped, NAT64, 6to4 and others), so the table is written out here.
+
+The policy judges the address that is then dialled, never a text that somebody else may read in another
+way: `127.1`, `2130706433` and `0x7f.1` reach it as what the resolver made of them.
+"""
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from lane.errors import Status, TargetError, UsageError
+
+_LOCAL = ("loopback", "private", "link-local")
+"""What `Policy(local=True)` lets through."""
+
+_NOT_PUBLIC = tuple(
+    (ipaddress.ip_network(text), kind)
+    for text, kind in (
+        ("0.0.0.0/8", "unspecified"),  # Linux connects 0.0.0.0 to itself
+        ("10.0.0.0/8", "private"),
+        ("100.64.0.0/10", "carrier-grade NAT"),
+        ("127.0.0.0/8", "loopback"),
+        ("169.254.0.0/16", "link-local"),  # and the metadata services of clouds
+        ("172.16.0.0/12", "private"),
+        ("192.0.0.0/24", "reserved"),
+        ("192.0.2.0/24", "documentation"),
+        ("192.88.99.0/24", "6to4 relay"),
+        ("192.168.0.0/16", "private"),
+        ("198.18.0.0/15", "benchmarking"),
+        ("198.51.100.0/24", "documentation"),
+        ("203.0.113.0/24", "documentation"),
+        ("224.0.0.0/4", "multicast"),
+        ("255.255.255.255/32", "broadcast"),
+        ("240.0.0.0/4", "reserved"),
+        ("::/128", "unspecified"),
+        ("::1/128", "loopback"),
+        ("::ffff:0:0/96", "IPv4-mapped"),
+        ("::/96", "IPv4-compatible"),
+        ("64:ff9b::/96", "NAT64"),
+        ("64:ff9b:1::/48", "NAT64"),
+        ("100::/64", "discard-only"),
+        ("fc00::/7", "private"),
+        ("fe80::/10", "link-local"),
+        ("fec0::/10", "site-local"),
+        ("ff00::/8", "multicast"),
+        ("2001::/32", "Teredo"),
+        ("2001::/23", "reserved"),  # ORCHID, benchmarking and other protocols
+        ("2001:db8::/32", "documentation"),
+        ("2002::/16", "6to4"),
+        ("3fff::/20", "documentation"),
+    )
+)
+"""The first network that holds an address names its kind.
+
+From the IANA special-purpose address registries (RFC 6890 and its updates, as of 2025), with the
+multicast (RFC 5771, RFC 4291), site-local (RFC 3879) and IPv4-compatible (RFC 4291) blocks.
+"""
+
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+_LAST_32_BITS = tuple(map(IPv6Network, ("::ffff:0:0/96", "::/96", "64:ff9b::/96", "64:ff9b:1::/48")))
+"""IPv6 forms that end in the IPv4 address they stand for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Targets that an operator allows or denies: a network or a domain, and a port or (None) every port."""
+
+    network: IPv4Network | IPv6Network | None
+    domain: str | None
+    port: int | None
+
+    @classmethod
+    def parse(cls, text: str) -> "Rule":
+        """Read `IP`, `CIDR` or `DOMAIN`, with `:PORT` or `:*` behind it; IPv6 with a port needs brackets.
+
+        A domain stands for itself and its subdomains. Raises UsageError.
+        """
+        text = text.strip()
+        place, port = text, "*"
+        if text.startswith("["):
+            place, bracket, rest = text[1:].partition("]")
+            if not bracket or (rest and not rest.startswith(":")):
+                raise UsageError(f"malformed rule {text!r}: expected [IPV6]:PORT")
+            port = rest[1:] if rest else "*"
+        elif text.count(":") == 1:
+            place, _, port = text.partition(":")
+        if port != "*" and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= 0xFFFF):
+            raise UsageError(f"malformed rule {text!r}: the port must be 1 to 65535 or *")
+        number = None if port == "*" else int(port)
+        try:
+            return cls(ipaddress.ip_network(place), None, number)
+        except ValueError as error:
+            # No top-level domain starts with a digit: that is an address gone wrong, such as 127.1.
+            if set(place) & set("/:%") or place.rstrip(".").rpartition(".")[2][:1].isdigit():
+                raise UsageError(f"malformed rule {text!r}: {error}") from None
+        try:
+            domain = normal_name(place)
+        except TargetError as error:
+            raise UsageError(f"malformed rule {text!r}: {error}") from None
+        if not domain.replace("-", "").replace("_", "").replace(".", "").isalnum():
+            raise UsageError(f"malformed rule {text!r}: expected CIDR[:PORT] or DOMAIN[:PORT]")
+        return cls(None, domain, number)
+
+    def matches(self, name: str, address: IPv4Address | IPv6Address, port: int) -> bool:
+        """Whether the rule speaks of this target. `name` is what was asked for, in `normal_name`'s form."""
+        if self.port not in (None, port):
+            return False
+        if self.domain is not None:
+            return name == self.domain or name.endswith(f".{self.domain}")
+        return self.network is not None and address in self.network
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The operator's rules over the built-in refusal of everything that is not plainly global unicast.
+
+    `deny` comes first, then `allow`, then the table. An allow rule is an explicit wish: `0.0.0.0/0`
+    allows loopback too. A domain rule holds for requests by that name only, whatever it resolves to; who
+    asks for an address is judged by the address. `local`, for a server on the user's own machine, lets
+    loopback, private and link-local addresses through as well.
+    """
+
+    allow: Sequence[Rule] = ()
+    deny: Sequence[Rule] = ()
+    local: bool = False
+
+    def check(self, host: str, address: IPv4Address | IPv6Address, port: int) -> None:
+        """Judge one address that `host` resolved to, before it is dialled.
+
+        Raises TargetError: NOT_ALLOWED, or HOST_UNREACHABLE for a host that can't be a name. Its text
+        does not tell the address: that would show names of the server's network to the client.
+        """
+        if isinstance(address, IPv6Address) and address.scope_id is not None:
+            # It names an interface of this machine, which is for nobody outside to choose.
+            raise TargetError(Status.NOT_ALLOWED, "not allowed: an address with a scope")
+        name = normal_name(host)
+        # A denied IPv4 network must not be reached through an IPv6 form of it that a wide rule allows.
+        forms = (address, *_embedded(address))
+        if any(rule.matches(name, form, port) for rule in self.deny for form in forms):
+            raise TargetError(Status.NOT_ALLOWED, "not allowed: denied by a rule")
+        if any(rule.matches(name, address, port) for rule in self.allow):
+            return
+        kind = _kind(address)
+        if kind is not None and not (self.local and kind in _LOCAL):
+            raise TargetError(Status.NOT_ALLOWED, f"not allowed: {kind} address")
+
+
+def normal_name(host: str) -> str:
+    """The form in which names are compared and looked up: ASCII (RFC 3490), lower case, no final dot.
+
+    Raises TargetError (HOST_UNREACHABLE) for what can't be a name.
+    """
+    try:
+        # Unicode has more than one dot and more than one "a": the codec folds them before the last step.
+        name = host.encode("idna").decode("ascii").lower().removesuffix(".")
+    except UnicodeError:
+        name = ""
+    if not name or "\0" in name:
+        raise TargetError(Status.HOST_UNREACHABLE, "not a host name")
+    return name
+
+
+def _kind(address: IPv4Address | IPv6Address) -> str | None:
+    """Why the address is not a public one; None for plain global unicast."""
+    for network, kind in _NOT_PUBLIC:
+        if address in network:
+            return kind
+    if isinstance(address, IPv6Address):
+        if address not in _GLOBAL_UNICAST:
+            return "reserved"
+        if _is_isatap(address):
+            return "ISATAP"
+    return None
+
+
+def _is_isatap(address: IPv6Address) -> bool:
+    """Whether the interface identifier is of RFC 5214 section 6.1: 0000:5efe or 0200:5efe, then IPv4."""
+    return (int(address) >> 32) & 0xFDFFFFFF == 0x5EFE
+
+
+def _embedded(address: IPv4Address | IPv6Address) -> Iterator[IPv4Address]:
+    """The IPv4 addresses that an IPv6 address stands for, if it is of a kind that does."""
+    if isinstance(address, IPv4Address):
+        return
+    if _is_isatap(address) or any(address in network for network in _LAST_32_BITS):
+        yield IPv4Address(int(address) & 0xFFFFFFFF)
+    if address.sixtofour:
+        yield address.sixtofour
+    if address.teredo:
+        yield from address.teredo  # its server and its client

@@ -1,0 +1,93 @@
+"""A `lane://` link: all that a client needs to reach and trust a server, in one line to copy.
+
+    lane://KEY@HOST:PORT?pin=PIN
+
+KEY is the user's secret, PIN the SHA-256 of the server certificate's public key; both are 32 bytes in
+base64url without padding (RFC 4648 section 5). A link is a secret, so no message here repeats one.
+"""
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+
+from lane.address import Address
+from lane.errors import UsageError
+
+KEY_SIZE = 32
+SCHEME = "lane://"
+MAX_LINK = 1024
+"""The longest link that is read, characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A server and how to prove oneself to it. Raises UsageError for what no link can hold."""
+
+    key: bytes = field(repr=False)
+    """The user's key, 32 bytes."""
+    address: Address
+    pin: bytes
+    """SHA-256 of the server certificate's SubjectPublicKeyInfo."""
+
+    def __post_init__(self) -> None:
+        if len(self.key) != KEY_SIZE or len(self.pin) != KEY_SIZE:
+            raise UsageError(f"malformed link: key and pin must be {KEY_SIZE} bytes")
+        if not self.address.host or set(self.address.host) & set("@/?#[]"):
+            raise UsageError("malformed link: that is no host name")
+        if not 0 < self.address.port <= 0xFFFF:
+            raise UsageError("malformed link: the port must be 1 to 65535")
+
+    def __str__(self) -> str:
+        return f"{SCHEME}{encode(self.key)}@{self.address}?pin={encode(self.pin)}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Link":
+        """Read a link; space around it is ignored. Raises UsageError, which never shows the key."""
+        text = text.strip()
+        if len(text) > MAX_LINK or not text.startswith(SCHEME):
+            raise UsageError(f"malformed link: expected {SCHEME}KEY@HOST:PORT?pin=PIN")
+        key_text, at, rest = text.removeprefix(SCHEME).partition("@")
+        place, _, query = rest.partition("?")
+        if not at:
+            raise UsageError("malformed link: it has no key, expected KEY@HOST:PORT")
+        try:
+            key = decode(key_text)
+        except ValueError as error:
+            raise UsageError(f"malformed link: the key is {error}") from None
+        try:
+            address = Address.parse(place)
+        except UsageError:
+            raise UsageError("malformed link: expected HOST:PORT or [IPV6]:PORT behind the @") from None
+        pin = None
+        for parameter in query.split("&") if query else ():
+            name, _, value = parameter.partition("=")
+            if name != "pin":
+                # A short word helps; anything longer may be a key that ended up in the wrong place.
+                shown = name if name.isidentifier() and len(name) <= 16 else "that is not shown"
+                raise UsageError(f"malformed link: unknown parameter {shown}")
+            if pin is not None:
+                raise UsageError("malformed link: pin is there twice")
+            try:
+                pin = decode(value)
+            except ValueError as error:
+                raise UsageError(f"malformed link: the pin is {error}") from None
+        if pin is None:
+            raise UsageError("malformed link: it has no pin")
+        return cls(key, address, pin)
+
+
+def encode(data: bytes) -> str:
+    """Base64url without padding."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def decode(text: str) -> bytes:
+    """The 32 bytes of a key or pin from its only base64url form. Raises ValueError, which never shows it."""
+    try:
+        data = base64.b64decode(f"{text}=", altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    # One text for one key: spare bits, padding and the other alphabet are refused.
+    if len(data) != KEY_SIZE or encode(data) != text:
+        raise ValueError(f"not {KEY_SIZE} bytes of base64url")
+    return data

@@ -1,0 +1,115 @@
+"""Logging that never blocks: a log that nobody reads must not stop the traffic.
+
+Standard error may be a pipe whose reader has stopped, and a write to it would freeze every greenlet of
+the process. So lines go through a bounded queue to a thread that does the writing; what does not fit is
+counted, and the count is reported once the queue is empty again.
+"""
+
+import contextlib
+import logging
+import os
+import queue
+import select
+import threading
+from pathlib import Path
+
+from lane.errors import ConfigError
+
+QUEUE_SIZE = 1024
+"""Lines that may wait to be written."""
+FLUSH_TIME = 1.0
+"""Seconds that the end of the process waits for them."""
+LEVELS = ("debug", "info", "warning", "error")
+_FORMAT = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
+
+
+class QueuedWriter(logging.Handler):
+    """Writes log lines to the file descriptor `fd` from a thread of its own, which closes it at the end.
+
+    `dropped` counts the lines that found the queue full. `close` waits at most FLUSH_TIME seconds for
+    what is queued; `logging` calls it at exit.
+    """
+
+    def __init__(self, fd: int, size: int = QUEUE_SIZE) -> None:
+        super().__init__()
+        self.setFormatter(_FORMAT)
+        self.dropped = 0
+        self._reported = 0
+        self._fd = fd
+        self._lines: queue.Queue[str | None] = queue.Queue(size)
+        self._closing = False
+        # A daemon, since it may be stuck in a write for ever. gevent has patched nothing: this is a
+        # real thread, and its blocking calls block nobody else.
+        self._thread = threading.Thread(target=self._run, name="lane-log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue the record's line, or count it as dropped. Never blocks."""
+        try:
+            self._lines.put_nowait(self.format(record) + "\n")
+        except queue.Full:
+            self.dropped += 1
+        except Exception:
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Stop after what is queued, or after FLUSH_TIME seconds."""
+        if not self._closing:
+            self._closing = True
+            with contextlib.suppress(queue.Full):  # a full queue keeps the thread awake anyway
+                self._lines.put_nowait(None)
+            self._thread.join(FLUSH_TIME)
+        super().close()
+
+    def _run(self) -> None:
+        while True:
+            line = self._lines.get()
+            if line is not None:
+                self._write(line)
+            if self._lines.empty():
+                self._report_dropped()
+                if self._closing:
+                    break
+        if self._fd > 2:  # standard error is not ours
+            os.close(self._fd)
+
+    def _report_dropped(self) -> None:
+        # Only this thread changes `_reported`, and only `emit` changes `dropped`: no lock is needed.
+        count = self.dropped - self._reported
+        if count:
+            self._reported += count
+            text = f"{count} messages dropped"
+            record = logging.LogRecord("lane.log", logging.WARNING, "", 0, text, None, None)
+            self._write(self.format(record) + "\n")
+
+    def _write(self, line: str) -> None:
+        data = line.encode(errors="backslashreplace")
+        while data:
+            try:
+                data = data[os.write(self._fd, data) :]
+            except BlockingIOError:  # a terminal or pipe that some other process made non-blocking
+                select.select([], [self._fd], [])
+            except OSError:  # the reader is gone or the disk is full: there is nobody to tell
+                return
+
+
+def setup(level: str, file: Path | None = None) -> QueuedWriter:
+    """Send what lane logs at `level` (of LEVELS) and above to `file`, or to standard error.
+
+    A second call replaces the first. Raises ConfigError when `file` cannot be written to.
+    """
+    fd = 2
+    if file is not None:
+        try:
+            fd = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            raise ConfigError(f"cannot write the log file {file}: {error.strerror}") from None
+    logger = logging.getLogger("lane")
+    for handler in [*logger.handlers]:
+        logger.removeHandler(handler)
+        handler.close()
+    writer = QueuedWriter(fd)
+    logger.addHandler(writer)
+    logger.setLevel(level.upper())
+    logger.propagate = False
+    return writer

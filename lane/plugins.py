@@ -1,0 +1,228 @@
+"""Finding plugins, and keeping what a broken one costs to itself.
+
+A plugin is whatever an installed distribution names in the entry point group `lane.plugins`, or a `*.py`
+file or package in the plugin folder. The transports that ship with lane come in through the same door.
+Everything a plugin can do wrong while it is loaded (raise, name a hook that does not exist, take a
+transport's name that is taken) becomes a `LoadError` that people are shown; the rest goes on.
+"""
+
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import pluggy
+
+from lane import hookspecs
+from lane.errors import ConfigError, Fatal, UsageError
+from lane.stream import Transport
+
+GROUP = "lane.plugins"
+_NAME = re.compile(r"[a-z0-9_-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadError:
+    """What went wrong with one plugin."""
+
+    name: str
+    where: str
+    """The distribution or the file it came from."""
+    message: str
+
+    def __str__(self) -> str:
+        return f"plugin {self.name} ({self.where}): {self.message}"
+
+
+@dataclass(slots=True)
+class PluginInfo:
+    """One plugin that was loaded."""
+
+    name: str
+    version: str
+    where: str
+    """The distribution or the file it came from."""
+    hooks: list[str] = field(default_factory=list)
+    transports: list[str] = field(default_factory=list)
+
+
+class Plugins:
+    """The plugins of this process, their transports and what went wrong."""
+
+    def __init__(self) -> None:
+        self._manager = pluggy.PluginManager("lane")
+        self._manager.add_hookspecs(hookspecs)
+        self._info: dict[str, PluginInfo] = {}
+        self.transports: dict[str, Transport] = {}
+        self.errors: list[LoadError] = []
+
+    @property
+    def hook(self) -> Any:
+        """Calls a hook in all plugins: `plugins.hook.lane_authenticate(token=..., binding=...)`."""
+        return self._manager.hook
+
+    @property
+    def loaded(self) -> list[PluginInfo]:
+        """The plugins that were loaded, in the order they were."""
+        return [*self._info.values()]
+
+    def register(self, plugin: object, name: str, version: str = "", where: str = "built in") -> None:
+        """Take in a plugin. What is wrong with it ends up in `errors`; nothing is raised."""
+        if self._manager.has_plugin(name):
+            self._failed(name, where, f"the name is taken by the plugin from {self._info[name].where}")
+            return
+        try:
+            self._manager.register(plugin, name)
+            self._refuse_unknown_hooks(plugin)
+        except Exception as error:
+            if self._manager.has_plugin(name):
+                self._manager.unregister(name=name)
+            self._failed(name, where, _describe(error))
+            return
+        hooks = [hook.name for hook in self._manager.get_hookcallers(plugin) or []]
+        info = self._info[name] = PluginInfo(name, version, where, hooks)
+
+        def add(transport: Transport) -> None:
+            self._add_transport(transport, info)
+
+        self._call(name, "lane_register_transports", register=add)
+
+    def call_each(self, hook: str, **arguments: Any) -> None:
+        """Call `hook` in one plugin after the other, so that one which raises is an error of its own.
+
+        `lane.errors.Fatal` passes: it is how a plugin says that the program cannot go on.
+        """
+        for name in [*self._info]:
+            self._call(name, hook, **arguments)
+
+    def transport(self, name: str) -> Transport:
+        """The transport called `name`. Raises UsageError where there is none."""
+        if name in self.transports:
+            return self.transports[name]
+        message = f"unknown transport {name!r} (there are: {', '.join(sorted(self.transports)) or 'none'})"
+        if self.errors:
+            message += "; some plugins did not load, lane plugins says why"
+        raise UsageError(message)
+
+    def discover(self, plugin_dir: Path | None) -> None:
+        """Load what is installed, then what is in `plugin_dir`. Raises ConfigError for a bad folder."""
+        for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+            self._load_entry_point(entry)
+        if plugin_dir is not None:
+            for path in _candidates(plugin_dir):
+                self._load_file(path)
+
+    def _load_entry_point(self, entry: EntryPoint) -> None:
+        where, version = (entry.dist.name, entry.dist.version) if entry.dist else (entry.value, "")
+        try:
+            plugin = entry.load()
+        except (Exception, SystemExit) as error:
+            self._failed(entry.name, where, _describe(error))
+        else:
+            self.register(plugin, entry.name, version, where)
+
+    def _load_file(self, path: Path) -> None:
+        name = path.stem if path.is_file() else path.name
+        writable = next((p for p in (path, *path.rglob("*")) if _others_may_write(p)), None)
+        if writable is not None:
+            self._failed(name, str(path), f"refused, since others may write to {writable}")
+            return
+        try:
+            module = _import_file(f"lane_plugin_dir_{name}", path)
+        except (Exception, SystemExit) as error:
+            self._failed(name, str(path), _describe(error))
+        else:
+            self.register(module, name, str(getattr(module, "__version__", "")), str(path))
+
+    def _refuse_unknown_hooks(self, plugin: object) -> None:
+        for hook in self._manager.get_hookcallers(plugin) or []:
+            if not hook.has_spec():
+                raise LookupError(f"there is no hook {hook.name}")
+
+    def _call(self, name: str, hook: str, **arguments: Any) -> None:
+        plugin = self._manager.get_plugin(name)
+        others = [other for other in self._manager.get_plugins() if other is not plugin]
+        try:
+            self._manager.subset_hook_caller(hook, remove_plugins=others)(**arguments)
+        except Fatal:
+            raise
+        except (Exception, SystemExit) as error:
+            self._failed(name, self._info[name].where, f"{hook}: {_describe(error)}")
+
+    def _add_transport(self, transport: Transport, info: PluginInfo) -> None:
+        name = getattr(transport, "name", None)
+        lacking = [call for call in ("dial", "listen") if not callable(getattr(transport, call, None))]
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            self._failed(info.name, info.where, f"a transport's name has a-z, 0-9, _ and -, not {name!r}")
+        elif lacking:
+            self._failed(info.name, info.where, f"the transport {name} lacks {' and '.join(lacking)}")
+        elif name in self.transports:
+            self._failed(info.name, info.where, f"the transport name {name} is taken")
+        else:
+            self.transports[name] = transport
+            info.transports.append(name)
+
+    def _failed(self, name: str, where: str, message: str) -> None:
+        self.errors.append(LoadError(name, where, message))
+
+
+def load(plugin_dir: Path | None = None) -> Plugins:
+    """All plugins that can be found. Raises ConfigError when `plugin_dir` is missing or not safe to use."""
+    plugins = Plugins()
+    plugins.discover(plugin_dir)
+    return plugins
+
+
+def _candidates(folder: Path) -> Iterator[Path]:
+    """Plugin files and packages in `folder`, sorted. Raises ConfigError."""
+    try:
+        if _others_may_write(folder):
+            raise ConfigError(f"plugin folder {folder}: refused, since others may write to it")
+        found = sorted(folder.iterdir())
+    except OSError as error:
+        raise ConfigError(f"plugin folder {folder}: {error.strerror}") from None
+    for path in found:
+        if path.name.startswith(("_", ".")):
+            continue
+        if (path.suffix == ".py" and path.is_file()) or (path / "__init__.py").is_file():
+            yield path
+
+
+def _others_may_write(path: Path) -> bool:
+    """Whether somebody else than root and the user of this process could change what is run."""
+    info = path.stat()
+    return bool(info.st_mode & 0o022) or info.st_uid not in (0, os.geteuid())
+
+
+def _import_file(module_name: str, path: Path) -> object:
+    package = path.is_dir()
+    spec = importlib.util.spec_from_file_location(
+        module_name,
+        path / "__init__.py" if package else path,
+        submodule_search_locations=[str(path)] if package else None,
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    # A __pycache__ made under a lax umask would be writable by others, and refused the next time.
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]
+        raise
+    finally:
+        sys.dont_write_bytecode = before
+    return module
+
+
+def _describe(error: BaseException) -> str:
+    """An exception on one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,366 @@
+"""Certificates, pins and keys: what is made, kept, believed and refused."""
+
+import datetime
+import hashlib
+import os
+import ssl
+import stat
+import subprocess
+import sys
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from lane import certs
+from lane.certs import KeyRing, Keys, PinnedTLS, ServerIdentity, VerifiedTLS, binding_of
+from lane.errors import ConfigError, Refused
+from lane.link import encode
+from lane.proto.hello import token
+
+DAY = datetime.timedelta(days=1)
+
+
+def name(text):
+    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
+
+
+class Signed:
+    """A certificate and its key, signed by `issuer` or by itself."""
+
+    def __init__(self, subject, issuer=None, *, ca=False, names=(), start=-DAY, end=10 * DAY, key=None):
+        self.key = key or ec.generate_private_key(ec.SECP256R1())
+        self.name = name(subject)
+        now = datetime.datetime.now(datetime.UTC)
+        above = issuer or self
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(self.name)
+            .issuer_name(above.name)
+            .public_key(self.key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now + start)
+            .not_valid_after(now + end)
+            .add_extension(x509.BasicConstraints(ca, None), critical=True)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(above.key.public_key()), critical=False
+            )
+        )
+        if ca:
+            usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+            own = x509.SubjectKeyIdentifier.from_public_key(self.key.public_key())
+            builder = builder.add_extension(usage, critical=True).add_extension(own, critical=False)
+        else:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        self.certificate = builder.sign(above.key, hashes.SHA256())
+        self.der = self.certificate.public_bytes(Encoding.DER)
+        self.pem = self.certificate.public_bytes(Encoding.PEM)
+
+    def key_pem(self, encryption=None):
+        return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption())
+
+    @property
+    def binding(self):
+        spki = self.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return hashlib.sha256(spki).digest()
+
+
+@pytest.fixture(scope="module")
+def root():
+    return Signed("root", ca=True)
+
+
+@pytest.fixture(scope="module")
+def leaf(root):
+    address = x509.IPAddress(certs.ipaddress.ip_address("192.0.2.1"))
+    return Signed("leaf", root, names=[x509.DNSName("a.test"), x509.DNSName("xn--bcher-kva.test"), address])
+
+
+@pytest.fixture
+def ca_file(root, tmp_path):
+    path = tmp_path / "ca.pem"
+    path.write_bytes(b"# a comment\n" + root.pem)
+    return path
+
+
+def files(tmp_path, cert, key):
+    (tmp_path / "c.pem").write_bytes(cert)
+    (tmp_path / "k.pem").write_bytes(key)
+    return tmp_path / "c.pem", tmp_path / "k.pem"
+
+
+def test_the_binding_is_that_of_the_public_key(leaf):
+    assert binding_of(leaf.der) == leaf.binding
+
+
+@pytest.mark.parametrize("der", [b"", b"garbage", b"\x30\x82\xff\xff"])
+def test_a_malformed_certificate_is_refused(der):
+    with pytest.raises(Refused, match="malformed"):
+        binding_of(der)
+    with pytest.raises(Refused, match="malformed"):
+        PinnedTLS(bytes(32)).verify([der])
+
+
+def test_an_identity_is_loaded_with_its_whole_chain(tmp_path, root):
+    middle = Signed("middle", root, ca=True)
+    leaf = Signed("leaf", middle, key=rsa.generate_private_key(65537, 2048))
+    identity = ServerIdentity.load(*files(tmp_path, leaf.pem + middle.pem, leaf.key_pem()))
+    assert identity.binding == leaf.binding
+    assert identity.chain_pem == leaf.pem + middle.pem
+    assert "PRIVATE" not in repr(identity)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    (tmp_path / "c2").write_bytes(identity.chain_pem)
+    (tmp_path / "k2").write_bytes(identity.key_pem)
+    context.load_cert_chain(tmp_path / "c2", tmp_path / "k2")
+
+
+def test_what_is_wrong_with_an_identity_is_said_in_one_line(tmp_path, leaf, monkeypatch):
+    def says(text, cert, key):
+        with pytest.raises(ConfigError, match=text) as caught:
+            ServerIdentity.load(*files(tmp_path, cert, key))
+        assert "\n" not in str(caught.value)
+
+    says("no certificate in .*c.pem", b"garbage", leaf.key_pem())
+    says("no certificate in .*c.pem", b"", leaf.key_pem())
+    says("no private key in .*k.pem", leaf.pem, b"garbage")
+    says("no private key in .*k.pem", leaf.pem, leaf.pem)
+    says("k.pem is encrypted", leaf.pem, leaf.key_pem(BestAvailableEncryption(b"secret")))
+    says("k.pem is not that of the first certificate", leaf.pem, Signed("other").key_pem())
+    with pytest.raises(ConfigError, match=r"cannot read .*none: No such file"):
+        ServerIdentity.load(tmp_path / "none", tmp_path / "none")
+    with pytest.raises(ConfigError, match=r"cannot read .*directory"):
+        ServerIdentity.load(tmp_path, tmp_path)
+    monkeypatch.setattr(certs, "MAX_FILE", 10)
+    says("larger than 10 bytes", leaf.pem, leaf.key_pem())
+
+
+def test_an_identity_is_made_once_and_kept(tmp_path):
+    folder = tmp_path / "a" / "state"
+    first = ServerIdentity.keep(folder)
+    assert ServerIdentity.keep(folder) == first
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / "identity.pem").stat().st_mode) == 0o600
+    assert os.listdir(folder) == ["identity.pem"]
+    assert ServerIdentity.keep(tmp_path / "b").binding != first.binding
+    certificate = x509.load_pem_x509_certificate(first.chain_pem)
+    assert isinstance(certificate.public_key().curve, ec.SECP256R1)
+    now = datetime.datetime.now(datetime.UTC)
+    assert certificate.not_valid_before_utc < now - DAY / 2
+    assert certificate.not_valid_after_utc > now + 3600 * DAY
+    der = certificate.public_bytes(Encoding.DER)
+    assert PinnedTLS(first.binding).verify([der]) == first.binding
+
+
+def test_an_identity_that_nothing_keeps(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one, other = ServerIdentity.make(), ServerIdentity.make()
+    assert one.binding != other.binding
+    assert binding_of(x509.load_pem_x509_certificate(one.chain_pem).public_bytes(Encoding.DER)) == one.binding
+    assert os.listdir(tmp_path) == []
+
+
+def test_processes_that_start_together_share_one_identity_and_key(tmp_path):
+    program = (
+        "import sys; from pathlib import Path; from lane.certs import *; print('ready', flush=True);"
+        "sys.stdin.readline(); d = Path(sys.argv[1]);"
+        "print(ServerIdentity.keep(d).binding.hex(), Keys.keep(d).first)"
+    )
+    state = tmp_path / "state"
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, state], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(6)
+    ]
+    for child in children:
+        assert child.stdout.readline() == "ready\n"
+    answers = []
+    for child in children:
+        child.stdin.write("\n")
+        child.stdin.flush()
+    for child in children:
+        answers.append(child.communicate(timeout=60)[0])
+        assert child.returncode == 0
+    assert len(set(answers)) == 1
+    assert answers[0]
+    assert sorted(os.listdir(state)) == ["identity.pem", "keys"]
+
+
+def test_who_comes_second_takes_what_the_first_made(tmp_path, monkeypatch):
+    """The first is made to finish just as the second gets the lock."""
+    monkeypatch.setattr(certs.fcntl, "flock", lambda folder, how: (tmp_path / "keys").write_text(LINE))
+    assert Keys.keep(tmp_path).first == ("alice", bytes(32))
+
+
+def test_a_state_folder_that_can_not_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"cannot write .*identity\.pem: "):
+        ServerIdentity.keep(tmp_path / "file" / "state")
+    with pytest.raises(ConfigError, match=r"cannot write .*keys: "):
+        Keys.keep(tmp_path / "file")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(certs.os, "fsync", full)
+    with pytest.raises(ConfigError, match="No space left"):
+        ServerIdentity.keep(tmp_path / "state")
+    assert os.listdir(tmp_path / "state") == []
+
+
+def test_a_kept_identity_that_was_damaged(tmp_path):
+    ServerIdentity.keep(tmp_path)
+    (tmp_path / "identity.pem").write_text("garbage")
+    with pytest.raises(ConfigError, match=r"no certificate in .*identity\.pem"):
+        ServerIdentity.keep(tmp_path)
+
+
+def test_a_pin_is_believed_for_its_key_only(leaf):
+    assert PinnedTLS(leaf.binding).verify([leaf.der, b"whatever"]) == leaf.binding
+    renewed = Signed("renewed", key=leaf.key, start=-3 * DAY, end=-DAY)
+    assert PinnedTLS(leaf.binding).verify([renewed.der]) == leaf.binding
+    with pytest.raises(Refused, match="is not the pinned one"):
+        PinnedTLS(leaf.binding).verify([Signed("other").der, leaf.der])
+    with pytest.raises(Refused, match="no certificate"):
+        PinnedTLS(leaf.binding).verify([])
+    assert PinnedTLS(leaf.binding).server_name is None
+    assert PinnedTLS(leaf.binding, "a.test").server_name == "a.test"
+
+
+@pytest.mark.parametrize(
+    ("server", "sni"),
+    [("a.test", "a.test"), ("A.test", "A.test"), ("bücher.test", "xn--bcher-kva.test"), ("192.0.2.1", None)],
+)
+def test_a_ca_vouches_for_names_and_addresses(ca_file, leaf, server, sni):
+    tls = VerifiedTLS(ca_file, server)
+    assert tls.server_name == sni
+    assert tls.verify([leaf.der]) == leaf.binding
+
+
+@pytest.mark.parametrize("server", ["b.test", "sub.a.test", "192.0.2.2"])
+def test_a_wrong_name_is_not_trusted(ca_file, leaf, server):
+    with pytest.raises(Refused, match=r"not trusted: leaf certificate has no matching subjectAltName$"):
+        VerifiedTLS(ca_file, server).verify([leaf.der])
+
+
+def test_what_a_ca_does_not_vouch_for(ca_file, root, leaf):
+    tls = VerifiedTLS(ca_file, "a.test")
+    names = [x509.DNSName("a.test")]
+    with pytest.raises(Refused, match=r"not trusted: cert is not valid at validation time$"):
+        tls.verify([Signed("old", root, names=names, start=-3 * DAY, end=-DAY).der])
+    for stranger in (Signed("self", names=names), Signed("x", Signed("root", ca=True), names=names)):
+        with pytest.raises(Refused, match="not trusted: ") as caught:
+            tls.verify([stranger.der])
+        assert "\n" not in str(caught.value)
+    with pytest.raises(Refused, match="no trusted CA signed it"):
+        tls.verify([Signed("y", Signed("another root", ca=True), names=names).der])
+    for chain in ([], [b"garbage"], [leaf.der, b"garbage"]):
+        with pytest.raises(Refused, match="missing or malformed"):
+            tls.verify(chain)
+
+
+def test_an_intermediate_is_needed_and_used(ca_file, root):
+    middle = Signed("middle", root, ca=True)
+    leaf = Signed("leaf", middle, names=[x509.DNSName("a.test")])
+    assert VerifiedTLS(ca_file, "a.test").verify([leaf.der, middle.der]) == leaf.binding
+    with pytest.raises(Refused, match="no trusted CA signed it"):
+        VerifiedTLS(ca_file, "a.test").verify([leaf.der])
+
+
+def test_the_systems_bundle_is_the_default(ca_file, leaf, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca_file))
+    assert VerifiedTLS(None, "a.test").verify([leaf.der]) == leaf.binding
+    damaged = b"-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n"
+    ca_file.write_bytes(damaged + ca_file.read_bytes())
+    assert VerifiedTLS(None, "a.test").verify([leaf.der]) == leaf.binding
+    nothing = ssl.get_default_verify_paths()._replace(cafile=None)
+    monkeypatch.setattr(certs.ssl, "get_default_verify_paths", lambda: nothing)
+    with pytest.raises(ConfigError, match="no CA bundle"):
+        VerifiedTLS(None, "a.test")
+
+
+@pytest.mark.parametrize("server", ["", "bad name!", "a..b", "*.a.test", "x" * 64])
+def test_what_is_no_server_name(ca_file, server):
+    with pytest.raises(ConfigError, match="is no server name"):
+        VerifiedTLS(ca_file, server)
+
+
+def test_a_ca_file_that_is_none(tmp_path):
+    with pytest.raises(ConfigError, match=r"cannot read .*none"):
+        VerifiedTLS(tmp_path / "none", "a.test")
+    (tmp_path / "empty").write_text("nothing here")
+    with pytest.raises(ConfigError, match=r"no certificate in .*empty"):
+        VerifiedTLS(tmp_path / "empty", "a.test")
+
+
+LINE = f"alice {encode(bytes(32))}\n"
+
+
+def test_keys_are_made_once_and_kept(tmp_path):
+    keys = Keys.keep(tmp_path)
+    user, key = keys.first
+    assert user == "default"
+    assert len(key) == 32
+    assert Keys.keep(tmp_path) == keys
+    assert (tmp_path / "keys").read_text() == f"default {encode(key)}\n"
+    assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o600
+    assert encode(key) not in repr(keys)
+    assert repr(key) not in repr(keys)
+
+
+def test_the_operator_may_edit_the_keys(tmp_path):
+    (tmp_path / "keys").write_text(f"# users\n\n{LINE}  bob\t{encode(b'b' * 32)}  # a friend\n")
+    keys = Keys.keep(tmp_path)
+    assert list(keys.items()) == [("alice", bytes(32)), ("bob", b"b" * 32)]
+    assert keys.first == ("alice", bytes(32))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"bob", "line 2: expected NAME KEY"),
+        (b"bob a b", "line 2: expected NAME KEY"),
+        (b"bob AAAA", "line 2: the key is not 32 bytes"),
+        (b"x" * 65 + b" " + b"A" * 43, "line 2: expected NAME KEY"),
+        (b"b\xffb " + b"A" * 43, "line 2: expected NAME KEY"),
+        (b"alice " + encode(b"b" * 32).encode(), "line 2: that name or key is there already"),
+        (b"bob " + encode(bytes(32)).encode(), "line 2: that name or key is there already"),
+    ],
+)
+def test_a_bad_line_is_named_and_no_key_shown(tmp_path, line, message):
+    (tmp_path / "keys").write_bytes(LINE.encode() + line)
+    with pytest.raises(ConfigError, match=f"keys, {message}") as caught:
+        Keys.keep(tmp_path)
+    assert "AAAA" not in str(caught.value)
+
+
+def test_limits_of_the_key_file(tmp_path, monkeypatch):
+    (tmp_path / "keys").write_text("# nobody\n")
+    with pytest.raises(ConfigError, match="no key in"):
+        Keys.keep(tmp_path)
+    monkeypatch.setattr(certs, "MAX_USERS", 1)
+    (tmp_path / "keys").write_text(LINE)
+    assert Keys.keep(tmp_path).first[0] == "alice"
+    (tmp_path / "keys").write_text(LINE + f"bob {encode(b'b' * 32)}\n")
+    with pytest.raises(ConfigError, match="more than 1 users"):
+        Keys.keep(tmp_path)
+
+
+def test_a_token_is_known_on_its_own_carrier_only():
+    keys = Keys({"alice": b"a" * 32, "bob": b"b" * 32})
+    now, before = b"n" * 32, b"o" * 32
+    ring = KeyRing(keys, [now, before])
+    for binding in (now, before):
+        assert ring.lookup(token(b"a" * 32, binding), binding) == "alice"
+        assert ring.lookup(token(b"b" * 32, binding), binding) == "bob"
+    assert ring.lookup(token(b"a" * 32, now), before) is None
+    assert ring.lookup(token(b"c" * 32, now), now) is None
+    assert ring.lookup(token(b"a" * 32, b"x" * 32), b"x" * 32) is None

@@ -1,0 +1,289 @@
+"""The command line from outside: exit statuses, lines on standard error, and where options come from."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from lane import cli
+from lane.certs import Keys, ServerIdentity
+from lane.cli import options
+from lane.errors import ConfigError, UsageError
+from lane.link import Link
+
+BROKEN = "raise RuntimeError('boom')"
+OPTIONS = """
+from lane import hookimpl
+from lane.errors import ConfigError
+@hookimpl
+def lane_add_options(group):
+    group.add_argument("--good-mood", metavar="MOOD", help="mood of the plugin")
+@hookimpl
+def lane_configure(options):
+    if options.good_mood == "bad":
+        raise ConfigError("good-mood: must not be bad")
+    if options.good_mood == "broken":
+        raise RuntimeError("broken mood")
+"""
+
+
+@pytest.fixture
+def plugin_dir(tmp_path):
+    folder = tmp_path / "plugins"
+    folder.mkdir(mode=0o755)
+    return folder
+
+
+@pytest.fixture
+def conf(tmp_path):
+    def write(text):
+        file = tmp_path / "lane.conf"
+        file.write_text(text)
+        return file
+
+    return write
+
+
+def parse(command, *argv):
+    warnings = []
+    namespace, plugins = options.parse(command, [str(a) for a in argv], warnings.append)
+    return namespace, plugins, warnings
+
+
+def fails(result, status, line):
+    """One line on standard error, and no other."""
+    assert result.returncode == status, result.stderr
+    assert re.fullmatch(line + r"\n", result.stderr), result.stderr
+    assert result.stdout == ""
+
+
+def test_an_unknown_option_is_2(run_lane):
+    fails(run_lane("--foo", "x"), 2, r"lane: unknown option --foo \(lane client --help lists them\)")
+    fails(run_lane("server", "--lis=x"), 2, r"lane: unknown option --lis \(lane server --help lists them\)")
+
+
+def test_an_unknown_command_or_argument_is_2_and_shows_no_link(run_lane):
+    fails(run_lane("frob"), 2, r"lane: unknown command 'frob' \(lane --help lists them\)")
+    fails(run_lane("lane://KEY@h:1"), 2, r"lane: unknown command \(lane --help lists them\)")
+    fails(run_lane("client", "lane://KEY@h:1"), 2, "lane: a link is given with --server")
+    fails(run_lane("client", "odd"), 2, r"lane: unexpected argument 'odd' \(lane client --help .*\)")
+    fails(run_lane("client", "--listen"), 2, "lane: argument --listen: expected one argument")
+
+
+def test_a_malformed_link_is_2_on_the_command_line_and_78_in_a_file(run_lane, conf):
+    fails(run_lane("--server", "lane://x"), 2, "lane: --server: .*")
+    file = conf("server = lane://x\n")
+    fails(run_lane("-c", file), 78, f"lane: {file}: server: .*")
+    fails(run_lane("--server", f"@{file}"), 78, f"lane: {file}: .*")
+    fails(run_lane(env={"LANE_SERVER": "lane://x"}), 2, "lane: LANE_SERVER: .*")
+
+
+def test_an_unknown_key_in_a_file_is_78(run_lane, conf):
+    file = conf("# fine\nserver = embedded\nfoo = 1\n")
+    fails(run_lane("-c", file), 78, f"lane: {file}: unknown key 'foo'")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"listen", ":1: expected `key = value`"),
+        (b"[section]\n", ":1: expected `key = value`"),
+        (b"\n# c\n--listen = x", ":3: expected `key = value`"),
+        (b"grace = 1s\ngrace = 2s", ":2: grace is set twice"),
+        (b"help = true", ": unknown key 'help'"),
+        (b"config = other.conf", ": unknown key 'config'"),
+        (b"listen = \xff", ": not UTF-8 text"),
+    ],
+)
+def test_a_file_that_is_malformed_is_a_configuration_error(tmp_path, content, message):
+    file = tmp_path / "bad.conf"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        parse("client", "-c", file)
+    assert str(caught.value) == f"{file}{message}"
+
+
+def test_a_missing_file_is_78(run_lane, tmp_path):
+    fails(run_lane("-c", "missing.conf"), 78, r"lane: cannot read missing\.conf: No such file or directory")
+    fails(run_lane("--config=."), 78, r"lane: cannot read \.: Is a directory")
+    fails(run_lane("--plugin-dir", "missing"), 78, "lane: plugin folder missing: No such file or directory")
+
+
+def test_help_and_version(run_lane):
+    overview = run_lane("--help")
+    assert overview.returncode == 0
+    assert all(command in overview.stdout for command in options.COMMANDS)
+    for command in options.COMMANDS:
+        text = run_lane(command, "--help")
+        assert (text.returncode, text.stderr) == (0, "")
+        assert text.stdout.startswith(f"usage: lane {command} [options]\n")
+    assert re.fullmatch(r"lane \d+\.\d+\.\d+\n", run_lane("--version").stdout)
+
+
+def test_help_works_although_a_standard_file_is_broken(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "lane").mkdir()
+    (tmp_path / "lane" / "client.conf").write_text("rubbish")
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["client", "--help"])
+    assert caught.value.code == 0
+    assert "--listen" in capsys.readouterr().out
+    assert cli.main(["client"]) == 78
+
+
+def test_the_command_line_wins_over_variables_and_they_over_files(tmp_path, monkeypatch, conf):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "lane").mkdir()
+    standard = tmp_path / "lane" / "client.conf"
+    standard.write_text(
+        "server = embedded\ngrace = 1s\nlisten = [::1]:1\nidle-timeout = 1m\nmax-sessions = 1\n"
+    )
+    given = conf("grace = 2s\nlisten = [::1]:2\nidle-timeout = 2m\n")
+    monkeypatch.setenv("LANE_GRACE", "3s")
+    monkeypatch.setenv("LANE_LISTEN", "[::1]:3")
+    namespace, _, warnings = parse("client", "-c", given, "--grace", "4s")
+    assert (namespace.grace, namespace.listen) == ("4s", "[::1]:3")
+    assert (namespace.idle_timeout, namespace.max_sessions) == ("2m", "1")
+    assert namespace.request_timeout == "30s"
+    assert namespace.files == [standard, given]
+    assert namespace.sources == {
+        "listen": "LANE_LISTEN", "idle_timeout": given, "max_sessions": standard, "server": standard,
+    }  # fmt: skip
+    assert [line for line in warnings if "ignored" in line] == []
+
+
+def test_a_path_with_wildcards_in_it_is_that_path(tmp_path, monkeypatch):
+    odd = tmp_path / "[a]*"
+    (odd / "lane").mkdir(parents=True)
+    (odd / "lane" / "server.conf").write_text("grace = 1s\n")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(odd))
+    assert parse("server")[0].grace == "1s"
+
+
+def test_lists_come_from_one_source_each(conf):
+    file = conf("allow = 10.0.0.0/8, example.com\ndeny = 10.1.0.0/16\n")
+    namespace, _, _ = parse("server", "-c", file, "--deny", "1.1.1.1", "--deny", "2.2.2.2")
+    assert namespace.allow == ["10.0.0.0/8, example.com"]
+    assert namespace.deny == ["1.1.1.1", "2.2.2.2"]
+
+
+def test_no_check_is_a_flag_or_a_value(conf):
+    assert parse("client")[0].no_check == "no"
+    assert parse("client", "--no-check")[0].no_check == "yes"
+    assert parse("client", "-c", conf("server = embedded\nno-check = yes\n"))[0].no_check == "yes"
+
+
+def test_unknown_variables_are_named(monkeypatch):
+    monkeypatch.setenv("LANE_LISTNE", "x")
+    monkeypatch.setenv("LANE_STATE_DIR", "of another command")
+    monkeypatch.setenv("LANE_TEST_ANYTHING", "x")
+    lines = [line for line in parse("client")[2] if line.startswith("LANE_")]
+    assert lines == ["LANE_LISTNE is no option of lane: ignored"]
+    for number in range(50):
+        monkeypatch.setenv(f"LANE_X{number}", "x")
+    assert len([line for line in parse("client")[2] if line.startswith("LANE_")]) == 10
+
+
+def test_a_plugin_adds_options_and_sees_their_values(run_lane, plugin_dir, conf):
+    (plugin_dir / "good.py").write_text(OPTIONS)
+    text = run_lane("client", "--plugin-dir", plugin_dir, "--help").stdout
+    assert "options of plugins:" in text
+    assert "--good-mood MOOD" in text
+    file = conf(f"server = embedded\nplugin-dir = {plugin_dir}\ngood-mood = bad\n")
+    fails(run_lane("-c", file), 78, "lane: good-mood: must not be bad")
+    variables = {"LANE_PLUGIN_DIR": str(plugin_dir), "LANE_GOOD_MOOD": "bad"}
+    fails(run_lane("server", env=variables), 78, "lane: good-mood: must not be bad")
+
+
+def test_a_plugin_that_breaks_while_configured_is_reported(plugin_dir, capsys, monkeypatch):
+    (plugin_dir / "good.py").write_text(OPTIONS)
+    status = cli.main(["client", "--plugin-dir", str(plugin_dir), "--good-mood", "broken", "--log-file", "/"])
+    assert status == 78
+    file, last = capsys.readouterr().err.splitlines()[-2:]
+    assert file == f"lane: plugin good ({plugin_dir}/good.py): lane_configure: RuntimeError: broken mood"
+    assert last == "lane: cannot write the log file /: Is a directory"
+
+
+def test_a_broken_plugin_is_reported_and_its_keys_are_no_error(plugin_dir, conf):
+    (plugin_dir / "good.py").write_text(BROKEN)
+    file = conf(f"server = embedded\nplugin-dir = {plugin_dir}\ngood-mood = fine\n")
+    warnings = parse("client", "-c", file)[2]
+    assert f"plugin good ({plugin_dir}/good.py): RuntimeError: boom" in warnings
+    assert f"{file}: good-mood is of a plugin that did not load: ignored" in warnings
+    file.write_text(file.read_text() + "goods = 1\n")
+    with pytest.raises(ConfigError, match="unknown key 'goods'"):
+        parse("client", "-c", file)
+    with pytest.raises(UsageError, match="unknown option --good-mood"):
+        parse("client", "--plugin-dir", plugin_dir, "--good-mood", "x")
+
+
+def test_check_reads_the_clients_file_and_tries_all_transports(conf):
+    file = conf("server = example.com:1\ntransport = tls\nbuffer-size = 8KB\nanything = 1\n")
+    namespace, _, _ = parse("check", "-c", file)
+    assert (namespace.server, namespace.transport, namespace.buffer_size) == ("example.com:1", "", "16MB")
+    assert parse("check", "-c", file, "--transport", "tls")[0].transport == "tls"
+
+
+def test_check_needs_a_server(run_lane):
+    fails(run_lane("check"), 2, "lane: no server to check: pass --server")
+
+
+def test_plugins_lists_what_loaded_and_what_did_not(run_lane, plugin_dir):
+    (plugin_dir / "broken.py").write_text(BROKEN)
+    (plugin_dir / "good.py").write_text("__version__ = '7.7'" + OPTIONS)
+    result = run_lane("plugins", "--plugin-dir", plugin_dir)
+    assert (result.returncode, result.stderr) == (0, "")
+    table, errors = result.stdout.split("\nErrors:\n")
+    assert table.split("\n", 1)[0].split() == ["NAME", "VERSION", "FROM", "TRANSPORTS", "HOOKS"]
+    (row,) = [line.split(maxsplit=4) for line in table.splitlines() if line.startswith("good ")]
+    assert row == ["good", "7.7", str(plugin_dir / "good.py"), "-", "lane_add_options, lane_configure"]
+    assert f"  plugin broken ({plugin_dir}/broken.py): RuntimeError: boom\n" in errors
+
+
+def test_link_prints_the_link_alone(run_lane, tmp_path):
+    state = tmp_path / "state"
+    identity, (_, key) = ServerIdentity.keep(state), Keys.keep(state).first
+    result = run_lane("link", "--state-dir", state, "--host", "proxy.example:99")
+    assert (result.returncode, result.stderr) == (0, "")
+    link = Link.parse(result.stdout)
+    assert (link.key, str(link.address), link.pin) == (key, "proxy.example:99", identity.binding)
+
+
+def test_link_of_a_server_with_a_certificate_of_its_own(tmp_path, capsys):
+    state, other = tmp_path / "state", ServerIdentity.keep(tmp_path / "other")
+    Keys.keep(state)
+    (tmp_path / "cert").write_bytes(other.chain_pem)
+    (tmp_path / "key").write_bytes(other.key_pem)
+    argv = ["link", "--state-dir", str(state), "--host", "h", "--cert", str(tmp_path / "cert")]
+    assert cli.main([*argv, "--cert-key", str(tmp_path / "key")]) == 0
+    link = Link.parse(capsys.readouterr().out)
+    assert (str(link.address), link.pin) == ("h:4433", other.binding)
+
+
+def test_link_makes_no_keys(run_lane, tmp_path):
+    state = tmp_path / "state"
+    result = run_lane("link", "--state-dir", state, "--host", "proxy.example:99")
+    fails(result, 78, f"lane: no keys in {state}: lane server makes it at its first start")
+    assert not state.exists()
+    fails(run_lane("link", "--state-dir", state), 2, "lane: pass --host HOST:PORT, where .*")
+
+
+def test_a_reader_that_is_gone_is_quiet(tmp_path):
+    reader, pipe = os.pipe()
+    os.close(reader)
+    try:
+        argv = [sys.executable, "-m", "lane", "--help"]
+        result = subprocess.run(argv, stdout=pipe, stderr=subprocess.PIPE, timeout=60, check=False)
+    finally:
+        os.close(pipe)
+    assert (result.returncode, result.stderr) == (1, b"")
+
+
+def test_an_interrupt_is_130(monkeypatch):
+    def interrupted(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_run", interrupted)
+    assert cli.main([]) == 130

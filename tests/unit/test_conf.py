@@ -1,0 +1,95 @@
+"""The shipped configuration and the documentation keep up with the options and the hooks."""
+
+import configparser
+import re
+from pathlib import Path
+
+import pytest
+
+from lane import config, hookspecs
+from lane.cli import options
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = {"client": config.client_config, "server": config.server_config}
+both = pytest.mark.parametrize("command", CONFIGS)
+
+
+def text_of(command):
+    return (ROOT / "conf" / f"{command}.conf").read_text()
+
+
+def lines_of(command):
+    """From key to value, of the lines that count and those that are commented."""
+    return dict(re.findall(r"(?m)^#?([a-z][a-z-]*) = (.*)$", text_of(command)))
+
+
+def parse(command, file):
+    warnings = []
+    namespace, _ = options.parse(command, ["-c", str(file)], warnings.append)
+    assert not [line for line in warnings if "ignored" in line]
+    return namespace
+
+
+@both
+def test_every_option_has_its_line_and_its_default(command):
+    settings = options.build(command).settings()
+    lines = lines_of(command)
+    assert lines.keys() == settings.keys()
+    for key, action in settings.items():
+        if action.default is not None:
+            assert lines[key] == action.default, key
+
+
+@both
+def test_the_file_works_as_it_is_and_says_the_defaults(command):
+    as_shipped = CONFIGS[command](parse(command, ROOT / "conf" / f"{command}.conf"))
+    assert as_shipped == CONFIGS[command](options.defaults(command))
+
+
+@both
+def test_the_file_parses_with_every_line_uncommented(command, tmp_path):
+    file = tmp_path / "all.conf"
+    text = re.sub(r"(?m)^#([a-z][a-z-]* = )", r"\1", text_of(command))
+    file.write_text(text.replace("/etc/lane/plugins", str(tmp_path)))  # must be there
+    tmp_path.chmod(0o755)
+    namespace = parse(command, file)
+    assert namespace.sources.keys() == {key.replace("-", "_") for key in lines_of(command)}
+    # The examples have no default to stay at, and need files that are not here: the rest must be right.
+    for key, action in options.build(command).settings().items():
+        if action.default is None:
+            assert getattr(namespace, action.dest), key
+            setattr(namespace, action.dest, None)
+    namespace.files = []
+    assert CONFIGS[command](namespace) == CONFIGS[command](options.defaults(command))
+
+
+def test_the_example_rules_are_rules(tmp_path):
+    lines = lines_of("server")
+    namespace = options.defaults("server")
+    namespace.allow, namespace.deny, namespace.host = [lines["allow"]], [lines["deny"]], lines["host"]
+    made = config.server_config(namespace)
+    assert (len(made.allow), len(made.deny)) == (2, 1)
+    assert made.host.host == lines["host"]
+
+
+@both
+def test_the_unit_runs_the_command_and_is_told_when_it_is_ready(command):
+    unit = configparser.ConfigParser(strict=False)
+    unit.optionxform = str
+    unit.read(ROOT / "conf" / f"lane-{command}.service")
+    assert unit["Service"]["ExecStart"].endswith(f"/lane {command}")
+    assert unit["Service"]["Type"] == "notify"
+    assert unit["Service"]["DynamicUser"] == "yes"
+
+
+def hooks():
+    return [name for name in vars(hookspecs) if name.startswith("lane_")]
+
+
+def test_there_are_hooks():
+    assert "lane_register_transports" in hooks()
+
+
+@pytest.mark.parametrize("hook", hooks())
+def test_every_hook_has_an_entry_in_the_documentation(hook):
+    assert f"`{hook}`" in (ROOT / "docs" / "PLUGINS.md").read_text()

@@ -1,0 +1,161 @@
+import contextlib
+import logging
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lane import log
+from lane.errors import ConfigError
+
+
+def until(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.005)
+
+
+def read_all(fd):
+    data = b""
+    while chunk := os.read(fd, 65536):
+        data += chunk
+    return data.decode()
+
+
+@pytest.fixture
+def lane_logger():
+    logger = logging.getLogger("lane")
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield logger
+    for handler in logger.handlers:
+        handler.close()
+    logger.handlers[:], logger.level, logger.propagate = before
+
+
+def record(text):
+    return logging.LogRecord("lane.test", logging.INFO, "", 0, text, None, None)
+
+
+def test_lines_are_plain(tmp_path, lane_logger):
+    file = tmp_path / "log"
+    writer = log.setup("info", file)
+    logging.getLogger("lane.server").info("a session from %s", "me")
+    logging.getLogger("lane.server").debug("not this")
+    writer.close()
+    stamp = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+    assert re.fullmatch(rf"{stamp} INFO lane\.server: a session from me\n", file.read_text())
+
+
+def test_a_second_setup_replaces_the_first(tmp_path, lane_logger):
+    log.setup("debug", tmp_path / "one")
+    writer = log.setup("error", tmp_path / "two")
+    lane_logger.warning("lost")
+    lane_logger.error("kept")
+    writer.close()
+    assert (tmp_path / "one").read_text() == ""
+    assert (tmp_path / "two").read_text().endswith("ERROR lane: kept\n")
+
+
+def test_a_file_that_cannot_be_written_is_a_configuration_error(tmp_path, lane_logger):
+    with pytest.raises(ConfigError, match=r"cannot write the log file .*: No such file"):
+        log.setup("info", tmp_path / "no" / "log")
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_a_pipe_that_nobody_reads_blocks_nobody_and_the_drops_are_counted(blocking):
+    reader, pipe = os.pipe()
+    os.set_blocking(pipe, blocking)
+    writer = log.QueuedWriter(pipe, size=16)
+    total = 3000  # of 1 KB: more than any pipe holds
+    for number in range(total):
+        writer.handle(record(f"{number} {'x' * 1000}"))
+    assert writer.dropped > 0
+    seen = []
+
+    def drained():
+        seen.append(os.read(reader, 65536))
+        return b"messages dropped" in b"".join(seen)[-2000:]
+
+    until(drained)
+    writer.close()
+    text = b"".join(seen).decode() + read_all(reader)
+    os.close(reader)
+    lines = text.splitlines()
+    dropped = sum(int(n) for n in re.findall(r"WARNING lane\.log: (\d+) messages dropped", text))
+    assert dropped == writer.dropped
+    assert sum("INFO" in line for line in lines) == total - dropped
+    assert all(line.endswith(("x", "dropped")) for line in lines)  # none is torn
+
+
+def test_closing_with_a_full_queue_and_no_reader_ends(monkeypatch):
+    monkeypatch.setattr(log, "FLUSH_TIME", 0.05)
+    reader, pipe = os.pipe()
+    os.set_blocking(pipe, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(pipe, bytes(4096))
+    os.set_blocking(pipe, True)
+    writer = log.QueuedWriter(pipe, size=4)
+    for _ in range(10):
+        writer.handle(record("x"))
+    writer.close()
+    assert writer._thread.is_alive()  # stuck in its write, as the test means it to be
+    read_all(reader)
+    os.close(reader)
+    until(lambda: not writer._thread.is_alive())
+
+
+def test_a_reader_that_is_gone_is_no_error():
+    reader, pipe = os.pipe()
+    os.close(reader)
+    writer = log.QueuedWriter(pipe)
+    writer.handle(record("nobody hears this"))
+    writer.close()
+    assert not writer._thread.is_alive()
+
+
+def test_a_record_that_cannot_be_formatted_costs_only_itself(monkeypatch):
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    reader, pipe = os.pipe()
+    writer = log.QueuedWriter(pipe)
+    writer.handle(logging.LogRecord("lane", logging.INFO, "", 0, "%d", ("no number",), None))
+    writer.handle(record("next \udc80"))
+    writer.close()
+    assert read_all(reader).endswith("INFO lane.test: next \\udc80\n")
+    os.close(reader)
+
+
+SCRIPT = """
+import logging
+from lane import log
+log.setup("info")
+for n in range(int({count})):
+    logging.getLogger("lane").info("%d " + "y" * 1000, n)
+print("done", flush=True)
+"""
+
+
+def start(count):
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT.format(count=count)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def test_what_is_queued_is_written_at_exit():
+    out, err = start(50).communicate(timeout=60)
+    assert out == b"done\n"
+    assert len(err.splitlines()) == 50
+
+
+def test_a_process_whose_standard_error_nobody_reads_goes_on_and_ends():
+    process = start(5000)
+    try:
+        assert process.stdout.readline() == b"done\n"
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.communicate()

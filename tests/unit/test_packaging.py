@@ -1,0 +1,49 @@
+import configparser
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def setup_cfg():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+def packages_under(folder):
+    return {
+        ".".join(init.parent.relative_to(folder).parts)
+        for init in folder.rglob("__init__.py")
+        if "egg-info" not in str(init)
+    }
+
+
+def test_the_list_of_packages_is_the_tree():
+    listed = setup_cfg()["options"]["packages"].split()
+    assert len(listed) == len(set(listed))
+    core = {f"lane.{name}".rstrip(".") for name in packages_under(ROOT / "lane")}
+    assert set(listed) == core | packages_under(ROOT / "plugins")
+
+
+def test_every_source_file_is_in_a_package():
+    for top in ("lane", "plugins"):
+        for path in (ROOT / top).rglob("*.py"):
+            assert (path.parent / "__init__.py").exists(), path
+
+
+def test_every_plugin_has_its_folder_and_its_entry_point():
+    config = setup_cfg()
+    plugins = {path.name for path in (ROOT / "plugins").iterdir() if (path / "__init__.py").exists()}
+    mapped = dict(line.split(" = ") for line in config["options"]["package_dir"].strip().splitlines())
+    assert mapped == {name: f"plugins/{name}" for name in plugins}
+    entries = config["options.entry_points"]["lane.plugins"].strip().splitlines()
+    modules = [line.split(" = ")[1] for line in entries]
+    assert {module.split(".")[0] for module in modules} == plugins
+    for module in modules:
+        assert (ROOT / "plugins" / module.replace(".", "/")).with_suffix(".py").exists()
+
+
+def test_coverage_measures_the_same_packages():
+    config = setup_cfg()
+    tops = {name.split(".")[0] for name in config["options"]["packages"].split()}
+    assert set(config["coverage:run"]["source_pkgs"].replace(",", " ").split()) == tops
