@@ -126,8 +126,9 @@ class Listener(Protocol):
 class ClientTLS(Protocol):
     """Whom a client expects. A transport that has certificates calls `verify` after every handshake."""
 
-    server_name: str | None
-    """For the SNI extension; None to send none."""
+    @property
+    def server_name(self) -> str | None:
+        """For the SNI extension; None to send none."""
 
     def verify(self, chain: list[bytes]) -> bytes:
         """Judge the server's certificates (DER, leaf first): the binding, or raises `lane.errors.Refused`.

@@ -84,6 +84,7 @@ class Session:
         self._tell = False  # an ACK is to be sent even though it is not due
         self._heard = monotonic()
         self._measured: float | None = None
+        self._patience = 1  # doubles with each answer: a path that lives is not asked again and again
         self._shrinking = False
         self._reader = gevent.spawn(self._read, early)
 
@@ -146,11 +147,10 @@ class Session:
 
     def reset(self, code: int = 0) -> None:
         """Abort both directions; the peer learns `code`. Never blocks."""
-        if self._error or self._closing:
-            self._release()
-        else:
+        if not self._error and not self._closing:
             self._fail(Closed("the session was reset on this side"))
             gevent.spawn(self._abort, code)
+        self._release()
 
     def close(self) -> None:
         """End the session: once both directions are finished and consumed, otherwise as a reset.
@@ -185,7 +185,8 @@ class Session:
             return False
         inbox, age = self.inbox, now - self.last_data
         self._tell = self._tell or inbox.ack_possible
-        if age < ACTIVE and now - self._heard > max(QUIET, 3 * self.rtt) and self._ping is None:
+        quiet = max(QUIET, 3 * self.rtt) * self._patience
+        if age < ACTIVE and now - self._heard > quiet and self._ping is None:
             self._ask = True
         if age > IDLE and not self._shrinking and inbox.shrink():
             self._tell = self._ask = self._shrinking = True
@@ -239,6 +240,7 @@ class Session:
                 self._flush_soon()
             case Pong(value) if value == self._ping:
                 self._ping = None
+                self._patience *= 2
                 self._measured = self._heard - value / 1e6
                 if self._shrinking:
                     self._shrinking = False
@@ -247,6 +249,7 @@ class Session:
     def _touch(self) -> None:
         """Data moved: the session is active."""
         self.last_data = self._heard
+        self._patience = 1
         self._wake(self)
 
     def _await_credit(self) -> None:
@@ -297,9 +300,8 @@ class Session:
         """Send control frames, unless somebody is writing, who will do it."""
         if self._lock.locked() or self._error:
             return
-        with self._lock:
-            with suppress(LaneError):  # `error` tells whoever uses the session
-                self._write(b"")
+        with self._lock, suppress(LaneError):  # `error` tells whoever uses the session
+            self._write(b"")
 
     def _flush_soon(self) -> None:
         """Send control frames without waiting for it."""
@@ -327,7 +329,6 @@ class Session:
             pass  # the stream was lost: the peer knows
         finally:
             self._stream.reset()
-            self._release()
 
     def _release(self) -> None:
         self.inbox.release()

@@ -82,6 +82,11 @@ class QuicCarrier:
         """See `lane.stream.Carrier`."""
         return self._error is not None
 
+    @property
+    def error(self) -> LaneError | None:
+        """Why the connection is over; None while it is not."""
+        return self._error
+
     def open(self) -> QuicStream:
         """See `lane.stream.Carrier`."""
         if self._error or not self.engine.capacity:

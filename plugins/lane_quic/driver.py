@@ -13,7 +13,7 @@ from aioquic.quic.packet import QuicPacketType, encode_quic_version_negotiation,
 from gevent import socket as gsocket
 from gevent.queue import Queue
 
-from lane.errors import Closed, LaneError, Refused, Unreachable
+from lane.errors import Closed, Unreachable
 from lane.stream import Address, ClientTLS, ServerTLS
 from lane_quic.carrier import QuicCarrier
 from lane_quic.engine import (
@@ -68,37 +68,38 @@ class Client:
 
 def dial(endpoint: Address, tls: ClientTLS) -> QuicCarrier:
     """A carrier to `endpoint`. Raises Unreachable or Refused, within DIAL_TIMEOUT."""
-    failure: LaneError = Unreachable(f"{endpoint} over quic: no answer")
+    try:
+        found = gsocket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_DGRAM)
+    except OSError as error:
+        raise Unreachable(f"{endpoint} over quic: {error.strerror or error}") from None
+    reason = "no answer"
     with gevent.Timeout(DIAL_TIMEOUT, False):
-        try:
-            found = gsocket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_DGRAM)
-        except OSError as error:
-            raise Unreachable(f"{endpoint} over quic: {error.strerror or error}") from None
         for family, _, _, _, address in found:
-            for size, patience in ((LARGE_DATAGRAM, SMALL_AFTER), (SMALL_DATAGRAM, DIAL_TIMEOUT)):
-                try:
-                    client = Client(family, address, tls, size)
-                except OSError as error:
-                    failure = Unreachable(f"{endpoint} over quic: {error.strerror or error}")
-                    break
-                carrier = client.carrier
-                try:
-                    if not carrier.ready.wait(patience) and carrier.heard is not None:
-                        carrier.ready.wait()
-                    if carrier.connected:
-                        return carrier
-                finally:
-                    if not carrier.connected:
-                        carrier.shut("the handshake was given up")
-                try:
-                    carrier.open()
-                except Refused:
-                    raise
-                except LaneError as error:
-                    failure = Unreachable(f"{endpoint} over quic: {error}")
-                if carrier.heard is not None:
-                    break
-    raise failure
+            try:
+                return _dial_address(family, address, tls)
+            except (OSError, Closed) as error:
+                reason = getattr(error, "strerror", None) or str(error)
+    raise Unreachable(f"{endpoint} over quic: {reason}")
+
+
+def _dial_address(family: int, address: Any, tls: ClientTLS) -> QuicCarrier:
+    """A carrier to one address: with large packets, and with small ones if nothing at all comes back.
+
+    Raises Closed, OSError or Refused.
+    """
+    for size, patience in ((LARGE_DATAGRAM, SMALL_AFTER), (SMALL_DATAGRAM, None)):
+        carrier = Client(family, address, tls, size).carrier
+        try:
+            if not carrier.ready.wait(patience) and carrier.heard is not None:
+                carrier.ready.wait()
+            if carrier.connected:
+                return carrier
+            if carrier.error:
+                raise carrier.error
+        finally:
+            if not carrier.connected:
+                carrier.shut("the handshake was given up")
+    raise Closed("no answer")
 
 
 class QuicListener:

@@ -67,9 +67,9 @@ register_congestion_control("lane-cubic", _cubic)
 class _Pacer(QuicPacketPacer):
     """Sends what is due in a quantum at once: a timer a packet would cost more than the packet."""
 
-    def next_send_time(self, now: float) -> float | None:
-        at: float | None = super().next_send_time(now)
-        return None if at is None else max(at, now + PACING_QUANTUM)
+    def next_send_time(self, now: float) -> Any:  # aioquic says float, and returns None for "now"
+        at = super().next_send_time(now)
+        return at and max(at, now + PACING_QUANTUM)
 
     def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
         super().update_rate(int(congestion_window * PACING_GAIN), smoothed_rtt)
@@ -111,6 +111,17 @@ def _common(datagram_size: int) -> dict[str, Any]:
     }
 
 
+class _Streams(dict[int, Any]):
+    """The streams of a connection. aioquic asks every one of them, for every packet, whether it has credit
+    to announce, and that is all it calls `values` for: so that names those which have."""
+
+    def __init__(self) -> None:
+        self.with_credit: dict[int, Any] = {}
+
+    def values(self) -> Any:
+        return list(self.with_credit.values()) if self.with_credit else ()
+
+
 class Engine(QuicConnection):
     """One QUIC connection without I/O. Servers pass `original_cid` and their `state_key`."""
 
@@ -123,6 +134,7 @@ class Engine(QuicConnection):
         self._loss._pacer = _Pacer(max_datagram_size=configuration.max_datagram_size)
         self._stream_floor, self._floor = stream_floor, floor
         self._state_key = state_key
+        self._streams: _Streams = _Streams()
         self._consumed = 0
         self._abandoned: dict[int, int] = {}  # stream: bytes of it that count as consumed
         streams = 0 if configuration.is_client else STREAMS
@@ -181,7 +193,7 @@ class Engine(QuicConnection):
 
     def drained(self) -> bool:
         """Whether the peer has acknowledged all that was written and finished."""
-        senders = [stream.sender for stream in self._streams.values()]
+        senders = [stream.sender for _, stream in self._streams.items()]
         return all(sender.is_finished or sender._buffer_fin is None for sender in senders)
 
     def knows(self, stream_id: int) -> bool:
@@ -211,6 +223,7 @@ class Engine(QuicConnection):
             window = _window(total, self._stream_floor, MAX_STREAM_WINDOW)
             if total + window - stream.max_stream_data_local >= window // 4:
                 stream.max_stream_data_local = total + window
+                self._streams.with_credit[stream_id] = stream
                 due = True
         return due
 
@@ -240,6 +253,20 @@ class Engine(QuicConnection):
         limit.value = self._consumed + window
         return True
 
+    def _write_application(self, builder: Any, network_path: Any, now: float) -> None:
+        """As aioquic does, but idle streams are looked at once a flush and not once a packet."""
+        busy: list[Any] = []
+        idle: list[Any] = []
+        for stream in self._streams_queue:
+            sender = stream.sender
+            waits = sender.buffer_is_empty and not sender.reset_pending and not stream.receiver.stop_pending
+            (idle if waits and not stream.is_finished else busy).append(stream)
+        self._streams_queue = busy
+        try:
+            super()._write_application(builder, network_path, now)
+        finally:
+            self._streams_queue += idle
+
     def _write_connection_limits(self, builder: Any, space: Any) -> None:
         if self._abandoned:
             self._raise_connection_limit()
@@ -257,9 +284,12 @@ class Engine(QuicConnection):
                 buf.push_uint_var(limit.value)
                 limit.sent = limit.value
 
+    def _on_max_stream_data_delivery(self, delivery: Any, stream: Any) -> None:
+        super()._on_max_stream_data_delivery(delivery, stream)
+        if stream.max_stream_data_local_sent != stream.max_stream_data_local:  # it was lost
+            self._streams.with_credit[stream.stream_id] = stream
+
     def _write_stream_limits(self, builder: Any, space: Any, stream: Any) -> None:
-        if stream.max_stream_data_local_sent == stream.max_stream_data_local:
-            return
         buf = builder.start_frame(
             QuicFrameType.MAX_STREAM_DATA,
             capacity=1 + 8 + 8,
@@ -269,6 +299,7 @@ class Engine(QuicConnection):
         buf.push_uint_var(stream.stream_id)
         buf.push_uint_var(stream.max_stream_data_local)
         stream.max_stream_data_local_sent = stream.max_stream_data_local
+        self._streams.with_credit.pop(stream.stream_id, None)
 
 
 def _window(consumed: int, floor: int, most: int) -> int:

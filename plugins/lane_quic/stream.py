@@ -30,6 +30,7 @@ class QuicStream:
         self._read = 0
         self._eof = False
         self._finished = False
+        self._cut = False  # a write is under way, or was cut off: what was sent is no whole
         self._stopped: LaneError | None = None  # the peer reads no more
         self._error: LaneError | None = None
         self._readable, self._writable = Event(), Event()
@@ -71,13 +72,15 @@ class QuicStream:
         """See `lane.stream.Stream`."""
         view = memoryview(data)
         start = 0
+        self._check()
+        self._cut = True
         while start < len(view):
             self._await_room()
             piece = view[start : start + UNSENT_HIGH]
             self._engine.send_stream_data(self.id, piece)  # type: ignore[arg-type]  # it only copies it
             self._carrier.flush_soon()
             start += len(piece)
-        self._check()
+        self._cut = False
 
     def _check(self) -> None:
         if self._error or self._stopped:
@@ -100,7 +103,9 @@ class QuicStream:
 
     def finish(self) -> None:
         """See `lane.stream.Stream`."""
-        if not self._finished and not self._error:
+        if self._cut:
+            self.reset()
+        elif not self._finished and not self._error:
             self._finished = True
             if not self._stopped:
                 self._engine.send_stream_data(self.id, b"", end_stream=True)

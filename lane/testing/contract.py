@@ -1,0 +1,52 @@
+"""The contract of `lane.stream` as a pytest class, for each transport's tests to subclass."""
+
+from collections.abc import Iterator
+
+import gevent
+import pytest
+
+from lane.stream import Address, Carrier, Transport
+from lane.testing.carriers import CarrierContract
+from lane.testing.harness import PATIENCE, Kit
+from lane.testing.streams import StreamContract
+
+
+class TransportContract(StreamContract, CarrierContract):
+    """What every transport must do. Subclass it in a test module, and say how one is made:
+
+        from lane.testing import TransportContract
+
+        class TestMine(TransportContract):
+            certificates = True
+
+            def make(self):
+                return MyTransport()
+
+    Each test makes a transport, listens on `endpoint`, and dials it with a self-signed certificate that
+    the client pins (see `lane.testing.server_tls` and `client_tls`). Nothing leaves the machine.
+    """
+
+    endpoint: Address = Address("127.0.0.1", 0)
+    """Where to listen; port 0 lets the system choose."""
+    certificates: bool = True
+    """Whether the transport proves who the server is. A shipped one must."""
+    buffered_limit: int = 64 << 20
+    """Bytes that may be on the way, unread, before a sender must block: the kernel's buffers included."""
+
+    def make(self) -> Transport:
+        """The transport under test, fresh for each test."""
+        raise NotImplementedError("say in `make` how your transport is made")
+
+    def abrupt(self, carrier: Carrier) -> None:
+        """End `carrier` without a word to its streams, as like to a broken network as the transport can."""
+        carrier.close()
+
+    @pytest.fixture
+    def kit(self) -> Iterator[Kit]:
+        """The transport with a listener, under a watchdog: no test hangs."""
+        with gevent.Timeout(PATIENCE, AssertionError(f"the test took longer than {PATIENCE:g} seconds")):
+            kit = Kit(self.make(), self.endpoint)
+            try:
+                yield kit
+            finally:
+                kit.close()

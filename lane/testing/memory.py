@@ -1,0 +1,231 @@
+"""A transport without sockets: for tests of what stands on streams, and to show the contract at its barest.
+
+Both ends live in one process. Each transport object is a network of its own: ports are keys of a table.
+"""
+
+from gevent.event import Event
+from gevent.queue import Queue, ShutDown
+
+from lane.errors import Closed, ConfigError, Reset, Unreachable
+from lane.stream import Address, ClientTLS, LinkStats, ServerTLS
+
+BUFFERED = 262144
+"""Bytes that one direction of a stream holds before its sender blocks."""
+STREAMS = 100
+"""Open streams a carrier."""
+_BACKLOG = 256  # carriers that wait to be accepted, a listener
+
+
+class MemoryTransport:
+    """Carriers within this process, which `drop()` kills as a broken network would."""
+
+    name = "memory"
+
+    def __init__(self) -> None:
+        self._listeners: dict[int, MemoryListener] = {}
+
+    def dial(self, endpoint: Address, tls: ClientTLS) -> "MemoryCarrier":
+        """Reach the listener with the port of `endpoint`, whatever its host; `tls` is not used."""
+        listener = self._listeners.get(endpoint.port)
+        if listener is None or listener.arrived.full():
+            raise Unreachable(f"cannot reach {endpoint}: nobody accepts")
+        near, far = MemoryCarrier(), MemoryCarrier()
+        near.other, far.other = far, near
+        listener.arrived.put(far)
+        return near
+
+    def listen(self, endpoint: Address, tls: ServerTLS) -> "MemoryListener":
+        """Take a port; `tls` is not used."""
+        port = endpoint.port or next(p for p in range(49152, 65536) if p not in self._listeners)
+        if port in self._listeners:
+            raise ConfigError(f"cannot listen on {endpoint}: Address already in use")
+        self._listeners[port] = MemoryListener(Address(endpoint.host, port), self._listeners)
+        return self._listeners[port]
+
+
+class MemoryListener:
+    """Where carriers arrive."""
+
+    def __init__(self, address: Address, table: dict[int, "MemoryListener"]) -> None:
+        self.address = address
+        self.arrived: Queue[MemoryCarrier] = Queue(_BACKLOG)
+        self._table = table
+
+    def accept(self) -> "MemoryCarrier":
+        """The next carrier. Raises Closed with the listener."""
+        try:
+            carrier: MemoryCarrier = self.arrived.get()
+        except ShutDown:
+            raise Closed("the listener is closed") from None
+        return carrier
+
+    def close(self) -> None:
+        """Give the port back, and close the carriers that nobody accepted."""
+        self._table.pop(self.address.port, None)
+        while not self.arrived.empty():
+            self.arrived.get().close()
+        self.arrived.shutdown()
+
+
+class MemoryCarrier:
+    """One end of a carrier; `other` is the far one."""
+
+    binding = bytes(32)
+    datagrams = None
+    peer = "memory"
+    other: "MemoryCarrier"
+
+    def __init__(self) -> None:
+        self.closed = False
+        self._streams: set[MemoryStream] = set()  # that are not closed at this end
+        self._arrived: Queue[MemoryStream] = Queue()
+
+    @property
+    def capacity(self) -> int:
+        """Streams that may still be opened."""
+        taken = max(len(self._streams), self.other._arrived.qsize())
+        return 0 if self.closed else max(0, STREAMS - taken)
+
+    def open(self) -> "MemoryStream":
+        """A new stream, which the peer sees at once. Raises Closed."""
+        if not self.capacity:
+            raise Closed("the carrier takes no more streams")
+        there, back = _Pipe(), _Pipe()
+        stream = MemoryStream(back, there, self._streams)
+        self.other._arrived.put(MemoryStream(there, back, self.other._streams))
+        return stream
+
+    def accept(self) -> "MemoryStream":
+        """The next stream that the peer opened. Raises Closed with the carrier."""
+        try:
+            stream: MemoryStream = self._arrived.get()
+        except ShutDown:
+            raise Closed("the carrier is closed") from None
+        return stream
+
+    def stats(self) -> LinkStats:
+        """Nothing is measured."""
+        return LinkStats()
+
+    def close(self, grace: float = 0) -> None:
+        """Close both ends. What a finished stream sent can still be read."""
+        self._end(Closed("the carrier is closed"), spare_finished=True)
+
+    def drop(self) -> None:
+        """Lose the carrier, as if the network had died: nothing more is delivered."""
+        self._end(Closed("the carrier is lost"), spare_finished=False)
+
+    def _end(self, why: Closed, spare_finished: bool) -> None:
+        for end in (self, self.other):
+            end.closed = True
+            end._arrived.shutdown(immediate=not spare_finished)
+            for stream in list(end._streams):
+                stream.fail(why, spare_finished)
+
+
+class MemoryStream:
+    """One end of a stream."""
+
+    def __init__(self, incoming: "_Pipe", outgoing: "_Pipe", owner: "set[MemoryStream]") -> None:
+        self._in = incoming
+        self._out = outgoing
+        self._owner = owner
+        self._released = False
+        owner.add(self)
+
+    def recv(self, limit: int = 262144) -> bytes:
+        """Block for 1 to `limit` bytes; b"" once the peer has finished. Raises Reset or Closed."""
+        if self._released:
+            raise Closed("closed here")
+        return self._in.read(limit)
+
+    def sendall(self, data: bytes | bytearray | memoryview) -> None:
+        """Copy `data` to the peer's side, at most BUFFERED bytes ahead of it. Raises Reset or Closed."""
+        self._out.write(memoryview(data).cast("B"))
+
+    def finish(self) -> None:
+        """End our direction. Idempotent. Raises Closed where it can't be delivered."""
+        if self._out.error is not None and not self._released:
+            raise self._out.error
+        self._out.finish()
+
+    def reset(self, code: int = 0) -> None:
+        """Abort both directions, at both ends."""
+        if not self._released:
+            self._release()
+            for pipe in (self._in, self._out):
+                pipe.fail(Reset(code))
+
+    def close(self) -> None:
+        """Finish; input that nobody read, or a `sendall` that was not completed, make it a reset."""
+        if self._in.data or self._out.writing:
+            self.reset()
+        elif not self._released:
+            self._release()
+            self._out.finish()
+            if not self._in.finished:
+                self._in.fail(Closed("the stream is closed"))  # to whoever sends more, or waits here
+
+    def fail(self, why: Closed, spare_finished: bool) -> None:
+        """End with the carrier."""
+        for pipe in (self._in, self._out):
+            if not (spare_finished and pipe.finished):
+                pipe.fail(why)
+
+    def _release(self) -> None:
+        self._released = True
+        self._owner.discard(self)
+
+
+class _Pipe:
+    """One direction of a stream: a bounded buffer between one writer and one reader."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.finished = False
+        self.writing = False
+        self.error: Closed | None = None
+        self._for_reader = Event()  # one each: whoever waits clears its own, and never the other's
+        self._for_writer = Event()
+
+    def read(self, limit: int) -> bytes:
+        while self.error is None and not self.data and not self.finished:
+            self._for_reader.clear()
+            self._for_reader.wait()
+        if self.error is not None:
+            raise self.error
+        piece = bytes(self.data[:limit])
+        del self.data[:limit]
+        self._for_writer.set()
+        return piece
+
+    def write(self, view: memoryview) -> None:
+        if self.writing:
+            raise Closed("another sendall was not completed")
+        self.writing = True
+        while True:
+            if self.error is not None:
+                raise self.error
+            if self.finished:
+                raise Closed("the stream is finished")
+            room = BUFFERED - len(self.data)
+            self.data += view[:room]
+            view = view[room:]
+            self._for_reader.set()
+            if not view:
+                break
+            self._for_writer.clear()
+            self._for_writer.wait()
+        self.writing = False  # not in a `finally`: what a deadline has cut stays cut
+
+    def finish(self) -> None:
+        self.finished = True
+        self._for_reader.set()
+
+    def fail(self, why: Closed) -> None:
+        """End both calls with `why`; what was not read is lost."""
+        if self.error is None:
+            self.error = why
+            self.data.clear()
+            self._for_reader.set()
+            self._for_writer.set()

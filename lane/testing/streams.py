@@ -1,0 +1,241 @@
+"""The contract of one stream, as tests: bytes, ends, resets and back-pressure."""
+
+import gevent
+import pytest
+
+from lane.errors import Closed
+from lane.stream import Stream
+from lane.testing.harness import (
+    Flood,
+    Kit,
+    echo,
+    outcome,
+    pattern,
+    read_all,
+    read_to_error,
+    send_all,
+    settled,
+)
+
+both_sides = pytest.mark.parametrize("swap", [False, True], ids=["opener", "accepter"])
+
+
+def ends(kit: Kit, swap: bool) -> tuple[Stream, Stream]:
+    """Two ends of a stream: the one that acts in the test, and the other."""
+    opened, accepted = kit.stream()
+    return (accepted, opened) if swap else (opened, accepted)
+
+
+class StreamContract:
+    """See `lane.testing.TransportContract`."""
+
+    buffered_limit: int
+
+    def test_echo(self, kit: Kit) -> None:
+        near, far = kit.stream()
+        gevent.spawn(echo, far)
+        near.sendall(b"one")
+        assert near.recv() == b"one"
+        near.sendall(b"")
+        near.sendall(memoryview(b"two"))
+        near.finish()
+        assert read_all(near) == b"two"
+
+    @both_sides
+    def test_single_bytes(self, kit: Kit, swap: bool) -> None:
+        near, far = ends(kit, swap)
+        data = pattern(300)
+        for byte in data:
+            near.sendall(bytes((byte,)))
+        near.finish()
+        assert read_all(far) == data
+
+    def test_large_writes_both_ways_at_once(self, kit: Kit) -> None:
+        near, far = kit.stream()
+        up, down = pattern(8 << 20, 1), pattern(8 << 20, 2)
+
+        senders = [gevent.spawn(send_all, near, up), gevent.spawn(send_all, far, down)]
+        reading = gevent.spawn(read_all, far)
+        assert read_all(near) == down
+        assert reading.get() == up
+        gevent.joinall(senders, raise_error=True)
+
+    @both_sides
+    def test_the_other_direction_goes_on_after_an_end(self, kit: Kit, swap: bool) -> None:
+        near, far = ends(kit, swap)
+        near.sendall(b"question")
+        near.finish()
+        assert read_all(far) == b"question"
+        answer = pattern(1 << 20)
+        sending = gevent.spawn(far.sendall, answer)
+        received = b""
+        while len(received) < len(answer):
+            received += near.recv()
+        assert received == answer
+        sending.get()
+        far.finish()
+        assert near.recv() == b""
+
+    def test_an_end_stays_an_end(self, kit: Kit) -> None:
+        near, far = kit.stream()
+        near.finish()
+        assert [far.recv() for _ in range(3)] == [b"", b"", b""]
+        far.sendall(b"still open")
+        assert near.recv() == b"still open"
+
+    def test_finish_and_close_may_be_repeated(self, kit: Kit) -> None:
+        near, far = kit.stream()
+        near.finish()
+        near.finish()
+        assert far.recv() == b""
+        far.close()
+        far.close()
+        assert near.recv() == b""
+        near.close()
+        near.close()
+
+    def test_nothing_can_be_sent_after_an_end(self, kit: Kit) -> None:
+        near, far = kit.stream()
+        near.finish()
+        with pytest.raises(Closed):
+            near.sendall(b"late")
+        assert far.recv() == b""
+
+    @both_sides
+    def test_close_finishes(self, kit: Kit, swap: bool) -> None:
+        near, far = ends(kit, swap)
+        data = pattern(100_000)
+        near.sendall(data)
+        near.close()
+        assert read_all(far) == data
+
+    def test_a_closed_stream_can_not_be_used(self, kit: Kit) -> None:
+        near, _ = kit.stream()
+        near.close()
+        assert isinstance(outcome(near.recv), Closed)
+        assert isinstance(outcome(near.sendall, b"late"), Closed)
+
+    def test_close_does_not_need_the_end_to_be_read(self, kit: Kit) -> None:
+        near, far = kit.stream()
+        near.finish()
+        near_reads = gevent.spawn(read_all, near)
+        data = pattern(100_000)
+        far.sendall(data)
+        far.close()
+        assert near_reads.get() == data
+
+    @both_sides
+    def test_close_with_input_that_nobody_read_is_no_end(self, kit: Kit, swap: bool) -> None:
+        near, far = ends(kit, swap)
+        near.sendall(b"not all of this is read")
+        assert far.recv(1) == b"n"
+        far.close()
+        assert isinstance(read_to_error(near), Closed)
+
+    @both_sides
+    def test_a_reset_is_no_end(self, kit: Kit, swap: bool) -> None:
+        near, far = ends(kit, swap)
+        near.sendall(b"data")
+        near.reset(7)
+        assert isinstance(read_to_error(far), Closed)
+        assert isinstance(outcome(far.recv), Closed), "an error does not turn into an end later"
+        assert isinstance(Flood(far).failure.get(), Closed)
+
+    def test_a_reset_after_an_end_is_no_error_for_what_was_whole(self, kit: Kit) -> None:
+        near, far = kit.stream()
+        near.sendall(b"whole")
+        near.finish()
+        assert read_all(far) == b"whole"
+        near.reset()
+        assert isinstance(Flood(far).failure.get(), Closed)
+
+    @both_sides
+    def test_a_reset_wakes_both_greenlets_here(self, kit: Kit, swap: bool) -> None:
+        near, _ = ends(kit, swap)
+        reading = gevent.spawn(outcome, near.recv)
+        writing = Flood(near)
+        writing.wait_until_blocked()
+        near.reset()
+        assert isinstance(reading.get(), Closed)
+        assert isinstance(writing.failure.get(), Closed)
+        near.reset()
+        near.close()
+
+    @both_sides
+    def test_a_reset_wakes_both_greenlets_there(self, kit: Kit, swap: bool) -> None:
+        near, far = ends(kit, swap)
+        reading = gevent.spawn(outcome, far.recv)
+        writing = Flood(far)
+        writing.wait_until_blocked()
+        near.reset()
+        assert isinstance(reading.get(), Closed)
+        assert isinstance(writing.failure.get(), Closed)
+
+    def test_close_wakes_the_reader(self, kit: Kit) -> None:
+        near, _ = kit.stream()
+        reading = gevent.spawn(outcome, near.recv)
+        gevent.idle()
+        near.close()
+        assert isinstance(reading.get(), Closed)
+
+    @both_sides
+    def test_a_sender_that_outruns_the_reader_blocks(self, kit: Kit, swap: bool) -> None:
+        near, far = ends(kit, swap)
+        block = pattern(65536)
+        blocks = self.buffered_limit // len(block) + 16
+        sent = 0
+
+        def send() -> None:
+            nonlocal sent
+            for _ in range(blocks):
+                near.sendall(block)
+                sent += 1
+            near.finish()
+
+        sending = gevent.spawn(send)
+        assert settled(lambda: sent) < blocks, "the sender never blocked"
+        received, good = 0, True
+        while data := far.recv():
+            start = received % len(block)
+            good = good and (block * (2 + len(data) // len(block)))[start : start + len(data)] == data
+            received += len(data)
+        sending.get()
+        assert (received, good) == (blocks * len(block), True)
+
+    def test_a_buffer_may_be_changed_after_sendall(self, kit: Kit) -> None:
+        near, far = kit.stream()
+        buffer = bytearray(b"a" * 100_000)
+        near.sendall(buffer)
+        buffer[:] = b"b" * 100_000
+        near.sendall(memoryview(buffer)[:10])
+        buffer[:10] = b"c" * 10
+        near.finish()
+        assert read_all(far) == b"a" * 100_000 + b"b" * 10
+
+    def test_recv_gives_no_more_than_its_limit(self, kit: Kit) -> None:
+        near, far = kit.stream()
+        data = pattern(50_000)  # what every transport takes while nobody reads
+        near.sendall(data)
+        near.finish()
+        received = b""
+        for limit in (1, 3, 1000, 16385):
+            piece = far.recv(limit)
+            assert 1 <= len(piece) <= limit
+            received += piece
+        assert received + read_all(far) == data
+
+    def test_a_deadline_leaves_a_reader_usable(self, kit: Kit) -> None:
+        near, far = kit.stream()
+        for _ in range(3):
+            with pytest.raises(gevent.Timeout), gevent.Timeout(0.02):
+                far.recv()
+        near.sendall(b"late")
+        assert far.recv() == b"late"
+
+    @pytest.mark.parametrize("ending", ["reset", "close"])
+    def test_what_a_deadline_has_cut_is_no_whole(self, kit: Kit, ending: str) -> None:
+        near, far = kit.stream()
+        with pytest.raises(gevent.Timeout), gevent.Timeout(0.5):
+            near.sendall(bytes(self.buffered_limit + (1 << 20)))
+        getattr(near, ending)()
+        assert isinstance(read_to_error(far), Closed)

@@ -1,0 +1,131 @@
+"""Plain TCP as a transport: the smallest one that works between processes, and an example for authors.
+
+A carrier is one connection with one stream. There are no certificates: every binding is 32 zero bytes, so
+it is for tests alone. A process that dies ends its connections as if it had finished them; TCP can't tell.
+"""
+
+import os
+import socket
+from typing import Any
+
+from gevent.event import Event
+from gevent.socket import create_connection
+from gevent.socket import socket as gevent_socket
+
+from lane.errors import Closed, ConfigError, Unreachable
+from lane.session.sockets import SocketStream
+from lane.stream import Address, ClientTLS, LinkStats, ServerTLS
+
+_DIAL_DEADLINE = 10.0
+
+
+class TCPTransport:
+    """A transport without encryption, for tests."""
+
+    name = "tcp"
+
+    def dial(self, endpoint: Address, tls: ClientTLS) -> "TCPCarrier":
+        """Connect; `tls` is not used."""
+        try:
+            sock = create_connection(tuple(endpoint), _DIAL_DEADLINE)
+        except OSError as error:
+            raise Unreachable(f"cannot reach {endpoint}: {error.strerror or error}") from None
+        sock.settimeout(None)
+        return TCPCarrier(sock, endpoint.host, dialled=True)
+
+    def listen(self, endpoint: Address, tls: ServerTLS) -> "TCPListener":
+        """Listen; `tls` is not used."""
+        try:
+            if endpoint.host or not socket.has_dualstack_ipv6():
+                family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
+                sock = socket.create_server(endpoint, family=family, backlog=1024)
+            else:
+                sock = socket.create_server(
+                    endpoint, family=socket.AF_INET6, backlog=1024, dualstack_ipv6=True
+                )
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error
+            raise ConfigError(f"cannot listen on {endpoint}: {reason}") from None
+        return TCPListener(gevent_socket(fileno=sock.detach()))
+
+
+class TCPListener:
+    """Hands out connections as they come."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        host, port, *_ = sock.getsockname()
+        self.address = Address(host, port)
+
+    def accept(self) -> "TCPCarrier":
+        """The next connection. Raises Closed with the listener."""
+        try:
+            sock, (host, *_) = self._sock.accept()
+        except OSError:
+            raise Closed("the listener is closed") from None
+        return TCPCarrier(sock, host.removeprefix("::ffff:") if "." in host else host, dialled=False)
+
+    def close(self) -> None:
+        """Stop."""
+        self._sock.close()
+
+
+class TCPCarrier:
+    """One connection with one stream, which the side that dialled opens and the other accepts."""
+
+    binding = bytes(32)
+    datagrams = None
+
+    def __init__(self, sock: Any, peer: str, dialled: bool) -> None:
+        self.peer = peer
+        self._stream = _WatchedStream(sock)
+        self._dialled = dialled
+        self._idle = True  # the stream was not handed out
+
+    @property
+    def capacity(self) -> int:
+        """1 until the stream is opened; 0 for the side that accepts."""
+        return int(self._dialled and self._idle and not self.closed)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is known to be lost."""
+        return self._stream.lost() if self._idle else self._stream.broken
+
+    def open(self) -> SocketStream:
+        """The stream. Raises Closed the second time, and on a lost connection."""
+        if not self.capacity:
+            raise Closed("a TCP connection carries one stream")
+        self._idle = False
+        return self._stream
+
+    def accept(self) -> SocketStream:
+        """The stream, once, on the side that did not dial; then blocks. Raises Closed with the carrier."""
+        if not self._dialled and self._idle and not self._stream.broken:
+            self._idle = False
+            return self._stream
+        self._stream.dead.wait()
+        raise Closed("the connection is closed")
+
+    def stats(self) -> LinkStats:
+        """Nothing is measured."""
+        return LinkStats()
+
+    def close(self, grace: float = 0) -> None:
+        """Close the connection. A stream that is not finished is reset: it must not look whole."""
+        if self._stream.finished:
+            self._stream.close()
+        else:
+            self._stream.reset()
+
+
+class _WatchedStream(SocketStream):
+    """Tells its carrier when it is lost or closed."""
+
+    def __init__(self, sock: Any) -> None:
+        super().__init__(sock)
+        self.dead = Event()
+
+    def _end(self, why: Closed) -> None:
+        super()._end(why)
+        self.dead.set()
