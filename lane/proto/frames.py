@@ -23,6 +23,8 @@ MAX_FRAME = 65536
 """The largest frame, bytes, its 4-byte head included: four full TLS records."""
 MAX_PAYLOAD = MAX_FRAME - _DATA.size
 """The most data in one DATA frame, bytes."""
+MIN_VIEW = 32768
+"""Smaller pieces of data are copied out of what was fed, larger ones are views of it."""
 MAX_OFFSET = (1 << 62) - 1
 MAX_WINDOW = (1 << 32) - 1
 
@@ -125,7 +127,7 @@ class FrameReader:
             if self._left:
                 size = min(self._left, end - at)
                 piece: bytes | memoryview = view[at : at + size]
-                if size * 2 < end:
+                if size < MIN_VIEW:
                     piece = bytes(piece)  # a small view must not keep a large buffer alive
                 frames.append(Data(self._offset, piece))
                 self._offset += size

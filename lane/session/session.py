@@ -33,6 +33,7 @@ from lane.session.window import Budget, Buffer, Inbox, Outbox
 from lane.stream import Stream
 
 READ_SIZE = 262144
+FIRST_WRITE = 16384
 ABORT_WITHIN = 1.0
 """Seconds that a reset may take to reach the peer in good order before the stream is cut."""
 LINGER = 5.0
@@ -90,7 +91,6 @@ class Session:
 
     # What an owner does with it.
 
-    @property
     def rtt(self) -> float:
         """The round trip, seconds: the carrier's, or the session's own."""
         return self._rtt() or self._measured or UNKNOWN_RTT
@@ -134,7 +134,7 @@ class Session:
                 if size:
                     whole = isinstance(data, bytes) and size == len(view)
                     piece = data if whole else bytes(view[start : start + size])
-                    self._write(data_head(self.outbox.send(piece), size) + piece)
+                    self._write(data_head(self.outbox.send(piece), size), piece)
             start += size
         self.last_data = monotonic()
         self._wake(self)
@@ -185,7 +185,7 @@ class Session:
             return False
         inbox, age = self.inbox, now - self.last_data
         self._tell = self._tell or inbox.ack_possible
-        quiet = max(QUIET, 3 * self.rtt) * self._patience
+        quiet = max(QUIET, 3 * self.rtt()) * self._patience
         if age < ACTIVE and now - self._heard > quiet and self._ping is None:
             self._ask = True
         if age > IDLE and not self._shrinking and inbox.shrink():
@@ -264,13 +264,20 @@ class Session:
             self._writable.clear()
             self._writable.wait()
 
-    def _write(self, message: bytes) -> None:
-        """Send `message` and all control frames that wait, under the lock."""
+    def _write(self, head: bytes, data: bytes = b"") -> None:
+        """Send `head` and `data`, and all control frames that wait, under the lock.
+
+        Only the start of `data` is copied to stand behind its head, so that the first write fills one
+        TLS record (16 KB) and the rest, which is most of it, goes out from where it is.
+        """
         if self._error:
             raise self._error
         try:
-            if message := self._control(self.inbox.ack_possible) + message:
-                self._stream.sendall(message)
+            if head := self._control(self.inbox.ack_possible) + head:
+                room = max(FIRST_WRITE - len(head), 0)
+                self._stream.sendall(head + data[:room])
+                if len(data) > room:
+                    self._stream.sendall(memoryview(data)[room:])
             while control := self._control(self.inbox.ack_due):
                 self._stream.sendall(control)
         except LaneError as error:

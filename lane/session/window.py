@@ -9,6 +9,7 @@ Offsets are absolute; a direction's FIN counts as one byte after its last (docs/
 """
 
 from collections import deque
+from collections.abc import Callable
 
 from lane.errors import ProtocolError
 from lane.proto.frames import MAX_WINDOW
@@ -147,17 +148,17 @@ class Inbox:
             raise ProtocolError(f"an end at {final} after {self.received} bytes")
         self.final = final
 
-    def consume(self, now: float, rtt: float) -> None:
+    def consume(self, now: float, rtt: Callable[[], float]) -> None:
         """What was taken has left the process: it counts as consumed, and the window may grow.
 
         It doubles when one whole window went within two round trips: it may have been what held the
-        sender back. `now` and `rtt` in seconds.
+        sender back. `now` is in seconds, as is the round trip that `rtt` looks up.
         """
         self.consumed += self._lent
         self._lent = 0
         if self.consumed - self._mark < self.window:
             return
-        quick = now - self._mark_time <= max(2 * rtt, GROW_WITHIN)
+        quick = now - self._mark_time <= max(2 * rtt(), GROW_WITHIN)
         more = min(self.window, self._most - self.window)
         if quick and more and self._budget.take(more):
             self.window += more

@@ -1,0 +1,344 @@
+"""A TLS stream and its carrier: ends, damage, fairness, and what the kernel tells of the link."""
+
+import socket as real_socket
+import struct
+from time import monotonic, perf_counter
+
+import gevent
+import pytest
+from gevent import socket
+from lane_tls.carrier import TLSCarrier, link_stats
+from lane_tls.plugin import TLSTransport
+from lane_tls.stream import TLSStream
+from OpenSSL import SSL
+from tls_peer import IDENTITY, LOOPBACK, foreign_client, until
+
+from lane.errors import Closed, Reset
+from lane.testing.harness import outcome
+
+
+@pytest.fixture(autouse=True)
+def _watchdog():
+    with gevent.Timeout(30, AssertionError("the test hangs")):
+        yield
+
+
+@pytest.fixture
+def listener():
+    listener = TLSTransport().listen(LOOPBACK, IDENTITY)
+    yield listener
+    listener.close()
+
+
+@pytest.fixture
+def pair(listener):
+    """A foreign client, and the stream that it talks to."""
+    foreign = foreign_client(listener)
+    carrier = listener.accept()
+    yield foreign, carrier.accept()
+    foreign.sock.close()
+    carrier.close()
+
+
+def test_data_and_an_end_in_one_segment(pair):
+    foreign, stream = pair
+    foreign.send(b"question", flush=False)
+    foreign.finish()
+    assert stream.recv() == b"question"
+    assert [stream.recv(), stream.recv()] == [b"", b""]
+    stream.sendall(b"answer")
+    stream.finish()
+    assert [foreign.recv(), foreign.recv()] == [b"answer", b""]
+
+
+def test_our_end_leaves_the_other_direction(pair):
+    foreign, stream = pair
+    stream.finish()
+    assert foreign.recv() == b""
+    foreign.send(b"more")
+    assert stream.recv() == b"more"
+
+
+def test_a_connection_cut_short_is_no_end(pair):
+    foreign, stream = pair
+    foreign.send(b"half")
+    foreign.fin()
+    assert stream.recv() == b"half"
+    for _ in range(2):
+        with pytest.raises(Closed, match="cut short"):
+            stream.recv()
+    with pytest.raises(Closed):
+        stream.sendall(b"x")
+
+
+def test_a_cut_record_is_no_end(pair):
+    foreign, stream = pair
+    foreign.send(b"x" * 1000, flush=False)
+    foreign.sock.sendall(foreign._out.read()[:500])
+    foreign.fin()
+    with pytest.raises(Closed, match="cut short"):
+        stream.recv()
+
+
+def test_a_connection_cut_short_wakes_a_blocked_writer(pair):
+    foreign, stream = pair
+    writing = gevent.spawn(outcome, stream.sendall, bytes(64 << 20))
+    until(lambda: stream._writable.callback)
+    foreign.fin()
+    with pytest.raises(Closed, match="cut short"):
+        stream.recv()
+    assert isinstance(writing.get(), Closed)
+
+
+def test_a_reset_is_known_as_one(pair):
+    foreign, stream = pair
+    foreign.abort()
+    with pytest.raises(Reset):
+        stream.recv()
+
+
+def test_damaged_records_end_the_connection(pair):
+    foreign, stream = pair
+    foreign.sock.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
+    with pytest.raises(Closed, match=r"TLS failed: .*bad record mac"):
+        stream.recv()
+
+
+def test_an_error_behind_data_is_not_lost(pair):
+    foreign, stream = pair
+    foreign.send(b"data", flush=False)
+    foreign.sock.sendall(foreign._out.read() + b"\x17\x03\x03\x00\x20" + bytes(32))
+    assert stream.recv() == b"data"
+    with pytest.raises(Closed):
+        stream.recv()
+
+
+def test_two_readers_are_an_error_of_the_second(pair):
+    foreign, stream = pair
+    reading = gevent.spawn(stream.recv)
+    until(lambda: stream._readable.callback)
+    with pytest.raises(Closed, match="two greenlets"):
+        stream.recv()
+    foreign.send(b"for the first")
+    assert reading.get() == b"for the first"
+
+
+def test_an_idle_server_carrier_sees_a_polite_goodbye(listener):
+    foreign = foreign_client(listener)
+    carrier = listener.accept()
+    assert not carrier.closed
+    foreign.finish()
+    until(lambda: carrier.closed)
+    assert carrier.accept().recv() == b""
+    foreign.sock.close()
+    carrier.close()
+
+
+def test_waiting_data_is_no_sign_of_death(listener):
+    foreign = foreign_client(listener)
+    carrier = listener.accept()
+    foreign.send(b"request")
+    gevent.sleep(0.01)
+    assert not carrier.closed
+    stream = carrier.accept()
+    assert not carrier.closed
+    assert stream.recv() == b"request"
+    foreign.abort()
+    until(lambda: carrier.closed)
+    with pytest.raises(Closed):
+        stream.recv()
+    stream.close()
+
+
+def test_damage_on_an_idle_carrier_is_seen(listener):
+    foreign = foreign_client(listener)
+    carrier = listener.accept()
+    foreign.sock.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
+    until(lambda: carrier.closed)
+    foreign.sock.close()
+    carrier.close()
+
+
+# --- what only a scripted OpenSSL can show
+
+
+class Scripted:
+    """A connection that answers with what a test wrote down, then as the real one would."""
+
+    def __init__(self, **script):
+        self.script = script
+
+    def __getattr__(self, name):
+        def call(*arguments):
+            steps = self.script[name]
+            step = steps.pop(0) if len(steps) > 1 else steps[0]
+            if isinstance(step, type):
+                raise step
+            return step(*arguments) if callable(step) else step
+
+        return call
+
+
+@pytest.fixture
+def scripted():
+    here, there = socket.socketpair()
+    streams = []
+
+    def make(**script):
+        streams.append(TLSStream(Scripted(**script), here))
+        return streams[-1], there
+
+    yield make
+    for stream in streams:
+        stream.abandon()
+    there.close()
+
+
+def test_a_handshake_waits_for_room(scripted):
+    stream, _ = scripted(do_handshake=[SSL.WantWriteError, None])
+    stream.handshake()
+
+
+def test_directions_may_cross_in_a_key_update(scripted):
+    stream, _ = scripted(recv=[SSL.WantWriteError, b"a", SSL.WantWriteError], send=[SSL.WantReadError, len])
+    assert stream.recv() == b"a"
+    stream.sendall(b"12345")
+
+
+def test_an_end_waits_for_room(scripted):
+    stream, _ = scripted(shutdown=[SSL.WantWriteError, SSL.WantWriteError, False])
+    stream.finish()
+    assert stream.finished
+
+
+def test_an_end_that_can_not_be_told_is_an_error(scripted):
+    def fail():
+        raise SSL.SysCallError(32, "EPIPE")
+
+    stream, _ = scripted(shutdown=[fail])
+    with pytest.raises(Reset):
+        stream.finish()
+
+
+def test_close_lingers_until_the_end_is_sent(scripted):
+    stream, there = scripted(
+        recv=[SSL.WantReadError], shutdown=[SSL.WantWriteError, SSL.WantWriteError, False]
+    )
+    reading = gevent.spawn(outcome, stream.recv)
+    until(lambda: stream._readable.callback)
+    stream.close()
+    assert stream.dead.is_set()
+    with pytest.raises(Closed):
+        stream.sendall(b"late")
+    assert isinstance(reading.get(), Closed)
+    assert there.recv(1) == b"", "the socket is closed in the end"
+
+
+def test_close_when_nobody_can_be_told(scripted):
+    def fail():
+        raise SSL.SysCallError(110, "ETIMEDOUT")
+
+    stream, there = scripted(recv=[SSL.WantWriteError], shutdown=[fail])
+    stream.close()
+    with pytest.raises(Closed, match="timed out"):
+        stream.recv()
+    assert there.recv(1) == b""
+
+
+def busy(result):
+    """Half a millisecond of work: four make a quantum."""
+    end = perf_counter() + 0.0005
+    while perf_counter() < end:
+        pass
+    return result
+
+
+@pytest.fixture
+def turns():
+    """How often another greenlet had its turn."""
+    count = 0
+
+    def tick():
+        nonlocal count
+        while True:
+            gevent.sleep(0.001)
+            count += 1
+
+    ticking = gevent.spawn(tick)
+    gevent.sleep(0.002)
+    yield lambda: count
+    ticking.kill()
+
+
+def test_a_sender_that_never_blocks_lets_others_run(scripted, turns):
+    stream, _ = scripted(send=[lambda view: busy(len(view))])
+    before = turns()
+    stream.sendall(bytes(16384 * 200))
+    assert turns() - before >= 10
+
+
+def test_a_reader_that_never_blocks_lets_others_run(scripted, turns):
+    stream, there = scripted(recv=[lambda limit: busy(bytes(limit))], pending=[0])
+    there.sendall(b"always readable")
+    before = turns()
+    for _ in range(12):
+        assert len(stream.recv()) == 262144
+    assert turns() - before >= 5
+
+
+def test_what_openssl_holds_is_read_without_waiting(scripted):
+    stream, _ = scripted(recv=[b"held", SSL.WantReadError], pending=[4])
+    stream._since -= 1  # a turn is due, but the socket will never be readable
+    assert stream.recv() == b"held"
+
+
+def test_an_unknown_error_has_words(scripted):
+    def fail(_):
+        raise SSL.Error
+
+    stream, _ = scripted(recv=[fail])
+    with pytest.raises(Closed, match="unknown error"):
+        stream.recv()
+
+
+# --- what the kernel tells
+
+
+def test_figures_of_a_real_connection(pair):
+    foreign, stream = pair
+    carrier = TLSCarrier(stream, bytes(32), "127.0.0.1", dialled=False)
+    stream.sendall(bytes(100_000))
+    received = 0
+    while received < 100_000:
+        received += len(foreign.recv())
+    until(lambda: carrier.stats().delivered > 100_000)
+    stats = carrier.stats()
+    assert stats.rtt > 0
+    assert 0 <= stats.loss < 1
+    assert stats.measured_at <= monotonic()
+    stream.reset()
+    assert carrier.stats().rtt is None
+
+
+def test_figures_of_any_kernel():
+    info = bytearray(232)
+    for offset, value in [(16, 1000), (24, 7), (68, 50_000), (100, 10), (136, 400), (156, 200)]:
+        struct.pack_into("=I", info, offset, value)
+    struct.pack_into("=Q", info, 120, 1 << 40)
+    stats = link_stats(bytes(info))
+    assert (stats.rtt, stats.loss, stats.delivered, stats.in_flight) == (0.05, 0.05, 1 << 40, 7000)
+    assert link_stats(bytes(info[:144])).loss == 0.025  # only all segments are counted
+    old = link_stats(bytes(info[:104]))
+    assert (old.rtt, old.loss, old.delivered) == (0.05, None, 0)
+
+
+def test_buffers_are_left_to_the_kernel(pair):
+    _, stream = pair
+    with real_socket.create_server(("127.0.0.1", 0)) as server:
+        with real_socket.create_connection(server.getsockname()):
+            untouched, _ = server.accept()
+        with untouched:
+            option = (socket.SOL_SOCKET, socket.SO_SNDBUF)
+            assert stream.sock.getsockopt(*option) == untouched.getsockopt(*option)
+    assert stream.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert stream.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
