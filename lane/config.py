@@ -37,6 +37,7 @@ from lane.values import (
 T = TypeVar("T")
 _count = within(parse_count, 1, 1_000_000, "1 to 1000000")
 _time = within(parse_duration, 0.001, 30 * 86400.0, "1ms to 720h")
+_dial = within(parse_duration, 0.1, 10.0, "100ms to 10s")
 _grace = within(parse_duration, 0.0, 86400.0, "0s to 24h")
 _buffer_size = within(parse_size, KB, GB, "1KB to 1GB")
 _buffer_total = within(parse_size, KB, TB, "1KB to 1TB")
@@ -90,7 +91,6 @@ class ServerConfig:
     buffer_total: int
     max_sessions: int
     max_sessions_per_peer: int
-    handshake_timeout: float
     hello_timeout: float
     request_timeout: float
     spare_timeout: float
@@ -127,7 +127,8 @@ def client_config(namespace: Namespace) -> ClientConfig:
         ca=options.optional("ca", parse_path),
         server_name=options.optional("server_name", _host_name),
         credentials=credentials,
-        dial_timeout=options.required("dial_timeout", _time),
+        handshake_timeout=options.required("handshake_timeout", _time),
+        dial_timeout=options.required("dial_timeout", _dial),
         check=not options.required("no_check", parse_flag),
         **_common(options, listen),
     )
@@ -211,7 +212,6 @@ def _common(options: _Options, listen: Address) -> dict[str, Any]:
         "buffer_size": size,
         "buffer_total": total,
         "max_sessions": options.required("max_sessions", _count),
-        "handshake_timeout": options.required("handshake_timeout", _time),
         "request_timeout": options.required("request_timeout", _time),
         "idle_timeout": options.required("idle_timeout", _time),
         "grace": options.required("grace", _grace),

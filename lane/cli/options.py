@@ -161,10 +161,9 @@ def _declare_log(parser: Parser) -> None:
 
 def _declare_limits(parser: Parser, sessions: str, request_timeout: str) -> None:
     group = parser.add_argument_group("limits")
-    _option(group, "--buffer-size", "SIZE", "most that one direction of a session may hold", "16MB")
-    _option(group, "--buffer-total", "SIZE", "most that all sessions together may hold", "512MB")
+    _option(group, "--buffer-size", "SIZE", "most that a session may hold in one direction", "16MB")
+    _option(group, "--buffer-total", "SIZE", "most that all sessions together may hold beyond their first 256KB", "512MB")
     _option(group, "--max-sessions", "N", "sessions at once", sessions)
-    _option(group, "--handshake-timeout", "TIME", "for the handshake of a new connection", "10s")
     _option(group, "--request-timeout", "TIME", "from a request to its answer", request_timeout)
     _option(group, "--idle-timeout", "TIME", "until a session with no traffic is ended", "1h")
     _option(group, "--grace", "TIME", "time for sessions to finish when lane is stopped", "10s")
@@ -183,7 +182,7 @@ def _declare_connection(parser: Parser, transport: str, transport_help: str) -> 
     _option(group, "--key", "KEY", "key of the user, or @FILE with it (--key=KEY: it may begin with a dash)")
     _option(group, "--ca", "FILE", "certificates that vouch for HOST:PORT (default: the system's)")
     _option(group, "--server-name", "NAME", "name in the server's certificate (default: HOST)")
-    _option(group, "--dial-timeout", "TIME", "for a connection to the server", "10s")
+    _option(group, "--dial-timeout", "TIME", "for a connection to the server, at most 10s", "10s")
 
 
 def _declare_identity(parser: Parser) -> Any:
@@ -214,6 +213,7 @@ def _declare_client(parser: Parser) -> None:
         default="no",
         help="do not insist that the server answers at the start, keep trying instead",
     )
+    _option(group, "--handshake-timeout", "TIME", "for an application to say what it wants", "10s")
     _declare_limits(parser, "4096", "30s")
     _declare_log(parser)
     _declare_general(parser)

@@ -31,6 +31,7 @@ from lane.proto.hello import (
 )
 from lane.session.registry import Registry
 from lane.session.relay import relay
+from lane.session.session import Session
 from lane.session.sockets import SocketStream
 from lane.stream import Carrier, Listener, Stream
 
@@ -209,18 +210,33 @@ class Server:
                 with self._registry.session(
                     stream, request.window, lambda: carrier.stats().rtt, reader.rest()
                 ) as session:
-                    name = f"{next(self._names)}"
-                    self._hook.lane_session_started(session=name, target=request.address, identity=user)
-                    error = relay(target, session)
-                    self._hook.lane_session_ended(
-                        session=name,
-                        sent=session.inbox.received,
-                        received=session.outbox.sent,
-                        error=str(error) if error else None,
-                    )
-                    log.debug("%s: %s ended: %s", user, request.address, error or "in good order")
+                    self._relay(target, session, request.address, user)
             finally:
                 target.reset()
+
+    def _relay(self, target: SocketStream, session: Session, address: Address, user: str) -> None:
+        """The life of one session, which observers hear of."""
+        name = str(next(self._names))
+        self._tell(self._hook.lane_session_started, session=name, target=address, identity=user)
+        error: LaneError | None = Closed("the server ended it")
+        try:
+            error = relay(target, session)
+        finally:
+            log.debug("%s: %s ended: %s", user, address, error or "in good order")
+            self._tell(
+                self._hook.lane_session_ended,
+                session=name,
+                sent=session.inbox.received,
+                received=session.outbox.sent,
+                error=str(error) if error else None,
+            )
+
+    def _tell(self, hook: Callable[..., Any], **what: Any) -> None:
+        """Call observers; one that raises is not the session's fault."""
+        try:
+            hook(**what)
+        except Exception:
+            log.exception("a plugin failed to observe a session")
 
     def _reply(self, stream: Stream, status: Status, bound: Address = _NOWHERE, text: str = "") -> None:
         stream.sendall(Reply(status, self._boot_id, self._registry.window, bound, text).pack())

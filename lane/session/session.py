@@ -133,7 +133,7 @@ class Session:
                 size = self.outbox.allowance(min(len(view) - start, MAX_PAYLOAD))
                 if size:
                     whole = isinstance(data, bytes) and size == len(view)
-                    piece = data if whole else bytes(view[start : start + size])
+                    piece = bytes(data) if whole else bytes(view[start : start + size])
                     self._write(data_head(self.outbox.send(piece), size), piece)
             start += size
         self.last_data = monotonic()

@@ -89,7 +89,7 @@ def test_what_is_no_size_or_duration_is_a_usage_error(text):
         ("buffer_total", "2TB", "out of range"),
         ("max_sessions", "0", "--max-sessions: 0 is out of range: 1 to 1000000"),
         ("max_sessions", "ten", "malformed number 'ten'"),
-        ("dial_timeout", "0", "--dial-timeout: 0 is out of range: 1ms to 720h"),
+        ("dial_timeout", "0", "--dial-timeout: 0 is out of range: 100ms to 10s"),
         ("idle_timeout", "721h", "out of range"),
         ("grace", "25h", "out of range"),
         ("no_check", "maybe", "--no-check: expected yes or no"),
