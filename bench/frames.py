@@ -13,12 +13,12 @@ import sys
 import time
 
 import gevent
+from lane_tls.plugin import TLSTransport
 
 from lane.session.session import Session
 from lane.session.window import Budget, initial_window
 from lane.stream import Address
 from lane.testing import server_tls
-from lane_tls.plugin import TLSTransport
 
 BUFFER = 16 << 20
 

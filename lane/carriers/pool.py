@@ -8,7 +8,7 @@ so that the next session does not wait for a handshake. A carrier that died is n
 import logging
 from collections import Counter, deque
 from collections.abc import Callable
-from time import monotonic
+from contextlib import suppress
 
 import gevent
 from gevent.event import AsyncResult
@@ -20,6 +20,7 @@ log = logging.getLogger("lane.carriers")
 
 SPARE_LIFE = 240.0
 """Seconds that a spare waits for a session before it is given up."""
+SWEEP = 30.0
 LAST_WORDS = 1.0
 """Seconds that a carrier nobody uses has to deliver what its streams said last."""
 _SHARED = 8
@@ -35,7 +36,6 @@ class Lease:
         self.fresh = fresh
         """Whether the carrier was dialled for this lease: then its death can't be blamed on its age."""
         self._pool: Pool | None = pool
-        self.since = monotonic()
 
     def release(self) -> None:
         """Give the carrier back; the stream is closed or was reset. Idempotent."""
@@ -68,7 +68,7 @@ class Pool:
         self._hello = hello
         self._dial_timeout = dial_timeout
         self._leases: Counter[Carrier] = Counter()  # every live carrier, and how many use it
-        self._spares: deque[Lease] = deque()
+        self._spares: deque[tuple[Lease, gevent.Greenlet[..., None]]] = deque()
         self._dials: set[_Dial] = set()
         self._share = _SHARED
         self._refilling = False
@@ -84,7 +84,8 @@ class Pool:
         Raises Unreachable or Refused.
         """
         while self._spares and not fresh:
-            spare = self._spares.popleft()
+            spare, watch = self._spares.popleft()
+            watch.kill()
             if not spare.carrier.closed:
                 self._refill()
                 return spare
@@ -113,7 +114,9 @@ class Pool:
         self._closed = True
         self._sweeper.kill(block=False)
         while self._spares:
-            self._spares.popleft().discard()
+            spare, watch = self._spares.popleft()
+            watch.kill()
+            spare.discard()
         gevent.joinall([gevent.spawn(carrier.close, grace) for carrier in list(self._leases)])
         self._leases.clear()
 
@@ -170,17 +173,23 @@ class Pool:
 
     def _make_spare(self) -> None:
         try:
-            self._spares.append(self._open(self._dial_shared(1), fresh=False))
+            spare = self._open(self._dial_shared(1), fresh=False)
+            self._spares.append((spare, gevent.spawn(self._watch, spare)))
         except LaneError as error:
             log.debug("no spare: %s", error)
         finally:
             self._refilling = False
 
+    def _watch(self, spare: Lease) -> None:
+        """Drop a spare that ends, or that nobody needed for long: a server says nothing before a REQUEST."""
+        with suppress(LaneError), gevent.Timeout(SPARE_LIFE, False):
+            spare.stream.recv(1)
+        self._spares = deque(entry for entry in self._spares if entry[0] is not spare)
+        spare.discard()
+
     def _sweep(self) -> None:
+        """Forget carriers that ended while nobody used them."""
         while True:
-            gevent.sleep(SPARE_LIFE / 8)
-            for spare in [s for s in self._spares if s.carrier.closed or monotonic() - s.since > SPARE_LIFE]:
-                self._spares.remove(spare)
-                spare.discard()
+            gevent.sleep(SWEEP)
             for carrier in [c for c, leases in self._leases.items() if c.closed and not leases]:
                 del self._leases[carrier]

@@ -162,7 +162,7 @@ def _declare_log(parser: Parser) -> None:
 def _declare_limits(parser: Parser, sessions: str, request_timeout: str) -> None:
     group = parser.add_argument_group("limits")
     _option(group, "--buffer-size", "SIZE", "most that a session may hold in one direction", "16MB")
-    _option(group, "--buffer-total", "SIZE", "most that all sessions together may hold beyond their first 256KB", "512MB")
+    _option(group, "--buffer-total", "SIZE", "what all sessions may hold beyond 256KB each", "512MB")
     _option(group, "--max-sessions", "N", "sessions at once", sessions)
     _option(group, "--request-timeout", "TIME", "from a request to its answer", request_timeout)
     _option(group, "--idle-timeout", "TIME", "until a session with no traffic is ended", "1h")

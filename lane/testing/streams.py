@@ -141,6 +141,13 @@ class StreamContract:
         assert isinstance(outcome(far.recv), Closed), "an error does not turn into an end later"
         assert isinstance(Flood(far).failure.get(), Closed)
 
+    def test_a_reset_that_the_writer_saw_is_no_end_to_the_reader(self, kit: Kit) -> None:
+        near, far = kit.stream()
+        writing = Flood(far)
+        near.reset()
+        assert isinstance(writing.failure.get(), Closed)
+        assert isinstance(outcome(far.recv), Closed)
+
     def test_a_reset_after_an_end_is_no_error_for_what_was_whole(self, kit: Kit) -> None:
         near, far = kit.stream()
         near.sendall(b"whole")

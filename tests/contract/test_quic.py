@@ -1,8 +1,9 @@
 """The QUIC transport keeps the contract, over real UDP sockets."""
 
+from lane_quic.plugin import QuicTransport
+
 from lane.stream import Transport
 from lane.testing import TransportContract
-from lane_quic.plugin import QuicTransport
 
 
 class TestQuic(TransportContract):

@@ -7,6 +7,8 @@ import time
 import gevent
 import psutil
 import pytest
+from lane_quic.plugin import QuicTransport
+from lane_tls.plugin import TLSTransport
 
 from lane.errors import Closed, LaneError, ProtocolError, Reset
 from lane.proto.frames import Data, pack
@@ -15,8 +17,6 @@ from lane.session.window import INITIAL_WINDOW
 from lane.stream import Address
 from lane.testing import MemoryTransport, TCPTransport, client_tls, server_tls
 from lane.testing.harness import settled, until
-from lane_quic.plugin import QuicTransport
-from lane_tls.plugin import TLSTransport
 
 MB = 1 << 20
 CHUNK = random.Random(1).randbytes(MB)
@@ -284,4 +284,4 @@ def test_windows_grow_for_who_uses_them_and_are_given_back(pairs):
     assert far.inbox.window == INITIAL_WINDOW
     assert pairs.far.registry.budget.used == 0
     cost(near, far, 2 * MB)
-    assert not (near.error or far.error)
+    assert near.error is far.error is None

@@ -1,0 +1,193 @@
+"""The client's pool of carriers, over transports of the kit: one stream a carrier (TCP) and many (memory)."""
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from lane.address import Address
+from lane.carriers import pool as pool_module
+from lane.carriers.pool import Pool
+from lane.errors import Closed, Refused, Unreachable
+from lane.testing import MemoryTransport, TCPTransport, client_tls, server_tls
+from lane.testing.harness import until
+
+HELLO = b"hello"
+
+
+class Bed:
+    """A pool, and the far side of all its carriers."""
+
+    def __init__(self, transport):
+        tls = server_tls()
+        self.listener = transport.listen(Address("127.0.0.1", 0), tls)
+        self.accepted, self.dials, self.failure = [], 0, None
+        self.gate = Event()
+        self.gate.set()
+
+        def dial():
+            self.dials += 1
+            self.gate.wait()
+            if self.failure:
+                raise self.failure
+            return transport.dial(self.listener.address, client_tls(tls))
+
+        self.pool = Pool(dial, lambda carrier: HELLO, dial_timeout=5.0)
+        self.acceptor = gevent.spawn(self.accept)
+
+    def accept(self):
+        while True:
+            try:
+                self.accepted.append(self.listener.accept())
+            except Closed:
+                return
+
+    def close(self):
+        self.pool.close()
+        self.listener.close()
+        for carrier in self.accepted:
+            carrier.close()
+
+
+@pytest.fixture
+def bed(request):
+    with gevent.Timeout(30, AssertionError("the test hangs")):
+        bed = Bed(request.param())
+        try:
+            yield bed
+        finally:
+            bed.close()
+
+
+tcp = pytest.mark.parametrize("bed", [TCPTransport], indirect=True, ids=["tcp"])
+memory = pytest.mark.parametrize("bed", [MemoryTransport], indirect=True, ids=["memory"])
+both = pytest.mark.parametrize("bed", [TCPTransport, MemoryTransport], indirect=True, ids=["tcp", "memory"])
+
+
+@both
+def test_a_lease_has_sent_hello(bed):
+    lease = bed.pool.lease()
+    until(lambda: bed.accepted)
+    assert bed.accepted[0].accept().recv(len(HELLO)) == HELLO
+    assert lease.fresh
+    lease.discard()
+    lease.release()  # idempotent
+
+
+@tcp
+def test_a_spare_stands_by_and_is_handed_out_next(bed):
+    first = bed.pool.lease()
+    until(lambda: len(bed.accepted) == 2)  # the spare, with its HELLO already on the way
+    assert bed.accepted[1].accept().recv(len(HELLO)) == HELLO
+    second = bed.pool.lease()
+    assert not second.fresh
+    assert second.carrier is not first.carrier
+    until(lambda: bed.dials == 3)  # and there is a new spare
+
+
+@tcp
+def test_a_spare_that_died_is_never_handed_out(bed):
+    bed.pool.lease()
+    until(lambda: len(bed.accepted) == 2)
+    bed.accepted[1].close()
+    until(lambda: not bed.pool._spares)
+    lease = bed.pool.lease()
+    until(lambda: len(bed.accepted) >= 3)
+    assert not lease.carrier.closed
+    lease.stream.sendall(b"!")
+
+
+@tcp
+def test_spares_are_given_up_after_a_while(bed, monkeypatch):
+    monkeypatch.setattr(pool_module, "SPARE_LIFE", 0.2)
+    monkeypatch.setattr(pool_module, "SWEEP", 0.05)
+    bed.pool.close()
+    bed.pool = Pool(bed.pool._dial, lambda carrier: HELLO, dial_timeout=5.0)
+    lease = bed.pool.lease()
+    until(lambda: bed.pool._spares)
+    lease.discard()
+    until(lambda: not bed.pool._spares and not len(bed.pool))
+
+
+@memory
+def test_streams_share_a_carrier_until_it_is_full(bed):
+    capacity = bed.pool.lease().carrier.capacity
+    leases = [bed.pool.lease() for _ in range(capacity)]
+    assert len({id(lease.carrier) for lease in leases}) == 1
+    until(lambda: bed.dials == 2)  # full: another one is made before it is needed
+    assert bed.pool.lease().carrier is not leases[0].carrier
+
+
+@memory
+def test_sessions_wait_for_one_handshake_together(bed):
+    bed.gate.clear()
+    jobs = [gevent.spawn(bed.pool.lease) for _ in range(pool_module._SHARED)]
+    until(lambda: bed.dials)
+    bed.gate.set()
+    assert len({id(job.get().carrier) for job in jobs}) == 1
+    assert bed.dials == 1
+
+
+@both
+def test_a_hundred_at_once_all_get_a_stream(bed):
+    leases = [job.get() for job in [gevent.spawn(bed.pool.lease) for _ in range(100)]]
+    assert len({id(lease.stream) for lease in leases}) == 100
+
+
+@both
+@pytest.mark.parametrize("failure", [Unreachable("nobody"), Refused("not you")], ids=["lost", "refused"])
+def test_a_failed_dial_fails_all_who_waited_and_no_one_later(bed, failure):
+    bed.failure = failure
+    for job in [gevent.spawn(bed.pool.lease) for _ in range(5)]:
+        job.join()
+        assert job.exception is failure
+    bed.failure = None
+    assert bed.pool.lease().stream
+
+
+@both
+def test_a_transport_that_breaks_is_unreachable(bed):
+    bed.failure = ValueError("a bug")
+    with pytest.raises(Unreachable, match="a bug"):
+        bed.pool.lease()
+
+
+@both
+def test_a_dial_that_takes_too_long_is_unreachable(bed):
+    bed.gate.clear()
+    bed.pool._dial_timeout = 0.05
+    with pytest.raises(Unreachable, match="in time"):
+        bed.pool.lease()
+
+
+@both
+def test_a_dead_carrier_is_replaced(bed):
+    first = bed.pool.lease()
+    until(lambda: bed.accepted)
+    for carrier in bed.accepted:
+        carrier.close()
+    with pytest.raises(Closed):
+        first.stream.recv()
+    first.discard()
+    lease = bed.pool.lease()
+    assert lease.carrier is not first.carrier
+    assert not lease.carrier.closed
+
+
+@tcp
+def test_a_carrier_that_nobody_uses_any_more_is_closed(bed):
+    lease = bed.pool.lease()
+    until(lambda: bed.accepted)
+    lease.stream.finish()
+    lease.release()
+    stream = bed.accepted[0].accept()
+    assert stream.recv(5) == HELLO
+    assert stream.recv() == b""
+    until(lambda: not len(bed.pool) or lease.carrier not in bed.pool._leases)
+
+
+@both
+def test_a_closed_pool_dials_no_more(bed):
+    bed.pool.lease()
+    bed.pool.close()
+    with pytest.raises(Unreachable):
+        bed.pool.lease(fresh=True)
