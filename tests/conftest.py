@@ -20,8 +20,7 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         for name in [n for n in os.environ if n.startswith("LANE_") and not n.startswith("LANE_TEST_")]:
-            if name != "LANE_NETLAB":
-                patch.delenv(name)
+            patch.delenv(name)
         patch.delenv("STATE_DIRECTORY", raising=False)
         patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
         patch.setenv("XDG_STATE_HOME", str(home / "state"))

@@ -43,7 +43,6 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
     if config.check:
         log.info("%s answered in %.1f ms", way[0], connector.ping() * 1000)
     inbound.start()
-    _greet(config, inbound.address)
 
     def close() -> None:
         inbound.close()
@@ -53,7 +52,7 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
         if server:
             server.close(0)
 
-    return run_until_signal(close)
+    return run_until_signal(lambda: _greet(config, inbound.address), close)
 
 
 def _registry(config: ClientConfig) -> Registry:

@@ -50,10 +50,14 @@ def run(config: ServerConfig, plugins: Plugins) -> int:
         deadlines=Deadlines(config.hello_timeout, config.request_timeout, config.spare_timeout),
     )
     address = listeners[0].address
-    print(f"listening on {address.host or '*'}:{address.port} ({', '.join(config.transports)})", flush=True)
     host = config.host or Address(_own_address(config.listen.host), 0)
-    print(Link(keys.first[1], Address(host.host, host.port or address.port), identity.binding), flush=True)
-    return run_until_signal(lambda: server.close(config.grace))
+    link = Link(keys.first[1], Address(host.host, host.port or address.port), identity.binding)
+
+    def greet() -> None:
+        names = ", ".join(config.transports)
+        print(f"listening on {address.host or '*'}:{address.port} ({names})", link, sep="\n", flush=True)
+
+    return run_until_signal(greet, lambda: server.close(config.grace))
 
 
 def _listen(transports: list[Transport], address: Address, identity: ServerIdentity) -> list[Listener]:

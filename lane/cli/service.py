@@ -17,8 +17,11 @@ from lane.proto.hello import pack_hello, token
 from lane.stream import ClientTLS, Transport
 
 
-def run_until_signal(close: Callable[[], None]) -> int:
-    """Wait for SIGINT or SIGTERM, then `close`: exit status 0. A second signal ends the process at once."""
+def run_until_signal(greet: Callable[[], None], close: Callable[[], None]) -> int:
+    """Wait for SIGINT or SIGTERM, then `close`: exit status 0. A second signal ends the process at once.
+
+    `greet` says that all is ready: whoever reads that may send a signal, so the handlers are there before.
+    """
     stop = Event()
 
     def on_signal(number: int) -> None:
@@ -28,6 +31,7 @@ def run_until_signal(close: Callable[[], None]) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         gevent.signal_handler(number, on_signal, number)
+    greet()
     notify("READY=1")
     stop.wait()
     notify("STOPPING=1")

@@ -126,7 +126,8 @@ class Session:
         view = memoryview(data)
         start = 0
         while start < len(view):
-            self._await_credit()
+            if self.outbox.final is not None:
+                raise Closed("this direction is finished")
             with self._lock:  # credit is looked up under it, since a PONG promises that we know the newest
                 if self._error:
                     raise self._error
@@ -135,7 +136,10 @@ class Session:
                     whole = isinstance(data, bytes) and size == len(view)
                     piece = bytes(data) if whole else bytes(view[start : start + size])
                     self._write(data_head(self.outbox.send(piece), size), piece)
-            start += size
+                    start += size
+                    continue
+            self._writable.clear()
+            self._writable.wait()
         self.last_data = monotonic()
         self._wake(self)
 
@@ -252,18 +256,6 @@ class Session:
         self._patience = 1
         self._wake(self)
 
-    def _await_credit(self) -> None:
-        """Block until something may be sent."""
-        while True:
-            if self._error:
-                raise self._error
-            if self.outbox.final is not None:
-                raise Closed("this direction is finished")
-            if self.outbox.allowance(1):
-                return
-            self._writable.clear()
-            self._writable.wait()
-
     def _write(self, head: bytes, data: bytes = b"") -> None:
         """Send `head` and `data`, and all control frames that wait, under the lock.
 
@@ -273,11 +265,14 @@ class Session:
         if self._error:
             raise self._error
         try:
-            if head := self._control(self.inbox.ack_possible) + head:
-                room = max(FIRST_WRITE - len(head), 0)
-                self._stream.sendall(head + data[:room])
-                if len(data) > room:
-                    self._stream.sendall(memoryview(data)[room:])
+            head = self._control(self.inbox.ack_possible) + head
+            if data:
+                view, room = memoryview(data), FIRST_WRITE - len(head)
+                self._stream.sendall(b"".join((head, view[:room])))
+                if len(view) > room:
+                    self._stream.sendall(view[room:])
+            elif head:
+                self._stream.sendall(head)
             while control := self._control(self.inbox.ack_due):
                 self._stream.sendall(control)
         except LaneError as error:

@@ -20,7 +20,8 @@ from gevent.exceptions import ConcurrentObjectUseError
 
 from lane.errors import Closed, Reset
 
-_LINGER_NOT = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds, so that close sends RST
+_LINGER = struct.pack("ii", 0, 0)  # struct linger: off, so that close sends FIN and the kernel delivers
+_LINGER_NOT = struct.pack("ii", 1, 0)  # on, 0 seconds, so that close sends RST
 
 
 class SocketStream:
@@ -31,6 +32,8 @@ class SocketStream:
         self._error: Closed | None = None
         self._finished = False
         self._sending = False
+        # A process that is killed closes its sockets: with RST, so that the peer sees that it was no end.
+        self._linger(_LINGER_NOT)
 
     @property
     def finished(self) -> bool:
@@ -60,7 +63,11 @@ class SocketStream:
             raise Closed("another sendall was not completed")
         self._sending = True
         try:
-            self._sock.sendall(data)
+            sent = self._sock.send(data)
+            if sent < len(data):
+                view = memoryview(data)
+                while sent < len(view):
+                    sent += self._sock.send(view[sent:])
         except (OSError, ConcurrentObjectUseError) as error:
             raise self._failure(error) from None
         self._sending = False  # not in a `finally`: what a deadline has cut stays cut
@@ -77,8 +84,7 @@ class SocketStream:
 
     def reset(self, code: int = 0) -> None:
         """Send RST (TCP has no room for a code) and wake whoever is blocked here with Closed."""
-        with suppress(OSError):  # closed already
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+        self._linger(_LINGER_NOT)
         self._release("reset here")
 
     def close(self) -> None:
@@ -89,6 +95,7 @@ class SocketStream:
         if self._sending:
             self.reset()
         else:
+            self._linger(_LINGER)
             self._release("closed here")
 
     def lost(self) -> bool:
@@ -106,6 +113,10 @@ class SocketStream:
             finally:
                 self._sock.settimeout(timeout)
         return self.broken
+
+    def _linger(self, how: bytes) -> None:
+        with suppress(OSError):  # closed already
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
 
     def _release(self, why: str) -> None:
         self._end(Closed(why))

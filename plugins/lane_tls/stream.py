@@ -20,6 +20,7 @@ from gevent.event import Event
 from OpenSSL import SSL
 
 from lane.errors import Closed, ProtocolError, Reset
+from lane_tls.reading import read_records
 
 _RECORD = 16384  # most bytes of one TLS record (RFC 8446 section 5.1), and so of one call to OpenSSL
 _QUANTUM = 0.002  # seconds a greenlet may work before others have a turn
@@ -71,40 +72,29 @@ class TLSStream:
                 return
 
     def recv(self, limit: int = 262144) -> bytes:
-        """Block for 1 to `limit` bytes; b"" for close_notify. Raises Reset or Closed.
-
-        Records are read and joined once. On loopback that is 1.02 times as fast as reading into one
-        preallocated buffer (medians of five runs, 11 Gbit/s): pyOpenSSL copies either way.
-        """
+        """Block for 1 to `limit` bytes; b"" for close_notify. Raises Reset or Closed."""
         self._check()
-        if self._ended:
-            return b""
-        if monotonic() - self._since > _QUANTUM and not self._connection.pending():
+        quantum_used = monotonic() - self._since > _QUANTUM
+        if quantum_used and not self._ended and not self._connection.pending():
             self._wait(self._readable)  # OpenSSL needs the socket for anything more: an honest wait
-        pieces: list[bytes] = []
-        while limit > 0:
-            try:
-                piece = self._connection.recv(min(limit, _RECORD))
-            except SSL.WantReadError:
-                if pieces:
-                    break
-                self._wait(self._readable)
-            except SSL.WantWriteError:
-                if pieces:
-                    break
-                self._cross()
-            except SSL.ZeroReturnError:
-                self._ended = True
-                break
-            except SSL.Error as error:
-                failure = self._fail(error)
-                if pieces:
-                    break
-                raise failure from None
-            else:
-                pieces.append(piece)
-                limit -= len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        while not self._ended:
+            data, error = read_records(self._connection, limit)
+            match error:
+                case None | SSL.WantReadError() | SSL.WantWriteError() if data:
+                    pass
+                case SSL.WantReadError():
+                    self._wait(self._readable)
+                case SSL.WantWriteError():
+                    self._cross()
+                case SSL.ZeroReturnError():
+                    self._ended = True
+                case SSL.Error():
+                    failure = self._fail(error)
+                    if not data:
+                        raise failure
+            if data:
+                return data
+        return b""
 
     def sendall(self, data: bytes | bytearray | memoryview) -> None:
         """Encrypt all of `data` and hand it to the kernel. Raises Reset or Closed."""

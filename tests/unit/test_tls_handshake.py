@@ -226,9 +226,7 @@ def test_the_name_of_the_server_is_sent_or_not(answering, tmp_path, name):
         Foreign(sock, context, server_side=True)
         done.wait()
 
-    carrier = TLSTransport().dial(
-        answering(handle), PinnedClient(CLIENT.pin, unicode)
-    )
+    carrier = TLSTransport().dial(answering(handle), PinnedClient(CLIENT.pin, unicode))
     done.set()
     carrier.close()
     assert seen == [name]
