@@ -15,6 +15,7 @@ import time
 import gevent
 from lane_tls.plugin import TLSTransport
 
+from lane.proto.frames import MAX_PAYLOAD
 from lane.session.session import Session
 from lane.session.window import Budget, initial_window
 from lane.stream import Address
@@ -40,7 +41,7 @@ def serve(frames):
     stream = carrier.accept()
     stream.recv(1)
     pipe = wrap(stream, carrier, frames)
-    payload = bytes(65524)
+    payload = bytes(MAX_PAYLOAD)
     start = time.process_time()
     try:
         while True:

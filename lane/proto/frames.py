@@ -8,6 +8,7 @@ docs/PROTOCOL.md has the layout and test vectors.
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from lane.errors import ProtocolError
 
@@ -19,8 +20,8 @@ _ACK = struct.Struct("!IQI")
 _U64 = struct.Struct("!IQ")
 _U32 = struct.Struct("!II")
 
-MAX_FRAME = 65536
-"""The largest frame, bytes, its 4-byte head included: four full TLS records."""
+MAX_FRAME = 131072
+"""The largest frame, bytes, its 4-byte head included: eight full TLS records."""
 MAX_PAYLOAD = MAX_FRAME - _DATA.size
 """The most data in one DATA frame, bytes."""
 MIN_VIEW = 32768
@@ -29,8 +30,7 @@ MAX_OFFSET = (1 << 62) - 1
 MAX_WINDOW = (1 << 32) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
+class Data(NamedTuple):
     """Bytes of the session from `offset` on; `data` may be a view of what was fed."""
 
     offset: int

@@ -15,17 +15,16 @@ from gevent import get_hub
 QUANTUM = 0.002
 """Seconds a greenlet may run before it lets the others have a turn."""
 
-_always_ready: dict[int, int] = {}  # by process: a fork must not share it
+_ready: list[int] = []  # the descriptor, made when it is first needed
 
 
 def _ready_fd() -> int:
     """A descriptor that is readable for ever."""
-    pid = os.getpid()
-    if pid not in _always_ready:
+    if not _ready:
         read, write = os.pipe()
         os.write(write, b".")
-        _always_ready[pid] = read
-    return _always_ready[pid]
+        _ready.append(read)
+    return _ready[0]
 
 
 def pass_turn() -> None:

@@ -207,9 +207,11 @@ class Session:
             while True:
                 if data and not self._error:
                     self._heard = monotonic()
+                    known = self.inbox.received
                     for frame in self._frames.feed(data):
                         self._receive(frame)
-                    if self.inbox.held or self.inbox.at_end:
+                    if self.inbox.received != known or self.inbox.at_end:
+                        self._moved()
                         self._readable.set()
                         gevent.sleep(0)  # what came should move on before more is read
                     turn.check()
@@ -230,13 +232,11 @@ class Session:
         match frame:
             case Data(offset, data):
                 self.inbox.receive(offset, data)
-                self._touch()
             case Ack(consumed, window):
                 self.outbox.acknowledge(consumed, window)
                 self._writable.set()
             case Fin(final):
                 self.inbox.finish(final)
-                self._touch()
             case ResetFrame(code):
                 raise Reset(code)
             case Ping(value):
@@ -250,8 +250,8 @@ class Session:
                     self._shrinking = False
                     self.inbox.shrunk()
 
-    def _touch(self) -> None:
-        """Data moved: the session is active."""
+    def _moved(self) -> None:
+        """Data came: the session is active."""
         self.last_data = self._heard
         self._patience = 1
         self._wake(self)

@@ -25,6 +25,7 @@ from lane import hookimpl
 from lane.errors import Closed, ConfigError, ProtocolError, Refused, Unreachable
 from lane.stream import Address, ClientTLS, ServerTLS, Transport
 from lane_tls.carrier import TLSCarrier
+from lane_tls.openssl import write_whole
 from lane_tls.stream import TLSStream
 
 DEADLINE = 10.0
@@ -218,6 +219,7 @@ def _context() -> Any:
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_options(SSL.OP_NO_TICKET)
+    write_whole(context)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # an idle connection keeps no 16 KB records
     return context
 

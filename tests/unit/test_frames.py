@@ -77,7 +77,7 @@ def test_a_dropped_feed_of_nothing_changes_nothing():
         (b"\x01\0\0\x0d", "type 1 and 13 bytes"),
         (b"\x02\xff\xff\xff", "type 2 and 16777215 bytes"),
         (b"\0\0\0\x08", "DATA frame of 8 bytes"),
-        (b"\0\0\xff\xfd", "DATA frame of 65533 bytes"),
+        (b"\0\1\xff\xfd", "DATA frame of 131069 bytes"),
         (b"\0\0\0\x09\x40" + bytes(8), "offset beyond"),
     ],
 )

@@ -295,7 +295,7 @@ def turns():
 def test_a_sender_that_never_blocks_lets_others_run(scripted, turns):
     stream, _ = scripted(send=[lambda view: busy(len(view))])
     before = turns()
-    stream.sendall(bytes(16384 * 200))
+    stream.sendall(bytes(131072 * 200))
     assert turns() - before >= 10
 
 

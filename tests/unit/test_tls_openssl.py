@@ -1,10 +1,10 @@
-"""Canaries: what `lane_tls.reading` knows of pyOpenSSL's inside is still so."""
+"""Canaries: what `lane_tls.openssl` knows of pyOpenSSL's inside is still so."""
 
 import inspect
 
 import pytest
 from gevent import socket
-from lane_tls import reading
+from lane_tls import openssl
 from OpenSSL import SSL
 from test_tls_carrier import listener, pair  # noqa: F401  (fixtures)
 
@@ -24,7 +24,7 @@ def test_all_records_come_at_once_and_the_limit_holds(pair):  # noqa: F811
     while len(got) < 17384:
         got += stream.recv()
     assert got == b"a" * 16384 + b"b" * 1000
-    data, error = reading.read_records(stream._connection, 100)
+    data, error = openssl.read_records(stream._connection, 100)
     assert not data
     assert isinstance(error, SSL.WantReadError)
 
@@ -37,9 +37,18 @@ def test_what_ended_the_reading_comes_with_the_data(pair):  # noqa: F811
     data = b""
     with pytest.raises(SSL.Error) as caught:
         while True:
-            piece, error = reading.read_records(stream._connection, 100)
+            piece, error = openssl.read_records(stream._connection, 100)
             data += piece
             if error is not None and not isinstance(error, SSL.WantReadError):
                 raise error
     assert data == b"cut here"
     assert not isinstance(caught.value, SSL.ZeroReturnError)
+
+
+def test_one_call_writes_many_records(pair):  # noqa: F811
+    foreign, stream = pair
+    assert stream._connection.send(bytes(100_000)) == 100_000
+    got = b""
+    while len(got) < 100_000:
+        got += foreign.recv()
+    assert got == bytes(100_000)

@@ -1,0 +1,78 @@
+"""A socket as a stream: what the contract of transports does not ask of it."""
+
+import errno
+
+import gevent
+import pytest
+from gevent import socket
+
+from lane.errors import Closed, Reset
+from lane.session.sockets import SocketStream
+
+
+@pytest.fixture
+def pair():
+    """Both ends of a TCP connection."""
+    with gevent.Timeout(30, AssertionError("the test hangs")), socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        near = SocketStream(socket.create_connection(server.getsockname()))
+        far = SocketStream(server.accept()[0])
+        yield near, far
+        near.close()
+        far.close()
+
+
+def test_two_readers_are_an_error_of_the_second(pair):
+    near, far = pair
+    reading = gevent.spawn(near.recv)
+    gevent.idle()
+    with pytest.raises(Closed, match="two greenlets"):
+        near.recv()
+    far.sendall(b"for the first")
+    assert reading.get() == b"for the first"
+    assert not near.broken
+
+
+def test_an_end_that_can_not_be_told_is_an_error(pair):
+    near, far = pair
+    far.reset()
+    with pytest.raises(Reset):
+        near.recv()
+    with pytest.raises(Closed):
+        near.finish()
+
+
+def test_other_errors_have_words(pair):
+    near, _ = pair
+    sock = near._sock
+
+    class TimedOut:
+        def recv(self, limit):
+            raise TimeoutError(errno.ETIMEDOUT, "whatever")
+
+    near._sock = TimedOut()
+    with pytest.raises(Closed, match="Connection timed out"):
+        near.recv()
+    assert near.broken
+    near._sock = sock
+
+
+def test_a_lost_peer_is_noticed_without_reading(pair):
+    near, far = pair
+    assert not near.lost()
+    far.sendall(b"data")
+    assert not near.lost()
+    assert near.recv() == b"data"
+    far.reset()
+    assert near.lost()
+    with pytest.raises(Reset):
+        near.recv()
+
+
+def test_a_second_sendall_after_a_deadline_is_refused(pair):
+    near, _ = pair
+    with pytest.raises(gevent.Timeout), gevent.Timeout(0.1):
+        near.sendall(bytes(100 << 20))
+    with pytest.raises(Closed, match="not completed"):
+        near.sendall(b"more")
