@@ -52,8 +52,10 @@ def relay(local: Stream, session: Session, early: bytes = b"") -> LaneError | No
 def _send(local: Stream, session: Session, early: bytes) -> None:
     turn = Turn()
     session.sendall(early)
+    early = b""
     while data := local.recv(MAX_PAYLOAD):
         session.sendall(data)
+        data = b""  # a pump that waits holds nothing
         turn.check()
     session.finish()
 
@@ -62,5 +64,6 @@ def _receive(local: Stream, session: Session) -> None:
     turn = Turn()
     while data := session.recv():
         local.sendall(data)
+        data = b""
         turn.check()
     local.finish()

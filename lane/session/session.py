@@ -203,21 +203,12 @@ class Session:
     def _read(self, early: bytes) -> None:
         turn = Turn()
         try:
-            data = early
-            while True:
-                if data and not self._error:
-                    self._heard = monotonic()
-                    known = self.inbox.received
-                    for frame in self._frames.feed(data):
-                        self._receive(frame)
-                    if self.inbox.received != known or self.inbox.at_end:
-                        self._moved()
-                        self._readable.set()
-                        gevent.sleep(0)  # what came should move on before more is read
-                    turn.check()
+            data = early or self._stream.recv(READ_SIZE)
+            while data:
+                self._take_in(data)
+                data = b""  # a reader that waits holds nothing
+                turn.check()
                 data = self._stream.recv(READ_SIZE)
-                if not data:
-                    break
             if not (self.inbox.ended and self.outbox.fin_acked):
                 raise Closed("the stream ended in the middle of the session")
         except ProtocolError as error:
@@ -226,6 +217,19 @@ class Session:
         except LaneError as error:
             self._fail(error)
             self._stream.reset()
+
+    def _take_in(self, data: bytes) -> None:
+        """Act on what came over the stream. Raises ProtocolError or Reset."""
+        if self._error:
+            return
+        self._heard = monotonic()
+        known = self.inbox.received
+        for frame in self._frames.feed(data):
+            self._receive(frame)
+        if self.inbox.received != known or self.inbox.at_end:
+            self._moved()
+            self._readable.set()
+            gevent.sleep(0)  # what came should move on before more is read
 
     def _receive(self, frame: Frame) -> None:
         """Take one frame from the peer. Raises ProtocolError or Reset."""
