@@ -25,6 +25,9 @@ log = logging.getLogger("lane.quic")
 KEEPALIVE = 6.0
 """Seconds of silence after which a client with open streams shows that it is there."""
 
+MAX_WAITING = 128
+"""Streams that wait to be accepted: the stream limit does not hold a peer that resets what it opens."""
+
 Path = Any  # whatever the endpoint needs to find the peer; aioquic only compares it
 
 
@@ -154,7 +157,7 @@ class QuicCarrier:
                 self._send(datagrams)
                 self._handle_events()
             if self.engine.ended_by_peer is not None:  # its event comes only after the draining period
-                self.fail(Closed(self.engine.ended_by_peer))
+                self.fail(self.engine.ended_by_peer)
             self._arm(self.engine.get_timer(), now)
         except Exception:
             log.exception("the connection with %s failed", self.peer)
@@ -201,13 +204,13 @@ class QuicCarrier:
     def _on_timer(self) -> None:
         self._timer_at = None
         now = monotonic()
-        due = self.engine.get_timer()
-        if due is not None and now >= due:
-            try:
+        try:
+            due = self.engine.get_timer()
+            if due is not None and now >= due:
                 self.engine.handle_timer(now=now)
-            except Exception:
-                log.exception("the engine failed on a timer for %s", self.peer)
-                self.fail(Closed("internal error in the QUIC engine"))
+        except Exception:
+            log.exception("the engine failed on a timer for %s", self.peer)
+            self.fail(Closed("internal error in the QUIC engine"))
         self.flush()
 
     def _keep_alive(self) -> None:
@@ -257,7 +260,10 @@ class QuicCarrier:
         A stream that the peer opens opens all before it as well (RFC 9000 section 2.1).
         """
         if stream_id % 2 == self.engine.configuration.is_client:
-            while self._next_incoming <= stream_id:
+            while self._next_incoming <= stream_id and not self._error:
+                if self._incoming.qsize() >= MAX_WAITING:
+                    self.shut("too many streams that nobody has accepted")
+                    break
                 stream = self._streams[self._next_incoming] = QuicStream(self, self._next_incoming)
                 self._incoming.put(stream)
                 self._next_incoming += 4

@@ -13,7 +13,7 @@ from aioquic.quic.packet import QuicPacketType, encode_quic_version_negotiation,
 from gevent import socket as gsocket
 from gevent.queue import Queue
 
-from lane.errors import Closed, Unreachable
+from lane.errors import Closed, ConfigError, Unreachable
 from lane.stream import Address, ClientTLS, ServerTLS
 from lane_quic.carrier import QuicCarrier
 from lane_quic.engine import (
@@ -40,6 +40,7 @@ class Client:
     """One connection to a server."""
 
     def __init__(self, family: int, address: Any, tls: ClientTLS, datagram_size: int) -> None:
+        self.engine = Engine(client_configuration(_ascii(tls.server_name), datagram_size))
         sock = socket.socket(family, socket.SOCK_DGRAM)
         try:
             sock.connect(address)
@@ -48,15 +49,13 @@ class Client:
             raise
         self._path = (None, None)
         self._socket = UdpSocket(sock, self._receive)
-        self.engine = Engine(client_configuration(tls.server_name, datagram_size))
         self.carrier = QuicCarrier(self.engine, self._socket.send, address[0], on_end=self._socket.close)
         self.carrier.start(tls, self._path)
 
     def _receive(self, datagram: bytes, path: Any, now: float) -> QuicCarrier | None:
-        if self._socket.error:
-            self.carrier.fail(Closed("nobody listens on that port"))
-            return None
         if not datagram:
+            if self._socket.error:
+                self.carrier.fail(Closed("nobody listens on that port"))
             return None
         if datagram[0] < 0x80 and datagram[1 : 1 + CID_SIZE] not in self.engine.host_cids:
             if self.engine.is_stateless_reset(datagram):
@@ -66,39 +65,53 @@ class Client:
         return self.carrier
 
 
+def _ascii(name: str | None) -> str | None:
+    """A server's name as the SNI extension has it. Raises ConfigError."""
+    try:
+        return name and name.encode("idna").decode()
+    except UnicodeError:
+        raise ConfigError(f"{name!r} is no name of a server") from None
+
+
 def dial(endpoint: Address, tls: ClientTLS) -> QuicCarrier:
     """A carrier to `endpoint`. Raises Unreachable or Refused, within DIAL_TIMEOUT."""
-    try:
-        found = gsocket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_DGRAM)
-    except OSError as error:
-        raise Unreachable(f"{endpoint} over quic: {error.strerror or error}") from None
     reason = "no answer"
     with gevent.Timeout(DIAL_TIMEOUT, False):
-        for family, _, _, _, address in found:
+        try:
+            found = gsocket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_DGRAM)
+        except (OSError, UnicodeError) as error:
+            raise Unreachable(f"{endpoint} over quic: {_words(error)}") from None
+        for left, (family, _, _, _, address) in zip(range(len(found) - 1, -1, -1), found, strict=True):
             try:
-                return _dial_address(family, address, tls)
+                return _dial_address(family, address, tls, SMALL_AFTER if left else None)
             except (OSError, Closed) as error:
-                reason = getattr(error, "strerror", None) or str(error)
+                reason = _words(error)
     raise Unreachable(f"{endpoint} over quic: {reason}")
 
 
-def _dial_address(family: int, address: Any, tls: ClientTLS) -> QuicCarrier:
+def _words(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _dial_address(family: int, address: Any, tls: ClientTLS, patience: float | None) -> QuicCarrier:
     """A carrier to one address: with large packets, and with small ones if nothing at all comes back.
 
+    `patience`: seconds that the small ones have for a first answer; None where it is the last hope.
     Raises Closed, OSError or Refused.
     """
-    for size, patience in ((LARGE_DATAGRAM, SMALL_AFTER), (SMALL_DATAGRAM, None)):
+    for size, wait in ((LARGE_DATAGRAM, SMALL_AFTER), (SMALL_DATAGRAM, patience)):
         carrier = Client(family, address, tls, size).carrier
         try:
-            if not carrier.ready.wait(patience) and carrier.heard is not None:
+            if not carrier.ready.wait(wait) and carrier.engine.reached:
                 carrier.ready.wait()
-            if carrier.connected:
-                return carrier
-            if carrier.error:
-                raise carrier.error
-        finally:
-            if not carrier.connected:
-                carrier.shut("the handshake was given up")
+        except BaseException:  # even if it has just been connected: nobody will hear of it
+            carrier.shut("the handshake was given up")
+            raise
+        if carrier.error:
+            raise carrier.error
+        if carrier.connected:
+            return carrier
+        carrier.shut("the handshake was given up")
     raise Closed("no answer")
 
 
@@ -132,6 +145,8 @@ class QuicListener:
             self._accepting = False
             for carrier in list(self._half_open):
                 carrier.shut("the server is closing")
+            while not self._waiting.empty():
+                self._waiting.get().shut("the server is closing")
             self._waiting.put(None)
             self._close_if_unused()
 
@@ -150,6 +165,8 @@ class QuicListener:
             carrier = self._by_cid.get(datagram[6 : 6 + datagram[5]]) or self._greet(datagram, path)
         if carrier is not None:
             carrier.receive(datagram, path, now)
+            if not carrier.engine.reached:  # garbage in the form of a first datagram
+                carrier.fail(Closed("not a QUIC client"))
         return carrier
 
     def _greet(self, datagram: bytes, path: Any) -> QuicCarrier | None:
@@ -162,6 +179,8 @@ class QuicListener:
             return None
         size = min(len(datagram), LARGE_DATAGRAM)
         configuration = replace(self._configuration, max_datagram_size=size)
+        if header.packet_type == QuicPacketType.VERSION_NEGOTIATION:  # no answer to an answer
+            return None
         if header.version not in configuration.supported_versions:
             answer = encode_quic_version_negotiation(
                 source_cid=header.destination_cid,

@@ -21,6 +21,7 @@ from aioquic.quic.recovery import QuicPacketPacer
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
+from lane.errors import Closed, Reset
 from lane.stream import LinkStats, ServerTLS
 
 CID_SIZE = 8
@@ -157,17 +158,28 @@ class Engine(QuicConnection):
         return [cid.cid for cid in self._host_cids]
 
     @property
+    def reached(self) -> bool:
+        """Whether a packet of the peer could be read: garbage that came from there does not count."""
+        return self._state != QuicConnectionState.FIRSTFLIGHT
+
+    @property
     def capacity(self) -> int:
         """Streams that may be opened now without waiting for the peer to allow them."""
         return max(0, self._remote_max_streams_bidi - self._local_next_stream_id_bidi // 4)
 
     @property
-    def ended_by_peer(self) -> str | None:
-        """Why the peer closed the connection; None if it did not."""
+    def ended_by_peer(self) -> Closed | None:
+        """How the peer closed the connection; None if it did not.
+
+        A Reset for an error of its application (RFC 9000 section 19.19): it is alive, and not of our kind.
+        """
         if self._state != QuicConnectionState.DRAINING:
             return None
-        reason = self._close_event.reason_phrase if self._close_event else ""
-        return f"the peer closed the connection: {reason or 'no reason given'}"
+        event = self._close_event
+        text = f"the peer closed the connection: {(event and event.reason_phrase) or 'no reason given'}"
+        if event and event.frame_type is None and event.error_code:
+            return Reset(event.error_code & 0xFFFFFFFF, text)
+        return Closed(text)
 
     @property
     def chain(self) -> list[bytes]:

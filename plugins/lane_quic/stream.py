@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 UNSENT_HIGH, UNSENT_LOW = 131072, 65536
 """Bytes of a stream that may wait to be sent: above the first a writer blocks, until the second."""
+SMALL_CHUNK = 1024
+"""Unread pieces are joined up to this many bytes: single ones cost many times what is in them."""
 
 
 class QuicStream:
@@ -146,7 +148,10 @@ class QuicStream:
 
     def received(self, data: bytes, end: bool) -> None:
         if data:
-            self._chunks.append(data)
+            if self._chunks and len(self._chunks[-1]) + len(data) <= SMALL_CHUNK:
+                self._chunks[-1] += data
+            else:
+                self._chunks.append(data)
             self._unread += len(data)
         self._eof = self._eof or end
         self._readable.set()

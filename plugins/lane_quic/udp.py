@@ -96,36 +96,40 @@ class UdpSocket:
 
     def _receive(self) -> None:
         hub: Any = gevent.get_hub()
-        while not self.closed:
+        while not self.closed and not self.error:
             hub.wait(self._readable)
-            touched: dict[Receiver, None] = {}
-            start = now = monotonic()
-            for _ in range(BATCH):
-                if self.closed or now - start > QUANTUM:
-                    break
-                try:
-                    data, ancillary, _, address = self._sock.recvmsg(65536, _ANCILLARY)
-                except BlockingIOError:
-                    break
-                except OSError as error:
-                    self._note(error)
-                    if self.error:
-                        break
-                    continue
-                now = monotonic()
-                carrier = self._on_datagram(data, (address, _source(ancillary)), now)
-                if carrier is not None:
-                    touched[carrier] = None
-            for carrier in touched:
-                carrier.flush()
-            if self.error:
-                return
+            self._take_batch()
+
+    def _take_batch(self) -> None:
+        touched: dict[Receiver, None] = {}
+        start = now = monotonic()
+        for _ in range(BATCH):
+            if self.closed or now - start > QUANTUM:
+                break
+            try:
+                data, ancillary, _, address = self._sock.recvmsg(65536, _ANCILLARY)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                self._note(error)
+                continue
+            now = monotonic()
+            carrier = self._on_datagram(data, (address, _source(ancillary)), now)
+            if carrier is not None:
+                touched[carrier] = None
+        for carrier in touched:
+            carrier.flush()
 
     def _note(self, error: OSError) -> None:
         """A connected socket hears of a port where nobody listens: it is of no more use then."""
         if error.errno == errno.ECONNREFUSED and self.error is None:
             self.error = error
-            gevent.spawn(self._on_datagram, b"", None, monotonic())
+            gevent.spawn(self._end)
+
+    def _end(self) -> None:
+        """Tell of the error, after what came before it: the peer may have said why it leaves."""
+        self._take_batch()
+        self._on_datagram(b"", None, monotonic())
 
     def close(self) -> None:
         """Close the socket, once what waits has been sent if the kernel takes it."""

@@ -1,0 +1,151 @@
+"""Two engines joined in memory, on a clock of their own: loss, reordering and duplication without waiting."""
+
+import heapq
+import random
+from collections import defaultdict
+
+from aioquic.quic import events
+from lane_quic import engine
+from lane_quic.engine import Engine, client_configuration, server_configuration
+
+from lane.testing import server_tls
+
+IDENTITY = server_tls()
+STATE_KEY = b"the key of a server"
+
+
+class Side:
+    """One engine, and what a carrier would know of it."""
+
+    def __init__(self, engine):
+        self.engine = engine
+        self.reads = True
+        self.data = defaultdict(bytes)  # all that came, by stream
+        self.unread = defaultdict(int)
+        self.ends, self.resets, self.stops = set(), {}, {}
+        self.connected = False
+        self.ended = None
+        self.cids = []
+        self.gone = set()  # streams that were abandoned
+
+    def handle_events(self):
+        while (event := self.engine.next_event()) is not None:
+            match event:
+                case events.StreamDataReceived(stream_id=number):
+                    self.data[number] += event.data
+                    if number not in self.gone:
+                        self.unread[number] += len(event.data)
+                    if event.end_stream:
+                        self.ends.add(number)
+                case events.StreamReset(stream_id=number):
+                    self.resets[number] = event.error_code
+                    self.abandon(number)
+                case events.StopSendingReceived(stream_id=number):
+                    self.stops[number] = event.error_code
+                case events.HandshakeCompleted():
+                    self.connected = True
+                case events.ConnectionTerminated():
+                    self.ended = event.reason_phrase
+                case events.ConnectionIdIssued():
+                    self.cids.append(event.connection_id)
+        if self.reads:
+            for number in list(self.unread):
+                self.read(number)
+
+    def read(self, number):
+        """Consume what came on a stream."""
+        size = self.unread.pop(number, 0)
+        if size:
+            self.engine.consume(number, size, len(self.data[number]))
+
+    def abandon(self, number):
+        """What a carrier does for a stream that nobody reads any more."""
+        if number not in self.gone:
+            self.gone.add(number)
+            unread = self.unread.pop(number, 0)
+            self.engine.reset_stream(number, 0)
+            if number not in self.ends and self.engine.knows(number):
+                self.engine.stop_stream(number, 0)
+            self.engine.abandon(number, len(self.data[number]) - unread, unread)
+
+    def open(self, data=b"", end=False):
+        """A new stream with `data`: its number."""
+        number = self.engine.get_next_available_stream_id()
+        self.engine.send_stream_data(number, data, end)
+        return number
+
+    @property
+    def granted(self):
+        """Bytes that the peer may send in all, as far as it has been told."""
+        return self.engine._local_max_data.sent
+
+
+class Pipe:
+    """A client and a server. `loss`, `twice`: fractions of datagrams; `jitter`: seconds that reorder them."""
+
+    def __init__(self, loss=0.0, twice=0.0, jitter=0.0, seed=1):
+        self.loss, self.twice, self.jitter = loss, twice, jitter
+        self.now = 1000.0
+        self.dropped = lambda datagram: False
+        self._random = random.Random(seed)
+        self._wire, self._count = [], 0
+        self.client = Side(Engine(client_configuration("server.test", engine.SMALL_DATAGRAM)))
+        self.client.engine.connect("server", now=self.now)
+        first = self.client.engine.datagrams_to_send(now=self.now)
+        cid = first[0][0][6 : 6 + first[0][0][5]]
+        self.server = Side(Engine(server_configuration(IDENTITY), cid, STATE_KEY))
+        for datagram, _ in first:
+            self._put(self.server, datagram)
+
+    def _put(self, side, datagram):
+        copies = 0 if self._random.random() < self.loss or self.dropped(datagram) else 1
+        copies += self._random.random() < self.twice
+        for _ in range(copies):
+            self._count += 1
+            at = self.now + 0.02 + self._random.random() * self.jitter
+            heapq.heappush(self._wire, (at, self._count, side, datagram))
+
+    def flush(self):
+        """Let both sides act on what they got, and say what is due."""
+        for side, other in ((self.client, self.server), (self.server, self.client)):
+            side.handle_events()
+            if side.engine._network_paths:  # a server that has heard nothing has nobody to talk to
+                for datagram, _ in side.engine.datagrams_to_send(now=self.now):
+                    self._put(other, datagram)
+            side.handle_events()
+
+    def step(self, deadline):
+        """What happens next, an arrival or a timer; or nothing until `deadline`."""
+        sides = (self.client, self.server)
+        due = [(at, side) for side in sides if (at := side.engine.get_timer()) is not None]
+        at, side = min(due, key=lambda entry: entry[0], default=(deadline, None))
+        if self._wire and self._wire[0][0] <= min(at, deadline):
+            self.now, _, side, datagram = heapq.heappop(self._wire)
+            side.engine.receive_datagram(datagram, "peer" if side is self.server else "server", now=self.now)
+        elif side is None or at > deadline:
+            self.now = deadline
+        else:
+            self.now = max(self.now, at) + 1e-6  # timers are rounded: what is due at `at` may not be due yet
+            side.engine.handle_timer(now=self.now)
+        self.flush()
+
+    def run(self, until, seconds=600.0):
+        """Until `until()` holds, or for at most so long by the pipe's clock."""
+        deadline = self.now + seconds
+        self.flush()
+        while not until():
+            assert self.now < deadline, "what was waited for did not happen"
+            assert (self.client.ended, self.server.ended) == (None, None)
+            self.step(deadline)
+
+    def settle(self, seconds=5.0):
+        """Let so much time pass by the pipe's clock."""
+        deadline = self.now + seconds
+        self.flush()
+        while self.now < deadline:
+            self.step(deadline)
+
+    def connect(self):
+        """Until the handshake is confirmed on both sides."""
+        self.run(lambda: self.client.connected and self.server.connected and self.client.engine.capacity)
+        return self
