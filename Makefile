@@ -12,7 +12,8 @@ run: .venv/.lane
 
 test: lint
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage run -m pytest -m "not bulk" $(ARGS)
+	$(BIN)/pytest -m bulk $(ARGS)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=90
 

@@ -139,6 +139,7 @@ def read_to_error(session):
     raise AssertionError("a broken session looked like a clean end")
 
 
+@pytest.mark.bulk
 def test_64_mb_both_ways_at_once(pairs):
     near, far = pairs.open()
     jobs = [gevent.spawn(send, near, 64 * MB), gevent.spawn(send, far, 64 * MB)]
@@ -199,6 +200,7 @@ def cost(near, far, size):
     return time.process_time() - before
 
 
+@pytest.mark.bulk
 def test_stalled_readers_hold_little_and_hinder_nobody(pairs):
     stalled = [pairs.open() for _ in range(100)]
     neighbours = pairs.open()
@@ -228,6 +230,7 @@ def test_a_thousand_sessions_one_after_the_other(pairs):
         end(near, far)
 
 
+@pytest.mark.bulk
 def test_200_sessions_at_once(pairs):
     opened = [pairs.open() for _ in range(200)]
     jobs = [gevent.spawn(send, near, 50_000 + number) for number, (near, _) in enumerate(opened)]
@@ -274,6 +277,7 @@ def test_a_stream_that_ends_early_is_an_error(pairs):
     assert isinstance(read_to_error(far), Closed)
 
 
+@pytest.mark.bulk
 def test_windows_grow_for_who_uses_them_and_are_given_back(pairs):
     near, far = pairs.open()
     cost(near, far, 32 * MB)

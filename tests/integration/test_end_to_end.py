@@ -75,18 +75,21 @@ def big_file(tmp_path_factory):
     return path
 
 
+@pytest.mark.bulk
 @pytest.mark.parametrize("kind", KINDS)
 def test_curl_downloads_100_mb(proxy, origin, tmp_path, big_file, kind):
     curl(proxy, kind, f"http://localhost:{origin.web}/0/{100 * MB}", "-o", tmp_path / "out")
     assert file_sha256(tmp_path / "out") == file_sha256(big_file)
 
 
+@pytest.mark.bulk
 @pytest.mark.parametrize("kind", KINDS)
 def test_curl_uploads_100_mb(proxy, origin, big_file, kind):
     answer = curl(proxy, kind, f"http://localhost:{origin.web}/", "-T", big_file)
     assert answer.decode() == file_sha256(big_file)
 
 
+@pytest.mark.bulk
 @pytest.mark.parametrize("kind", KINDS)
 def test_curl_50_in_parallel(proxy, origin, tmp_path, kind):
     url = f"http://localhost:{origin.web}/[0-49]/{MB}"

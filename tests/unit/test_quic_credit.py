@@ -76,6 +76,7 @@ def test_nothing_read_gives_nothing(pipe):
     assert len(pipe.server.data[second]) - held <= pipe.server.granted - before
 
 
+@pytest.mark.bulk
 def test_streams_that_are_reset_at_any_stage_give_their_credit_back(pipe):
     """50 MB of streams through a window of 64 KB: one that kept its credit would stall all the others."""
     chance = random.Random(4)
