@@ -106,7 +106,8 @@ class Session:
         Raises Reset or Closed, after the data that came before it.
         """
         inbox = self.inbox
-        inbox.consume(monotonic(), self.rtt)
+        if inbox.consume():
+            inbox.grow(monotonic(), self.rtt())
         if inbox.ack_due:
             self._flush()
         while not inbox.held:

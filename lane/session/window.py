@@ -9,7 +9,6 @@ Offsets are absolute; a direction's FIN counts as one byte after its last (docs/
 """
 
 from collections import deque
-from collections.abc import Callable
 
 from lane.errors import ProtocolError
 from lane.proto.frames import MAX_WINDOW
@@ -148,17 +147,18 @@ class Inbox:
             raise ProtocolError(f"an end at {final} after {self.received} bytes")
         self.final = final
 
-    def consume(self, now: float, rtt: Callable[[], float]) -> None:
-        """What was taken has left the process: it counts as consumed, and the window may grow.
-
-        It doubles when one whole window went within two round trips: it may have been what held the
-        sender back. `now` is in seconds, as is the round trip that `rtt` looks up.
-        """
+    def consume(self) -> bool:
+        """What was taken has left the process: it counts as consumed. True: it is time to `grow`."""
         self.consumed += self._lent
         self._lent = 0
-        if self.consumed - self._mark < self.window:
-            return
-        quick = now - self._mark_time <= max(2 * rtt(), GROW_WITHIN)
+        return self.consumed - self._mark >= self.window
+
+    def grow(self, now: float, rtt: float) -> None:
+        """One whole window was consumed: double it if that took at most two round trips (seconds).
+
+        It may have been what held the sender back.
+        """
+        quick = now - self._mark_time <= max(2 * rtt, GROW_WITHIN)
         more = min(self.window, self._most - self.window)
         if quick and more and self._budget.take(more):
             self.window += more
@@ -178,7 +178,8 @@ class Inbox:
     @property
     def ack_due(self) -> bool:
         """Whether the peer should hear of what was consumed now, lest it runs out of credit."""
-        return self.consumed - self._acked >= self.window // 4 or (self.ended and self._acked < self.consumed)
+        news = self.consumed - self._acked
+        return news >= self.window // 4 or (news > 0 and self.ended)
 
     @property
     def ack_possible(self) -> bool:
