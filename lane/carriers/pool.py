@@ -85,7 +85,11 @@ class Pool:
         """
         while self._spares and not fresh:
             spare, watch = self._spares.popleft()
-            watch.kill()
+            try:
+                watch.kill()
+            except BaseException:  # we are killed ourselves: nobody else knows of it
+                spare.discard()
+                raise
             if not spare.carrier.closed:
                 self._refill()
                 return spare
@@ -98,6 +102,11 @@ class Pool:
             try:
                 lease = self._open(carrier, dialled)
             except Closed:
+                if carrier.closed and not self._leases[carrier]:
+                    del self._leases[carrier]
+                    gevent.spawn(carrier.close)
+                    if dialled:
+                        raise Unreachable("the server closed the connection at once") from None
                 continue  # others were quicker, or it died in this moment
             self._refill()
             return lease
@@ -159,6 +168,10 @@ class Pool:
             log.exception("the transport failed to dial")
             dial.result.set_exception(Unreachable(f"the transport failed to dial: {error!r}"))
         else:
+            if self._closed:
+                gevent.spawn(carrier.close)
+                dial.result.set_exception(Unreachable("lane is closing"))
+                return
             self._share = max(carrier.capacity, 1)
             self._leases[carrier] = 0
             dial.result.set(carrier)

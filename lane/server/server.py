@@ -108,19 +108,20 @@ class Server:
                 log.debug("a carrier from %s is one too many", carrier.peer)
                 carrier.close()
             else:
+                self._carriers.add(carrier)
+                self._strangers.add(carrier)
+                self._peers[carrier.peer] += 1
                 gevent.spawn(self._serve, carrier)
 
     def _serve(self, carrier: Carrier) -> None:
         """All streams of a carrier, until it is gone."""
         judged = Event()
-        self._carriers.add(carrier)
-        self._strangers.add(carrier)
-        self._peers[carrier.peer] += 1
         watch = gevent.spawn(self._expel, carrier, judged)
         try:
             while True:
-                gevent.spawn(self._stream, carrier, carrier.accept(), judged)
-                judged.wait()  # a stranger has one stream to prove a key with
+                stream = gevent.spawn(self._stream, carrier, carrier.accept(), judged)
+                if not judged.is_set():
+                    gevent.wait([stream, judged], count=1)  # a stranger has one stream at a time
         except Closed as error:
             log.debug("a carrier from %s ended: %s", carrier.peer, error)
         finally:

@@ -30,20 +30,28 @@ def relay(local: Stream, session: Session, early: bytes = b"") -> LaneError | No
         try:
             _send(local, session, early)
         except LaneError as error:
-            abort(error)
+            if session.error is None:
+                abort(error)
+            else:  # what came before the error is still to be delivered
+                errors.append(error)
 
+    session.cut = local.reset
     sender = gevent.spawn(send)
     try:
         _receive(local, session)
         sender.join()
     except LaneError as error:
+        if session.error is None:  # the local side broke; what it said before that is passed on
+            sender.join()
         abort(error)
         sender.join()
     finally:
         if not sender.dead:  # this greenlet was killed
             sender.kill(block=False)
             abort(Closed("the relay was ended"))
-    if not errors:
+    if errors:
+        abort(errors[0])
+    else:
         local.close()
         session.close()
     return errors[0] if errors else session.error

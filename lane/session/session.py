@@ -70,6 +70,8 @@ class Session:
         self.inbox = Inbox(buffer_size, budget)
         self.outbox = Outbox(buffer_size, budget, credit)
         self.last_data = monotonic()
+        self.cut: Callable[[], None] = lambda: None
+        """Called when the session breaks and no reader would notice, to wake who waits beside it."""
         self._stream = stream
         self._rtt = rtt
         self._wake = wake
@@ -140,6 +142,9 @@ class Session:
                     start += size
                     continue
             self._writable.clear()
+            if self.outbox.held_back and self._ping is None:
+                self._ask = True  # the peer would wait for more before it acknowledges
+                self._flush()
             self._writable.wait()
         self.last_data = monotonic()
         self._wake(self)
@@ -154,6 +159,7 @@ class Session:
         """Abort both directions; the peer learns `code`. Never blocks."""
         if not self._error and not self._closing:
             self._fail(Closed("the session was reset on this side"))
+            self.cut()
             gevent.spawn(self._abort, code)
         self._release()
 
@@ -224,10 +230,10 @@ class Session:
         if self._error:
             return
         self._heard = monotonic()
-        known = self.inbox.received
+        known = self.inbox.received, self.inbox.final
         for frame in self._frames.feed(data):
             self._receive(frame)
-        if self.inbox.received != known or self.inbox.at_end:
+        if (self.inbox.received, self.inbox.final) != known:
             self._moved()
             self._readable.set()
             gevent.sleep(0)  # what came should move on before more is read
@@ -246,9 +252,11 @@ class Session:
                 raise Reset(code)
             case Ping(value):
                 self._pong = value
+                self.inbox.urge()
                 self._flush_soon()
             case Pong(value) if value == self._ping:
                 self._ping = None
+                self._writable.set()
                 self._patience *= 2
                 self._measured = self._heard - value / 1e6
                 if self._shrinking:
@@ -322,6 +330,8 @@ class Session:
         if self._error is None:
             self._error = error
             self.outbox.release()
+            if self.inbox.ended:
+                self.cut()
         self._readable.set()
         self._writable.set()
 

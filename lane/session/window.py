@@ -107,6 +107,7 @@ class Inbox:
         self.consumed = 0  # all before this offset has left the process; FIN is one more
         self.final: int | None = None
         self._acked = 0  # `consumed` as the peer was told last
+        self._urged = 0  # what came before this offset is to be acknowledged as soon as it is consumed
         self._lent = 0  # bytes taken and not yet consumed
         self._mark = 0  # where the window that growth looks at began, and when
         self._mark_time = 0.0
@@ -179,7 +180,11 @@ class Inbox:
     def ack_due(self) -> bool:
         """Whether the peer should hear of what was consumed now, lest it runs out of credit."""
         news = self.consumed - self._acked
-        return news >= self.window // 4 or (news > 0 and self.ended)
+        return news > 0 and (news >= self.window // 4 or self._acked < self._urged or self.ended)
+
+    def urge(self) -> None:
+        """The peer waits for an ACK: it may retain less than our window allows it to send."""
+        self._urged = self.received
 
     @property
     def ack_possible(self) -> bool:
@@ -232,6 +237,11 @@ class Outbox:
     def retained(self) -> int:
         """Bytes that were sent and not consumed."""
         return self._retained.size
+
+    @property
+    def held_back(self) -> bool:
+        """Whether it is not the peer's window that keeps us from sending, but what we may retain."""
+        return self.sent < self.limit
 
     @property
     def fin_acked(self) -> bool:

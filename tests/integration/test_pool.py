@@ -191,3 +191,19 @@ def test_a_closed_pool_dials_no_more(bed):
     bed.pool.close()
     with pytest.raises(Unreachable):
         bed.pool.lease(fresh=True)
+
+
+@both
+def test_a_server_that_closes_at_once_is_not_dialled_again_and_again(bed, monkeypatch):
+    dial = bed.pool._dial
+
+    def dead():
+        carrier = dial()
+        carrier.close()
+        return carrier
+
+    bed.pool._dial = dead
+    with pytest.raises(Unreachable, match="at once"):
+        bed.pool.lease()
+    assert bed.dials == 1
+    assert not len(bed.pool)

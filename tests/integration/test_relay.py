@@ -1,0 +1,109 @@
+"""The relay between a socket and a session: what came before an error arrives, and nobody is forgotten."""
+
+import gevent
+import pytest
+from gevent import socket
+
+from lane.errors import LaneError
+from lane.session.relay import relay
+from lane.session.session import Session
+from lane.session.sockets import SocketStream
+from lane.session.window import INITIAL_WINDOW, Budget
+from lane.stream import Address
+from lane.testing import MemoryTransport, client_tls, server_tls
+from lane.testing.harness import until
+
+KB = 1024
+
+
+@pytest.fixture
+def bed():
+    """An application's socket, a relay with a session, and the session at the far end."""
+    tls, transport = server_tls(), MemoryTransport()
+    listener = transport.listen(Address("127.0.0.1", 0), tls)
+    near_carrier = transport.dial(listener.address, client_tls(tls))
+    far_carrier = listener.accept()
+    stream = near_carrier.open()
+    stream.sendall(b"!")
+    other = far_carrier.accept()
+    assert other.recv(1) == b"!"
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        app = socket.create_connection(server.getsockname())
+        local, _ = server.accept()
+    near, far = make(stream, 16 << 20), make(other, 16 << 20)
+    with gevent.Timeout(20, AssertionError("the test hangs")):
+        yield app, near, far, gevent.spawn(relay, SocketStream(local), near), near_carrier
+    for session in (near, far):
+        session.reset()
+    app.close()
+
+
+def make(stream, buffer_size, credit=INITIAL_WINDOW):
+    return Session(stream, credit, buffer_size, Budget(512 << 20), rtt=lambda: None)
+
+
+def test_what_came_before_the_peers_reset_reaches_the_application(bed):
+    app, _, far, job, _ = bed
+    app.sendall(bytes(100 * KB))  # the other direction is busy, and notices first
+    far.sendall(bytes(20 * KB))
+    far.reset()
+    got = b""
+    with pytest.raises(ConnectionError):
+        while data := app.recv(65536):
+            got += data
+    assert len(got) == 20 * KB
+    assert isinstance(job.get(), LaneError)
+
+
+def test_what_the_application_said_before_its_reset_reaches_the_peer(bed):
+    app, _, far, job, _ = bed
+    app.sendall(b"the last words")
+    app.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    app.close()
+    far.sendall(bytes(100 * KB))  # the relay meets the reset while it writes
+    got = b""
+    with pytest.raises(LaneError):
+        while data := far.recv():
+            got += bytes(data)
+    assert got == b"the last words"
+    assert isinstance(job.get(), LaneError)
+
+
+def test_an_application_that_only_sends_hears_of_a_lost_carrier(bed):
+    app, near, far, job, carrier = bed
+    far.finish()
+    assert app.recv(1) == b""  # the other direction has ended: nobody reads the session any more
+    until(lambda: near.inbox.ended)
+    carrier.drop()
+    assert isinstance(job.get(), LaneError)
+    with pytest.raises(ConnectionError):
+        while app.send(b"x"):
+            gevent.sleep(0.001)
+
+
+def test_a_sender_with_a_small_buffer_is_acknowledged_without_delay():
+    tls, transport = server_tls(), MemoryTransport()
+    listener = transport.listen(Address("127.0.0.1", 0), tls)
+    opened = transport.dial(listener.address, client_tls(tls)).open()
+    opened.sendall(b"!")
+    accepted = listener.accept().accept()
+    accepted.recv(1)
+    small, large = make(opened, 8 * KB), make(accepted, 16 << 20, credit=8 * KB)
+    job = gevent.spawn(small.sendall, bytes(256 * KB))  # no clock runs here: only the peer's ACK helps
+    size = 0
+    while size < 256 * KB:
+        size += len(large.recv())
+    job.get()
+    small.reset()
+    large.reset()
+
+
+def test_a_session_that_is_finished_one_way_falls_silent(bed):
+    app, near, far, _, _ = bed
+    far.finish()
+    assert app.recv(1) == b""
+    until(lambda: near.inbox.ended)
+    near._take_in(b"")  # frames that move nothing are no activity
+    assert not near.tick(near.last_data + 60)
