@@ -84,7 +84,7 @@ class Session:
         self._pong: int | None = None
         self._ping: int | None = None  # outstanding; its value is when it was asked for, microseconds
         self._ask = False
-        self._tell = False  # an ACK is to be sent even though it is not due
+        self._tell = self.inbox.open_wide()  # an ACK is to be sent even though it is not due
         self._heard = monotonic()
         self._measured: float | None = None
         self._patience = 1  # doubles with each answer: a path that lives is not asked again and again
@@ -108,8 +108,7 @@ class Session:
         Raises Reset or Closed, after the data that came before it.
         """
         inbox = self.inbox
-        if inbox.consume():
-            inbox.grow(monotonic(), self.rtt())
+        inbox.consume()
         if inbox.ack_due:
             self._flush()
         while not inbox.held:
@@ -242,7 +241,7 @@ class Session:
         """Take one frame from the peer. Raises ProtocolError or Reset."""
         match frame:
             case Data(offset, data):
-                self.inbox.receive(offset, data)
+                self.inbox.receive(offset, data, self._heard, self.rtt())
             case Ack(consumed, window):
                 self.outbox.acknowledge(consumed, window)
                 self._writable.set()
@@ -301,7 +300,7 @@ class Session:
         out = b""
         if acknowledge or self._tell:
             self._tell = False
-            out += pack(Ack(*self.inbox.acknowledge()))
+            out += pack(Ack(*self.inbox.acknowledge(monotonic())))
         if self._pong is not None:
             out += pack(Pong(self._pong))
             self._pong = None

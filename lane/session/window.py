@@ -17,9 +17,14 @@ Buffer = bytes | bytearray | memoryview
 
 INITIAL_WINDOW = 256 * 1024
 """Bytes a session may hold in each direction before it has shown that it needs more."""
-GROW_WITHIN = 0.050
-"""Seconds in which a window may be consumed and count as fast however short the round trip: what waits
-on the way to the wire takes time, too."""
+EAGER_WINDOW, EAGER_PART = 4 * 1024 * 1024, 64
+"""Bytes that a window grows to at once, and the part of what is left for the process that this may take:
+where there is plenty, a transfer should not wait for its first windows to be consumed."""
+MAX_GRANTS = 64
+"""Grants of credit that are remembered; there are four a window."""
+REACTION = 0.020
+"""Seconds, beside the round trip, until a grant of credit can show in what comes: what waits on the way
+to the wire takes time, too."""
 
 def initial_window(buffer_size: int) -> int:
     """The window that a session starts with, bytes: what REQUEST and REPLY carry."""
@@ -37,9 +42,12 @@ class Budget:
         self.total = total
         self.used = 0
 
-    def take(self, size: int) -> bool:
-        """Reserve `size` bytes, if that is at most a quarter of what is left: the last never get nothing."""
-        if size * 4 > self.total - self.used:
+    def take(self, size: int, part: int = 4) -> bool:
+        """Reserve `size` bytes, if that is at most a quarter (or 1/`part`) of what is left.
+
+        So the last never get nothing.
+        """
+        if size * part > self.total - self.used:
             return False
         self.used += size
         return True
@@ -109,8 +117,11 @@ class Inbox:
         self._acked = 0  # `consumed` as the peer was told last
         self._urged = 0  # what came before this offset is to be acknowledged as soon as it is consumed
         self._lent = 0  # bytes taken and not yet consumed
-        self._mark = 0  # where the window that growth looks at began, and when
-        self._mark_time = 0.0
+        self._mark = 0  # where the quarter of a window began that growth looks at
+        self._grants: deque[tuple[float, int]] = deque()  # when limits were told that the peer may not know
+        self._known_limit = self.limit  # the newest that it must know
+        self._used_up = 0  # the most of its credit that the peer had used since the mark
+        self._hungry = False  # whether the reader waited for data since the mark
 
     @property
     def held(self) -> int:
@@ -127,8 +138,8 @@ class Inbox:
         """Whether the end itself was consumed."""
         return self.final is not None and self.consumed > self.final
 
-    def receive(self, offset: int, data: Buffer) -> None:
-        """Bytes from the peer; those known already are dropped. Raises ProtocolError."""
+    def receive(self, offset: int, data: Buffer, now: float, rtt: float) -> None:
+        """Bytes from the peer (times in seconds); those known already are dropped. Raises ProtocolError."""
         end = offset + len(data)
         if offset > self.received:
             raise ProtocolError(f"a gap in the data before offset {offset}")
@@ -139,8 +150,12 @@ class Inbox:
         known = self.received - offset
         if known >= len(data):
             return
+        self._hungry = self._hungry or not self._queue.size
         self._queue.append(memoryview(data)[known:] if known else data)
         self.received = end
+        while self._grants and self._grants[0][0] <= now - 1.5 * rtt - REACTION:
+            self._known_limit = self._grants.popleft()[1]
+        self._used_up = max(self._used_up, self.window - self._known_limit + end)
 
     def finish(self, final: int) -> None:
         """The peer's FIN. Raises ProtocolError if data before it is missing, or it moved."""
@@ -148,22 +163,32 @@ class Inbox:
             raise ProtocolError(f"an end at {final} after {self.received} bytes")
         self.final = final
 
-    def consume(self) -> bool:
-        """What was taken has left the process: it counts as consumed. True: it is time to `grow`."""
+    def open_wide(self) -> bool:
+        """Grow to the eager window, before anything has come: whether that was granted."""
+        more = min(EAGER_WINDOW, self._most) - self.window
+        granted = more > 0 and self._budget.take(more, EAGER_PART)
+        if granted:
+            self.window += more
+        return granted
+
+    def consume(self) -> None:
+        """What was taken has left the process: it counts as consumed, and the window may grow.
+
+        It doubles when the reader was waiting for more and the peer had used more than half of the credit
+        that it could know of: before it runs out, so that a transfer that speeds up is not held back (and
+        twice if it did run out). On a lossy path that makes several round trips: what is sent again holds up
+        all that came behind it.
+        """
         self.consumed += self._lent
         self._lent = 0
-        return self.consumed - self._mark >= self.window
-
-    def grow(self, now: float, rtt: float) -> None:
-        """One whole window was consumed: double it if that took at most two round trips (seconds).
-
-        It may have been what held the sender back.
-        """
-        quick = now - self._mark_time <= max(2 * rtt, GROW_WITHIN)
-        more = min(self.window, self._most - self.window)
-        if quick and more and self._budget.take(more):
-            self.window += more
-        self._mark, self._mark_time = self.consumed, now
+        if self.consumed - self._mark < self.window // 4:
+            return
+        if self._hungry and self._used_up > self.window // 2:
+            factor = 2 if self._used_up < self.window else 4
+            more = min(self.window * factor, self._most) - self.window
+            if more > 0 and self._budget.take(more):
+                self.window += more
+        self._mark, self._used_up, self._hungry = self.consumed, 0, False
 
     def take(self, limit: int) -> Buffer:
         """Hand out 1 to `limit` bytes (there must be some); they are consumed with the next `consume`."""
@@ -191,10 +216,12 @@ class Inbox:
         """Whether there is anything that the peer has not heard."""
         return self.consumed > self._acked
 
-    def acknowledge(self) -> tuple[int, int]:
+    def acknowledge(self, now: float) -> tuple[int, int]:
         """`consumed` and `window` for an ACK that is being sent now."""
         self._acked = self.consumed
         self.limit = max(self.limit, self.consumed + self.window)
+        if len(self._grants) < MAX_GRANTS:
+            self._grants.append((now, self.limit))
         return self.consumed, self.window
 
     def shrink(self) -> bool:
