@@ -25,8 +25,20 @@ def lane_add_options(group: Any) -> None:
 
 
 @hookspec
-def lane_configure(options: Any) -> None:
-    """See the parsed options (a namespace) before any transport is used. Raise `lane.errors.ConfigError`."""
+def lane_register_congestion(register: Callable[[str, Callable[[int], Any]], None]) -> None:
+    """Call `register(name, factory)` for each congestion controller that you bring.
+
+    `factory(datagram_size)` makes one for a connection (`lane_quic.congestion.Controller`); `--congestion`
+    picks one by its name. A name that is taken already is an error.
+    """
+
+
+@hookspec
+def lane_configure(options: Any, call_each: Callable[..., None]) -> None:
+    """See the parsed options (a namespace) before any transport is used. Raise `lane.errors.ConfigError`.
+
+    `call_each(hook, **arguments)` calls a hook in one plugin after the other, and reports who fails.
+    """
 
 
 @hookspec(firstresult=True)

@@ -55,7 +55,7 @@ def _run(argv: list[str]) -> int:
         raise UsageError("no server to check: pass --server")
     if command in options.WITH_PLUGIN_OPTIONS:
         known = len(plugins.errors)
-        plugins.call_each("lane_configure", options=namespace)
+        plugins.call_each("lane_configure", options=namespace, call_each=plugins.call_each)
         for error in plugins.errors[known:]:
             _complain(str(error))
     if isinstance(config, ClientConfig | ServerConfig):

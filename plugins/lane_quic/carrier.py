@@ -162,6 +162,8 @@ class QuicCarrier:
         except Exception:
             log.exception("the connection with %s failed", self.peer)
             self.fail(Closed("internal error in the QUIC engine"))
+        if not self.waiting:
+            self.engine.note_idle()
         for stream in list(self.waiting):
             stream.wake_writer()
         self._drained.set()

@@ -15,16 +15,18 @@ from gevent.queue import Queue
 
 from lane.errors import Closed, ConfigError, Unreachable
 from lane.stream import Address, ClientTLS, ServerTLS
+from lane_quic.bbr import Bbr
 from lane_quic.carrier import QuicCarrier
-from lane_quic.engine import (
+from lane_quic.configuration import (
     CID_SIZE,
     LARGE_DATAGRAM,
     SMALL_DATAGRAM,
-    Engine,
     client_configuration,
     reset_token,
     server_configuration,
 )
+from lane_quic.congestion import Factory
+from lane_quic.engine import Engine
 from lane_quic.udp import UdpSocket, bind, peer_name
 
 DIAL_TIMEOUT = 10.0
@@ -39,8 +41,10 @@ MAX_WAITING = 1024
 class Client:
     """One connection to a server."""
 
-    def __init__(self, family: int, address: Any, tls: ClientTLS, datagram_size: int) -> None:
-        self.engine = Engine(client_configuration(_ascii(tls.server_name), datagram_size))
+    def __init__(
+        self, family: int, address: Any, tls: ClientTLS, datagram_size: int, control: Factory
+    ) -> None:
+        self.engine = Engine(client_configuration(_ascii(tls.server_name), datagram_size), control=control)
         sock = socket.socket(family, socket.SOCK_DGRAM)
         try:
             sock.connect(address)
@@ -73,8 +77,11 @@ def _ascii(name: str | None) -> str | None:
         raise ConfigError(f"{name!r} is no name of a server") from None
 
 
-def dial(endpoint: Address, tls: ClientTLS) -> QuicCarrier:
-    """A carrier to `endpoint`. Raises Unreachable or Refused, within DIAL_TIMEOUT."""
+def dial(endpoint: Address, tls: ClientTLS, control: Factory = Bbr) -> QuicCarrier:
+    """A carrier to `endpoint`, with a congestion controller from `control`.
+
+    Raises Unreachable or Refused, within DIAL_TIMEOUT.
+    """
     reason = "no answer"
     with gevent.Timeout(DIAL_TIMEOUT, False):
         try:
@@ -83,7 +90,7 @@ def dial(endpoint: Address, tls: ClientTLS) -> QuicCarrier:
             raise Unreachable(f"{endpoint} over quic: {_words(error)}") from None
         for left, (family, _, _, _, address) in zip(range(len(found) - 1, -1, -1), found, strict=True):
             try:
-                return _dial_address(family, address, tls, SMALL_AFTER if left else None)
+                return _dial_address(family, address, tls, SMALL_AFTER if left else None, control)
             except (OSError, Closed) as error:
                 reason = _words(error)
     raise Unreachable(f"{endpoint} over quic: {reason}")
@@ -93,14 +100,16 @@ def _words(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _dial_address(family: int, address: Any, tls: ClientTLS, patience: float | None) -> QuicCarrier:
+def _dial_address(
+    family: int, address: Any, tls: ClientTLS, patience: float | None, control: Factory
+) -> QuicCarrier:
     """A carrier to one address: with large packets, and with small ones if nothing at all comes back.
 
     `patience`: seconds that the small ones have for a first answer; None where it is the last hope.
     Raises Closed, OSError or Refused.
     """
     for size, wait in ((LARGE_DATAGRAM, SMALL_AFTER), (SMALL_DATAGRAM, patience)):
-        carrier = Client(family, address, tls, size).carrier
+        carrier = Client(family, address, tls, size, control).carrier
         try:
             if not carrier.ready.wait(wait) and carrier.engine.reached:
                 carrier.ready.wait()
@@ -118,8 +127,9 @@ def _dial_address(family: int, address: Any, tls: ClientTLS, patience: float | N
 class QuicListener:
     """All connections that come to one UDP port."""
 
-    def __init__(self, endpoint: Address, tls: ServerTLS) -> None:
+    def __init__(self, endpoint: Address, tls: ServerTLS, control: Factory = Bbr) -> None:
         self._tls = tls
+        self._control = control
         self._state_key = hmac.digest(hashlib.sha256(tls.key_pem).digest(), b"lane stateless reset", "sha256")
         self._configuration = server_configuration(tls)
         sock = bind(endpoint)
@@ -191,7 +201,7 @@ class QuicListener:
             return None
         if header.packet_type != QuicPacketType.INITIAL or len(self._half_open) >= MAX_HALF_OPEN:
             return None
-        engine = Engine(configuration, header.destination_cid, self._state_key)
+        engine = Engine(configuration, header.destination_cid, self._state_key, control=self._control)
         cids = {header.destination_cid, *engine.host_cids}
 
         def on_cid(cid: bytes, used: bool) -> None:

@@ -1,4 +1,4 @@
-"""aioquic as lane needs it, and the only file that touches its private names.
+"""aioquic as lane needs it: this file, recovery.py and sender.py are all that touch its private names.
 
 What aioquic does otherwise and a proxy cannot live with: its receive windows grow on bytes received
 (here: on bytes consumed, so that what nobody reads is bounded), a peer may open 128 streams (here: as
@@ -9,107 +9,42 @@ new aioquic means something else by these names.
 """
 
 import hmac
-import ssl
 from typing import Any
 
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.congestion.base import QuicCongestionControl, register_congestion_control
-from aioquic.quic.congestion.cubic import CubicCongestionControl
 from aioquic.quic.connection import QuicConnection, QuicConnectionState
-from aioquic.quic.packet import QuicFrameType
-from aioquic.quic.recovery import QuicPacketPacer
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from aioquic.quic.packet import (
+    QuicFrameType,
+    pull_quic_transport_parameters,
+    push_quic_transport_parameters,
+)
+from aioquic.tls import Epoch
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from lane.errors import Closed, Reset
-from lane.stream import LinkStats, ServerTLS
+from lane.stream import LinkStats
+from lane_quic.bbr import Bbr
+from lane_quic.configuration import RESET_TOKEN_SIZE, reset_token
+from lane_quic.congestion import Factory
+from lane_quic.recovery import Recovery
+from lane_quic.sender import Sender
+from lane_quic.tail import EVIDENCE, LOSSY, PAUSE, TAIL, Arrivals, TailBudget
 
-CID_SIZE = 8
-IDLE_TIMEOUT = 20.0
 STREAMS = 64
 """Streams a client may have open on one connection: the sender walks all of them for each packet."""
-SMALL_DATAGRAM, LARGE_DATAGRAM = 1200, 1452
-"""UDP payloads that every path carries (RFC 9000 section 14), and that an MTU of 1500 carries."""
-
 MAX_STREAM_WINDOW = 32 << 20
 MAX_CONNECTION_WINDOW = 64 << 20
-PACING_QUANTUM, PACING_BURST = 0.001, 0.004
-"""Seconds between two bursts, at least; and worth of the pacing rate in one burst, at most."""
-PACING_GAIN = 1.25
-"""Above one congestion window a round trip, so that pacing is not what limits (RFC 9002 section 7.7)."""
+UNSENT_TIME, UNSENT_LEAST, UNSENT_MOST = 0.010, 32768, 262144
+"""Seconds of the pacing rate that a stream may have waiting to be sent, and bounds for that in bytes."""
+MAX_ACK_DELAY, ACK_DELAY_SLACK = 0.005, 0.001
+"""Seconds that an acknowledgement waits for more packets, at most, and what timers add to that."""
+ACK_EVERY = 64
+"""Packets after which one is due at once."""
+KNOWN_PACKETS = 1024
+"""Packet numbers that are told apart from duplicates: one that was overtaken by more is taken for one."""
 _SERVER_FLOORS = (65536, 65536)  # stream, connection: what a stranger can make the server hold
-_CLIENT_FLOORS = (1 << 20, 4 << 20)
-_RESET_TOKEN_SIZE = 16
-
-
-class _Cubic(CubicCongestionControl):
-    """Cubic that counts, for the statistics."""
-
-    delivered = 0
-    lost = 0
-
-    def on_packet_acked(self, *, now: float, packet: Any) -> None:
-        self.delivered += packet.sent_bytes
-        super().on_packet_acked(now=now, packet=packet)
-
-    def on_packets_lost(self, *, now: float, packets: Any) -> None:
-        packets = list(packets)
-        self.lost += sum(packet.sent_bytes for packet in packets)
-        super().on_packets_lost(now=now, packets=packets)
-
-
-def _cubic(*, max_datagram_size: int) -> QuicCongestionControl:
-    return _Cubic(max_datagram_size=max_datagram_size)
-
-
-register_congestion_control("lane-cubic", _cubic)
-
-
-class _Pacer(QuicPacketPacer):
-    """Sends what is due in a quantum at once: a timer a packet would cost more than the packet."""
-
-    def next_send_time(self, now: float) -> Any:  # aioquic says float, and returns None for "now"
-        at = super().next_send_time(now)
-        return at and max(at, now + PACING_QUANTUM)
-
-    def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
-        super().update_rate(int(congestion_window * PACING_GAIN), smoothed_rtt)
-        self.bucket_max = max(self.bucket_max, PACING_BURST)
-
-
-def reset_token(state_key: bytes, cid: bytes) -> bytes:
-    """The stateless reset token of `cid`: 16 bytes that only the holder of `state_key` can tell."""
-    return hmac.digest(state_key, cid, "sha256")[:_RESET_TOKEN_SIZE]
-
-
-def client_configuration(server_name: str | None, datagram_size: int) -> QuicConfiguration:
-    """Certificates are not judged here: `chain` hands them to whoever does."""
-    return QuicConfiguration(
-        is_client=True, server_name=server_name, verify_mode=ssl.CERT_NONE, **_common(datagram_size)
-    )
-
-
-def server_configuration(tls: ServerTLS) -> QuicConfiguration:
-    """For the connections of a listener with the identity `tls`."""
-    chain = x509.load_pem_x509_certificates(tls.chain_pem)
-    key = load_pem_private_key(tls.key_pem, None)
-    return QuicConfiguration(
-        is_client=False,
-        certificate=chain[0],
-        certificate_chain=chain[1:],
-        private_key=key,
-        **_common(SMALL_DATAGRAM),
-    )
-
-
-def _common(datagram_size: int) -> dict[str, Any]:
-    return {
-        "alpn_protocols": ["h3"],
-        "congestion_control_algorithm": "lane-cubic",
-        "connection_id_length": CID_SIZE,
-        "idle_timeout": IDLE_TIMEOUT,
-        "max_datagram_size": datagram_size,
-    }
+_CLIENT_FLOORS = (4 << 20, 16 << 20)
 
 
 class _Streams(dict[int, Any]):
@@ -119,6 +54,10 @@ class _Streams(dict[int, Any]):
     def __init__(self) -> None:
         self.with_credit: dict[int, Any] = {}
 
+    def __setitem__(self, stream_id: int, stream: Any) -> None:
+        stream.sender = Sender(stream_id)
+        super().__setitem__(stream_id, stream)
+
     def values(self) -> Any:
         return list(self.with_credit.values()) if self.with_credit else ()
 
@@ -126,13 +65,29 @@ class _Streams(dict[int, Any]):
 class Engine(QuicConnection):
     """One QUIC connection without I/O. Servers pass `original_cid` and their `state_key`."""
 
+    _loss: Recovery
+
     def __init__(
-        self, configuration: QuicConfiguration, original_cid: bytes | None = None, state_key: bytes = b""
+        self,
+        configuration: QuicConfiguration,
+        original_cid: bytes | None = None,
+        state_key: bytes = b"",
+        *,
+        control: Factory = Bbr,
     ) -> None:
         stream_floor, floor = _CLIENT_FLOORS if configuration.is_client else _SERVER_FLOORS
         configuration.max_stream_data, configuration.max_data = stream_floor, floor
         super().__init__(configuration=configuration, original_destination_connection_id=original_cid)
-        self._loss._pacer = _Pacer(max_datagram_size=configuration.max_datagram_size)
+        self._loss = Recovery(
+            control(configuration.max_datagram_size),
+            configuration.max_datagram_size,
+            validated=not configuration.is_client,
+            send_probe=self._send_probe,
+        )
+        self._arrivals = Arrivals()
+        self._unacknowledged = 0  # packets that came since our last ACK
+        self._tail_budget = TailBudget()
+        self._tails_at: float | None = None  # when tails are repeated
         self._stream_floor, self._floor = stream_floor, floor
         self._state_key = state_key
         self._streams: _Streams = _Streams()
@@ -190,23 +145,26 @@ class Engine(QuicConnection):
 
     def is_stateless_reset(self, datagram: bytes) -> bool:
         """Whether the peer says with `datagram` that it has forgotten this connection."""
-        end = datagram[-_RESET_TOKEN_SIZE:]
+        end = datagram[-RESET_TOKEN_SIZE:]
         return any(
             hmac.compare_digest(end, cid.stateless_reset_token or b"")
             for cid in (self._peer_cid, *self._peer_cid_available)
         )
 
+    @property
+    def unsent_limit(self) -> int:
+        """Bytes of a stream that may wait to be sent: enough for a few turns of the event loop."""
+        rate = self._loss.pacer.rate or 0.0
+        return int(min(max(rate * UNSENT_TIME, UNSENT_LEAST), UNSENT_MOST))
+
     def unsent(self, stream_id: int) -> int:
         """Bytes written to a stream that have never been sent."""
         stream = self._streams.get(stream_id)
-        if stream is None or stream.sender._reset_error_code is not None:
-            return 0
-        return int(stream.sender._buffer_stop - stream.sender.highest_offset)
+        return 0 if stream is None else stream.sender.unsent
 
     def drained(self) -> bool:
         """Whether the peer has acknowledged all that was written and finished."""
-        senders = [stream.sender for _, stream in self._streams.items()]
-        return all(sender.is_finished or sender._buffer_fin is None for sender in senders)
+        return all(stream.sender.drained for _, stream in self._streams.items())
 
     def knows(self, stream_id: int) -> bool:
         """Whether a stream has any state left."""
@@ -214,15 +172,77 @@ class Engine(QuicConnection):
 
     def stats(self) -> LinkStats:
         """The path as seen from here."""
-        loss, control = self._loss, self._loss._cc
-        assert isinstance(control, _Cubic)
-        sent = control.delivered + control.lost
+        loss, progress = self._loss, self._loss.progress
+        sent = progress.delivered + progress.lost
         return LinkStats(
-            rtt=loss._rtt_smoothed if loss._rtt_initialized else None,
-            loss=control.lost / sent if sent else None,
-            delivered=control.delivered,
+            rtt=loss.rtt,
+            loss=progress.lost / sent if sent else None,
+            delivered=progress.delivered,
             in_flight=loss.bytes_in_flight,
         )
+
+    # Acknowledging, and sending the ends of answers twice.
+
+    def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
+        """As aioquic does, but an ACK waits for more packets, for an eighth of a round trip at most."""
+        super().receive_datagram(data, addr, now=now)
+        if data[0] & 0x80 or not self._spaces:
+            return
+        space = self._spaces[Epoch.ONE_RTT]
+        self._arrivals.count(space.largest_received_packet)
+        self._unacknowledged = self._unacknowledged + 1 if space.ack_at is not None else 0
+        if self._unacknowledged >= ACK_EVERY:
+            space.ack_at, self._unacknowledged = now, 0
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
+        """The packets that may leave now."""
+        if self._tails_at is not None and now >= self._tails_at:
+            self._repeat_tails(now)
+        datagrams = super().datagrams_to_send(now)
+        loss = self._loss
+        if datagrams:
+            self._tail_budget.on_sent(sum(len(data) for data, _ in datagrams))
+            self._ack_delay = min(MAX_ACK_DELAY, (loss.rtt or 0) / 8)
+        return datagrams
+
+    def note_idle(self) -> None:
+        """Nothing more is to be sent now: if there is room, it is not the network that sets the rate."""
+        loss = self._loss
+        room = loss.congestion_window - loss.bytes_in_flight
+        if self._pacing_at is None and room >= self._max_datagram_size:
+            loss.progress.on_limited(loss.bytes_in_flight)
+
+    def get_timer(self) -> float | None:
+        """When `handle_timer` or `datagrams_to_send` has something to do; None for never."""
+        at = super().get_timer()
+        return at if self._tails_at is None else min(self._tails_at, at or self._tails_at)
+
+    @property
+    def _lossy(self) -> bool:
+        """Whether the path loses so much that tails are repeated, either way; or is too new to tell."""
+        loss, came = self._loss, self._arrivals
+        if min(loss.counted, came.counted) < EVIDENCE:
+            return True
+        return max(loss.recent_loss, came.loss) >= LOSSY
+
+    def _repeat_tails(self, now: float) -> None:
+        self._tails_at = None
+        for stream in self._streams_queue:
+            sender: Any = stream.sender
+            if sender.has_fresh_tail and self._tail_budget.room(now):
+                self._tail_budget.spend(sender.repeat(TAIL))
+
+    def _serialize_transport_parameters(self) -> bytes:
+        """The peer's probe timeout waits for our ACK delay: it should know that it is short."""
+        parameters = pull_quic_transport_parameters(Buffer(data=super()._serialize_transport_parameters()))
+        parameters.max_ack_delay = round((MAX_ACK_DELAY + ACK_DELAY_SLACK) * 1000)
+        buffer = Buffer(capacity=3 * self._max_datagram_size)
+        push_quic_transport_parameters(buffer, parameters)
+        return bytes(buffer.data)
+
+    def _initialize(self, peer_cid: bytes) -> None:
+        super()._initialize(peer_cid)
+        self._spaces[Epoch.ONE_RTT].received_packets._size = KNOWN_PACKETS
 
     # Credit by consumption.
 
@@ -278,6 +298,8 @@ class Engine(QuicConnection):
             super()._write_application(builder, network_path, now)
         finally:
             self._streams_queue += idle
+            if self._tails_at is None and self._lossy and any(s.sender.has_fresh_tail for s in busy):
+                self._tails_at = now + min(PAUSE, (self._loss.rtt or 0) / 8)
 
     def _write_connection_limits(self, builder: Any, space: Any) -> None:
         if self._abandoned:
@@ -315,5 +337,8 @@ class Engine(QuicConnection):
 
 
 def _window(consumed: int, floor: int, most: int) -> int:
-    """Who reads much may be sent much: never less than `floor`, never more than `most`."""
-    return min(most, max(floor, 2 * consumed))
+    """Who reads much may be sent much: never less than `floor`, never more than `most`.
+
+    The session has a window of its own, which starts larger and doubles: this one must not be in its way.
+    """
+    return min(most, max(floor, 4 * consumed))

@@ -1,7 +1,8 @@
 """One stream of a QUIC carrier: what a greenlet reads from, writes to and waits on.
 
-A writer blocks while too much of its stream has not been sent yet; what was sent and is not acknowledged
-is the congestion window's business. What is read gives the peer credit for more.
+A writer blocks while too much of its stream has not been sent yet, and goes on when half of that has
+been; what was sent and is not acknowledged is the congestion window's business. What is read gives the
+peer credit for more.
 """
 
 from collections import deque
@@ -14,8 +15,6 @@ from lane.errors import Closed, LaneError, Reset
 if TYPE_CHECKING:
     from lane_quic.carrier import QuicCarrier
 
-UNSENT_HIGH, UNSENT_LOW = 131072, 65536
-"""Bytes of a stream that may wait to be sent: above the first a writer blocks, until the second."""
 SMALL_CHUNK = 1024
 """Unread pieces are joined up to this many bytes: single ones cost many times what is in them."""
 
@@ -78,7 +77,7 @@ class QuicStream:
         self._cut = True
         while start < len(view):
             self._await_room()
-            piece = view[start : start + UNSENT_HIGH]
+            piece = view[start : start + self._engine.unsent_limit]
             self._engine.send_stream_data(self.id, piece)  # type: ignore[arg-type]  # it only copies it
             self._carrier.flush_soon()
             start += len(piece)
@@ -92,11 +91,11 @@ class QuicStream:
 
     def _await_room(self) -> None:
         self._check()
-        if self._engine.unsent(self.id) < UNSENT_HIGH:
+        if self._engine.unsent(self.id) < self._engine.unsent_limit:
             return
         self._carrier.waiting.add(self)
         try:
-            while not (self._error or self._stopped) and self._engine.unsent(self.id) > UNSENT_LOW:
+            while not (self._error or self._stopped) and not self._has_room:
                 self._writable.clear()
                 self._writable.wait()
         finally:
@@ -166,8 +165,12 @@ class QuicStream:
         self._stopped = Reset(code & 0xFFFFFFFF)
         self._writable.set()
 
+    @property
+    def _has_room(self) -> bool:
+        return self._engine.unsent(self.id) <= self._engine.unsent_limit // 2
+
     def wake_writer(self) -> None:
-        if self._engine.unsent(self.id) <= UNSENT_LOW:
+        if self._has_room:
             self._writable.set()
 
     def fail(self, error: LaneError) -> None:

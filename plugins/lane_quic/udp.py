@@ -25,6 +25,13 @@ log = logging.getLogger("lane.quic")
 
 BATCH, QUANTUM = 64, 0.002
 """Datagrams, and seconds, that a receive loop takes before others have their turn."""
+GATHER = 0.001
+"""Seconds that packets of a bulk transfer may gather before they are taken together: a wake-up costs more
+than a packet, and on real links they come one by one."""
+BULK_SIZE, BULK_RATE = 1000, 600.0
+"""Bytes of a packet that counts as one of a bulk transfer, and such packets a second that make one."""
+BULK_MEMORY = 0.020
+"""Seconds over which that rate is measured."""
 BACKLOG = 4096
 """Datagrams that wait for a full socket; more are dropped, as a network would."""
 SOCKET_BUFFER = 4 << 20
@@ -96,11 +103,19 @@ class UdpSocket:
 
     def _receive(self) -> None:
         hub: Any = gevent.get_hub()
+        rate, last = 0.0, monotonic()
         while not self.closed and not self.error:
             hub.wait(self._readable)
-            self._take_batch()
+            taken, large = self._take_batch()
+            now = monotonic()
+            rate += (large / max(now - last, 1e-6) - rate) * min((now - last) / BULK_MEMORY, 1.0)
+            last = now
+            if rate > BULK_RATE and taken < BATCH:
+                gevent.sleep(GATHER)
 
-    def _take_batch(self) -> None:
+    def _take_batch(self) -> tuple[int, int]:
+        """Take what has come and let the carriers answer: packets taken, and how many were large."""
+        taken = large = 0
         touched: dict[Receiver, None] = {}
         start = now = monotonic()
         for _ in range(BATCH):
@@ -114,11 +129,14 @@ class UdpSocket:
                 self._note(error)
                 continue
             now = monotonic()
+            taken += 1
+            large += len(data) >= BULK_SIZE
             carrier = self._on_datagram(data, (address, _source(ancillary)), now)
             if carrier is not None:
                 touched[carrier] = None
         for carrier in touched:
             carrier.flush()
+        return taken, large
 
     def _note(self, error: OSError) -> None:
         """A connected socket hears of a port where nobody listens: it is of no more use then."""

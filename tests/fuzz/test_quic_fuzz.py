@@ -10,8 +10,9 @@ from aioquic.buffer import encode_uint_var
 from aioquic.tls import Epoch
 from hypothesis import given
 from hypothesis import strategies as st
+from lane_quic.configuration import client_configuration
 from lane_quic.driver import Client, QuicListener
-from lane_quic.engine import Engine, client_configuration
+from lane_quic.engine import Engine
 
 from lane.stream import Address
 from lane.testing import client_tls, server_tls

@@ -6,7 +6,8 @@ import gevent
 from aioquic.buffer import Buffer
 from aioquic.quic.packet import pull_quic_header
 from gevent import socket
-from lane_quic.engine import Engine, client_configuration
+from lane_quic.configuration import client_configuration
+from lane_quic.engine import Engine
 
 from lane.testing.harness import pattern, read_all, send_all
 

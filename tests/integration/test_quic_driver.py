@@ -6,7 +6,7 @@ import time
 
 import gevent
 import pytest
-from lane_quic import carrier, driver, engine, udp
+from lane_quic import carrier, configuration, driver, udp
 from lane_quic.carrier import QuicCarrier
 from lane_quic.plugin import QuicTransport, lane_register_transports
 from quic_kit import Relay, exchange
@@ -34,7 +34,7 @@ def kit():
 @pytest.fixture
 def short_lived(monkeypatch):
     """Connections that die of 0.5 s of silence; the kit that is made after this has them."""
-    monkeypatch.setattr(engine, "IDLE_TIMEOUT", 0.5)
+    monkeypatch.setattr(configuration, "IDLE_TIMEOUT", 0.5)
     monkeypatch.setattr(carrier, "KEEPALIVE", 0.1)
 
 
@@ -153,7 +153,7 @@ def test_waiting_costs_nothing(kit):
 def test_open_streams_keep_a_connection_alive(short_lived, kit):
     near, far = kit.stream()
     start = time.monotonic()
-    until(lambda: far._carrier.heard - start > 3 * engine.IDLE_TIMEOUT)
+    until(lambda: far._carrier.heard - start > 3 * configuration.IDLE_TIMEOUT)
     near.sendall(b"still there")
     assert far.recv() == b"still there"
 

@@ -8,8 +8,8 @@ import pytest
 from aioquic.buffer import Buffer
 from aioquic.quic.packet import pull_quic_header
 from lane_quic import carrier, driver, engine
+from lane_quic.configuration import reset_token
 from lane_quic.driver import QuicListener
-from lane_quic.engine import reset_token
 from lane_quic.plugin import QuicTransport
 from quic_kit import Relay, answers, exchange, first_flight, odd_version, udp
 

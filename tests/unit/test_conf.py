@@ -8,6 +8,7 @@ import pytest
 
 from lane import config, hookspecs
 from lane.cli import options
+from lane.plugins import load
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {"client": config.client_config, "server": config.server_config}
@@ -23,6 +24,13 @@ def lines_of(command):
     return dict(re.findall(r"(?m)^#?([a-z][a-z-]*) = (.*)$", text_of(command)))
 
 
+def settings_of(command):
+    """All options, those of the plugins that ship too."""
+    parser = options.build(command)
+    load().call_each("lane_add_options", group=parser.add_argument_group("plugins"))
+    return parser.settings()
+
+
 def parse(command, file):
     warnings = []
     namespace, _ = options.parse(command, ["-c", str(file)], warnings.append)
@@ -32,7 +40,7 @@ def parse(command, file):
 
 @both
 def test_every_option_has_its_line_and_its_default(command):
-    settings = options.build(command).settings()
+    settings = settings_of(command)
     lines = lines_of(command)
     assert lines.keys() == settings.keys()
     for key, action in settings.items():
@@ -55,7 +63,7 @@ def test_the_file_parses_with_every_line_uncommented(command, tmp_path):
     namespace = parse(command, file)
     assert namespace.sources.keys() == {key.replace("-", "_") for key in lines_of(command)}
     # The examples have no default to stay at, and need files that are not here: the rest must be right.
-    for key, action in options.build(command).settings().items():
+    for key, action in settings_of(command).items():
         if action.default is None:
             assert getattr(namespace, action.dest), key
             setattr(namespace, action.dest, None)

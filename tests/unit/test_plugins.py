@@ -152,12 +152,12 @@ def test_call_each_isolates_what_raises_but_lets_fatal_errors_pass():
     plugins = Plugins()
     plugins.register(Raises(), "raises")
     plugins.register(Works(), "works")
-    plugins.call_each("lane_configure", options="o")
+    plugins.call_each("lane_configure", options="o", call_each=None)
     assert calls == ["o"]
     assert str(plugins.errors[0]) == "plugin raises (built in): lane_configure: RuntimeError: two lines"
     plugins.register(Stops(), "stops")
     with pytest.raises(ConfigError, match="my key is bad"):
-        plugins.call_each("lane_configure", options="o")
+        plugins.call_each("lane_configure", options="o", call_each=None)
 
 
 def test_a_hook_that_registers_transports_and_then_raises_keeps_those():

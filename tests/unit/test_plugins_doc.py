@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from lane_quic import plugin as lane_quic_plugin
+from quic_pipe import Pipe
 
-from lane import hookspecs
+from lane import hookimpl, hookspecs
 from lane.address import Address
-from lane.errors import ConfigError
+from lane.errors import ConfigError, UsageError
 from lane.plugins import Plugins, load
 from lane.proto.hello import token
 
@@ -154,6 +156,43 @@ def test_the_example_of_users_and_targets(hooks):
     assert hooks.lane_authorize(Address("notexample.com", 80), "another") is None
     with pytest.raises(ConfigError, match="expected 64 hex digits"):
         configured(hooks, "--example-key", "no hex")
+
+
+def test_the_example_of_a_congestion_controller(hooks):
+    plugins = Plugins()
+    plugins.register(hooks, "example")
+    plugins.register(lane_quic_plugin, "quic")
+    transport = plugins.transport("quic")
+
+    def choose(name):
+        options = argparse.Namespace(congestion=name, example_key="", example_domain="")
+        plugins.call_each("lane_configure", options=options, call_each=plugins.call_each)
+
+    try:
+        choose("example-fixed")
+        assert transport.control is hooks.FixedWindow
+        pipe = Pipe(loss=0.02, control=transport.control).connect()
+        number = pipe.client.open(bytes(200_000), end=True)
+        pipe.run(lambda: number in pipe.server.ends)
+        with pytest.raises(UsageError, match="there are: bbr, cubic, example-fixed, reno"):
+            choose("vegas")
+    finally:
+        choose("bbr")
+    assert plugins.errors == []
+
+
+def test_a_controller_whose_name_is_taken_is_an_error_of_its_plugin(hooks):
+    plugins = Plugins()
+    plugins.register(lane_quic_plugin, "quic")
+    hooks.lane_register_congestion = hookimpl(lambda register: register("cubic", hooks.FixedWindow))
+    plugins.register(hooks, "example")
+    options = argparse.Namespace(congestion="cubic", example_key="", example_domain="")
+    plugins.call_each("lane_configure", options=options, call_each=plugins.call_each)
+    (error,) = plugins.errors
+    assert "the congestion controller cubic is taken" in str(error)
+    assert error.name == "example"
+    options.congestion = "bbr"
+    plugins.call_each("lane_configure", options=options, call_each=plugins.call_each)
 
 
 def test_the_example_of_observers(hooks, caplog):

@@ -1,12 +1,15 @@
 """What lane needs of aioquic's private names: canaries that fail when a new one means something else."""
 
 import inspect
+import re
 
 import pytest
 from aioquic.quic import recovery, stream
 from aioquic.quic.connection import QuicConnection, QuicConnectionState
-from lane_quic import engine as lane_engine
-from lane_quic.engine import STREAMS, Engine, client_configuration, reset_token, server_configuration
+from aioquic.tls import Epoch
+from lane_quic.configuration import client_configuration, reset_token, server_configuration
+from lane_quic.engine import ACK_DELAY_SLACK, KNOWN_PACKETS, MAX_ACK_DELAY, STREAMS, Engine
+from lane_quic.recovery import Recovery
 from quic_pipe import IDENTITY, STATE_KEY, Pipe
 
 from lane.stream import LinkStats
@@ -91,23 +94,60 @@ def test_a_receiver_counts_a_final_size_that_it_never_saw():
     assert (receiver.highest_offset, receiver.is_finished) == (5000, True), ADVICE
 
 
-def test_the_pacer_is_the_one_that_was_put_there(pipe):
-    assert "self._loss._pacer" in source(QuicConnection._write_application), ADVICE
-    assert "self._pacer.update_rate(" in source(recovery.QuicPacketRecovery), ADVICE
-    assert isinstance(pipe.client.engine._loss._pacer, lane_engine._Pacer)
-    assert pipe.client.engine._loss._pacer.packet_time is not None, "rated by now"
-    assert isinstance(pipe.client.engine._loss._cc, lane_engine._Cubic)
+def test_recovery_is_the_one_that_was_put_there(pipe):
+    """All that aioquic asks of it is what Recovery and Pacer answer."""
+    asked = set(re.findall(r"self\._loss\.(\w+)", source(QuicConnection))) - {"_pacer"}
+    assert asked == {
+        "bytes_in_flight", "congestion_window", "discard_space", "get_loss_detection_time",
+        "get_probe_timeout", "handshake_confirmed", "max_ack_delay", "on_ack_received",
+        "on_loss_detection_timeout", "on_packet_sent", "peer_completed_address_validation",
+        "reschedule_data", "spaces",
+    }, ADVICE  # fmt: skip
+    assert set(re.findall(r"_loss\._pacer\.(\w+)", source(QuicConnection))) == {
+        "next_send_time", "update_after_send",
+    }, ADVICE  # fmt: skip
+    assert isinstance(pipe.client.engine._loss, Recovery)
+    assert pipe.client.engine._loss.pacer.rate is not None, "rated by now"
 
 
-def test_a_pacer_waits_for_a_quantum_and_sends_a_burst():
-    pacer = lane_engine._Pacer(max_datagram_size=1200)
-    assert pacer.next_send_time(5.0) is None, "nothing is known: nothing is held back"
-    pacer.update_rate(12_000_000, 1.0)  # 10,000 packets a second
-    assert pacer.bucket_max == lane_engine.PACING_BURST
-    pacer.update_bucket(5.0)
-    for _ in range(1000):
-        pacer.update_after_send(5.0)
-    assert pacer.next_send_time(5.0) == 5.0 + lane_engine.PACING_QUANTUM
+@pytest.mark.parametrize("name", ["get_loss_detection_time", "reschedule_data", "_in_persistent_congestion"])
+def test_what_recovery_inherits_asks_no_controller_of_aioquics(name):
+    text = source(getattr(recovery.QuicPacketRecovery, name))
+    assert "_cc" not in text, ADVICE
+    assert "_pacer" not in text, ADVICE
+
+
+def test_packets_are_registered_after_all_of_them_were_built():
+    text = source(QuicConnection._write_application)
+    assert text.index("next_send_time") < text.index("start_packet") < text.index("update_after_send"), ADVICE
+    assert "on_packet_sent" in source(QuicConnection._flush_builder), ADVICE
+    assert "on_packet_sent" not in text, ADVICE
+
+
+def test_packet_numbers_are_shared_by_the_spaces():
+    assert source(QuicConnection).count("packet_number=self._packet_number") == 2, ADVICE
+
+
+def test_streams_are_made_in_two_places_and_stored_at_once():
+    assert source(QuicConnection).count("self._streams[") == 2, ADVICE
+    assert re.findall(r"self\._streams\[\w+\] = QuicStream\(", source(QuicConnection)), ADVICE
+
+
+def test_our_ack_delay_is_told_to_the_peer(pipe):
+    promised = MAX_ACK_DELAY + ACK_DELAY_SLACK
+    for side in (pipe.client, pipe.server):
+        assert side.engine._loss.max_ack_delay == pytest.approx(promised), ADVICE
+        assert side.engine._ack_delay <= MAX_ACK_DELAY
+    assert "space.ack_at = now + self._ack_delay" in source(QuicConnection.receive_datagram), ADVICE
+
+
+def test_more_packet_numbers_are_remembered_than_aioquic_does(pipe):
+    assert pipe.client.engine._spaces[Epoch.ONE_RTT].received_packets._size == KNOWN_PACKETS, ADVICE
+    window = recovery.QuicPacketNumberWindow()
+    window._size = KNOWN_PACKETS
+    window.add(5000)
+    assert 5000 - KNOWN_PACKETS in window, "too old to tell"
+    assert 5000 - KNOWN_PACKETS + 1 not in window, ADVICE
 
 
 def test_states_and_the_close_event():

@@ -1,0 +1,51 @@
+"""What a connection is configured with: certificates, sizes, time-outs, reset tokens."""
+
+import hmac
+import ssl
+from typing import Any
+
+from aioquic.quic.configuration import QuicConfiguration
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from lane.stream import ServerTLS
+
+CID_SIZE = 8
+IDLE_TIMEOUT = 20.0
+SMALL_DATAGRAM, LARGE_DATAGRAM = 1200, 1452
+"""UDP payloads that every path carries (RFC 9000 section 14), and that an MTU of 1500 carries."""
+RESET_TOKEN_SIZE = 16
+
+
+def reset_token(state_key: bytes, cid: bytes) -> bytes:
+    """The stateless reset token of `cid`: 16 bytes that only the holder of `state_key` can tell."""
+    return hmac.digest(state_key, cid, "sha256")[:RESET_TOKEN_SIZE]
+
+
+def client_configuration(server_name: str | None, datagram_size: int) -> QuicConfiguration:
+    """Certificates are not judged here: `chain` hands them to whoever does."""
+    return QuicConfiguration(
+        is_client=True, server_name=server_name, verify_mode=ssl.CERT_NONE, **_common(datagram_size)
+    )
+
+
+def server_configuration(tls: ServerTLS) -> QuicConfiguration:
+    """For the connections of a listener with the identity `tls`."""
+    chain = x509.load_pem_x509_certificates(tls.chain_pem)
+    key = load_pem_private_key(tls.key_pem, None)
+    return QuicConfiguration(
+        is_client=False,
+        certificate=chain[0],
+        certificate_chain=chain[1:],
+        private_key=key,
+        **_common(SMALL_DATAGRAM),
+    )
+
+
+def _common(datagram_size: int) -> dict[str, Any]:
+    return {
+        "alpn_protocols": ["h3"],
+        "connection_id_length": CID_SIZE,
+        "idle_timeout": IDLE_TIMEOUT,
+        "max_datagram_size": datagram_size,
+    }

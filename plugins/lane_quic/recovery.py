@@ -1,0 +1,309 @@
+"""Which packets are lost, and when to ask again: RFC 9002 where the network keeps the order, RACK where not.
+
+aioquic takes three later packets that arrived for a proof of loss, and networks that reorder then look
+like networks that lose. Here only time proves it, as in RACK (RFC 8985): a packet is lost when one that
+was sent later has arrived and this one has not, although it had a round trip and a reordering window for
+it. The window is an eighth of the round trip (RFC 9002 section 6.1.2) and widens to what was measured: how
+much later than that packets came that others had overtaken, those already declared lost included. What
+was declared lost and arrives all the same counts as delivered, and is not sent again if it still waits.
+
+The probe timeout takes the variation from the smoothed round trip, as RFC 9002 section 5.3 has it (aioquic
+takes it from the smallest, and waits longer beside a queue), and sends up to two packets again.
+
+This file and engine.py are the only ones that touch aioquic's private names.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from aioquic.quic.packet_builder import QuicDeliveryState
+from aioquic.quic.recovery import QuicPacketRecovery
+
+from lane_quic.congestion import Controller, Sample
+from lane_quic.delivery import DeliveryRate
+from lane_quic.pacer import Pacer
+
+GRANULARITY = 0.001
+"""Seconds: what timers and the peer's timestamps can tell apart (RFC 9002 section 6.1.2)."""
+SMALLEST_RTT = 0.0001
+"""Seconds: what is shorter is taken for this."""
+INITIAL_RTT = 0.1
+"""Seconds assumed before the first sample."""
+WINDOW_GAIN = 1.25
+"""Pacing above one window a round trip, for controllers that know no rate (RFC 9002 section 7.7)."""
+PROBES = 2
+"""Packets that a probe timeout sends again, at most (RFC 9002 section 6.2.4)."""
+REMEMBERED = 1024
+"""Packets declared lost whose late arrival is still noticed."""
+FORGET_ROUNDS = 64
+"""Round trips without reordering after which the reordering window is halved."""
+RECENT = 512
+"""Packets over which the recent loss is counted, roughly."""
+
+
+class Recovery(QuicPacketRecovery):
+    """The packets of one connection, from when they leave until they are acknowledged or lost."""
+
+    def __init__(
+        self,
+        controller: Controller,
+        datagram_size: int,
+        *,
+        validated: bool = True,
+        send_probe: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(
+            congestion_control_algorithm="reno",  # of the base class, which is never asked
+            initial_rtt=INITIAL_RTT,
+            max_datagram_size=datagram_size,
+            peer_completed_address_validation=validated,
+            send_probe=send_probe,
+        )
+        self.controller = controller
+        self.progress = DeliveryRate()
+        self.pacer = self._pacer = Pacer(datagram_size)  # type: ignore[assignment]
+        self.spurious = 0
+        """Packets that were declared lost and arrived."""
+        self._in_flight = 0
+        self._newest_sent = 0.0  # when the newest packet left that was acknowledged
+        self._newest_rtt = INITIAL_RTT
+        self._late = 0.0  # seconds after its deadline that the latest overtaken packet came
+        self._late_at = 0.0
+        self._lost: dict[int, Any] = {}  # declared lost, by number; the spaces share the numbers
+        self.counted = 0
+        """Packets that were sent and count for `recent_loss`."""
+        self._sent_recently = self._lost_recently = 0.0
+
+    # What aioquic asks.
+
+    @property
+    def bytes_in_flight(self) -> int:
+        """Bytes sent and neither acknowledged nor lost."""
+        return self._in_flight
+
+    @property
+    def congestion_window(self) -> int:
+        """Bytes that may be in flight."""
+        return self.controller.window
+
+    @property
+    def rtt(self) -> float | None:
+        """Smoothed round trip, seconds; None before the first sample."""
+        return self._rtt_smoothed if self._rtt_initialized else None
+
+    @property
+    def recent_loss(self) -> float:
+        """Fraction of the last few hundred packets that was lost."""
+        return self._lost_recently / max(self._sent_recently, 1.0)
+
+    @property
+    def reordering_window(self) -> float:
+        """Seconds that a packet may be overtaken by, and still come."""
+        if not self._rtt_initialized:
+            return INITIAL_RTT / 8
+        longest = max(self._rtt_smoothed, self._newest_rtt)
+        return min(max(self._rtt_min / 8, GRANULARITY, self._late * 1.25 + GRANULARITY), longest)
+
+    def on_packet_sent(self, *, packet: Any, space: Any) -> None:
+        """A packet leaves."""
+        space.sent_packets[packet.packet_number] = packet
+        if packet.is_ack_eliciting:
+            space.ack_eliciting_in_flight += 1
+        self.pacer.charge(packet.sent_bytes if packet.in_flight else 0)
+        if not packet.in_flight:
+            return
+        if packet.is_ack_eliciting and (self.handshake_confirmed or not space.is_application_data):
+            self._time_of_last_sent_ack_eliciting_packet = packet.sent_time
+        self.progress.on_sent(packet, self._in_flight)
+        self.controller.on_sent(packet, self._in_flight)
+        self._in_flight += packet.sent_bytes
+        self.counted += 1
+        self._sent_recently += 1
+        if self._sent_recently > RECENT:
+            self._sent_recently /= 2
+            self._lost_recently /= 2
+
+    def on_ack_received(self, *, ack_rangeset: Any, ack_delay: float, now: float, space: Any) -> None:
+        """The peer has received packets."""
+        largest = ack_rangeset.bounds().stop - 1
+        overtaken_before = space.largest_acked_packet
+        if largest > overtaken_before:
+            space.largest_acked_packet = largest
+        acked = _take(space.sent_packets, ack_rangeset)
+        late = self._take_late(ack_rangeset) if self._lost else []
+        if not acked and not late:
+            return
+        eliciting = any(packet.is_ack_eliciting for packet in late)
+        for packet in acked:
+            if packet.is_ack_eliciting:
+                eliciting = True
+                space.ack_eliciting_in_flight -= 1
+            if packet.in_flight:
+                self._in_flight -= packet.sent_bytes
+        for packet in late:
+            self.progress.arrived_late(packet)
+        self._measure_lateness(acked, overtaken_before, late, now)
+        newest = max(acked[-1:] + late[-1:], key=lambda packet: packet.packet_number)
+        if newest.sent_time >= self._newest_sent:
+            self._newest_sent, self._newest_rtt = newest.sent_time, now - newest.sent_time
+        rtt = None
+        if newest.packet_number == largest and eliciting:
+            rtt = self._measure(now, now - newest.sent_time, ack_delay)
+        flying = [packet for packet in acked if packet.in_flight]
+        sample = self.progress.sample(now, flying, self._in_flight, self._rtt_min, rtt)
+        # aioquic's own streams (CRYPTO) can't bear an acknowledgement of what was lost.
+        for packet in (*acked, *(packet for packet in late if not packet.is_crypto_packet)):
+            for handler, arguments in packet.delivery_handlers:
+                handler(QuicDeliveryState.ACKED, *arguments)
+        self._find_lost(now, space, sample)
+        if self.peer_completed_address_validation:
+            self._pto_count = 0
+
+    def on_loss_detection_timeout(self, *, now: float) -> None:
+        """The timer for `get_loss_detection_time` fired."""
+        space = self._get_loss_space()
+        if space is None:
+            self._pto_count += 1
+            for _ in range(PROBES):
+                self.reschedule_data(now=now)
+        else:
+            self._find_lost(now, space, Sample(now, 0, 0, 0))
+
+    def get_probe_timeout(self, *, include_max_ack_delay: bool = True) -> float:
+        """See RFC 9002 section 6.2.1."""
+        if not self._rtt_initialized:
+            return 2 * self._rtt_initial
+        delay = self.max_ack_delay if include_max_ack_delay else 0.0
+        return self._rtt_smoothed + max(4 * self._rtt_variance, GRANULARITY) + delay
+
+    def discard_space(self, space: Any) -> None:
+        """The keys of a packet number space are gone."""
+        self._in_flight -= sum(p.sent_bytes for p in space.sent_packets.values() if p.in_flight)
+        space.sent_packets.clear()
+        space.ack_at = space.loss_time = None
+        space.ack_eliciting_in_flight = 0
+        self._pto_count = 0
+
+    # Measuring.
+
+    def _measure(self, now: float, latest: float, ack_delay: float) -> float:
+        """Take one round trip (seconds) into the estimates: what it was without the peer's delay."""
+        latest = max(latest, SMALLEST_RTT)
+        if not self._rtt_initialized:
+            self._rtt_initialized, self._rtt_first_sample_time = True, now
+            self._rtt_min = self._rtt_smoothed = self._rtt_latest = latest
+            self._rtt_variance = latest / 2
+            return latest
+        self._rtt_min = min(self._rtt_min, latest)
+        ack_delay = min(ack_delay, self.max_ack_delay)
+        if latest >= self._rtt_min + ack_delay:
+            latest -= ack_delay
+        self._rtt_latest = latest
+        self._rtt_variance += (abs(self._rtt_smoothed - latest) - self._rtt_variance) / 4
+        self._rtt_smoothed += (latest - self._rtt_smoothed) / 8
+        return latest
+
+    def _measure_lateness(self, acked: list[Any], overtaken_before: int, late: list[Any], now: float) -> None:
+        """How long after its turn an overtaken packet came, with the round trip of what overtook it."""
+        if not self._rtt_initialized:
+            return
+        worst = 0.0
+        for packets in (acked, late):
+            for packet in packets:
+                if packet.packet_number > overtaken_before:
+                    break
+                worst = max(worst, now - packet.sent_time - self._newest_rtt)
+        if worst > 0:
+            if worst >= self._late / 2:
+                self._late_at = now
+            self._late = max(self._late, min(worst, self._rtt_smoothed))
+        elif now - self._late_at > FORGET_ROUNDS * self._rtt_smoothed:
+            self._late, self._late_at = self._late / 2, now
+
+    # Losing.
+
+    def _find_lost(self, now: float, space: Any, sample: Sample) -> None:
+        """Declare lost what is overdue, and tell the controller about it and about `sample`."""
+        patience = self._newest_rtt + self.reordering_window
+        overdue = []
+        space.loss_time = None
+        for packet in space.sent_packets.values():
+            if packet.sent_time > self._newest_sent or packet.packet_number > space.largest_acked_packet:
+                break
+            if packet.sent_time + patience > now:
+                space.loss_time = packet.sent_time + patience
+                break
+            overdue.append(packet)
+        sample.persistent = self._in_persistent_congestion(packets=overdue)
+        sample.dropped = self._drop(overdue, space)
+        sample.delivered, sample.lost = self.progress.delivered, self.progress.lost
+        sample.in_flight = self._in_flight
+        self._decide(sample)
+
+    def _decide(self, sample: Sample) -> None:
+        controller = self.controller
+        controller.on_sample(sample)
+        rate = controller.pacing_rate
+        if rate is None and self._rtt_initialized:
+            rate = WINDOW_GAIN * controller.window / self._rtt_smoothed
+        self.pacer.rate = rate
+
+    def _on_packets_lost(
+        self,
+        *,
+        congestion_event: bool = True,
+        now: float,
+        packets: Iterable[Any],
+        persistent_congestion: bool = False,
+        space: Any,
+    ) -> None:
+        """Send again what a probe timeout chose: that it did not arrive is not said."""
+        self._drop([*packets], space)
+
+    def _drop(self, packets: list[Any], space: Any) -> list[Any]:
+        """Have what was in `packets` sent again. Those of them that were in flight."""
+        flying = []
+        for packet in packets:
+            del space.sent_packets[packet.packet_number]
+            if packet.is_ack_eliciting:
+                space.ack_eliciting_in_flight -= 1
+            if packet.in_flight:
+                flying.append(packet)
+                self._in_flight -= packet.sent_bytes
+                self.progress.lost += packet.sent_bytes
+                self._lost_recently += 1
+                self._remember(packet)
+            for handler, arguments in packet.delivery_handlers:
+                handler(QuicDeliveryState.LOST, *arguments)
+        return flying
+
+    def _remember(self, packet: Any) -> None:
+        self._lost[packet.packet_number] = packet
+        if len(self._lost) > REMEMBERED:
+            del self._lost[next(iter(self._lost))]
+
+    def _take_late(self, ack_rangeset: Any) -> list[Any]:
+        """The packets declared lost that have arrived."""
+        found = _take(self._lost, ack_rangeset)
+        self.spurious += len(found)
+        self._lost_recently = max(0.0, self._lost_recently - len(found))
+        return found
+
+
+def _take(packets: dict[int, Any], ranges: Any) -> list[Any]:
+    """Remove from `packets` those whose number is in `ranges`; oldest first.
+
+    The peer chooses the ranges: work is done only for those that touch what is there.
+    """
+    if not packets:
+        return []
+    numbers = sorted(packets)  # they nearly are: this only looks
+    taken: list[Any] = []
+    for r in reversed(ranges):
+        if r.stop <= numbers[0]:
+            break
+        start, stop = bisect_left(numbers, r.start), bisect_left(numbers, r.stop)
+        taken += [packets.pop(number) for number in reversed(numbers[start:stop])]
+    taken.reverse()
+    return taken

@@ -1,0 +1,73 @@
+"""The sending half of a stream: aioquic's, that bears the same bytes being under way twice.
+
+aioquic expects each frame to be acknowledged once or lost once. Here a frame that counted as lost may
+arrive after all, and the end of a short answer is sent twice on lossy paths (see tail.py), so any part of
+the stream may be acknowledged by one packet and lost with another, in any order.
+
+This file, recovery.py and engine.py are the only ones that touch aioquic's private names.
+"""
+
+from typing import Any
+
+from aioquic.quic.packet_builder import QuicDeliveryState
+from aioquic.quic.stream import QuicStreamSender
+
+
+class Sender(QuicStreamSender):
+    """The bytes of one stream that were written and not acknowledged."""
+
+    def __init__(self, stream_id: int) -> None:
+        super().__init__(stream_id=stream_id, writable=True)
+        self._repeated = 0  # what is before this offset is not repeated
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that were written and never sent."""
+        return 0 if self._reset_error_code is not None else self._buffer_stop - self.highest_offset
+
+    @property
+    def drained(self) -> bool:
+        """Whether all that was written and finished was acknowledged."""
+        return self.is_finished or self._buffer_fin is None
+
+    def on_data_delivery(self, delivery: Any, start: int, stop: int, fin: bool) -> None:
+        """A packet with bytes `start` to `stop` was acknowledged or lost; so may another one with them."""
+        start = min(max(start, self._buffer_start), stop)
+        if delivery == QuicDeliveryState.ACKED:
+            if stop > start:
+                self._pending.subtract(start, stop)
+            if fin:
+                self._pending_eof = False
+            super().on_data_delivery(delivery, start, stop, fin)
+        elif stop > start or (fin and not self._acked_fin):
+            super().on_data_delivery(delivery, start, stop, fin and not self._acked_fin)
+            self._forget_known(start, stop)
+
+    def _forget_known(self, start: int, stop: int) -> None:
+        """Of what was put back into the queue, take out what the peer is known to have."""
+        for known in list(self._acked):
+            if known.start < stop and known.stop > start:
+                self._pending.subtract(max(start, known.start), min(stop, known.stop))
+
+    @property
+    def has_fresh_tail(self) -> bool:
+        """Whether all that was written has been sent, and its end only once."""
+        return (
+            self.highest_offset == self._buffer_stop > max(self._repeated, self._buffer_start)
+            and not len(self._pending)
+            and self._reset_error_code is None
+        )
+
+    def repeat(self, most: int) -> int:
+        """Put the last bytes that were sent and not acknowledged back into the queue, up to `most` of them.
+
+        How many these were; none of them is repeated a second time.
+        """
+        start, stop = max(self.highest_offset - most, self._buffer_start, self._repeated), self.highest_offset
+        if stop <= start or self._reset_error_code is not None:
+            return 0
+        self._repeated = stop
+        self._pending.add(start, stop)
+        self._forget_known(start, stop)
+        self.buffer_is_empty = False
+        return stop - start

@@ -1,0 +1,67 @@
+"""The ends of short answers go twice over lossy paths.
+
+A lost packet is noticed by those behind it. The last ones of an answer have none behind them: their loss
+costs a probe timeout, more than a round trip, and on a path that loses every tenth packet that is what
+people wait for. So there, what ends a burst is sent again a little later, unless it was acknowledged by
+then. The pause keeps both copies out of one burst of losses. What that may cost is bounded: a few percent
+of what the connection sends, and a trickle for one that sends little, whose own traffic is as small.
+"""
+
+from dataclasses import dataclass
+
+LOSSY = 0.015
+"""Fraction of packets lost from which on tails are repeated."""
+EVIDENCE = 24
+"""Packets that must have been counted before loss is believed."""
+TAIL = 6000
+"""Bytes at the end of a burst that are worth it: four packets. A longer burst notices its own losses."""
+PAUSE = 0.003
+"""Seconds between the copies, at most."""
+SHARE = 0.03
+"""Of all bytes sent, at most so much may be repetition,"""
+TRICKLE = 131072.0
+"""or so many bytes a second, for those that send little."""
+MOST_SAVED = 32768.0
+_PACKET_COST = 48  # what a packet has beside data
+
+
+@dataclass(slots=True)
+class Arrivals:
+    """What of the peer's packets arrives, from their numbers: who sends little learns of loss from there."""
+
+    loss: float = 0.0
+    counted: int = 0
+    _first: int = 0
+    _arrived: int = 0
+
+    def count(self, largest: int) -> None:
+        """One more packet came; `largest` is the highest number so far."""
+        self._arrived += 1
+        self.counted += 1
+        expected = largest - self._first
+        if expected >= 128:
+            lost = max(0.0, 1 - self._arrived / expected)
+            self.loss += (lost - self.loss) / (2 if self.loss else 1)
+            self._first, self._arrived = largest, 0
+
+
+class TailBudget:
+    """Bytes of repetition that a connection may send now; times in seconds."""
+
+    def __init__(self) -> None:
+        self._saved = MOST_SAVED
+        self._at = 0.0
+
+    def on_sent(self, size: int) -> None:
+        """`size` bytes were sent, of whatever."""
+        self._saved = min(self._saved + SHARE * size, MOST_SAVED)
+
+    def room(self, now: float) -> bool:
+        """Whether one tail may be repeated now."""
+        self._saved = min(self._saved + (now - self._at) * TRICKLE, MOST_SAVED)
+        self._at = now
+        return self._saved > 0
+
+    def spend(self, size: int) -> None:
+        """`size` bytes of a tail are repeated."""
+        self._saved -= size + _PACKET_COST
