@@ -23,6 +23,8 @@ Follows BBR version 1: Cardwell and others, "BBR: Congestion-Based Congestion Co
 - Measuring the round trip: with half a BDP in flight (draft-ietf-ccwg-bbr-04; version 1 takes four
   packets), and only if no sample came near the smallest one of late, which drained queues usually bring.
 - More bandwidth. A probe that found at least 15 % more is followed by the next one at once.
+- Much less bandwidth. Ten rounds are long when each waits behind a full queue: if a queue stands and three
+  rounds have brought less than half, older rates are forgotten.
 """
 
 import math
@@ -47,6 +49,7 @@ PROBING, DRAINING, CRUISING = 0, 1, 2
 PAYING_PROBE = 1.15
 WINDOW_GAIN = 2.0
 BANDWIDTH_ROUNDS = 10
+COLLAPSE_ROUNDS, COLLAPSE = 3, 0.5
 MIN_RTT_AGE, NEAR_MIN_RTT = 10.0, (1.02, 0.001)
 RTT_PROBE_TIME, RTT_PROBE_WINDOW = 0.2, 0.5
 MAX_LINE_LOSS = 0.35
@@ -92,6 +95,8 @@ class Bbr:
         self._round_ends = 0  # when so much has been delivered
         self._round_low, self._round_high = math.inf, 0.0  # round trips
         self._round_limited = False
+        self._round_best = 0.0
+        self._best_of_late: deque[float] = deque(maxlen=COLLAPSE_ROUNDS)
         self._full_bandwidth, self._full_rounds = 0.0, 0
         self._settle_rounds = 0
         self._phase, self._phase_at = PROBING, 0.0
@@ -121,6 +126,7 @@ class Bbr:
             self._take_rtt(sample.now, sample.rtt)
         if sample.acked:
             self._round_limited = self._round_limited or sample.limited
+            self._round_best = max(self._round_best, sample.rate)
             if sample.rate and (not sample.limited or sample.rate >= self.bandwidth):
                 self._take_rate(sample.rate)
             if sample.round_delivered >= self._round_ends:
@@ -156,6 +162,8 @@ class Bbr:
             self._rounds += 1
             while self._rates and self._rates[0][0] < self._rounds - BANDWIDTH_ROUNDS:
                 self._rates.popleft()
+            self._look_for_collapse(low)
+        self._round_best = 0.0
         self._loss.end_round(sample, queue=self._above(high, NO_QUEUE))
         match self.state:
             case State.START if not limited:
@@ -172,6 +180,15 @@ class Bbr:
         self._full_rounds += 1
         if self._full_rounds >= FULL_ROUNDS:
             self._enter(State.DRAIN, now)
+
+    def _look_for_collapse(self, low: float) -> None:
+        """`low`: the smallest round trip of the round that ended."""
+        late = self._best_of_late
+        late.append(self._round_best)
+        collapsed = len(late) == late.maxlen and max(late) < COLLAPSE * self.bandwidth
+        if collapsed and low < math.inf and self._above(low, STANDING):
+            self._rates.clear()
+            self._rates.append((self._rounds, max(late)))
 
     def _look_for_queue(self, now: float, low: float) -> None:
         """`low`: the smallest round trip of the round that ended."""
