@@ -84,7 +84,7 @@ class Session:
         self._pong: int | None = None
         self._ping: int | None = None  # outstanding; its value is when it was asked for, microseconds
         self._ask = False
-        self._tell = self.inbox.open_wide()  # an ACK is to be sent even though it is not due
+        self._tell = False  # an ACK is to be sent even though it is not due
         self._heard = monotonic()
         self._measured: float | None = None
         self._patience = 1  # doubles with each answer: a path that lives is not asked again and again

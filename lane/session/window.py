@@ -17,13 +17,11 @@ Buffer = bytes | bytearray | memoryview
 
 INITIAL_WINDOW = 256 * 1024
 """Bytes a session may hold in each direction before it has shown that it needs more."""
-EAGER_WINDOW, EAGER_PART = 4 * 1024 * 1024, 64
-"""Bytes that a window grows to at once, and the part of what is left for the process that this may take:
-where there is plenty, a transfer should not wait for its first windows to be consumed."""
-MAX_GRANTS = 64
-"""Grants of credit that are remembered; there are four a window."""
+GROWTH = 4
+MAX_TOLD = 64
+"""Acknowledgements that are remembered; there are four a window."""
 REACTION = 0.020
-"""Seconds, beside the round trip, until a grant of credit can show in what comes: what waits on the way
+"""Seconds, beside the round trip, until an acknowledgement can show in what comes: what waits on the way
 to the wire takes time, too."""
 
 def initial_window(buffer_size: int) -> int:
@@ -42,12 +40,9 @@ class Budget:
         self.total = total
         self.used = 0
 
-    def take(self, size: int, part: int = 4) -> bool:
-        """Reserve `size` bytes, if that is at most a quarter (or 1/`part`) of what is left.
-
-        So the last never get nothing.
-        """
-        if size * part > self.total - self.used:
+    def take(self, size: int) -> bool:
+        """Reserve `size` bytes, if that is at most a quarter of what is left: the last never get nothing."""
+        if size * 4 > self.total - self.used:
             return False
         self.used += size
         return True
@@ -118,9 +113,9 @@ class Inbox:
         self._urged = 0  # what came before this offset is to be acknowledged as soon as it is consumed
         self._lent = 0  # bytes taken and not yet consumed
         self._mark = 0  # where the quarter of a window began that growth looks at
-        self._grants: deque[tuple[float, int]] = deque()  # when limits were told that the peer may not know
-        self._known_limit = self.limit  # the newest that it must know
-        self._used_up = 0  # the most of its credit that the peer had used since the mark
+        self._told: deque[tuple[float, int]] = deque()  # when the peer was told of what was consumed
+        self._known = 0  # what of that it must know by now
+        self._used = 0  # since the mark: the most that it had under way, for all it could know
         self._hungry = False  # whether the reader waited for data since the mark
 
     @property
@@ -153,9 +148,9 @@ class Inbox:
         self._hungry = self._hungry or not self._queue.size
         self._queue.append(memoryview(data)[known:] if known else data)
         self.received = end
-        while self._grants and self._grants[0][0] <= now - 1.5 * rtt - REACTION:
-            self._known_limit = self._grants.popleft()[1]
-        self._used_up = max(self._used_up, self.window - self._known_limit + end)
+        while self._told and self._told[0][0] <= now - 1.5 * rtt - REACTION:
+            self._known = self._told.popleft()[1]
+        self._used = max(self._used, end - self._known)
 
     def finish(self, final: int) -> None:
         """The peer's FIN. Raises ProtocolError if data before it is missing, or it moved."""
@@ -163,32 +158,23 @@ class Inbox:
             raise ProtocolError(f"an end at {final} after {self.received} bytes")
         self.final = final
 
-    def open_wide(self) -> bool:
-        """Grow to the eager window, before anything has come: whether that was granted."""
-        more = min(EAGER_WINDOW, self._most) - self.window
-        granted = more > 0 and self._budget.take(more, EAGER_PART)
-        if granted:
-            self.window += more
-        return granted
-
     def consume(self) -> None:
         """What was taken has left the process: it counts as consumed, and the window may grow.
 
-        It doubles when the reader was waiting for more and the peer had used more than half of the credit
-        that it could know of: before it runs out, so that a transfer that speeds up is not held back (and
-        twice if it did run out). On a lossy path that makes several round trips: what is sent again holds up
-        all that came behind it.
+        It grows four times when the reader was waiting for more and the peer had used more than a quarter
+        of it, for all that it could know: well before it runs out, so that a transfer which speeds up is
+        not held back. On a lossy path that makes several round trips: what is sent again holds up all that
+        came behind it.
         """
         self.consumed += self._lent
         self._lent = 0
         if self.consumed - self._mark < self.window // 4:
             return
-        if self._hungry and self._used_up > self.window // 2:
-            factor = 2 if self._used_up < self.window else 4
-            more = min(self.window * factor, self._most) - self.window
+        if self._hungry and self._used > self.window // 4:
+            more = min(self.window * GROWTH, self._most) - self.window
             if more > 0 and self._budget.take(more):
                 self.window += more
-        self._mark, self._used_up, self._hungry = self.consumed, 0, False
+        self._mark, self._used, self._hungry = self.consumed, 0, False
 
     def take(self, limit: int) -> Buffer:
         """Hand out 1 to `limit` bytes (there must be some); they are consumed with the next `consume`."""
@@ -197,9 +183,10 @@ class Inbox:
         return chunk
 
     def take_end(self) -> None:
-        """Hand out the end."""
+        """Hand out the end. Nothing more can come: the window is no longer needed."""
         assert self.final is not None
         self.consumed = self.final + 1
+        self.shrink()
 
     @property
     def ack_due(self) -> bool:
@@ -220,8 +207,8 @@ class Inbox:
         """`consumed` and `window` for an ACK that is being sent now."""
         self._acked = self.consumed
         self.limit = max(self.limit, self.consumed + self.window)
-        if len(self._grants) < MAX_GRANTS:
-            self._grants.append((now, self.limit))
+        if len(self._told) < MAX_TOLD:
+            self._told.append((now, self.consumed))
         return self.consumed, self.window
 
     def shrink(self) -> bool:

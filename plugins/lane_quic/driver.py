@@ -42,7 +42,7 @@ class Client:
     """One connection to a server."""
 
     def __init__(
-        self, family: int, address: Any, tls: ClientTLS, datagram_size: int, control: Factory
+        self, family: int, address: Any, tls: ClientTLS, datagram_size: int, control: Factory = Bbr
     ) -> None:
         self.engine = Engine(client_configuration(_ascii(tls.server_name), datagram_size), control=control)
         sock = socket.socket(family, socket.SOCK_DGRAM)

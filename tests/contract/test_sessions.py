@@ -20,8 +20,6 @@ from lane.testing.harness import settled, until
 
 MB = 1 << 20
 CHUNK = random.Random(1).randbytes(MB)
-MORE_THAN_FITS = CHUNK * 24
-"""More than a session holds that starts with plenty, and its transport."""
 
 
 class Side:
@@ -169,7 +167,7 @@ def test_a_reset_is_an_error_and_never_an_end(pairs, swap):
     first, second = pairs.open()[:: -1 if swap else 1]
     first.sendall(b"begun")
     assert bytes(second.recv()) == b"begun"
-    reader, writer = gevent.spawn(read_to_error, second), gevent.spawn(push, second, MORE_THAN_FITS)
+    reader, writer = gevent.spawn(read_to_error, second), gevent.spawn(push, second, CHUNK)
     until(lambda: second.outbox.retained >= INITIAL_WINDOW)
     first.reset(7)
     assert isinstance(reader.get(), LaneError)
@@ -247,7 +245,7 @@ def test_death_of_the_carrier_wakes_everybody_with_an_error(pairs):
     far.sendall(b"begun")
     assert bytes(near.recv()) == b"begun"
     readers = [gevent.spawn(read_to_error, session) for session in (near, far)]
-    writer = gevent.spawn(push, near, MORE_THAN_FITS)
+    writer = gevent.spawn(push, near, CHUNK)
     far_reader_stalls = readers[1]
     far_reader_stalls.kill()
     until(lambda: near.outbox.retained >= INITIAL_WINDOW)

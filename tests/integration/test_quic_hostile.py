@@ -7,7 +7,7 @@ import gevent
 import pytest
 from aioquic.buffer import Buffer
 from aioquic.quic.packet import pull_quic_header
-from lane_quic import carrier, driver, engine
+from lane_quic import carrier, configuration, driver
 from lane_quic.configuration import reset_token
 from lane_quic.driver import QuicListener
 from lane_quic.plugin import QuicTransport
@@ -174,7 +174,7 @@ def test_what_is_no_first_datagram_costs_no_state(kit, stranger, datagram):
 
 def test_handshakes_that_stay_half_open_are_bounded_and_end(monkeypatch, stranger):
     monkeypatch.setattr(driver, "MAX_HALF_OPEN", 5)
-    monkeypatch.setattr(engine, "IDLE_TIMEOUT", 0.5)
+    monkeypatch.setattr(configuration, "IDLE_TIMEOUT", 0.5)
     kit = Kit(QuicTransport(), LOOPBACK)
     listener, received = kit.listener, []
     for _ in range(20):
