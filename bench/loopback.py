@@ -15,11 +15,9 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from pathlib import Path
 
 import psutil
-
-from lane.testing import server_tls
+from processes import certificate, lane_pair, line_with, start
 
 SOURCE = """
 import socket, threading
@@ -37,47 +35,16 @@ while True:
 """
 
 
-def start(stack, *command):
-    """A process that ends with `stack`."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    stack.callback(process.wait)
-    stack.callback(process.kill)
-    return process
-
-
-def line_with(process, word):
-    for line in process.stdout:
-        if word in line:
-            return line.strip()
-    raise SystemExit(f"{process.args} ended before it said {word!r}")
-
-
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as sock:
         return sock.getsockname()[1]
 
 
-def lane(stack, folder, transport):
-    """Client and server processes, and the client's port."""
-    command = (sys.executable, "-m", "lane")
-    server = start(
-        stack, *command, "server", "--state-dir", folder, "--listen", "127.0.0.1:0", "--allow", "127.0.0.0/8"
-    )
-    link = line_with(server, "lane://")
-    client = start(
-        stack, *command, "--transport", transport, "--server", link, "--listen", "127.0.0.1:0"
-    )
-    return client, server, int(line_with(client, "listening on").split()[2].rpartition(":")[2])
-
-
 def pproxy(stack, folder):
-    identity = server_tls()
-    (Path(folder) / "cert.pem").write_bytes(identity.chain_pem)
-    (Path(folder) / "key.pem").write_bytes(identity.key_pem)
+    cert, key = certificate(folder)
     there, here = free_port(), free_port()
-    files = f"{folder}/cert.pem,{folder}/key.pem"
     command = (sys.executable, "-m", "pproxy")
-    server = start(stack, *command, "-l", f"socks5+ssl://127.0.0.1:{there}", "--ssl", files)
+    server = start(stack, *command, "-l", f"socks5+ssl://127.0.0.1:{there}", "--ssl", f"{cert},{key}")
     client = start(
         stack, *command, "-l", f"socks5://127.0.0.1:{here}", "-r", f"socks5+ssl://127.0.0.1:{there}"
     )
@@ -122,7 +89,9 @@ def run(contender, target, secs):
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         client, server, port = (
-            pproxy(stack, folder) if contender == "pproxy" else lane(stack, folder, contender)
+            pproxy(stack, folder)
+            if contender == "pproxy"
+            else lane_pair(stack, folder, contender, "127.0.0.1:0", "127.0.0.0/8")
         )
         download(port, target, 1)  # warm
         before = [cpu(process) for process in (client, server)]

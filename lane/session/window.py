@@ -17,7 +17,11 @@ Buffer = bytes | bytearray | memoryview
 
 INITIAL_WINDOW = 256 * 1024
 """Bytes a session may hold in each direction before it has shown that it needs more."""
-GROWTH = 4
+SHORT, FIRST_STEP = 8192, 1024 * 1024
+"""Bytes that a short answer has at most, and to which a window grows for who reads more."""
+GROWTH = 64
+"""How many times larger a window grows at once: it costs nothing while it is not used, and a small one
+can cost round trips."""
 MAX_TOLD = 64
 """Acknowledgements that are remembered; there are four a window."""
 REACTION = 0.020
@@ -46,6 +50,12 @@ class Budget:
             return False
         self.used += size
         return True
+
+    def take_most(self, size: int) -> int:
+        """Reserve up to `size` bytes, and no more than a quarter of what is left: how many."""
+        size = max(0, min(size, (self.total - self.used) // 4))
+        self.used += size
+        return size
 
     def give(self, size: int) -> None:
         """Return what was taken."""
@@ -117,6 +127,7 @@ class Inbox:
         self._known = 0  # what of that it must know by now
         self._used = 0  # since the mark: the most that it had under way, for all it could know
         self._hungry = False  # whether the reader waited for data since the mark
+        self._grown = False  # whether the window grew since the peer was told of it
 
     @property
     def held(self) -> int:
@@ -145,7 +156,7 @@ class Inbox:
         known = self.received - offset
         if known >= len(data):
             return
-        self._hungry = self._hungry or not self._queue.size
+        self._hungry = self._hungry or not (self._queue.size or self._lent)
         self._queue.append(memoryview(data)[known:] if known else data)
         self.received = end
         while self._told and self._told[0][0] <= now - 1.5 * rtt - REACTION:
@@ -161,20 +172,26 @@ class Inbox:
     def consume(self) -> None:
         """What was taken has left the process: it counts as consumed, and the window may grow.
 
-        It grows four times when the reader was waiting for more and the peer had used more than a quarter
-        of it, for all that it could know: well before it runs out, so that a transfer which speeds up is
-        not held back. On a lossy path that makes several round trips: what is sent again holds up all that
-        came behind it.
+        It grows when the reader was waiting for more and the peer had used more than a quarter of it, for
+        all that it could know: well before it runs out, so that a transfer which speeds up is not held back.
+        On a lossy path that makes several round trips: what is sent again holds up all that came behind it.
+        That may be so from the first packet on, so the first step is taken as soon as a reader takes more
+        than a short answer.
         """
         self.consumed += self._lent
         self._lent = 0
+        if self.window == self.initial and self.consumed > SHORT and self._hungry:
+            self._grow_to(FIRST_STEP)
         if self.consumed - self._mark < self.window // 4:
             return
         if self._hungry and self._used > self.window // 4:
-            more = min(self.window * GROWTH, self._most) - self.window
-            if more > 0 and self._budget.take(more):
-                self.window += more
+            self._grow_to(self.window * GROWTH)
         self._mark, self._used, self._hungry = self.consumed, 0, False
+
+    def _grow_to(self, size: int) -> None:
+        more = self._budget.take_most(min(size, self._most) - self.window)
+        self.window += more
+        self._grown = self._grown or more > 0
 
     def take(self, limit: int) -> Buffer:
         """Hand out 1 to `limit` bytes (there must be some); they are consumed with the next `consume`."""
@@ -192,7 +209,8 @@ class Inbox:
     def ack_due(self) -> bool:
         """Whether the peer should hear of what was consumed now, lest it runs out of credit."""
         news = self.consumed - self._acked
-        return news > 0 and (news >= self.window // 4 or self._acked < self._urged or self.ended)
+        urgent = self._grown or self._acked < self._urged or self.ended
+        return news > 0 and (news >= self.window // 4 or urgent)
 
     def urge(self) -> None:
         """The peer waits for an ACK: it may retain less than our window allows it to send."""
@@ -205,7 +223,7 @@ class Inbox:
 
     def acknowledge(self, now: float) -> tuple[int, int]:
         """`consumed` and `window` for an ACK that is being sent now."""
-        self._acked = self.consumed
+        self._acked, self._grown = self.consumed, False
         self.limit = max(self.limit, self.consumed + self.window)
         if len(self._told) < MAX_TOLD:
             self._told.append((now, self.consumed))

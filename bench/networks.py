@@ -1,0 +1,288 @@
+"""lane over QUIC beside hysteria2 and TUIC on emulated links: throughput, latency, fairness, queues.
+
+    python bench/networks.py [--rounds 5] [--secs 10] [--only L1,L2] [--contenders lane,hysteria2,tuic,brutal]
+                             [--tests down,up,latency,reorder,burst,fairness,queue] [--json FILE]
+
+Needs root, netlab and sing-box: see bench/labs.py. Each measurement has a link, a client and a server of its
+own. The contenders take turns within each round, so a busy machine harms all alike; compare them, not figures
+of two runs. A figure is the median of the rounds, with the least and the greatest; a percentile is that of
+the exchanges of all rounds, with those of single rounds. "!" marks figures with errors in a round, which the
+lines of the rounds tell.
+
+    down, up   Mbit/s as an application sees it, from before it connects; up: until all is confirmed
+    latency    512 bytes up and 4 KB down on a new connection: `whole` is from before it connects, `after`
+               from the proxy's reply on (some proxies reply before they have asked their server).
+               latency-up, which must be asked for, is beside an upload
+    reorder    download with 5 ms of jitter that reorders packets, as a fraction of what fits
+    burst      download, and latency on L2, where losses come about 8 packets in a row
+    fairness   two downloads on L1, each through a pair of its own, or the other one past all proxies over
+               TCP: Mbit/s of both in the last two thirds of --fairness-secs
+    queue      on L1 with a queue of 2 MB, beside a download: round trips of datagrams on the link, their
+               ratio to the median before, and exchanges through the proxy
+"""
+
+import argparse
+import json
+import math
+import shlex
+import statistics
+import time
+from dataclasses import dataclass, field
+from itertools import product
+
+import labs
+from labs import LINKS, Failed, end, finish, mbps, mbps_after
+
+CONTENDERS = "lane,hysteria2,tuic,brutal"
+TESTS = "down,up,latency,reorder,burst,fairness,queue"
+SETTLE = 2
+"""Seconds that a bulk has to find its rate."""
+
+
+# Measurements: what each returns is a dict of samples by metric; "error" in it tells what went wrong
+
+
+def down(lab, contender, args):
+    result = finish(lab.load("c", "down", "--secs", args.secs, proxy=lab.contend(contender)), args.secs + 60)
+    return {"Mbit/s": [mbps(result, args.secs)], "per_second": result["per_second"], "error": result["error"]}
+
+
+def up(lab, contender, args):
+    result = finish(lab.load("c", "up", "--secs", args.secs, proxy=lab.contend(contender)), args.secs + 90)
+    return {"Mbit/s": [mbps(result, args.secs)], "error": result["error"]}
+
+
+def reordered(lab, contender, args):
+    result = down(lab, contender, args)
+    return {**result, "of the ceiling": [rate / lab.link.ceiling for rate in result["Mbit/s"]]}
+
+
+def exchanges(lab, proxy, count, secs):
+    return finish(lab.load("c", "exchanges", "--count", count, "--secs", secs, proxy=proxy), secs + 120)
+
+
+def latency(lab, contender, args, beside=None):
+    """`beside`: a bulk that goes on meanwhile."""
+    proxy = lab.contend(contender)
+    exchanges(lab, proxy, 1, 1)  # not counted: some proxies connect to their server only now
+    bulk = lab.load("c", beside, "--on", "--secs", args.secs, proxy=proxy) if beside else None
+    time.sleep(SETTLE if beside else 0)
+    done = exchanges(lab, proxy, math.ceil(args.exchanges / args.rounds), args.cap)
+    errors = done["errors"]
+    samples = {"whole": done["whole"], "after": done["after_connect"]}
+    if bulk:
+        result = end(bulk)
+        samples["bulk Mbit/s"] = [mbps(result)]
+        errors += [f"bulk: {result['error']}"] if result["error"] else []
+    return {**samples, "error": f"{len(errors)} errors: {errors[0]}" if errors else None}
+
+
+def latency_beside_down(lab, contender, args):
+    return latency(lab, contender, args, "down")
+
+
+def latency_beside_up(lab, contender, args):
+    return latency(lab, contender, args, "up")
+
+
+def fairness(lab, contender, args, other):
+    secs = args.fairness_secs
+    proxies = lab.contend(contender), lab.contend(other, 1)
+    both = [lab.load("c", "down", "--secs", secs, proxy=proxy) for proxy in proxies]
+    results = [finish(load, secs + 60) for load in both]
+    shares = [mbps_after(result, int(secs / 3), secs) for result in results]
+    errors = [result["error"] for result in results if result["error"]]
+    per_second = [result["per_second"] for result in results]
+    return {"its": shares[:1], "other": shares[1:], "per_second": per_second, "error": (errors or [None])[0]}
+
+
+def fairness_alike(lab, contender, args):
+    return fairness(lab, contender, args, contender)
+
+
+def fairness_direct(lab, contender, args):
+    return fairness(lab, contender, args, "direct")
+
+
+def queue(lab, contender, args):
+    """The link's own round trips by datagrams that pass beside the proxy, and exchanges through it."""
+    labs.line_with(lab.load("s", "echo"), "ready")
+    proxy = lab.contend(contender)
+    before = finish(lab.load("c", "pings", "--secs", 2), 30)
+    bulk = lab.load("c", "down", "--on", proxy=proxy)
+    time.sleep(SETTLE)
+    pings = lab.load("c", "pings", "--secs", args.secs)
+    done = exchanges(lab, proxy, 10000, args.secs)
+    beside, result = finish(pings, args.secs + 60), end(bulk)
+    base = statistics.median(before["rtt"])
+    return {
+        "rtt": beside["rtt"],
+        "ratio": [rtt / base for rtt in beside["rtt"]],
+        "after": done["after_connect"],
+        "bulk Mbit/s": [mbps(result)],
+        "error": result["error"] or (done["errors"] or [None])[0],
+    }
+
+
+# The rows of the table
+
+
+@dataclass(frozen=True)
+class Row:
+    test: str
+    link: str
+    title: str
+    measure: callable
+    metrics: dict
+    """Of each metric the percentiles that are shown; 50 is the median."""
+    options: tuple = ()
+    cc: str = "cubic"
+    records: dict = field(default_factory=dict, compare=False)
+    """What was measured, by contender: a list with an item a round."""
+
+
+BURST = ("--burst", "8")
+REORDER = ("--jitter", "5ms", "--reorder", "1")
+LATENCY = {"whole": (50, 99), "after": (50, 99)}
+BESIDE = {**LATENCY, "bulk Mbit/s": (50,)}
+QUEUE = {"rtt": (50, 99), "ratio": (50, 99), "after": (50, 99), "bulk Mbit/s": (50,)}
+SHARES = {"its": (50,), "other": (50,)}
+RATE = {"Mbit/s": (50,)}
+ROWS = [
+    *(Row(test.__name__, link, test.__name__, test, RATE) for link, test in product(LINKS, (down, up))),
+    Row("latency", "L2", "alone", latency, LATENCY),
+    Row("latency", "L2", "beside down", latency_beside_down, BESIDE),
+    Row("latency", "L1", "beside down", latency_beside_down, BESIDE),
+    Row("latency-up", "L2", "beside up", latency_beside_up, BESIDE),
+    Row("latency-up", "L1", "beside up", latency_beside_up, BESIDE),
+    *(Row("reorder", link, "reordered", reordered, {"of the ceiling": (50,)}, REORDER) for link in LINKS),
+    *(Row("burst", link, "bursts", down, RATE, BURST) for link in LINKS if LINKS[link].loss),
+    Row("burst", "L2", "bursts, alone", latency, LATENCY, BURST),
+    Row("fairness", "L1", "two alike", fairness_alike, SHARES),
+    Row("fairness", "L1", "beside cubic", fairness_direct, SHARES),
+    Row("fairness", "L1", "beside bbr", fairness_direct, SHARES, cc="bbr"),
+    Row("queue", "L1", "2 MB queue", queue, QUEUE, ("--queue", "2mb")),
+]
+UNITS = {"whole": " ms", "after": " ms", "rtt": " ms", "its": " Mbit/s", "other": " Mbit/s"}
+UNITS |= {"ratio": " (good: < 1.5)"}
+
+
+def percentile(values, percent):
+    if percent == 50:
+        return statistics.median(values)
+    return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
+
+
+def figure(records, metric, percent):
+    """{value, least, most} over the rounds, and whether one of them had errors."""
+    rounds = [record[metric] for record in records if record.get(metric)]
+    if not rounds:
+        return None
+    each = [percentile(samples, percent) for samples in rounds]
+    value = percentile([sample for samples in rounds for sample in samples], percent)
+    cell = {"value": round(value, 3), "least": round(min(each), 3), "most": round(max(each), 3)}
+    return {**cell, "errors": any(record["error"] for record in records)}
+
+
+def lines(rows, contenders):
+    """The table: {row, contender: figure} of each metric and percentile."""
+    for row in rows:
+        for metric, percents in row.metrics.items():
+            for percent in percents:
+                name = f"p{percent} " if len(percents) > 1 else ""
+                title = f"{row.link} {row.title}: {name}{metric}{UNITS.get(metric, '')}"
+                yield {
+                    "row": title,
+                    **{who: figure(row.records.get(who, ()), metric, percent) for who in contenders},
+                }
+
+
+def short(number):
+    return f"{number:.0f}" if number >= 100 else f"{number:.1f}" if number >= 10 else f"{number:.2f}"
+
+
+def table(rows, contenders):
+    found = list(lines(rows, contenders))
+    first = max(len(line["row"]) for line in found) + 2
+    text = [" " * first + "".join(f"{who:>24}" for who in contenders)]
+    for line in found:
+        cells = [
+            f"{short(cell['value'])} ({short(cell['least'])}..{short(cell['most'])}){'!' * cell['errors']}"
+            if cell
+            else "-"
+            for cell in (line[who] for who in contenders)
+        ]
+        text.append(f"{line['row']:{first}}" + "".join(f"{cell:>24}" for cell in cells))
+    return "\n".join(text)
+
+
+def save(file, rows, contenders):
+    result = {
+        **labs.about(),
+        "links": {name: str(link) for name, link in LINKS.items()},
+        "table": list(lines(rows, contenders)),
+        "raw": [
+            {"test": row.test, "link": row.link, "row": row.title, "options": row.options, "tcp": row.cc}
+            | {"contender": who, "rounds": records}
+            for row in rows
+            for who, records in row.records.items()
+        ],
+    }
+    with open(file, "w") as out:
+        json.dump(result, out)
+        out.write("\n")
+
+
+def measure(row, contender, args, seed):
+    with labs.lab(LINKS[row.link], *row.options, cc=row.cc, seed=seed) as lab:
+        lab.lane_options = shlex.split(args.lane_options)
+        try:
+            record = row.measure(lab, contender, args)
+        except Failed as failed:
+            record = {**dict.fromkeys(row.metrics, ()), "error": str(failed).splitlines()[-1]}
+        record["late_mean_us"] = lab.late()
+    row.records.setdefault(contender, []).append(record)
+    said = []
+    for metric, percents in row.metrics.items():
+        values = [f"{short(percentile(record[metric], p))}" for p in percents if record[metric]]
+        said.append(f"{metric} {'/'.join(values) or '-'}")
+    if record["error"]:
+        said.append(f"ERROR: {record['error']}")
+    if record["late_mean_us"] > labs.LATE:
+        said.append(f"WARNING: the link was {record['late_mean_us']:.0f} us late: the machine is too busy")
+    return ", ".join(said)
+
+
+def main():
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--secs", type=float, default=10, help="of a bulk")
+    parser.add_argument("--only", default=",".join(LINKS), help="links")
+    parser.add_argument("--contenders", default=CONTENDERS, help=f"of {', '.join(labs.CONTENDERS)}")
+    parser.add_argument("--tests", default=TESTS)
+    parser.add_argument("--exchanges", type=int, default=1000, help="in all rounds, for each latency")
+    parser.add_argument("--cap", type=float, default=120, help="most seconds for the exchanges of a round")
+    parser.add_argument("--fairness-secs", type=float, default=30)
+    parser.add_argument("--lane-options", default="", help="for lane's client and server, in one argument")
+    parser.add_argument("--json", metavar="FILE", help="for all results; written anew after each round")
+    args = parser.parse_args()
+    tests, links = args.tests.split(","), args.only.split(",")
+    for given, known in ((tests, {row.test for row in ROWS}), (links, set(LINKS))):
+        if unknown := set(given) - known:
+            parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
+    rows = [row for row in ROWS if row.test in tests and row.link in links]
+    if not rows:
+        parser.error("no such test on these links")
+    contenders = labs.prepare(args.contenders.split(","))
+    for number in range(1, args.rounds + 1):
+        for row, contender in product(rows, contenders):
+            said = measure(row, contender, args, number)
+            print(f"{number}/{args.rounds} {row.link} {row.title}, {contender}: {said}", flush=True)
+        if args.json:
+            save(args.json, rows, contenders)
+    print(f"\n{table(rows, contenders)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""What the benchmarks share to run a proxy as real processes: start them, wait for what they say.
+
+Output goes to a file and not into a pipe, which would block a process once nobody reads it.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from lane.testing import server_tls
+
+LANE = (sys.executable, "-m", "lane")
+DEADLINE = 30
+"""Seconds within which a process must be ready."""
+
+
+class Failed(SystemExit):
+    """A process was not ready, or not done. A benchmark that can do without it goes on."""
+
+
+def start(stack, *command):
+    """A process that ends with `stack`. `said` is the file with what it prints."""
+    said = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "said"
+    command = [str(word) for word in command]
+    with said.open("wb") as file:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+    process.said = said
+    stack.callback(process.wait)
+    stack.callback(process.kill)
+    return process
+
+
+def line_with(process, word):
+    """The first line with `word` that a process prints, as soon as it does."""
+    end = time.monotonic() + DEADLINE
+    while time.monotonic() < end:
+        ended = process.poll() is not None
+        for line in process.said.read_text().splitlines(keepends=True):
+            if word in line and line.endswith("\n"):
+                return line.strip()
+        if ended:
+            break
+        time.sleep(0.02)
+    text = process.said.read_text()[-2000:]
+    raise Failed(f"{' '.join(process.args)}\ndid not say {word!r}, but:\n{text.strip()}")
+
+
+def lane_pair(stack, folder, transport, server_at, allow, options=(), prefixes=((), ())):
+    """A lane client and its server: both processes, and the client's port on 127.0.0.1.
+
+    `options` go to both. `prefixes`: commands that run the client's and the server's command.
+    """
+    here, there = prefixes
+    at = ("--state-dir", folder, "--listen", server_at, "--allow", allow)
+    server = start(stack, *there, *LANE, "server", *at, *options)
+    link = line_with(server, "lane://")
+    to = ("--transport", transport, "--server", link, "--listen", "127.0.0.1:0")
+    client = start(stack, *here, *LANE, *to, *options)
+    return client, server, int(line_with(client, "listening on").split()[2].rpartition(":")[2])
+
+
+def certificate(folder):
+    """The paths of a fresh self-signed certificate and of its key, for proxies that want files."""
+    identity = server_tls()
+    files = Path(folder) / "cert.pem", Path(folder) / "key.pem"
+    for path, pem in zip(files, (identity.chain_pem, identity.key_pem), strict=True):
+        path.write_bytes(pem)
+    return files
