@@ -1,11 +1,12 @@
 # run: try lane · test: lint, then all tests · lint · fuzz · bench · clean
+# bench-networks, bench-buffers: on emulated links, beside other programs (root; see bench/labs.py)
 # Variables: PYTHON (makes the virtual environment), ARGS (more arguments for what is run)
 
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: run test lint fuzz bench clean
+.PHONY: run test lint fuzz bench bench-networks bench-buffers clean
 
 run: .venv/.lane
 	$(BIN)/lane --transport quic $(ARGS)
@@ -27,6 +28,9 @@ fuzz: .venv/.test
 bench: .venv/.test
 	$(BIN)/python bench/loopback.py $(ARGS)
 
+bench-networks bench-buffers: bench-%: .venv/.bench
+	$(BIN)/python bench/$*.py $(ARGS)
+
 clean:
 	rm -rf .venv build dist lane.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
@@ -40,4 +44,8 @@ clean:
 
 .venv/.test: .venv/.lane
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test]'
+	touch $@
+
+.venv/.bench: .venv/.test
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[bench]'
 	touch $@

@@ -18,7 +18,7 @@ Buffer = bytes | bytearray | memoryview
 INITIAL_WINDOW = 256 * 1024
 """Bytes a session may hold in each direction before it has shown that it needs more."""
 SHORT, FIRST_STEP = 8192, 1024 * 1024
-"""Bytes that a short answer has at most, and to which a window grows for who reads more."""
+"""Bytes that a short answer has at most, and to which a window grows for who is sent more at once."""
 GROWTH = 64
 """How many times larger a window grows at once: it costs nothing while it is not used, and a small one
 can cost round trips."""
@@ -175,23 +175,23 @@ class Inbox:
         It grows when the reader was waiting for more and the peer had used more than a quarter of it, for
         all that it could know: well before it runs out, so that a transfer which speeds up is not held back.
         On a lossy path that makes several round trips: what is sent again holds up all that came behind it.
-        That may be so from the first packet on, so the first step is taken as soon as a reader takes more
+        That may be so from the first packet on, so the first step is taken as soon as more has come at once
         than a short answer.
         """
         self.consumed += self._lent
         self._lent = 0
-        if self.window == self.initial and self.consumed > SHORT and self._hungry:
+        read = self.consumed - self._mark
+        if self.window == self.initial and self._hungry and min(read, self._used) > SHORT:
             self._grow_to(FIRST_STEP)
-        if self.consumed - self._mark < self.window // 4:
-            return
-        if self._hungry and self._used > self.window // 4:
-            self._grow_to(self.window * GROWTH)
-        self._mark, self._used, self._hungry = self.consumed, 0, False
+        elif read >= self.window // 4:
+            self._grow_to(self.window * GROWTH if self._hungry and self._used > self.window // 4 else 0)
 
     def _grow_to(self, size: int) -> None:
+        """Grow to `size` bytes if there is room, and begin anew to look for reasons."""
         more = self._budget.take_most(min(size, self._most) - self.window)
         self.window += more
         self._grown = self._grown or more > 0
+        self._mark, self._used, self._hungry = self.consumed, 0, False
 
     def take(self, limit: int) -> Buffer:
         """Hand out 1 to `limit` bytes (there must be some); they are consumed with the next `consume`."""
@@ -204,6 +204,7 @@ class Inbox:
         assert self.final is not None
         self.consumed = self.final + 1
         self.shrink()
+        self._most = self.initial
 
     @property
     def ack_due(self) -> bool:
@@ -238,6 +239,7 @@ class Inbox:
             return False
         self._budget.give(self.window - self.initial)
         self.window = self.initial
+        self._mark, self._used, self._hungry = self.consumed, 0, False
         return True
 
     def shrunk(self) -> None:
@@ -245,10 +247,10 @@ class Inbox:
         self.limit = max(self.received, self._acked + self.window)
 
     def release(self) -> None:
-        """Drop all that is held; the inbox is of no more use."""
+        """Drop all that is held; the inbox is of no more use, and will not grow any more."""
         self._queue.clear()
         self._budget.give(self.window - self.initial)
-        self.window = self.initial
+        self.window = self._most = self.initial
 
 
 class Outbox:

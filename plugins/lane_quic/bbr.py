@@ -35,10 +35,10 @@ from enum import Enum
 from lane_quic.congestion import Packet, Sample
 
 INITIAL_PACKETS = 64
-START_PACING, START_GROWTH, START_WINDOW = 3.0, 2.5, 3.0
-"""At the start: pacing over bandwidth, window over the one a round trip ago, window over BDP at most."""
+START_PACING, START_GROWTH, START_WINDOW = 2.0, 2.5, 3.0
+"""At the start: how fast a window leaves (in half a round trip), how it grows, and its bound in BDPs."""
 FIRST_PACING = 4.0
-"""The first window leaves in a quarter of a round trip: whatever is sent first, its rate is not known."""
+"""The first window leaves in a quarter of a round trip: of the path, no rate is known yet."""
 QUEUE_SIGN = (1.125, 0.003)
 """The start ends when eight round trips in a row are above this factor of the smallest, plus seconds,"""
 FULL_ROUNDS = 3
@@ -270,10 +270,9 @@ class Bbr:
         sent = self.bandwidth / (1 - self.line_loss)
         slack = self.bandwidth * LATENESS + 10 * self._size
         if self.state is State.START:
-            # A floor, since the handshake's packets show no rate.
-            self.pacing_rate = max(
-                START_PACING * sent, FIRST_PACING * initial / max(self.min_rtt, SHORTEST_PHASE)
-            )
+            # Not by the bandwidth seen: at first that is what the handshake's few packets needed.
+            rtt = max(self.min_rtt, SHORTEST_PHASE)
+            self.pacing_rate = max(FIRST_PACING * initial, START_PACING * self.window) / rtt
             grown = 0 if sample.limited else sum(packet.sent_bytes for packet in sample.acked)
             most = START_WINDOW * sent * self.min_rtt + slack
             self.window = int(max(initial, min(self.window + (START_GROWTH - 1) * grown, most)))

@@ -40,7 +40,7 @@ class DeliveryRate:
         """What the acknowledgement of `acked` (in the order they were sent) tells; both times in seconds."""
         newest: Any = acked[-1] if acked else None
         if newest is None:
-            return Sample(now, self.delivered, self.lost, in_flight)
+            return Sample(now, self.delivered, self.lost, in_flight, rtt=rtt)
         self.delivered += sum(packet.sent_bytes for packet in acked)
         before, before_at, first_sent_at, limited = newest.sent_state
         interval = max(newest.sent_time - first_sent_at, now - before_at)

@@ -19,6 +19,7 @@ from aioquic.quic.packet import (
     pull_quic_transport_parameters,
     push_quic_transport_parameters,
 )
+from aioquic.quic.recovery import QuicPacketNumberWindow
 from aioquic.tls import Epoch
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -60,6 +61,19 @@ class _Streams(dict[int, Any]):
 
     def values(self) -> Any:
         return list(self.with_credit.values()) if self.with_credit else ()
+
+
+class _Received(QuicPacketNumberWindow):
+    """The packet numbers that came, of which more are told apart than aioquic does, and which are counted."""
+
+    def __init__(self, arrivals: Arrivals) -> None:
+        super().__init__()
+        self._size = KNOWN_PACKETS
+        self._arrivals = arrivals
+
+    def add(self, packet_number: int) -> None:
+        super().add(packet_number)
+        self._arrivals.count(packet_number)
 
 
 class Engine(QuicConnection):
@@ -189,7 +203,6 @@ class Engine(QuicConnection):
         if data[0] & 0x80 or not self._spaces:
             return
         space = self._spaces[Epoch.ONE_RTT]
-        self._arrivals.count(space.largest_received_packet)
         self._unacknowledged = self._unacknowledged + 1 if space.ack_at is not None else 0
         if self._unacknowledged >= ACK_EVERY:
             space.ack_at, self._unacknowledged = now, 0
@@ -242,7 +255,7 @@ class Engine(QuicConnection):
 
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
-        self._spaces[Epoch.ONE_RTT].received_packets._size = KNOWN_PACKETS
+        self._spaces[Epoch.ONE_RTT].received_packets = _Received(self._arrivals)
 
     # Credit by consumption.
 

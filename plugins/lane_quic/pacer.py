@@ -39,7 +39,7 @@ class Pacer:
         if left > 0:
             return None
         quantum = min(QUANTUM, BATCH / 2 * self._datagram_size / self.rate)
-        return now + max(quantum, -left / self.rate)
+        return now + max(quantum, (1 - left) / self.rate)  # a byte more, so that there is something then
 
     def update_after_send(self, now: float) -> None:
         """A packet has been begun, as large as it may be. aioquic calls this."""

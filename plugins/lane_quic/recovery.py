@@ -72,8 +72,8 @@ class Recovery(QuicPacketRecovery):
         self._late_at = 0.0
         self._lost: dict[int, Any] = {}  # declared lost, by number; the spaces share the numbers
         self.counted = 0
-        """Packets that were sent and count for `recent_loss`."""
-        self._sent_recently = self._lost_recently = 0.0
+        """Packets whose fate is known: what `recent_loss` stands on."""
+        self._known_recently = self._lost_recently = 0.0
 
     # What aioquic asks.
 
@@ -95,7 +95,7 @@ class Recovery(QuicPacketRecovery):
     @property
     def recent_loss(self) -> float:
         """Fraction of the last few hundred packets that was lost."""
-        return self._lost_recently / max(self._sent_recently, 1.0)
+        return self._lost_recently / max(self._known_recently, 1.0)
 
     @property
     def reordering_window(self) -> float:
@@ -118,11 +118,6 @@ class Recovery(QuicPacketRecovery):
         self.progress.on_sent(packet, self._in_flight)
         self.controller.on_sent(packet, self._in_flight)
         self._in_flight += packet.sent_bytes
-        self.counted += 1
-        self._sent_recently += 1
-        if self._sent_recently > RECENT:
-            self._sent_recently /= 2
-            self._lost_recently /= 2
 
     def on_ack_received(self, *, ack_rangeset: Any, ack_delay: float, now: float, space: Any) -> None:
         """The peer has received packets."""
@@ -151,6 +146,7 @@ class Recovery(QuicPacketRecovery):
         if newest.packet_number == largest and eliciting:
             rtt = self._measure(now, now - newest.sent_time, ack_delay)
         flying = [packet for packet in acked if packet.in_flight]
+        self._count(len(flying), 0)
         sample = self.progress.sample(now, flying, self._in_flight, self._rtt_min, rtt)
         # aioquic's own streams (CRYPTO) can't bear an acknowledgement of what was lost.
         for packet in (*acked, *(packet for packet in late if not packet.is_crypto_packet)):
@@ -272,11 +268,20 @@ class Recovery(QuicPacketRecovery):
                 flying.append(packet)
                 self._in_flight -= packet.sent_bytes
                 self.progress.lost += packet.sent_bytes
-                self._lost_recently += 1
                 self._remember(packet)
             for handler, arguments in packet.delivery_handlers:
                 handler(QuicDeliveryState.LOST, *arguments)
+        self._count(len(flying), len(flying))
         return flying
+
+    def _count(self, known: int, lost: int) -> None:
+        """Take the fate of so many packets into `recent_loss`."""
+        self.counted += known
+        self._known_recently += known
+        self._lost_recently += lost
+        if self._known_recently > RECENT:
+            self._known_recently /= 2
+            self._lost_recently /= 2
 
     def _remember(self, packet: Any) -> None:
         self._lost[packet.packet_number] = packet

@@ -43,11 +43,15 @@ class Sender(QuicStreamSender):
             super().on_data_delivery(delivery, start, stop, fin and not self._acked_fin)
             self._forget_known(start, stop)
 
-    def _forget_known(self, start: int, stop: int) -> None:
-        """Of what was put back into the queue, take out what the peer is known to have."""
+    def _forget_known(self, start: int, stop: int) -> int:
+        """Of what was put back into the queue, take out what the peer is known to have: how many bytes."""
+        forgotten = 0
         for known in list(self._acked):
-            if known.start < stop and known.stop > start:
-                self._pending.subtract(max(start, known.start), min(stop, known.stop))
+            begin, end = max(start, known.start), min(stop, known.stop)
+            if begin < end:
+                self._pending.subtract(begin, end)
+                forgotten += end - begin
+        return forgotten
 
     @property
     def has_fresh_tail(self) -> bool:
@@ -59,15 +63,15 @@ class Sender(QuicStreamSender):
         )
 
     def repeat(self, most: int) -> int:
-        """Put the last bytes that were sent and not acknowledged back into the queue, up to `most` of them.
+        """Put what was not acknowledged of the last `most` bytes back into the queue: how much that is.
 
-        How many these were; none of them is repeated a second time.
+        No byte is repeated a second time.
         """
         start, stop = max(self.highest_offset - most, self._buffer_start, self._repeated), self.highest_offset
         if stop <= start or self._reset_error_code is not None:
             return 0
         self._repeated = stop
         self._pending.add(start, stop)
-        self._forget_known(start, stop)
+        known = self._forget_known(start, stop)
         self.buffer_is_empty = False
-        return stop - start
+        return stop - start - known

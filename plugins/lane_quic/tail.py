@@ -7,8 +7,6 @@ then. The pause keeps both copies out of one burst of losses. What that may cost
 of what the connection sends, and a trickle for one that sends little, whose own traffic is as small.
 """
 
-from dataclasses import dataclass
-
 LOSSY = 0.015
 """Fraction of packets lost from which on tails are repeated."""
 EVIDENCE = 24
@@ -22,27 +20,38 @@ SHARE = 0.03
 TRICKLE = 131072.0
 """or so many bytes a second, for those that send little."""
 MOST_SAVED = 32768.0
+SPAN = 128
+"""Packet numbers over which arrivals are counted."""
 _PACKET_COST = 48  # what a packet has beside data
 
 
-@dataclass(slots=True)
 class Arrivals:
-    """What of the peer's packets arrives, from their numbers: who sends little learns of loss from there."""
+    """How many of the peer's packets arrive, by their numbers: who sends little learns of loss from there."""
 
-    loss: float = 0.0
-    counted: int = 0
-    _first: int = 0
-    _arrived: int = 0
+    def __init__(self) -> None:
+        self.counted = 0
+        self._loss: float | None = None
+        self._largest = self._counted_to = -1
+        self._arrived = 0
 
-    def count(self, largest: int) -> None:
-        """One more packet came; `largest` is the highest number so far."""
-        self._arrived += 1
+    @property
+    def loss(self) -> float:
+        """Fraction (0 to 1) of the peer's packets that were lost lately."""
+        return max(0.0, self._loss or 0.0)
+
+    def count(self, number: int) -> None:
+        """Packet `number` came, for the first time."""
+        if not self.counted:
+            self._largest = self._counted_to = number - 1  # earlier ones were not counted, and are not missed
         self.counted += 1
-        expected = largest - self._first
-        if expected >= 128:
-            lost = max(0.0, 1 - self._arrived / expected)
-            self.loss += (lost - self.loss) / (2 if self.loss else 1)
-            self._first, self._arrived = largest, 0
+        self._arrived += 1
+        self._largest = max(self._largest, number)
+        expected = self._largest - self._counted_to
+        if expected >= SPAN:
+            # Negative if packets came that were late for the last span: that evens out.
+            lost = 1 - self._arrived / expected
+            self._loss = lost if self._loss is None else (self._loss + lost) / 2
+            self._counted_to, self._arrived = self._largest, 0
 
 
 class TailBudget:

@@ -1,0 +1,346 @@
+"""The windows of a session: who may send how much, and what the process may have to hold for it. Growth is
+what speed comes from and memory goes to, so it is held to its reasons: a reader that waits, a peer that
+runs out, a budget with room. Whatever sessions do and however they end, all that they took is given back."""
+
+from collections import deque
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lane.errors import ProtocolError
+from lane.session import window as module
+from lane.session.window import FIRST_STEP, INITIAL_WINDOW, SHORT, Budget, ByteQueue, Inbox, Outbox
+
+BUFFER = 16 << 20
+QUARTER = INITIAL_WINDOW // 4
+RTT = 0.05
+KNOWN = 1.5 * RTT + module.REACTION + 1e-6
+"""Seconds after which the peer must know of an acknowledgement."""
+
+
+class Transfer:
+    """A sender of so many bytes a second, a path, and a reader of so many bytes a second."""
+
+    def __init__(self, rate, reading=1e12, chunk=16384, buffer=BUFFER, total=1 << 30):
+        self.budget = Budget(total)
+        self.inbox = Inbox(buffer, self.budget)
+        self.rate, self.reading, self.chunk = rate, reading, chunk
+        self.now, self.sent, self.credit, self.allowed, self.starved = 1000.0, 0, self.inbox.limit, 0.0, 0.0
+        self.data, self.acks = deque(), deque()
+        self.done_at = 0.0  # when the reader is done with what it took
+
+    def _tell(self):
+        consumed, window = self.inbox.acknowledge(self.now)
+        self.acks.append((self.now + RTT / 2, consumed + window))
+
+    def run(self, seconds):
+        """So much time: the window at its end."""
+        for turn in range(round(seconds * 1000)):
+            self.now += 0.001
+            if turn % 250 == 0 and self.inbox.ack_possible:  # the session's tick
+                self._tell()
+            self._send()
+            while self.data and self.data[0][0] <= self.now:
+                self.inbox.receive(self.data.popleft()[1], bytes(self.chunk), self.now, RTT)
+            self._read()
+        return self.inbox.window
+
+    def _send(self):
+        while self.acks and self.acks[0][0] <= self.now:
+            self.credit = self.acks.popleft()[1]
+        self.allowed = min(self.allowed + self.rate * 0.001, self.rate * 0.002 + self.chunk)
+        while self.allowed >= self.chunk:
+            if self.sent + self.chunk > self.credit:
+                self.starved += 0.001
+                return
+            self.data.append((self.now + RTT / 2, self.sent))
+            self.sent += self.chunk
+            self.allowed -= self.chunk
+
+    def _read(self):
+        inbox = self.inbox
+        while self.now >= self.done_at:
+            inbox.consume()
+            if inbox.ack_due:
+                self._tell()
+            if not inbox.held:
+                return
+            taken = len(inbox.take(262144))
+            self.done_at = max(self.done_at, self.now - 0.001) + taken / self.reading
+
+
+def pour(inbox, size, now=1000.0, chunk=None):
+    for start in range(0, size, chunk or size):
+        inbox.receive(inbox.received, bytes(min(chunk or size, size - start)), now, RTT)
+
+
+def drink(inbox, most=1 << 30):
+    """Up to `most` bytes are read."""
+    while inbox.held and most > 0:
+        most -= len(inbox.take(most))
+    inbox.consume()
+
+
+@pytest.fixture
+def inbox():
+    return Inbox(BUFFER, Budget(1 << 30))
+
+
+def eighths(inbox, pause, count=16):
+    """A reader that waits gets an eighth of the second window every `pause` seconds."""
+    for turn in range(count):
+        now = 1000.0 + turn * pause
+        pour(inbox, FIRST_STEP // 8, now)
+        drink(inbox)
+        inbox.acknowledge(now)
+    return inbox.window
+
+
+def test_a_window_grows_once_more_than_a_short_answer_was_read_and_the_peer_is_told(inbox):
+    pour(inbox, SHORT)
+    drink(inbox)
+    assert (inbox.window, inbox.ack_due) == (INITIAL_WINDOW, False)
+    pour(inbox, 1)
+    drink(inbox)
+    assert (inbox.window, inbox.ack_due) == (FIRST_STEP, True)
+    assert inbox.acknowledge(1000.0) == (SHORT + 1, FIRST_STEP)
+    assert not inbox.ack_due
+
+
+def test_a_window_grows_further_for_a_peer_that_uses_most_of_it_and_a_reader_that_waits(inbox):
+    assert eighths(inbox, KNOWN / 7) > FIRST_STEP
+
+
+def test_a_peer_that_has_little_under_way_needs_no_more(inbox):
+    assert eighths(inbox, KNOWN, 100) == FIRST_STEP
+
+
+def test_a_reader_that_finds_something_whenever_it_comes_makes_nothing_grow(inbox):
+    pour(inbox, INITIAL_WINDOW, chunk=8192)
+    inbox._hungry = False  # it had to wait for the very first
+    for turn in range(1, 100):
+        drink(inbox, QUARTER)
+        inbox.acknowledge(1000.0 + turn)
+        pour(inbox, inbox.limit - inbox.received, 1000.5 + turn, chunk=8192)
+    assert inbox.window == INITIAL_WINDOW
+
+
+@pytest.mark.parametrize("rate", [20e6, 100e6])
+def test_a_fast_transfer_over_a_long_path_is_held_back_for_a_few_round_trips_only(rate):
+    transfer = Transfer(rate)
+    transfer.run(8 * RTT)
+    starved, sent = transfer.starved, transfer.sent
+    transfer.run(1)
+    assert transfer.starved == starved < 4 * RTT
+    assert transfer.sent - sent == pytest.approx(rate, rel=0.02)
+
+
+@pytest.mark.parametrize(("buffer", "total"), [(3 << 20, 1 << 30), (BUFFER, 4 << 20), (100_000, 0), (1, 0)])
+def test_growth_stops_at_the_buffer_size_and_at_the_budget(buffer, total):
+    transfer = Transfer(1e9, chunk=min(buffer, 16384), buffer=buffer, total=total)
+    grown = transfer.run(2)
+    assert transfer.sent > 20 * min(buffer, INITIAL_WINDOW)
+    assert grown <= buffer
+    assert grown == buffer or transfer.budget.used > total / 2, "all there was to have"
+    assert transfer.budget.used == grown - transfer.inbox.initial <= total
+
+
+def test_the_last_never_get_nothing_from_a_budget():
+    budget = Budget(1000)
+    taken = [size for size in (250, 200, 150, 151, 75) if budget.take(size)]
+    assert (taken, budget.used) == ([250, 150, 75], 475)
+    budget.give(475)
+    assert budget.used == 0
+
+
+def test_an_acknowledgement_is_due_for_a_quarter_of_the_window_or_when_it_is_asked_for():
+    inbox = Inbox(BUFFER, Budget(0))
+    pour(inbox, QUARTER - 1)
+    drink(inbox)
+    assert (inbox.ack_due, inbox.ack_possible) == (False, True)
+    inbox.urge()
+    assert inbox.ack_due
+    inbox.acknowledge(1000.0)
+    assert (inbox.ack_due, inbox.ack_possible) == (False, False)
+    pour(inbox, QUARTER, 1000.0 + KNOWN)
+    inbox.take(QUARTER)
+    assert not inbox.ack_due, "it was taken, and is consumed when the reader comes back"
+    drink(inbox)
+    assert inbox.ack_due
+
+
+def test_the_end_is_consumed_and_acknowledged_at_once(inbox):
+    pour(inbox, 5)
+    inbox.finish(5)
+    assert not inbox.at_end
+    drink(inbox)
+    assert (inbox.at_end, inbox.ended) == (True, False)
+    inbox.take_end()
+    assert (inbox.ended, inbox.ack_due, inbox.acknowledge(1000.0)[0]) == (True, True, 6)
+
+
+def test_offences_are_noticed(inbox):
+    inbox.receive(0, b"abc", 1000.0, RTT)
+    inbox.receive(1, b"bcde", 1000.0, RTT)
+    assert bytes(inbox.take(3)) + bytes(inbox.take(9)) == b"abcde"
+    with pytest.raises(ProtocolError):
+        inbox.finish(4)
+    inbox.finish(5)
+    for offset, size in ((5, 1), (6, 1), (0, INITIAL_WINDOW + 1)):
+        with pytest.raises(ProtocolError):
+            inbox.receive(offset, bytes(size), 1000.0, RTT)
+    outbox = Outbox(BUFFER, Budget(0), 10)
+    outbox.send(b"12345")
+    for consumed in (6, -1):
+        with pytest.raises(ProtocolError):
+            outbox.acknowledge(consumed, 10)
+
+
+def test_what_is_remembered_of_acknowledgements_is_bounded(inbox):
+    for turn in range(1000):
+        pour(inbox, 100, 1000.0 + turn / 1e6)
+        drink(inbox)
+        inbox.acknowledge(1000.0 + turn / 1e6)
+    assert len(inbox._told) == module.MAX_TOLD
+    pour(inbox, 100, 1010.0)
+    assert not inbox._told
+
+
+def test_a_window_that_shrank_binds_the_peer_once_it_knows(inbox):
+    assert not inbox.shrink(), "it never grew"
+    assert eighths(inbox, 1e-6) > 2 * INITIAL_WINDOW
+    assert inbox.shrink()
+    assert inbox._budget.used == 0
+    inbox.acknowledge(1000.0)
+    pour(inbox, 2 * INITIAL_WINDOW)  # it may still use what it was given before
+    inbox.shrunk()
+    inbox.receive(inbox.received - 1, b"x", 1000.0, RTT)  # what is known is no offence
+    with pytest.raises(ProtocolError):
+        pour(inbox, 1)
+
+
+def test_a_sender_retains_no_more_than_it_may_and_says_what_holds_it_back():
+    least, most, credit = INITIAL_WINDOW, INITIAL_WINDOW + 40_000, INITIAL_WINDOW + 20_000
+    poor, rich = Outbox(most, Budget(0), credit), Outbox(most, Budget(1 << 30), credit)
+    assert (poor.allowance(1 << 30), rich.allowance(1 << 30)) == (least, credit)
+    poor.send(bytes(least))
+    rich.send(bytes(credit))
+    assert (poor.allowance(1), poor.held_back, rich.allowance(1), rich.held_back) == (0, True, 0, False)
+    poor.acknowledge(1000, least)
+    assert poor.allowance(9999) == 1000
+    rich.acknowledge(0, 2 * most)
+    assert rich.allowance(1 << 30) == most - credit, "the buffer size"
+    rich.acknowledge(credit, 0)
+    assert (rich._budget.used, rich.retained) == (0, 0)
+
+
+@given(st.lists(st.integers(0, 9000), max_size=40), st.data())
+def test_a_queue_gives_what_was_put_in(sizes, data):
+    queue, put, got = ByteQueue(), bytearray(), bytearray()
+    for size in sizes:
+        if size:
+            chunk = bytes((len(put) + n) % 251 for n in range(size))
+            queue.append(chunk)
+            put += chunk
+        if queue.size and data.draw(st.booleans()):
+            got += queue.take(data.draw(st.integers(1, 12_000)))
+        if data.draw(st.booleans()):
+            skipped = data.draw(st.integers(0, queue.size))
+            queue.drop(skipped)
+            got += put[len(got) : len(got) + skipped]
+        assert queue.size == len(put) - len(got)
+    while queue.size:
+        got += queue.take(5000)
+    assert got == put
+
+
+class Pair:
+    """Both ends of one direction, joined without a path."""
+
+    def __init__(self, buffer, budget):
+        self.inbox = Inbox(buffer, budget)
+        self.outbox = Outbox(buffer, budget, self.inbox.limit)
+
+    def act(self, action, amount, now):
+        inbox, outbox = self.inbox, self.outbox
+        match action:
+            case "send" if size := outbox.allowance(amount):
+                assert size <= amount
+                inbox.receive(outbox.send(bytes(size)), bytes(size), now, 0.01)
+            case "read" if inbox.held:
+                inbox.take(amount)
+            case "consume":
+                inbox.consume()
+            case "flow":
+                for step in ("send", "read", "consume", "tell"):
+                    self.act(step, amount, now)
+            case "tell":
+                outbox.acknowledge(*inbox.acknowledge(now))
+            case "shrink" if inbox.shrink():
+                outbox.acknowledge(*inbox.acknowledge(now))
+                inbox.shrunk()
+            case "end":
+                inbox.release()
+                outbox.release()
+                return False
+        return True
+
+
+ACTIONS = ["send", "send", "read", "consume", "consume", "tell", "shrink", "end", "flow", "flow", "flow"]
+ACTION = st.tuples(st.integers(0, 2), st.sampled_from(ACTIONS), st.integers(1, 1 << 20), st.booleans())
+BUFFERS, TOTALS = st.sampled_from([1, 70_000, 2 * FIRST_STEP, BUFFER]), st.sampled_from([0, 1 << 20, 1 << 30])
+
+
+@given(st.lists(ACTION, min_size=20, max_size=120), BUFFERS, TOTALS)
+def test_sessions_stay_within_their_bounds_and_give_everything_back(actions, buffer, total):
+    budget, now = Budget(total), 1000.0
+    pairs = [Pair(buffer, budget) for _ in range(3)]
+    for number, action, amount, pause in actions:
+        now += 0.1 * pause
+        if not pairs[number].act(action, amount, now):
+            pairs[number] = Pair(buffer, budget)
+        for pair in pairs:
+            inbox, outbox = pair.inbox, pair.outbox
+            assert inbox.initial <= inbox.window <= buffer
+            assert inbox.received - inbox.consumed <= buffer
+            assert outbox.retained == outbox.sent - outbox.acked
+            assert outbox.retained <= min(buffer, inbox.initial + outbox._reserved)
+        grown = sum(pair.inbox.window - pair.inbox.initial + pair.outbox._reserved for pair in pairs)
+        assert budget.used == grown <= total
+    for pair in pairs * 2:
+        pair.act("end", 0, now)
+    assert budget.used == 0
+
+
+def test_what_was_released_takes_nothing_more():
+    inbox = Inbox(BUFFER, Budget(1 << 30))
+    pour(inbox, INITIAL_WINDOW)
+    inbox.take(INITIAL_WINDOW)
+    inbox.release()
+    inbox.consume()
+    assert inbox._budget.used == 0
+
+
+@pytest.mark.parametrize("chunk", [1200, 16384, 131_000])
+def test_a_slow_reader_makes_nothing_grow_beyond_the_first_step(chunk):
+    transfer = Transfer(100e6, reading=200_000, chunk=chunk)
+    assert transfer.run(5) <= FIRST_STEP
+
+
+def test_after_the_end_nothing_is_taken_any_more(inbox):
+    pour(inbox, 2 * SHORT)
+    inbox.finish(2 * SHORT)
+    drink(inbox)
+    inbox.take_end()
+    assert inbox._budget.used == 0
+    inbox.consume()
+    assert inbox._budget.used == 0
+
+
+def test_after_a_pause_a_short_message_makes_nothing_grow(inbox):
+    eighths(inbox, KNOWN)
+    inbox.shrink()
+    pour(inbox, 100, 2000.0)
+    drink(inbox)
+    assert inbox.window == INITIAL_WINDOW
