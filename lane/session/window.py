@@ -19,14 +19,15 @@ INITIAL_WINDOW = 256 * 1024
 """Bytes a session may hold in each direction before it has shown that it needs more."""
 SHORT, FIRST_STEP = 8192, 1024 * 1024
 """Bytes that a short answer has at most, and to which a window grows for who is sent more at once."""
-GROWTH = 64
-"""How many times larger a window grows at once: it costs nothing while it is not used, and a small one
-can cost round trips."""
+PLENTY = 64
+GROWTH = 8
+"""Window over what was under way, after growth: one that is too small costs round trips."""
 MAX_TOLD = 64
 """Acknowledgements that are remembered; there are four a window."""
 REACTION = 0.020
 """Seconds, beside the round trip, until an acknowledgement can show in what comes: what waits on the way
 to the wire takes time, too."""
+
 
 def initial_window(buffer_size: int) -> int:
     """The window that a session starts with, bytes: what REQUEST and REPLY carry."""
@@ -56,6 +57,11 @@ class Budget:
         size = max(0, min(size, (self.total - self.used) // 4))
         self.used += size
         return size
+
+    @property
+    def plenty(self) -> bool:
+        """Whether so much is left that nobody has to show a need for a little."""
+        return self.total - self.used > PLENTY * FIRST_STEP
 
     def give(self, size: int) -> None:
         """Return what was taken."""
@@ -181,10 +187,11 @@ class Inbox:
         self.consumed += self._lent
         self._lent = 0
         read = self.consumed - self._mark
-        if self.window == self.initial and self._hungry and min(read, self._used) > SHORT:
+        first = self.window == self.initial and self._budget.plenty
+        if first and self._hungry and min(read, self._used) > SHORT:
             self._grow_to(FIRST_STEP)
         elif read >= self.window // 4:
-            self._grow_to(self.window * GROWTH if self._hungry and self._used > self.window // 4 else 0)
+            self._grow_to(self._used * GROWTH if self._hungry else 0)
 
     def _grow_to(self, size: int) -> None:
         """Grow to `size` bytes if there is room, and begin anew to look for reasons."""

@@ -158,12 +158,12 @@ class QuicCarrier:
                 self._handle_events()
             if self.engine.ended_by_peer is not None:  # its event comes only after the draining period
                 self.fail(self.engine.ended_by_peer)
+            if not self.waiting:
+                self.engine.note_idle()
             self._arm(self.engine.get_timer(), now)
         except Exception:
             log.exception("the connection with %s failed", self.peer)
             self.fail(Closed("internal error in the QUIC engine"))
-        if not self.waiting:
-            self.engine.note_idle()
         for stream in list(self.waiting):
             stream.wake_writer()
         self._drained.set()

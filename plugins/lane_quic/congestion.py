@@ -25,11 +25,11 @@ class Sample:
     """What one acknowledgement, or one timer of the loss detection, brought to light."""
 
     now: float
-    delivered: int
+    delivered: int = 0
     """Bytes that have arrived at the peer, over the connection's life."""
-    lost: int
+    lost: int = 0
     """Bytes declared lost and not seen to arrive after all, over the connection's life."""
-    in_flight: int
+    in_flight: int = 0
     """Bytes sent and neither acknowledged nor lost, after this sample."""
     acked: Sequence[Packet] = ()
     """Packets that were acknowledged now."""

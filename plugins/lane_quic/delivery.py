@@ -34,23 +34,21 @@ class DeliveryRate:
         """The application has nothing to send although there is room."""
         self._limited_until = self.delivered + max(in_flight, 1)
 
-    def sample(
-        self, now: float, acked: Sequence[Packet], in_flight: int, min_rtt: float, rtt: float | None
-    ) -> Sample:
-        """What the acknowledgement of `acked` (in the order they were sent) tells; both times in seconds."""
+    def sample(self, now: float, acked: Sequence[Packet], min_rtt: float, rtt: float | None) -> Sample:
+        """What the acknowledgement of `acked` (in the order they were sent) tells; times in seconds.
+
+        The totals are left to who knows what was lost as well.
+        """
         newest: Any = acked[-1] if acked else None
         if newest is None:
-            return Sample(now, self.delivered, self.lost, in_flight, rtt=rtt)
+            return Sample(now, rtt=rtt)
         self.delivered += sum(packet.sent_bytes for packet in acked)
         before, before_at, first_sent_at, limited = newest.sent_state
         interval = max(newest.sent_time - first_sent_at, now - before_at)
         self._first_sent_at, self._delivered_at = newest.sent_time, now
-        # An interval below the round trip is an artefact: ACKs that were held up came together.
+        # Less than a round trip can't be true: it is of an ACK that told of no round trip.
         rate = (self.delivered - before) / interval if interval >= min_rtt and interval > 0 else 0.0
-        return Sample(
-            now, self.delivered, self.lost, in_flight, acked,
-            rtt=rtt, rate=rate, limited=limited, round_delivered=before,
-        )  # fmt: skip
+        return Sample(now, acked=acked, rtt=rtt, rate=rate, limited=limited, round_delivered=before)
 
     def arrived_late(self, packet: Packet) -> None:
         """`packet` had been declared lost, and was not."""

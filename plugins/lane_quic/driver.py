@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import logging
 import os
 import socket
 from dataclasses import replace
@@ -28,6 +29,8 @@ from lane_quic.configuration import (
 from lane_quic.congestion import Factory
 from lane_quic.engine import Engine
 from lane_quic.udp import UdpSocket, bind, peer_name
+
+log = logging.getLogger("lane.quic")
 
 DIAL_TIMEOUT = 10.0
 SMALL_AFTER = 1.5
@@ -201,7 +204,11 @@ class QuicListener:
             return None
         if header.packet_type != QuicPacketType.INITIAL or len(self._half_open) >= MAX_HALF_OPEN:
             return None
-        engine = Engine(configuration, header.destination_cid, self._state_key, control=self._control)
+        try:
+            engine = Engine(configuration, header.destination_cid, self._state_key, control=self._control)
+        except Exception:
+            log.exception("no connection for %s", peer_name(path))
+            return None
         cids = {header.destination_cid, *engine.host_cids}
 
         def on_cid(cid: bytes, used: bool) -> None:

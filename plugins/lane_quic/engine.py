@@ -1,4 +1,4 @@
-"""aioquic as lane needs it: this file, recovery.py and sender.py are all that touch its private names.
+"""aioquic as lane needs it. Only this file, recovery.py, sender.py and tables.py touch its private names.
 
 What aioquic does otherwise and a proxy cannot live with: its receive windows grow on bytes received
 (here: on bytes consumed, so that what nobody reads is bounded), a peer may open 128 streams (here: as
@@ -19,7 +19,6 @@ from aioquic.quic.packet import (
     pull_quic_transport_parameters,
     push_quic_transport_parameters,
 )
-from aioquic.quic.recovery import QuicPacketNumberWindow
 from aioquic.tls import Epoch
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -29,8 +28,8 @@ from lane_quic.bbr import Bbr
 from lane_quic.configuration import RESET_TOKEN_SIZE, reset_token
 from lane_quic.congestion import Factory
 from lane_quic.recovery import Recovery
-from lane_quic.sender import Sender
-from lane_quic.tail import EVIDENCE, LOSSY, PAUSE, TAIL, Arrivals, TailBudget
+from lane_quic.tables import Received, Streams
+from lane_quic.tail import EVIDENCE, LOSSY, PAUSE, SHORTEST_PAUSE, TAIL, Arrivals, TailBudget
 
 STREAMS = 64
 """Streams a client may have open on one connection: the sender walks all of them for each packet."""
@@ -42,38 +41,8 @@ MAX_ACK_DELAY, ACK_DELAY_SLACK = 0.005, 0.001
 """Seconds that an acknowledgement waits for more packets, at most, and what timers add to that."""
 ACK_EVERY = 64
 """Packets after which one is due at once."""
-KNOWN_PACKETS = 1024
-"""Packet numbers that are told apart from duplicates: one that was overtaken by more is taken for one."""
 _SERVER_FLOORS = (65536, 65536)  # stream, connection: what a stranger can make the server hold
 _CLIENT_FLOORS = (4 << 20, 16 << 20)
-
-
-class _Streams(dict[int, Any]):
-    """The streams of a connection. aioquic asks every one of them, for every packet, whether it has credit
-    to announce, and that is all it calls `values` for: so that names those which have."""
-
-    def __init__(self) -> None:
-        self.with_credit: dict[int, Any] = {}
-
-    def __setitem__(self, stream_id: int, stream: Any) -> None:
-        stream.sender = Sender(stream_id)
-        super().__setitem__(stream_id, stream)
-
-    def values(self) -> Any:
-        return list(self.with_credit.values()) if self.with_credit else ()
-
-
-class _Received(QuicPacketNumberWindow):
-    """The packet numbers that came, of which more are told apart than aioquic does, and which are counted."""
-
-    def __init__(self, arrivals: Arrivals) -> None:
-        super().__init__()
-        self._size = KNOWN_PACKETS
-        self._arrivals = arrivals
-
-    def add(self, packet_number: int) -> None:
-        super().add(packet_number)
-        self._arrivals.count(packet_number)
 
 
 class Engine(QuicConnection):
@@ -104,7 +73,7 @@ class Engine(QuicConnection):
         self._tails_at: float | None = None  # when tails are repeated
         self._stream_floor, self._floor = stream_floor, floor
         self._state_key = state_key
-        self._streams: _Streams = _Streams()
+        self._streams: Streams = Streams()
         self._consumed = 0
         self._abandoned: dict[int, int] = {}  # stream: bytes of it that count as consumed
         streams = 0 if configuration.is_client else STREAMS
@@ -242,7 +211,7 @@ class Engine(QuicConnection):
         self._tails_at = None
         for stream in self._streams_queue:
             sender: Any = stream.sender
-            if sender.has_fresh_tail and self._tail_budget.room(now):
+            if sender.has_fresh_tail and self._tail_budget.room(now, self._loss.pacer.rate):
                 self._tail_budget.spend(sender.repeat(TAIL))
 
     def _serialize_transport_parameters(self) -> bytes:
@@ -255,7 +224,7 @@ class Engine(QuicConnection):
 
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
-        self._spaces[Epoch.ONE_RTT].received_packets = _Received(self._arrivals)
+        self._spaces[Epoch.ONE_RTT].received_packets = Received(self._arrivals)
 
     # Credit by consumption.
 
@@ -299,7 +268,10 @@ class Engine(QuicConnection):
         return True
 
     def _write_application(self, builder: Any, network_path: Any, now: float) -> None:
-        """As aioquic does, but idle streams are looked at once a flush and not once a packet."""
+        """As aioquic does, but idle streams are looked at once a flush and not once a packet.
+
+        And where pacing holds data back, an ACK that is due leaves alone: aioquic fills up its packet.
+        """
         busy: list[Any] = []
         idle: list[Any] = []
         for stream in self._streams_queue:
@@ -307,12 +279,20 @@ class Engine(QuicConnection):
             waits = sender.buffer_is_empty and not sender.reset_pending and not stream.receiver.stop_pending
             (idle if waits and not stream.is_finished else busy).append(stream)
         self._streams_queue = busy
+        held = None if self._probe_pending else self._loss.pacer.next_send_time(now)
+        if held is not None:
+            builder.max_flight_bytes = 0
         try:
             super()._write_application(builder, network_path, now)
         finally:
-            self._streams_queue += idle
+            if held is not None and self._pacing_at is None:
+                self._pacing_at = held
+            queue = self._streams_queue
+            if queue:  # one that repeats what was lost would stay the first until all of it has gone
+                queue.append(queue.pop(0))
+            queue += idle
             if self._tails_at is None and self._lossy and any(s.sender.has_fresh_tail for s in busy):
-                self._tails_at = now + min(PAUSE, (self._loss.rtt or 0) / 8)
+                self._tails_at = now + min(PAUSE, max(self._loss.rtt or 0.0, SHORTEST_PAUSE * 8) / 8)
 
     def _write_connection_limits(self, builder: Any, space: Any) -> None:
         if self._abandoned:
@@ -352,6 +332,6 @@ class Engine(QuicConnection):
 def _window(consumed: int, floor: int, most: int) -> int:
     """Who reads much may be sent much: never less than `floor`, never more than `most`.
 
-    The session has a window of its own, which starts larger and doubles: this one must not be in its way.
+    The session has a window of its own: this one must not be in its way for longer than a round trip.
     """
     return min(most, max(floor, 4 * consumed))

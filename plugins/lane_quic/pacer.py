@@ -48,4 +48,4 @@ class Pacer:
     def charge(self, size: int) -> None:
         """A packet of `size` bytes was built, with all that were begun before this call."""
         self._begun = 0
-        self._budget -= size
+        self._budget = max(self._budget - size, -BATCH * self._datagram_size)

@@ -7,6 +7,7 @@ from lane import hookimpl
 from lane.errors import UsageError
 from lane.stream import Address, ClientTLS, ServerTLS, Transport
 from lane_quic.carrier import QuicCarrier
+from lane_quic.configuration import SMALL_DATAGRAM
 from lane_quic.congestion import Factory
 from lane_quic.controllers import CONTROLLERS
 from lane_quic.driver import QuicListener, dial
@@ -67,4 +68,9 @@ def lane_configure(options: Any, call_each: Callable[..., None]) -> None:
     if options.congestion not in known:
         names = ", ".join(sorted(known))
         raise UsageError(f"--congestion: unknown controller {options.congestion!r} (there are: {names})")
-    _transport.control = known[options.congestion]
+    control = known[options.congestion]
+    try:
+        control(SMALL_DATAGRAM)
+    except Exception as error:
+        raise UsageError(f"--congestion: the controller {options.congestion} fails: {error!r}") from None
+    _transport.control = control

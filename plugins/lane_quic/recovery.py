@@ -9,8 +9,6 @@ was declared lost and arrives all the same counts as delivered, and is not sent 
 
 The probe timeout takes the variation from the smoothed round trip, as RFC 9002 section 5.3 has it (aioquic
 takes it from the smallest, and waits longer beside a queue), and sends up to two packets again.
-
-This file and engine.py are the only ones that touch aioquic's private names.
 """
 
 from bisect import bisect_left
@@ -147,7 +145,7 @@ class Recovery(QuicPacketRecovery):
             rtt = self._measure(now, now - newest.sent_time, ack_delay)
         flying = [packet for packet in acked if packet.in_flight]
         self._count(len(flying), 0)
-        sample = self.progress.sample(now, flying, self._in_flight, self._rtt_min, rtt)
+        sample = self.progress.sample(now, flying, self._rtt_min, rtt)
         # aioquic's own streams (CRYPTO) can't bear an acknowledgement of what was lost.
         for packet in (*acked, *(packet for packet in late if not packet.is_crypto_packet)):
             for handler, arguments in packet.delivery_handlers:
@@ -164,7 +162,7 @@ class Recovery(QuicPacketRecovery):
             for _ in range(PROBES):
                 self.reschedule_data(now=now)
         else:
-            self._find_lost(now, space, Sample(now, 0, 0, 0))
+            self._find_lost(now, space, Sample(now))
 
     def get_probe_timeout(self, *, include_max_ack_delay: bool = True) -> float:
         """See RFC 9002 section 6.2.1."""
@@ -254,7 +252,8 @@ class Recovery(QuicPacketRecovery):
         persistent_congestion: bool = False,
         space: Any,
     ) -> None:
-        """Send again what a probe timeout chose: that it did not arrive is not said."""
+        """Send again what a probe timeout chose. It counts as lost until it arrives after all, but the
+        controller is not told of a loss: the timeout proves none."""
         self._drop([*packets], space)
 
     def _drop(self, packets: list[Any], space: Any) -> list[Any]:

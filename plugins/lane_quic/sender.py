@@ -3,13 +3,12 @@
 aioquic expects each frame to be acknowledged once or lost once. Here a frame that counted as lost may
 arrive after all, and the end of a short answer is sent twice on lossy paths (see tail.py), so any part of
 the stream may be acknowledged by one packet and lost with another, in any order.
-
-This file, recovery.py and engine.py are the only ones that touch aioquic's private names.
 """
 
 from typing import Any
 
 from aioquic.quic.packet_builder import QuicDeliveryState
+from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.stream import QuicStreamSender
 
 
@@ -29,6 +28,13 @@ class Sender(QuicStreamSender):
     def drained(self) -> bool:
         """Whether all that was written and finished was acknowledged."""
         return self.is_finished or self._buffer_fin is None
+
+    def reset(self, error_code: int) -> None:
+        """Abort; what was written is of no more use, although packets may be remembered that carried it."""
+        super().reset(error_code)
+        if self._reset_error_code is not None:
+            self._buffer.clear()
+            self._pending = RangeSet()
 
     def on_data_delivery(self, delivery: Any, start: int, stop: int, fin: bool) -> None:
         """A packet with bytes `start` to `stop` was acknowledged or lost; so may another one with them."""

@@ -13,12 +13,12 @@ EVIDENCE = 24
 """Packets that must have been counted before loss is believed."""
 TAIL = 6000
 """Bytes at the end of a burst that are worth it: four packets. A longer burst notices its own losses."""
-PAUSE = 0.003
-"""Seconds between the copies, at most."""
+PAUSE, SHORTEST_PAUSE = 0.003, 0.001
+"""Seconds between the copies: an eighth of the round trip, within these."""
 SHARE = 0.03
-"""Of all bytes sent, at most so much may be repetition,"""
-TRICKLE = 131072.0
-"""or so many bytes a second, for those that send little."""
+"""Of all bytes sent, so much may be repetition,"""
+TRICKLE, TRICKLE_SHARE = 131072.0, 0.1
+"""and so many bytes a second more, for those that send little; of a slow path no more than that share."""
 MOST_SAVED = 32768.0
 SPAN = 128
 """Packet numbers over which arrivals are counted."""
@@ -65,9 +65,10 @@ class TailBudget:
         """`size` bytes were sent, of whatever."""
         self._saved = min(self._saved + SHARE * size, MOST_SAVED)
 
-    def room(self, now: float) -> bool:
-        """Whether one tail may be repeated now."""
-        self._saved = min(self._saved + (now - self._at) * TRICKLE, MOST_SAVED)
+    def room(self, now: float, rate: float | None) -> bool:
+        """Whether one tail may be repeated now; `rate`: bytes a second that the path takes, if known."""
+        trickle = TRICKLE if rate is None else min(TRICKLE, TRICKLE_SHARE * rate)
+        self._saved = min(self._saved + (now - self._at) * trickle, MOST_SAVED)
         self._at = now
         return self._saved > 0
 

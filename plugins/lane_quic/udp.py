@@ -106,16 +106,16 @@ class UdpSocket:
         rate, last = 0.0, monotonic()
         while not self.closed and not self.error:
             hub.wait(self._readable)
-            taken, large = self._take_batch()
+            drained, large = self._take_batch()
             now = monotonic()
             rate += (large / max(now - last, 1e-6) - rate) * min((now - last) / BULK_MEMORY, 1.0)
             last = now
-            if rate > BULK_RATE and taken < BATCH:
+            if rate > BULK_RATE and drained:
                 gevent.sleep(GATHER)
 
-    def _take_batch(self) -> tuple[int, int]:
-        """Take what has come and let the carriers answer: packets taken, and how many were large."""
-        taken = large = 0
+    def _take_batch(self) -> tuple[bool, int]:
+        """Take what has come and let the carriers answer: whether that was all, and how many were large."""
+        drained, large = False, 0
         touched: dict[Receiver, None] = {}
         start = now = monotonic()
         for _ in range(BATCH):
@@ -124,19 +124,19 @@ class UdpSocket:
             try:
                 data, ancillary, _, address = self._sock.recvmsg(65536, _ANCILLARY)
             except BlockingIOError:
+                drained = True
                 break
             except OSError as error:
                 self._note(error)
                 continue
             now = monotonic()
-            taken += 1
             large += len(data) >= BULK_SIZE
             carrier = self._on_datagram(data, (address, _source(ancillary)), now)
             if carrier is not None:
                 touched[carrier] = None
         for carrier in touched:
             carrier.flush()
-        return taken, large
+        return drained, large
 
     def _note(self, error: OSError) -> None:
         """A connected socket hears of a port where nobody listens: it is of no more use then."""

@@ -113,6 +113,7 @@ class Pipe:
             if side.engine._network_paths:  # a server that has heard nothing has nobody to talk to
                 for datagram, _ in side.engine.datagrams_to_send(now=self.now):
                     self._put(other, datagram)
+                side.engine.note_idle()
             side.handle_events()
 
     def step(self, deadline):

@@ -8,13 +8,14 @@ from aioquic.quic import recovery, stream
 from aioquic.quic.connection import QuicConnection, QuicConnectionState
 from aioquic.tls import Epoch
 from lane_quic.configuration import client_configuration, reset_token, server_configuration
-from lane_quic.engine import ACK_DELAY_SLACK, KNOWN_PACKETS, MAX_ACK_DELAY, STREAMS, Engine
+from lane_quic.engine import ACK_DELAY_SLACK, MAX_ACK_DELAY, STREAMS, Engine
 from lane_quic.recovery import Recovery
+from lane_quic.tables import KNOWN_PACKETS
 from quic_pipe import IDENTITY, STATE_KEY, Pipe
 
 from lane.stream import LinkStats
 
-ADVICE = "aioquic changed: look at lane_quic/engine.py, which stands on this"
+ADVICE = "aioquic changed: look at lane_quic/engine.py and what stands beside it"
 
 
 def source(thing):

@@ -210,7 +210,10 @@ def test_packets_that_were_overtaken_are_lost_when_they_are_overdue_and_not_befo
     line.fire()
     assert line.lost == [numbers[0], numbers[2]]
     assert [p.packet_number for s in line.samples for p in s.dropped] == line.lost
-    assert line.space.loss_time is None
+    batch = [line.send(), line.send()]
+    line.now += RTT
+    line.ack(batch[0])
+    assert line.space.loss_time is None, "who left at the same time was not overtaken"
 
 
 @pytest.mark.parametrize(("late", "window"), [(0.03, 0.0385), (0.06, 0.076), (30, RTT)])

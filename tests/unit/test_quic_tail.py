@@ -12,7 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lane_quic.bbr import Bbr
 from lane_quic.sender import Sender
-from lane_quic.tail import EVIDENCE, LOSSY, MOST_SAVED, PAUSE, SHARE, TAIL, TRICKLE, Arrivals, TailBudget
+from lane_quic.tail import (
+    EVIDENCE,
+    LOSSY,
+    MOST_SAVED,
+    PAUSE,
+    SHARE,
+    TAIL,
+    TRICKLE,
+    TRICKLE_SHARE,
+    Arrivals,
+    TailBudget,
+)
 from quic_pipe import Pipe
 
 OVERSHOOT = TAIL + 100
@@ -33,7 +44,7 @@ class Spender:
         _, before, repeated = self.log[-1]
         self.now += pause
         self.budget.on_sent(sent)
-        if wanted and self.budget.room(self.now):
+        if wanted and self.budget.room(self.now, None):
             self.budget.spend(wanted)
             repeated += wanted
         self.log.append((self.now, before + sent, repeated))
@@ -65,6 +76,15 @@ def test_what_may_be_repeated_is_used_by_those_who_want_it(rate):
     repeated = spender.log[-1][2]
     allowed = MOST_SAVED + 10 * (SHARE * rate + TRICKLE)
     assert 0.95 * allowed - OVERSHOOT < repeated <= allowed + OVERSHOOT
+
+
+def test_a_slow_path_is_not_filled_with_copies():
+    budget = TailBudget()
+    budget.room(1000.0, 1e4)
+    budget.spend(MOST_SAVED + 1000)
+    seconds = 1000 / (TRICKLE_SHARE * 1e4)
+    assert not budget.room(1000.0 + 0.9 * seconds, 1e4)
+    assert budget.room(1000.0 + 1.2 * seconds, 1e4)
 
 
 def test_an_idle_year_saves_no_more_than_a_few_tails():
@@ -116,6 +136,7 @@ def test_wild_reordering_is_no_loss():
     """Sixty packets: 10 ms of jitter at 60 Mbit/s."""
     seen = [estimate(reach=60, count=count).loss for count in range(1000, 4000, 130)]
     assert sum(seen) / len(seen) < LOSSY
+    assert min(seen) >= 0
 
 
 # What it is for.

@@ -1,0 +1,39 @@
+"""Two tables of aioquic's connection, as lane needs them: the streams, and the packet numbers that came."""
+
+from typing import Any
+
+from aioquic.quic.recovery import QuicPacketNumberWindow
+
+from lane_quic.sender import Sender
+from lane_quic.tail import Arrivals
+
+KNOWN_PACKETS = 1024
+"""Packet numbers that are told apart from duplicates: one that was overtaken by more is taken for one."""
+
+
+class Streams(dict[int, Any]):
+    """The streams of a connection. aioquic asks every one of them, for every packet, whether it has credit
+    to announce, and that is all it calls `values` for: so that names those which have."""
+
+    def __init__(self) -> None:
+        self.with_credit: dict[int, Any] = {}
+
+    def __setitem__(self, stream_id: int, stream: Any) -> None:
+        stream.sender = Sender(stream_id)
+        super().__setitem__(stream_id, stream)
+
+    def values(self) -> Any:
+        return list(self.with_credit.values()) if self.with_credit else ()
+
+
+class Received(QuicPacketNumberWindow):
+    """The packet numbers that came, of which more are told apart than aioquic does, and which are counted."""
+
+    def __init__(self, arrivals: Arrivals) -> None:
+        super().__init__()
+        self._size = KNOWN_PACKETS
+        self._arrivals = arrivals
+
+    def add(self, packet_number: int) -> None:
+        super().add(packet_number)
+        self._arrivals.count(packet_number)
