@@ -5,7 +5,9 @@ import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from time import monotonic
 
 import origin_kit
 import pytest
@@ -15,13 +17,14 @@ from origin_kit import CONTENT, MB
 CHECKOUT = Path(__file__).parents[2]
 NETLAB = Path(os.environ.get("LANE_NETLAB") or CHECKOUT.parent / "shared" / "netlab" / "netlab")
 SERVER = "10.9.0.2"
+NUMBERS = count()
 SIZE = 20 * MB
 
 
 @contextmanager
 def link(*options):
     """The prefixes that run a command at the client's and at the server's end of a link."""
-    name = f"lane{os.getpid()}"
+    name = f"lane{os.getpid()}-{next(NUMBERS)}"
     subprocess.run([NETLAB, "up", "--name", name, *options], check=True, timeout=60, capture_output=True)
     try:
         yield [[NETLAB, "exec", name, side, "--"] for side in "cs"]
@@ -30,7 +33,8 @@ def link(*options):
 
 
 @pytest.fixture(scope="module")
-def ends():
+def netlab():
+    """Skips, or fails where links must be there, if there can be none."""
     lacking = [
         reason
         for reason, there in {
@@ -47,19 +51,29 @@ def ends():
         if "netlab" in os.environ.get("LANE_TEST_REQUIRE", "").split(","):
             pytest.fail(reason)
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def ends(netlab):
     with link("--rtt", "50ms", "--rate", "30mbit", "--loss", "0%") as ends:
         yield ends
 
 
-@pytest.fixture(scope="module")
-def web(ends):
+@contextmanager
+def origin_at(there):
     """The port of an origin at the server's end."""
-    command = [*ends[1], sys.executable, "-u", origin_kit.__file__, SERVER]
+    command = [*there, sys.executable, "-u", origin_kit.__file__, SERVER]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as origin:
         try:
             yield int(origin.stdout.readline().split()[0])
         finally:
             origin.kill()
+
+
+@pytest.fixture(scope="module")
+def web(ends):
+    with origin_at(ends[1]) as port:
+        yield port
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -78,3 +92,28 @@ def test_20_mb_both_ways(ends, web, tmp_path, transport):
         assert client.stop() == 0
         assert server.stop() == 0
     assert "Traceback" not in server.stderr + client.stderr
+
+
+def speed(ends, web, folder, control, size):
+    """Bytes a second of a download over QUIC, with a congestion control at both ends."""
+    here, there = ends
+    options, at = ["--congestion", control], f"{SERVER}:0"
+    with (
+        start_server(folder / "s", *options, listen=at, allow=f"{SERVER}/32", prefix=there) as server,
+        start_client(folder / "c", "quic", server.link, *options, prefix=here) as client,
+    ):
+        start = monotonic()
+        curl(client.address, "socks5", f"http://{SERVER}:{web}/0/{size}", "-o", folder / "out", prefix=here)
+        seconds = monotonic() - start
+        assert file_sha256(folder / "out") == sha256(CONTENT[:size])
+        assert client.stop() == 0
+        assert server.stop() == 0
+    return size / seconds
+
+
+def test_loss_alone_does_not_slow_quic_down(netlab, tmp_path):
+    """Where one packet of ten is lost, BBR moves many times what Cubic does."""
+    with link("--rtt", "50ms", "--rate", "30mbit", "--loss", "10%") as ends, origin_at(ends[1]) as web:
+        bbr = speed(ends, web, tmp_path / "bbr", "bbr", 4 * MB)
+        cubic = speed(ends, web, tmp_path / "cubic", "cubic", MB // 4)
+    assert bbr > 3 * cubic

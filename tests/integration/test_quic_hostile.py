@@ -249,6 +249,45 @@ def test_a_bug_in_the_engine_costs_one_connection(kit, method, at, caplog):
     assert pairs[0][1] in kit.listener._carriers or at == 1
 
 
+class Faulty:
+    """A plugin's controller that fails once it is asked for its window."""
+
+    pacing_rate = None
+
+    def __init__(self, datagram_size):
+        self.works = True
+
+    @property
+    def window(self):
+        return 100_000 if self.works else broken()
+
+    def on_sent(self, packet, in_flight):
+        pass
+
+    def on_sample(self, sample):
+        pass
+
+
+def test_a_bug_in_a_controller_costs_one_connection(kit, caplog):
+    kit.listener._control = Faulty
+    (_, far), other = kit.dial(), kit.dial()
+    far.engine._loss.controller.works = False
+    far.flush()
+    assert far.closed
+    exchange(*other)
+    assert "the connection with 127.0.0.1 failed" in caplog.text
+
+
+def test_a_controller_that_cannot_be_made_costs_one_connection(kit, caplog):
+    exchange(*kit.dial())
+    kit.listener._control = broken
+    refused = gevent.spawn(kit.transport.dial, kit.listener.address, kit.client_tls)
+    until(lambda: "no connection for 127.0.0.1" in caplog.text)
+    refused.kill()
+    kit.listener._control = Faulty
+    exchange(*kit.dial())
+
+
 def test_a_bug_on_a_timer_costs_one_connection(kit, caplog):
     _, far = kit.dial()
     far.engine.handle_timer = broken

@@ -101,6 +101,8 @@ def test_check_is_good_if_one_transport_works(run_lane, tmp_path):
         (["server", "--max-sessions", "many"], 2, "--max-sessions"),
         (["client", "--transport", "pigeon"], 2, "unknown transport 'pigeon'"),
         (["server", "--transport", "pigeon"], 2, "unknown transport 'pigeon'"),
+        (["client", "--congestion", "vegas"], 2, "unknown controller 'vegas' (there are: bbr, cubic, reno)"),
+        (["server", "--congestion", "vegas"], 2, "unknown controller 'vegas'"),
         (["client", "--server", "lane://x"], 2, "malformed link"),
         (["client", "--server", "127.0.0.1:1"], 2, "needs a key"),
         (["client", "--server", "@missing"], 78, "missing"),
