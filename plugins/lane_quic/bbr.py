@@ -8,7 +8,7 @@ above), the next one drains what that left in the queue, the rest cruise.
 Follows BBR version 1: Cardwell and others, "BBR: Congestion-Based Congestion Control", ACM Queue 14(5),
 2016, and draft-cardwell-iccrg-bbr-congestion-control-00. Where it departs from that, and why:
 
-- Start. 64 packets first, then 2.5 times as many each round trip (the draft: 10, and twice as many): a
+- Start. 64 packets first, then three times as many each round trip (the draft: 10, and twice as many): a
   path of 200 ms is full in 0.8 s. It ends at the first sign of a queue (all of the last eight round trips
   above the smallest), as HyStart++ does (RFC 9406), not after three rounds without growth.
 - Line loss. What the line loses behind the bottleneck still took its time there, so 10 % of loss leaves
@@ -35,7 +35,7 @@ from enum import Enum
 from lane_quic.congestion import Packet, Sample
 
 INITIAL_PACKETS = 64
-START_PACING, START_GROWTH, START_WINDOW = 2.0, 2.5, 3.0
+START_PACING, START_GROWTH, START_WINDOW = 2.0, 3.0, 3.0
 """At the start: how fast a window leaves (in half a round trip), how it grows, and its bound in BDPs."""
 FIRST_PACING = 4.0
 """The first window leaves in a quarter of a round trip: of the path, no rate is known yet."""
@@ -43,8 +43,8 @@ QUEUE_SIGN = (1.125, 0.003)
 """The start ends when eight round trips in a row are above this factor of the smallest, plus seconds,"""
 FULL_ROUNDS = 3
 """or after as many rounds in which the bandwidth did not grow by a quarter."""
-SETTLE_ROUNDS = 2
-"""Rounds at the bandwidth found, until the last samples of the start have come."""
+SETTLE_ROUNDS, SETTLE_WINDOW = 2, 2.5
+"""Rounds at the bandwidth found, until the last samples of the start have come, and the window then."""
 DRAIN_PACING = 0.5
 CYCLE = (1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 PROBING, DRAINING, CRUISING = 0, 1, 2
@@ -280,7 +280,7 @@ class Bbr:
         pacing, window = 1.0, WINDOW_GAIN
         match self.state:
             case State.SETTLE:
-                window = START_GROWTH
+                window = SETTLE_WINDOW
             case State.DRAIN:
                 pacing = DRAIN_PACING
             case State.CYCLE:

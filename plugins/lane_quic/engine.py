@@ -334,4 +334,4 @@ def _window(consumed: int, floor: int, most: int) -> int:
 
     The session has a window of its own: this one must not be in its way for longer than a round trip.
     """
-    return min(most, max(floor, 4 * consumed))
+    return min(most, max(floor, 16 * consumed))

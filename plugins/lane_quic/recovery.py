@@ -8,7 +8,8 @@ much later than that packets came that others had overtaken, those already decla
 was declared lost and arrives all the same counts as delivered, and is not sent again if it still waits.
 
 The probe timeout takes the variation from the smoothed round trip, as RFC 9002 section 5.3 has it (aioquic
-takes it from the smallest, and waits longer beside a queue), and sends up to two packets again.
+takes it from the smallest, and waits longer beside a queue), sends up to two packets again, and does not
+double without bound.
 """
 
 from bisect import bisect_left
@@ -32,6 +33,9 @@ WINDOW_GAIN = 1.25
 """Pacing above one window a round trip, for controllers that know no rate (RFC 9002 section 7.7)."""
 PROBES = 2
 """Packets that a probe timeout sends again, at most (RFC 9002 section 6.2.4)."""
+LEAST_DOUBLINGS, LONGEST_BACKOFF = 2, 0.5
+"""How often the probe timeout doubles, at least, and up to how many seconds otherwise. RFC 9002 has no bound
+to that; but where losses come in long bursts it reaches a minute, while two packets a second harm nobody."""
 REMEMBERED = 1024
 """Packets declared lost whose late arrival is still noticed."""
 FORGET_ROUNDS = 64
@@ -158,7 +162,9 @@ class Recovery(QuicPacketRecovery):
         """The timer for `get_loss_detection_time` fired."""
         space = self._get_loss_space()
         if space is None:
-            self._pto_count += 1
+            longer = 2 ** (self._pto_count + 1) * self.get_probe_timeout()
+            if self._pto_count < LEAST_DOUBLINGS or longer <= LONGEST_BACKOFF:
+                self._pto_count += 1
             for _ in range(PROBES):
                 self.reschedule_data(now=now)
         else:
