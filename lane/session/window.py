@@ -234,8 +234,9 @@ class Inbox:
         """`consumed` and `window` for an ACK that is being sent now."""
         self._acked, self._grown = self.consumed, False
         self.limit = max(self.limit, self.consumed + self.window)
-        if len(self._told) < MAX_TOLD:
-            self._told.append((now, self.consumed))
+        if len(self._told) == MAX_TOLD:
+            self._told.pop()
+        self._told.append((now, self.consumed))
         return self.consumed, self.window
 
     def shrink(self) -> bool:

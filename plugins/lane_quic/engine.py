@@ -172,9 +172,9 @@ class Engine(QuicConnection):
         if data[0] & 0x80 or not self._spaces:
             return
         space = self._spaces[Epoch.ONE_RTT]
-        self._unacknowledged = self._unacknowledged + 1 if space.ack_at is not None else 0
+        self._unacknowledged += space.ack_at is not None
         if self._unacknowledged >= ACK_EVERY:
-            space.ack_at, self._unacknowledged = now, 0
+            space.ack_at = now
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
         """The packets that may leave now."""
@@ -182,6 +182,8 @@ class Engine(QuicConnection):
             self._repeat_tails(now)
         datagrams = super().datagrams_to_send(now)
         loss = self._loss
+        if self._spaces and self._spaces[Epoch.ONE_RTT].ack_at is None:
+            self._unacknowledged = 0
         if datagrams:
             self._tail_budget.on_sent(sum(len(data) for data, _ in datagrams))
             self._ack_delay = min(MAX_ACK_DELAY, (loss.rtt or 0) / 8)

@@ -98,6 +98,7 @@ def speed(ends, web, folder, control, size):
     """Bytes a second of a download over QUIC, with a congestion control at both ends."""
     here, there = ends
     options, at = ["--congestion", control], f"{SERVER}:0"
+    folder.mkdir()
     with (
         start_server(folder / "s", *options, listen=at, allow=f"{SERVER}/32", prefix=there) as server,
         start_client(folder / "c", "quic", server.link, *options, prefix=here) as client,
@@ -111,6 +112,7 @@ def speed(ends, web, folder, control, size):
     return size / seconds
 
 
+@pytest.mark.bulk
 def test_loss_alone_does_not_slow_quic_down(netlab, tmp_path):
     """Where one packet of ten is lost, BBR moves many times what Cubic does."""
     with link("--rtt", "50ms", "--rate", "30mbit", "--loss", "10%") as ends, origin_at(ends[1]) as web:

@@ -26,6 +26,8 @@ from lane_quic.tail import (
 )
 from quic_pipe import Pipe
 
+pytestmark = pytest.mark.bulk  # two engines, or many turns: without the tracer
+
 OVERSHOOT = TAIL + 100
 """Bytes by which the last tail may exceed the budget: the next ones pay for it."""
 

@@ -12,6 +12,8 @@ from lane.errors import ProtocolError
 from lane.session import window as module
 from lane.session.window import FIRST_STEP, INITIAL_WINDOW, SHORT, Budget, ByteQueue, Inbox, Outbox
 
+pytestmark = pytest.mark.bulk  # many small turns: without the tracer
+
 BUFFER = 16 << 20
 QUARTER = INITIAL_WINDOW // 4
 RTT = 0.05
