@@ -21,7 +21,7 @@ SHORT, FIRST_STEP = 8192, 1024 * 1024
 """Bytes that a short answer has at most, and to which a window grows for who is sent more at once."""
 PLENTY = 64
 """First steps that must be left for one to be taken without need."""
-GROWTH = 8
+GROWTH = 16
 """Window over what was under way, after growth: one that is too small costs round trips."""
 MAX_TOLD = 64
 """Acknowledgements that are remembered; there are four a window."""

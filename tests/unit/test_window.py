@@ -89,11 +89,11 @@ def inbox():
     return Inbox(BUFFER, Budget(1 << 30))
 
 
-def eighths(inbox, pause, count=16):
-    """A reader that waits gets an eighth of the second window every `pause` seconds."""
+def eighths(inbox, pause, count=16, part=8):
+    """A reader that waits gets an eighth, or another part, of the second window every `pause` seconds."""
     for turn in range(count):
         now = 1000.0 + turn * pause
-        pour(inbox, FIRST_STEP // 8, now)
+        pour(inbox, FIRST_STEP // part, now)
         drink(inbox)
         inbox.acknowledge(now)
     return inbox.window
@@ -116,7 +116,7 @@ def test_a_window_grows_further_for_a_peer_that_uses_most_of_it_and_a_reader_tha
 
 
 def test_a_peer_that_has_little_under_way_needs_no_more(inbox):
-    assert eighths(inbox, KNOWN, 100) == FIRST_STEP
+    assert eighths(inbox, KNOWN, 100, part=32) == FIRST_STEP
 
 
 def test_a_reader_that_finds_something_whenever_it_comes_makes_nothing_grow(inbox):
