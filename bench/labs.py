@@ -204,22 +204,23 @@ def mbps_after(result, skip, secs):
     return sum(result["per_second"][skip:]) / (int(secs) - skip)
 
 
+def lacking():
+    """What an emulated link needs and is not here; the tests ask as well."""
+    needs = {
+        "the user root": os.geteuid() == 0,
+        str(NETLAB): NETLAB.exists(),
+        "/dev/net/tun": Path("/dev/net/tun").exists(),
+        "iproute2": shutil.which("ip"),
+        "gcc": shutil.which("gcc"),
+    }
+    return [what for what, there in needs.items() if not there]
+
+
 def prepare(contenders):
     """Those of the contenders that can be measured here; says so and exits where none can."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a lab does not stay behind
-    lacking = [
-        what
-        for what, there in {
-            "the user root": os.geteuid() == 0,
-            str(NETLAB): NETLAB.exists(),
-            "/dev/net/tun": Path("/dev/net/tun").exists(),
-            "iproute2": shutil.which("ip"),
-            "gcc": shutil.which("gcc"),
-        }.items()
-        if not there
-    ]
-    if lacking:
-        print(f"left out: netlab needs {' and '.join(lacking)}")
+    if missing := lacking():
+        print(f"left out: netlab needs {' and '.join(missing)}")
         sys.exit(0)
     for contender in contenders:
         if contender not in CONTENDERS:

@@ -179,11 +179,11 @@ class Inbox:
     def consume(self) -> None:
         """What was taken has left the process: it counts as consumed, and the window may grow.
 
-        It grows when the reader was waiting for more and the peer had used more than a quarter of it, for
-        all that it could know: well before it runs out, so that a transfer which speeds up is not held back.
-        On a lossy path that makes several round trips: what is sent again holds up all that came behind it.
-        That may be so from the first packet on, so the first step is taken as soon as more has come at once
-        than a short answer.
+        It grows when the reader was waiting for more, to many times what the peer had under way for all that
+        it could know: well before the peer runs out, so that a transfer which speeds up is not held back. On
+        a lossy path it takes several round trips: what is sent again holds up all that came behind it. That
+        may be so from the first packet on, so the first step is taken as soon as more has come at once than
+        a short answer.
         """
         self.consumed += self._lent
         self._lent = 0

@@ -34,8 +34,8 @@ WINDOW_GAIN = 1.25
 PROBES = 2
 """Packets that a probe timeout sends again, at most (RFC 9002 section 6.2.4)."""
 LEAST_DOUBLINGS, LONGEST_BACKOFF = 2, 0.5
-"""How often the probe timeout doubles, at least, and up to how many seconds otherwise. RFC 9002 has no bound
-to that; but where losses come in long bursts it reaches a minute, while two packets a second harm nobody."""
+"""How often the probe timeout doubles, at least, and up to how many seconds otherwise. RFC 9002 sets no
+bound; but where losses come in long bursts it reaches a minute, and a few packets a second harm nobody."""
 REMEMBERED = 1024
 """Packets declared lost whose late arrival is still noticed."""
 FORGET_ROUNDS = 64

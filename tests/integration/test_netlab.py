@@ -1,22 +1,18 @@
 """Through an emulated link between two network namespaces: not loopback, but 30 Mbit/s and 50 ms."""
 
 import os
-import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
 from itertools import count
-from pathlib import Path
 from time import monotonic
 
 import origin_kit
 import pytest
+from labs import NETLAB, SERVER, lacking
 from lane_kit import TRANSPORTS, curl, file_sha256, sha256, start_client, start_server
 from origin_kit import CONTENT, MB
 
-CHECKOUT = Path(__file__).parents[2]
-NETLAB = Path(os.environ.get("LANE_NETLAB") or CHECKOUT.parent / "shared" / "netlab" / "netlab")
-SERVER = "10.9.0.2"
 NUMBERS = count()
 SIZE = 20 * MB
 
@@ -35,19 +31,8 @@ def link(*options):
 @pytest.fixture(scope="module")
 def netlab():
     """Skips, or fails where links must be there, if there can be none."""
-    lacking = [
-        reason
-        for reason, there in {
-            "the user root": os.geteuid() == 0,
-            str(NETLAB): NETLAB.exists(),
-            "/dev/net/tun": Path("/dev/net/tun").exists(),
-            "iproute2": shutil.which("ip"),
-            "gcc": shutil.which("gcc"),
-        }.items()
-        if not there
-    ]
-    if lacking:
-        reason = f"netlab needs {' and '.join(lacking)}"
+    if missing := lacking():
+        reason = f"netlab needs {' and '.join(missing)}"
         if "netlab" in os.environ.get("LANE_TEST_REQUIRE", "").split(","):
             pytest.fail(reason)
         pytest.skip(reason)
