@@ -33,6 +33,7 @@ from lane.values import (
     split,
     within,
 )
+from lane.via import Via
 
 T = TypeVar("T")
 _count = within(parse_count, 1, 1_000_000, "1 to 1000000")
@@ -66,6 +67,10 @@ class ClientConfig:
     request_timeout: float
     idle_timeout: float
     grace: float
+    fast_open: str
+    """auto, on or off: see `lane.carriers.connector.FastOpen`."""
+    via: Via | None
+    """The proxy on the way to the server."""
     check: bool
     """Whether the server must answer at the start."""
     plugin_dir: Path | None
@@ -129,6 +134,8 @@ def client_config(namespace: Namespace) -> ClientConfig:
         credentials=credentials,
         handshake_timeout=options.required("handshake_timeout", _time),
         dial_timeout=options.required("dial_timeout", _dial),
+        fast_open=options.required("fast_open", _fast_open),
+        via=options.optional("via", lambda text: inline_or_file(text, Via.parse)),
         check=not options.required("no_check", parse_flag),
         **_common(options, listen),
     )
@@ -240,10 +247,10 @@ def _server(options: _Options, namespace: Namespace) -> tuple[Link | Address | N
         if key is None:
             raise options.error("server", f"{server} needs a key (a lane:// link has one in it)")
         return server, key
-    for name in ("key", "ca"):
+    for name in ("key", "ca", "via") if server is None else ("key", "ca"):
         if getattr(namespace, name) is not None:
-            what = "an embedded server" if server is None else "a lane:// link"
-            raise options.error(name, f"does not go with {what}, which says what to trust")
+            what = "an embedded server" if server is None else "a lane:// link, which says what to trust"
+            raise options.error(name, f"does not go with {what}")
     return server, None
 
 
@@ -286,6 +293,12 @@ def _default_state_dir() -> Path:
 def _log_level(text: str) -> str:
     if text.lower() not in LEVELS:
         raise UsageError(f"expected one of {', '.join(LEVELS)}")
+    return text.lower()
+
+
+def _fast_open(text: str) -> str:
+    if text.lower() not in ("auto", "on", "off"):
+        raise UsageError("expected auto, on or off")
     return text.lower()
 
 

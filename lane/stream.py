@@ -12,15 +12,16 @@ Rules that the types cannot say (and `lane.testing.TransportContract` checks):
 - What a peer sends that nobody reads is bounded; a sender that outruns the reader blocks.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from lane.address import Address
 from lane.errors import Closed, Reset
 
 __all__ = [
-    "Address", "Carrier", "ClientTLS", "Closed", "Datagrams", "LinkStats", "Listener", "Reset",
-    "ServerTLS", "Stream", "Transport",
+    "Address", "Carrier", "ClientTLS", "Closed", "Datagrams", "LinkStats", "Listener", "OverTCP",
+    "Reset", "ServerTLS", "Stream", "Transport",
 ]  # fmt: skip
 
 
@@ -69,6 +70,8 @@ class LinkStats:
     """Bytes that the peer's side is known to have received, over the carrier's life."""
     in_flight: int = 0
     """Bytes sent and not yet acknowledged."""
+    rate: float | None = None
+    """Bytes a second that were delivered lately, while there was enough to send."""
     measured_at: float | None = None
     """`time.monotonic()` of the newest of these figures."""
 
@@ -163,3 +166,14 @@ class Transport(Protocol):
 
     def listen(self, endpoint: Address, tls: ServerTLS) -> Listener:
         """Listen; an empty host means every address of IPv4 and IPv6. Raises `lane.errors.ConfigError`."""
+
+
+@runtime_checkable
+class OverTCP(Protocol):
+    """What a transport has as well if its dials begin with a TCP connection: lane may set another way.
+
+    With `--via` that leads through a proxy.
+    """
+
+    connect: Callable[[Address, float], Any]
+    """A connected `gevent.socket.socket` to the endpoint, within so many seconds. Raises `Unreachable`."""

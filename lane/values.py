@@ -87,8 +87,13 @@ def parse_names(text: str) -> tuple[str, ...]:
 
 def parse_credentials(text: str) -> tuple[bytes, bytes]:
     """User and password from `USER:PASSWORD`, with the limits of RFC 1929 section 2. Raises UsageError."""
-    user, colon, password = text.encode().partition(b":")
-    if not colon or not (0 < len(user) < 256 and 0 < len(password) < 256):
+    user, _, password = text.encode().partition(b":")
+    return check_credentials(user, password)
+
+
+def check_credentials(user: bytes, password: bytes) -> tuple[bytes, bytes]:
+    """Both, if they are within the limits of RFC 1929 section 2. Raises UsageError."""
+    if not (0 < len(user) < 256 and 0 < len(password) < 256):
         raise UsageError("expected USER:PASSWORD, each of 1 to 255 bytes")
     return user, password
 

@@ -1,18 +1,22 @@
-"""The client's carriers to its server: dialled when needed, shared as far as they go, one kept warm.
+"""The client's carriers to its server: dialled when needed, shared as far as they go, some kept warm.
 
 A transport with many streams a carrier gets a second one when the first is full; one with a single
-stream gets one a session. Either way a stream that has already proven the key to the server stands by,
-so that the next session does not wait for a handshake. A carrier that died is never handed out.
+stream gets one a session. Either way there is always a stream for the next sessions that does not wait
+for a handshake: room on a carrier, or else spares that have already proven the key to the server, as many
+as lately began at once. A carrier that died is never handed out.
 """
 
 import logging
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
+from math import ceil
+from time import monotonic
 
 import gevent
 from gevent.event import AsyncResult
 
+from lane.carriers.demand import Demand
 from lane.errors import Closed, LaneError, Unreachable
 from lane.stream import Carrier, Stream
 
@@ -20,7 +24,10 @@ log = logging.getLogger("lane.carriers")
 
 SPARE_LIFE = 240.0
 """Seconds that a spare waits for a session before it is given up."""
-SWEEP = 30.0
+SWEEP = 15.0
+"""Seconds between two looks at what is no longer needed."""
+MAKERS = 4
+"""Spares that are made at once: they must not take the machine from who waits."""
 LAST_WORDS = 1.0
 """Seconds that a carrier nobody uses has to deliver what its streams said last."""
 _SHARED = 8
@@ -28,14 +35,20 @@ _SHARED = 8
 
 
 class Lease:
-    """A stream that has sent HELLO, and its carrier, until `release`."""
+    """A stream and its carrier, until `release`. What is sent first goes through `send`."""
 
-    def __init__(self, pool: "Pool", carrier: Carrier, stream: Stream, fresh: bool) -> None:
+    def __init__(self, pool: "Pool", carrier: Carrier, stream: Stream, fresh: bool, hello: bytes) -> None:
         self.carrier = carrier
         self.stream = stream
         self.fresh = fresh
         """Whether the carrier was dialled for this lease: then its death can't be blamed on its age."""
         self._pool: Pool | None = pool
+        self._hello = hello
+
+    def send(self, data: bytes) -> None:
+        """Send `data`, behind HELLO where that was not sent yet. Raises Closed."""
+        data, self._hello = self._hello + data, b""
+        self.stream.sendall(data)
 
     def release(self) -> None:
         """Give the carrier back; the stream is closed or was reset. Idempotent."""
@@ -68,10 +81,13 @@ class Pool:
         self._hello = hello
         self._dial_timeout = dial_timeout
         self._leases: Counter[Carrier] = Counter()  # every live carrier, and how many use it
+        self._roomy: set[Carrier] = set()  # those of them that may have room
+        self._demand = Demand()
         self._spares: deque[tuple[Lease, gevent.Greenlet[..., None]]] = deque()
         self._dials: set[_Dial] = set()
-        self._share = _SHARED
-        self._refilling = False
+        self._share = _SHARED  # streams of a carrier
+        self._making = 0  # spares, now
+        self._waiting = 0  # sessions that wait for a handshake
         self._closed = False
         self._sweeper = gevent.spawn(self._sweep)
 
@@ -79,44 +95,19 @@ class Pool:
         return len(self._leases)
 
     def lease(self, *, fresh: bool = False) -> Lease:
-        """A stream to the server that has sent HELLO; on a new carrier if `fresh`.
-
-        Raises Unreachable or Refused.
-        """
-        while self._spares and not fresh:
-            spare, watch = self._spares.popleft()
-            try:
-                watch.kill()
-            except BaseException:  # we are killed ourselves: nobody else knows of it
-                spare.discard()
-                raise
-            if not spare.carrier.closed:
-                self._refill()
-                return spare
-            spare.discard()
-        while True:
-            carrier = None if fresh else self._least_loaded()
-            dialled = carrier is None
-            if carrier is None:
-                carrier = self._dial_shared(1 if fresh else self._share)
-            try:
-                lease = self._open(carrier, dialled)
-            except Closed:
-                if carrier.closed and not self._leases[carrier]:
-                    del self._leases[carrier]
-                    gevent.spawn(carrier.close)
-                    if dialled:
-                        raise Unreachable("the server closed the connection at once") from None
-                continue  # others were quicker, or it died in this moment
-            self._refill()
-            return lease
+        """A stream to the server, on a new carrier if `fresh`. Raises Unreachable or Refused."""
+        self._demand.note(monotonic())
+        lease = (None if fresh else self._take_spare()) or self._lease(fresh)
+        self._refill()
+        return lease
 
     def release(self, carrier: Carrier) -> None:
         """One lease less on `carrier`, which is closed when it can't have another."""
         self._leases[carrier] -= 1
-        if self._leases[carrier] <= 0 and not carrier.capacity:
-            del self._leases[carrier]
-            gevent.spawn(carrier.close, LAST_WORDS)
+        if carrier.capacity:
+            self._roomy.add(carrier)
+        elif self._leases[carrier] <= 0:
+            self._drop(carrier, LAST_WORDS)
 
     def close(self, grace: float = 0) -> None:
         """Close every carrier; finished streams have `grace` seconds to drain."""
@@ -128,22 +119,58 @@ class Pool:
             spare.discard()
         gevent.joinall([gevent.spawn(carrier.close, grace) for carrier in list(self._leases)])
         self._leases.clear()
+        self._roomy.clear()
+
+    def _take_spare(self) -> Lease | None:
+        while self._spares:
+            spare, watch = self._spares.popleft()
+            try:
+                watch.kill()
+            except BaseException:  # we are killed ourselves: nobody else knows of it
+                spare.discard()
+                raise
+            if not spare.carrier.closed:
+                return spare
+            spare.discard()
+        return None
+
+    def _lease(self, fresh: bool) -> Lease:
+        """A stream on a carrier that has room, or on a new one."""
+        while True:
+            carrier = None if fresh else self._least_loaded()
+            dialled = carrier is None
+            if carrier is None:
+                self._waiting += 1
+                try:
+                    carrier = self._dial_shared(1 if fresh else self._share)
+                finally:
+                    self._waiting -= 1
+            try:
+                return self._open(carrier, dialled)
+            except Closed:
+                if carrier.closed and not self._leases[carrier]:
+                    self._drop(carrier)
+                    if dialled:
+                        raise Unreachable("the server closed the connection at once") from None
+                # else others were quicker, or it died in this moment
 
     def _least_loaded(self) -> Carrier | None:
-        usable = [carrier for carrier in self._leases if not carrier.closed and carrier.capacity]
-        return max(usable, key=lambda carrier: carrier.capacity, default=None)
+        """The carrier with the most room. Looks only at those that may have some: there can be thousands."""
+        room = {carrier: carrier.capacity for carrier in self._roomy if carrier.capacity}
+        self._roomy = set(room)
+        return max(room, key=room.__getitem__, default=None)
 
     def _open(self, carrier: Carrier, fresh: bool) -> Lease:
         """A stream on `carrier`. Raises Closed."""
         stream = carrier.open()
         self._leases[carrier] += 1
-        lease = Lease(self, carrier, stream, fresh)
-        try:
-            stream.sendall(self._hello(carrier))
-        except BaseException:
-            lease.discard()
-            raise
-        return lease
+        return Lease(self, carrier, stream, fresh, self._hello(carrier))
+
+    def _drop(self, carrier: Carrier, grace: float = 0) -> None:
+        """Close a carrier that nobody uses."""
+        del self._leases[carrier]
+        self._roomy.discard(carrier)
+        gevent.spawn(carrier.close, grace)
 
     def _dial_shared(self, share: int) -> Carrier:
         """A new carrier, dialled now or by somebody who is dialling already."""
@@ -174,24 +201,38 @@ class Pool:
                 return
             self._share = max(carrier.capacity, 1)
             self._leases[carrier] = 0
+            self._roomy.add(carrier)
             dial.result.set(carrier)
         finally:
             self._dials.discard(dial)
 
     def _refill(self) -> None:
-        """Have a spare when nothing is left."""
-        if not (self._spares or self._least_loaded() or self._refilling or self._closed):
-            self._refilling = True
-            gevent.spawn(self._make_spare)
+        """Begin to make the spares that are lacking."""
+        while self._making < min(MAKERS, self._lacking):
+            self._making += 1
+            gevent.spawn(self._make_spares)
 
-    def _make_spare(self) -> None:
+    @property
+    def _lacking(self) -> int:
+        """Spares that should be made now, those included that are being made."""
+        if self._closed or self._waiting or self._least_loaded():
+            return 0
+        return ceil(self._demand.spares(monotonic()) / self._share) - len(self._spares)
+
+    def _make_spares(self) -> None:
         try:
-            spare = self._open(self._dial_shared(1), fresh=False)
-            self._spares.append((spare, gevent.spawn(self._watch, spare)))
+            while self._making <= self._lacking:
+                spare = self._open(self._dial_shared(1), fresh=False)
+                try:
+                    spare.send(b"")
+                except LaneError:
+                    spare.discard()
+                    raise
+                self._spares.append((spare, gevent.spawn(self._watch, spare)))
         except LaneError as error:
             log.debug("no spare: %s", error)
         finally:
-            self._refilling = False
+            self._making -= 1
 
     def _watch(self, spare: Lease) -> None:
         """Drop a spare that ends, or that nobody needed for long: a server says nothing before a REQUEST."""
@@ -201,8 +242,13 @@ class Pool:
         spare.discard()
 
     def _sweep(self) -> None:
-        """Forget carriers that ended while nobody used them."""
+        """Forget carriers that ended while nobody used them, and give up spares that are too many."""
         while True:
             gevent.sleep(SWEEP)
-            for carrier in [c for c, leases in self._leases.items() if c.closed and not leases]:
-                del self._leases[carrier]
+            for carrier in [c for c, leases in self._leases.items() if not leases and c.closed]:
+                self._drop(carrier)
+            while len(self._spares) > self._demand.spares(monotonic()):
+                spare, watch = self._spares.popleft()
+                watch.kill()
+                spare.discard()
+            self._refill()

@@ -3,9 +3,9 @@
 from time import monotonic
 
 from lane.carriers.connector import Connector
-from lane.cli.service import make_pool, way_to
+from lane.cli.service import lead_through, make_pool, way_to
 from lane.config import ClientConfig
-from lane.errors import Fatal, Refused, Unreachable
+from lane.errors import Fatal, Refused, Unreachable, UsageError
 from lane.plugins import Plugins
 from lane.session.registry import Registry
 
@@ -24,7 +24,13 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
 
 def _check(name: str, config: ClientConfig, plugins: Plugins) -> int:
     way = way_to(config)
-    pool = make_pool(plugins.transport(name), way, config.dial_timeout)
+    transport = plugins.transport(name)
+    try:
+        lead_through(config.via, transport)
+    except UsageError as error:
+        print(f"{name:8} left out: {error}")
+        return error.exit_status
+    pool = make_pool(transport, way, config.dial_timeout)
     registry = Registry(config.buffer_size, config.buffer_total, config.idle_timeout, 1, 1)
     connector = Connector(pool, registry, config.request_timeout)
     try:

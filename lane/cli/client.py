@@ -4,9 +4,9 @@ import logging
 import secrets
 
 from lane.address import Address
-from lane.carriers.connector import Connector
+from lane.carriers.connector import Connector, FastOpen
 from lane.certs import KeyRing, Keys, PinnedTLS, ServerIdentity
-from lane.cli.service import make_pool, run_until_signal, way_to
+from lane.cli.service import lead_through, make_pool, run_until_signal, way_to
 from lane.config import ClientConfig
 from lane.egress.dialer import Dialer
 from lane.egress.policy import Policy
@@ -29,10 +29,11 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
     if config.server is None:
         server, way = _embed(config, plugins, transport)
     else:
+        lead_through(config.via, transport)
         way = way_to(config)
     registry = _registry(config)
     pool = make_pool(transport, way, config.dial_timeout)
-    connector = Connector(pool, registry, config.request_timeout)
+    connector = Connector(pool, registry, config.request_timeout, FastOpen(config.fast_open))
     inbound = Inbound(
         config.listen,
         connector,
@@ -77,9 +78,7 @@ def _embed(
     plugins.register(KeyAuth(KeyRing(Keys({"embedded": key}), [identity.binding])), "lane-keys")
     listener = transport.listen(Address("127.0.0.1", 0), identity)
     dialer = Dialer(Policy((), (), local=True), Resolver())
-    server = Server(
-        [listener], plugins.hook, dialer.connect, _registry(config), per_peer=config.max_sessions
-    )
+    server = Server([listener], plugins.hook, dialer.connect, _registry(config), per_peer=config.max_sessions)
     return server, (listener.address, PinnedTLS(identity.binding), key)
 
 

@@ -183,6 +183,13 @@ def _declare_connection(parser: Parser, transport: str, transport_help: str) -> 
     _option(group, "--ca", "FILE", "certificates that vouch for HOST:PORT (default: the system's)")
     _option(group, "--server-name", "NAME", "name in the server's certificate (default: HOST)")
     _option(group, "--dial-timeout", "TIME", "for a connection to the server, at most 10s", "10s")
+    _option(
+        group,
+        "--via",
+        "URL",
+        "proxy on the way to the server, for transports over TCP: socks5://[USER:PASSWORD@]HOST:PORT,"
+        " http://..., or @FILE with it",
+    )
 
 
 def _declare_identity(parser: Parser) -> Any:
@@ -205,6 +212,14 @@ def _declare_client(parser: Parser) -> None:
     group = parser.add_argument_group("applications")
     _option(group, "--listen", "HOST:PORT", "where SOCKS5 and HTTP CONNECT are spoken", "127.0.0.1:1080")
     _option(group, "--auth", "USER:PASSWORD", "what applications must give, or @FILE with it")
+    _option(
+        group,
+        "--fast-open",
+        "WHEN",
+        "whether an application is told that it is connected before the server has said so, which saves a"
+        " round trip: auto (to targets reached lately), on, off",
+        "auto",
+    )
     group.add_argument(
         "--no-check",
         metavar="yes",

@@ -12,9 +12,11 @@ from lane.address import Address
 from lane.carriers.pool import Pool
 from lane.certs import PinnedTLS, VerifiedTLS
 from lane.config import ClientConfig
+from lane.errors import UsageError
 from lane.link import Link
 from lane.proto.hello import pack_hello, token
-from lane.stream import ClientTLS, Transport
+from lane.stream import ClientTLS, OverTCP, Transport
+from lane.via import Via
 
 
 def run_until_signal(greet: Callable[[], None], close: Callable[[], None]) -> int:
@@ -59,6 +61,15 @@ def way_to(config: ClientConfig) -> tuple[Address, ClientTLS, bytes]:
     assert config.server is not None
     assert config.key is not None
     return config.server, VerifiedTLS(config.ca, config.server_name or config.server.host), config.key
+
+
+def lead_through(via: Via | None, transport: Transport) -> None:
+    """Have `transport` dial through a proxy. Raises UsageError if it can't."""
+    if via is None:
+        return
+    if not isinstance(transport, OverTCP):
+        raise UsageError(f"--via: the transport {transport.name} does not run over TCP")
+    transport.connect = via.connect
 
 
 def make_pool(transport: Transport, way: tuple[Address, ClientTLS, bytes], dial_timeout: float) -> Pool:

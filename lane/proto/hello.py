@@ -27,6 +27,8 @@ MAX_HELLO_PADDING = 1024
 BOOT_ID_SIZE = 8
 MAX_TEXT = 200
 MAX_REQUEST_PADDING = 255
+EARLY = 16384
+"""Bytes that a client may send before it knows the server's window, whatever that will be: one TLS record."""
 
 _REQUEST = struct.Struct("!HBBI")  # length of what follows, command, flags, window; then address, padding
 _REPLY = struct.Struct("!HB8sI")  # length of what follows, status, boot id, window; then address, text

@@ -97,6 +97,11 @@ class Session:
         """The round trip, seconds: the carrier's, or the session's own."""
         return self._rtt() or self._measured or UNKNOWN_RTT
 
+    def grant(self, credit: int) -> None:
+        """The peer takes `credit` bytes before its first ACK: more than was known at the start."""
+        self.outbox.limit = max(self.outbox.limit, credit)
+        self._writable.set()
+
     @property
     def error(self) -> LaneError | None:
         """What ended the session, if that was no clean end."""

@@ -12,6 +12,7 @@ from collections import deque
 
 from lane.errors import ProtocolError
 from lane.proto.frames import MAX_WINDOW
+from lane.proto.hello import EARLY
 
 Buffer = bytes | bytearray | memoryview
 
@@ -122,7 +123,7 @@ class Inbox:
         self._budget = budget
         self._most = min(buffer_size, MAX_WINDOW)
         self.initial = self.window = initial_window(buffer_size)
-        self.limit = self.window  # the offset up to which the peer may send
+        self.limit = max(self.window, EARLY)  # the offset up to which the peer may send
         self.received = 0  # all before this offset has come
         self.consumed = 0  # all before this offset has left the process; FIN is one more
         self.final: int | None = None

@@ -81,5 +81,6 @@ def link_stats(info: bytes) -> LinkStats:
         loss=min(1.0, retransmitted / sent) if sent else None,
         delivered=field(120, "Q"),
         in_flight=unacked * segment,
+        rate=field(160, "Q") or None,
         measured_at=monotonic(),
     )

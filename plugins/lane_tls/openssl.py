@@ -40,6 +40,11 @@ def read_records(connection: Any, limit: int) -> tuple[bytes, SSL.Error | None]:
     return _ffi.buffer(_buffer, size)[:], error
 
 
+def resumed(connection: Any) -> bool:
+    """Whether the handshake of `connection` resumed an earlier session."""
+    return bool(_lib.SSL_session_reused(connection._ssl))
+
+
 def write_whole(context: SSL.Context) -> None:
     """Have `Connection.send` write all it is given, however many records that is, or raise.
 

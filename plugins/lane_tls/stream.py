@@ -12,6 +12,8 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
@@ -21,6 +23,7 @@ from OpenSSL import SSL
 
 from lane.errors import Closed, ProtocolError, Reset
 from lane_tls.openssl import read_records
+from lane_tls.words import reason
 
 _WRITE = 131072  # bytes of one call to OpenSSL at most: some 0.1 ms of work
 _QUANTUM = 0.002  # seconds a greenlet may work before others have a turn
@@ -36,6 +39,8 @@ class TLSStream:
         self.sock = sock
         self.dead = Event()
         """Set once the connection is lost or closed."""
+        self.on_data: Callable[[], None] | None = None
+        """Called once, with the first data: the peer's session tickets have come before it."""
         self._connection = connection
         self._hub: Any = gevent.get_hub()
         self._readable = self._hub.loop.io(sock.fileno(), 1)
@@ -67,7 +72,7 @@ class TLSStream:
                 raise self._fail(error) from None
             except SSL.Error as error:
                 self._fail(error)
-                raise ProtocolError(_reason(error)) from None
+                raise ProtocolError(reason(error)) from None
             else:
                 return
 
@@ -93,6 +98,9 @@ class TLSStream:
                     if not data:
                         raise failure
             if data:
+                if self.on_data is not None:
+                    self.on_data()
+                    self.on_data = None
                 return data
         return b""
 
@@ -237,7 +245,7 @@ class TLSStream:
         if self._error is None:
             number = error.args[0] if isinstance(error, OSError | SSL.SysCallError) else None
             if number is None:
-                self._error = Closed(f"TLS failed: {_reason(error)}")
+                self._error = Closed(f"TLS failed: {reason(error)}")
             elif number == -1:
                 self._error = Closed("the connection was cut short")
             elif number in (errno.ECONNRESET, errno.EPIPE):
@@ -259,15 +267,22 @@ class TLSStream:
             self._released = self.finished = True
             self._error = self._error or why
             self.dead.set()
+            # OpenSSL resumes no session of a connection that it thinks was cut short.
+            self._connection.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
             # The descriptor stays open until nobody waits for it: its number may be used again at once.
             self._hub.cancel_waits_close_and_then(
                 (self._readable, self._writable), self._error, self.sock.close
             )
 
 
-def _reason(error: Exception) -> str:
-    """OpenSSL's words for the first thing that went wrong."""
+@contextmanager
+def deadline(seconds: float, late: Exception) -> Iterator[None]:
+    """Raise `late` once `seconds` have passed; a deadline of the caller's passes through as it is."""
+    timeout = gevent.Timeout(seconds)
     try:
-        return str(error.args[0][0][2])
-    except (IndexError, TypeError):
-        return "unknown error"
+        with timeout:
+            yield
+    except gevent.Timeout as expired:
+        if expired is not timeout:
+            raise
+        raise late from None

@@ -5,11 +5,12 @@ import pytest
 from gevent.event import Event
 
 from lane.address import Address
+from lane.carriers import demand
 from lane.carriers import pool as pool_module
 from lane.carriers.pool import Pool
 from lane.errors import Closed, Refused, Unreachable
 from lane.testing import MemoryTransport, TCPTransport, client_tls, server_tls
-from lane.testing.harness import until
+from lane.testing.harness import settled, until
 
 HELLO = b"hello"
 
@@ -64,10 +65,16 @@ both = pytest.mark.parametrize("bed", [TCPTransport, MemoryTransport], indirect=
 
 
 @both
-def test_a_lease_has_sent_hello(bed):
+def test_what_a_lease_sends_first_stands_behind_hello(bed):
     lease = bed.pool.lease()
+    lease.send(b"request")
+    lease.send(b", and more")
     until(lambda: bed.accepted)
-    assert bed.accepted[0].accept().recv(len(HELLO)) == HELLO
+    stream = bed.accepted[0].accept()
+    expected, data = HELLO + b"request, and more", b""
+    while len(data) < len(expected):
+        data += stream.recv()
+    assert data == expected
     assert lease.fresh
     lease.discard()
     lease.release()  # idempotent
@@ -77,11 +84,86 @@ def test_a_lease_has_sent_hello(bed):
 def test_a_spare_stands_by_and_is_handed_out_next(bed):
     first = bed.pool.lease()
     until(lambda: len(bed.accepted) == 2)  # the spare, with its HELLO already on the way
-    assert bed.accepted[1].accept().recv(len(HELLO)) == HELLO
+    stream = bed.accepted[1].accept()
+    assert stream.recv(len(HELLO)) == HELLO
     second = bed.pool.lease()
     assert not second.fresh
     assert second.carrier is not first.carrier
-    until(lambda: bed.dials == 3)  # and there is a new spare
+    second.send(b"request")
+    assert stream.recv() == b"request"
+    until(lambda: bed.dials >= 3)  # and there is a new spare
+
+
+@tcp
+def test_as_many_spares_as_sessions_began_in_the_busiest_second_lately(bed, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(pool_module, "monotonic", lambda: now[0])
+    leases = [bed.pool.lease() for _ in range(9)]
+    until(lambda: len(bed.pool._spares) == 9)
+    now[0] += 1
+    more = [bed.pool.lease() for _ in range(9)]
+    assert not any(lease.fresh for lease in more)
+    until(lambda: len(bed.pool._spares) == 9)
+    for lease in leases + more:
+        lease.discard()
+
+
+@tcp
+def test_spares_go_when_sessions_became_rare(bed, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(pool_module, "monotonic", lambda: now[0])
+    monkeypatch.setattr(pool_module, "SWEEP", 0.01)
+    bed.pool.close()
+    bed.pool = Pool(bed.pool._dial, lambda carrier: HELLO, dial_timeout=5.0)
+    leases = [bed.pool.lease() for _ in range(8)]
+    until(lambda: len(bed.pool._spares) == 8)
+    now[0] += demand.HALF_LIFE
+    until(lambda: len(bed.pool._spares) == 4)
+    now[0] += demand.IDLE
+    until(lambda: not bed.pool._spares)
+    assert not any(lease.carrier.closed for lease in leases)
+
+
+@tcp
+def test_no_spare_is_made_while_a_session_waits(bed):
+    bed.pool.lease()
+    until(lambda: bed.pool._spares)
+    bed.gate.clear()
+    waiting = [gevent.spawn(bed.pool.lease) for _ in range(20)]  # one of them takes the spare
+    until(lambda: bed.dials >= 21)
+    assert settled(lambda: bed.dials) == 21
+    bed.gate.set()
+    gevent.joinall(waiting)
+    until(lambda: len(bed.pool._spares) == 21)
+
+
+@tcp
+def test_spares_are_made_a_few_at_a_time(bed):
+    bed.pool.lease()
+    bed.gate.clear()
+    bed.pool._demand.spares = lambda now: 40
+    bed.pool._refill()
+    until(lambda: bed.dials >= pool_module.MAKERS)
+    assert bed.dials <= pool_module.MAKERS + 2
+    bed.gate.set()
+    until(lambda: len(bed.pool._spares) == 40)
+
+
+@tcp
+def test_a_new_session_does_not_look_at_all_others(bed):
+    leases = [bed.pool.lease() for _ in range(50)]
+    asked = []
+
+    class Watched(type(leases[0].carrier)):
+        @property
+        def capacity(self):
+            asked.append(self)
+            return super().capacity
+
+    for lease in leases:
+        lease.carrier.__class__ = Watched
+    bed.pool.lease()
+    assert len(set(asked)) <= 1
 
 
 @tcp
@@ -162,6 +244,7 @@ def test_a_dial_that_takes_too_long_is_unreachable(bed):
 @both
 def test_a_dead_carrier_is_replaced(bed):
     first = bed.pool.lease()
+    first.send(b"")
     until(lambda: bed.accepted)
     for carrier in bed.accepted:
         carrier.close()
@@ -176,6 +259,7 @@ def test_a_dead_carrier_is_replaced(bed):
 @tcp
 def test_a_carrier_that_nobody_uses_any_more_is_closed(bed):
     lease = bed.pool.lease()
+    lease.send(b"")
     until(lambda: bed.accepted)
     lease.stream.finish()
     lease.release()

@@ -156,7 +156,7 @@ class Scripted:
     """A connection that answers with what a test wrote down, then as the real one would."""
 
     def __init__(self, **script):
-        self.script = {"pending": [1], **script}
+        self.script = {"pending": [1], "set_shutdown": [None], **script}
 
     def __getattr__(self, name):
         def call(*arguments):

@@ -11,7 +11,8 @@ import gevent
 import pytest
 from gevent import socket
 from gevent.event import Event
-from lane_tls import plugin
+from lane_tls import listener as tls_listener
+from lane_tls import tcp
 from lane_tls.plugin import TLSTransport, lane_register_transports
 from tls_peer import (
     CLIENT,
@@ -108,7 +109,7 @@ def test_closing_a_listener_drops_handshakes_and_what_nobody_accepted(listener):
 
 
 def test_no_descriptors_left_is_waited_out(listener, caplog, monkeypatch):
-    monkeypatch.setattr(plugin, "_NO_ROOM_PAUSE", 0.01)
+    monkeypatch.setattr(tls_listener, "_NO_ROOM_PAUSE", 0.01)
     sock = real_socket.create_connection(listener.address)  # no greenlet runs before the limit is there
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     spare = os.dup(0)
@@ -298,7 +299,7 @@ def test_a_deadline_while_connecting_leaves_no_socket(monkeypatch):
     def connect(self, address):
         raise gevent.Timeout
 
-    monkeypatch.setattr(plugin.gevent_socket, "connect", connect)
+    monkeypatch.setattr(tcp.gevent_socket, "connect", connect)
     with pytest.raises(gevent.Timeout):
         TLSTransport().dial(Address("127.0.0.1", 1), CLIENT)
 

@@ -1,0 +1,112 @@
+"""Accepting: TCP connections in, carriers whose handshake is done out.
+
+Whatever a peer does during its handshake costs only its own connection, and as much time as it is given.
+"""
+
+import logging
+import socket
+from typing import Any
+
+import gevent
+from gevent.pool import Pool
+from gevent.queue import Queue, ShutDown
+from gevent.socket import socket as gevent_socket
+from OpenSSL import SSL
+
+from lane.errors import Closed, ConfigError, ProtocolError
+from lane.stream import Address, ServerTLS
+from lane_tls import tcp
+from lane_tls.carrier import TLSCarrier
+from lane_tls.context import server_context
+from lane_tls.stream import TLSStream, deadline
+from lane_tls.words import host, words
+
+_BACKLOG = 1024
+_HANDSHAKES = 256  # at once, a listener
+_READY = 256  # connections that wait to be accepted, a listener
+_NO_ROOM_PAUSE = 0.1  # seconds without accepting when the process has no descriptors left
+
+log = logging.getLogger(__name__)
+
+
+def listen(endpoint: Address, tls: ServerTLS, patience: float, congestion: bytes | None) -> "TLSListener":
+    """Listen on TCP. A name is listened on at its first address. Raises ConfigError."""
+    context = server_context(tls)
+    try:
+        if endpoint.host:
+            family, _, _, _, address = socket.getaddrinfo(*endpoint, type=socket.SOCK_STREAM)[0]
+            sock = socket.create_server(address, family=family, backlog=_BACKLOG)
+        elif socket.has_dualstack_ipv6():
+            sock = socket.create_server(
+                endpoint, family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True
+            )
+        else:
+            sock = socket.create_server(endpoint, backlog=_BACKLOG)
+        tcp.tune(sock, congestion)
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise ConfigError(f"cannot listen on {endpoint}: {words(error)}") from None
+    return TLSListener(gevent_socket(fileno=sock.detach()), context, tls.binding, patience)
+
+
+class TLSListener:
+    """Accepts TCP connections, and hands out those whose handshake is done."""
+
+    def __init__(self, sock: Any, context: Any, binding: bytes, patience: float) -> None:
+        self._sock = sock
+        self._context = context
+        self._binding = binding
+        self._patience = patience
+        self._ready: Any = Queue(_READY)
+        self._handshakes = Pool(_HANDSHAKES)
+        self._shaking: set[TLSStream] = set()
+        self.address = Address(*sock.getsockname()[:2])
+        self._accepting = gevent.spawn(self._accept_all)
+
+    def accept(self) -> TLSCarrier:
+        """The next carrier. Raises Closed with the listener."""
+        try:
+            carrier: TLSCarrier = self._ready.get()
+        except ShutDown:
+            raise Closed("the listener is closed") from None
+        return carrier
+
+    def close(self) -> None:
+        """Stop; drop what was not accepted yet."""
+        self._accepting.kill(block=False)
+        self._sock.close()
+        for stream in list(self._shaking):
+            stream.reset()
+        while not self._ready.empty():
+            self._ready.get().close()
+        self._ready.shutdown()
+
+    def _accept_all(self) -> None:
+        while True:
+            self._handshakes.wait_available()
+            try:
+                sock, address = self._sock.accept()
+            except ConnectionError:
+                continue  # it went away while it was queued
+            except OSError as error:
+                if self._sock.closed:
+                    return
+                log.warning("tls: cannot accept a connection: %s", words(error))
+                gevent.sleep(_NO_ROOM_PAUSE)
+                continue
+            connection = SSL.Connection(self._context, sock)
+            connection.set_accept_state()
+            stream = TLSStream(connection, sock)
+            self._shaking.add(stream)
+            self._handshakes.spawn(self._handshake, stream, host(address))
+
+    def _handshake(self, stream: TLSStream, peer: str) -> None:
+        """Whatever this peer does costs only this connection."""
+        try:
+            with deadline(self._patience, Closed("too slow")):
+                stream.handshake()
+            self._ready.put(TLSCarrier(stream, self._binding, peer, dialled=False))
+        except (Closed, ProtocolError, ShutDown) as error:
+            stream.abandon()  # and no reset, which could destroy the alert that tells the peer why
+            log.debug("tls: no handshake with %s: %s", peer, error)
+        finally:
+            self._shaking.discard(stream)

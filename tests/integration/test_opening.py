@@ -1,0 +1,324 @@
+"""A stream from REQUEST to REPLY: what travels together, what is truthful, what is replaced."""
+
+from contextlib import suppress
+
+import gevent
+import pytest
+from gevent import socket
+
+from lane.address import Address
+from lane.carriers import reached as reached_module
+from lane.carriers.connector import NOWHERE, Connector, FastOpen
+from lane.carriers.pool import Pool
+from lane.carriers.reached import Reached
+from lane.errors import Closed, LaneError, ProtocolError, Status, TargetError
+from lane.proto.frames import Data, FrameReader, Ping
+from lane.proto.hello import EARLY, Command, Reply, parse_request
+from lane.session.registry import Registry
+from lane.session.window import INITIAL_WINDOW, Budget, Inbox
+from lane.testing import MemoryTransport, TCPTransport, client_tls, server_tls
+from lane.testing.harness import settled, until
+
+HELLO = b"hello"
+TARGET = Address("web.test", 443)
+MB = 1 << 20
+
+
+class Asked:
+    """A stream as the server sees it: the request, and what came behind it so far."""
+
+    def __init__(self, stream):
+        self.stream, self.data, self.end = stream, b"", None
+        self.reader = gevent.spawn(self.read)
+        until(lambda: self.request() is not None)
+
+    def read(self):
+        with suppress(LaneError):
+            while more := self.stream.recv():
+                self.data += more
+
+    def request(self):
+        found = parse_request(self.data[len(HELLO) :])
+        if found:
+            self.end = len(HELLO) + found[1]
+            return found[0]
+        return None
+
+    def early(self):
+        frames = FrameReader().feed(self.data[self.end :])
+        return b"".join(bytes(frame.data) for frame in frames if isinstance(frame, Data))
+
+    def reply(self, status=Status.OK, window=INITIAL_WINDOW, more=b"", text=""):
+        self.stream.sendall(Reply(status, bytes(8), window, Address("192.0.2.1", 7), text).pack() + more)
+
+
+class Bed:
+    """A client's connector, and the far side of its carriers."""
+
+    def __init__(self, transport, fast_open, timeout=10.0):
+        tls = server_tls()
+        self.listener = transport.listen(Address("127.0.0.1", 0), tls)
+        self.carriers, self.dials = [], 0
+
+        def dial():
+            self.dials += 1
+            return transport.dial(self.listener.address, client_tls(tls))
+
+        self.pool = Pool(dial, lambda carrier: HELLO, dial_timeout=5.0)
+        self.registry = Registry(16 * MB, 512 * MB, 3600.0, 100, 100)
+        self.connect = Connector(self.pool, self.registry, timeout, fast_open)
+        self.asked = []
+        gevent.spawn(self.accept)
+        self.apps = []
+
+    def accept(self):
+        with suppress(Closed):
+            while True:
+                self.carriers.append(self.listener.accept())
+                gevent.spawn(self.serve, self.carriers[-1])
+
+    def serve(self, carrier):
+        with suppress(Closed):
+            while True:
+                gevent.spawn(lambda stream: self.asked.append(Asked(stream)), carrier.accept())
+
+    def next(self):
+        """The next request at the server."""
+        until(lambda: self.asked)
+        return self.asked.pop(0)
+
+    def application(self, connection, early=b""):
+        """An application's socket whose connection is relayed."""
+        here, there = socket.socketpair()
+        self.apps.append(here)
+        return here, gevent.spawn(connection.run, there, early)
+
+    def reach(self, target=TARGET):
+        """Reach it once, truthfully."""
+        job = gevent.spawn(self.connect, target)
+        self.next().reply()
+        job.get().abort()
+
+    def close(self):
+        for app in self.apps:
+            app.close()
+        self.pool.close()
+        self.listener.close()
+        self.registry.close()
+        for carrier in self.carriers:
+            carrier.close()
+
+
+@pytest.fixture(params=[TCPTransport, MemoryTransport], ids=["tcp", "memory"])
+def beds(request):
+    made = []
+
+    def make(fast_open=FastOpen.AUTO, **options):
+        made.append(Bed(request.param(), fast_open, **options))
+        return made[-1]
+
+    with gevent.Timeout(30, AssertionError("the test hangs")):
+        try:
+            yield make
+        finally:
+            for bed in made:
+                bed.close()
+
+
+def test_the_first_contact_is_truthful(beds):
+    bed = beds()
+    job = gevent.spawn(bed.connect, TARGET)
+    asked = bed.next()
+    assert (asked.request().command, asked.request().address) == (Command.CONNECT, TARGET)
+    settled(lambda: len(asked.data))
+    assert not job.ready()
+    asked.reply(Status.REFUSED, text="connection refused")
+    with pytest.raises(TargetError, match="connection refused") as caught:
+        job.get()
+    assert caught.value.status is Status.REFUSED
+
+
+@pytest.mark.parametrize("mode", [FastOpen.AUTO, FastOpen.ON])
+def test_request_and_first_data_travel_together_before_any_reply(beds, mode):
+    bed = beds(mode)
+    if mode is FastOpen.AUTO:
+        bed.reach()
+    connection = bed.connect(TARGET)
+    assert connection.bound == NOWHERE
+    app, job = bed.application(connection)
+    app.sendall(b"GET / ")
+    asked = bed.next()
+    until(lambda: asked.early() == b"GET / ")
+    asked.reply()
+    app.sendall(b"HTTP/1.1")
+    until(lambda: asked.early() == b"GET / HTTP/1.1")
+    job.kill()
+
+
+def test_the_first_data_share_a_write_with_the_request(beds, monkeypatch):
+    bed = beds(FastOpen.ON)
+    connection = bed.connect(TARGET)
+    written = []
+    lease = connection._session._stream._lease
+    send = lease.stream.sendall
+    monkeypatch.setattr(lease.stream, "sendall", lambda data: (written.append(bytes(data)), send(data)))
+    bed.application(connection, early=b"first words")
+    until(lambda: written)
+    assert written[0].startswith(HELLO)
+    assert written[0].endswith(b"first words")
+
+
+def test_an_application_that_listens_first_is_not_waited_for(beds):
+    bed = beds(FastOpen.ON)
+    app, _ = bed.application(bed.connect(TARGET))
+    asked = bed.next()
+    asked.reply(more=b"\0\0\0\x0b" + bytes(8) + b"220")
+    assert app.recv(100) == b"220"
+
+
+def test_off_is_always_truthful(beds):
+    bed = beds(FastOpen.OFF)
+    bed.reach()
+    job = gevent.spawn(bed.connect, TARGET)
+    asked = bed.next()
+    settled(lambda: len(asked.data))
+    assert not job.ready()
+    asked.reply()
+    assert job.get().bound == Address("192.0.2.1", 7)
+
+
+def test_a_later_failure_resets_the_application_and_ends_the_trust(beds):
+    bed = beds()
+    bed.reach()
+    app, job = bed.application(bed.connect(TARGET))
+    app.sendall(b"hello?")
+    bed.next().reply(Status.HOST_UNREACHABLE)
+    job.join()
+    assert app.recv(100) == b""  # a socket pair knows no reset
+    again = gevent.spawn(bed.connect, TARGET)
+    asked = bed.next()
+    settled(lambda: len(asked.data))
+    assert not again.ready()
+    asked.reply()
+    again.get()
+
+
+def test_no_answer_in_time_is_a_failure(beds):
+    bed = beds(FastOpen.ON, timeout=0.1)
+    app, job = bed.application(bed.connect(TARGET))
+    job.join()
+    assert app.recv(100) == b""
+    assert len(bed.registry) == 0
+
+
+def test_not_more_than_a_server_surely_takes_is_sent_before_its_reply(beds):
+    bed = beds(FastOpen.ON)
+    app, _ = bed.application(bed.connect(TARGET))
+    upload = gevent.spawn(app.sendall, bytes(MB))
+    asked = bed.next()
+    assert settled(lambda: len(asked.early())) == EARLY
+    asked.reply(window=INITIAL_WINDOW)
+    assert settled(lambda: len(asked.early())) == INITIAL_WINDOW
+    frames = FrameReader().feed(asked.data[asked.end :])
+    assert all(isinstance(frame, Data | Ping) for frame in frames)
+    upload.kill()
+
+
+def test_a_server_with_a_small_window_gets_no_more_than_that_afterwards(beds):
+    bed = beds(FastOpen.ON)
+    app, _ = bed.application(bed.connect(TARGET))
+    upload = gevent.spawn(app.sendall, bytes(MB))
+    asked = bed.next()
+    until(lambda: len(asked.early()) == EARLY)
+    asked.reply(window=1024)
+    assert settled(lambda: len(asked.early())) == EARLY
+    upload.kill()
+
+
+def test_a_spare_that_is_dead_is_replaced_with_all_that_was_said(beds):
+    bed = beds()
+    bed.reach()
+    until(lambda: bed.pool._spares or bed.pool._least_loaded())
+    app, _ = bed.application(bed.connect(TARGET), early=b"one, ")
+    first = bed.next()
+    app.sendall(b"two, ")
+    until(lambda: first.early() == b"one, two, ")
+    first.stream.reset()
+    for carrier in bed.carriers:
+        carrier.close()
+    second = bed.next()
+    until(lambda: second.early() == b"one, two, ")
+    second.reply()
+    app.sendall(b"three")
+    until(lambda: second.early() == b"one, two, three")
+
+
+def test_it_is_replaced_once(beds):
+    bed = beds()
+    bed.reach()
+    until(lambda: bed.pool._spares or bed.pool._least_loaded())
+    app, job = bed.application(bed.connect(TARGET))
+    for _ in range(2):
+        bed.next().stream.reset()
+    job.join()
+    assert app.recv(10) == b""
+    assert not bed.asked
+
+
+def test_a_session_that_its_application_gave_up_asks_nobody_again(beds):
+    bed = beds()
+    bed.reach()
+    until(lambda: bed.pool._spares or bed.pool._least_loaded())
+    connection = bed.connect(TARGET)
+    gevent.sleep(0)
+    connection.abort()
+    until(lambda: not len(bed.registry))
+    settled(lambda: len(bed.asked))
+    assert len(bed.asked) <= 1
+    assert TARGET in bed.connect._reached
+
+
+def test_garbage_in_place_of_a_reply_is_a_failure(beds):
+    bed = beds(FastOpen.ON)
+    app, job = bed.application(bed.connect(TARGET))
+    bed.next().stream.sendall(b"\xff" * 100)
+    job.join()
+    assert app.recv(10) == b""
+
+
+def test_a_server_takes_early_data_whatever_its_window_is():
+    inbox = Inbox(1024, Budget(MB))
+    inbox.receive(0, bytes(EARLY), 0.0, 0.1)
+    with pytest.raises(ProtocolError):
+        inbox.receive(EARLY, b"!", 0.0, 0.1)
+
+
+# What was reached lately.
+
+
+def test_what_is_remembered_is_bounded_and_the_oldest_goes_first(monkeypatch):
+    monkeypatch.setattr(reached_module, "MOST", 3)
+    reached = Reached()
+    targets = [Address("h", port) for port in range(5)]
+    for target in targets[:3]:
+        reached.note(target, True)
+    reached.note(targets[0], True)
+    for target in targets[3:]:
+        reached.note(target, True)
+    assert [target in reached for target in targets] == [True, False, False, True, True]
+    assert len(reached) == 3
+
+
+def test_a_success_counts_for_a_while_and_a_failure_ends_it(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(reached_module, "monotonic", lambda: now[0])
+    reached = Reached()
+    reached.note(TARGET, True)
+    assert Address("web.test", 80) not in reached  # the port counts
+    now[0] += reached_module.LIFE - 1
+    assert TARGET in reached
+    now[0] += 1
+    assert TARGET not in reached
+    reached.note(TARGET, True)
+    reached.note(TARGET, False)
+    assert TARGET not in reached

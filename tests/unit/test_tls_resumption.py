@@ -1,0 +1,143 @@
+"""Resumed TLS sessions: they happen, the certificate is judged all the same, and they harm nobody."""
+
+from contextlib import suppress
+
+import gevent
+import pytest
+from gevent import socket
+from lane_tls import context as context_module
+from lane_tls.openssl import resumed
+from lane_tls.plugin import TLSTransport
+from OpenSSL import SSL
+from tls_peer import CLIENT, IDENTITY, LOOPBACK
+
+from lane.errors import ConfigError, Refused
+from lane.testing import client_tls, server_tls
+
+
+@pytest.fixture(autouse=True)
+def _watchdog():
+    with gevent.Timeout(30, AssertionError("the test hangs")):
+        yield
+
+
+@pytest.fixture
+def listener():
+    listener = TLSTransport().listen(LOOPBACK, IDENTITY)
+    yield listener
+    listener.close()
+
+
+def talk(transport, listener, tls=CLIENT):
+    """One connection on which the server says something: whether it was resumed."""
+    near = transport.dial(listener.address, tls)
+    far = listener.accept()
+    far.accept().sendall(b"hello")
+    stream = near.open()
+    assert stream.recv() == b"hello"
+    was = resumed(stream._connection)
+    assert was == resumed(far._stream._connection)
+    near.close()
+    far.close()
+    return was
+
+
+def test_the_second_connection_resumes_the_first(listener):
+    transport = TLSTransport()
+    assert [talk(transport, listener) for _ in range(4)] == [False, True, True, True]
+
+
+def test_the_pin_is_checked_on_a_resumed_connection(listener):
+    transport = TLSTransport()
+    talk(transport, listener)
+    asked = []
+
+    class Judge:
+        server_name = None
+
+        def verify(self, chain):
+            asked.append(chain)
+            raise Refused("not this one")
+
+    with pytest.raises(Refused, match="not this one"):
+        transport.dial(listener.address, Judge())
+    listener.accept().close()
+    assert resumed_chain(transport) == asked[0]
+    with pytest.raises(Refused):
+        transport.dial(listener.address, client_tls(server_tls()))
+    listener.accept().close()
+    assert talk(transport, listener)
+
+
+def succeed(listener, identity):
+    """A new listener at the address of one that is closed."""
+    listener.close()
+    while True:
+        gevent.sleep(0)
+        with suppress(ConfigError):  # the kernel has not let go of it yet
+            return TLSTransport().listen(listener.address, identity)
+
+
+def resumed_chain(transport):
+    ((_, chain),) = transport._sessions._kept.values()
+    return chain
+
+
+def test_another_server_at_the_same_address_is_judged_by_its_own_certificate(listener):
+    transport = TLSTransport()
+    talk(transport, listener)
+    other = server_tls()
+    address, successor = listener.address, succeed(listener, other)
+    try:
+        with pytest.raises(Refused):
+            transport.dial(address, CLIENT)
+        successor.accept().close()
+        assert not talk(transport, successor, client_tls(other))
+        assert talk(transport, successor, client_tls(other))
+    finally:
+        successor.close()
+
+
+def test_a_server_that_was_restarted_does_not_know_old_sessions(listener):
+    transport = TLSTransport()
+    talk(transport, listener)
+    successor = succeed(listener, IDENTITY)
+    try:
+        assert [talk(transport, successor) for _ in range(2)] == [False, True]
+    finally:
+        successor.close()
+
+
+def test_the_sessions_that_are_kept_are_bounded(monkeypatch):
+    monkeypatch.setattr(context_module, "_RESUMABLE", 3)
+    transport = TLSTransport()
+    for _ in range(5):
+        listener = TLSTransport().listen(LOOPBACK, IDENTITY)
+        talk(transport, listener)
+        assert talk(transport, listener)
+        listener.close()
+    assert len(transport._sessions) == 3
+
+
+def test_a_session_cannot_be_resumed_without_a_new_key_exchange(listener):
+    """And there is no early data: a ticket that lane's server gives does not allow any."""
+    transport = TLSTransport()
+    talk(transport, listener)
+    ((session, _),) = transport._sessions._kept.values()
+    assert SSL._lib.SSL_SESSION_get_max_early_data(session._session) == 0
+
+
+@pytest.mark.parametrize("what", ["system", "reno", "cubic"])
+def test_the_kernel_is_asked_for_a_congestion_control_at_both_ends(what):
+    with socket.socket() as sock:
+        default = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+    transport = TLSTransport(congestion=what)
+    listener = transport.listen(LOOPBACK, IDENTITY)
+    near = transport.dial(listener.address, CLIENT)
+    far = listener.accept()
+    expected = default if what == "system" else what.encode()
+    for carrier in (near, far):
+        found = carrier._stream.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+        assert found.rstrip(b"\0") == expected.rstrip(b"\0")
+        carrier.close()
+    listener.close()
