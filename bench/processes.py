@@ -47,6 +47,20 @@ def line_with(process, word):
     raise Failed(f"{' '.join(process.args)}\ndid not say {word!r}, but:\n{text.strip()}")
 
 
+def listens(process, port):
+    """Wait until something listens on the port, TCP or UDP, in the process's network namespace."""
+    end = time.monotonic() + DEADLINE
+    while time.monotonic() < end and process.poll() is None:
+        for kind in ("tcp", "tcp6", "udp", "udp6"):
+            for line in Path(f"/proc/{process.pid}/net/{kind}").read_text().splitlines()[1:]:
+                _, local, _, state = line.split()[:4]
+                if local.endswith(f":{port:04X}") and (state == "0A" or kind.startswith("udp")):
+                    return
+        time.sleep(0.02)
+    said = process.said.read_text()[-2000:]
+    raise Failed(f"{' '.join(process.args)}\ndoes not listen on port {port}:\n{said}")
+
+
 def lane_pair(stack, folder, transport, server_at, allow, options=(), prefixes=((), ())):
     """A lane client and its server: both processes, and the client's port on 127.0.0.1.
 

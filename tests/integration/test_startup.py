@@ -94,6 +94,9 @@ def test_check_is_good_if_one_transport_works(run_lane, tmp_path):
     assert result.returncode == 0
 
 
+SOMEWHERE = ["client", "--server", "127.0.0.1:9", "--key=" + "A" * 43]
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "pattern"),
     [
@@ -103,6 +106,13 @@ def test_check_is_good_if_one_transport_works(run_lane, tmp_path):
         (["server", "--transport", "pigeon"], 2, "unknown transport 'pigeon'"),
         (["client", "--congestion", "vegas"], 2, "unknown controller 'vegas' (there are: bbr, cubic, reno)"),
         (["server", "--congestion", "vegas"], 2, "unknown controller 'vegas'"),
+        (["client", "--tcp-congestion", "vegas"], 2, "--tcp-congestion: vegas cannot be used"),
+        (["server", "--tcp-congestion", "vegas"], 2, "--tcp-congestion: vegas cannot be used"),
+        (["client", "--fast-open", "maybe"], 2, "--fast-open: expected auto, on or off"),
+        (["client", "--via", "socks5://127.0.0.1:1"], 2, "--via: does not go with an embedded server"),
+        ([*SOMEWHERE, "--via", "ftp://me:secret@h"], 2, "--via: malformed proxy"),
+        ([*SOMEWHERE, "--transport", "quic", "--via", "http://h"], 2, "quic does not run over TCP"),
+        ([*SOMEWHERE, "--transport", "tls", "--via", "http://127.0.0.1:1"], 69, "http://127.0.0.1:1"),
         (["client", "--server", "lane://x"], 2, "malformed link"),
         (["client", "--server", "127.0.0.1:1"], 2, "needs a key"),
         (["client", "--server", "@missing"], 78, "missing"),

@@ -99,6 +99,17 @@ def test_frames(vector):
     assert read_frames(data) == expected
 
 
+@pytest.mark.parametrize("vector", of("opening"))
+def test_data_may_follow_a_request_at_once(vector):
+    fields, data = vector["fields"], bytes.fromhex(vector["hex"])
+    request, end = hello.parse_request(data)
+    (named,) = (v for v in VECTORS if v["name"] == fields["request"])
+    assert (request, end) == hello.parse_request(bytes.fromhex(named["hex"]))
+    expected = [frame(each) for each in fields["frames"]]
+    assert read_frames(data[end:]) == expected
+    assert sum(len(each.data) for each in expected) <= hello.EARLY
+
+
 @pytest.mark.parametrize("vector", of("hello", REFUSED))
 def test_what_is_no_hello(vector):
     data = bytes.fromhex(vector["hex"])
@@ -136,6 +147,7 @@ def test_the_bytes_in_the_document_are_those_of_the_vectors():
         ("MAX_HELLO_PADDING", hello.MAX_HELLO_PADDING),
         ("MAX_REQUEST", hello.MAX_REQUEST),
         ("MAX_REPLY", hello.MAX_REPLY),
+        ("EARLY", hello.EARLY),
         ("MAX_TEXT", hello.MAX_TEXT),
         ("MAX_FRAME", frames.MAX_FRAME),
         ("MAX_PAYLOAD", frames.MAX_PAYLOAD),

