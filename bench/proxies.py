@@ -47,8 +47,7 @@ def pair(stack, contender, place):
         return None
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     if contender in TRANSPORTS:
-        mask = 8 if place.host.startswith("127.") else 32
-        at, allow = f"{place.host}:0", f"{place.host}/{mask}"
+        at, allow = f"{place.host}:0", f"{place.host}/32"
         ends = place.client, place.server
         return Pair(*lane_pair(stack, folder, TRANSPORTS[contender], at, allow, place.options, ends))
     return (pproxy if contender == "pproxy" else sing_box_pair)(stack, contender, place, folder)

@@ -44,6 +44,8 @@ ACTIVE = 3.0
 """Seconds after its last data that a session counts as active."""
 IDLE = 10.0
 """Seconds after its last data that a session gives up a window that had grown."""
+RTT_AGE = 0.05
+"""Seconds that a look at the carrier's round trip counts: it may cost a system call."""
 UNKNOWN_RTT = 0.1
 """Seconds assumed until a round trip has been measured."""
 
@@ -87,6 +89,8 @@ class Session:
         self._tell = False  # an ACK is to be sent even though it is not due
         self._heard = monotonic()
         self._measured: float | None = None
+        self._path_rtt = UNKNOWN_RTT
+        self._look_again = 0.0
         self._patience = 1  # doubles with each answer: a path that lives is not asked again and again
         self._shrinking = False
         self._reader = gevent.spawn(self._read, early)
@@ -95,7 +99,11 @@ class Session:
 
     def rtt(self) -> float:
         """The round trip, seconds: the carrier's, or the session's own."""
-        return self._rtt() or self._measured or UNKNOWN_RTT
+        now = monotonic()
+        if now >= self._look_again:
+            self._path_rtt = self._rtt() or self._measured or UNKNOWN_RTT
+            self._look_again = now + RTT_AGE
+        return self._path_rtt
 
     def grant(self, credit: int) -> None:
         """The peer takes `credit` bytes before its first ACK: more than was known at the start."""

@@ -19,7 +19,7 @@ from lane_tls.words import words
 AUTO, SYSTEM = "auto", "system"
 _ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
 _AVAILABLE = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
-UNSENT = 131072
+UNSENT = 262144
 """Bytes that may wait in the kernel before it sends them, beyond one write."""
 _OPTIONS = [
     # A dead path is noticed after 15 s, idle (30 s) or not. A peer that reads nothing for as long counts
