@@ -36,15 +36,18 @@ class FastOpen(Enum):
 class Connection:
     """A session with a target, before its bytes flow: `run` relays them, `abort` drops it."""
 
-    def __init__(self, bound: Address, session: Session, resources: ExitStack) -> None:
+    def __init__(self, bound: Address, session: Session, opening: Opening, resources: ExitStack) -> None:
         self.bound = bound
         self._session = session
+        self._opening = opening
         self._resources = resources
 
     def run(self, sock: Socket, early: bytes) -> None:
         """Relay between the application's socket and the target until both directions have ended."""
         with self._resources:
             error = relay(SocketStream(sock), self._session, early)
+            if self._session.free and not self._session.rest:
+                self._opening.keep()
         if error:
             log.debug("a session ended: %s", error)
 
@@ -87,7 +90,7 @@ class Connector:
                 opening.answered = lambda error: self._answered(target, session, opening.credit, error)
             else:
                 self._reached.note(target, True)
-            return Connection(bound, session, resources.pop_all())
+            return Connection(bound, session, opening, resources.pop_all())
 
     def ping(self) -> float:
         """Ask the server for nothing but an answer, on a new carrier: the seconds that took.

@@ -94,6 +94,11 @@ class Opening:
         self._over = True
         self._lease.release()
 
+    def keep(self) -> None:
+        """Give the stream back for another session, instead of `release`: this one is complete."""
+        self._over = True
+        self._lease.keep()
+
     def discard(self) -> None:
         """Reset the stream and give the carrier back."""
         self.reset()

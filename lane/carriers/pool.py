@@ -16,7 +16,7 @@ from time import monotonic
 import gevent
 from gevent.event import AsyncResult
 
-from lane.carriers.demand import Demand
+from lane.carriers.demand import MOST, Demand
 from lane.errors import Closed, LaneError, Unreachable
 from lane.stream import Carrier, Stream
 
@@ -24,7 +24,7 @@ log = logging.getLogger("lane.carriers")
 
 SPARE_LIFE = 240.0
 """Seconds that a spare waits for a session before it is given up."""
-SWEEP = 15.0
+SWEEP = 5.0
 """Seconds between two looks at what is no longer needed."""
 MAKERS = 4
 """Spares that are made at once: they must not take the machine from who waits."""
@@ -56,6 +56,12 @@ class Lease:
             self._pool.release(self.carrier)
             self._pool = None
 
+    def keep(self) -> None:
+        """Give the stream back for another session, instead of `release`: the last one is complete."""
+        pool, self._pool = self._pool, None
+        if pool:
+            pool.keep(Lease(pool, self.carrier, self.stream, fresh=False, hello=b""))
+
     def discard(self) -> None:
         """Reset the stream and give the carrier back."""
         self.stream.reset()
@@ -83,7 +89,7 @@ class Pool:
         self._leases: Counter[Carrier] = Counter()  # every live carrier, and how many use it
         self._roomy: set[Carrier] = set()  # those of them that may have room
         self._demand = Demand()
-        self._spares: deque[tuple[Lease, gevent.Greenlet[..., None]]] = deque()
+        self._spares: deque[tuple[Lease, float]] = deque()  # and since when they stand by, oldest first
         self._dials: set[_Dial] = set()
         self._share = _SHARED  # streams of a carrier
         self._making = 0  # spares, now
@@ -109,26 +115,31 @@ class Pool:
         elif self._leases[carrier] <= 0:
             self._drop(carrier, LAST_WORDS)
 
+    def keep(self, lease: Lease) -> None:
+        """Have the stream of a session that is complete stand by for the next one, if it is needed."""
+        if self._share == 1 and len(self._spares) < MOST and not self._closed:
+            self._stand_by(lease)
+            return
+        with suppress(LaneError), gevent.Timeout(LAST_WORDS, False):
+            lease.stream.finish()
+            while lease.stream.recv():
+                pass
+        lease.stream.close()
+        lease.release()
+
     def close(self, grace: float = 0) -> None:
         """Close every carrier; finished streams have `grace` seconds to drain."""
         self._closed = True
         self._sweeper.kill(block=False)
         while self._spares:
-            spare, watch = self._spares.popleft()
-            watch.kill()
-            spare.discard()
+            self._spares.popleft()[0].discard()
         gevent.joinall([gevent.spawn(carrier.close, grace) for carrier in list(self._leases)])
         self._leases.clear()
         self._roomy.clear()
 
     def _take_spare(self) -> Lease | None:
         while self._spares:
-            spare, watch = self._spares.popleft()
-            try:
-                watch.kill()
-            except BaseException:  # we are killed ourselves: nobody else knows of it
-                spare.discard()
-                raise
+            spare, _ = self._spares.pop()  # the newest: its path is measured, and old ones may go
             if not spare.carrier.closed:
                 return spare
             spare.discard()
@@ -207,17 +218,23 @@ class Pool:
             self._dials.discard(dial)
 
     def _refill(self) -> None:
-        """Begin to make the spares that are lacking."""
-        while self._making < min(MAKERS, self._lacking):
-            self._making += 1
-            gevent.spawn(self._make_spares)
+        """Begin to make spares when half of them are gone: sessions that end may give theirs back first."""
+        if len(self._spares) * 2 < self._wanted:
+            while self._making < min(MAKERS, self._lacking):
+                self._making += 1
+                gevent.spawn(self._make_spares)
 
     @property
     def _lacking(self) -> int:
-        """Spares that should be made now, those included that are being made."""
+        """Spares that may be made now, those included that are being made."""
         if self._closed or self._waiting or self._least_loaded():
             return 0
-        return ceil(self._demand.spares(monotonic()) / self._share) - len(self._spares)
+        return self._wanted - len(self._spares)
+
+    @property
+    def _wanted(self) -> int:
+        """Spares that should stand by."""
+        return ceil(self._demand.spares(monotonic()) / self._share)
 
     def _make_spares(self) -> None:
         try:
@@ -228,27 +245,24 @@ class Pool:
                 except LaneError:
                     spare.discard()
                     raise
-                self._spares.append((spare, gevent.spawn(self._watch, spare)))
+                self._stand_by(spare)
         except LaneError as error:
             log.debug("no spare: %s", error)
         finally:
             self._making -= 1
 
-    def _watch(self, spare: Lease) -> None:
-        """Drop a spare that ends, or that nobody needed for long: a server says nothing before a REQUEST."""
-        with suppress(LaneError), gevent.Timeout(SPARE_LIFE, False):
-            spare.stream.recv(1)
-        self._spares = deque(entry for entry in self._spares if entry[0] is not spare)
-        spare.discard()
+    def _stand_by(self, spare: Lease) -> None:
+        self._spares.append((spare, monotonic()))
 
     def _sweep(self) -> None:
-        """Forget carriers that ended while nobody used them, and give up spares that are too many."""
+        """Forget carriers that ended while nobody used them, and spares that died, are old or too many."""
         while True:
             gevent.sleep(SWEEP)
             for carrier in [c for c, leases in self._leases.items() if not leases and c.closed]:
                 self._drop(carrier)
-            while len(self._spares) > self._demand.spares(monotonic()):
-                spare, watch = self._spares.popleft()
-                watch.kill()
-                spare.discard()
+            oldest, surplus = monotonic() - SPARE_LIFE, len(self._spares) - self._wanted
+            for number, (spare, since) in enumerate(list(self._spares)):
+                if number < surplus or since < oldest or spare.carrier.closed:
+                    self._spares.remove((spare, since))
+                    spare.discard()
             self._refill()

@@ -11,6 +11,7 @@ from gevent.event import Event
 from lane.address import Address
 from lane.carriers.pool import Pool
 from lane.certs import PinnedTLS, VerifiedTLS
+from lane.cli.allocator import keep_buffers
 from lane.config import ClientConfig
 from lane.errors import UsageError
 from lane.link import Link
@@ -25,6 +26,7 @@ def run_until_signal(greet: Callable[[], None], close: Callable[[], None]) -> in
     `greet` says that all is ready: whoever reads that may send a signal, so the handlers are there before.
     """
     stop = Event()
+    keep_buffers()
 
     def on_signal(number: int) -> None:
         if stop.is_set():

@@ -69,7 +69,24 @@ class Dialer:
                 allowed.append((family, ip))
         if refusal and not allowed:
             raise refusal
-        return self._race(allowed, target.port)
+        return self._only(allowed[0], target.port) if len(allowed) == 1 else self._race(allowed, target.port)
+
+    def _only(self, address: tuple[int, str], port: int) -> socket.socket:
+        """A race of one needs nobody to watch it."""
+        family, ip = address
+        late = OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        sock = None
+        try:
+            with gevent.Timeout(self._timeout, late):
+                sock = socket.socket(family, SOCK_STREAM)
+                _connect(sock, (ip, port))
+                return sock
+        except BaseException as error:
+            if sock is not None:
+                sock.close()
+            if isinstance(error, OSError):
+                raise _most_telling([error]) from None
+            raise
 
     def _race(self, addresses: Found, port: int) -> socket.socket:
         """The first socket to connect. Closes all others, whatever ends the race: kills and time-outs too."""
@@ -115,13 +132,17 @@ class Dialer:
 def _attempt(sock: socket.socket, where: tuple[str, int], outcomes: Queue) -> None:
     """Connect, and put the socket with None or its error in `outcomes`. Ends by itself when closed."""
     try:
-        sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-        sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
-        sock.connect(where)
+        _connect(sock, where)
     except OSError as error:
         outcomes.put((sock, error))
     else:
         outcomes.put((sock, None))
+
+
+def _connect(sock: socket.socket, where: tuple[str, int]) -> None:
+    sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+    sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+    sock.connect(where)
 
 
 def _most_telling(errors: list[OSError]) -> TargetError:

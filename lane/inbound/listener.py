@@ -91,7 +91,6 @@ class Inbound:
     def _serve(self, sock: gsocket.socket, peer: Any) -> None:
         with sock:
             try:
-                sock.setsockopt(gsocket.IPPROTO_TCP, gsocket.TCP_NODELAY, 1)
                 serve(sock, self._connect, self._credentials, self._handshake_timeout)
             except (Exception, gevent.Timeout):  # a Timeout that leaks is a bug like any other
                 log.exception("a connection from %s failed unexpectedly", peer[0])
@@ -121,6 +120,7 @@ def _listen(address: Address) -> gsocket.socket:
 def _bind(sock: gsocket.socket, where: Any) -> gsocket.socket:
     try:
         sock.setsockopt(gsocket.SOL_SOCKET, gsocket.SO_REUSEADDR, 1)
+        sock.setsockopt(gsocket.IPPROTO_TCP, gsocket.TCP_NODELAY, 1)  # what it accepts inherits it
         if sock.family == gsocket.AF_INET6:
             sock.setsockopt(gsocket.IPPROTO_IPV6, gsocket.IPV6_V6ONLY, 0)
         sock.bind(where)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from lane.errors import ProtocolError
 
-DATA, ACK, FIN, RESET, PING, PONG = range(6)
+DATA, ACK, FIN, RESET, PING, PONG, END = range(7)
 
 _HEAD = struct.Struct("!I")  # type << 24 | length of the payload
 _DATA = struct.Struct("!IQ")
@@ -76,7 +76,12 @@ class Pong:
     value: int
 
 
-Frame = Data | Ack | Fin | ResetFrame | Ping | Pong
+@dataclass(frozen=True, slots=True)
+class End:
+    """The session is complete: the last frame of it in this direction. What follows is not of it."""
+
+
+Frame = Data | Ack | Fin | ResetFrame | Ping | Pong | End
 
 
 def data_head(offset: int, size: int) -> bytes:
@@ -99,15 +104,19 @@ def pack(frame: Frame) -> bytes:
             return _U64.pack(PING << 24 | 8, value)
         case Pong(value):
             return _U64.pack(PONG << 24 | 8, value)
+        case End():
+            return _HEAD.pack(END << 24)
 
 
 class FrameReader:
-    """Bytes in, frames out. After a ProtocolError it is of no more use."""
+    """Bytes in, frames out. After an END or a ProtocolError it is of no more use."""
 
     def __init__(self) -> None:
         self._partial = b""  # a frame's head, or a whole small frame, that is not complete: under 16 bytes
         self._offset = 0
         self._left = 0  # bytes of the current DATA frame that have not come yet
+        self.rest: bytes | None = None
+        """What was fed behind an END; None before there was one."""
 
     @property
     def between_frames(self) -> bool:
@@ -155,11 +164,14 @@ class FrameReader:
                 break
             frames.append(_parse(kind, data, at))
             at += 4 + length
+            if kind == END:
+                self.rest = data[at:]
+                return frames
         self._partial = data[at:]
         return frames
 
 
-_SIZES = {ACK: 12, FIN: 8, RESET: 4, PING: 8, PONG: 8}
+_SIZES = {ACK: 12, FIN: 8, RESET: 4, PING: 8, PONG: 8, END: 0}
 
 
 def _parse(kind: int, data: bytes, at: int) -> Frame:
@@ -167,6 +179,8 @@ def _parse(kind: int, data: bytes, at: int) -> Frame:
     if kind == ACK:
         _, consumed, window = _ACK.unpack_from(data, at)
         return Ack(consumed, window)
+    if kind == END:
+        return End()
     if kind == RESET:
         return ResetFrame(_U32.unpack_from(data, at)[1])
     value = _U64.unpack_from(data, at)[1]

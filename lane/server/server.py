@@ -155,13 +155,16 @@ class Server:
                 return
             self._strangers.discard(carrier)
             judged.set()
-            request = self._await_request(reader)
-            try:
-                self._answer(carrier, stream, reader, request, user)
-            except TargetError as error:
-                log.info("%s: %s refused: %s", user, request.address, error)
-                self._reply(stream, error.status, text=str(error))
-                self._finish(stream)
+            while request := self._await_request(reader):
+                try:
+                    if not self._answer(carrier, stream, reader, request, user):
+                        return
+                except TargetError as error:
+                    log.info("%s: %s refused: %s", user, request.address, error)
+                    self._reply(stream, error.status, text=str(error))
+                    self._finish(stream)
+                    return
+            stream.close()
         except LaneError as error:
             log.debug("a stream from %s ended: %s", carrier.peer, error)
             stream.reset()
@@ -181,10 +184,11 @@ class Server:
         except ProtocolError:
             return None
 
-    def _await_request(self, reader: "_Reader") -> Request:
-        """The REQUEST, which a spare sends when it is needed."""
+    def _await_request(self, reader: "_Reader") -> Request | None:
+        """The REQUEST, which a spare sends when it is needed; None where the client has no more."""
         with gevent.Timeout(self._deadlines.spare, Closed("a spare that nobody used")):
-            reader.fill(1)
+            if not reader.begin():
+                return None
         with gevent.Timeout(self._deadlines.request, Closed("no REQUEST in time")):
             request, end = reader.parse(parse_request)
             reader.skip(end)
@@ -192,14 +196,14 @@ class Server:
 
     def _answer(
         self, carrier: Carrier, stream: Stream, reader: "_Reader", request: Request, user: str
-    ) -> None:
-        """Do what was asked for. Raises TargetError before a good REPLY was sent."""
+    ) -> bool:
+        """Do what was asked for; whether another REQUEST may follow. Raises TargetError for a refusal."""
         if request.flags or request.command not in list(Command):
             raise TargetError(Status.COMMAND_NOT_SUPPORTED, "this server does not know that command")
         if request.command == Command.PING:
             self._reply(stream, Status.OK)
             self._finish(stream)
-            return
+            return False
         if self._closing:
             raise TargetError(Status.FAILURE, "the server is closing")
         with self._registry.admit(carrier.peer):
@@ -212,6 +216,8 @@ class Server:
                     stream, request.window, lambda: carrier.stats().rtt, reader.rest()
                 ) as session:
                     self._relay(target, session, request.address, user)
+                reader.put_back(session.rest)
+                return session.free
             finally:
                 target.reset()
 
@@ -265,6 +271,15 @@ class _Reader:
             if not data:
                 raise Closed("the stream ended")
             self._data += data
+
+    def begin(self) -> bool:
+        """Whether anything comes; False for the end of the stream. Raises Closed."""
+        self._data = self._data or self._stream.recv(HELLO_SIZE + MAX_HELLO_PADDING)
+        return bool(self._data)
+
+    def put_back(self, data: bytes) -> None:
+        """Take what was read behind a session."""
+        self._data = data
 
     def parse(self, parser: Callable[[bytes], Message | None]) -> Message:
         """The message that `parser` finds at the start; it bounds the length."""

@@ -7,13 +7,13 @@ around the loop, past everything else that is ready.
 """
 
 import os
-from time import monotonic
+from time import time
 from typing import Any
 
 from gevent import get_hub
 
 QUANTUM = 0.002
-"""Seconds a greenlet may run before it lets the others have a turn."""
+"""Seconds that greenlets may run before the event loop looks at what else is ready."""
 
 _ready: list[int] = []  # the descriptor, made when it is first needed
 
@@ -37,16 +37,10 @@ def pass_turn() -> None:
         watcher.close()
 
 
-class Turn:
-    """Counts how long a loop has run; call `check` in each of its rounds."""
+def be_fair() -> None:
+    """Pass the turn on if the event loop has not gone around for a quantum; call it in each round of a loop.
 
-    __slots__ = ("_since",)
-
-    def __init__(self) -> None:
-        self._since = monotonic()
-
-    def check(self) -> None:
-        """Pass the turn on if the quantum is used up."""
-        if monotonic() - self._since > QUANTUM:
-            pass_turn()
-            self._since = monotonic()
+    It counts what all greenlets did since: one that has just begun makes way, too.
+    """
+    if time() - get_hub().loop.now() > QUANTUM:
+        pass_turn()

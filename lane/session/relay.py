@@ -1,17 +1,24 @@
-"""The relay: two pumps between a local socket and a session, until both directions have ended.
+"""The relay: bytes between a local socket and a session, until both directions have ended.
 
 Most proxies close both directions at the first end of data, and lose what a half-closing program was
 waiting for. Here each direction ends by itself, and an error in one aborts both, visibly: a connection
 that broke never looks finished to the other side.
+
+The greenlet that calls `relay` sends what the local side says. Another one exists only while there is
+something to deliver: most sessions are idle, and a greenlet that waits costs more than all their state.
 """
 
 import gevent
+from gevent.event import Event
 
 from lane.errors import Closed, LaneError
 from lane.proto.frames import MAX_PAYLOAD
-from lane.session.fair import Turn
+from lane.session.fair import be_fair
 from lane.session.session import Session
 from lane.stream import Stream
+
+FIRST_READ, LARGEST_READ = 16384, 2 * MAX_PAYLOAD
+"""Bytes asked of the local socket: what is asked is allocated, so it grows only while reads fill it."""
 
 
 def relay(local: Stream, session: Session, early: bytes = b"") -> LaneError | None:
@@ -19,59 +26,89 @@ def relay(local: Stream, session: Session, early: bytes = b"") -> LaneError | No
 
     `early` goes to the session before anything else. Both sides are closed or reset afterwards.
     """
-    errors: list[LaneError] = []
+    return _Relay(local, session).run(early)
 
-    def abort(error: LaneError) -> None:
-        errors.append(error)
-        session.reset()
-        local.reset()
 
-    def send() -> None:
+class _Relay:
+    def __init__(self, local: Stream, session: Session) -> None:
+        self._local = local
+        self._session = session
+        self._errors: list[LaneError] = []
+        self._sent = False  # the local side has ended
+        self._delivered = Event()  # the peer has ended, or delivering failed
+        self._delivering: gevent.Greenlet[..., None] | None = None
+
+    def run(self, early: bytes) -> LaneError | None:
+        local, session, errors = self._local, self._session, self._errors
+        session.cut = local.reset
+        session.readable = self._wake
+        self._wake()  # something may have come already
         try:
-            _send(local, session, early)
+            self._send(early)
+            self._delivered.wait()
+        except BaseException:  # this greenlet was killed
+            self._abort(Closed("the relay was ended"))
+            raise
+        finally:
+            if self._delivering:
+                self._delivering.kill(block=False)
+        if errors:
+            self._abort(errors[0])
+        else:
+            local.close()
+            session.close()
+        return errors[0] if errors else session.error
+
+    def _send(self, data: bytes) -> None:
+        """What the local side says, up to its end."""
+        local, session = self._local, self._session
+        size = FIRST_READ
+        try:
+            session.sendall(data)
+            data = b""  # a pump that waits holds nothing
+            while data := local.recv(size):
+                size = min(2 * size, LARGEST_READ) if len(data) == size else max(len(data), FIRST_READ)
+                session.sendall(data)
+                data = b""
+                be_fair()
+            session.finish()
         except LaneError as error:
             if session.error is None:
-                abort(error)
+                self._abort(error)
+                self._delivered.set()
             else:  # what came before the error is still to be delivered
-                errors.append(error)
+                self._errors.append(error)
+        self._sent = True
 
-    session.cut = local.reset
-    sender = gevent.spawn(send)
-    try:
-        _receive(local, session)
-        sender.join()
-    except LaneError as error:
-        if session.error is None:  # the local side broke; what it said before that is passed on
-            sender.join()
-        abort(error)
-        sender.join()
-    finally:
-        if not sender.dead:  # this greenlet was killed
-            sender.kill(block=False)
-            abort(Closed("the relay was ended"))
-    if errors:
-        abort(errors[0])
-    else:
-        local.close()
-        session.close()
-    return errors[0] if errors else session.error
+    def _wake(self) -> None:
+        if self._session.ready and not self._delivering and not self._delivered.is_set():
+            self._delivering = gevent.spawn(self._deliver)
 
+    def _deliver(self) -> None:
+        """What the peer says, as far as it has come."""
+        local, session = self._local, self._session
+        try:
+            while session.ready:
+                data = session.recv()
+                if not data:
+                    if not self._sent:  # else closing says it
+                        local.finish()
+                    self._delivered.set()
+                    break
+                local.sendall(data)
+                data = b""
+                session.consumed()
+                be_fair()
+        except LaneError as error:
+            if session.error is None:  # the local side broke; what it said before that is passed on
+                self._errors.append(error)
+            else:
+                self._abort(error)
+            self._delivered.set()
+        finally:
+            self._delivering = None
 
-def _send(local: Stream, session: Session, early: bytes) -> None:
-    turn = Turn()
-    session.sendall(early)
-    early = b""
-    while data := local.recv(MAX_PAYLOAD):
-        session.sendall(data)
-        data = b""  # a pump that waits holds nothing
-        turn.check()
-    session.finish()
-
-
-def _receive(local: Stream, session: Session) -> None:
-    turn = Turn()
-    while data := session.recv():
-        local.sendall(data)
-        data = b""
-        turn.check()
-    local.finish()
+    def _abort(self, error: LaneError) -> None:
+        self._errors.append(error)
+        self._session.reset()
+        self._local.reset()

@@ -19,6 +19,7 @@ from lane.proto.frames import (
     MAX_PAYLOAD,
     Ack,
     Data,
+    End,
     Fin,
     Frame,
     FrameReader,
@@ -28,7 +29,7 @@ from lane.proto.frames import (
     data_head,
     pack,
 )
-from lane.session.fair import Turn
+from lane.session.fair import be_fair
 from lane.session.window import Budget, Buffer, Inbox, Outbox
 from lane.stream import Stream
 
@@ -37,7 +38,7 @@ FIRST_WRITE = 16384
 ABORT_WITHIN = 1.0
 """Seconds that a reset may take to reach the peer in good order before the stream is cut."""
 LINGER = 5.0
-"""Seconds to wait for the peer's end of the stream once both directions have been consumed."""
+"""Seconds to wait for the peer's END once both directions have been consumed."""
 QUIET = 0.25
 """Seconds of silence, at least, in an active session before it asks whether the path is alive."""
 ACTIVE = 3.0
@@ -51,7 +52,7 @@ UNKNOWN_RTT = 0.1
 
 
 class Session:
-    """Frames over `stream`, which the session owns.
+    """Frames over `stream`, which the session owns until it is `free`.
 
     `credit`: bytes the peer takes before its first ACK. `rtt` looks up the carrier's round trip in
     seconds, None where it is not known. `early`: bytes of the stream that were read already. `wake` is
@@ -72,6 +73,10 @@ class Session:
         self.inbox = Inbox(buffer_size, budget)
         self.outbox = Outbox(buffer_size, budget, credit)
         self.last_data = monotonic()
+        self.free = False
+        """Whether the session is over and the stream can carry another one; else `close` closed it."""
+        self.readable: Callable[[], None] = lambda: None
+        """Called when there may be something to receive, for who does not wait in `recv`."""
         self.cut: Callable[[], None] = lambda: None
         """Called when the session breaks and no reader would notice, to wake who waits beside it."""
         self._stream = stream
@@ -120,21 +125,31 @@ class Session:
 
         Raises Reset or Closed, after the data that came before it.
         """
+        self.consumed()
         inbox = self.inbox
-        inbox.consume()
-        if inbox.ack_due:
-            self._flush()
         while not inbox.held:
             if inbox.at_end:
                 if not inbox.ended:
                     inbox.take_end()
-                    self._flush()
+                    if not self.outbox.fin_acked:  # else END says it
+                        self._flush()
                 return b""
             if self._error:
                 raise self._error
             self._readable.clear()
             self._readable.wait()
         return inbox.take(limit)
+
+    @property
+    def ready(self) -> bool:
+        """Whether `recv` would not wait."""
+        return bool(self.inbox.held or self.inbox.at_end or self._error)
+
+    def consumed(self) -> None:
+        """What was received has left the process; `recv` supposes so, too."""
+        self.inbox.consume()
+        if self.inbox.ack_due:
+            self._flush()
 
     def sendall(self, data: Buffer) -> None:
         """Take all of `data`; block while the peer's window is full. Raises Reset or Closed."""
@@ -189,14 +204,20 @@ class Session:
                 self._writable.clear()
                 self._writable.wait()
             if not self._error:
-                self._closing = True
-                self._stream.finish()
+                self._say_end()
                 self._reader.join(LINGER)
+                self.free = self._frames.rest is not None and self._reader.dead
         except LaneError:
             pass  # all that mattered has been acknowledged, or `error` says that it was not
         finally:
             self._release()
-            self._stream.close()
+            if not self.free:
+                self._stream.close()
+
+    @property
+    def rest(self) -> bytes:
+        """What came over the stream behind the session."""
+        return self._frames.rest or b""
 
     def tick(self, now: float) -> bool:
         """Look after what no caller would: late ACKs, liveness, windows nobody uses. False: nothing is left.
@@ -220,13 +241,14 @@ class Session:
     # The stream's side.
 
     def _read(self, early: bytes) -> None:
-        turn = Turn()
         try:
             data = early or self._stream.recv(READ_SIZE)
             while data:
                 self._take_in(data)
                 data = b""  # a reader that waits holds nothing
-                turn.check()
+                if self._frames.rest is not None:
+                    return  # what comes now is for somebody else
+                be_fair()
                 data = self._stream.recv(READ_SIZE)
             if not (self.inbox.ended and self.outbox.fin_acked):
                 raise Closed("the stream ended in the middle of the session")
@@ -247,7 +269,7 @@ class Session:
             self._receive(frame)
         if (self.inbox.received, self.inbox.final) != known:
             self._moved()
-            self._readable.set()
+            self._tell_reader()
             gevent.sleep(0)  # what came should move on before more is read
 
     def _receive(self, frame: Frame) -> None:
@@ -262,6 +284,8 @@ class Session:
                 self.inbox.finish(final)
             case ResetFrame(code):
                 raise Reset(code)
+            case End() if not (self.inbox.ended and self.outbox.fin_acked):
+                raise ProtocolError("an end in the middle of the session")
             case Ping(value):
                 self._pong = value
                 self.inbox.urge()
@@ -274,6 +298,10 @@ class Session:
                 if self._shrinking:
                     self._shrinking = False
                     self.inbox.shrunk()
+
+    def _tell_reader(self) -> None:
+        self._readable.set()
+        self.readable()
 
     def _moved(self) -> None:
         """Data came: the session is active."""
@@ -308,9 +336,18 @@ class Session:
             self._stream.reset()
             raise
 
+    def _say_end(self) -> None:
+        """Send what waits, and END: nothing of the session may follow it."""
+        with self._lock:
+            end = self._control(self.inbox.ack_possible) + pack(End())
+            self._closing = True
+            self._stream.sendall(end)
+
     def _control(self, acknowledge: bool) -> bytes:
         """The control frames that are to be sent now."""
         out = b""
+        if self._closing:
+            return out
         if acknowledge or self._tell:
             self._tell = False
             out += pack(Ack(*self.inbox.acknowledge(monotonic())))
@@ -344,7 +381,7 @@ class Session:
             self.outbox.release()
             if self.inbox.ended:
                 self.cut()
-        self._readable.set()
+        self._tell_reader()
         self._writable.set()
 
     def _abort(self, code: int) -> None:
