@@ -21,7 +21,7 @@ from lane.errors import Closed, Reset
 
 __all__ = [
     "Address", "Carrier", "ClientTLS", "Closed", "Datagrams", "LinkStats", "Listener", "OverTCP",
-    "Reset", "ServerTLS", "Stream", "Transport",
+    "Reset", "ServerTLS", "Stream", "Transport", "Views", "receiver",
 ]  # fmt: skip
 
 
@@ -166,6 +166,19 @@ class Transport(Protocol):
 
     def listen(self, endpoint: Address, tls: ServerTLS) -> Listener:
         """Listen; an empty host means every address of IPv4 and IPv6. Raises `lane.errors.ConfigError`."""
+
+
+@runtime_checkable
+class Views(Protocol):
+    """What a stream has as well if it can hand out bytes without a copy."""
+
+    def recv_view(self, limit: int = 262144) -> memoryview:
+        """As `recv`, but what is returned is gone as soon as another greenlet has run."""
+
+
+def receiver(stream: Stream) -> Callable[[int], bytes | memoryview]:
+    """The cheapest way to receive from `stream`; what it gives is to be used before anything else runs."""
+    return stream.recv_view if isinstance(stream, Views) else stream.recv
 
 
 @runtime_checkable

@@ -15,7 +15,7 @@ from gevent.lock import BoundedSemaphore
 from lane.carriers.pool import Lease, Pool
 from lane.errors import Closed, LaneError, ProtocolError, Refused, Reset, Status, TargetError, Unreachable
 from lane.proto.hello import EARLY, Reply, Request, parse_reply
-from lane.stream import LinkStats
+from lane.stream import LinkStats, receiver
 
 HEAD_START = 0.003
 """Seconds that REQUEST waits for the application's first data."""
@@ -37,6 +37,7 @@ class Opening:
         self._lock = BoundedSemaphore(1)
         self._reply: Reply | None = None
         self._rest = b""  # what came behind the REPLY
+        self._recv: Callable[[int], bytes | memoryview] = lease.stream.recv
         self._over = False  # nobody waits for the answer any more
 
     @property
@@ -57,13 +58,17 @@ class Opening:
 
     def recv(self, limit: int = 262144) -> bytes:
         """See `lane.stream.Stream`. Raises what the request failed with, too."""
+        return bytes(self.recv_view(limit))
+
+    def recv_view(self, limit: int = 262144) -> bytes | memoryview:
+        """See `lane.stream.Views`."""
         if self._reply is None:
             self._asked.wait(HEAD_START)
             self._answer()
         if self._rest:
             data, self._rest = self._rest[:limit], self._rest[limit:]
             return data
-        return self._lease.stream.recv(limit)
+        return self._recv(limit)
 
     def sendall(self, data: bytes | bytearray | memoryview) -> None:
         """See `lane.stream.Stream`. Before the REPLY, a failure shows where the session reads."""
@@ -119,6 +124,7 @@ class Opening:
             self.discard()
             raise
         self._reply, self._rest, self._kept = reply, rest, b""
+        self._recv = receiver(self._lease.stream)
         self.answered(None)
         return reply
 

@@ -123,11 +123,11 @@ class FrameReader:
         """Whether all that was fed were whole frames."""
         return not self._left and not self._partial
 
-    def feed(self, data: bytes) -> list[Frame]:
+    def feed(self, data: bytes | memoryview) -> list[Frame]:
         """The frames, and pieces of DATA frames, that `data` completes. Raises ProtocolError."""
         frames: list[Frame] = []
         if self._partial:
-            data = self._partial + data
+            data = self._partial + bytes(data)
             self._partial = b""
         view = memoryview(data)
         end = len(data)
@@ -165,16 +165,16 @@ class FrameReader:
             frames.append(_parse(kind, data, at))
             at += 4 + length
             if kind == END:
-                self.rest = data[at:]
+                self.rest = bytes(data[at:])
                 return frames
-        self._partial = data[at:]
+        self._partial = bytes(data[at:])
         return frames
 
 
 _SIZES = {ACK: 12, FIN: 8, RESET: 4, PING: 8, PONG: 8, END: 0}
 
 
-def _parse(kind: int, data: bytes, at: int) -> Frame:
+def _parse(kind: int, data: bytes | memoryview, at: int) -> Frame:
     """The whole frame of a fixed size at `at`."""
     if kind == ACK:
         _, consumed, window = _ACK.unpack_from(data, at)

@@ -42,6 +42,7 @@ class _Relay:
         local, session, errors = self._local, self._session, self._errors
         session.cut = local.reset
         session.readable = self._wake
+        session.offer = getattr(local, "offer", None)
         self._wake()  # something may have come already
         try:
             self._send(early)

@@ -31,7 +31,7 @@ from lane.proto.frames import (
 )
 from lane.session.fair import be_fair
 from lane.session.window import Budget, Buffer, Inbox, Outbox
-from lane.stream import Stream
+from lane.stream import Stream, receiver
 
 READ_SIZE = 262144
 FIRST_WRITE = 16384
@@ -75,6 +75,8 @@ class Session:
         self.last_data = monotonic()
         self.free = False
         """Whether the session is over and the stream can carry another one; else `close` closed it."""
+        self.offer: Callable[[Buffer], int] | None = None
+        """Takes in received bytes without waiting, from the first on: how many. They count as consumed."""
         self.readable: Callable[[], None] = lambda: None
         """Called when there may be something to receive, for who does not wait in `recv`."""
         self.cut: Callable[[], None] = lambda: None
@@ -163,8 +165,9 @@ class Session:
                     raise self._error
                 size = self.outbox.allowance(min(len(view) - start, MAX_PAYLOAD))
                 if size:
-                    whole = isinstance(data, bytes) and size == len(view)
-                    piece = bytes(data) if whole else bytes(view[start : start + size])
+                    piece = view[start : start + size]
+                    if not isinstance(data, bytes):  # it may change
+                        piece = memoryview(bytes(piece))
                     self._write(data_head(self.outbox.send(piece), size), piece)
                     start += size
                     continue
@@ -242,14 +245,15 @@ class Session:
 
     def _read(self, early: bytes) -> None:
         try:
-            data = early or self._stream.recv(READ_SIZE)
+            recv = receiver(self._stream)
+            data: bytes | memoryview = early or recv(READ_SIZE)
             while data:
                 self._take_in(data)
                 data = b""  # a reader that waits holds nothing
                 if self._frames.rest is not None:
                     return  # what comes now is for somebody else
                 be_fair()
-                data = self._stream.recv(READ_SIZE)
+                data = recv(READ_SIZE)
             if not (self.inbox.ended and self.outbox.fin_acked):
                 raise Closed("the stream ended in the middle of the session")
         except ProtocolError as error:
@@ -259,8 +263,11 @@ class Session:
             self._fail(error)
             self._stream.reset()
 
-    def _take_in(self, data: bytes) -> None:
-        """Act on what came over the stream. Raises ProtocolError or Reset."""
+    def _take_in(self, data: bytes | memoryview) -> None:
+        """Act on what came over the stream; nothing else runs before all was used.
+
+        Raises ProtocolError or Reset.
+        """
         if self._error:
             return
         self._heard = monotonic()
@@ -269,14 +276,17 @@ class Session:
             self._receive(frame)
         if (self.inbox.received, self.inbox.final) != known:
             self._moved()
-            self._tell_reader()
-            gevent.sleep(0)  # what came should move on before more is read
+            if self.inbox.ack_due:
+                self._flush_soon()
+            if self.ready:
+                self._tell_reader()
+                gevent.sleep(0)  # what came should move on before more is read
 
     def _receive(self, frame: Frame) -> None:
         """Take one frame from the peer. Raises ProtocolError or Reset."""
         match frame:
             case Data(offset, data):
-                self.inbox.receive(offset, data, self._heard, self.rtt())
+                self.inbox.receive(offset, data, self._heard, self.rtt(), self.offer)
             case Ack(consumed, window):
                 self.outbox.acknowledge(consumed, window)
                 self._writable.set()
@@ -309,7 +319,7 @@ class Session:
         self._patience = 1
         self._wake(self)
 
-    def _write(self, head: bytes, data: bytes = b"") -> None:
+    def _write(self, head: bytes, data: Buffer = b"") -> None:
         """Send `head` and `data`, and all control frames that wait, under the lock.
 
         Only the start of `data` is copied to stand behind its head, so that the first write fills one

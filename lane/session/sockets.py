@@ -72,6 +72,20 @@ class SocketStream:
             raise self._failure(error) from None
         self._sending = False  # not in a `finally`: what a deadline has cut stays cut
 
+    def offer(self, data: bytes | bytearray | memoryview) -> int:
+        """Hand to the kernel what it takes at once: how many bytes. What is wrong shows later."""
+        if self._finished or self._sending or self._error is not None:
+            return 0
+        timeout = self._sock.gettimeout()
+        self._sock.settimeout(0)  # no switch to other greenlets before it is restored
+        try:
+            sent: int = self._sock.send(data)
+        except OSError:
+            return 0
+        finally:
+            self._sock.settimeout(timeout)
+        return sent
+
     def finish(self) -> None:
         """Send FIN; the other direction goes on. Idempotent. Raises Closed where it can't be delivered."""
         if self._finished:

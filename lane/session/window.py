@@ -9,6 +9,7 @@ Offsets are absolute; a direction's FIN counts as one byte after its last (docs/
 """
 
 from collections import deque
+from collections.abc import Callable
 
 from lane.errors import ProtocolError
 from lane.proto.frames import MAX_WINDOW
@@ -152,8 +153,13 @@ class Inbox:
         """Whether the end itself was consumed."""
         return self.final is not None and self.consumed > self.final
 
-    def receive(self, offset: int, data: Buffer, now: float, rtt: float) -> None:
-        """Bytes from the peer (times in seconds); those known already are dropped. Raises ProtocolError."""
+    def receive(
+        self, offset: int, data: Buffer, now: float, rtt: float, offer: Callable[[Buffer], int] | None = None
+    ) -> None:
+        """Bytes from the peer (times in seconds); those known already are dropped. Raises ProtocolError.
+
+        They are copied where they are views. `offer` may consume some of them at once, from the first on.
+        """
         end = offset + len(data)
         if offset > self.received:
             raise ProtocolError(f"a gap in the data before offset {offset}")
@@ -164,12 +170,19 @@ class Inbox:
         known = self.received - offset
         if known >= len(data):
             return
-        self._hungry = self._hungry or not (self._queue.size or self._lent)
-        self._queue.append(memoryview(data)[known:] if known else data)
+        fresh = memoryview(data)[known:] if known else data
+        idle = not (self._queue.size or self._lent)
+        self._hungry = self._hungry or idle
         self.received = end
         while self._told and self._told[0][0] <= now - 1.5 * rtt - REACTION:
             self._known = self._told.popleft()[1]
         self._used = max(self._used, end - self._known)
+        if idle and offer is not None and (taken := offer(fresh)):
+            self._lent = taken
+            self.consume()
+            fresh = memoryview(fresh)[taken:]
+        if len(fresh):
+            self._queue.append(bytes(fresh))
 
     def finish(self, final: int) -> None:
         """The peer's FIN. Raises ProtocolError if data before it is missing, or it moved."""

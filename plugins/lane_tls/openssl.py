@@ -1,8 +1,8 @@
 """Reads and writes many TLS records at once; the only file that touches pyOpenSSL's private names.
 
 `Connection.recv` allocates a buffer for each record of 16 KB, copies it out, and a caller that wants more
-joins the copies. Here OpenSSL fills one buffer that all streams of the process share (nothing switches
-greenlets between filling and copying), which takes a third off the cost of receiving. `Connection.send`
+joins the copies. Here OpenSSL fills one buffer that all streams of the process share, which takes a third
+off the cost of receiving; nobody may switch greenlets between filling and using it. `Connection.send`
 takes one record a call, since pyOpenSSL asks OpenSSL for partial writes: without them one call writes
 them all, which takes a tenth off the cost of sending. The canaries are in tests/unit/test_tls_openssl.py.
 """
@@ -17,10 +17,13 @@ LARGEST = 262144
 _lib: Any = SSL._lib  # type: ignore[attr-defined]
 _ffi: Any = SSL._ffi  # type: ignore[attr-defined]
 _buffer = _ffi.new("char[]", LARGEST)
+_view = memoryview(_ffi.buffer(_buffer)).toreadonly()
 
 
-def read_records(connection: Any, limit: int) -> tuple[bytes, SSL.Error | None]:
+def read_records(connection: Any, limit: int) -> tuple[memoryview, SSL.Error | None]:
     """Up to `limit` bytes (at most LARGEST), all that can be had now, and what ended the reading.
+
+    The bytes are in the shared buffer: they are gone with the next call for any connection.
 
     The error is what `Connection.recv` would raise next, None if `limit` was reached. It is to be kept
     even when there is data: OpenSSL need not report the loss of a connection twice.
@@ -37,7 +40,7 @@ def read_records(connection: Any, limit: int) -> tuple[bytes, SSL.Error | None]:
                 connection._raise_ssl_error(ssl, result)
             except SSL.Error as caught:
                 error = caught
-    return _ffi.buffer(_buffer, size)[:], error
+    return _view[:size], error
 
 
 def resumed(connection: Any) -> bool:

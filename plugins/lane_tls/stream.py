@@ -78,6 +78,10 @@ class TLSStream:
 
     def recv(self, limit: int = 262144) -> bytes:
         """Block for 1 to `limit` bytes; b"" for close_notify. Raises Reset or Closed."""
+        return bytes(self.recv_view(limit))
+
+    def recv_view(self, limit: int = 262144) -> memoryview:
+        """See `lane.stream.Views`."""
         self._check()
         quantum_used = monotonic() - self._since > _QUANTUM
         if quantum_used and not self._ended and not self._connection.pending():
@@ -102,7 +106,7 @@ class TLSStream:
                     self.on_data()
                     self.on_data = None
                 return data
-        return b""
+        return memoryview(b"")
 
     def sendall(self, data: bytes | bytearray | memoryview) -> None:
         """Encrypt all of `data` and hand it to the kernel. Raises Reset or Closed."""

@@ -73,7 +73,8 @@ def test_a_dropped_feed_of_nothing_changes_nothing():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"\x06\0\0\0", "type 6 and 0 bytes"),
+        (b"\x07\0\0\0", "type 7 and 0 bytes"),
+        (b"\x06\0\0\1", "type 6 and 1 bytes"),
         (b"\x01\0\0\x0d", "type 1 and 13 bytes"),
         (b"\x02\xff\xff\xff", "type 2 and 16777215 bytes"),
         (b"\0\0\0\x08", "DATA frame of 8 bytes"),
