@@ -168,7 +168,6 @@ class Transport(Protocol):
         """Listen; an empty host means every address of IPv4 and IPv6. Raises `lane.errors.ConfigError`."""
 
 
-@runtime_checkable
 class Views(Protocol):
     """What a stream has as well if it can hand out bytes without a copy."""
 
@@ -178,7 +177,8 @@ class Views(Protocol):
 
 def receiver(stream: Stream) -> Callable[[int], bytes | memoryview]:
     """The cheapest way to receive from `stream`; what it gives is to be used before anything else runs."""
-    return stream.recv_view if isinstance(stream, Views) else stream.recv
+    receive: Callable[[int], bytes | memoryview] = getattr(stream, "recv_view", stream.recv)
+    return receive
 
 
 @runtime_checkable

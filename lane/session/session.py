@@ -329,11 +329,13 @@ class Session:
             raise self._error
         try:
             head = self._control(self.inbox.ack_possible) + head
-            if data:
-                view, room = memoryview(data), FIRST_WRITE - len(head)
+            room = FIRST_WRITE - len(head)
+            if len(data) > room:
+                view = memoryview(data)
                 self._stream.sendall(b"".join((head, view[:room])))
-                if len(view) > room:
-                    self._stream.sendall(view[room:])
+                self._stream.sendall(view[room:])
+            elif data:
+                self._stream.sendall(b"".join((head, data)))
             elif head:
                 self._stream.sendall(head)
             while control := self._control(self.inbox.ack_due):

@@ -43,6 +43,15 @@ def read_records(connection: Any, limit: int) -> tuple[memoryview, SSL.Error | N
     return _view[:size], error
 
 
+def write_records(connection: Any, view: memoryview) -> int:
+    """Write all of `view`: its length. Raises what `Connection.send` does, and must be called again as it."""
+    with _ffi.from_buffer(view) as data:
+        result: int = _lib.SSL_write(connection._ssl, data, len(view))
+    if result <= 0:
+        connection._raise_ssl_error(connection._ssl, result)
+    return result
+
+
 def resumed(connection: Any) -> bool:
     """Whether the handshake of `connection` resumed an earlier session."""
     return bool(_lib.SSL_session_reused(connection._ssl))

@@ -179,6 +179,7 @@ def read_scripted(connection, limit):
 @pytest.fixture
 def scripted(monkeypatch):
     monkeypatch.setattr("lane_tls.stream.read_records", read_scripted)
+    monkeypatch.setattr("lane_tls.stream.write_records", lambda connection, view: connection.send(view))
     here, there = socket.socketpair()
     streams = []
 
