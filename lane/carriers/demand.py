@@ -2,12 +2,15 @@
 
 A spare saves a session the two or three round trips of a handshake, and an application seldom opens one
 connection alone: a web page opens a dozen at once, and so does the next page. What counts is therefore
-the busiest second lately, not the mean. It fades, and after some idle minutes nothing stands by.
+the busiest second lately, not the mean, and some more, since the next burst may be a larger one. It fades,
+and after some idle minutes nothing stands by.
 """
 
 from math import ceil
 
-MOST = 48
+COVER = 3
+"""Spares for each session that began in the busiest second."""
+MOST = 56
 """Spares at most; a server allows an address 64 carriers beside its sessions."""
 HALF_LIFE = 30.0
 """Seconds in which half of what the busiest second called for is forgotten."""
@@ -35,7 +38,7 @@ class Demand:
         if self._last is None or now - self._last > IDLE:
             return 0
         self._advance(now)
-        return max(1, min(MOST, ceil(max(self._peak, self._count))))
+        return max(1, min(MOST, ceil(COVER * max(self._peak, self._count))))
 
     def _advance(self, now: float) -> None:
         passed = int(now) - self._second

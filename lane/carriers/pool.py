@@ -16,7 +16,7 @@ from time import monotonic
 import gevent
 from gevent.event import AsyncResult
 
-from lane.carriers.demand import MOST, Demand
+from lane.carriers.demand import Demand
 from lane.errors import Closed, LaneError, Unreachable
 from lane.stream import Carrier, Stream
 
@@ -24,8 +24,10 @@ log = logging.getLogger("lane.carriers")
 
 SPARE_LIFE = 240.0
 """Seconds that a spare waits for a session before it is given up."""
-SWEEP = 5.0
-"""Seconds between two looks at what is no longer needed."""
+SWEEP = 1.0
+"""Seconds between two looks at what is lacking and what is no longer needed."""
+KEPT = 64
+"""Spares at most, with those that sessions gave back."""
 MAKERS = 4
 """Spares that are made at once: they must not take the machine from who waits."""
 LAST_WORDS = 1.0
@@ -104,7 +106,8 @@ class Pool:
         """A stream to the server, on a new carrier if `fresh`. Raises Unreachable or Refused."""
         self._demand.note(monotonic())
         lease = (None if fresh else self._take_spare()) or self._lease(fresh)
-        self._refill()
+        if len(self._spares) * 2 < self._wanted:  # else sessions that end may give theirs back first
+            self._refill()
         return lease
 
     def release(self, carrier: Carrier) -> None:
@@ -117,7 +120,7 @@ class Pool:
 
     def keep(self, lease: Lease) -> None:
         """Have the stream of a session that is complete stand by for the next one, if it is needed."""
-        if self._share == 1 and len(self._spares) < MOST and not self._closed:
+        if self._share == 1 and len(self._spares) < KEPT and not self._closed:
             self._stand_by(lease)
             return
         with suppress(LaneError), gevent.Timeout(LAST_WORDS, False):
@@ -218,11 +221,10 @@ class Pool:
             self._dials.discard(dial)
 
     def _refill(self) -> None:
-        """Begin to make spares when half of them are gone: sessions that end may give theirs back first."""
-        if len(self._spares) * 2 < self._wanted:
-            while self._making < min(MAKERS, self._lacking):
-                self._making += 1
-                gevent.spawn(self._make_spares)
+        """Begin to make the spares that are lacking."""
+        while self._making < min(MAKERS, self._lacking):
+            self._making += 1
+            gevent.spawn(self._make_spares)
 
     @property
     def _lacking(self) -> int:

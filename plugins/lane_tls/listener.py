@@ -42,20 +42,23 @@ def listen(endpoint: Address, tls: ServerTLS, patience: float, congestion: bytes
             )
         else:
             sock = socket.create_server(endpoint, backlog=_BACKLOG)
-        tcp.tune(sock, congestion)
+        tcp.tune(sock)
     except (OSError, OverflowError, UnicodeError) as error:
         raise ConfigError(f"cannot listen on {endpoint}: {words(error)}") from None
-    return TLSListener(gevent_socket(fileno=sock.detach()), context, tls.binding, patience)
+    return TLSListener(gevent_socket(fileno=sock.detach()), context, tls.binding, patience, congestion)
 
 
 class TLSListener:
     """Accepts TCP connections, and hands out those whose handshake is done."""
 
-    def __init__(self, sock: Any, context: Any, binding: bytes, patience: float) -> None:
+    def __init__(
+        self, sock: Any, context: Any, binding: bytes, patience: float, congestion: bytes | None
+    ) -> None:
         self._sock = sock
         self._context = context
         self._binding = binding
         self._patience = patience
+        self._congestion = congestion
         self._ready: Any = Queue(_READY)
         self._handshakes = Pool(_HANDSHAKES)
         self._shaking: set[TLSStream] = set()
@@ -96,6 +99,7 @@ class TLSListener:
             connection = SSL.Connection(self._context, sock)
             connection.set_accept_state()
             stream = TLSStream(connection, sock)
+            stream.congestion = self._congestion
             self._shaking.add(stream)
             self._handshakes.spawn(self._handshake, stream, host(address))
 

@@ -32,7 +32,7 @@ class TLSTransport:
         self.connect: Callable[[Address, float], Any] = tcp.connect
         """See `lane.stream.OverTCP`."""
         self.congestion = tcp.choose(congestion)
-        """What the kernel is asked to use for new connections; None: what the system uses."""
+        """What the kernel is asked to use for bulk; None: what the system uses."""
         self._deadline = deadline
         self._sessions = Sessions()
 
@@ -45,7 +45,8 @@ class TLSTransport:
             connection = SSL.Connection(self._context, sock)
             stream = TLSStream(connection, sock)
             try:
-                tcp.tune(sock, self.congestion)
+                tcp.tune(sock)
+                stream.congestion = self.congestion
                 if tls.server_name is not None:
                     connection.set_tlsext_host_name(tls.server_name.encode("idna"))
                 connection.set_connect_state()

@@ -13,7 +13,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
 
@@ -23,10 +23,11 @@ from OpenSSL import SSL
 
 from lane.errors import Closed, ProtocolError, Reset
 from lane_tls.openssl import read_records, write_records
+from lane_tls.tcp import use
 from lane_tls.words import reason
 
 _WRITE = 131072  # bytes of one call to OpenSSL at most: some 0.1 ms of work
-_CORK_FROM = 32768  # bytes of one `sendall` from which records leave together
+_BULK = 32768  # bytes of one `sendall` from which it is a part of something large
 _TCP_CORK: int | None = getattr(socket, "TCP_CORK", None)
 _QUANTUM = 0.002  # seconds a greenlet may work before others have a turn
 _LINGER = 15.0  # seconds that close_notify may wait for room in the kernel's buffer after a close
@@ -41,6 +42,8 @@ class TLSStream:
         self.sock = sock
         self.dead = Event()
         """Set once the connection is lost or closed."""
+        self.congestion: bytes | None = None
+        """What to ask the kernel for once there is bulk to send: see `lane_tls.tcp`."""
         self.on_data: Callable[[], None] | None = None
         """Called once, with the first data: the peer's session tickets have come before it."""
         self._connection = connection
@@ -118,7 +121,7 @@ class TLSStream:
         self._sending = True
         view = memoryview(data).cast("B")
         left = len(view)
-        corked = left > _CORK_FROM and self._cork(1)
+        corked = left > _BULK and self._begin_bulk()
         while left:
             if monotonic() - self._since > _QUANTUM:
                 self._wait(self._writable)
@@ -136,14 +139,19 @@ class TLSStream:
             self._cork(0)
         self._sending = False  # not in a `finally`: what a deadline has cut stays cut
 
+    def _begin_bulk(self) -> bool:
+        """Many records follow; whether they are held together until `_cork(0)`."""
+        if self.congestion:
+            use(self.sock, self.congestion)
+            self.congestion = None
+        return self._cork(1)
+
     def _cork(self, on: int) -> bool:
         """Have the kernel send records together and not one by one: fewer packets, fewer wake-ups."""
         if _TCP_CORK is None:
             return False
-        try:
+        with suppress(OSError):  # the connection is lost: whoever writes to it learns it
             self.sock.setsockopt(socket.IPPROTO_TCP, _TCP_CORK, on)
-        except OSError:
-            return False  # the connection is lost: whoever writes to it learns it
         return True
 
     def finish(self) -> None:

@@ -1,11 +1,14 @@
 """The TCP connection below TLS: how it is made, and what the kernel is asked to do with it.
 
 Congestion control is the kernel's, a connection at a time: BBR moves bytes over paths that lose some at
-random, where the usual CUBIC takes each loss for a full queue. Little may wait unsent in the kernel, so
-that what a session says next (an answer, an acknowledgement) does not stand behind megabytes.
+random, where the usual CUBIC takes each loss for a full queue. It also spreads packets over time from the
+first one on, which costs a short answer some milliseconds: so it is asked for when a stream has something
+large to send. Little may wait unsent in the kernel, so that what a session says next (an answer, an
+acknowledgement) does not stand behind megabytes.
 """
 
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +67,17 @@ def _offer() -> str:
         return ""
 
 
-def tune(sock: Any, congestion: bytes | None) -> None:
+def use(sock: Any, congestion: bytes) -> None:
+    """Have the kernel send with `congestion` from now on. Where it will not any more, nothing changes."""
+    with suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion)
+
+
+def tune(sock: Any) -> None:
     """Set the options of a connection, or of a listener: what it accepts inherits them."""
     for level, option, value in _OPTIONS:
         if hasattr(socket, option):
             sock.setsockopt(getattr(socket, level), getattr(socket, option), value)
-    if congestion:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion)
 
 
 def connect(endpoint: Address, timeout: float) -> Any:

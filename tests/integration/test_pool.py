@@ -80,30 +80,35 @@ def test_what_a_lease_sends_first_stands_behind_hello(bed):
     lease.release()  # idempotent
 
 
+def standing_by(bed):
+    """Wait until all spares are there that one session calls for."""
+    until(lambda: len(bed.pool._spares) == demand.COVER and len(bed.accepted) == 1 + demand.COVER)
+
+
 @tcp
-def test_a_spare_stands_by_and_is_handed_out_next(bed):
+def test_spares_stand_by_and_are_handed_out_next(bed):
     first = bed.pool.lease()
-    until(lambda: len(bed.accepted) == 2)  # the spare, with its HELLO already on the way
-    stream = bed.accepted[1].accept()
-    assert stream.recv(len(HELLO)) == HELLO
+    standing_by(bed)
     second = bed.pool.lease()
     assert not second.fresh
     assert second.carrier is not first.carrier
     second.send(b"request")
-    assert stream.recv() == b"request"
-    until(lambda: bed.dials >= 3)  # and there is a new spare
+    expected, data = HELLO + b"request", b""
+    stream = bed.accepted[-1].accept()  # the newest
+    while len(data) < len(expected):
+        data += stream.recv()
+    assert data == expected
 
 
 @tcp
-def test_as_many_spares_as_sessions_began_in_the_busiest_second_lately(bed, monkeypatch):
+def test_there_are_more_spares_than_sessions_began_in_the_busiest_second(bed, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(pool_module, "monotonic", lambda: now[0])
-    leases = [bed.pool.lease() for _ in range(9)]
-    until(lambda: len(bed.pool._spares) == 9)
+    leases = [bed.pool.lease() for _ in range(3)]
+    until(lambda: len(bed.pool._spares) == 3 * demand.COVER)
     now[0] += 1
-    more = [bed.pool.lease() for _ in range(9)]
+    more = [bed.pool.lease() for _ in range(3 * demand.COVER)]
     assert not any(lease.fresh for lease in more)
-    until(lambda: len(bed.pool._spares) == 9)
     for lease in leases + more:
         lease.discard()
 
@@ -115,10 +120,10 @@ def test_spares_go_when_sessions_became_rare(bed, monkeypatch):
     monkeypatch.setattr(pool_module, "SWEEP", 0.01)
     bed.pool.close()
     bed.pool = Pool(bed.pool._dial, lambda carrier: HELLO, dial_timeout=5.0)
-    leases = [bed.pool.lease() for _ in range(8)]
-    until(lambda: len(bed.pool._spares) == 8)
+    leases = [bed.pool.lease() for _ in range(4)]
+    until(lambda: len(bed.pool._spares) == 4 * demand.COVER)
     now[0] += demand.HALF_LIFE
-    until(lambda: len(bed.pool._spares) == 4)
+    until(lambda: len(bed.pool._spares) == 2 * demand.COVER)
     now[0] += demand.IDLE
     until(lambda: not bed.pool._spares)
     assert not any(lease.carrier.closed for lease in leases)
@@ -127,14 +132,15 @@ def test_spares_go_when_sessions_became_rare(bed, monkeypatch):
 @tcp
 def test_no_spare_is_made_while_a_session_waits(bed):
     bed.pool.lease()
-    until(lambda: bed.pool._spares)
+    until(lambda: len(bed.pool._spares) == demand.COVER)
+    dials = bed.dials + 20
     bed.gate.clear()
-    waiting = [gevent.spawn(bed.pool.lease) for _ in range(20)]  # one of them takes the spare
-    until(lambda: bed.dials >= 21)
-    assert settled(lambda: bed.dials) == 21
+    waiting = [gevent.spawn(bed.pool.lease) for _ in range(20 + demand.COVER)]  # some take spares
+    until(lambda: bed.dials >= dials)
+    assert settled(lambda: bed.dials) == dials
     bed.gate.set()
     gevent.joinall(waiting)
-    until(lambda: len(bed.pool._spares) == 21)
+    until(lambda: len(bed.pool._spares) == demand.MOST)
 
 
 @tcp
@@ -147,6 +153,50 @@ def test_spares_are_made_a_few_at_a_time(bed):
     assert bed.dials <= pool_module.MAKERS + 2
     bed.gate.set()
     until(lambda: len(bed.pool._spares) == 40)
+
+
+@tcp
+def test_a_stream_of_a_complete_session_is_used_again(bed):
+    first = bed.pool.lease()
+    first.send(b"one, ")
+    stream = first.stream
+    first.keep()
+    first.release()  # it is no longer this one's to release
+    second = bed.pool.lease()
+    assert second.stream is stream
+    assert not second.fresh
+    second.send(b"two")
+    until(lambda: bed.accepted)
+    far, data = bed.accepted[0].accept(), b""
+    while len(data) < len(HELLO + b"one, two"):
+        data += far.recv()
+    assert data == HELLO + b"one, two"
+
+
+@tcp
+def test_streams_that_come_back_are_bounded(bed, monkeypatch):
+    monkeypatch.setattr(pool_module, "KEPT", 5)
+    monkeypatch.setattr(pool_module, "LAST_WORDS", 0.01)
+    leases = [bed.pool.lease() for _ in range(20)]
+    bed.pool._demand.spares = lambda now: 0
+    for lease in leases:
+        lease.keep()
+    until(lambda: sum(not lease.carrier.closed for lease in leases) <= 5)
+
+
+@memory
+def test_streams_of_a_shared_carrier_are_not_kept(bed):
+    lease = bed.pool.lease()
+    lease.send(b"!")
+    until(lambda: bed.accepted)
+    job = gevent.spawn(lease.keep)
+    far = bed.accepted[0].accept()
+    while far.recv():
+        pass
+    far.finish()
+    job.join()
+    assert not bed.pool._spares
+    assert not bed.pool._leases[lease.carrier]
 
 
 @tcp
@@ -169,13 +219,22 @@ def test_a_new_session_does_not_look_at_all_others(bed):
 @tcp
 def test_a_spare_that_died_is_never_handed_out(bed):
     bed.pool.lease()
-    until(lambda: len(bed.accepted) == 2)
-    bed.accepted[1].close()
-    until(lambda: not bed.pool._spares)
-    lease = bed.pool.lease()
-    until(lambda: len(bed.accepted) >= 3)
-    assert not lease.carrier.closed
-    lease.stream.sendall(b"!")
+    standing_by(bed)
+    bed.accepted[-1].close()
+    until(lambda: any(spare.carrier.closed for spare, _ in bed.pool._spares))
+    leases = [bed.pool.lease() for _ in range(demand.COVER)]
+    assert not any(lease.carrier.closed for lease in leases)
+
+
+@tcp
+def test_spares_that_died_are_noticed_while_nobody_asks(bed):
+    bed.pool.lease()
+    standing_by(bed)
+    old = {spare for spare, _ in bed.pool._spares}
+    for carrier in bed.accepted:
+        carrier.close()
+    until(lambda: not old & {spare for spare, _ in bed.pool._spares})
+    until(lambda: len(bed.pool._spares) == demand.COVER)
 
 
 @tcp

@@ -128,13 +128,20 @@ def test_a_session_cannot_be_resumed_without_a_new_key_exchange(listener):
 
 
 @pytest.mark.parametrize("what", ["system", "reno", "cubic"])
-def test_the_kernel_is_asked_for_a_congestion_control_at_both_ends(what):
+def test_bulk_is_sent_with_the_congestion_control_that_was_asked_for_at_both_ends(what):
     with socket.socket() as sock:
         default = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
     transport = TLSTransport(congestion=what)
     listener = transport.listen(LOOPBACK, IDENTITY)
     near = transport.dial(listener.address, CLIENT)
     far = listener.accept()
+    streams = near.open(), far.accept()
+    for stream, other in (streams, streams[::-1]):
+        job = gevent.spawn(stream.sendall, bytes(100_000))
+        size = 0
+        while size < 100_000:
+            size += len(other.recv())
+        job.get()
     expected = default if what == "system" else what.encode()
     for carrier in (near, far):
         found = carrier._stream.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
