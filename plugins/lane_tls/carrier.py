@@ -29,7 +29,7 @@ class TLSCarrier:
     @property
     def closed(self) -> bool:
         """Whether the connection is known to be lost."""
-        return self._stream.lost(self._idle)
+        return self._stream.lost()
 
     def open(self) -> TLSStream:
         """The stream. Raises Closed the second time, and on a lost connection."""

@@ -189,10 +189,11 @@ class TLSStream:
         """Release the socket without a word of TLS: the peer sees a connection cut short."""
         self._release(Closed("closed here"))
 
-    def lost(self, idle: bool) -> bool:
+    def lost(self) -> bool:
         """Whether the peer is known to be gone; looks at the socket now, never blocks.
 
-        `idle`: nobody reads from the stream yet, so that a close_notify may be looked for as well.
+        While nobody reads, it also looks behind what OpenSSL has to read for itself (session tickets, a
+        close_notify): the end of the connection may stand there.
         """
         if self._error is not None:
             return True
@@ -203,7 +204,7 @@ class TLSStream:
         except OSError as error:
             self._fail(error)
             return True
-        if not gone and idle:
+        if not gone and self._readable.callback is None:
             self._unread()
             gone = self._ended or self._error is not None
         if gone:
