@@ -162,6 +162,34 @@ def test_half_close_then_10_mb_the_other_way(pairs, swap):
     end(first, second)
 
 
+def test_a_stream_is_free_after_a_complete_session_and_carries_another(pairs):
+    streams = pairs.streams()
+    carriers = pairs.carriers[-1]
+    for text in (b"one", b"two"):
+        near, far = pairs.near.session(streams[0], carriers[0]), pairs.far.session(streams[1], carriers[1])
+        near.sendall(text)
+        near.finish()
+        assert receive(far) == (3, hashlib.sha256(text).hexdigest())
+        far.finish()
+        assert receive(near)[0] == 0
+        end(near, far)
+        assert near.free
+        assert far.free
+        assert near.rest == far.rest == b""
+
+
+def test_a_stream_is_not_free_after_a_reset(pairs):
+    near, far = pairs.open()
+    near.sendall(b"begun")
+    assert bytes(far.recv()) == b"begun"
+    near.reset()
+    with pytest.raises(LaneError):
+        far.recv()
+    for session in (near, far):
+        session.close()
+        assert not session.free
+
+
 @pytest.mark.parametrize("swap", [False, True], ids=["near", "far"])
 def test_a_reset_is_an_error_and_never_an_end(pairs, swap):
     first, second = pairs.open()[:: -1 if swap else 1]

@@ -8,6 +8,7 @@ from lane.proto.frames import (
     MAX_PAYLOAD,
     Ack,
     Data,
+    End,
     Fin,
     FrameReader,
     Ping,
@@ -17,7 +18,7 @@ from lane.proto.frames import (
     pack,
 )
 
-SMALL = [Ack(70000, 262144), Fin(12), ResetFrame(2**32 - 1), Ping(2**64 - 1), Pong(0)]
+SMALL = [Ack(70000, 262144), Fin(12), ResetFrame(2**32 - 1), Ping(2**64 - 1), Pong(0), End()]
 
 
 @pytest.mark.parametrize("frame", SMALL, ids=lambda frame: type(frame).__name__)
@@ -45,6 +46,13 @@ def test_data_is_handed_out_as_it_comes():
     assert reader.feed(b"cde") == [Data(102, b"cde")]
     assert reader.feed(b"f" + pack(Ping(1))) == [Data(105, b"f"), Ping(1)]
     assert reader.between_frames
+
+
+def test_nothing_behind_an_end_is_a_frame():
+    reader = FrameReader()
+    assert reader.rest is None
+    assert reader.feed(pack(Ping(1)) + pack(End()) + b"the next request") == [Ping(1), End()]
+    assert reader.rest == b"the next request"
 
 
 def test_the_largest_frame():

@@ -22,6 +22,7 @@ FRAMES = {
     "RESET": frames.ResetFrame,
     "PING": frames.Ping,
     "PONG": frames.Pong,
+    "END": frames.End,
 }
 
 

@@ -349,3 +349,44 @@ def test_after_a_pause_short_messages_make_nothing_grow(inbox):
         drink(inbox)
         inbox.acknowledge(2000.0 + turn)
     assert inbox.window == INITIAL_WINDOW
+
+
+# What is offered at once.
+
+
+@given(st.lists(st.tuples(st.integers(1, 5000), st.integers(0, 5000)), max_size=40))
+def test_what_is_offered_comes_once_and_in_order(steps):
+    inbox, out, sent = Inbox(1 << 20, Budget(1 << 30)), bytearray(), bytearray()
+    for number, (size, most) in enumerate(steps):
+        piece = bytes((number,)) * size
+
+        def offer(data, most=most):
+            assert not inbox.held
+            out.extend(bytes(data[:most]))
+            return min(most, len(data))
+
+        inbox.receive(len(sent), memoryview(bytearray(piece)), 0.0, 0.1, offer)
+        sent += piece
+        if number % 3 == 0:
+            while inbox.held:
+                out.extend(inbox.take(4096))
+            inbox.consume()
+        assert inbox.consumed == len(out)
+    while inbox.held:
+        out.extend(inbox.take(4096))
+    assert out == sent
+
+
+def test_what_is_kept_of_a_view_is_a_copy():
+    inbox, buffer = Inbox(1 << 20, Budget(1 << 30)), bytearray(b"a" * 8192)
+    inbox.receive(0, memoryview(buffer), 0.0, 0.1)
+    buffer[:] = b"b" * 8192
+    assert bytes(inbox.take(8192)) == b"a" * 8192
+
+
+def test_nothing_is_offered_before_what_waits():
+    inbox = Inbox(1 << 20, Budget(1 << 30))
+    inbox.receive(0, b"first", 0.0, 0.1)
+    inbox.receive(5, b"second", 0.0, 0.1, lambda data: pytest.fail("out of order"))
+    inbox.take(5)  # taken, and not yet out
+    inbox.receive(11, b"third", 0.0, 0.1, lambda data: pytest.fail("out of order"))
