@@ -1,12 +1,12 @@
 # run: try lane · test: lint, then all tests · lint · fuzz · bench · clean
-# bench-networks, bench-buffers: on emulated links, beside other programs (root; see bench/labs.py)
+# bench: proxies on loopback · bench-networks, bench-buffers: on emulated links (root; see bench/labs.py)
 # Variables: PYTHON (makes the virtual environment), ARGS (more arguments for what is run)
 
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: run test lint fuzz bench bench-networks bench-buffers clean
+.PHONY: run test lint fuzz bench bench-networks bench-buffers bench-loopback clean
 
 run: .venv/.lane
 	$(BIN)/lane --transport quic $(ARGS)
@@ -25,10 +25,9 @@ lint: .venv/.test
 fuzz: .venv/.test
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest --timeout=0 tests/fuzz $(ARGS)
 
-bench: .venv/.test
-	$(BIN)/python bench/loopback.py $(ARGS)
+bench: bench-loopback
 
-bench-networks bench-buffers: bench-%: .venv/.bench
+bench-networks bench-buffers bench-loopback: bench-%: .venv/.bench
 	$(BIN)/python bench/$*.py $(ARGS)
 
 clean:

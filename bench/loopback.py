@@ -1,7 +1,7 @@
 """Proxies on loopback, turn and turn about: throughput, CPU, new connections, memory, fairness.
 
     python bench/loopback.py [--secs 4] [--rounds 5] [--contenders lane-tls,trojan,pproxy,direct]
-                             [--tests down,down8,up,up8,fair,connections,idle] [--json FILE]
+                             [--tests down,down8,up,up8,fair,connections,idle,busy] [--json FILE]
 
 Each measurement starts a client and a server of its own; bench/proxies.py has the contenders. The load and
 the target run in processes of their own, on the same processors. Medians of the rounds with the least and
@@ -12,10 +12,12 @@ the greatest; compare contenders, not figures of two machines.
     fair           beside eight downloads, 512 bytes up and 4 KB down on new connections: p99 in ms
     connections    by 16 workers for --secs, a byte each way on each: a second, without errors
     idle           --idle connections that moved 1 MB each and stay open: resident KB a connection
+    busy           a download beside so many idle ones: its speed over that without them
 """
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
@@ -27,7 +29,7 @@ from processes import start
 from proxies import CONTENDERS, Place, available, pair
 from target import Load
 
-TESTS = "down,down8,up,up8,fair,connections,idle"
+TESTS = "down,down8,up,up8,fair,connections,idle,busy"
 WARM = 1.0
 
 
@@ -57,7 +59,7 @@ def bulk(way, streams):
 def fair(found, load, args):
     load.start("down", 8)
     time.sleep(WARM)
-    times = sorted(load.exchanges(args.secs))
+    times = sorted(load.other().exchanges(args.secs))
     return {"p50 ms": statistics.median(times), "p99 ms": times[len(times) * 99 // 100]}
 
 
@@ -78,6 +80,20 @@ def idle(found, load, args):
     return dict(zip(KB_EACH, used, strict=False))
 
 
+def busy(found, load, args):
+    """The same download before there are idle connections, and beside them."""
+    bulk, rates = load.other(), []
+    bulk.start("down", 1)
+    for idle in (0, args.idle):
+        load.hold(idle)
+        time.sleep(WARM)
+        begin = bulk.moved()
+        time.sleep(args.secs)
+        end = bulk.moved()
+        rates.append((end[0] - begin[0]) / (end[1] - begin[1]))
+    return {"of its speed": rates[1] / rates[0]}
+
+
 CPU = ("client s/GB", "server s/GB")
 CPU_EACH = ("client ms CPU", "server ms CPU")
 KB_EACH = ("client KB", "server KB")
@@ -89,6 +105,7 @@ MEASURES = {
     "fair": fair,
     "connections": connections,
     "idle": idle,
+    "busy": busy,
 }
 
 
@@ -136,11 +153,12 @@ def main():
     tests = args.tests.split(",")
     if unknown := set(tests) - set(MEASURES):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}")
+    os.environ |= {"LANE_MAX_SESSIONS": "20000", "LANE_MAX_SESSIONS_PER_PEER": "20000"}  # of lane, for idle
     contenders = available(args.contenders.split(","))
     results = {(test, who): [] for test in tests for who in contenders}
     for number in range(1, args.rounds + 1):
         for (test, who), found in results.items():
-            if who == "direct" and test == "idle":
+            if who == "direct" and test in ("idle", "busy"):
                 continue
             found.append(run(who, test, args))
             said = ", ".join(f"{name} {short(value)}" for name, value in found[-1].items())

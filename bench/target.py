@@ -142,13 +142,18 @@ class Applications:
 
 
 class Load:
-    """Applications in another process, and their target; both end with `stack`. `proxy`: a port, or None."""
+    """Applications in another process, and their target; both end with `stack`. `proxy`: a port, or None.
 
-    def __init__(self, stack, start, proxy):
-        target = start(stack, sys.executable, __file__, "serve")
-        while not (said := target.said.read_text()).endswith("\n"):
-            time.sleep(0.01)
-        command = [sys.executable, __file__, "load", said.strip(), str(proxy or 0)]
+    `other` makes more applications with the same target, in one more process.
+    """
+
+    def __init__(self, stack, start, proxy, target=None):
+        if target is None:
+            serving = start(stack, sys.executable, __file__, "serve")
+            while not (target := serving.said.read_text()).endswith("\n"):
+                time.sleep(0.01)
+        self.other = lambda: Load(stack, start, proxy, target)
+        command = [sys.executable, __file__, "load", target.strip(), str(proxy or 0)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         stack.callback(self._process.wait)
         stack.callback(self._process.kill)

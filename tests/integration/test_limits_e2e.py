@@ -66,7 +66,7 @@ def test_the_client_lets_new_ones_wait(tmp_path, origin, transport):
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_the_server_refuses_new_ones(tmp_path, origin, transport, option):
     with (
-        running_pair(tmp_path, transport, (option, "2")) as (_, client),
+        running_pair(tmp_path, transport, (option, "2"), ("--fast-open", "off")) as (_, client),
         connected(client.address, origin.echo) as first,
         connected(client.address, origin.echo) as second,
     ):
