@@ -155,13 +155,13 @@ def test_attempts_start_in_order(monkeypatch):
 
 def record_attempts(monkeypatch):
     tried = []
-    attempt = dialer_module._attempt
+    connect = dialer_module._connect
 
-    def spy(sock, where, outcomes):
+    def spy(sock, where):
         tried.append(where)
-        attempt(sock, where, outcomes)
+        connect(sock, where)
 
-    monkeypatch.setattr(dialer_module, "_attempt", spy)
+    monkeypatch.setattr(dialer_module, "_connect", spy)
     return tried
 
 
