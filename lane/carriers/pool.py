@@ -1,9 +1,9 @@
 """The client's carriers to its server: dialled when needed, shared as far as they go, some kept warm.
 
 A transport with many streams a carrier gets a second one when the first is full; one with a single
-stream gets one a session. Either way there is always a stream for the next sessions that does not wait
-for a handshake: room on a carrier, or else spares that have already proven the key to the server, as many
-as lately began at once. A carrier that died is never handed out.
+stream gets one a session, and another session when that one is complete. Either way there is a stream for
+the next sessions that does not wait for a handshake: room on a carrier, or else spares that have already
+proven the key to the server, more than lately began at once. A carrier that died is never handed out.
 """
 
 import logging
@@ -30,6 +30,8 @@ KEPT = 64
 """Spares at most, with those that sessions gave back."""
 MAKERS = 4
 """Spares that are made at once: they must not take the machine from who waits."""
+PAUSE = 5.0
+"""Seconds without a try to make a spare after one failed: sessions that are asked for still dial."""
 LAST_WORDS = 1.0
 """Seconds that a carrier nobody uses has to deliver what its streams said last."""
 _SHARED = 8
@@ -95,6 +97,7 @@ class Pool:
         self._dials: set[_Dial] = set()
         self._share = _SHARED  # streams of a carrier
         self._making = 0  # spares, now
+        self._paused_until = 0.0
         self._waiting = 0  # sessions that wait for a handshake
         self._closed = False
         self._sweeper = gevent.spawn(self._sweep)
@@ -229,7 +232,7 @@ class Pool:
     @property
     def _lacking(self) -> int:
         """Spares that may be made now, those included that are being made."""
-        if self._closed or self._waiting or self._least_loaded():
+        if self._closed or self._waiting or self._least_loaded() or monotonic() < self._paused_until:
             return 0
         return self._wanted - len(self._spares)
 
@@ -250,6 +253,7 @@ class Pool:
                 self._stand_by(spare)
         except LaneError as error:
             log.debug("no spare: %s", error)
+            self._paused_until = monotonic() + PAUSE
         finally:
             self._making -= 1
 

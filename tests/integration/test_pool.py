@@ -207,6 +207,24 @@ def test_streams_of_a_shared_carrier_are_not_kept(bed):
 
 
 @tcp
+def test_a_server_that_is_gone_is_not_asked_for_spares_all_the_time(bed, monkeypatch):
+    monkeypatch.setattr(pool_module, "SWEEP", 0.01)
+    bed.pool.close()
+    bed.pool = Pool(bed.pool._dial, lambda carrier: HELLO, dial_timeout=5.0)
+    bed.pool.lease()
+    until(lambda: len(bed.pool._spares) == demand.COVER)
+    bed.failure = Unreachable("gone")
+    for spare, _ in list(bed.pool._spares):
+        spare.carrier.close()
+    until(lambda: bed.pool._paused_until)
+    dials = settled(lambda: bed.dials)
+    assert dials <= 1 + 2 * demand.COVER
+    bed.failure = None
+    bed.pool._paused_until = 0.0
+    until(lambda: len(bed.pool._spares) == demand.COVER)
+
+
+@tcp
 def test_a_new_session_does_not_look_at_all_others(bed):
     leases = [bed.pool.lease() for _ in range(50)]
     asked = []
