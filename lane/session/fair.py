@@ -12,7 +12,7 @@ from typing import Any
 
 from gevent import get_hub
 
-QUANTUM = 0.002
+QUANTUM = 0.0005
 """Seconds that greenlets may run before the event loop looks at what else is ready."""
 
 _ready: list[int] = []  # the descriptor, made when it is first needed

@@ -29,7 +29,7 @@ from lane_tls.words import reason
 _WRITE = 131072  # bytes of one call to OpenSSL at most: some 0.1 ms of work
 _BULK = 32768  # bytes of one `sendall` from which it is a part of something large
 _TCP_CORK: int | None = getattr(socket, "TCP_CORK", None)
-_QUANTUM = 0.002  # seconds a greenlet may work before others have a turn
+_QUANTUM = 0.0005  # seconds a greenlet may work before others have a turn
 _LINGER = 15.0  # seconds that close_notify may wait for room in the kernel's buffer after a close
 _LINGER_NOT = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds, so that close sends RST
 
