@@ -1,5 +1,7 @@
 """The relay between a socket and a session: what came before an error arrives, and nobody is forgotten."""
 
+import gc
+
 import gevent
 import pytest
 from gevent import socket
@@ -107,3 +109,36 @@ def test_a_session_that_is_finished_one_way_falls_silent(bed):
     until(lambda: near.inbox.ended)
     near._take_in(b"")  # frames that move nothing are no activity
     assert not near.tick(near.last_data + 60)
+
+
+def test_an_idle_session_has_two_greenlets(bed):
+    """The relay's own, which waits for the application, and the session's, which waits for the stream."""
+    app, near, far, job, _ = bed
+    app.sendall(b"question")
+    assert bytes(far.recv()) == b"question"
+    far.sendall(b"answer")
+    assert app.recv(100) == b"answer"
+
+    def alive():
+        found = (one for one in gc.get_objects() if isinstance(one, gevent.Greenlet))
+        return {one for one in found if one.started and not one.dead}
+
+    mine = {job, near._reader, far._reader}
+    before = alive() - mine  # of other tests, and of the transport
+    app.sendall(b"more")
+    assert bytes(far.recv()) == b"more"
+    far.sendall(b"and more")
+    assert app.recv(100) == b"and more"
+    until(lambda: alive() - before == mine)
+
+
+def test_what_the_local_socket_has_no_room_for_waits_and_arrives(bed):
+    app, near, far, _, _ = bed
+    data = bytes(range(256)) * 64 * KB
+    job = gevent.spawn(far.sendall, data)
+    until(lambda: near.inbox.held > 100 * KB)  # the application does not read yet
+    got = bytearray()
+    while len(got) < len(data):
+        got += app.recv(1 << 16)
+    assert got == data
+    job.get()
