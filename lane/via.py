@@ -59,8 +59,10 @@ class Via:
         """A socket (gevent's) connected to `endpoint`, within `timeout` seconds. Raises Unreachable."""
         sock = None
         try:
-            with gevent.Timeout(timeout, TimeoutError("no answer in time")):
-                sock = create_connection(tuple(self.address))
+            with gevent.Timeout(timeout, _Late("no answer in time")):
+                # One silent address leaves time for another.
+                sock = create_connection(tuple(self.address), timeout / 2)
+                sock.settimeout(None)
                 greet = _socks5 if self.kind == "socks5" else _http
                 greet(endpoint, self.credentials, sock.sendall, sock.recv)
                 return sock
@@ -69,11 +71,15 @@ class Via:
                 sock.close()
             if isinstance(error, _Refusal):
                 raise Unreachable(f"the proxy {self} does not connect us to {endpoint}: {error}") from None
-            if isinstance(error, OSError | UnicodeError):
+            if isinstance(error, OSError | UnicodeError | _Late):
                 number = getattr(error, "errno", None)
                 reason = os.strerror(number) if number and number > 0 else error
                 raise Unreachable(f"cannot reach {endpoint} through the proxy {self}: {reason}") from None
             raise
+
+
+class _Late(Exception):
+    """The deadline has passed."""
 
 
 class _Refusal(Exception):

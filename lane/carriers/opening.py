@@ -3,7 +3,9 @@
 It is a stream like any other to the session on top of it, which may begin before the server has answered:
 then HELLO, REQUEST and the first data leave together, and the answer is one round trip away. What was sent
 is kept until the REPLY, because a carrier may turn out to be dead of old age: it is replaced once, and
-nobody notices. What the server refuses is raised where the session reads.
+nobody notices. But an application's data are never sent twice where the first ones may have arrived: it
+would not know that it has bought the same thing again. What the server refuses is raised where the session
+reads.
 """
 
 from collections.abc import Callable
@@ -32,6 +34,8 @@ class Opening:
         self._lease = lease
         self._timeout = timeout
         self._unsent = request.pack()
+        self._request_size = len(self._unsent)
+        self._delivered: int | None = None  # by the carrier, before the request
         self._kept = b""  # what was sent, until the REPLY
         self._asked = Event()
         self._lock = BoundedSemaphore(1)
@@ -133,10 +137,13 @@ class Opening:
         try:
             return self._exchange()
         except (Unreachable, Refused):  # a server may also end what waited for too long
-            if self._lease.fresh or self._over:
+            if self._lease.fresh or self._given_up() or self._may_have_arrived():
                 raise
         self._lease.discard()
         lease = self._pool.lease(fresh=True)
+        if self._given_up():  # meanwhile
+            lease.discard()
+            raise Closed("nobody waits for the answer any more")
         with self._lock:
             self._lease = lease
             self._unsent, self._kept = self._kept + self._unsent, b""
@@ -157,8 +164,18 @@ class Opening:
         except ProtocolError as error:
             raise Refused(f"the server does not answer as lane does: {error}") from None
 
+    def _given_up(self) -> bool:
+        return self._over
+
+    def _may_have_arrived(self) -> bool:
+        """Whether the server may have got data of the application's on the carrier that was lost."""
+        unmoved = self._delivered and self._delivered == self.stats().delivered
+        return len(self._kept) > self._request_size and not unmoved
+
     def _send_kept(self, data: bytes) -> None:
         """Send what waits and `data`, and keep it; under the lock."""
+        if self._delivered is None:
+            self._delivered = self.stats().delivered
         data, self._unsent = self._unsent + data, b""
         self._kept += data
         try:

@@ -244,7 +244,10 @@ class Pool:
     def _make_spares(self) -> None:
         try:
             while self._making <= self._lacking:
-                spare = self._open(self._dial_shared(1), fresh=False)
+                carrier = self._dial_shared(1)
+                if not carrier.capacity and not carrier.closed:
+                    continue  # a session was quicker
+                spare = self._open(carrier, fresh=False)
                 try:
                     spare.send(b"")
                 except LaneError:

@@ -94,6 +94,8 @@ class _Relay:
                 if not data:
                     if not self._sent:  # else closing says it
                         local.finish()
+                        if session.error is not None:  # it was lost behind its end: nothing can be sent
+                            raise session.error
                     self._delivered.set()
                     break
                 local.sendall(data)

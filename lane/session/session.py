@@ -191,6 +191,8 @@ class Session:
             self._fail(Closed("the session was reset on this side"))
             self.cut()
             gevent.spawn(self._abort, code)
+        elif self._error and not self._closing:
+            self.cut()  # somebody may wait beside a session that was lost long ago
         self._release()
 
     def close(self) -> None:
@@ -209,7 +211,7 @@ class Session:
             if not self._error:
                 self._say_end()
                 self._reader.join(LINGER)
-                self.free = self._frames.rest is not None and self._reader.dead
+                self.free = self._frames.rest is not None and self._reader.dead and self._error is None
         except LaneError:
             pass  # all that mattered has been acknowledged, or `error` says that it was not
         finally:
@@ -351,6 +353,8 @@ class Session:
     def _say_end(self) -> None:
         """Send what waits, and END: nothing of the session may follow it."""
         with self._lock:
+            if self._error:
+                raise self._error
             end = self._control(self.inbox.ack_possible) + pack(End())
             self._closing = True
             self._stream.sendall(end)

@@ -80,7 +80,10 @@ class SocketStream:
         self._sock.settimeout(0)  # no switch to other greenlets before it is restored
         try:
             sent: int = self._sock.send(data)
-        except OSError:
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._failure(error)  # the kernel says it once
             return 0
         finally:
             self._sock.settimeout(timeout)

@@ -5,6 +5,8 @@ from contextlib import suppress
 import gevent
 import pytest
 from gevent import socket
+from gevent.event import Event
+from lane_tls.plugin import TLSTransport
 
 from lane.address import Address
 from lane.carriers import reached as reached_module
@@ -16,6 +18,7 @@ from lane.proto.frames import Data, FrameReader, Ping
 from lane.proto.hello import EARLY, Command, Reply, parse_request
 from lane.session.registry import Registry
 from lane.session.window import INITIAL_WINDOW, Budget, Inbox
+from lane.stream import LinkStats
 from lane.testing import MemoryTransport, TCPTransport, client_tls, server_tls
 from lane.testing.harness import settled, until
 
@@ -235,22 +238,83 @@ def test_a_server_with_a_small_window_gets_no_more_than_that_afterwards(beds):
     upload.kill()
 
 
-def test_a_spare_that_is_dead_is_replaced_with_all_that_was_said(beds):
+def test_a_spare_that_is_dead_is_replaced(beds):
     bed = beds()
     bed.reach()
     until(lambda: bed.pool._spares or bed.pool._least_loaded())
-    app, _ = bed.application(bed.connect(TARGET), early=b"one, ")
-    first = bed.next()
-    app.sendall(b"two, ")
-    until(lambda: first.early() == b"one, two, ")
-    first.stream.reset()
+    app, _ = bed.application(bed.connect(TARGET))
+    bed.next().stream.reset()
     for carrier in bed.carriers:
         carrier.close()
     second = bed.next()
-    until(lambda: second.early() == b"one, two, ")
     second.reply()
-    app.sendall(b"three")
-    until(lambda: second.early() == b"one, two, three")
+    app.sendall(b"hello")
+    until(lambda: second.early() == b"hello")
+
+
+def test_data_that_may_have_arrived_are_not_sent_again(beds):
+    bed = beds()
+    bed.reach()
+    until(lambda: bed.pool._spares or bed.pool._least_loaded())
+    app, job = bed.application(bed.connect(TARGET), early=b"buy one")
+    first = bed.next()
+    until(lambda: first.early() == b"buy one")
+    first.stream.reset()
+    job.join()
+    assert app.recv(10) == b""
+    assert not bed.asked
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+def test_data_are_sent_again_where_the_carrier_knows_that_they_did_not_arrive(arrived):
+    bed = Bed(TLSTransport(), FastOpen.AUTO)
+    try:
+        with gevent.Timeout(30, AssertionError("the test hangs")):
+            bed.reach()
+            until(lambda: len(bed.pool._spares) > 1)
+            delivered = [10, 20 if arrived else 10]
+            for spare, _ in bed.pool._spares:
+                spare.carrier.stats = lambda: LinkStats(delivered=delivered[0])
+            _, job = bed.application(bed.connect(TARGET), early=b"buy one")
+            first = bed.next()
+            until(lambda: first.early() == b"buy one")
+            delivered.pop(0)
+            first.stream.reset()
+            if arrived:
+                job.join()
+                assert not bed.asked
+            else:
+                second = bed.next()
+                until(lambda: second.early() == b"buy one")
+    finally:
+        bed.close()
+
+
+def test_a_replacement_that_comes_too_late_is_given_back(beds):
+    bed = beds()
+    bed.reach()
+    until(lambda: bed.pool._spares or bed.pool._least_loaded())
+    connection = bed.connect(TARGET)
+    _, job = bed.application(connection)
+    first = bed.next()
+    gate, lease = Event(), bed.pool.lease
+
+    def slow(**how):
+        gate.wait()
+        return lease(**how)
+
+    bed.pool.lease = slow
+    first.stream.reset()
+    gevent.sleep(0.05)
+    job.kill()
+    gate.set()
+
+    def in_use():
+        standing = [spare.carrier for spare, _ in bed.pool._spares]
+        return [carrier for carrier, leases in bed.pool._leases.items() if leases and carrier not in standing]
+
+    until(lambda: not in_use())
+    assert not bed.asked
 
 
 def test_it_is_replaced_once(beds):

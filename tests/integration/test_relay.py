@@ -142,3 +142,31 @@ def test_what_the_local_socket_has_no_room_for_waits_and_arrives(bed):
         got += app.recv(1 << 16)
     assert got == data
     job.get()
+
+
+def test_an_error_that_is_met_while_offering_is_an_error_for_the_reader_too():
+    """The kernel tells it once; what then looks like an end of data must not pass for one."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        app = socket.create_connection(server.getsockname())
+        sock, _ = server.accept()
+    local = SocketStream(sock)
+    app.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    app.close()  # a reset
+    until(lambda: local.offer(b"x") == 0)
+    with pytest.raises(LaneError):
+        local.recv()
+    local.reset()
+
+
+def test_a_session_that_was_lost_behind_its_end_is_no_relay_for_ever(bed):
+    app, _, far, job, carrier = bed
+    far.sendall(b"all of it")
+    far.finish()
+    assert app.recv(100) == b"all of it"
+    assert app.recv(100) == b""
+    carrier.close()
+    job.join(5)
+    assert job.ready()
+    assert isinstance(job.value, LaneError)
