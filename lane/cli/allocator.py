@@ -8,7 +8,7 @@ a bulk transfer. So a little is kept.
 import ctypes
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-KEEP = 32 << 20
+KEEP = 16 << 20
 """Bytes at the end of the heap that are not given back to the system."""
 MAP = 4 << 20
 """Bytes from which an allocation gets a mapping of its own."""
