@@ -140,17 +140,17 @@ def test_bulk_leaves_others_their_turn(kit):
 
 
 def test_waiting_costs_nothing(kit):
-    pairs = [kit.stream() for _ in range(40)]
-    flood = Flood(pairs[0][0])
-    flood.wait_until_blocked()
-    gc.collect()
-
     def cost():
         before = time.process_time()
         gevent.sleep(1)
         return time.process_time() - before
 
-    assert any(cost() < 0.2 for _ in range(5))  # what else the process does now and then is not waiting
+    gc.collect()
+    others = min(cost() for _ in range(2))  # what else lives in this process
+    pairs = [kit.stream() for _ in range(40)]
+    flood = Flood(pairs[0][0])
+    flood.wait_until_blocked()
+    assert any(cost() < others + 0.2 for _ in range(5))
     assert not flood.failure.ready()
 
 
