@@ -70,7 +70,7 @@ class Bed:
         self.pool = Pool(dial, lambda carrier: HELLO, dial_timeout=5.0)
         self.registry = Registry(16 * MB, 512 * MB, 3600.0, 100, 100)
         self.connect = Connector(self.pool, self.registry, timeout, fast_open)
-        self.asked = []
+        self.asked, self.jobs = [], []
         gevent.spawn(self.accept)
         self.apps = []
 
@@ -83,7 +83,11 @@ class Bed:
     def serve(self, carrier):
         with suppress(Closed):
             while True:
-                gevent.spawn(lambda stream: self.asked.append(Asked(stream)), carrier.accept())
+                self.jobs.append(gevent.spawn(self.ask, carrier.accept()))
+
+    def ask(self, stream):
+        """A spare waits here for a request that may never come: `close` ends that."""
+        self.asked.append(Asked(stream))
 
     def next(self):
         """The next request at the server."""
@@ -103,6 +107,7 @@ class Bed:
         job.get().abort()
 
     def close(self):
+        gevent.killall(self.jobs)
         for app in self.apps:
             app.close()
         self.pool.close()

@@ -140,17 +140,13 @@ def test_bulk_leaves_others_their_turn(kit):
 
 
 def test_waiting_costs_nothing(kit):
-    def cost():
-        before = time.process_time()
-        gevent.sleep(1)
-        return time.process_time() - before
-
-    gc.collect()
-    others = min(cost() for _ in range(2))  # what else lives in this process
     pairs = [kit.stream() for _ in range(40)]
     flood = Flood(pairs[0][0])
     flood.wait_until_blocked()
-    assert any(cost() < others + 0.2 for _ in range(5))
+    gc.collect()
+    before = time.process_time()
+    gevent.sleep(1)
+    assert time.process_time() - before < 0.2
     assert not flood.failure.ready()
 
 
