@@ -13,17 +13,9 @@ import sys
 import threading
 import time
 
+from load import read_exactly
+
 SIZE = 1 << 18
-
-
-def exactly(sock, size):
-    data = b""
-    while len(data) < size:
-        more = sock.recv(size - len(data))
-        if not more:
-            raise ConnectionError(f"the end after {len(data)} of {size} bytes")
-        data += more
-    return data
 
 
 # The target: the first byte says what an application wants.
@@ -40,7 +32,7 @@ def answer(sock):
     try:
         with sock:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            wish = exactly(sock, 1)
+            wish = read_exactly(sock, 1)
             if wish == b"D":
                 data = bytes(SIZE)
                 while True:
@@ -50,7 +42,7 @@ def answer(sock):
                 while sock.recv_into(buffer):
                     pass
             elif wish == b"R":
-                exactly(sock, 511)
+                read_exactly(sock, 511)
                 sock.sendall(bytes(4096))
             elif wish == b"P":
                 sock.sendall(b"!")
@@ -77,7 +69,7 @@ class Applications:
             sock.sendall(
                 b"\5\1\0" + b"\5\1\0\1" + socket.inet_aton("127.0.0.1") + struct.pack("!H", self.target)
             )
-            head = exactly(sock, 12)
+            head = read_exactly(sock, 12)
             assert head[3] == 0, f"the proxy refused: {head[3]}"
         if wish:
             sock.sendall(wish)
@@ -105,7 +97,7 @@ class Applications:
         times, end = [], time.monotonic() + secs
         while (begin := time.monotonic()) < end:
             with self.connect(b"R" + bytes(511)) as sock:
-                exactly(sock, 4096)
+                read_exactly(sock, 4096)
             times.append((time.monotonic() - begin) * 1000)
         return times
 
@@ -115,7 +107,7 @@ class Applications:
         def work(number):
             while time.monotonic() < end:
                 with self.connect(b"P") as sock:
-                    exactly(sock, 1)
+                    read_exactly(sock, 1)
                 counts[number] += 1
 
         threads = [threading.Thread(target=work, args=(number,)) for number in range(workers)]

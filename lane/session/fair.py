@@ -40,7 +40,8 @@ def pass_turn() -> None:
 def be_fair() -> None:
     """Pass the turn on if the event loop has not gone around for a quantum; call it in each round of a loop.
 
-    It counts what all greenlets did since: one that has just begun makes way, too.
+    It counts what all greenlets did since: one that has just begun makes way, too. The loop's clock is that
+    of the wall: where somebody sets it back, the loop has to look at it anew.
     """
-    if time() - get_hub().loop.now() > QUANTUM:
+    if not 0 <= time() - get_hub().loop.now() <= QUANTUM:
         pass_turn()

@@ -13,7 +13,7 @@ import gevent
 from gevent.event import Event
 
 from lane.errors import Status, TargetError
-from lane.session.session import Session
+from lane.session.session import ACTIVE, IDLE, Session
 from lane.session.window import Budget, initial_window
 from lane.stream import Stream
 
@@ -108,6 +108,8 @@ class Registry:
             gevent.sleep(TICK)
             now = monotonic()
             for session in list(self._active):
+                if ACTIVE < now - session.last_data <= IDLE:
+                    continue  # it only waits to give up its window; there may be thousands
                 if not session.tick(now):
                     self._active.discard(session)
             if not self._active:

@@ -1,0 +1,39 @@
+"""Turns: who never has to wait makes way all the same, and costs nothing before."""
+
+import time
+
+import gevent
+import pytest
+
+from lane.session import fair
+
+
+@pytest.fixture
+def passed(monkeypatch):
+    calls = []
+    monkeypatch.setattr(fair, "pass_turn", lambda: calls.append(1))
+    gevent.sleep(0.001)  # the loop has just looked at its clock
+    return calls
+
+
+def test_nothing_happens_within_the_quantum(passed, monkeypatch):
+    monkeypatch.setattr(fair, "time", gevent.get_hub().loop.now)
+    fair.be_fair()
+    assert not passed
+
+
+@pytest.mark.parametrize("shift", [fair.QUANTUM * 1.1, 3600.0, -0.001, -3600.0])
+def test_the_turn_is_passed_on_after_it_and_when_the_clock_was_set(passed, monkeypatch, shift):
+    monkeypatch.setattr(fair, "time", lambda: gevent.get_hub().loop.now() + shift)
+    fair.be_fair()
+    assert passed
+
+
+def test_others_run_beside_a_loop_that_never_waits():
+    done = []
+    other = gevent.spawn_later(0.005, done.append, 1)
+    end = time.monotonic() + 20
+    while not done and time.monotonic() < end:
+        fair.be_fair()
+    assert done
+    other.join()
