@@ -30,6 +30,7 @@ from lane.proto.frames import (
     pack,
 )
 from lane.session.fair import be_fair
+from lane.session.liveness import Liveness
 from lane.session.window import Budget, Buffer, Inbox, Outbox
 from lane.stream import Stream, receiver
 
@@ -39,16 +40,10 @@ ABORT_WITHIN = 1.0
 """Seconds that a reset may take to reach the peer in good order before the stream is cut."""
 LINGER = 5.0
 """Seconds to wait for the peer's END once both directions have been consumed."""
-QUIET = 0.25
-"""Seconds of silence, at least, in an active session before it asks whether the path is alive."""
 ACTIVE = 3.0
 """Seconds after its last data that a session counts as active."""
 IDLE = 10.0
 """Seconds after its last data that a session gives up a window that had grown."""
-RTT_AGE = 0.05
-"""Seconds that a look at the carrier's round trip counts: it may cost a system call."""
-UNKNOWN_RTT = 0.1
-"""Seconds assumed until a round trip has been measured."""
 
 
 class Session:
@@ -82,7 +77,7 @@ class Session:
         self.cut: Callable[[], None] = lambda: None
         """Called when the session breaks and no reader would notice, to wake who waits beside it."""
         self._stream = stream
-        self._rtt = rtt
+        self._liveness = Liveness(rtt)
         self._wake = wake
         self._frames = FrameReader()
         self._error: LaneError | None = None
@@ -91,26 +86,12 @@ class Session:
         self._lock = BoundedSemaphore(1)
         self._flusher: gevent.Greenlet[..., None] | None = None
         self._pong: int | None = None
-        self._ping: int | None = None  # outstanding; its value is when it was asked for, microseconds
-        self._ask = False
+        self._ask = False  # a PING is to be sent
         self._tell = False  # an ACK is to be sent even though it is not due
-        self._heard = monotonic()
-        self._measured: float | None = None
-        self._path_rtt = UNKNOWN_RTT
-        self._look_again = 0.0
-        self._patience = 1  # doubles with each answer: a path that lives is not asked again and again
         self._shrinking = False
         self._reader = gevent.spawn(self._read, early)
 
     # What an owner does with it.
-
-    def rtt(self) -> float:
-        """The round trip, seconds: the carrier's, or the session's own."""
-        now = monotonic()
-        if now >= self._look_again:
-            self._path_rtt = self._rtt() or self._measured or UNKNOWN_RTT
-            self._look_again = now + RTT_AGE
-        return self._path_rtt
 
     def grant(self, credit: int) -> None:
         """The peer takes `credit` bytes before its first ACK: more than was known at the start."""
@@ -172,7 +153,7 @@ class Session:
                     start += size
                     continue
             self._writable.clear()
-            if self.outbox.held_back and self._ping is None:
+            if self.outbox.held_back and not self._liveness.asked:
                 self._ask = True  # the peer would wait for more before it acknowledges
                 self._flush()
             self._writable.wait()
@@ -225,17 +206,12 @@ class Session:
         return self._frames.rest or b""
 
     def tick(self, now: float) -> bool:
-        """Look after what no caller would: late ACKs, liveness, windows nobody uses. False: nothing is left.
-
-        A session that was active and hears nothing asks with a PING: one that only receives has no
-        other way to see that the path died, and its transport nothing whose loss it would notice.
-        """
+        """Look after what no caller would: late ACKs, liveness, unused windows. False: nothing is left."""
         if self._error or self._closing:
             return False
         inbox, age = self.inbox, now - self.last_data
         self._tell = self._tell or inbox.ack_possible
-        quiet = max(QUIET, 3 * self.rtt()) * self._patience
-        if age < ACTIVE and now - self._heard > quiet and self._ping is None:
+        if age < ACTIVE and self._liveness.silent(now):
             self._ask = True
         if age > IDLE and not self._shrinking and inbox.shrink():
             self._tell = self._ask = self._shrinking = True
@@ -272,7 +248,7 @@ class Session:
         """
         if self._error:
             return
-        self._heard = monotonic()
+        self._liveness.heard = monotonic()
         known = self.inbox.received, self.inbox.final
         for frame in self._frames.feed(data):
             self._receive(frame)
@@ -288,7 +264,8 @@ class Session:
         """Take one frame from the peer. Raises ProtocolError or Reset."""
         match frame:
             case Data(offset, data):
-                self.inbox.receive(offset, data, self._heard, self.rtt(), self.offer)
+                live = self._liveness
+                self.inbox.receive(offset, data, live.heard, live.rtt(), self.offer)
             case Ack(consumed, window):
                 self.outbox.acknowledge(consumed, window)
                 self._writable.set()
@@ -302,11 +279,8 @@ class Session:
                 self._pong = value
                 self.inbox.urge()
                 self._flush_soon()
-            case Pong(value) if value == self._ping:
-                self._ping = None
+            case Pong(value) if self._liveness.answered(value):
                 self._writable.set()
-                self._patience *= 2
-                self._measured = self._heard - value / 1e6
                 if self._shrinking:
                     self._shrinking = False
                     self.inbox.shrunk()
@@ -317,8 +291,8 @@ class Session:
 
     def _moved(self) -> None:
         """Data came: the session is active."""
-        self.last_data = self._heard
-        self._patience = 1
+        self.last_data = self._liveness.heard
+        self._liveness.moved()
         self._wake(self)
 
     def _write(self, head: bytes, data: Buffer = b"") -> None:
@@ -372,8 +346,7 @@ class Session:
             self._pong = None
         if self._ask:
             self._ask = False
-            self._ping = int(monotonic() * 1e6)
-            out += pack(Ping(self._ping))
+            out += pack(Ping(self._liveness.ask()))
         return out
 
     def _flush(self) -> None:

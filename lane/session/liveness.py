@@ -1,0 +1,66 @@
+"""Whether the path of a session lives, and how long it takes: when to ask, and what an answer tells.
+
+A session that only receives has no other way to see that the path died, and its transport nothing whose
+loss it would notice: so who was active and hears nothing asks. A path that answers is asked more and more
+seldom, until data come again.
+"""
+
+from collections.abc import Callable
+from time import monotonic
+
+QUIET = 0.25
+"""Seconds of silence, at least, in an active session before it asks whether the path is alive."""
+RTT_AGE = 0.05
+"""Seconds that a look at the carrier's round trip counts: it may cost a system call."""
+UNKNOWN_RTT = 0.1
+"""Seconds assumed until a round trip has been measured."""
+
+
+class Liveness:
+    """Of one session. `carrier_rtt` looks up the carrier's round trip in seconds, None if it is not known."""
+
+    def __init__(self, carrier_rtt: Callable[[], float | None]) -> None:
+        self.heard = monotonic()
+        """When something came last."""
+        self._carrier_rtt = carrier_rtt
+        self._asked: int | None = None  # the value of the PING that is outstanding: when, in microseconds
+        self._patience = 1
+        self._measured: float | None = None
+        self._rtt = UNKNOWN_RTT
+        self._look_again = 0.0
+
+    def rtt(self) -> float:
+        """The round trip, seconds: the carrier's, or the session's own."""
+        now = monotonic()
+        if now >= self._look_again:
+            self._rtt = self._carrier_rtt() or self._measured or UNKNOWN_RTT
+            self._look_again = now + RTT_AGE
+        return self._rtt
+
+    @property
+    def asked(self) -> bool:
+        """Whether a PING has no answer yet."""
+        return self._asked is not None
+
+    def silent(self, now: float) -> bool:
+        """Whether it is time to ask."""
+        quiet = max(QUIET, 3 * self.rtt()) * self._patience
+        return now - self.heard > quiet and not self.asked
+
+    def ask(self) -> int:
+        """The value of the PING that is being sent."""
+        self._asked = int(monotonic() * 1e6)
+        return self._asked
+
+    def answered(self, value: int) -> bool:
+        """A PONG came; whether it answers the PING that is outstanding."""
+        if value != self._asked:
+            return False
+        self._asked = None
+        self._patience *= 2
+        self._measured = self.heard - value / 1e6
+        return True
+
+    def moved(self) -> None:
+        """Data came."""
+        self._patience = 1

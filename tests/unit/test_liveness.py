@@ -1,0 +1,70 @@
+"""When a session asks whether its path lives, and what it makes of the answers."""
+
+import pytest
+
+from lane.session import liveness as module
+from lane.session.liveness import QUIET, RTT_AGE, UNKNOWN_RTT, Liveness
+
+
+class Clock:
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(module, "monotonic", clock)
+    return clock
+
+
+@pytest.mark.parametrize(("rtt", "quiet"), [(None, max(QUIET, 3 * UNKNOWN_RTT)), (0.01, QUIET), (0.2, 0.6)])
+def test_it_asks_after_three_round_trips_at_least(clock, rtt, quiet):
+    live = Liveness(lambda: rtt)
+    assert not live.silent(clock.now + quiet - 0.001)
+    assert live.silent(clock.now + quiet + 0.001)
+
+
+def test_one_question_at_a_time(clock):
+    live = Liveness(lambda: 0.01)
+    value = live.ask()
+    assert live.asked
+    assert not live.silent(clock.now + 100)
+    assert not live.answered(value + 1)
+    assert live.asked
+    assert live.answered(value)
+    assert not live.answered(value)
+
+
+def test_a_path_that_answers_is_asked_less_and_less_until_data_come(clock):
+    live = Liveness(lambda: 0.01)
+    for doublings in range(1, 4):
+        live.answered(live.ask())
+        assert not live.silent(clock.now + QUIET * 2**doublings - 0.001)
+        assert live.silent(clock.now + QUIET * 2**doublings + 0.001)
+    live.moved()
+    assert live.silent(clock.now + QUIET + 0.001)
+
+
+def test_an_answer_measures_the_path_where_the_carrier_does_not(clock):
+    live = Liveness(lambda: None)
+    assert live.rtt() == UNKNOWN_RTT
+    value = live.ask()
+    clock.now += 0.08
+    live.heard = clock.now
+    live.answered(value)
+    assert live.rtt() == pytest.approx(0.08, abs=1e-5)
+
+
+def test_the_carrier_is_not_asked_each_time(clock):
+    looks = []
+    live = Liveness(lambda: looks.append(1) or 0.02)
+    for _ in range(1000):
+        assert live.rtt() == 0.02
+    assert len(looks) == 1
+    clock.now += RTT_AGE
+    live.rtt()
+    assert len(looks) == 2
