@@ -27,9 +27,7 @@ BUFFER = 16 << 20
 def wrap(stream, carrier, frames):
     if not frames:
         return stream
-    return Session(
-        stream, initial_window(BUFFER), BUFFER, Budget(512 << 20), rtt=lambda: carrier.stats().rtt
-    )
+    return Session(stream, initial_window(BUFFER), BUFFER, Budget(512 << 20), rtt=lambda: carrier.stats().rtt)
 
 
 def serve(frames):

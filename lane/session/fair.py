@@ -7,7 +7,9 @@ around the loop, past everything else that is ready.
 """
 
 import os
-from time import time
+import threading
+from functools import cache
+from time import monotonic
 from typing import Any
 
 from gevent import get_hub
@@ -37,11 +39,27 @@ def pass_turn() -> None:
         watcher.close()
 
 
+class _Round(threading.local):
+    """When the event loop of this thread last went around: `loop.now()` is off by up to a second."""
+
+    def __init__(self) -> None:
+        self._watcher = get_hub().loop.check(ref=False)
+        self._watcher.start(self._note)
+        self.began = 0.0
+
+    def _note(self) -> None:
+        self.began = monotonic()
+
+
+@cache
+def _round() -> _Round:
+    return _Round()
+
+
 def be_fair() -> None:
     """Pass the turn on if the event loop has not gone around for a quantum; call it in each round of a loop.
 
-    It counts what all greenlets did since: one that has just begun makes way, too. The loop's clock is that
-    of the wall: where somebody sets it back, the loop has to look at it anew.
+    It counts what all greenlets did since: one that has just begun makes way, too.
     """
-    if not 0 <= time() - get_hub().loop.now() <= QUANTUM:
+    if monotonic() - _round().began > QUANTUM:
         pass_turn()

