@@ -11,7 +11,6 @@ import gevent
 from gevent.pool import Pool
 from gevent.queue import Queue, ShutDown
 from gevent.socket import socket as gevent_socket
-from OpenSSL import SSL
 
 from lane.errors import Closed, ConfigError, ProtocolError
 from lane.stream import Address, ServerTLS
@@ -96,9 +95,8 @@ class TLSListener:
                 log.warning("tls: cannot accept a connection: %s", words(error))
                 gevent.sleep(_NO_ROOM_PAUSE)
                 continue
-            connection = SSL.Connection(self._context, sock)
-            connection.set_accept_state()
-            stream = TLSStream(connection, sock)
+            stream = TLSStream(self._context, sock)
+            stream.connection.set_accept_state()
             stream.congestion = self._congestion
             self._shaking.add(stream)
             self._handshakes.spawn(self._handshake, stream, host(address))

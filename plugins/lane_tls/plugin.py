@@ -7,8 +7,6 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from OpenSSL import SSL
-
 from lane import hookimpl
 from lane.errors import Closed, ConfigError, ProtocolError, Refused, Unreachable
 from lane.stream import Address, ClientTLS, ServerTLS, Transport
@@ -42,8 +40,8 @@ class TLSTransport:
         server = endpoint, tls.server_name
         with deadline(self._deadline, late):
             sock = self.connect(endpoint, self._deadline)
-            connection = SSL.Connection(self._context, sock)
-            stream = TLSStream(connection, sock)
+            stream = TLSStream(self._context, sock)
+            connection = stream.connection
             try:
                 tcp.tune(sock)
                 stream.congestion = self.congestion

@@ -1,8 +1,7 @@
 """One TLS connection as a stream.
 
-OpenSSL reads and writes the socket's own descriptor: memory BIOs are as fast, but keep their buffers
-after a burst. Greenlets switch only in `_wait` and `_cross`, never inside a call to OpenSSL, so that a
-reader and a writer may share the connection object.
+Records go through memory that no idle stream keeps: see `lane_tls.openssl`. Greenlets switch only in `_wait`,
+never inside a call to OpenSSL, so that a reader and a writer may share the connection object.
 
 A clean end is close_notify (RFC 8446 section 6.1), which ends one direction and leaves the other. A TCP
 connection that ends without it was cut short, by a broken network or an attacker, and is an error.
@@ -22,22 +21,20 @@ from gevent.event import Event
 from OpenSSL import SSL
 
 from lane.errors import Closed, ProtocolError, Reset
-from lane_tls.openssl import read_records, write_records
+from lane_tls.openssl import Records
 from lane_tls.tcp import use
 from lane_tls.words import reason
 
-_WRITE = 131072  # bytes of one call to OpenSSL at most: some 0.1 ms of work
 _BULK = 32768  # bytes of one `sendall` from which it is a part of something large
-_TCP_CORK: int | None = getattr(socket, "TCP_CORK", None)
 _QUANTUM = 0.0005  # seconds a greenlet may work before others have a turn
 _LINGER = 15.0  # seconds that close_notify may wait for room in the kernel's buffer after a close
 _LINGER_NOT = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds, so that close sends RST
 
 
 class TLSStream:
-    """The stream of `connection`, whose socket (gevent's, connected) it owns. Idle, it holds no buffer."""
+    """A stream over `sock` (gevent's, connected), which it owns. Idle, it holds no buffer."""
 
-    def __init__(self, connection: SSL.Connection, sock: Any) -> None:
+    def __init__(self, context: SSL.Context, sock: Any) -> None:
         sock.setblocking(False)
         self.sock = sock
         self.dead = Event()
@@ -46,7 +43,9 @@ class TLSStream:
         """What to ask the kernel for once there is bulk to send: see `lane_tls.tcp`."""
         self.on_data: Callable[[], None] | None = None
         """Called once, with the first data: the peer's session tickets have come before it."""
-        self._connection = connection
+        self._records = Records(context, sock)
+        self.connection = self._records.connection
+        """To be set up before the handshake."""
         self._hub: Any = gevent.get_hub()
         self._readable = self._hub.loop.io(sock.fileno(), 1)
         self._writable = self._hub.loop.io(sock.fileno(), 2)
@@ -66,20 +65,18 @@ class TLSStream:
     def handshake(self) -> None:
         """Raises ProtocolError for a peer that does not do TLS as we do, Closed for one that went away."""
         self._check()
-        while True:
-            try:
-                self._connection.do_handshake()
-            except SSL.WantReadError:
+        try:
+            while not self._records.handshake():
+                self._flush()
                 self._wait(self._readable)
-            except SSL.WantWriteError:
-                self._wait(self._writable)
-            except SSL.SysCallError as error:
-                raise self._fail(error) from None
-            except SSL.Error as error:
-                self._fail(error)
-                raise ProtocolError(reason(error)) from None
-            else:
-                return
+        except SSL.SysCallError as error:
+            raise self._fail(error) from None
+        except SSL.Error as error:
+            self._fail(error)
+            raise ProtocolError(reason(error)) from None
+        except OSError as error:
+            raise self._fail(error) from None
+        self._flush()
 
     def recv(self, limit: int = 262144) -> bytes:
         """Block for 1 to `limit` bytes; b"" for close_notify. Raises Reset or Closed."""
@@ -89,20 +86,19 @@ class TLSStream:
         """See `lane.stream.Views`."""
         self._check()
         quantum_used = monotonic() - self._since > _QUANTUM
-        if quantum_used and not self._ended and not self._connection.pending():
+        if quantum_used and not self._ended and not self._records.holds:
             self._wait(self._readable)  # OpenSSL needs the socket for anything more: an honest wait
         while not self._ended:
-            data, error = read_records(self._connection, limit)
+            data, error = self._records.read(limit)
             match error:
-                case None | SSL.WantReadError() | SSL.WantWriteError() if data:
+                case None:
                     pass
                 case SSL.WantReadError():
-                    self._wait(self._readable)
-                case SSL.WantWriteError():
-                    self._cross()
+                    if not data:
+                        self._wait(self._readable)
                 case SSL.ZeroReturnError():
                     self._ended = True
-                case SSL.Error():
+                case _:
                     failure = self._fail(error)
                     if not data:
                         raise failure
@@ -120,48 +116,34 @@ class TLSStream:
             raise Closed("the stream is finished" if self.finished else "another sendall was not completed")
         self._sending = True
         view = memoryview(data).cast("B")
-        left = len(view)
-        corked = left > _BULK and self._begin_bulk()
-        while left:
-            if monotonic() - self._since > _QUANTUM:
-                self._wait(self._writable)
-            try:
-                sent = write_records(self._connection, view if left <= _WRITE else view[:_WRITE])
-                left -= sent
-                view = view[sent:]
-            except SSL.WantWriteError:
-                self._wait(self._writable)
-            except SSL.WantReadError:
-                self._cross()
-            except SSL.Error as error:
-                raise self._fail(error) from None
-        if corked:
-            self._cork(0)
-        self._sending = False  # not in a `finally`: what a deadline has cut stays cut
-
-    def _begin_bulk(self) -> bool:
-        """Many records follow; whether they are held together until `_cork(0)`."""
-        if self.congestion:
+        if self.congestion and len(view) > _BULK:
             use(self.sock, self.congestion)
             self.congestion = None
-        return self._cork(1)
+        try:
+            while view:
+                if monotonic() - self._since > _QUANTUM:
+                    self._wait(self._writable)
+                view = view[self._records.write(view) :]
+                self._flush()
+        except SSL.Error as error:
+            raise self._fail(error) from None
+        self._sending = False  # not in a `finally`: what a deadline has cut stays cut
 
-    def _cork(self, on: int) -> bool:
-        """Have the kernel send records together and not one by one: fewer packets, fewer wake-ups."""
-        if _TCP_CORK is None:
-            return False
-        with suppress(OSError):  # the connection is lost: whoever writes to it learns it
-            self.sock.setsockopt(socket.IPPROTO_TCP, _TCP_CORK, on)
-        return True
+    def _flush(self) -> None:
+        """Hand what was written to the kernel. Blocks for room. Raises Closed."""
+        try:
+            while not self._records.flush():
+                self._wait(self._writable)
+        except OSError as error:
+            raise self._fail(error) from None
 
     def finish(self) -> None:
         """Send close_notify; reading goes on. Idempotent. Blocks as `sendall` does. Raises Closed."""
         if self.finished:
             return
         self._check()
-        self.finished = True
-        while not self._notify():
-            self._wait(self._writable)
+        self._notify()
+        self._flush()
 
     def reset(self, code: int = 0) -> None:
         """Send RST (TLS has no room for a code) and wake whoever is blocked here with Closed."""
@@ -179,7 +161,7 @@ class TLSStream:
             self.abandon()
         elif self._sending or self._unread():
             self.reset()
-        elif self.finished or self._notify_now():
+        elif self._notify_now():
             self.abandon()
         else:
             self._die(Closed("closed here"))
@@ -216,30 +198,28 @@ class TLSStream:
         if self._ended:
             return False
         try:
-            return bool(self._connection.recv(1, socket.MSG_PEEK))
+            return self._records.unread()
         except SSL.ZeroReturnError:
             self._ended = True
-        except (SSL.WantReadError, SSL.WantWriteError):
-            pass
-        except SSL.Error as error:
+        except (SSL.Error, OSError) as error:
             self._fail(error)
         return False
 
-    def _notify(self) -> bool:
-        """Send close_notify; False if there is no room for it now. Raises Closed."""
-        try:
-            self._connection.shutdown()
-        except SSL.WantWriteError:
-            return False
-        except SSL.Error as error:
-            raise self._fail(error) from None
-        return True
-
-    def _notify_now(self) -> bool:
+    def _notify(self) -> None:
+        """Write close_notify, to be flushed. Raises Closed."""
         self.finished = True
         try:
-            return self._notify()
-        except Closed:
+            self._records.shutdown()
+        except SSL.Error as error:
+            raise self._fail(error) from None
+
+    def _notify_now(self) -> bool:
+        """Send close_notify; False if there is no room for it now."""
+        try:
+            if not self.finished:
+                self._notify()
+            return self._records.flush()
+        except (Closed, OSError):
             return True  # nobody is there to be told
 
     def _linger(self) -> None:
@@ -261,18 +241,11 @@ class TLSStream:
         self._since = monotonic()
         self._check()
 
-    def _cross(self) -> None:
-        """Wait where a reader must write or a writer must read, which only a key update brings about.
-
-        What it needs may be done by the greenlet of the other direction, and the socket would then never
-        become ready for this one. OpenSSL asks for no key update itself: looking again is good enough.
-        """
-        gevent.sleep(0.01)
-        self._check()
-
     def _fail(self, error: Exception) -> Closed:
         """Keep what `error` means as the end of both directions, and wake who is blocked in the other."""
         if self._error is None:
+            with suppress(OSError):
+                self._records.flush()  # an alert, so that the peer learns why
             number = error.args[0] if isinstance(error, OSError | SSL.SysCallError) else None
             if number is None:
                 self._error = Closed(f"TLS failed: {reason(error)}")
@@ -295,10 +268,11 @@ class TLSStream:
     def _release(self, why: Closed) -> None:
         if not self._released:
             self._released = self.finished = True
+            self._records.forget()
             self._error = self._error or why
             self.dead.set()
             # OpenSSL resumes no session of a connection that it thinks was cut short.
-            self._connection.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
+            self.connection.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
             # The descriptor stays open until nobody waits for it: its number may be used again at once.
             self._hub.cancel_waits_close_and_then(
                 (self._readable, self._writable), self._error, self.sock.close

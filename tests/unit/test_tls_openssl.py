@@ -7,26 +7,69 @@ from gevent import socket
 from lane_tls import openssl
 from OpenSSL import SSL
 from test_tls_carrier import listener, pair  # noqa: F401  (fixtures)
+from tls_peer import until
+
+
+def records_of(foreign, sizes):
+    """Records of 16 KB and so many bytes that the peer sends at once: what they hold."""
+    for number, size in enumerate(sizes):
+        foreign.send(bytes([97 + number]) * size, flush=False)
+    foreign.flush()
+    return b"".join(bytes([97 + number]) * size for number, size in enumerate(sizes))
 
 
 def test_a_connection_reads_as_we_do():
     source = inspect.getsource(SSL.Connection.recv)
     assert "_lib.SSL_read(self._ssl, buf, bufsiz)" in source
     assert "self._raise_ssl_error(self._ssl, result)" in source
+    source = inspect.getsource(SSL.Connection.__init__)
+    assert "_lib.SSL_set_bio(self._ssl, self._into_ssl, self._from_ssl)" in source
 
 
 def test_all_records_come_at_once_and_the_limit_holds(pair):  # noqa: F811
     foreign, stream = pair
-    foreign.send(b"a" * 16384, flush=False)
-    foreign.send(b"b" * 1000, flush=False)
-    foreign.flush()
+    sent = records_of(foreign, [16384, 1000])
     got = stream.recv(100) + stream.recv(20000)
     while len(got) < 17384:
         got += stream.recv()
-    assert got == b"a" * 16384 + b"b" * 1000
-    data, error = openssl.read_records(stream._connection, 100)
+    assert got == sent
+    data, error = stream._records.read(100)
     assert not data
     assert isinstance(error, SSL.WantReadError)
+
+
+@pytest.mark.parametrize("limit", [1, 100, 16384, 40000, openssl.LARGEST])
+def test_what_is_too_much_is_kept(pair, limit):  # noqa: F811
+    """Other connections use the same buffer meanwhile."""
+    foreign, stream = pair
+    size = 3000 if limit == 1 else 300_000
+    sent = records_of(foreign, [size])
+    other = openssl.Records(stream.connection.get_context(), stream.sock)
+    got = b""
+    while len(got) < size:
+        piece = stream.recv(limit)
+        assert 0 < len(piece) <= limit
+        got += piece
+        openssl._sealed_view[:] = bytes(openssl.LARGEST)
+        other._feed(openssl._sealed, 5)
+        if stream.lost():
+            break
+    assert got == sent
+    assert not stream._records.holds
+
+
+def test_looking_takes_nothing(pair):  # noqa: F811
+    foreign, stream = pair
+    sent = records_of(foreign, [16384, 16384, 5])
+    until(stream._records.unread)
+    for _ in range(3):
+        assert stream._records.unread()
+        openssl._sealed_view[:] = bytes(openssl.LARGEST)
+    got = b""
+    while len(got) < len(sent):
+        got += stream.recv()
+    assert got == sent
+    assert not stream._records.unread()
 
 
 def test_what_ended_the_reading_comes_with_the_data(pair):  # noqa: F811
@@ -37,7 +80,7 @@ def test_what_ended_the_reading_comes_with_the_data(pair):  # noqa: F811
     data = b""
     with pytest.raises(SSL.Error) as caught:
         while True:
-            piece, error = openssl.read_records(stream._connection, 100)
+            piece, error = stream._records.read(100)
             data += piece
             if error is not None and not isinstance(error, SSL.WantReadError):
                 raise error
@@ -47,8 +90,47 @@ def test_what_ended_the_reading_comes_with_the_data(pair):  # noqa: F811
 
 def test_one_call_writes_many_records(pair):  # noqa: F811
     foreign, stream = pair
-    assert stream._connection.send(bytes(100_000)) == 100_000
+    assert stream._records.write(memoryview(bytes(100_000))) == 100_000
+    while not stream._records.flush():
+        pass
     got = b""
     while len(got) < 100_000:
         got += foreign.recv()
     assert got == bytes(100_000)
+
+
+def test_what_the_kernel_does_not_take_stays(pair):  # noqa: F811
+    foreign, stream = pair
+    sent = 0
+    while stream._records.flush():
+        sent += stream._records.write(memoryview(bytes(100_000)))
+    assert stream._records not in openssl._keeping
+    got = 0
+    while got < sent:
+        got += len(foreign.recv())
+        stream._records.flush()
+    assert stream._records.flush()
+
+
+def test_few_connections_keep_the_memory_of_a_long_write(pair, monkeypatch):  # noqa: F811
+    foreign, stream = pair
+    monkeypatch.setattr(openssl, "KEEPING", 1)
+    openssl._keeping.clear()
+    shrunk = []
+
+    class Other:
+        def _shrink(self):
+            shrunk.append(self)
+
+    last = Other()
+    openssl._keeping[last] = None
+    stream.sendall(bytes(100_000))
+    assert foreign.recv()
+    assert shrunk == [last]
+    assert list(openssl._keeping) == [stream._records]
+    stream._records._shrink()
+    stream.sendall(b"and it writes on")
+    assert stream._records not in openssl._keeping
+    stream.sendall(bytes(100_000))
+    stream.reset()
+    assert not openssl._keeping
