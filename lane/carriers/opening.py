@@ -24,11 +24,15 @@ HEAD_START = 0.003
 _NOT_LANE = "the server closed the connection without an answer: wrong key, or not a lane server"
 
 
+def _nobody(_: LaneError | None) -> None:
+    """Nobody asked."""
+
+
 class Opening:
     """The stream of `lease` with `request`; `pool` replaces it. `timeout`: seconds until the REPLY."""
 
     def __init__(self, pool: Pool, lease: Lease, request: Request, timeout: float) -> None:
-        self.answered: Callable[[LaneError | None], None] = lambda _: None
+        self.answered: Callable[[LaneError | None], None] = _nobody
         """Called once with what came of the request: None for a good REPLY."""
         self._pool = pool
         self._lease = lease
@@ -130,6 +134,7 @@ class Opening:
         self._reply, self._rest, self._kept = reply, rest, b""
         self._recv = receiver(self._lease.stream)
         self.answered(None)
+        self.answered = _nobody  # sessions last
         return reply
 
     def _exchange_twice(self) -> tuple[Reply, bytes]:

@@ -62,7 +62,9 @@ def serve(
     except BaseException:
         connection.abort()
         raise
-    connection.run(sock, codec.trailing_data)
+    early = codec.trailing_data
+    del asked, codec, event  # connections last
+    connection.run(sock, early)
 
 
 def _handshake(

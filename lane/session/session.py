@@ -84,7 +84,7 @@ class Session:
         self._closing = False
         self._readable, self._writable = Event(), Event()
         self._lock = BoundedSemaphore(1)
-        self._flusher: gevent.Greenlet[..., None] | None = None
+        self._flushing = False  # somebody is about to
         self._pong: int | None = None
         self._ask = False  # a PING is to be sent
         self._tell = False  # an ACK is to be sent even though it is not due
@@ -358,8 +358,13 @@ class Session:
 
     def _flush_soon(self) -> None:
         """Send control frames without waiting for it."""
-        if not self._lock.locked() and (self._flusher is None or self._flusher.dead):
-            self._flusher = gevent.spawn(self._flush)
+        if not self._lock.locked() and not self._flushing:
+            self._flushing = True
+            gevent.spawn(self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._flushing = False
+        self._flush()
 
     # The end.
 

@@ -8,7 +8,6 @@ which starts small and grows only for those who use it, and by one `Budget` for 
 Offsets are absolute; a direction's FIN counts as one byte after its last (docs/PROTOCOL.md).
 """
 
-from collections import deque
 from collections.abc import Callable
 
 from lane.errors import ProtocolError
@@ -75,7 +74,7 @@ class ByteQueue:
     """Bytes in order, as the chunks they came in; tiny ones are joined."""
 
     def __init__(self) -> None:
-        self._chunks: deque[Buffer] = deque()
+        self._chunks: list[Buffer] = []  # few; an empty deque takes 700 bytes
         self._skip = 0  # bytes of the first chunk that are gone already
         self.size = 0
 
@@ -96,7 +95,7 @@ class ByteQueue:
         chunk = self._chunks[0]
         size = min(len(chunk) - self._skip, limit)
         if not self._skip and size == len(chunk):
-            self._chunks.popleft()
+            self._chunks.pop(0)
             self.size -= size
             return chunk
         piece = bytes(memoryview(chunk)[self._skip : self._skip + size])
@@ -108,7 +107,7 @@ class ByteQueue:
         self.size -= size
         self._skip += size
         while self._chunks and self._skip >= len(self._chunks[0]):
-            self._skip -= len(self._chunks.popleft())
+            self._skip -= len(self._chunks.pop(0))
 
     def clear(self) -> None:
         """Remove all."""
@@ -132,7 +131,7 @@ class Inbox:
         self._urged = 0  # what came before this offset is to be acknowledged as soon as it is consumed
         self._lent = 0  # bytes taken and not yet consumed
         self._mark = 0  # where the quarter of a window began that growth looks at
-        self._told: deque[tuple[float, int]] = deque()  # when the peer was told of what was consumed
+        self._told: list[tuple[float, int]] = []  # when the peer was told of what was consumed
         self._known = 0  # what of that it must know by now
         self._used = 0  # since the mark: the most that it had under way, for all it could know
         self._hungry = False  # whether the reader waited for data since the mark
@@ -175,7 +174,7 @@ class Inbox:
         self._hungry = self._hungry or idle
         self.received = end
         while self._told and self._told[0][0] <= now - 1.5 * rtt - REACTION:
-            self._known = self._told.popleft()[1]
+            self._known = self._told.pop(0)[1]
         self._used = max(self._used, end - self._known)
         if idle and offer is not None and (taken := offer(fresh)):
             self._lent = taken

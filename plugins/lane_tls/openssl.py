@@ -20,8 +20,8 @@ LARGEST = 262144
 _RECORD = 17408  # bytes of a record at most, and a little
 _PIECE = 131072
 """Bytes that are encrypted before the kernel gets them: some 0.1 ms of work."""
-_LONG = 32768
-"""Bytes of a write from which its memory is worth keeping for the next one."""
+_LONG = 4096
+"""Bytes of a write from which its memory is kept for the next one, or else given back."""
 KEEPING = 16
 """Connections of the process that keep it, 180 KB each: those that wrote last."""
 
@@ -44,6 +44,7 @@ class Records:
         self._ssl = self.connection._ssl
         # OpenSSL owns these two. Whoever replaces one says it to OpenSSL, which frees the old one.
         self._in, self._out = self.connection._into_ssl, self.connection._from_ssl
+        self._longest = 0  # bytes that `_out` held at most
         self._kept: Any = None  # the bytes of `_in`, where they are not in the shared buffer
 
     def handshake(self) -> bool:
@@ -124,12 +125,13 @@ class Records:
         size = _lib.BIO_get_mem_data(self._out, _start)
         if size <= 0:
             return True
+        self._longest = max(self._longest, size)
         try:
             sent: int = self._sock.send(_ffi.buffer(_start[0], size))
         except BlockingIOError:
             return False
         _lib.BIO_read(self._out, _sealed, sent)
-        if sent == size > _LONG:
+        if sent == size and self._longest > _LONG:
             _keeping[self] = None
             if len(_keeping) > KEEPING:
                 _keeping.popitem(last=False)[0]._shrink()
@@ -143,6 +145,7 @@ class Records:
         out = _lib.BIO_new(_lib.BIO_s_mem())
         _lib.SSL_set_bio(self._ssl, self._in, out)
         self._out = out
+        self._longest = 0
 
     def _fill(self, size: int) -> bool:
         """Have OpenSSL read next what came, up to `size` bytes; False if nothing did.
