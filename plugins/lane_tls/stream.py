@@ -142,6 +142,8 @@ class TLSStream:
         if self.finished:
             return
         self._check()
+        if self._sending:  # what the peer has is not all
+            raise Closed("another sendall was not completed")
         self._notify()
         self._flush()
 

@@ -246,6 +246,8 @@ def test_close_says_no_end_after_a_cut_sendall(scripted):
     stream, there = scripted(write=[len], flush=[False], shutdown=[lambda: said.append(1)])
     with pytest.raises(gevent.Timeout), gevent.Timeout(0.02):
         stream.sendall(b"half of it")
+    with pytest.raises(Closed, match="not completed"):
+        stream.finish()
     stream.close()
     assert (there.recv(1), said) == (b"", [])
 
