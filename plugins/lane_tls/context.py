@@ -17,7 +17,7 @@ from lane_tls.openssl import resumed, write_whole
 
 _ALPN = b"http/1.1"
 _CIPHERS = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
-"""In the order that browsers ask for: the first is as good as unbreakable, and the quickest by a tenth."""
+"""In the order that browsers ask for: the first is strong enough, and the cheapest."""
 _RESUMABLE = 64
 """Servers whose sessions a client keeps."""
 

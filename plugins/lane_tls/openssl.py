@@ -2,7 +2,7 @@
 
 `Connection.recv` on a socket asks the kernel twice for each record of 16 KB and copies the record out once
 more; `Connection.send` asks once a record. Here the kernel fills one buffer and OpenSSL another, which all
-connections of the process share, and what OpenSSL writes is collected: that takes a quarter off the cost of
+connections of the process share, and what OpenSSL writes is collected: that takes a fifth off the cost of
 receiving, and a tenth off that of sending. Nobody may switch greenlets between filling a shared buffer and
 using it. What a connection keeps of its own is what has to stay: an incomplete record (OpenSSL has it),
 records that nobody asked for yet, and what the kernel did not take. The canaries are in
@@ -66,8 +66,8 @@ class Records:
         """Up to `limit` bytes (at most LARGEST), and what ended the reading: WantReadError, or worse.
 
         The bytes are in a shared buffer: they are gone with the next call for any connection. There may be
-        more of them where nothing ended the reading. An error is to be kept even when there is data: it
-        need not be reported twice.
+        more of them where nothing ended the reading. WantReadError comes without any; another error is to
+        be kept even when there is data: it need not be reported twice.
         """
         limit = min(limit, LARGEST)
         size, error = 0, None

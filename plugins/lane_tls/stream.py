@@ -94,8 +94,7 @@ class TLSStream:
                 case None:
                     pass
                 case SSL.WantReadError():
-                    if not data:
-                        self._wait(self._readable)
+                    self._wait(self._readable)
                 case SSL.ZeroReturnError():
                     self._ended = True
                 case _:
@@ -221,8 +220,11 @@ class TLSStream:
             if not self.finished:
                 self._notify()
             return self._records.flush()
-        except (Closed, OSError):
-            return True  # nobody is there to be told
+        except Closed:
+            pass
+        except OSError as error:
+            self._fail(error)
+        return True  # nobody is there to be told
 
     def _linger(self) -> None:
         """Deliver close_notify in the background, behind what the kernel still has to send."""

@@ -255,7 +255,7 @@ def test_close_says_no_end_after_a_cut_sendall(scripted):
 def test_close_when_nobody_can_be_told(scripted):
     stream, there = scripted(flush=[OSError(110, "ETIMEDOUT")])
     stream.close()
-    with pytest.raises(Closed):
+    with pytest.raises(Closed, match="timed out"):
         stream.recv()
     assert there.recv(1) == b""
 
