@@ -9,7 +9,7 @@ ARGS ?=
 .PHONY: run test lint fuzz bench bench-networks bench-buffers bench-loopback clean
 
 run: .venv/.lane
-	$(BIN)/lane --transport quic $(ARGS)
+	$(BIN)/lane $(ARGS)
 
 test: lint
 	$(BIN)/coverage erase

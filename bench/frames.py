@@ -27,7 +27,9 @@ BUFFER = 16 << 20
 def wrap(stream, carrier, frames):
     if not frames:
         return stream
-    return Session(stream, initial_window(BUFFER), BUFFER, Budget(512 << 20), rtt=lambda: carrier.stats().rtt)
+    session = Session(initial_window(BUFFER), BUFFER, Budget(512 << 20))
+    gevent.spawn(session.carry, stream, carrier.stats)
+    return session
 
 
 def serve(frames):

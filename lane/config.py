@@ -48,8 +48,8 @@ _buffer_total = within(parse_size, KB, TB, "1KB to 1TB")
 class ClientConfig:
     """How a client runs. Sizes are bytes, times are seconds."""
 
-    transport: str
-    """A transport's name; of `lane check`: "" for all of them."""
+    transports: tuple[str, ...]
+    """Names to choose from, `("auto",)` for what is there; of `lane check`: none for all of them."""
     server: Link | Address | None
     """None: a server in this process."""
     key: bytes | None = field(repr=False)
@@ -66,6 +66,8 @@ class ClientConfig:
     dial_timeout: float
     request_timeout: float
     idle_timeout: float
+    resume_grace: float
+    """For how long a session outlives its carrier."""
     grace: float
     fast_open: str
     """auto, on or off: see `lane.carriers.connector.FastOpen`."""
@@ -101,6 +103,8 @@ class ServerConfig:
     spare_timeout: float
     connect_timeout: float
     idle_timeout: float
+    resume_grace: float
+    """For how long a session outlives its carrier."""
     grace: float
     plugin_dir: Path | None
     log_level: str
@@ -126,7 +130,7 @@ def client_config(namespace: Namespace) -> ClientConfig:
     if credentials is None and not _is_loopback(listen.host):
         raise options.error("listen", f"{listen} can be reached from other machines: that needs auth")
     return ClientConfig(
-        transport=options.required("transport", str.strip),
+        transports=options.required("transport", lambda text: parse_names(text) if text.strip() else ()),
         server=server,
         key=key,
         ca=options.optional("ca", parse_path),
@@ -221,6 +225,7 @@ def _common(options: _Options, listen: Address) -> dict[str, Any]:
         "max_sessions": options.required("max_sessions", _count),
         "request_timeout": options.required("request_timeout", _time),
         "idle_timeout": options.required("idle_timeout", _time),
+        "resume_grace": options.required("resume_grace", _grace),
         "grace": options.required("grace", _grace),
         "plugin_dir": options.optional("plugin_dir", parse_path),
         "log_level": options.required("log_level", _log_level),

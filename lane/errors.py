@@ -30,7 +30,10 @@ class ProtocolError(LaneError):
 
 
 class Status(IntEnum):
-    """What became of a request: the reply codes of SOCKS5 (RFC 1928 section 6), used on every wire."""
+    """What became of a request: the reply codes of SOCKS5 (RFC 1928 section 6), used on every wire.
+
+    Those from 16 on answer a request for a session that was there before, and no application sees them.
+    """
 
     OK = 0
     FAILURE = 1
@@ -41,6 +44,12 @@ class Status(IntEnum):
     TTL_EXPIRED = 6
     COMMAND_NOT_SUPPORTED = 7
     ADDRESS_NOT_SUPPORTED = 8
+    COMPLETE = 16
+    """The session has ended in good order: all bytes and both ends arrived."""
+    GONE = 17
+    """There is no such session, or not any more."""
+    STALE = 18
+    """A newer request for the session was here before."""
 
 
 class TargetError(LaneError):

@@ -65,7 +65,11 @@ class LinkStats:
     rtt: float | None = None
     """Smoothed round trip, seconds."""
     loss: float | None = None
-    """Fraction (0 to 1) of sent packets that were lost or sent again, over the carrier's life."""
+    """Fraction (0 to 1) of what was sent that was lost or sent again, over the carrier's life."""
+    sent: int = 0
+    """Bytes sent over the carrier's life, as far as their fate is known."""
+    lost: int = 0
+    """Bytes of these that were lost or sent again."""
     delivered: int = 0
     """Bytes that the peer's side is known to have received, over the carrier's life."""
     in_flight: int = 0
@@ -160,6 +164,8 @@ class Transport(Protocol):
     """Dials and listens for carriers. `tls` is for transports that have certificates; others ignore it."""
 
     name: str
+    """What `--transport` calls it. An attribute `cost: float` beside it (CPU a byte, as a multiple of
+    what TLS over TCP needs) has the transport take part in `--transport auto`."""
 
     def dial(self, endpoint: Address, tls: ClientTLS) -> Carrier:
         """A carrier to `endpoint`. Raises `lane.errors.Unreachable` or `lane.errors.Refused`."""

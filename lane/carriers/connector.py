@@ -1,4 +1,4 @@
-"""From a target's address to a session with it: over a stream of the pool, told truly or at once."""
+"""From a target's address to a session with it: over the lanes, told truly or at once."""
 
 import logging
 from contextlib import ExitStack
@@ -8,20 +8,18 @@ from time import monotonic
 from gevent.socket import socket as Socket  # noqa: N812  (the name of the type, not of a function)
 
 from lane.address import Address
-from lane.carriers.opening import Opening
-from lane.carriers.pool import Pool
+from lane.carriers.lanes import Lanes
+from lane.carriers.opening import NOWHERE, Opening
+from lane.carriers.passage import Deadlines, Passage
 from lane.carriers.reached import Reached
 from lane.errors import LaneError, Refused, Status, TargetError, Unreachable
-from lane.proto.hello import Command, Request
+from lane.proto.hello import EARLY, Command, Request
 from lane.session.registry import Registry
 from lane.session.relay import relay
 from lane.session.session import Session
 from lane.session.sockets import SocketStream
 
 log = logging.getLogger("lane.client")
-
-NOWHERE = Address("0.0.0.0", 0)
-"""The address of a request that has none, and of a target that has not answered yet."""
 
 
 class FastOpen(Enum):
@@ -36,18 +34,15 @@ class FastOpen(Enum):
 class Connection:
     """A session with a target, before its bytes flow: `run` relays them, `abort` drops it."""
 
-    def __init__(self, bound: Address, session: Session, opening: Opening, resources: ExitStack) -> None:
+    def __init__(self, bound: Address, session: Session, resources: ExitStack) -> None:
         self.bound = bound
         self._session = session
-        self._opening = opening
         self._resources = resources
 
     def run(self, sock: Socket, early: bytes) -> None:
         """Relay between the application's socket and the target until both directions have ended."""
         with self._resources:
             error = relay(SocketStream(sock), self._session, early)
-            if self._session.free and not self._session.rest:
-                self._opening.keep()
         if error:
             log.debug("a session ended: %s", error)
 
@@ -57,14 +52,18 @@ class Connection:
 
 
 class Connector:
-    """Opens sessions. `request_timeout` bounds the wait for the server's REPLY, in seconds."""
+    """Opens sessions over `lanes`."""
 
     def __init__(
-        self, pool: Pool, registry: Registry, request_timeout: float, fast_open: FastOpen = FastOpen.AUTO
+        self,
+        lanes: Lanes,
+        registry: Registry,
+        deadlines: Deadlines,
+        fast_open: FastOpen = FastOpen.AUTO,
     ) -> None:
-        self._pool = pool
+        self._lanes = lanes
         self._registry = registry
-        self._request_timeout = request_timeout
+        self._deadlines = deadlines
         self._fast_open = fast_open
         self._reached = Reached()
 
@@ -72,35 +71,33 @@ class Connector:
         """A connection to `target`. Raises TargetError with the true reason, unless it opens fast."""
         with ExitStack() as resources:
             resources.enter_context(self._registry.admit())
+            session = resources.enter_context(self._registry.session(EARLY, resumable=True))
+            passage = Passage(self._lanes, session, target, self._registry.window, self._deadlines)
+            fast = self._fast(target)
+            if fast:
+                passage.answered = lambda error: self._answered(target, error)
             try:
-                opening = self._open(Request(Command.CONNECT, target, self._registry.window))
-                resources.callback(opening.release)
-                fast = self._fast(target)
-                bound = NOWHERE if fast else opening.reply().bound
+                bound = passage.begin(fast=fast)
             except TargetError:
                 self._reached.note(target, False)
                 raise
             except LaneError as error:
                 log.warning("%s: %s", target, error)
                 raise TargetError(Status.FAILURE, str(error)) from None
-            session = resources.enter_context(
-                self._registry.session(opening, opening.credit, lambda: opening.stats().rtt)
-            )
-            if fast:
-                opening.answered = lambda error: self._answered(target, session, opening.credit, error)
-            else:
+            if not fast:
                 self._reached.note(target, True)
-            return Connection(bound, session, opening, resources.pop_all())
+            return Connection(bound, session, resources.pop_all())
 
     def ping(self) -> float:
         """Ask the server for nothing but an answer, on a new carrier: the seconds that took.
 
         Raises Unreachable or Refused.
         """
-        opening = self._open(Request(Command.PING, NOWHERE, 0), fresh=True)
+        _, lease = self._lanes.lease(fresh=True)
+        opening = Opening(lease, Request(Command.PING, NOWHERE, 0), self._deadlines.request)
         start = monotonic()
         try:
-            opening.reply()
+            self._lanes.heard(opening.reply().boot_id)
         except TargetError as error:
             if error.status is Status.TTL_EXPIRED:
                 raise Unreachable(str(error)) from None
@@ -109,18 +106,13 @@ class Connector:
             opening.discard()
         return monotonic() - start
 
-    def _open(self, request: Request, *, fresh: bool = False) -> Opening:
-        return Opening(self._pool, self._pool.lease(fresh=fresh), request, self._request_timeout)
-
     def _fast(self, target: Address) -> bool:
         if self._fast_open is FastOpen.AUTO:
             return target in self._reached
         return self._fast_open is FastOpen.ON
 
-    def _answered(self, target: Address, session: Session, credit: int, error: LaneError | None) -> None:
+    def _answered(self, target: Address, error: LaneError | None) -> None:
         """What came of a request whose application was told that it is connected."""
         self._reached.note(target, error is None)
-        if error is None:
-            session.grant(credit)
-        else:
+        if error is not None:
             log.info("%s: %s (the application thought that it was connected: it gets a reset)", target, error)

@@ -46,6 +46,8 @@ class Lease:
         self.stream = stream
         self.fresh = fresh
         """Whether the carrier was dialled for this lease: then its death can't be blamed on its age."""
+        self.distrusted = False
+        """Whether the carrier did not answer when it should have."""
         self._pool: Pool | None = pool
         self._hello = hello
 
@@ -71,6 +73,12 @@ class Lease:
         self.stream.reset()
         self.release()
 
+    def distrust(self) -> None:
+        """The carrier does not answer: nobody else should get it."""
+        self.distrusted = True
+        if self._pool:
+            self._pool.distrust(self.carrier)
+
 
 class _Dial:
     def __init__(self) -> None:
@@ -92,6 +100,7 @@ class Pool:
         self._dial_timeout = dial_timeout
         self._leases: Counter[Carrier] = Counter()  # every live carrier, and how many use it
         self._roomy: set[Carrier] = set()  # those of them that may have room
+        self._distrusted: set[Carrier] = set()  # those of them that must not be handed out
         self._demand = Demand()
         self._spares: deque[tuple[Lease, float]] = deque()  # and since when they stand by, oldest first
         self._dials: set[_Dial] = set()
@@ -105,6 +114,11 @@ class Pool:
     def __len__(self) -> int:
         return len(self._leases)
 
+    @property
+    def ready(self) -> bool:
+        """Whether a stream can be had without a handshake."""
+        return bool(self._spares) or self._least_loaded() is not None
+
     def lease(self, *, fresh: bool = False) -> Lease:
         """A stream to the server, on a new carrier if `fresh`. Raises Unreachable or Refused."""
         self._demand.note(monotonic())
@@ -116,14 +130,22 @@ class Pool:
     def release(self, carrier: Carrier) -> None:
         """One lease less on `carrier`, which is closed when it can't have another."""
         self._leases[carrier] -= 1
-        if carrier.capacity:
+        if carrier.capacity and carrier not in self._distrusted:
             self._roomy.add(carrier)
         elif self._leases[carrier] <= 0:
             self._drop(carrier, LAST_WORDS)
 
+    def distrust(self, carrier: Carrier) -> None:
+        """Open nothing more on `carrier`, and nothing on spares either: they go the same way."""
+        if carrier in self._leases:
+            self._distrusted.add(carrier)
+            self._roomy.discard(carrier)
+        while self._spares:
+            self._spares.popleft()[0].discard()
+
     def keep(self, lease: Lease) -> None:
         """Have the stream of a session that is complete stand by for the next one, if it is needed."""
-        if self._share == 1 and len(self._spares) < KEPT and not self._closed:
+        if self._share == 1 and len(self._spares) < KEPT and not (self._closed or lease.distrusted):
             self._stand_by(lease)
             return
         with suppress(LaneError), gevent.Timeout(LAST_WORDS, False):
@@ -187,6 +209,7 @@ class Pool:
         """Close a carrier that nobody uses."""
         del self._leases[carrier]
         self._roomy.discard(carrier)
+        self._distrusted.discard(carrier)
         gevent.spawn(carrier.close, grace)
 
     def _dial_shared(self, share: int) -> Carrier:

@@ -3,7 +3,8 @@
 from time import monotonic
 
 from lane.carriers.connector import Connector
-from lane.cli.service import lead_through, make_pool, way_to
+from lane.carriers.passage import Deadlines
+from lane.cli.service import lead_through, make_lanes, way_to
 from lane.config import ClientConfig
 from lane.errors import Fatal, Refused, Unreachable, UsageError
 from lane.plugins import Plugins
@@ -14,7 +15,8 @@ TRIES = 3
 
 def run(config: ClientConfig, plugins: Plugins) -> int:
     """One line a transport. 0 if one of them works, 77 if the server refuses, 69 if it can't be reached."""
-    names = [config.transport] if config.transport else sorted(plugins.transports)
+    given = () if config.transports == ("auto",) else config.transports
+    names = given or sorted(plugins.transports)
     statuses = [_check(name, config, plugins) for name in names]
     for status in (0, Refused.exit_status, Unreachable.exit_status):
         if status in statuses:
@@ -26,13 +28,13 @@ def _check(name: str, config: ClientConfig, plugins: Plugins) -> int:
     way = way_to(config)
     transport = plugins.transport(name)
     try:
-        lead_through(config.via, transport)
+        lead_through(config.via, [transport])
     except UsageError as error:
         print(f"{name:8} left out: {error}")
         return error.exit_status
-    pool = make_pool(transport, way, config.dial_timeout)
+    lanes = make_lanes([transport], way, config.dial_timeout, "")
     registry = Registry(config.buffer_size, config.buffer_total, config.idle_timeout, 1, 1)
-    connector = Connector(pool, registry, config.request_timeout)
+    connector = Connector(lanes, registry, Deadlines(config.request_timeout, config.resume_grace))
     try:
         start = monotonic()
         trips = [connector.ping()]
@@ -46,7 +48,7 @@ def _check(name: str, config: ClientConfig, plugins: Plugins) -> int:
         print(f"{name:8} failed: {error}")
         return error.exit_status
     finally:
-        pool.close()
+        lanes.close()
         registry.close()
     print(f"{name:8} works: round trip {min(trips) * 1000:.1f} ms, connected in {connected * 1000:.1f} ms")
     return 0

@@ -5,8 +5,10 @@ import secrets
 
 from lane.address import Address
 from lane.carriers.connector import Connector, FastOpen
+from lane.carriers.network import watch
+from lane.carriers.passage import Deadlines
 from lane.certs import KeyRing, Keys, PinnedTLS, ServerIdentity
-from lane.cli.service import lead_through, make_pool, run_until_signal, way_to
+from lane.cli.service import lead_through, listen_all, make_lanes, run_until_signal, way_to
 from lane.config import ClientConfig
 from lane.egress.dialer import Dialer
 from lane.egress.policy import Policy
@@ -16,6 +18,7 @@ from lane.link import KEY_SIZE
 from lane.plugins import Plugins
 from lane.server import Server
 from lane.server.auth import KeyAuth
+from lane.server.resumption import Resumption
 from lane.session.registry import Registry
 from lane.stream import ClientTLS, Transport
 
@@ -24,16 +27,18 @@ log = logging.getLogger("lane.client")
 
 def run(config: ClientConfig, plugins: Plugins) -> int:
     """Serve applications until a signal. Raises what keeps it from starting."""
-    transport = plugins.transport(config.transport)
+    transports = _transports(config, plugins)
     server: Server | None = None
     if config.server is None:
-        server, way = _embed(config, plugins, transport)
+        server, way = _embed(config, plugins, transports)
     else:
-        lead_through(config.via, transport)
+        transports = lead_through(config.via, transports)
         way = way_to(config)
+    names = ", ".join(transport.name for transport in transports)
     registry = _registry(config)
-    pool = make_pool(transport, way, config.dial_timeout)
-    connector = Connector(pool, registry, config.request_timeout, FastOpen(config.fast_open))
+    lanes = make_lanes(transports, way, config.dial_timeout, f"--transport {names} was given")
+    deadlines = Deadlines(config.request_timeout, config.resume_grace)
+    connector = Connector(lanes, registry, deadlines, FastOpen(config.fast_open))
     inbound = Inbound(
         config.listen,
         connector,
@@ -45,15 +50,18 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
         log.info("%s answered in %.1f ms", way[0], connector.ping() * 1000)
     inbound.start()
 
+    watcher = watch(lanes.network_changed)
+
     def close() -> None:
+        watcher.kill(block=False)
         inbound.close()
         registry.drain(config.grace)
         inbound.kill()
-        pool.close()
+        lanes.close()
         if server:
             server.close(0)
 
-    return run_until_signal(lambda: _greet(config, inbound.address), close)
+    return run_until_signal(lambda: _greet(config, inbound.address, names), close)
 
 
 def _registry(config: ClientConfig) -> Registry:
@@ -66,8 +74,15 @@ def _registry(config: ClientConfig) -> Registry:
     )
 
 
+def _transports(config: ClientConfig, plugins: Plugins) -> list[Transport]:
+    """What was asked for. Raises UsageError for what is not there."""
+    if config.transports == ("auto",):
+        return [one for one in plugins.transports.values() if hasattr(one, "cost")]
+    return [plugins.transport(name) for name in config.transports]
+
+
 def _embed(
-    config: ClientConfig, plugins: Plugins, transport: Transport
+    config: ClientConfig, plugins: Plugins, transports: list[Transport]
 ) -> tuple[Server, tuple[Address, ClientTLS, bytes]]:
     """A server in this process, reached over the real transport, and the way to it.
 
@@ -76,16 +91,20 @@ def _embed(
     identity = ServerIdentity.make()
     key = secrets.token_bytes(KEY_SIZE)
     plugins.register(KeyAuth(KeyRing(Keys({"embedded": key}), [identity.binding])), "lane-keys")
-    listener = transport.listen(Address("127.0.0.1", 0), identity)
+    listeners = listen_all(transports, Address("127.0.0.1", 0), identity)
     dialer = Dialer(Policy((), (), local=True), Resolver())
-    server = Server([listener], plugins.hook, dialer.connect, _registry(config), per_peer=config.max_sessions)
-    return server, (listener.address, PinnedTLS(identity.binding), key)
+    registry = _registry(config)
+    resumption = Resumption(config.resume_grace, config.max_sessions, config.buffer_total // 2)
+    server = Server(
+        listeners, plugins.hook, dialer.connect, registry, resumption, per_peer=config.max_sessions
+    )
+    return server, (listeners[0].address, PinnedTLS(identity.binding), key)
 
 
-def _greet(config: ClientConfig, address: Address) -> None:
+def _greet(config: ClientConfig, address: Address, names: str) -> None:
     if config.server is None:
         print("no server is set: an embedded one is used, and traffic leaves from THIS machine", flush=True)
     user = "USER:PASS@" if config.credentials else ""
     shown = Address("localhost", address.port) if address.host in ("::", "0.0.0.0") else address
-    print(f"listening on {address} (SOCKS5 and HTTP CONNECT, over {config.transport})", flush=True)
+    print(f"listening on {address} (SOCKS5 and HTTP CONNECT, over {names})", flush=True)
     print(f"try: curl -x socks5h://{user}{shown} https://example.com", flush=True)

@@ -166,6 +166,7 @@ def _declare_limits(parser: Parser, sessions: str, request_timeout: str) -> None
     _option(group, "--max-sessions", "N", "sessions at once", sessions)
     _option(group, "--request-timeout", "TIME", "from a request to its answer", request_timeout)
     _option(group, "--idle-timeout", "TIME", "until a session with no traffic is ended", "1h")
+    _option(group, "--resume-grace", "TIME", "for a session to go on over another connection", "60s")
     _option(group, "--grace", "TIME", "time for sessions to finish when lane is stopped", "10s")
 
 
@@ -208,7 +209,12 @@ def _declare_identity(parser: Parser) -> Any:
 
 
 def _declare_client(parser: Parser) -> None:
-    _declare_connection(parser, "quic", "how to reach the server: quic, tls, or a plugin's")
+    _declare_connection(
+        parser,
+        "auto",
+        "how to reach the server: auto (what is better now, also in the middle of a connection), quic, tls, a"
+        " plugin's, or several of them, separated by commas, to choose from",
+    )
     group = parser.add_argument_group("applications")
     _option(group, "--listen", "HOST:PORT", "where SOCKS5 and HTTP CONNECT are spoken", "127.0.0.1:1080")
     _option(group, "--auth", "USER:PASSWORD", "what applications must give, or @FILE with it")

@@ -5,23 +5,20 @@ import socket
 
 from lane.address import Address
 from lane.certs import KeyRing, Keys, ServerIdentity
-from lane.cli.service import run_until_signal
+from lane.cli.service import listen_all, run_until_signal
 from lane.config import ServerConfig
 from lane.egress.dialer import Dialer
 from lane.egress.policy import Policy
 from lane.egress.resolver import Resolver
-from lane.errors import ConfigError
 from lane.link import Link
 from lane.plugins import Plugins
 from lane.server import Server
 from lane.server.auth import KeyAuth
+from lane.server.resumption import Resumption
 from lane.server.server import Deadlines
 from lane.session.registry import Registry
-from lane.stream import Listener, Transport
 
 log = logging.getLogger("lane.server")
-
-_PORT_TRIES = 20
 
 
 def run(config: ServerConfig, plugins: Plugins) -> int:
@@ -33,7 +30,7 @@ def run(config: ServerConfig, plugins: Plugins) -> int:
         identity = ServerIdentity.keep(config.state_dir)
     keys = Keys.keep(config.state_dir)
     plugins.register(KeyAuth(KeyRing(keys, [identity.binding])), "lane-keys")
-    listeners = _listen(transports, config.listen, identity)
+    listeners = listen_all(transports, config.listen, identity)
     registry = Registry(
         config.buffer_size,
         config.buffer_total,
@@ -46,6 +43,7 @@ def run(config: ServerConfig, plugins: Plugins) -> int:
         plugins.hook,
         Dialer(Policy(config.allow, config.deny), Resolver(), config.connect_timeout).connect,
         registry,
+        Resumption(config.resume_grace, config.max_sessions, config.buffer_total // 2),
         per_peer=config.max_sessions_per_peer,
         deadlines=Deadlines(config.hello_timeout, config.request_timeout, config.spare_timeout),
     )
@@ -58,24 +56,6 @@ def run(config: ServerConfig, plugins: Plugins) -> int:
         print(f"listening on {address.host or '*'}:{address.port} ({names})", link, sep="\n", flush=True)
 
     return run_until_signal(greet, lambda: server.close(config.grace))
-
-
-def _listen(transports: list[Transport], address: Address, identity: ServerIdentity) -> list[Listener]:
-    """All transports on one port number, which the kernel picks for port 0. Raises ConfigError."""
-    for left in reversed(range(_PORT_TRIES)):
-        listeners: list[Listener] = []
-        try:
-            for transport in transports:
-                port = listeners[0].address.port if listeners else address.port
-                listeners.append(transport.listen(Address(address.host, port), identity))
-        except ConfigError:
-            for listener in listeners:
-                listener.close()
-            if address.port or not listeners or not left:
-                raise
-        else:
-            return listeners
-    raise AssertionError("the last try returns or raises")
 
 
 def _own_address(listening: str) -> str:

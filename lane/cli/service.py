@@ -9,15 +9,20 @@ import gevent
 from gevent.event import Event
 
 from lane.address import Address
+from lane.carriers.lanes import Lanes
 from lane.carriers.pool import Pool
-from lane.certs import PinnedTLS, VerifiedTLS
+from lane.certs import PinnedTLS, ServerIdentity, VerifiedTLS
 from lane.cli.allocator import keep_buffers
 from lane.config import ClientConfig
-from lane.errors import UsageError
+from lane.errors import ConfigError, UsageError
 from lane.link import Link
 from lane.proto.hello import pack_hello, token
-from lane.stream import ClientTLS, OverTCP, Transport
+from lane.stream import ClientTLS, Listener, OverTCP, Transport
 from lane.via import Via
+
+_PORT_TRIES = 20
+UNKNOWN_COST = 5.0
+"""CPU a byte of a transport that does not tell, as a multiple of TLS over TCP."""
 
 
 def run_until_signal(greet: Callable[[], None], close: Callable[[], None]) -> int:
@@ -65,13 +70,49 @@ def way_to(config: ClientConfig) -> tuple[Address, ClientTLS, bytes]:
     return config.server, VerifiedTLS(config.ca, config.server_name or config.server.host), config.key
 
 
-def lead_through(via: Via | None, transport: Transport) -> None:
-    """Have `transport` dial through a proxy. Raises UsageError if it can't."""
+def lead_through(via: Via | None, transports: list[Transport]) -> list[Transport]:
+    """Have those of `transports` that can dial through a proxy. Raises UsageError if none can."""
     if via is None:
-        return
-    if not isinstance(transport, OverTCP):
-        raise UsageError(f"--via: the transport {transport.name} does not run over TCP")
-    transport.connect = via.connect
+        return transports
+    able: list[Transport] = []
+    for transport in transports:
+        if isinstance(transport, OverTCP):
+            transport.connect = via.connect
+            able.append(transport)
+    if not able:
+        raise UsageError(f"--via: the transport {transports[0].name} does not run over TCP")
+    return able
+
+
+def listen_all(transports: list[Transport], address: Address, identity: ServerIdentity) -> list[Listener]:
+    """All transports on one port number, which the kernel picks for port 0. Raises ConfigError."""
+    for left in reversed(range(_PORT_TRIES)):
+        listeners: list[Listener] = []
+        try:
+            for transport in transports:
+                port = listeners[0].address.port if listeners else address.port
+                listeners.append(transport.listen(Address(address.host, port), identity))
+        except ConfigError:
+            for listener in listeners:
+                listener.close()
+            if address.port or not listeners or not left:
+                raise
+        else:
+            return listeners
+    raise AssertionError("the last try returns or raises")
+
+
+def make_lanes(
+    transports: list[Transport], way: tuple[Address, ClientTLS, bytes], dial_timeout: float, reason: str
+) -> Lanes:
+    """The lanes along `way`, the one that costs least first. `reason`: why there are these."""
+    ordered = sorted(transports, key=_cost)
+    pools = {one.name: (_cost(one), make_pool(one, way, dial_timeout)) for one in ordered}
+    return Lanes(pools, reason)
+
+
+def _cost(transport: Transport) -> float:
+    return float(getattr(transport, "cost", UNKNOWN_COST))
 
 
 def make_pool(transport: Transport, way: tuple[Address, ClientTLS, bytes], dial_timeout: float) -> Pool:

@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 from lane.errors import ProtocolError
 
-DATA, ACK, FIN, RESET, PING, PONG, END = range(7)
+DATA, ACK, FIN, RESET, PING, PONG, END, STATS, RECEIVED = range(9)
 
 _HEAD = struct.Struct("!I")  # type << 24 | length of the payload
 _DATA = struct.Struct("!IQ")
 _ACK = struct.Struct("!IQI")
 _U64 = struct.Struct("!IQ")
 _U32 = struct.Struct("!II")
+_STATS = struct.Struct("!IIQQQ")
 
 MAX_FRAME = 131072
 """The largest frame, bytes, its 4-byte head included: eight full TLS records."""
@@ -81,7 +82,28 @@ class End:
     """The session is complete: the last frame of it in this direction. What follows is not of it."""
 
 
-Frame = Data | Ack | Fin | ResetFrame | Ping | Pong | End
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a sender knows of its way to the other side, since only a sender can: all but `rtt` only grow."""
+
+    rtt: int
+    """Smoothed round trip, microseconds; 0 where it is not known."""
+    sent: int
+    """Bytes that the carrier sent and knows the fate of."""
+    lost: int
+    """Bytes of them that were lost, or sent again."""
+    held: int
+    """Microseconds that the session had something to send and the carrier did not take it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """All before `offset` has come, the peer's FIN counting as one byte more: go on from there."""
+
+    offset: int
+
+
+Frame = Data | Ack | Fin | ResetFrame | Ping | Pong | End | Stats | Received
 
 
 def data_head(offset: int, size: int) -> bytes:
@@ -106,13 +128,17 @@ def pack(frame: Frame) -> bytes:
             return _U64.pack(PONG << 24 | 8, value)
         case End():
             return _HEAD.pack(END << 24)
+        case Stats(rtt, sent, lost, held):
+            return _STATS.pack(STATS << 24 | 28, rtt, sent, lost, held)
+        case Received(offset):
+            return _U64.pack(RECEIVED << 24 | 8, offset)
 
 
 class FrameReader:
     """Bytes in, frames out. After an END or a ProtocolError it is of no more use."""
 
     def __init__(self) -> None:
-        self._partial = b""  # a frame's head, or a whole small frame, that is not complete: under 16 bytes
+        self._partial = b""  # a frame's head, or a whole small frame, that is not complete: under 32 bytes
         self._offset = 0
         self._left = 0  # bytes of the current DATA frame that have not come yet
         self.rest: bytes | None = None
@@ -171,7 +197,13 @@ class FrameReader:
         return frames
 
 
-_SIZES = {ACK: 12, FIN: 8, RESET: 4, PING: 8, PONG: 8, END: 0}
+_SIZES = {ACK: 12, FIN: 8, RESET: 4, PING: 8, PONG: 8, END: 0, STATS: 28, RECEIVED: 8}
+_WITH_U64: dict[int, type[Fin | Ping | Pong | Received]] = {
+    FIN: Fin,
+    PING: Ping,
+    PONG: Pong,
+    RECEIVED: Received,
+}
 
 
 def _parse(kind: int, data: bytes | memoryview, at: int) -> Frame:
@@ -183,7 +215,6 @@ def _parse(kind: int, data: bytes | memoryview, at: int) -> Frame:
         return End()
     if kind == RESET:
         return ResetFrame(_U32.unpack_from(data, at)[1])
-    value = _U64.unpack_from(data, at)[1]
-    if kind == FIN:
-        return Fin(value)
-    return Ping(value) if kind == PING else Pong(value)
+    if kind == STATS:
+        return Stats(*_STATS.unpack_from(data, at)[1:])
+    return _WITH_U64[kind](_U64.unpack_from(data, at)[1])

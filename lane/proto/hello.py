@@ -27,12 +27,16 @@ MAX_HELLO_PADDING = 1024
 BOOT_ID_SIZE = 8
 MAX_TEXT = 200
 MAX_REQUEST_PADDING = 255
+ID_SIZE = 16
+RESUMABLE = 1
+"""The flag of a request whose session has an id and a generation, and may go on over another stream."""
 EARLY = 16384
 """Bytes that a client may send before it knows the server's window, whatever that will be: one TLS record."""
 
-_REQUEST = struct.Struct("!HBBI")  # length of what follows, command, flags, window; then address, padding
+_REQUEST = struct.Struct("!HBBI")  # length of what follows, command, flags, window
+_RESUMABLE = struct.Struct("!16sI")  # id and generation; behind the address, where the flag is set
 _REPLY = struct.Struct("!HB8sI")  # length of what follows, status, boot id, window; then address, text
-MAX_REQUEST = _REQUEST.size + MAX_PACKED + MAX_REQUEST_PADDING
+MAX_REQUEST = _REQUEST.size + MAX_PACKED + _RESUMABLE.size + MAX_REQUEST_PADDING
 MAX_REPLY = _REPLY.size + MAX_PACKED + MAX_TEXT
 
 Buffer = bytes | bytearray | memoryview
@@ -77,6 +81,10 @@ class Command(IntEnum):
     """A connection to the address; after a good REPLY the stream carries frames."""
     PING = 2
     """Nothing but a REPLY, which proves key and server; the address is ignored. The stream ends with it."""
+    RESUME = 3
+    """Go on with the session that has the id; the address is ignored."""
+    PROBE = 4
+    """A REPLY, and then an answer to each PING frame, until the stream ends; the address is ignored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +95,17 @@ class Request:
     address: Address
     window: int
     flags: int = 0
-    """No flag is defined: a server refuses a request that has one, since it can't know what it means."""
+    """RESUMABLE or 0: a server refuses a request with another flag, since it can't know what it means."""
+    session: bytes = b""
+    """With RESUMABLE: what the client calls the session, ID_SIZE bytes that nobody else would guess."""
+    generation: int = 0
+    """With RESUMABLE: greater with each request for the session, so that one which is late is known."""
 
     def pack(self) -> bytes:
         """The bytes, with 0 to 255 bytes of random padding, so that lengths tell less."""
         padding = os.urandom(os.urandom(1)[0])
-        rest = self.address.pack() + padding
+        resumable = _RESUMABLE.pack(self.session, self.generation) if self.flags & RESUMABLE else b""
+        rest = self.address.pack() + resumable + padding
         length = _REQUEST.size - 2 + len(rest)
         return _REQUEST.pack(length, self.command, self.flags, self.window) + rest
 
@@ -103,8 +116,13 @@ def parse_request(data: Buffer) -> tuple[Request, int] | None:
     if end is None:
         return None
     _, command, flags, window = _REQUEST.unpack_from(data)
-    address, _ = _address(data[_REQUEST.size : end])
-    return Request(command, address, window, flags), end
+    address, used = _address(data[_REQUEST.size : end])
+    session, generation = b"", 0
+    if flags & RESUMABLE:
+        if end - _REQUEST.size - used < _RESUMABLE.size:
+            raise ProtocolError("a session without id and generation")
+        session, generation = _RESUMABLE.unpack_from(data, _REQUEST.size + used)
+    return Request(command, address, window, flags, session, generation), end
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,11 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any
 
 import gevent
 from gevent.event import Event
@@ -21,14 +23,16 @@ from lane.address import Address
 from lane.errors import Closed, LaneError, ProtocolError, Status, TargetError
 from lane.proto.hello import (
     BOOT_ID_SIZE,
-    HELLO_SIZE,
-    MAX_HELLO_PADDING,
+    RESUMABLE,
     Command,
     Reply,
     Request,
     parse_hello,
     parse_request,
 )
+from lane.server.probe import answer_pings
+from lane.server.reader import Reader
+from lane.server.resumption import Entry, Resumption
 from lane.session.registry import Registry
 from lane.session.relay import relay
 from lane.session.session import Session
@@ -45,8 +49,6 @@ LAST_WORDS = 1.0
 """Seconds to let the peer read what a stream said last."""
 _NOWHERE = Address("0.0.0.0", 0)
 
-Message = TypeVar("Message")
-
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
@@ -61,7 +63,8 @@ class Server:
     """Serves the carriers of `listeners`.
 
     `hook`: pluggy's caller for lane's hooks. `connect` reaches a target or raises TargetError. The
-    `registry` has the limits, `per_peer` bounds the carriers of one address.
+    `registry` has the limits, `per_peer` bounds the carriers of one address. `resumption` keeps the sessions
+    that clients may come back to.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Server:
         hook: Any,
         connect: Callable[[Address], Socket],
         registry: Registry,
+        resumption: Resumption,
         *,
         per_peer: int,
         deadlines: Deadlines | None = None,
@@ -78,6 +82,7 @@ class Server:
         self._hook = hook
         self._connect = connect
         self._registry = registry
+        self._resumption = resumption
         self._per_peer = per_peer + SPARES_PER_PEER
         self._deadlines = deadlines or Deadlines()
         self._boot_id = os.urandom(BOOT_ID_SIZE)
@@ -95,6 +100,7 @@ class Server:
         for listener in self._listeners:
             listener.close()
         self._registry.drain(grace)
+        self._resumption.close()
         gevent.joinall([gevent.spawn(carrier.close) for carrier in list(self._carriers)])
 
     def _accept(self, listener: Listener) -> None:
@@ -145,7 +151,7 @@ class Server:
 
     def _stream(self, carrier: Carrier, stream: Stream, judged: Event) -> None:
         """One stream, to its end. Whatever goes wrong costs only it."""
-        reader = _Reader(stream)
+        reader = Reader(stream)
         try:
             user = self._greet(carrier, reader)
             if user is None:
@@ -172,7 +178,7 @@ class Server:
             log.exception("a stream from %s failed", carrier.peer)
             stream.reset()
 
-    def _greet(self, carrier: Carrier, reader: "_Reader") -> str | None:
+    def _greet(self, carrier: Carrier, reader: Reader) -> str | None:
         """The user who proved a key with HELLO, None if nobody did."""
         try:
             with gevent.Timeout(self._deadlines.hello, Closed("no HELLO in time")):
@@ -184,7 +190,7 @@ class Server:
         except ProtocolError:
             return None
 
-    def _await_request(self, reader: "_Reader") -> Request | None:
+    def _await_request(self, reader: Reader) -> Request | None:
         """The REQUEST, which a spare sends when it is needed; None where the client has no more."""
         with gevent.Timeout(self._deadlines.spare, Closed("a spare that nobody used")):
             if not reader.begin():
@@ -194,34 +200,86 @@ class Server:
             reader.skip(end)
             return request
 
-    def _answer(
-        self, carrier: Carrier, stream: Stream, reader: "_Reader", request: Request, user: str
-    ) -> bool:
+    def _answer(self, carrier: Carrier, stream: Stream, reader: Reader, request: Request, user: str) -> bool:
         """Do what was asked for; whether another REQUEST may follow. Raises TargetError for a refusal."""
-        if request.flags or request.command not in list(Command):
+        if request.flags & ~RESUMABLE or request.command not in list(Command):
             raise TargetError(Status.COMMAND_NOT_SUPPORTED, "this server does not know that command")
         if request.command == Command.PING:
             self._reply(stream, Status.OK)
             self._finish(stream)
             return False
+        if request.command == Command.PROBE:
+            self._reply(stream, Status.OK)
+            answer_pings(stream, reader.rest())
+            return False
+        entry, session, bound = self._session(carrier, request, user)
+        session.leave()  # what another stream still brings is too late from here on
+        if entry:
+            self._resumption.carried(entry)
+        try:
+            rest = session.carry(
+                stream,
+                carrier.stats,
+                first=self._message(Status.OK, bound),
+                early=reader.rest(),
+                resumed=request.generation > 0,
+            )
+        finally:
+            if entry:
+                self._resumption.orphaned(entry)
+        reader.put_back(rest or b"")
+        return rest is not None
+
+    def _session(
+        self, carrier: Carrier, request: Request, user: str
+    ) -> tuple[Entry | None, Session, Address]:
+        """The session that was asked for, and where its target sees it from. Raises TargetError."""
+        entry = None
+        if request.flags & RESUMABLE:
+            key = user, request.session
+            if entry := self._resumption.find(key, request.generation):
+                return entry, entry.join(request.generation), _NOWHERE
+            if request.command == Command.CONNECT:
+                entry = self._resumption.begin(key, request.generation)
+        if request.command == Command.RESUME:
+            raise TargetError(Status.GONE, "there is no such session here")
+        try:
+            session, bound = self._connected(carrier, request, user, entry)
+        except BaseException as error:
+            if entry:
+                refusal = error if isinstance(error, TargetError) else TargetError(Status.GONE, str(error))
+                self._resumption.ended(entry, refusal, known=False)
+            raise
+        if entry:
+            entry.session = session
+            entry.settled.set()
+            if entry.generation != request.generation:
+                raise TargetError(Status.STALE, "a newer request for this session was here before")
+        return entry, session, bound
+
+    def _connected(
+        self, carrier: Carrier, request: Request, user: str, entry: Entry | None
+    ) -> tuple[Session, Address]:
+        """A session with the target of a request, which has a greenlet of its own. Raises TargetError."""
         if self._closing:
             raise TargetError(Status.FAILURE, "the server is closing")
-        with self._registry.admit(carrier.peer):
+        with ExitStack() as resources:
+            resources.enter_context(self._registry.admit(carrier.peer))
             if not self._hook.lane_authorize(request=request.address, identity=user):
                 raise TargetError(Status.NOT_ALLOWED, "not allowed")
             target = SocketStream(sock := self._connect(request.address))
-            try:
-                self._reply(stream, Status.OK, Address(*sock.getsockname()[:2]))
-                with self._registry.session(
-                    stream, request.window, lambda: carrier.stats().rtt, reader.rest()
-                ) as session:
-                    self._relay(target, session, request.address, user)
-                reader.put_back(session.rest)
-                return session.free
-            finally:
-                target.reset()
+            resources.callback(target.reset)
+            session = resources.enter_context(
+                self._registry.session(request.window, resumable=entry is not None)
+            )
+            session.reports = entry is not None
+            life = gevent.spawn(self._live, target, session, request.address, user, entry)
+            life.link(partial(_release, resources.pop_all()))
+            return session, Address(*sock.getsockname()[:2])
 
-    def _relay(self, target: SocketStream, session: Session, address: Address, user: str) -> None:
+    def _live(
+        self, target: SocketStream, session: Session, address: Address, user: str, entry: Entry | None
+    ) -> None:
         """The life of one session, which observers hear of."""
         name = str(next(self._names))
         self._tell(self._hook.lane_session_started, session=name, target=address, identity=user)
@@ -229,6 +287,9 @@ class Server:
         try:
             error = relay(target, session)
         finally:
+            if entry:
+                refusal = TargetError(Status.GONE, f"the session ended: {error}") if error else None
+                self._resumption.ended(entry, refusal, known=session.parted)
             log.debug("%s: %s ended: %s", user, address, error or "in good order")
             self._tell(
                 self._hook.lane_session_ended,
@@ -245,8 +306,11 @@ class Server:
         except Exception:
             log.exception("a plugin failed to observe a session")
 
-    def _reply(self, stream: Stream, status: Status, bound: Address = _NOWHERE, text: str = "") -> None:
-        stream.sendall(Reply(status, self._boot_id, self._registry.window, bound, text).pack())
+    def _reply(self, stream: Stream, status: Status, text: str = "") -> None:
+        stream.sendall(self._message(status, _NOWHERE, text))
+
+    def _message(self, status: Status, bound: Address, text: str = "") -> bytes:
+        return Reply(status, self._boot_id, self._registry.window, bound, text).pack()
 
     def _finish(self, stream: Stream) -> None:
         """End a stream so that its last words arrive: a close with unread input would destroy them."""
@@ -257,42 +321,5 @@ class Server:
         stream.close()
 
 
-class _Reader:
-    """What has come over a stream before its frames: bounded by the messages' own limits."""
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-        self._data = b""
-
-    def fill(self, size: int) -> None:
-        """Have `size` bytes at least. Raises Closed."""
-        while len(self._data) < size:
-            data = self._stream.recv(max(size - len(self._data), HELLO_SIZE + MAX_HELLO_PADDING))
-            if not data:
-                raise Closed("the stream ended")
-            self._data += data
-
-    def begin(self) -> bool:
-        """Whether anything comes; False for the end of the stream. Raises Closed."""
-        self._data = self._data or self._stream.recv(HELLO_SIZE + MAX_HELLO_PADDING)
-        return bool(self._data)
-
-    def put_back(self, data: bytes) -> None:
-        """Take what was read behind a session."""
-        self._data = data
-
-    def parse(self, parser: Callable[[bytes], Message | None]) -> Message:
-        """The message that `parser` finds at the start; it bounds the length."""
-        while (found := parser(self._data)) is None:
-            self.fill(len(self._data) + 1)
-        return found
-
-    def skip(self, size: int) -> None:
-        """Drop the first `size` bytes, as soon as they have come."""
-        self.fill(size)
-        self._data = self._data[size:]
-
-    def rest(self) -> bytes:
-        """All that came and was not dropped."""
-        data, self._data = self._data, b""
-        return data
+def _release(resources: ExitStack, _: object) -> None:
+    resources.close()

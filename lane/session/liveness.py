@@ -8,6 +8,8 @@ seldom, until data come again.
 from collections.abc import Callable
 from time import monotonic
 
+from lane.stream import LinkStats
+
 QUIET = 0.25
 """Seconds of silence, at least, in an active session before it asks whether the path is alive."""
 RTT_AGE = 0.05
@@ -17,12 +19,16 @@ UNKNOWN_RTT = 0.1
 
 
 class Liveness:
-    """Of one session. `carrier_rtt` looks up the carrier's round trip in seconds, None if it is not known."""
+    """Of one session, whatever carries it."""
 
-    def __init__(self, carrier_rtt: Callable[[], float | None]) -> None:
+    def __init__(self, stats: Callable[[], LinkStats] = LinkStats) -> None:
+        self.begin(stats)
+
+    def begin(self, stats: Callable[[], LinkStats]) -> None:
+        """There is another path, on which nothing was asked; `stats` looks up what its carrier knows."""
         self.heard = monotonic()
         """When something came last."""
-        self._carrier_rtt = carrier_rtt
+        self.stats = stats
         self._asked: int | None = None  # the value of the PING that is outstanding: when, in microseconds
         self._patience = 1
         self._measured: float | None = None
@@ -33,7 +39,7 @@ class Liveness:
         """The round trip, seconds: the carrier's, or the session's own."""
         now = monotonic()
         if now >= self._look_again:
-            self._rtt = self._carrier_rtt() or self._measured or UNKNOWN_RTT
+            self._rtt = self.stats().rtt or self._measured or UNKNOWN_RTT
             self._look_again = now + RTT_AGE
         return self._rtt
 
@@ -46,6 +52,14 @@ class Liveness:
         """Whether it is time to ask."""
         quiet = max(QUIET, 3 * self.rtt()) * self._patience
         return now - self.heard > quiet and not self.asked
+
+    def silence(self, now: float) -> float:
+        """Seconds that nothing came although a PING asked for it; 0 where all is well."""
+        return 0.0 if self._asked is None else max(0.0, now - max(self.heard, self._asked / 1e6))
+
+    def waiting(self, now: float) -> float:
+        """Seconds that a PING has had no answer, whatever else came; 0 where none is due."""
+        return 0.0 if self._asked is None else now - self._asked / 1e6
 
     def ask(self) -> int:
         """The value of the PING that is being sent."""

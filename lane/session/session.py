@@ -1,9 +1,11 @@
-"""A session: one duplex connection with half-close and reset, in frames over a stream.
+"""A session: one duplex connection with half-close and reset, in frames over a stream, or several in turn.
 
-One greenlet reads the stream, and nothing may block it for long, because acknowledgements for our own
-data come the same way: what it receives goes into the inbox, which the peer's window bounds; what it
-has to answer goes out with whoever writes next. Writers share one lock; the holder also sends the small
-control frames that came up meanwhile, so that nobody waits behind a full transport to send an ACK.
+One greenlet reads the stream, in `carry`, and nothing may block it for long, because acknowledgements for
+our own data come the same way: what it receives goes into the inbox, which the peer's window bounds; what
+it has to answer goes out with whoever writes next (see `writer`).
+
+A session that is resumable outlives its stream. While nothing carries it, what it is given to send is
+retained as ever, and who waits for more waits on.
 """
 
 from collections.abc import Callable
@@ -12,7 +14,6 @@ from time import monotonic
 
 import gevent
 from gevent.event import Event
-from gevent.lock import BoundedSemaphore
 
 from lane.errors import Closed, LaneError, ProtocolError, Reset
 from lane.proto.frames import (
@@ -25,17 +26,17 @@ from lane.proto.frames import (
     FrameReader,
     Ping,
     Pong,
+    Received,
     ResetFrame,
-    data_head,
-    pack,
+    Stats,
 )
 from lane.session.fair import be_fair
 from lane.session.liveness import Liveness
 from lane.session.window import Budget, Buffer, Inbox, Outbox
-from lane.stream import Stream, receiver
+from lane.session.writer import Writer
+from lane.stream import LinkStats, Stream, receiver
 
 READ_SIZE = 262144
-FIRST_WRITE = 16384
 ABORT_WITHIN = 1.0
 """Seconds that a reset may take to reach the peer in good order before the stream is cut."""
 LINGER = 5.0
@@ -44,52 +45,56 @@ ACTIVE = 3.0
 """Seconds after its last data that a session counts as active."""
 IDLE = 10.0
 """Seconds after its last data that a session gives up a window that had grown."""
+REPORT = 0.25
+"""Seconds between two STATS of a session that sends."""
 
 
 class Session:
-    """Frames over `stream`, which the session owns until it is `free`.
+    """Lives on the streams that `carry` is called with, one after the other, until it is `over`.
 
-    `credit`: bytes the peer takes before its first ACK. `rtt` looks up the carrier's round trip in
-    seconds, None where it is not known. `early`: bytes of the stream that were read already. `wake` is
-    called when there is something for `tick` to look after.
+    `credit`: bytes the peer takes before its first ACK. `wake` is called when there is something for
+    `tick` to look after. `resumable`: it survives the loss of a stream.
     """
 
     def __init__(
         self,
-        stream: Stream,
         credit: int,
         buffer_size: int,
         budget: Budget,
         *,
-        rtt: Callable[[], float | None],
-        early: bytes = b"",
+        resumable: bool = False,
         wake: Callable[["Session"], None] = lambda _: None,
     ) -> None:
         self.inbox = Inbox(buffer_size, budget)
         self.outbox = Outbox(buffer_size, budget, credit)
         self.last_data = monotonic()
-        self.free = False
-        """Whether the session is over and the stream can carry another one; else `close` closed it."""
+        self.resumable = resumable
+        self.reports = False
+        """Whether the peer wants STATS."""
+        self.told: Stats | None = None
+        """The newest STATS of the peer."""
         self.offer: Callable[[Buffer], int] | None = None
         """Takes in received bytes without waiting, from the first on: how many. They count as consumed."""
         self.readable: Callable[[], None] = lambda: None
         """Called when there may be something to receive, for who does not wait in `recv`."""
         self.cut: Callable[[], None] = lambda: None
         """Called when the session breaks and no reader would notice, to wake who waits beside it."""
-        self._stream = stream
-        self._liveness = Liveness(rtt)
+        self.ended: Callable[[], None] = lambda: None
+        """Called when the session needs no stream any more."""
+        self.parting: gevent.Greenlet[..., None] | None = None
+        """Tells the peer of a reset, for ABORT_WITHIN seconds at most."""
+        self._liveness = Liveness()
+        self._writer = Writer(self.inbox, self.outbox, self._liveness, self._lost)
         self._wake = wake
         self._frames = FrameReader()
         self._error: LaneError | None = None
         self._closing = False
-        self._readable, self._writable = Event(), Event()
-        self._lock = BoundedSemaphore(1)
-        self._flushing = False  # somebody is about to
-        self._pong: int | None = None
-        self._ask = False  # a PING is to be sent
-        self._tell = False  # an ACK is to be sent even though it is not due
+        self._readable, self._writable, self._over = Event(), Event(), Event()
+        self._unread = Event()  # nobody reads a stream, and nobody will
+        self._unread.set()
         self._shrinking = False
-        self._reader = gevent.spawn(self._read, early)
+        self._free = False
+        self._reported = 0.0
 
     # What an owner does with it.
 
@@ -103,6 +108,36 @@ class Session:
         """What ended the session, if that was no clean end."""
         return self._error
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing of the session is left to be carried."""
+        return bool(self._over.is_set())
+
+    @property
+    def complete(self) -> bool:
+        """Whether all was consumed, both ends included, and both sides know it."""
+        return self.inbox.ended and self.outbox.fin_acked
+
+    @property
+    def parted(self) -> bool:
+        """Whether both sides said that all is complete."""
+        return self._free
+
+    @property
+    def carried(self) -> bool:
+        """Whether there is a stream."""
+        return self._writer.stream is not None
+
+    @property
+    def held(self) -> float:
+        """Seconds in which streams did not take what there was to send."""
+        return self._writer.held
+
+    @property
+    def retained(self) -> int:
+        """Bytes that are held, for the owner and for the peer."""
+        return self.inbox.held + self.outbox.retained
+
     def recv(self, limit: int = READ_SIZE) -> Buffer:
         """Block for 1 to `limit` bytes; `b""` once the peer has finished. What came before is consumed.
 
@@ -115,7 +150,7 @@ class Session:
                 if not inbox.ended:
                     inbox.take_end()
                     if not self.outbox.fin_acked:  # else END says it
-                        self._flush()
+                        self._writer.flush()
                 return b""
             if self._error:
                 raise self._error
@@ -132,7 +167,7 @@ class Session:
         """What was received has left the process; `recv` supposes so, too."""
         self.inbox.consume()
         if self.inbox.ack_due:
-            self._flush()
+            self._writer.flush()
 
     def sendall(self, data: Buffer) -> None:
         """Take all of `data`; block while the peer's window is full. Raises Reset or Closed."""
@@ -141,7 +176,7 @@ class Session:
         while start < len(view):
             if self.outbox.final is not None:
                 raise Closed("this direction is finished")
-            with self._lock:  # credit is looked up under it, since a PONG promises that we know the newest
+            with self._writer.lock:  # credit is looked up under it: a PONG promises that we know the newest
                 if self._error:
                     raise self._error
                 size = self.outbox.allowance(min(len(view) - start, MAX_PAYLOAD))
@@ -149,29 +184,33 @@ class Session:
                     piece = view[start : start + size]
                     if not isinstance(data, bytes):  # it may change
                         piece = memoryview(bytes(piece))
-                    self._write(data_head(self.outbox.send(piece), size), piece)
+                    self._writer.send(piece)
                     start += size
                     continue
             self._writable.clear()
             if self.outbox.held_back and not self._liveness.asked:
-                self._ask = True  # the peer would wait for more before it acknowledges
-                self._flush()
+                self._writer.ask = True  # the peer would wait for more before it acknowledges
+                self._writer.flush()
             self._writable.wait()
+        if self._error:
+            raise self._error
         self.last_data = monotonic()
         self._wake(self)
 
     def finish(self) -> None:
         """Half-close our direction. Idempotent."""
         if self.outbox.final is None and not self._error:
-            with self._lock:
-                self._write(pack(Fin(self.outbox.finish())))
+            with self._writer.lock:
+                self._writer.finish()
+            if self._error:
+                raise self._error
 
     def reset(self, code: int = 0) -> None:
         """Abort both directions; the peer learns `code`. Never blocks."""
         if not self._error and not self._closing:
             self._fail(Closed("the session was reset on this side"))
             self.cut()
-            gevent.spawn(self._abort, code)
+            self.parting = gevent.spawn(self._abort, code)
         elif self._error and not self._closing:
             self.cut()  # somebody may wait beside a session that was lost long ago
         self._release()
@@ -190,78 +229,149 @@ class Session:
                 self._writable.clear()
                 self._writable.wait()
             if not self._error:
-                self._say_end()
-                self._reader.join(LINGER)
-                self.free = self._frames.rest is not None and self._reader.dead and self._error is None
+                self._closing = True
+                frames, stream = self._frames, self._writer.stream
+                self._writer.end()
+                self._unread.wait(LINGER)
+                self._free = frames.rest is not None and stream is not None and self._error is None
         except LaneError:
             pass  # all that mattered has been acknowledged, or `error` says that it was not
         finally:
             self._release()
-            if not self.free:
-                self._stream.close()
+            if not self._free and (stream := self._writer.stream) is not None:
+                stream.close()
 
-    @property
-    def rest(self) -> bytes:
-        """What came over the stream behind the session."""
-        return self._frames.rest or b""
+    def fail(self, error: LaneError) -> None:
+        """End the session with `error`: nothing will carry it any more."""
+        self._fail(error)
+        self._writer.detach()
+
+    def completed(self) -> None:
+        """The peer says that all is complete, though its last ACK was lost."""
+        if self.outbox.final is None or not self.inbox.ended:
+            self.fail(ProtocolError("the peer takes for complete what is not"))
+            return
+        self.outbox.acknowledge(self.outbox.final + 1, 0)
+        self._writable.set()
+
+    def silence(self, now: float) -> float:
+        """Seconds for which nothing came though it was asked for; 0 where all is well."""
+        return self._liveness.silence(now) if self.carried else 0.0
+
+    def backlog(self, now: float) -> float:
+        """Seconds that an answer has been due: on a lane that takes too little it waits behind data."""
+        return self._liveness.waiting(now) if self.carried else 0.0
+
+    def ask(self) -> None:
+        """Have the peer answer, unless it has to already."""
+        if self.carried and not self._liveness.asked:
+            self._writer.ask = True
+            self._writer.flush_soon()
 
     def tick(self, now: float) -> bool:
         """Look after what no caller would: late ACKs, liveness, unused windows. False: nothing is left."""
         if self._error or self._closing:
             return False
-        inbox, age = self.inbox, now - self.last_data
-        self._tell = self._tell or inbox.ack_possible
+        inbox, writer, age = self.inbox, self._writer, now - self.last_data
+        writer.tell = writer.tell or inbox.ack_possible
         if age < ACTIVE and self._liveness.silent(now):
-            self._ask = True
+            writer.ask = True
         if age > IDLE and not self._shrinking and inbox.shrink():
-            self._tell = self._ask = self._shrinking = True
-        if self._tell or self._ask:
-            self._flush_soon()
+            writer.tell = writer.ask = self._shrinking = True
+        if self.reports and age < ACTIVE and now - self._reported >= REPORT and self.outbox.retained:
+            self._reported = now
+            writer.report = True
+        if writer.tell or writer.ask or writer.report:
+            writer.flush_soon()
         return age < ACTIVE or self._shrinking or inbox.window > inbox.initial
 
     # The stream's side.
 
-    def _read(self, early: bytes) -> None:
-        try:
-            recv = receiver(self._stream)
-            data: bytes | memoryview = early or recv(READ_SIZE)
-            while data:
-                self._take_in(data)
-                data = b""  # a reader that waits holds nothing
-                if self._frames.rest is not None:
-                    return  # what comes now is for somebody else
-                be_fair()
-                data = recv(READ_SIZE)
-            if not (self.inbox.ended and self.outbox.fin_acked):
-                raise Closed("the stream ended in the middle of the session")
-        except ProtocolError as error:
-            self._fail(error)
-            gevent.spawn(self._abort, 0)
-        except LaneError as error:
-            self._fail(error)
-            self._stream.reset()
+    @property
+    def arrived(self) -> int:
+        """How far the peer's data came, its FIN included: what RECEIVED says."""
+        return self.inbox.arrived
 
-    def _take_in(self, data: bytes | memoryview) -> None:
-        """Act on what came over the stream; nothing else runs before all was used.
+    def leave(self) -> None:
+        """Give up the stream that carries the session now."""
+        self._writer.detach()
 
-        Raises ProtocolError or Reset.
+    def carry(
+        self,
+        stream: Stream,
+        stats: Callable[[], LinkStats],
+        *,
+        first: bytes = b"",
+        early: bytes = b"",
+        resumed: bool = False,
+        announced: bool = False,
+    ) -> bytes | None:
+        """Live on `stream` until it ends, another one takes over, or the session is over.
+
+        `first` is sent before anything else, `early` is what was read of the stream already. `stats` looks
+        up what the carrier knows. `resumed`: the session lived before, and frames begin with RECEIVED, ours
+        as well unless that was `announced`. Returns what came behind the session if another one may follow on
+        the stream; else None, and the stream is closed or was reset.
         """
-        if self._error:
-            return
+        if self._error or self._closing:
+            stream.reset()
+            return None
+        self._writer.detach()
+        frames = self._frames = FrameReader()
+        self._liveness.begin(stats)
+        self.told = None
+        self._unread.clear()
+        self._writer.attach(stream, first, resumed=resumed, announce=resumed and not announced)
+        if self._shrinking:
+            self._writer.ask = True
+        try:
+            self._read(stream, frames, early)
+        except ProtocolError as error:
+            if self._writer.stream is stream:
+                self._fail(error)
+                gevent.spawn(self._abort, 0)
+        except LaneError as error:
+            self._lost(stream, error)
+        finally:
+            if self._frames is frames:
+                self._unread.set()
+        if frames.rest is None:
+            return None
+        self._over.wait()
+        return frames.rest if self._free else None
+
+    def _read(self, stream: Stream, frames: FrameReader, early: bytes) -> None:
+        recv = receiver(stream)
+        data: bytes | memoryview = early or recv(READ_SIZE)
+        while data:
+            if self._writer.stream is not stream:
+                return  # another one took over
+            self._take_in(data, frames)
+            data = b""  # a reader that waits holds nothing
+            if frames.rest is not None:
+                return  # what comes now is for somebody else
+            be_fair()
+            data = recv(READ_SIZE)
+        raise Closed("the stream ended in the middle of the session")
+
+    def _take_in(self, data: bytes | memoryview, frames: FrameReader) -> None:
+        """Act on what came over the stream; nothing else runs before all was used. Raises ProtocolError."""
         self._liveness.heard = monotonic()
         known = self.inbox.received, self.inbox.final
-        for frame in self._frames.feed(data):
+        for frame in frames.feed(data):
+            if self._error:
+                return
             self._receive(frame)
         if (self.inbox.received, self.inbox.final) != known:
             self._moved()
             if self.inbox.ack_due:
-                self._flush_soon()
+                self._writer.flush_soon()
             if self.ready:
                 self._tell_reader()
                 gevent.sleep(0)  # what came should move on before more is read
 
     def _receive(self, frame: Frame) -> None:
-        """Take one frame from the peer. Raises ProtocolError or Reset."""
+        """Take one frame from the peer. Raises ProtocolError."""
         match frame:
             case Data(offset, data):
                 live = self._liveness
@@ -272,18 +382,22 @@ class Session:
             case Fin(final):
                 self.inbox.finish(final)
             case ResetFrame(code):
-                raise Reset(code)
-            case End() if not (self.inbox.ended and self.outbox.fin_acked):
+                self.fail(Reset(code))
+            case End() if not self.complete:
                 raise ProtocolError("an end in the middle of the session")
             case Ping(value):
-                self._pong = value
+                self._writer.pong = value
                 self.inbox.urge()
-                self._flush_soon()
+                self._writer.flush_soon()
             case Pong(value) if self._liveness.answered(value):
                 self._writable.set()
                 if self._shrinking:
                     self._shrinking = False
                     self.inbox.shrunk()
+            case Stats():
+                self.told = frame
+            case Received(offset):
+                self._writer.resume(offset)
 
     def _tell_reader(self) -> None:
         self._readable.set()
@@ -295,78 +409,16 @@ class Session:
         self._liveness.moved()
         self._wake(self)
 
-    def _write(self, head: bytes, data: Buffer = b"") -> None:
-        """Send `head` and `data`, and all control frames that wait, under the lock.
-
-        Only the start of `data` is copied to stand behind its head, so that the first write fills one
-        TLS record (16 KB) and the rest, which is most of it, goes out from where it is.
-        """
-        if self._error:
-            raise self._error
-        try:
-            head = self._control(self.inbox.ack_possible) + head
-            room = FIRST_WRITE - len(head)
-            if len(data) > room:
-                view = memoryview(data)
-                self._stream.sendall(b"".join((head, view[:room])))
-                self._stream.sendall(view[room:])
-            elif data:
-                self._stream.sendall(b"".join((head, data)))
-            elif head:
-                self._stream.sendall(head)
-            while control := self._control(self.inbox.ack_due):
-                self._stream.sendall(control)
-        except LaneError as error:
-            self._fail(error)
-            raise
-        except BaseException:
-            self._fail(Closed("a write was cut off"))
-            self._stream.reset()
-            raise
-
-    def _say_end(self) -> None:
-        """Send what waits, and END: nothing of the session may follow it."""
-        with self._lock:
-            if self._error:
-                raise self._error
-            end = self._control(self.inbox.ack_possible) + pack(End())
-            self._closing = True
-            self._stream.sendall(end)
-
-    def _control(self, acknowledge: bool) -> bytes:
-        """The control frames that are to be sent now."""
-        out = b""
-        if self._closing:
-            return out
-        if acknowledge or self._tell:
-            self._tell = False
-            out += pack(Ack(*self.inbox.acknowledge(monotonic())))
-        if self._pong is not None:
-            out += pack(Pong(self._pong))
-            self._pong = None
-        if self._ask:
-            self._ask = False
-            out += pack(Ping(self._liveness.ask()))
-        return out
-
-    def _flush(self) -> None:
-        """Send control frames, unless somebody is writing, who will do it."""
-        if self._lock.locked() or self._error:
-            return
-        with self._lock, suppress(LaneError):  # `error` tells whoever uses the session
-            self._write(b"")
-
-    def _flush_soon(self) -> None:
-        """Send control frames without waiting for it."""
-        if not self._lock.locked() and not self._flushing:
-            self._flushing = True
-            gevent.spawn(self._flush_now)
-
-    def _flush_now(self) -> None:
-        self._flushing = False
-        self._flush()
-
     # The end.
+
+    def _lost(self, stream: Stream, error: LaneError) -> None:
+        """Nothing comes or goes over `stream` any more."""
+        if self._writer.stream is not stream:
+            stream.reset()
+            return  # another one took over
+        self._writer.detach()
+        if not self.complete and not self.resumable:
+            self._fail(error)
 
     def _fail(self, error: LaneError) -> None:
         """The session is over; data that came before may still be received."""
@@ -375,21 +427,23 @@ class Session:
             self.outbox.release()
             if self.inbox.ended:
                 self.cut()
+            self._end()
         self._tell_reader()
         self._writable.set()
 
+    def _end(self) -> None:
+        if not self._over.is_set():
+            self._over.set()
+            self.ended()
+
     def _abort(self, code: int) -> None:
         """Tell the peer, in good order if that is quick, and cut the stream."""
-        try:
-            with gevent.Timeout(ABORT_WITHIN, False), self._lock:
-                self._stream.sendall(pack(ResetFrame(code)))
-                self._stream.finish()
-                self._reader.join()
-        except LaneError:
-            pass  # the stream was lost: the peer knows
-        finally:
-            self._stream.reset()
+        with suppress(LaneError), gevent.Timeout(ABORT_WITHIN, False):  # where it is lost, the peer knows
+            self._writer.abort(code)
+            self._unread.wait()
+        self._writer.detach()
 
     def _release(self) -> None:
         self.inbox.release()
         self.outbox.release()
+        self._end()

@@ -102,6 +102,16 @@ class ByteQueue:
         self.drop(size)
         return piece
 
+    def peek(self, start: int, limit: int) -> Buffer:
+        """1 to `limit` bytes from `start` on, which stay; there must be some."""
+        start += self._skip
+        for chunk in self._chunks:
+            if start < len(chunk):
+                piece = memoryview(chunk)[start : start + limit]
+                return bytes(piece) if isinstance(chunk, bytearray) else piece  # that one may still grow
+            start -= len(chunk)
+        raise IndexError("there are no bytes there")
+
     def drop(self, size: int) -> None:
         """Remove the first `size` bytes, of which there must be that many."""
         self.size -= size
@@ -151,6 +161,11 @@ class Inbox:
     def ended(self) -> bool:
         """Whether the end itself was consumed."""
         return self.final is not None and self.consumed > self.final
+
+    @property
+    def arrived(self) -> int:
+        """The offset from which the peer goes on over another stream: FIN is one more."""
+        return self.received + (self.final is not None)
 
     def receive(
         self, offset: int, data: Buffer, now: float, rtt: float, offer: Callable[[Buffer], int] | None = None
@@ -327,6 +342,15 @@ class Outbox:
         """The FIN is being sent: the final offset."""
         self.final = self.sent
         return self.final
+
+    def resume(self, arrived: int) -> None:
+        """Judge the offset from which the peer wants us to go on. Raises ProtocolError."""
+        if not self.acked <= arrived <= self.sent + (self.final is not None):
+            raise ProtocolError(f"{arrived} bytes came of {self.sent}, of which {self.acked} were consumed")
+
+    def again(self, offset: int, limit: int) -> Buffer:
+        """1 to `limit` bytes from `offset` on, which were sent and are retained."""
+        return self._retained.peek(offset - min(self.acked, self.sent), limit)
 
     def acknowledge(self, consumed: int, window: int) -> None:
         """The peer's ACK. Raises ProtocolError if it is for what was never sent."""

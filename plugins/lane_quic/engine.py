@@ -160,6 +160,8 @@ class Engine(QuicConnection):
         return LinkStats(
             rtt=loss.rtt,
             loss=progress.lost / sent if sent else None,
+            sent=sent,
+            lost=progress.lost,
             delivered=progress.delivered,
             in_flight=loss.bytes_in_flight,
         )

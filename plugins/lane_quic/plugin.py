@@ -19,6 +19,7 @@ class QuicTransport:
     """QUIC (RFC 9000) with ALPN h3: many streams a connection, no head-of-line blocking between them."""
 
     name = "quic"
+    cost = 20.0
 
     def __init__(self) -> None:
         self.control: Factory = CONTROLLERS[DEFAULT]

@@ -75,10 +75,13 @@ def link_stats(info: bytes) -> LinkStats:
         return value
 
     segment, unacked, rtt, retransmitted = field(16), field(24), field(68), field(100)
-    sent = field(156) or field(136)  # segments with data; all segments where that is not counted
+    sent = field(200, "Q") or segment * (field(156) or field(136))  # segments with data, or all of them
+    lost = min(sent, field(208, "Q") or segment * retransmitted)
     return LinkStats(
         rtt=rtt / 1e6 if rtt else None,
-        loss=min(1.0, retransmitted / sent) if sent else None,
+        loss=lost / sent if sent else None,
+        sent=sent,
+        lost=lost,
         delivered=field(120, "Q"),
         in_flight=unacked * segment,
         rate=field(160, "Q") or None,

@@ -25,6 +25,7 @@ class TLSTransport:
     """TLS 1.3 over TCP (RFC 8446); a carrier has one stream."""
 
     name = "tls"
+    cost = 1.0
 
     def __init__(self, deadline: float = DEADLINE, congestion: str = tcp.AUTO) -> None:
         self.connect: Callable[[Address, float], Any] = tcp.connect

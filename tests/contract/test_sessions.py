@@ -28,11 +28,14 @@ class Side:
     def __init__(self):
         self.registry = Registry(16 * MB, 512 * MB, 3600.0, 100_000, 100_000)
         self.contexts = []
+        self.carrying = {}
 
     def session(self, stream, carrier):
-        context = self.registry.session(stream, INITIAL_WINDOW, lambda: carrier.stats().rtt)
+        context = self.registry.session(INITIAL_WINDOW)
         self.contexts.append(context)
-        return context.__enter__()
+        session = context.__enter__()
+        self.carrying[session] = gevent.spawn(session.carry, stream, carrier.stats)
+        return session
 
     def close(self):
         for context in self.contexts:
@@ -173,9 +176,7 @@ def test_a_stream_is_free_after_a_complete_session_and_carries_another(pairs):
         far.finish()
         assert receive(near)[0] == 0
         end(near, far)
-        assert near.free
-        assert far.free
-        assert near.rest == far.rest == b""
+        assert pairs.near.carrying[near].get() == pairs.far.carrying[far].get() == b""
 
 
 def test_a_stream_is_not_free_after_a_reset(pairs):
@@ -185,9 +186,9 @@ def test_a_stream_is_not_free_after_a_reset(pairs):
     near.reset()
     with pytest.raises(LaneError):
         far.recv()
-    for session in (near, far):
+    for side, session in ((pairs.near, near), (pairs.far, far)):
         session.close()
-        assert not session.free
+        assert side.carrying[session].get() is None
 
 
 @pytest.mark.parametrize("swap", [False, True], ids=["near", "far"])

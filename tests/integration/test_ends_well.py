@@ -109,7 +109,7 @@ def test_a_session_that_does_not_finish_is_reset(tmp_path, transport, side, grac
 @pytest.mark.parametrize("side", ["client", "server"])
 def test_a_second_signal_ends_it_at_once(tmp_path, origin, side, number):
     with (
-        running_pair(tmp_path, "tls", LONG, LONG) as (server, client),
+        running_pair(tmp_path, "tls", LONG, [*LONG, "--resume-grace", "1s"]) as (server, client),
         connected(client.address, origin.echo) as sock,
     ):
         ending = client if side == "client" else server

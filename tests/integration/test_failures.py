@@ -22,7 +22,7 @@ def origin():
 
 @pytest.fixture(params=TRANSPORTS)
 def pair(request, tmp_path):
-    with running_pair(tmp_path, request.param) as pair:
+    with running_pair(tmp_path, request.param, ["--resume-grace", "1s"]) as pair:
         yield pair
 
 
@@ -35,6 +35,13 @@ def works(client, origin):
         return False
 
 
+def breaks(sock):
+    """Whether the application learns that the connection broke."""
+    sock.settimeout(SOON)
+    with pytest.raises(ConnectionError):
+        read_to_end(sock)
+
+
 def test_a_server_that_is_killed(pair, origin, tmp_path):
     server, client = pair
     with (
@@ -44,26 +51,34 @@ def test_a_server_that_is_killed(pair, origin, tmp_path):
     ):
         assert echoes(idle)
         assert read_exactly(download, 5 * MB) == CONTENT[: 5 * MB]
-        for sock in (download, upload, idle):
-            sock.settimeout(SOON)
+        upload.sendall(CONTENT[:MB])
         server.process.send_signal(signal.SIGKILL)
-        with pytest.raises(ConnectionError):
-            read_to_end(download)
-        with pytest.raises(ConnectionError):
-            while True:
-                upload.sendall(CONTENT[:MB])
-        with pytest.raises(ConnectionError):
-            read_to_end(idle)
-    server.process.wait()
-    assert not works(client, origin)
-    with start_server(tmp_path / "server", listen="{}:{}".format(*server.address)) as second:
-        start = time.monotonic()
-        while not works(client, origin):
-            assert time.monotonic() - start < BACK, client.describe()
-        assert time.monotonic() - start < BACK
-        assert second.link == server.link
+        server.process.wait()
+        assert not works(client, origin)
+        with start_server(tmp_path / "server", listen="{}:{}".format(*server.address)) as second:
+            for sock in (download, upload, idle):
+                breaks(sock)
+            start = time.monotonic()
+            while not works(client, origin):
+                assert time.monotonic() - start < BACK, client.describe()
+            assert time.monotonic() - start < BACK
+            assert second.link == server.link
     assert client.process.poll() is None
     assert "Traceback" not in client.stderr
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_server_that_is_killed_for_good(tmp_path, transport, origin):
+    with (
+        running_pair(tmp_path, transport, [], ["--resume-grace", "2s"]) as (server, client),
+        connected(client.address, origin.endless) as download,
+        connected(client.address, origin.echo) as idle,
+    ):
+        assert echoes(idle)
+        assert read_exactly(download, 5 * MB) == CONTENT[: 5 * MB]
+        server.kill()
+        for sock in (download, idle):
+            breaks(sock)
 
 
 def test_a_server_that_restarts_between_two_connections(pair, origin, tmp_path):

@@ -7,11 +7,12 @@ import pytest
 from gevent import socket
 
 from lane.errors import LaneError
+from lane.proto.frames import FrameReader
 from lane.session.relay import relay
 from lane.session.session import Session
 from lane.session.sockets import SocketStream
 from lane.session.window import INITIAL_WINDOW, Budget
-from lane.stream import Address
+from lane.stream import Address, LinkStats
 from lane.testing import MemoryTransport, client_tls, server_tls
 from lane.testing.harness import until
 
@@ -43,7 +44,10 @@ def bed():
 
 
 def make(stream, buffer_size, credit=INITIAL_WINDOW):
-    return Session(stream, credit, buffer_size, Budget(512 << 20), rtt=lambda: None)
+    session = Session(credit, buffer_size, Budget(512 << 20))
+    session.carrying = gevent.spawn(session.carry, stream, LinkStats)
+    gevent.sleep(0)  # it is attached
+    return session
 
 
 def test_what_came_before_the_peers_reset_reaches_the_application(bed):
@@ -107,7 +111,7 @@ def test_a_session_that_is_finished_one_way_falls_silent(bed):
     far.finish()
     assert app.recv(1) == b""
     until(lambda: near.inbox.ended)
-    near._take_in(b"")  # frames that move nothing are no activity
+    near._take_in(b"", FrameReader())  # frames that move nothing are no activity
     assert not near.tick(near.last_data + 60)
 
 
@@ -123,7 +127,7 @@ def test_an_idle_session_has_two_greenlets(bed):
         found = (one for one in gc.get_objects() if isinstance(one, gevent.Greenlet))
         return {one for one in found if one.started and not one.dead}
 
-    mine = {job, near._reader, far._reader}
+    mine = {job, near.carrying, far.carrying}
     before = alive() - mine  # of other tests, and of the transport
     app.sendall(b"more")
     assert bytes(far.recv()) == b"more"

@@ -4,6 +4,7 @@ import pytest
 
 from lane.session import liveness as module
 from lane.session.liveness import QUIET, RTT_AGE, UNKNOWN_RTT, Liveness
+from lane.stream import LinkStats
 
 
 class Clock:
@@ -23,13 +24,13 @@ def clock(monkeypatch):
 
 @pytest.mark.parametrize(("rtt", "quiet"), [(None, max(QUIET, 3 * UNKNOWN_RTT)), (0.01, QUIET), (0.2, 0.6)])
 def test_it_asks_after_three_round_trips_at_least(clock, rtt, quiet):
-    live = Liveness(lambda: rtt)
+    live = Liveness(lambda: LinkStats(rtt=rtt))
     assert not live.silent(clock.now + quiet - 0.001)
     assert live.silent(clock.now + quiet + 0.001)
 
 
 def test_one_question_at_a_time(clock):
-    live = Liveness(lambda: 0.01)
+    live = Liveness(lambda: LinkStats(rtt=0.01))
     value = live.ask()
     assert live.asked
     assert not live.silent(clock.now + 100)
@@ -40,7 +41,7 @@ def test_one_question_at_a_time(clock):
 
 
 def test_a_path_that_answers_is_asked_less_and_less_until_data_come(clock):
-    live = Liveness(lambda: 0.01)
+    live = Liveness(lambda: LinkStats(rtt=0.01))
     for doublings in range(1, 4):
         live.answered(live.ask())
         assert not live.silent(clock.now + QUIET * 2**doublings - 0.001)
@@ -50,7 +51,7 @@ def test_a_path_that_answers_is_asked_less_and_less_until_data_come(clock):
 
 
 def test_an_answer_measures_the_path_where_the_carrier_does_not(clock):
-    live = Liveness(lambda: None)
+    live = Liveness()
     assert live.rtt() == UNKNOWN_RTT
     value = live.ask()
     clock.now += 0.08
@@ -61,10 +62,33 @@ def test_an_answer_measures_the_path_where_the_carrier_does_not(clock):
 
 def test_the_carrier_is_not_asked_each_time(clock):
     looks = []
-    live = Liveness(lambda: looks.append(1) or 0.02)
+    live = Liveness(lambda: looks.append(1) or LinkStats(rtt=0.02))
     for _ in range(1000):
         assert live.rtt() == 0.02
     assert len(looks) == 1
     clock.now += RTT_AGE
     live.rtt()
     assert len(looks) == 2
+
+
+def test_silence_is_counted_from_the_question_or_from_what_came_since(clock):
+    live = Liveness()
+    clock.now += 5
+    assert live.silence(clock.now) == 0  # nothing was asked: nothing is due
+    value = live.ask()
+    clock.now += 2
+    assert live.silence(clock.now) == pytest.approx(2)
+    live.heard = clock.now - 0.5  # something came, if not the answer
+    assert live.silence(clock.now) == pytest.approx(0.5)
+    live.answered(value)
+    assert live.silence(clock.now) == 0
+
+
+def test_on_another_path_nothing_was_asked_and_its_figures_count(clock):
+    live = Liveness(lambda: LinkStats(rtt=0.01))
+    live.ask()
+    clock.now += 9
+    live.begin(lambda: LinkStats(rtt=0.2))
+    assert not live.asked
+    assert live.silence(clock.now) == 0
+    assert live.rtt() == 0.2

@@ -1,0 +1,319 @@
+"""The ways to the server, one a transport, and which of them carries.
+
+A lane is a transport's carriers with a probe beside them. With one lane there is nothing to choose, but
+sessions still survive the loss of a carrier: they go on over the next one. With several, `steer` says which
+one is better now, and the sessions follow: at once where data move, one after the other, so that a thousand
+sessions do not dial at the same time.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gevent.event import Event
+
+from lane.carriers.measure import Measure
+from lane.carriers.pool import Lease, Pool
+from lane.carriers.probe import Probe
+from lane.carriers.steer import Decision, Figures, State, begin, steer
+from lane.carriers.turns import Turns
+from lane.errors import Closed, LaneError, Unreachable
+
+if TYPE_CHECKING:
+    from lane.carriers.passage import Passage
+    from lane.session.session import Session
+
+log = logging.getLogger("lane.client")
+
+LOOK = 0.125
+"""Seconds between two looks at the lanes while sessions move data."""
+REST = 1.0
+"""Seconds between two looks while all sessions are idle."""
+HEAD_START = 0.25
+"""Seconds that a lane has to give a stream before the next one is tried as well."""
+DOUBT = 0.1
+"""Seconds, at least, without an answer after which the lane is asked as well."""
+SILENT = 0.25
+"""Seconds, at least, without an answer after which a lane counts as silent."""
+STUCK = 1.0
+"""Seconds, at least, after which it is taken to another carrier of a lane that does."""
+REMEMBERED = 50
+"""Changes that `lane why` can tell of."""
+
+Policy = Callable[[float, Sequence[Figures], State], Decision]
+
+
+class Lane:
+    """The carriers of one transport. `cost`: CPU a byte, as a multiple of the cheapest."""
+
+    def __init__(self, name: str, cost: float, pool: Pool, lanes: "Lanes") -> None:
+        self.name = name
+        self.cost = cost
+        self.pool = pool
+        self.probe = Probe(lambda fresh: pool.lease(fresh=fresh), lanes.heard, lanes.look_now)
+        self.measure = Measure()
+
+    def patience(self, least: float) -> float:
+        """Seconds to wait for an answer: `least`, or more on a long way."""
+        return max(least, 4 * (self.probe.delay or 0.0))
+
+    def figures(self, now: float, sessions: "Sequence[Session]") -> Figures:
+        """What is known of it; `sessions`: those that are active on it.
+
+        It is silent where all of them are, and the probe as well: one that waits may only be unlucky.
+        """
+        measure, probe = self.measure, self.probe
+        best = probe.best_rtt or 0.0
+        silent = min((session.silence(now) for session in sessions), default=0.0)
+        if silent > max(DOUBT, 1.5 * best):
+            probe.check()
+        backlog = max((session.backlog(now) for session in sessions), default=0.0)
+        if measure.rtt:
+            probe.note(measure.rtt)
+        return Figures(
+            name=self.name,
+            cost=self.cost,
+            alive=probe.alive,
+            silent=min(silent, probe.silence(now)),
+            backlog=backlog,
+            rtt=measure.rtt or probe.rtt,
+            best_rtt=probe.best_rtt,
+            delay=probe.delay,
+            loss=measure.loss(now),
+            goodput=measure.goodput(now),
+            limited=1.0 if backlog > max(SILENT, 3 * best) else measure.limited(now),
+        )
+
+
+class Lanes:
+    """`pools`: by name, the cost and the carriers of each transport, the cheapest first.
+
+    `fixed`: the reason that there is only one, for people. `policy` decides.
+    """
+
+    def __init__(
+        self, pools: dict[str, tuple[float, Pool]], reason: str, policy: Policy = steer, rate: float = 16.0
+    ) -> None:
+        self.boot: bytes | None = None
+        """The server process that answered last."""
+        self.changed: Callable[[], None] = lambda: None
+        """Called when another lane carries."""
+        self.lanes = {name: Lane(name, cost, pool, self) for name, (cost, pool) in pools.items()}
+        self.reason = reason
+        self._policy = policy
+        self._choice = next(iter(self.lanes.values()))
+        self._since = time()
+        self._state = begin(self._choice.name, monotonic())
+        self._changes: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
+        self._passages: set[Passage] = set()
+        self._turns = Turns(rate)
+        self._wake = Event()
+        self._works = Event()  # a lane came to life
+        self._known: dict[Passage, Any] = {}
+        self._looker = gevent.spawn(self._run)
+
+    def __len__(self) -> int:
+        return len(self._passages)
+
+    @property
+    def choice(self) -> Lane:
+        """The lane that carries what begins now."""
+        return self._choice
+
+    def add(self, passage: "Passage") -> None:
+        """Look after a session."""
+        self._passages.add(passage)
+        self.look_now()
+
+    def discard(self, passage: "Passage") -> None:
+        """A session is over."""
+        self._passages.discard(passage)
+
+    def heard(self, boot: bytes) -> None:
+        """A server process answered. One that is new has none of the sessions of the one before."""
+        if boot != self.boot:
+            self.boot = boot
+            for passage in [p for p in self._passages if p.boot not in (None, boot)]:
+                passage.session.fail(Closed("the server was restarted"))
+
+    def look_now(self) -> None:
+        """Something has changed: do not wait for the next look."""
+        self._wake.set()
+
+    def network_changed(self) -> None:
+        """Addresses or routes of this machine are others: whatever was known of the lanes is old."""
+        for lane in self.lanes.values():
+            lane.probe.doubt()
+        self.look_now()
+
+    def lease(self, lane: Lane | None = None, *, fresh: bool = False) -> tuple[Lane, Lease]:
+        """A stream of `lane`, or of the first that has one. Raises Unreachable or Refused."""
+        if lane is not None:
+            return lane, lane.pool.lease(fresh=fresh or lane.probe.alive is False)
+        order = [self._choice, *(one for one in self.lanes.values() if one is not self._choice)]
+        order.sort(key=lambda one: one.probe.alive is False)
+        return _race(order, fresh)
+
+    def best(self, within: float) -> Lane:
+        """The lane to go on over: the choice if it works, else one that does. Raises Unreachable."""
+        until = monotonic() + within
+        while True:
+            lanes = [lane for lane in self.lanes.values() if lane.probe.alive]
+            if self._choice in lanes:
+                return self._choice
+            if lanes:
+                return lanes[0]
+            if monotonic() >= until:
+                raise Unreachable("no way to the server was found in time")
+            self.wait(until - monotonic())
+
+    def wait(self, within: float) -> None:
+        """Wait until there is news of a lane, a second, or `within` seconds."""
+        self._works.clear()
+        self.look_now()
+        self._works.wait(max(0.0, min(within, 1.0)))
+
+    def turn(self, *, urgent: bool) -> None:
+        """Wait until a session may go to another stream."""
+        self._turns.wait(urgent=urgent)
+
+    def close(self) -> None:
+        """Close the carriers of all lanes."""
+        self._looker.kill(block=False)
+        self._turns.close()
+        for lane in self.lanes.values():
+            lane.probe.close()
+        gevent.joinall([gevent.spawn(lane.pool.close) for lane in self.lanes.values()])
+
+    def snapshot(self) -> dict[str, Any]:
+        """What `lane why` shows; times are seconds since 1970."""
+        now = monotonic()
+        rows = []
+        for figures in self._figures(now):
+            lane = self.lanes[figures.name]
+            row = {name: getattr(figures, name) for name in figures.__slots__}
+            rows.append({**row, "carries": lane is self._choice, "why": lane.probe.why})
+        return {
+            "time": time(),
+            "since": self._since,
+            "choice": self._choice.name,
+            "reason": self.reason,
+            "sessions": len(self._passages),
+            "lanes": rows,
+            "changes": list(self._changes),
+        }
+
+    # What is done again and again.
+
+    def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                active = self._look()
+            except Exception:
+                log.exception("looking after the lanes failed")
+                active = True
+            if active:
+                gevent.sleep(LOOK)
+            elif self._passages:
+                self._wake.wait(REST)
+            else:
+                self._wake.wait()
+
+    def _look(self) -> bool:
+        """Measure, decide, and have the sessions follow; whether any of them is active."""
+        now = monotonic()
+        active = [passage for passage in self._passages if passage.active]
+        waiting = any(not passage.session.carried for passage in active)
+        for lane in self.lanes.values():
+            if self._passages:
+                lane.probe.want(active=bool(active), waited_for=waiting)
+            lane.measure.take(now, [p for p in active if p.lane is lane])
+        if any(lane.probe.alive for lane in self.lanes.values()):
+            self._works.set()
+        figures = self._figures(now)
+        if len(self.lanes) > 1 and self._passages:
+            self._decide(self._policy(now, figures, self._state))
+        for passage in active:
+            self._care(passage, now)
+        return bool(active)
+
+    def _figures(self, now: float) -> list[Figures]:
+        """Of each lane."""
+        sessions: dict[str, list[Session]] = {name: [] for name in self.lanes}
+        for passage in self._passages:
+            if passage.lane is not None and passage.active and passage.session.carried:
+                sessions[passage.lane.name].append(passage.session)
+        return [lane.figures(now, sessions[name]) for name, lane in self.lanes.items()]
+
+    def _decide(self, decision: Decision) -> None:
+        self._state = decision.state
+        self.reason = decision.reason
+        if decision.lane == self._choice.name:
+            return
+        before, self._choice = self._choice, self.lanes[decision.lane]
+        self._since = time()
+        self._changes.append(
+            {"time": self._since, "from": before.name, "to": decision.lane, "reason": decision.reason}
+        )
+        log.info("%s -> %s: %s", before.name, decision.lane, decision.reason)
+        self.changed()
+
+    def _care(self, passage: "Passage", now: float) -> None:
+        """Have an active session follow the choice, or leave a stream that is silent."""
+        lane, choice = passage.lane, self._choice
+        if passage.moving or lane is None:
+            return
+        if len(self.lanes) > 1 and now - passage.session.last_data < 2 * LOOK:
+            passage.session.ask()  # how long an answer takes tells what the lane makes of the data
+        silent = passage.session.silence(now)
+        works = choice.probe.alive and choice.probe.silence(now) <= choice.patience(SILENT)
+        if silent > lane.patience(STUCK) and works:
+            passage.rescue(choice)
+            return
+        if lane is not choice and choice.probe.alive is not False and passage.session.carried:
+            passage.move(choice)
+
+
+def _race(order: list[Lane], fresh: bool) -> tuple[Lane, Lease]:
+    """The first stream that a lane gives; each has a head start before the next one. Raises LaneError."""
+    results: gevent.queue.Queue[tuple[Lane, Lease | LaneError]] = gevent.queue.Queue()
+    if len(order) == 1 or order[0].pool.ready:
+        return order[0], order[0].pool.lease(fresh=fresh)
+
+    def attempt(lane: Lane) -> None:
+        try:
+            results.put((lane, lane.pool.lease(fresh=fresh)))
+        except LaneError as error:
+            results.put((lane, error))
+
+    attempts: list[gevent.Greenlet[..., None]] = []
+    failures: list[LaneError] = []
+    try:
+        while len(failures) < len(order):
+            if len(attempts) < len(order) and len(failures) == len(attempts):
+                attempts.append(gevent.spawn(attempt, order[len(attempts)]))
+            try:
+                left = HEAD_START if len(attempts) < len(order) else None
+                lane, result = results.get(timeout=left)
+            except gevent.queue.Empty:
+                attempts.append(gevent.spawn(attempt, order[len(attempts)]))
+                continue
+            if isinstance(result, Lease):
+                return lane, result
+            failures.append(result)
+        raise failures[0]
+    finally:
+        gevent.spawn(_give_back, attempts, results)
+
+
+def _give_back(attempts: list[Any], results: Any) -> None:
+    """What came too late in a race is of use for the next session."""
+    gevent.joinall(attempts)
+    while not results.empty():
+        _, result = results.get()
+        if isinstance(result, Lease):
+            result.discard()

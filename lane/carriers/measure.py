@@ -1,0 +1,93 @@
+"""What a lane delivers, from what its sessions count: goodput, loss, and whether it is what limits them.
+
+Both ends count. A client that downloads sends next to nothing: what is lost on the way to it, and whether the
+server had more to send than the lane took, comes from the server's STATS.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from lane.carriers.passage import Passage
+
+RATE_OF = 1.0
+"""Seconds over which goodput and limits are taken."""
+LOSS_OF = 2.0
+"""Seconds over which loss is taken."""
+ENOUGH = 30_000
+"""Bytes sent within that time that say something about loss."""
+
+
+class Way(NamedTuple):
+    """What the sender of one direction counted: bytes and seconds, which only grow."""
+
+    sent: int
+    lost: int
+    held: float
+
+
+class Counts(NamedTuple):
+    """Of one session; a way that nothing is known of is None."""
+
+    moved: int
+    ways: tuple[Way | None, Way | None]
+
+
+class _Sample(NamedTuple):
+    at: float
+    moved: int
+    sent: int
+    lost: int
+    held: float  # the most of a session, of either end
+
+
+class Measure:
+    """Of one lane; times are seconds of one clock."""
+
+    def __init__(self) -> None:
+        self.rtt: float | None = None
+        """Round trip of what carries data now, seconds."""
+        self._samples: deque[_Sample] = deque()
+        self._before: dict[Passage, tuple[object, Counts]] = {}
+
+    def take(self, now: float, passages: "Iterable[Passage]") -> None:
+        """Look at the sessions that are active on the lane."""
+        counted = {passage: passage.count() for passage in passages}
+        moved = sent = lost = 0
+        held = 0.0
+        rtts = []
+        for passage, (stream, counts) in counted.items():
+            last_stream, last = self._before.get(passage, (None, counts))
+            if last_stream is not stream:
+                continue  # another carrier counts from elsewhere
+            moved += counts.moved - last.moved
+            for way, before in zip(counts.ways, last.ways, strict=True):
+                if way is not None and before is not None:
+                    sent += way.sent - before.sent
+                    lost += way.lost - before.lost
+                    held = max(held, way.held - before.held)
+            if rtt := passage.rtt:
+                rtts.append(rtt)
+        self.rtt = min(rtts) if rtts else None
+        self._before = counted
+        self._samples.append(_Sample(now, moved, sent, lost, held))
+        while self._samples[0].at < now - LOSS_OF:
+            self._samples.popleft()
+
+    def goodput(self, now: float) -> float:
+        """Bytes a second."""
+        recent = self._recent(now)
+        return sum(sample.moved for sample in recent) / RATE_OF
+
+    def limited(self, now: float) -> float:
+        """The part of the time, 0 to 1, in which there was more to send than the lane took."""
+        return min(1.0, sum(sample.held for sample in self._recent(now)) / RATE_OF)
+
+    def loss(self, now: float) -> float | None:
+        """The fraction that was lost; None where too little was sent to say."""
+        sent = sum(sample.sent for sample in self._samples)
+        return min(1.0, sum(sample.lost for sample in self._samples) / sent) if sent > ENOUGH else None
+
+    def _recent(self, now: float) -> list[_Sample]:
+        return [sample for sample in self._samples if sample.at > now - RATE_OF]

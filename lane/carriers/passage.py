@@ -1,0 +1,265 @@
+"""The way of one session of the client: over which streams it lives, one after the other.
+
+A session is asked for with CONNECT. When its stream is lost, or another lane is better, the next stream asks
+for the same session: with RESUME where the server may know it, with CONNECT where it can't have heard of
+it. Each request has a greater generation, so whatever is late does no harm. While one lane works, a move is
+made before it is broken: the old stream carries until the server has answered on the new one.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+
+import gevent
+
+from lane.address import Address
+from lane.carriers.lanes import Lane, Lanes
+from lane.carriers.measure import Counts, Way
+from lane.carriers.opening import NOWHERE, Opening
+from lane.errors import Closed, LaneError, Refused, Status, TargetError, Unreachable
+from lane.proto.frames import Received, pack
+from lane.proto.hello import EARLY, ID_SIZE, RESUMABLE, Command, Reply, Request
+from lane.session.session import ACTIVE, Session
+
+log = logging.getLogger("lane.client")
+
+TRIES = 3
+"""Requests for a session that no server has answered for yet."""
+PATIENCE = 1.0
+"""Seconds, at least, that a server has to go on with a session on another stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds until a server's first REPLY, and for which a session waits for a lane that works."""
+
+    request: float
+    grace: float
+
+
+def _nobody(_: LaneError | None) -> None:
+    """Nobody asked."""
+
+
+class Passage:
+    """`session`, with `target`, not yet asked for. `window`: bytes that it takes at first."""
+
+    def __init__(
+        self, lanes: Lanes, session: Session, target: Address, window: int, deadlines: Deadlines
+    ) -> None:
+        self.session = session
+        self.lane: Lane | None = None
+        """What carries it, or did so last."""
+        self.answered: Callable[[LaneError | None], None] = _nobody
+        """Called once with what came of the request: None for a good REPLY."""
+        self._lanes = lanes
+        self._window = window
+        self._target = target
+        self._deadline = monotonic() + deadlines.request
+        self._grace = deadlines.grace
+        self._id = os.urandom(ID_SIZE)
+        self._generation = -1
+        self._boot: bytes | None = None  # the server process that has the session
+        self._boot_asked: bytes | None = None  # the one that was there when it was asked for first
+        self._tries = TRIES
+        self._opening: Opening | None = None
+        self._moving = False
+        self._next_lane: Lane | None = None  # of the newest opening
+        session.ended = self._ended
+
+    @property
+    def moving(self) -> bool:
+        """Whether another stream is being made for it."""
+        return self._moving
+
+    @property
+    def active(self) -> bool:
+        """Whether it moved data lately, or is waiting to."""
+        return monotonic() - self.session.last_data < ACTIVE or bool(self.session.outbox.retained)
+
+    @property
+    def boot(self) -> bytes | None:
+        """The server process that has the session; None while that is not known."""
+        return self._boot
+
+    def begin(self, *, fast: bool) -> Address:
+        """Ask for the session: the address that the target was reached from, NOWHERE if `fast`.
+
+        Raises TargetError, Unreachable or Refused; if fast, only where no carrier can be had.
+        """
+        opening = self._ask(Command.CONNECT)
+        bound = NOWHERE
+        if not fast:
+            opening = self._insist(opening)
+            bound = opening.reply().bound
+        self._lanes.add(self)
+        gevent.spawn(self._travel, opening)
+        return bound
+
+    def move(self, lane: Lane, *, fresh: bool = False) -> None:
+        """Go on over `lane`, on a carrier that was made for it if `fresh`, as soon as the server agrees."""
+        if not self._moving and not self.session.over:
+            self._moving = True
+            gevent.spawn(self._move, lane, fresh)
+
+    def rescue(self, lane: Lane) -> None:
+        """The stream is silent: go on over `lane`, on a carrier that is known to work."""
+        if self._opening is not None and not self._moving:
+            self._opening.lease.distrust()
+            if self._boot is None:
+                self._opening.reset()  # nobody has answered: it is asked for again
+            else:
+                self.move(lane)
+
+    @property
+    def rtt(self) -> float | None:
+        """Round trip on its stream as who sends more measures it, seconds."""
+        told = self.session.told
+        if told is not None and told.rtt:
+            return told.rtt / 1e6
+        return self._opening.stats().rtt if self._opening else None
+
+    def count(self) -> tuple[object, Counts]:
+        """Its stream, and what was counted on it."""
+        session, opening, near, far = self.session, self._opening, None, None
+        if opening is not None and session.outbox.retained:
+            own = opening.stats()
+            near = Way(own.sent, own.lost, session.held)
+        if (told := session.told) is not None:
+            far = Way(told.sent, told.lost, told.held / 1e6)
+        return opening, Counts(session.inbox.received + session.outbox.acked, (near, far))
+
+    # The streams, one after the other.
+
+    def _travel(self, opening: Opening | None) -> None:
+        """Carry the session on the stream of `opening`, and on the next one when that is lost."""
+        session = self.session
+        while opening is not None:
+            self._opening, self.lane = opening, self._next_lane
+            rest = session.carry(opening, opening.stats, resumed=opening.resumed, announced=True)
+            if rest == b"":
+                opening.keep()
+            else:
+                opening.discard() if rest else opening.release()
+            if session.over or session.complete or session.carried or self._moving:
+                return  # it has ended, or somebody else carries it on
+            opening = self._recover(opening)
+
+    def _recover(self, lost: Opening | None) -> Opening | None:
+        """Another stream with the session; None if it has ended."""
+        session, until = self.session, monotonic() + self._grace
+        while not session.over:
+            try:
+                if self._boot is None and lost is not None:
+                    return self._insist(lost)
+                self._lanes.turn(urgent=self.active)
+                return self._resume(self._lanes.best(until - monotonic()))
+            except LaneError as error:
+                if self._boot is None or monotonic() > until:
+                    self._fail(error)
+                elif self._judge(error):
+                    self._lanes.wait(until - monotonic())
+                else:
+                    break
+        return None
+
+    def _move(self, lane: Lane, fresh: bool) -> None:
+        opening = None
+        try:
+            self._lanes.turn(urgent=True)
+            if not self.session.over and self._boot is not None:
+                opening = self._resume(lane, fresh)
+        except LaneError as error:
+            if self._judge(error):
+                log.debug("%s: no move to %s: %s", self._target, lane.name, error)
+        finally:
+            self._moving = False
+        if opening is None and not self.session.over and not self.session.carried:
+            opening = self._recover(None)  # it was lost meanwhile, and left to us
+        self._travel(opening)
+
+    def _resume(self, lane: Lane, fresh: bool = False) -> Opening:
+        """A stream of `lane` on which the server goes on with the session. Raises what keeps it from that."""
+        opening = self._ask(Command.RESUME, lane, fresh)
+        try:
+            opening.reply()
+        except TargetError as error:
+            if error.status is Status.TTL_EXPIRED:
+                opening.lease.distrust()
+            raise
+        return opening
+
+    def _ask(self, command: Command, lane: Lane | None = None, fresh: bool = False) -> Opening:
+        """A stream with the request for the session. Raises Unreachable or Refused."""
+        found, lease = self._lanes.lease(lane, fresh=fresh)
+        if self.session.over:  # meanwhile
+            lease.discard()
+            raise Closed("the session is over")
+        self._next_lane = found
+        self._generation += 1
+        if self._boot_asked is None:
+            self._boot_asked = self._lanes.boot
+        target = self._target if command is Command.CONNECT else NOWHERE
+        request = Request(command, target, self._window, RESUMABLE, self._id, self._generation)
+        behind = pack(Received(self.session.arrived)) if self._generation else b""
+        timeout = self._deadline - monotonic() if self._boot is None else found.patience(PATIENCE)
+        opening = Opening(lease, request, max(timeout, 0.0), behind)
+        opening.answered = self._replied
+        return opening
+
+    def _insist(self, opening: Opening) -> Opening:
+        """`opening`, or one that comes after it, with a first good REPLY. Raises what keeps it from that."""
+        while True:
+            try:
+                opening.reply()
+            except LaneError as error:
+                opening = self._retry(opening, error)
+            else:
+                return opening
+
+    def _retry(self, lost: Opening, error: LaneError) -> Opening:
+        """Ask on another carrier for what no REPLY came for. Raises `error` where that can't help.
+
+        The server may have got the request, with data that must not reach the target twice: so it is asked
+        whether it knows the session, and told to begin it only where nothing can have come of the first one.
+        """
+        self._tries -= 1
+        gone = isinstance(error, TargetError) and error.status is Status.GONE
+        aged = isinstance(error, Unreachable | Refused) and (lost.lease.distrusted or not lost.lease.fresh)
+        if not self._tries or self.session.over or not (gone or aged):
+            raise error
+        if gone and (lost.boot is None or lost.boot != self._boot_asked):
+            raise Closed("the connection to the server was lost, and with it what was sent")
+        begin = gone or not self.session.outbox.sent
+        return self._ask(Command.CONNECT if begin else Command.RESUME, fresh=True)
+
+    # What becomes of it.
+
+    def _replied(self, reply: Reply) -> None:
+        first, self._boot = self._boot is None, reply.boot_id
+        self._lanes.heard(reply.boot_id)
+        if first:
+            self.session.grant(max(reply.window, EARLY))
+            self.answered(None)
+            self.answered = _nobody
+
+    def _judge(self, error: LaneError) -> bool:
+        """What a server's answer means for a session that was there; whether to try again."""
+        if not isinstance(error, TargetError) or error.status in (Status.TTL_EXPIRED, Status.STALE):
+            return True
+        if error.status is Status.COMPLETE:
+            self.session.completed()
+        else:
+            self._fail(error)
+        return False
+
+    def _fail(self, error: LaneError) -> None:
+        """End the session with `error`."""
+        if not self.session.over:
+            self.answered(error)
+            self.session.fail(error)
+
+    def _ended(self) -> None:
+        self._lanes.discard(self)

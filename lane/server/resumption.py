@@ -1,0 +1,164 @@
+"""The sessions that clients may come back to, by what their clients call them.
+
+A session lives on here when its stream is lost, for a while and within limits: the client opens another
+stream, over whatever transport works, and goes on. What is late is recognised by its generation. A session
+that has ended is remembered for as long, because its client may not have heard of it: the last
+acknowledgement can be lost, too.
+"""
+
+from collections import OrderedDict, deque
+from time import monotonic
+
+import gevent
+from gevent.event import Event
+
+from lane.errors import Closed, Status, TargetError
+from lane.session.session import Session
+
+SWEEP = 1.0
+"""Seconds between two looks at the sessions that nothing carries."""
+MOST_ENDED = 65536
+"""Ended sessions that are remembered; the one that ended first is forgotten first."""
+
+_STALE = "a newer request for this session was here before"
+_CROWDED = "too many sessions wait for their clients"
+
+Key = tuple[str, bytes]
+"""User, and what he calls the session."""
+
+
+class Entry:
+    """A session from its first request on. `settled` is set once its target was reached, or was not."""
+
+    def __init__(self, key: Key, generation: int) -> None:
+        self.key = key
+        self.generation = generation
+        self.settled = Event()
+        self.session: Session | None = None
+        self.refusal: TargetError | None = None
+        """What a request for it is answered with: it failed, or has ended."""
+        self.since = 0.0
+        """Since when nothing carries it, where that is so."""
+
+    def join(self, generation: int) -> Session:
+        """Wait until the target was reached, and take the session over. Raises TargetError."""
+        self.settled.wait()
+        if self.generation != generation:
+            raise TargetError(Status.STALE, _STALE)
+        if self.refusal is not None:
+            raise self.refusal
+        assert self.session is not None
+        if self.session.complete:
+            raise _complete()
+        return self.session
+
+
+class Resumption:
+    """`grace`: seconds that a session waits for its client. `most` may wait, and hold `most_bytes`.
+
+    One user has half of that at most. Who has waited for longest makes room.
+    """
+
+    def __init__(self, grace: float, most: int, most_bytes: int) -> None:
+        self._grace = grace
+        self._most = most
+        self._most_bytes = most_bytes
+        self._entries: dict[Key, Entry] = {}
+        self._orphans: OrderedDict[Key, Entry] = OrderedDict()  # who waits for longest comes first
+        self._ended: deque[tuple[float, Key]] = deque()
+        self._sweeper = gevent.spawn(self._sweep)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def waiting(self) -> int:
+        """Sessions that nothing carries."""
+        return len(self._orphans)
+
+    def close(self) -> None:
+        """Stop looking after them."""
+        self._sweeper.kill(block=False)
+
+    def find(self, key: Key, generation: int) -> Entry | None:
+        """The session that a request asks for, of which it is the newest one. Raises TargetError."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if generation <= entry.generation:
+            raise TargetError(Status.STALE, _STALE)
+        entry.generation = generation
+        return entry
+
+    def begin(self, key: Key, generation: int) -> Entry:
+        """A session that nobody knows yet."""
+        entry = self._entries[key] = Entry(key, generation)
+        return entry
+
+    def carried(self, entry: Entry) -> None:
+        """Something carries the session."""
+        self._orphans.pop(entry.key, None)
+
+    def orphaned(self, entry: Entry) -> None:
+        """Nothing carries the session, as far as that stream knows."""
+        session = entry.session
+        if session is None or session.over or session.carried:
+            return
+        entry.since = monotonic()
+        self._orphans[entry.key] = entry
+        if len(self._orphans) > self._most:
+            self._give_up(next(iter(self._orphans.values())), _CROWDED)
+
+    def ended(self, entry: Entry, refusal: TargetError | None, *, known: bool) -> None:
+        """The session is over; None: in good order. `known`: its client knows, and asked once only."""
+        self._orphans.pop(entry.key, None)
+        entry.session = None
+        entry.refusal = refusal or _complete()
+        entry.settled.set()
+        if known and not entry.generation:
+            self._entries.pop(entry.key, None)
+            return
+        self._ended.append((monotonic(), entry.key))
+        if len(self._ended) > MOST_ENDED:
+            self._forget()
+
+    def _forget(self) -> None:
+        _, key = self._ended.popleft()
+        self._entries.pop(key, None)
+
+    def _sweep(self) -> None:
+        while True:
+            gevent.sleep(SWEEP)
+            oldest = monotonic() - self._grace
+            for entry in [entry for entry in self._orphans.values() if entry.since <= oldest]:
+                self._give_up(entry, "its client did not come back in time")
+            while self._ended and self._ended[0][0] <= oldest:
+                self._forget()
+            self._make_room(list(self._orphans.values()), self._most, self._most_bytes)
+            users: dict[str, list[Entry]] = {}
+            for (user, _), entry in self._orphans.items():
+                users.setdefault(user, []).append(entry)
+            for entries in users.values():
+                self._make_room(entries, self._most // 2, self._most_bytes // 2)
+
+    def _make_room(self, entries: list[Entry], most: int, most_bytes: int) -> None:
+        count, held = len(entries), sum(map(_held, entries))
+        for entry in entries:
+            if count <= most and held <= most_bytes:
+                break
+            count -= 1
+            held -= _held(entry)
+            self._give_up(entry, _CROWDED)
+
+    def _give_up(self, entry: Entry, why: str) -> None:
+        self._orphans.pop(entry.key, None)
+        if entry.session is not None:
+            entry.session.fail(Closed(why))
+
+
+def _held(entry: Entry) -> int:
+    return entry.session.retained if entry.session else 0
+
+
+def _complete() -> TargetError:
+    return TargetError(Status.COMPLETE, "the session is complete")

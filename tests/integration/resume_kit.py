@@ -1,0 +1,162 @@
+"""A client and a server in one process, joined by in-memory lanes that can be cut, and a target."""
+
+import hashlib
+from contextlib import ExitStack
+from types import SimpleNamespace
+
+import gevent
+from gevent import socket
+from gevent.server import StreamServer
+
+from lane.address import Address
+from lane.carriers.connector import Connector, FastOpen
+from lane.carriers.lanes import Lanes
+from lane.carriers.passage import Deadlines
+from lane.carriers.pool import Pool
+from lane.errors import Unreachable
+from lane.proto.hello import pack_hello, token
+from lane.server import Server
+from lane.server.resumption import Resumption
+from lane.session.registry import Registry
+from lane.testing import MemoryTransport, client_tls, server_tls
+from lane.testing.harness import outcome
+
+MB = 1 << 20
+KEY = bytes(32)
+COST = {"cheap": 1.0, "dear": 20.0}
+
+
+class Way(MemoryTransport):
+    """A transport whose network can be cut."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocked = False
+        self.carriers = []
+        self.dials = 0
+
+    def dial(self, endpoint, tls):
+        self.dials += 1
+        if self.blocked:
+            raise Unreachable("the network is cut")
+        carrier = super().dial(endpoint, tls)
+        self.carriers.append(carrier)
+        return carrier
+
+    def drop(self):
+        """Lose every carrier; new ones can be dialled."""
+        carriers, self.carriers = self.carriers, []
+        for carrier in carriers:
+            carrier.drop()
+
+    def cut(self):
+        self.blocked = True
+        self.drop()
+
+
+class Hook:
+    def lane_authenticate(self, token, binding):
+        return "user"
+
+    def lane_authorize(self, request, identity):
+        return True
+
+    def lane_session_started(self, **what):
+        pass
+
+    def lane_session_ended(self, **what):
+        pass
+
+
+class Bed:
+    """`ways`: names of the lanes. `serve(sock)` handles a connection at the target."""
+
+    def __init__(self, ways, serve, *, grace=20.0, fast_open=FastOpen.OFF, policy=None):
+        self.stack = ExitStack()
+        self.tls = server_tls()
+        self.ways = {name: Way() for name in ways}
+        self.target = StreamServer(("127.0.0.1", 0), lambda sock, _: outcome(serve, sock))
+        self.target.start()
+        self.listeners = {n: way.listen(Address("127.0.0.1", 0), self.tls) for n, way in self.ways.items()}
+        self.grace = grace
+        self.start_server()
+        self.registry = Registry(16 * MB, 512 * MB, 3600.0, 1000, 1000)
+        pools = {name: (COST[name], self.pool(name)) for name in ways}
+        how = {"policy": policy} if policy else {}
+        self.lanes = Lanes(pools, "because", **how)
+        self.connect = Connector(self.lanes, self.registry, Deadlines(10.0, grace), fast_open)
+        self.jobs, self.socks = [], []
+
+    def start_server(self, **limits):
+        self.server_registry = Registry(16 * MB, 512 * MB, 3600.0, 1000, 1000)
+        limits = {"most": 1000, "most_bytes": 256 * MB, **limits}
+        self.resumption = Resumption(self.grace, limits["most"], limits["most_bytes"])
+        self.server = Server(
+            [*self.listeners.values()],
+            Hook(),
+            lambda address: socket.create_connection(self.target.address),
+            self.server_registry,
+            self.resumption,
+            per_peer=1000,
+        )
+
+    def restart_server(self):
+        """As after a kill: nothing is said, and nothing known of what was."""
+        old = self.listeners
+        self.listeners = {}
+        for name, way in self.ways.items():
+            port = old[name].address.port
+            old[name].close()
+            way.drop()
+            self.listeners[name] = way.listen(Address("127.0.0.1", port), self.tls)
+        self.ports = {name: listener.address for name, listener in self.listeners.items()}
+        self.start_server()
+
+    def pool(self, name):
+        way = self.ways[name]
+        tls = client_tls(self.tls)
+        return Pool(
+            lambda: way.dial(self.listeners[name].address, tls),
+            lambda carrier: pack_hello(token(KEY, carrier.binding)),
+            dial_timeout=5.0,
+        )
+
+    def application(self):
+        """An application's socket, connected through lane; its job ends with the session."""
+        connection = self.connect(Address("target.test", 80))
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        here = socket.create_connection(listener.getsockname())
+        there, _ = listener.accept()
+        listener.close()
+        job = gevent.spawn(connection.run, there, b"")
+        self.jobs.append(job)
+        self.socks.append(here)
+        return SimpleNamespace(sock=here, job=job, session=connection._session)
+
+    def session(self):
+        """The only session at the server."""
+        (session,) = self.server_registry._sessions
+        return session
+
+    def close(self):
+        gevent.killall(self.jobs)
+        for sock in self.socks:
+            sock.close()
+        self.lanes.close()
+        self.registry.close()
+        self.server.close(0)
+        self.server_registry.close()
+        self.target.stop()
+
+
+def digest(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_to_end(sock):
+    data = bytearray()
+    while more := sock.recv(65536):
+        data += more
+    return bytes(data)
