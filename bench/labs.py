@@ -1,6 +1,6 @@
 """An emulated link with a target at its far end, and proxies across it.
 
-What bench/networks.py and bench/buffers.py share. It needs root and netlab: LANE_NETLAB, or
+What bench/networks.py, bench/buffers.py and bench/auto.py share. It needs root and netlab: LANE_NETLAB, or
 shared/netlab/netlab beside the checkout.
 """
 
@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -55,14 +56,18 @@ class Lab:
     """A link that is up, and what runs at its ends: "c", where the applications are, and "s"."""
 
     def __init__(self, name, link, stack):
-        self.name, self.link, self._stack = name, link, stack
+        self.name, self.link, self.stack = name, link, stack
         self.lane_options = []
 
     def prefix(self, side):
         return [NETLAB, "exec", self.name, side, "--"]
 
     def start(self, side, *command):
-        return start(self._stack, *self.prefix(side), *command)
+        return start(self.stack, *self.prefix(side), *command)
+
+    def folder(self):
+        """An empty one, as long as the lab is there."""
+        return Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
 
     def load(self, side, *arguments, proxy=None):
         """A process of bench/load.py. `finish` waits for what it says."""
@@ -86,7 +91,7 @@ class Lab:
         ends = tuple(self.prefix("c")), tuple(self.prefix("s"))
         ports = 1080 + number, 4433 + number
         place = Place(SERVER, *ends, ports, self.link.rate, tuple(self.lane_options))
-        found = pair(self._stack, contender, place)
+        found = pair(self.stack, contender, place)
         return found and found.port
 
 

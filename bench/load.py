@@ -1,6 +1,6 @@
 """The application in the benchmarks of networks: it loads a proxy (or none) and says what it got, as JSON.
 
-    python bench/load.py down|up      [--proxy HOST:PORT] [--secs 10] [--on]
+    python bench/load.py down|up      [--proxy HOST:PORT] [--secs 10] [--on] [--series SECS]
     python bench/load.py exchanges    [--proxy HOST:PORT] [--count 100] [--secs 120]
     python bench/load.py crowd        [--proxy HOST:PORT] [--count 50]: exchanges that begin together
     python bench/load.py echo         a UDP echo, to be run at the other end
@@ -8,7 +8,8 @@
 
 The peer of the first two lines is `measure.py server` of netlab (--target). It gives exchanges in two ways,
 which measure.py's own client does not: whole, and from the proxy's reply on. Every byte is compared with
-measure.py's pattern; what differs ends it with exit status 3. With --on a bulk goes on until SIGTERM.
+measure.py's pattern; what differs ends it with exit status 3. With --on a bulk goes on until SIGTERM. With
+--series a download first says when it began, and tells the bytes of each so many seconds, and its gaps.
 """
 
 import argparse
@@ -25,6 +26,8 @@ PERIOD, CHUNK = 65521, 128 * 1024
 ECHO_PORT = 7007
 TIMEOUT = 30
 FOREVER = 100_000
+GAP = 0.1
+"""Seconds without a byte that --series tells."""
 
 
 def pattern():
@@ -95,6 +98,29 @@ class Marks:
             self._last = size
 
 
+class Trace:
+    """The bytes of each `step` seconds, and the times without any: [from, how long], in seconds."""
+
+    def __init__(self, begin, step):
+        self._begin, self._step, self._last = begin, step, begin
+        self.series, self.gaps = [0], []
+
+    def add(self, now, count):
+        if now - self._last >= GAP and count:
+            self.gaps.append([round(self._last - self._begin, 3), round(now - self._last, 3)])
+        while now - self._begin >= len(self.series) * self._step:
+            self.series.append(0)
+        self.series[-1] += count
+        self._last = now if count else self._last
+
+    def end(self, now):
+        """The last gap may last until the end, and the last step is not whole."""
+        if now - self._last >= GAP:
+            self.gaps.append([round(self._last - self._begin, 3), round(now - self._last, 3)])
+        self.series.pop()
+        return {"step": self._step, "series": self.series, "gaps": self.gaps}
+
+
 def until_told():
     """An event that SIGTERM sets."""
     told = threading.Event()
@@ -106,6 +132,9 @@ def down(args):
     told, secs = until_told(), FOREVER if args.on else args.secs
     begin = now = time.monotonic()
     size, error, marks, buffer = 0, None, Marks(begin), bytearray(CHUNK)
+    trace = Trace(begin, args.series or secs)
+    if args.series:
+        print(f"began {time.time()}", flush=True)
     try:
         with connect(args.target, args.proxy) as sock:
             sock.sendall(request(b"D", int(secs * 1000) + 60000))
@@ -119,6 +148,7 @@ def down(args):
                     raise ConnectionError("closed early")
                 now = time.monotonic()
                 marks.add(now, size)  # what comes now belongs to the second that goes on
+                trace.add(now, count or 0)
                 if count:
                     check(buffer[:count], size)
                     size += count
@@ -126,7 +156,9 @@ def down(args):
         error = str(caught) or type(caught).__name__
         now = time.monotonic()
     marks.add(now, size)
-    return {"bytes": size, "secs": now - begin, "per_second": marks.rates, "error": error}
+    trace.add(now, 0)
+    result = {"bytes": size, "secs": now - begin, "per_second": marks.rates, "error": error}
+    return {**result, **trace.end(now)} if args.series else result
 
 
 def up(args):
@@ -250,6 +282,7 @@ def main():
     parser.add_argument("--secs", type=float, default=10)
     parser.add_argument("--on", action="store_true", help="until SIGTERM")
     parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--series", type=float, metavar="SECS")
     args = parser.parse_args()
     try:
         print(json.dumps(tests[args.test](args)))

@@ -67,12 +67,23 @@ def lane_pair(stack, folder, transport, server_at, allow, options=(), prefixes=(
     `options` go to both. `prefixes`: commands that run the client's and the server's command.
     """
     here, there = prefixes
-    at = ("--state-dir", folder, "--listen", server_at, "--allow", allow)
-    server = start(stack, *there, *LANE, "server", *at, *options)
-    link = line_with(server, "lane://")
+    server, link = lane_server(stack, folder, server_at, allow, options, there)
+    client, port = lane_client(stack, transport, link, options, here)
+    return client, server, port
+
+
+def lane_server(stack, folder, at, allow, options=(), prefix=()):
+    """A lane server, once it listens, and the link for its clients."""
+    place = ("--state-dir", folder, "--listen", at, "--allow", allow)
+    server = start(stack, *prefix, *LANE, "server", *place, *options)
+    return server, line_with(server, "lane://")
+
+
+def lane_client(stack, transport, link, options=(), prefix=()):
+    """A lane client, once it listens, and its port on 127.0.0.1."""
     to = ("--transport", transport, "--server", link, "--listen", "127.0.0.1:0")
-    client = start(stack, *here, *LANE, *to, *options)
-    return client, server, int(line_with(client, "listening on").split()[2].rpartition(":")[2])
+    client = start(stack, *prefix, *LANE, *to, *options)
+    return client, int(line_with(client, "listening on").split()[2].rpartition(":")[2])
 
 
 def certificate(folder):

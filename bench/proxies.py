@@ -15,7 +15,7 @@ from pathlib import Path
 
 from processes import certificate, lane_pair, listens, start
 
-TRANSPORTS = {"lane": "quic", "lane-tls": "tls"}
+TRANSPORTS = {"lane": "quic", "lane-tls": "tls", "lane-auto": "auto"}
 
 
 @dataclass(frozen=True)
