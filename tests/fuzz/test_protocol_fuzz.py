@@ -17,11 +17,14 @@ from lane.proto.frames import (
     FrameReader,
     Ping,
     Pong,
+    Received,
     ResetFrame,
+    Stats,
     pack,
 )
 from lane.proto.hello import (
     MAX_HELLO_PADDING,
+    RESUMABLE,
     Reply,
     Request,
     pack_hello,
@@ -34,7 +37,19 @@ u8, u16, u32 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32))
 u64 = st.integers(0, 2**64 - 1)
 names = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=60).map(normal_host)
 addresses = st.builds(Address, st.one_of(st.ip_addresses().map(str), names), u16)
-requests = st.builds(Request, u8, addresses, u32, u8)
+ids = st.binary(min_size=16, max_size=16)
+requests = st.one_of(
+    st.builds(Request, u8, addresses, u32, u8.filter(lambda flags: not flags & RESUMABLE)),
+    st.builds(
+        Request,
+        u8,
+        addresses,
+        u32,
+        u8.map(lambda flags: flags | RESUMABLE),
+        st.binary(min_size=16, max_size=16),
+        u32,
+    ),
+)
 texts = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=50)
 replies = st.builds(Reply, u8, st.binary(min_size=8, max_size=8), u32, addresses, texts)
 frames = st.one_of(
@@ -44,6 +59,8 @@ frames = st.one_of(
     st.builds(Fin, u64),
     st.builds(ResetFrame, u32),
     st.builds(Ping, u64),
+    st.builds(Stats, u32, u64, u64, u64),
+    st.builds(Received, u64),
     st.builds(Pong, u64),
 )
 cuts = st.lists(st.integers(0, 300_000), max_size=12)

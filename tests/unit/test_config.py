@@ -26,7 +26,7 @@ def server(**changes):
 
 def test_the_defaults_of_the_client():
     config = client()
-    assert config.transport == "quic"
+    assert config.transports == ("auto",)
     assert config.server is config.key is config.ca is config.credentials is config.plugin_dir is None
     assert config.listen == Address("127.0.0.1", 1080)
     assert (config.buffer_size, config.buffer_total, config.max_sessions) == (16 << 20, 512 << 20, 4096)
