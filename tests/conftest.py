@@ -18,12 +18,15 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default")
 def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No configuration, state or variable of whoever runs the tests: in this process and in children."""
     home = tmp_path_factory.mktemp("home")
+    (home / "run").mkdir(mode=0o700)
     with pytest.MonkeyPatch.context() as patch:
         for name in [n for n in os.environ if n.startswith("LANE_") and not n.startswith("LANE_TEST_")]:
             patch.delenv(name)
-        patch.delenv("STATE_DIRECTORY", raising=False)
+        for name in ("STATE_DIRECTORY", "RUNTIME_DIRECTORY"):
+            patch.delenv(name, raising=False)
         patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
         patch.setenv("XDG_STATE_HOME", str(home / "state"))
+        patch.setenv("XDG_RUNTIME_DIR", str(home / "run"))
         yield
 
 

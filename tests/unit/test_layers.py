@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 STOREYS = [
     {"lane", "lane.errors"},  # `lane` itself is only the version and hookimpl
     {"lane.address", "lane.values", "lane.log"},
-    {"lane.proto", "lane.stream", "lane.link", "lane.via"},
+    {"lane.proto", "lane.stream", "lane.link", "lane.via", "lane.control"},
     {"lane.hookspecs", "lane.certs"},
     {"lane.session", "lane.egress", "lane.plugins"},
     {"lane.carriers", "lane.config", "lane.testing"},

@@ -1,0 +1,320 @@
+"""The local socket on which a running client says which transport carries it, and why: both ends of it.
+
+Whoever looks for a fault must be able to ask the client itself, without a restart and without its log. The
+socket is a file that only its owner may open. Whatever happens on it costs the client nothing: requests and
+connections are bounded, and who reads too slowly is dropped.
+
+A request is one line of JSON, `{"follow": BOOL}`. The answer is a snapshot as one line of JSON; to who
+follows, one a second and one at each change. `{"error": TEXT}` instead of it is the last line. A snapshot:
+
+    time, since    now, and since when `choice` carries: seconds since the epoch
+    choice         the name of the lane (transport) that new sessions use; null for none
+    reason         why that one, for people
+    sessions       how many there are
+    lanes          a list; each has `name`, `alive` (whether it answers), `carries`, `rtt`, `best_rtt` and
+                   `delay` (seconds), `loss` (0 to 1), `goodput` (bytes a second), `limited` (whether it
+                   could not carry more), `cost` (CPU for a byte; 1: the cheapest lane's), `silent`
+                   (seconds without an answer). Null is what is not known
+    changes        the latest, each with `time`, `from`, `to` and `reason`
+"""
+
+import fcntl
+import json
+import logging
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import gevent
+import gevent.pool
+import gevent.socket as gsocket
+from gevent.event import Event
+
+from lane.address import Address
+from lane.errors import ConfigError, ProtocolError, Unreachable
+
+Where = Path | Literal["auto", "off"]
+"""A socket; `auto`: the one of the port that the client listens on; `off`: none."""
+Snapshot = Callable[[], dict[str, Any]]
+
+MAX_REQUEST = 4096
+"""Bytes of a request."""
+MAX_ANSWER = 1 << 20
+"""Bytes of an answer that are read."""
+MAX_CONNECTIONS = 16
+REQUEST_TIME = 5.0
+"""Seconds for a request to arrive."""
+SEND_TIME = 5.0
+"""Seconds for a line to leave."""
+ANSWER_TIME = 10.0
+"""Seconds that who asks waits for a line."""
+PERIOD = 1.0
+"""Seconds between the lines to a follower when nothing changes."""
+BACK_OFF = 0.1
+"""Seconds to wait after a failed accept, so as not to burn CPU."""
+SERVICE = Path("/run/lane")
+"""The folder that systemd makes for the shipped unit."""
+
+log = logging.getLogger("lane.control")
+
+
+def default_path(listen: Address) -> Path:
+    """The socket of a client that listens there, in a folder of its user's own."""
+    folder = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]  # from systemd
+    if not folder and (runtime := os.environ.get("XDG_RUNTIME_DIR")):
+        folder = f"{runtime}/lane"
+    # Everybody may write to /tmp: `start` looks at whose folder that is.
+    return Path(folder or f"/tmp/lane-{os.geteuid()}", f"client-{listen.port}.sock")  # noqa: S108
+
+
+def find(listen: Address) -> Path:
+    """Where to ask a client that listens there: its default socket, or else that of the system's service."""
+    path = default_path(listen)
+    service = SERVICE / path.name
+    return service if not os.path.exists(path) and os.path.exists(service) else path
+
+
+class Control:
+    """Answers at `path` with what `snapshot` returns. Nothing is listened on before `start`."""
+
+    def __init__(self, path: Path, snapshot: Snapshot) -> None:
+        self.path = path
+        self._snapshot = snapshot
+        self._pool = gevent.pool.Pool(MAX_CONNECTIONS)
+        self._followers: set[Event] = set()
+        self._acceptor: Any = None
+        self._listener: Any = None
+        self._file: tuple[int, int] | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many there are now."""
+        return len(self._pool)
+
+    def start(self) -> None:
+        """Listen. Raises ConfigError if that can't be done, or where another client listens."""
+        self._listener, self._file = _listen(self.path)
+        self._acceptor = gevent.spawn(self._accept)
+
+    def changed(self) -> None:
+        """Have the followers get a snapshot at once. Never blocks."""
+        for follower in self._followers:
+            follower.set()
+
+    def close(self) -> None:
+        """End the connections and remove the socket. Idempotent."""
+        if self._listener is None:
+            return
+        # It goes while it is still listened on: a new client of this path finds it free or in use, never
+        # stale. If somebody has put another one there, that one stays.
+        with suppress(OSError):
+            if _identity(self.path) == self._file:
+                self.path.unlink()
+        self._acceptor.kill()
+        self._listener.close()
+        self._listener = None
+        self._pool.kill()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError as error:
+                log.debug("cannot accept on %s: %s", self.path, error.strerror)
+                gevent.sleep(BACK_OFF)
+                continue
+            if self._pool.full():
+                # Who followed for ever would otherwise keep everybody else waiting without a word.
+                sock.setblocking(False)
+                with sock, suppress(OSError):
+                    sock.send(_line({"error": "too many connections"}))
+                continue
+            self._pool.spawn(self._serve, sock)
+
+    def _serve(self, sock: gsocket.socket) -> None:
+        with sock, suppress(OSError):  # the other side is gone or too slow
+            try:
+                with gevent.Timeout(REQUEST_TIME, ProtocolError("no request in time")):
+                    follow = _read_request(sock)
+            except ProtocolError as error:
+                _send(sock, _line({"error": str(error)}))
+                return
+            changed = Event()
+            self._followers.add(changed)
+            try:
+                while self._answer(sock) and follow:
+                    changed.wait(PERIOD)
+                    changed.clear()
+            finally:
+                self._followers.discard(changed)
+
+    def _answer(self, sock: gsocket.socket) -> bool:
+        """Send one snapshot: whether there was one."""
+        try:
+            line = _line(self._snapshot())
+        except (Exception, gevent.Timeout):  # a Timeout that leaks is a bug like any other
+            log.exception("no snapshot for %s", self.path)
+            _send(sock, _line({"error": "the client failed to say it; its log has the reason"}))
+            return False
+        _send(sock, line)
+        return True
+
+
+def open_control(where: Where, listen: Address, snapshot: Snapshot) -> Control | None:
+    """A Control that was started for the client that listens on `listen`; None where there is none.
+
+    Raises ConfigError if a path that was asked for can't be used. The default one is no reason not to run:
+    that is a warning in the log.
+    """
+    if where == "off":
+        return None
+    control = Control(default_path(listen) if where == "auto" else where, snapshot)
+    try:
+        control.start()
+    except ConfigError as error:
+        if where != "auto":
+            raise
+        log.warning("lane why will not work: %s", error)
+        return None
+    return control
+
+
+def ask(path: Path, *, follow: bool = False) -> Iterator[dict[str, Any]]:
+    """The snapshot of the client at `path`; with `follow` one after the other, for as long as there are some.
+
+    Blocks the whole process. Raises Unreachable if nobody answers (any more), or no client of lane.
+    """
+    try:
+        owner = path.parent.stat().st_uid
+        if os.geteuid() not in (0, owner) and owner != 0:
+            raise Unreachable(f"{path} is not asked: its folder belongs to another user")
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(ANSWER_TIME)
+            sock.connect(str(path))
+            with suppress(BrokenPipeError, ConnectionResetError):  # it may have said why
+                sock.sendall(_line({"follow": follow}))
+            with sock.makefile("rb") as reader:
+                while line := reader.readline(MAX_ANSWER):
+                    yield _parse_answer(path, line)
+                    if not follow:
+                        return
+    except OSError as error:
+        raise Unreachable(f"no client answers at {path}: {error.strerror or error}") from None
+    raise Unreachable(f"the client at {path} has ended")
+
+
+def _parse_answer(path: Path, line: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(line)
+    except (ValueError, RecursionError):
+        answer = None
+    if not isinstance(answer, dict):
+        raise Unreachable(f"what answers at {path} is no client of lane")
+    if "error" in answer:
+        raise Unreachable(f"the client at {path} says: {answer['error']}")
+    return answer
+
+
+def _read_request(sock: gsocket.socket) -> bool:
+    """Whether the other side wants to follow. Raises ProtocolError."""
+    data = b""
+    while b"\n" not in data:
+        more = sock.recv(MAX_REQUEST + 1 - len(data))
+        data += more
+        if not more or len(data) > MAX_REQUEST:
+            raise ProtocolError(f"expected one line of at most {MAX_REQUEST} bytes")
+    try:
+        follow = json.loads(data.partition(b"\n")[0])["follow"]
+    except (ValueError, RecursionError, TypeError, LookupError):
+        follow = None
+    if not isinstance(follow, bool):
+        raise ProtocolError('expected {"follow": true} or {"follow": false}')
+    return follow
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, allow_nan=False).encode() + b"\n"
+
+
+def _send(sock: gsocket.socket, line: bytes) -> None:
+    """Send it all in time. Raises OSError."""
+    with gevent.Timeout(SEND_TIME, TimeoutError()):
+        sock.sendall(line)
+
+
+def _listen(path: Path) -> tuple[gsocket.socket, tuple[int, int]]:
+    """A listening socket that only its owner may open, and which file it is. Raises ConfigError."""
+    try:
+        with _hold(path.parent):
+            _make_room(path)
+            return _bind(path), _identity(path)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {path}: {error.strerror or error}") from None
+    except _Unfit as error:
+        raise ConfigError(f"cannot listen on {path}: {error}") from None
+
+
+class _Unfit(Exception):
+    """Why a path can't be listened on."""
+
+
+@contextmanager
+def _hold(folder: Path) -> Iterator[None]:
+    """`folder`, made if it is not there, for this process alone: two would take each other's for stale."""
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    if folder.is_symlink():
+        raise _Unfit("its folder is a symbolic link")
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        info = os.fstat(descriptor)
+        if info.st_uid != os.geteuid():
+            raise _Unfit("its folder belongs to another user")
+        if info.st_mode & 0o022:
+            raise _Unfit("others may write to its folder")
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # held for a few calls only
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _make_room(path: Path) -> None:
+    """Remove the socket of a client that has died."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise _Unfit("there is a file that is no socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+        except BlockingIOError:
+            pass  # it has no room for one more: it lives
+    raise _Unfit("another client listens there")
+
+
+def _bind(path: Path) -> gsocket.socket:
+    sock = gsocket.socket(gsocket.AF_UNIX)
+    try:
+        sock.bind(str(path))
+        # Nobody can connect before `listen`, so that there is no moment with a lax mode.
+        path.chmod(0o600)
+        sock.listen(MAX_CONNECTIONS)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    info = path.lstat()
+    return info.st_dev, info.st_ino
