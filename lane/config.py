@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lane.address import Address
+from lane.control import Where, find
 from lane.egress.policy import Rule
 from lane.errors import ConfigError, Fatal, UsageError
 from lane.link import Link, decode
@@ -59,6 +60,8 @@ class ClientConfig:
     listen: Address
     credentials: tuple[bytes, bytes] | None = field(repr=False)
     """User and password that applications must give."""
+    control: Where
+    """The socket for `lane why`."""
     buffer_size: int
     buffer_total: int
     max_sessions: int
@@ -121,6 +124,16 @@ class LinkConfig:
     cert_key: Path | None
 
 
+@dataclass(frozen=True, slots=True)
+class WhyConfig:
+    """What `lane why` needs."""
+
+    control: Path
+    """The socket of the client."""
+    json: bool
+    follow: bool
+
+
 def client_config(namespace: Namespace) -> ClientConfig:
     """The client's options, checked. Raises UsageError or ConfigError."""
     options = _Options(namespace)
@@ -136,6 +149,7 @@ def client_config(namespace: Namespace) -> ClientConfig:
         ca=options.optional("ca", parse_path),
         server_name=options.optional("server_name", _host_name),
         credentials=credentials,
+        control=options.required("control", _control),
         handshake_timeout=options.required("handshake_timeout", _time),
         dial_timeout=options.required("dial_timeout", _dial),
         fast_open=options.required("fast_open", _fast_open),
@@ -172,6 +186,20 @@ def link_config(namespace: Namespace) -> LinkConfig:
     if not address.port:
         raise options.error("host", f"{address.host} needs a port: HOST:PORT")
     return LinkConfig(address, **_identity(options))
+
+
+def why_config(namespace: Namespace) -> WhyConfig:
+    """The options of `lane why`, checked. Raises UsageError or ConfigError."""
+    options = _Options(namespace)
+    listen = options.required("listen", Address.parse)
+    control = options.required("control", _control)
+    if control == "off":
+        raise options.error("control", "a client without a socket can't be asked")
+    return WhyConfig(
+        control=find(listen) if control == "auto" else control,
+        json=options.required("json", parse_flag),
+        follow=options.required("follow", parse_flag),
+    )
 
 
 def plugin_dir(namespace: Namespace) -> Path | None:
@@ -305,6 +333,12 @@ def _fast_open(text: str) -> str:
     if text.lower() not in ("auto", "on", "off"):
         raise UsageError("expected auto, on or off")
     return text.lower()
+
+
+def _control(text: str) -> Where:
+    if text == "auto":
+        return "auto"
+    return "off" if text == "off" else parse_path(text)
 
 
 def _rules(texts: list[str]) -> tuple[Rule, ...]:

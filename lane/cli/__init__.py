@@ -9,13 +9,14 @@ from typing import Any
 import lane
 from lane import log
 from lane.cli import options
-from lane.config import ClientConfig, ServerConfig, client_config, link_config, server_config
+from lane.config import ClientConfig, ServerConfig, client_config, link_config, server_config, why_config
 from lane.errors import Fatal, UsageError
 
 _CONFIGS: dict[str, Callable[[Any], Any]] = {
     "client": client_config,
     "server": server_config,
     "check": client_config,
+    "why": why_config,
     "link": link_config,
     "plugins": lambda namespace: None,
 }

@@ -10,6 +10,7 @@ from lane.carriers.passage import Deadlines
 from lane.certs import KeyRing, Keys, PinnedTLS, ServerIdentity
 from lane.cli.service import lead_through, listen_all, make_lanes, run_until_signal, way_to
 from lane.config import ClientConfig
+from lane.control import open_control
 from lane.egress.dialer import Dialer
 from lane.egress.policy import Policy
 from lane.egress.resolver import Resolver
@@ -36,7 +37,10 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
         way = way_to(config)
     names = ", ".join(transport.name for transport in transports)
     registry = _registry(config)
-    lanes = make_lanes(transports, way, config.dial_timeout, f"--transport {names} was given")
+    reason = (
+        "it costs least, and nothing was carried yet" if len(transports) > 1 else f"--transport is {names}"
+    )
+    lanes = make_lanes(transports, way, config.dial_timeout, reason)
     deadlines = Deadlines(config.request_timeout, config.resume_grace)
     connector = Connector(lanes, registry, deadlines, FastOpen(config.fast_open))
     inbound = Inbound(
@@ -48,12 +52,16 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
     )
     if config.check:
         log.info("%s answered in %.1f ms", way[0], connector.ping() * 1000)
+    control = open_control(config.control, inbound.address, lanes.snapshot)
+    if control:
+        lanes.changed = control.changed
     inbound.start()
-
     watcher = watch(lanes.network_changed)
 
     def close() -> None:
         watcher.kill(block=False)
+        if control:
+            control.close()  # with the port it is named after: another client may take both at once
         inbound.close()
         registry.drain(config.grace)
         inbound.kill()

@@ -23,17 +23,20 @@ COMMANDS = {
     "client": "carry the connections of applications to a server (what lane does without a command)",
     "server": "connect clients to their targets",
     "check": "try the server over each transport and say what was found",
+    "why": "say which transport a running client uses, and why",
     "link": "print the link that is all a client needs",
     "plugins": "list the plugins, and what is wrong with those that did not load",
 }
 _FILES = {
     "client": ["client.conf"],
     "check": ["client.conf"],
+    "why": ["client.conf"],
     "server": ["server.conf"],
     "link": ["server.conf"],
     "plugins": ["client.conf", "server.conf"],
 }
 WITH_PLUGIN_OPTIONS = ("client", "server", "check")
+WITHOUT_PLUGINS = ("link", "why")
 
 Warn = Callable[[str], None]
 
@@ -50,7 +53,7 @@ def parse(command: str, argv: Sequence[str], warn: Warn) -> tuple[Namespace, Plu
     standard = [] if "-h" in argv or "--help" in argv else standard_files(_FILES[command])
     parser = build(command, standard)
     plugins = Plugins()
-    if command != "link":
+    if command not in WITHOUT_PLUGINS:
         plugins.discover(_early_plugin_dir(standard, argv))
     if command in WITH_PLUGIN_OPTIONS:
         plugins.call_each("lane_add_options", group=parser.add_argument_group("options of plugins"))
@@ -145,6 +148,10 @@ def _option(group: Any, name: str, metavar: str, text: str, default: str | None 
     group.add_argument(name, metavar=metavar, default=default, help=text)
 
 
+def _flag(group: Any, name: str, text: str) -> None:
+    group.add_argument(name, metavar="yes", nargs="?", const="yes", default="no", help=text)
+
+
 def _declare_general(parser: Parser) -> None:
     group = parser.add_argument_group("general")
     group.add_argument(
@@ -208,6 +215,19 @@ def _declare_identity(parser: Parser) -> Any:
     return group
 
 
+def _declare_sockets(group: Any) -> None:
+    """Where a client listens."""
+    _option(group, "--listen", "HOST:PORT", "where SOCKS5 and HTTP CONNECT are spoken", "127.0.0.1:1080")
+    _option(
+        group,
+        "--control",
+        "PATH",
+        "socket for `lane why`: a path, auto (client-PORT.sock in $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/lane"
+        " or /tmp/lane-UID, with the port of --listen), or off for none",
+        "auto",
+    )
+
+
 def _declare_client(parser: Parser) -> None:
     _declare_connection(
         parser,
@@ -216,7 +236,7 @@ def _declare_client(parser: Parser) -> None:
         " plugin's, or several of them, separated by commas, to choose from",
     )
     group = parser.add_argument_group("applications")
-    _option(group, "--listen", "HOST:PORT", "where SOCKS5 and HTTP CONNECT are spoken", "127.0.0.1:1080")
+    _declare_sockets(group)
     _option(group, "--auth", "USER:PASSWORD", "what applications must give, or @FILE with it")
     _option(
         group,
@@ -226,14 +246,7 @@ def _declare_client(parser: Parser) -> None:
         " round trip: auto (to targets reached lately), on, off",
         "auto",
     )
-    group.add_argument(
-        "--no-check",
-        metavar="yes",
-        nargs="?",
-        const="yes",
-        default="no",
-        help="do not insist that the server answers at the start, keep trying instead",
-    )
+    _flag(group, "--no-check", "do not insist that the server answers at the start, keep trying instead")
     _option(group, "--handshake-timeout", "TIME", "for an application to say what it wants", "10s")
     _declare_limits(parser, "4096", "30s")
     _declare_log(parser)
@@ -263,6 +276,14 @@ def _declare_check(parser: Parser) -> None:
     _declare_general(parser)
 
 
+def _declare_why(parser: Parser) -> None:
+    _declare_sockets(parser.add_argument_group("the client"))
+    group = parser.add_argument_group("what is printed")
+    _flag(group, "--json", "all that the client says, as one line of JSON")
+    _flag(group, "--follow", "go on, once a second and at each change, until Ctrl-C")
+    _declare_general(parser)
+
+
 def _declare_link(parser: Parser) -> None:
     _declare_identity(parser)
     _declare_general(parser)
@@ -272,6 +293,7 @@ _DECLARE: dict[str, Callable[[Parser], None]] = {
     "client": _declare_client,
     "server": _declare_server,
     "check": _declare_check,
+    "why": _declare_why,
     "link": _declare_link,
     "plugins": _declare_general,
 }

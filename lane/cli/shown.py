@@ -1,0 +1,158 @@
+"""A client's snapshot (shape: `lane.control`) as people read it.
+
+It may come from a lane of another version: what is missing or of another kind is shown as not known, and
+nothing in it reaches the terminal that is not printable.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+NONE = "-"
+MAX_CHANGES = 10
+_HEADINGS = ("lane", "state", "round trip", "delay", "loss", "goodput", "CPU/byte")
+
+Change = tuple[str, str, str]
+"""When, from what to what, and why."""
+
+
+def whole(snapshot: dict[str, Any]) -> str:
+    """All of it, as lines without the last line end."""
+    lines = [_headline(snapshot)]
+    sessions = _number(snapshot.get("sessions"))
+    if sessions is not None:
+        lines.append(f"{sessions:.0f} session{'' if sessions == 1 else 's'} at the moment")
+    lanes = _dicts(snapshot.get("lanes"))
+    if lanes:
+        lines += ["", *_table([_HEADINGS, *map(_row, lanes)])]
+    if found := changes(snapshot)[-MAX_CHANGES:]:
+        lines += ["", "last changes", *_table(found[::-1])]
+    return "\n".join(lines)
+
+
+def brief(snapshot: dict[str, Any]) -> str:
+    """The figures of the lane that carries, on one line."""
+    choice = snapshot.get("choice")
+    lane = next((lane for lane in _dicts(snapshot.get("lanes")) if lane.get("name") == choice), {})
+    return "  ".join(
+        (
+            _clock(snapshot.get("time")),
+            _text(choice),
+            _rate(lane.get("goodput")),
+            f"loss {_percent(lane.get('loss'))}",
+            f"round trip {_milliseconds(lane.get('rtt'))}",
+        )
+    )
+
+
+def changes(snapshot: dict[str, Any], before: dict[str, Any] | None = None) -> list[Change]:
+    """The changes, oldest first; of those that the snapshot `before` has, none."""
+    known = _dicts(before.get("changes")) if before else []
+    found = [change for change in _dicts(snapshot.get("changes")) if change not in known]
+    found.sort(key=lambda change: _number(change.get("time")) or 0)
+    return [
+        (
+            _clock(change.get("time")),
+            f"{_text(change.get('from'))} -> {_text(change.get('to'))}",
+            _text(change.get("reason")),
+        )
+        for change in found
+    ]
+
+
+def _headline(snapshot: dict[str, Any]) -> str:
+    reason = _text(snapshot.get("reason"))
+    if not snapshot.get("choice"):
+        return f"carried by nothing: {reason}"
+    now, since = _number(snapshot.get("time")), _number(snapshot.get("since"))
+    when = f" since {_clock(since)}" if since is not None else ""
+    age = f" ({_age(now - since)})" if now is not None and since is not None else ""
+    return f"carried by {_text(snapshot['choice'])}{when}{age}: {reason}"
+
+
+def _row(lane: dict[str, Any]) -> Sequence[str]:
+    cost = _number(lane.get("cost"))
+    return (
+        _text(lane.get("name")),
+        _state(lane),
+        _milliseconds(lane.get("rtt")),
+        _milliseconds(lane.get("delay")),
+        _percent(lane.get("loss")),
+        _rate(lane.get("goodput")),
+        NONE if cost is None else f"{cost:.0f}x" if cost >= 10 else f"{cost:.2g}x",
+    )
+
+
+def _state(lane: dict[str, Any]) -> str:
+    if lane.get("alive") is False:
+        seconds = _number(lane.get("silent"))
+        return "silent" if seconds is None else f"silent {_age(seconds)}"
+    if lane.get("carries") is True:
+        return "carries"
+    return "answers" if lane.get("alive") is True else NONE
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def _clock(value: Any) -> str:
+    """The time of day here, with the date where it is another day than today."""
+    seconds = _number(value)
+    try:
+        then = time.localtime(seconds) if seconds is not None else None
+    except (OverflowError, ValueError, OSError):  # no time that a calendar has
+        then = None
+    if then is None:
+        return NONE
+    today = time.localtime()[:3] == then[:3]
+    return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S", then)
+
+
+def _age(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds / size)} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def _milliseconds(value: Any) -> str:
+    seconds = _number(value)
+    if seconds is None:
+        return NONE
+    return f"{seconds * 1000:.1f} ms" if seconds < 0.01 else f"{seconds * 1000:.0f} ms"
+
+
+def _percent(value: Any) -> str:
+    fraction = _number(value)
+    return NONE if fraction is None else f"{fraction * 100:.1f} %"
+
+
+def _rate(value: Any) -> str:
+    """Bytes a second in the unit that links are sold in."""
+    rate = _number(value)
+    return NONE if rate is None else f"{rate * 8 / 1e6:.1f} Mbit/s"
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        return NONE
+    return "".join(char if char.isprintable() else "?" for char in value)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

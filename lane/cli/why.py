@@ -1,0 +1,41 @@
+"""`lane why`: asks a running client which transport it uses, and why."""
+
+import json
+from typing import Any
+
+from lane.cli import shown
+from lane.config import WhyConfig
+from lane.control import ask
+from lane.plugins import Plugins
+
+
+def run(config: WhyConfig, plugins: Plugins) -> int:
+    """Print what the client says. Raises Unreachable if none answers, or when one that is followed ends."""
+    show = _print_json if config.json else _People()
+    try:
+        for snapshot in ask(config.control, follow=config.follow):
+            show(snapshot)
+    except KeyboardInterrupt:
+        if not config.follow:  # that has no other end, so there it is no failure
+            raise
+    return 0
+
+
+def _print_json(snapshot: dict[str, Any]) -> None:
+    print(json.dumps(snapshot), flush=True)
+
+
+class _People:
+    """Prints the whole of the first snapshot, and of those that follow what is new."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, Any] | None = None
+
+    def __call__(self, snapshot: dict[str, Any]) -> None:
+        if self._last is None:
+            print(shown.whole(snapshot), flush=True)
+        else:
+            for change in shown.changes(snapshot, self._last):
+                print("  ".join(change))
+            print(shown.brief(snapshot), flush=True)
+        self._last = snapshot

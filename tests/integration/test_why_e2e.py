@@ -1,0 +1,109 @@
+"""`lane why` asks real clients over their real sockets."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+from lane_kit import TRANSPORTS, Lane, connected, echoes, until
+from origin_kit import Origin
+
+
+@pytest.fixture
+def runtime(tmp_path):
+    """The variable that says where sockets are by default."""
+    folder = tmp_path / "run"
+    folder.mkdir(mode=0o700)
+    return {"XDG_RUNTIME_DIR": str(folder)}
+
+
+def client(tmp_path, transport, *options, env):
+    return Lane(tmp_path, "--transport", transport, "--listen", "127.0.0.1:0", *options, env=env)
+
+
+def test_two_clients_say_what_carries_each(tmp_path, run_lane, runtime):
+    with (
+        Origin() as origin,
+        client(tmp_path, "quic", env=runtime) as quic,
+        client(tmp_path, "tls", env=runtime) as tls,
+    ):
+        for lane, name in ((quic.ready(), "quic"), (tls.ready(), "tls")):
+            listen = "{}:{}".format(*lane.address)
+            with connected(lane.address, origin.echo) as sock:
+                assert echoes(sock)
+                result = run_lane("why", "--listen", listen, env=runtime)
+                assert (result.returncode, result.stderr) == (0, "")
+                assert re.match(rf"carried by {name} since .*: --transport is {name}\n", result.stdout)
+                assert re.search(rf"(?m)^{name} +carries ", result.stdout)
+                result = run_lane("why", "--listen", listen, "--json", env=runtime)
+                assert (result.returncode, result.stderr) == (0, "")
+                snapshot = json.loads(result.stdout)
+                assert (snapshot["choice"], snapshot["sessions"], snapshot["changes"]) == (name, 1, [])
+                (figures,) = snapshot["lanes"]
+                assert (figures["name"], figures["alive"], figures["carries"]) == (name, True, True)
+                assert snapshot["since"] <= snapshot["time"]
+        assert (quic.stop(), tls.stop()) == (0, 0)
+    assert list((tmp_path / "run" / "lane").iterdir()) == []
+    result = run_lane("why", "--listen", listen, env=runtime)
+    assert result.returncode == 69
+    assert re.fullmatch(r"lane: no client answers at .*\n", result.stderr)
+
+
+def test_to_follow_until_an_interrupt_or_the_end_of_the_client(tmp_path, runtime):
+    with client(tmp_path, "tls", "--control", "c.sock", env=runtime) as lane:
+        lane.ready()
+        arguments = ("why", "--control", "c.sock", "--follow")
+        with Lane(tmp_path, *arguments) as one, Lane(tmp_path, *arguments, "--json") as other:
+            one.wait_for(r"carried by tls .*")
+            one.wait_for(r"[\d:]+  tls  -  loss -  round trip -")
+            other.wait_for(r"{.*}\n{.*}")
+            assert one.stop(signal.SIGINT) == 0
+            assert one.stderr == ""
+            assert lane.stop() == 0
+            assert other.ended() == 69
+            assert other.stderr == "lane: the client at c.sock has ended\n"
+
+
+def test_a_reader_that_is_gone_is_quiet(tmp_path, runtime):
+    with client(tmp_path, "tls", "--control", "c.sock", env=runtime) as lane:
+        lane.ready()
+        argv = [sys.executable, "-m", "lane", "why", "--control", "c.sock", "--follow"]
+        with subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as follower:
+            assert follower.stdout.readline().startswith(b"carried by tls")
+            follower.stdout.close()
+            assert follower.wait(30) == 1
+            assert follower.stderr.read() == b""
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_client_goes_on_without_its_default_socket(tmp_path, transport):
+    env = {"XDG_RUNTIME_DIR": str(tmp_path / "missing")}
+    with client(tmp_path, transport, env=env) as lane:
+        lane.ready()
+        until(
+            lambda: "WARNING lane.control: lane why will not work: cannot listen on" in lane.stderr,
+            lane.describe,
+        )
+        assert lane.stop() == 0
+        assert lane.stderr.count("lane why") == 1
+
+
+def test_without_a_socket(tmp_path, runtime):
+    with client(tmp_path, "tls", "--control", "off", env=runtime) as lane:
+        lane.ready()
+        assert list((tmp_path / "run").iterdir()) == []
+        assert lane.stop() == 0
+
+
+def test_a_socket_in_use_that_was_asked_for_is_78(tmp_path, run_lane, runtime):
+    with client(tmp_path, "tls", "--control", "c.sock", env=runtime) as lane:
+        lane.ready()
+        result = run_lane("--listen", "127.0.0.1:0", "--control", "c.sock")
+        line = r"lane: cannot listen on c\.sock: another client listens there\n"
+        assert result.returncode == 78
+        assert re.search(rf"(?m)^{line}", result.stderr)
+        lane.kill()
+        with client(tmp_path, "tls", "--control", "c.sock", env=runtime) as after:
+            assert after.ready().stop() == 0
