@@ -227,7 +227,7 @@ class Lanes:
         """Measure, decide, and have the sessions follow; whether any of them is active."""
         now = monotonic()
         active = [passage for passage in self._passages if passage.active]
-        waiting = any(not passage.session.carried for passage in active)
+        waiting = any(passage.waiting(now) for passage in active)
         for lane in self.lanes.values():
             if self._passages:
                 lane.probe.want(active=bool(active), waited_for=waiting)
@@ -275,7 +275,9 @@ class Lanes:
             passage.rescue(choice)
             return
         if lane is not choice and choice.probe.alive is not False and passage.session.carried:
-            passage.move(choice)
+            # Nothing hurries where the stream still carries; and what stood by since the network was worse may
+            # have been slowed down by that for good.
+            passage.move(choice, fresh=not silent and not choice.pool.shared)
 
 
 def _race(order: list[Lane], fresh: bool) -> tuple[Lane, Lease]:

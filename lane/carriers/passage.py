@@ -27,6 +27,8 @@ log = logging.getLogger("lane.client")
 
 TRIES = 3
 """Requests for a session that no server has answered for yet."""
+STUCK = 1.0
+"""Seconds, at least, without an answer after which a session needs another carrier."""
 PATIENCE = 1.0
 """Seconds, at least, that a server has to go on with a session on another stream."""
 
@@ -77,7 +79,12 @@ class Passage:
     @property
     def active(self) -> bool:
         """Whether it moved data lately, or is waiting to."""
-        return monotonic() - self.session.last_data < ACTIVE or bool(self.session.outbox.retained)
+        session, now = self.session, monotonic()
+        return now - session.last_data < ACTIVE or bool(session.outbox.retained) or self.waiting(now)
+
+    def waiting(self, now: float) -> bool:
+        """Whether nothing carries it, or what does gives no answer."""
+        return not self.session.carried or self.session.silence(now) > STUCK
 
     @property
     def boot(self) -> bytes | None:

@@ -119,6 +119,11 @@ class Pool:
         """Whether a stream can be had without a handshake."""
         return bool(self._spares) or self._least_loaded() is not None
 
+    @property
+    def shared(self) -> bool:
+        """Whether a carrier has many streams, as far as is known."""
+        return self._share > 1
+
     def lease(self, *, fresh: bool = False) -> Lease:
         """A stream to the server, on a new carrier if `fresh`. Raises Unreachable or Refused."""
         self._demand.note(monotonic())
