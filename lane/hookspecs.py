@@ -3,7 +3,7 @@
 docs/PLUGINS.md explains each with an example; a test fails for a hook that has no entry there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pluggy
@@ -54,6 +54,16 @@ def lane_authorize(request: Address, identity: str) -> bool | None:
     """Whether `identity` may reach the target, before it is resolved; None to leave it to others.
 
     First result counts; nobody answering means refused. The egress policy judges the address afterwards.
+    """
+
+
+@hookspec(firstresult=True)
+def lane_choose(now: float, lanes: Sequence[Any], choice: str) -> tuple[str, str] | None:
+    """The name of the transport that should carry now, and why; None to leave it to others, lane at last.
+
+    Asked several times a second while there are sessions and more than one transport. `now`: seconds of a
+    clock that never goes back. `lanes`: what is known of each (`lane.carriers.steer.Figures`). `choice`: the
+    name of the one that carries.
     """
 
 

@@ -18,7 +18,7 @@ from gevent.event import Event
 from lane.carriers.measure import Measure
 from lane.carriers.pool import Lease, Pool
 from lane.carriers.probe import Probe
-from lane.carriers.steer import Decision, Figures, State, begin, steer
+from lane.carriers.steer import Decision, Figures, State, steer
 from lane.carriers.turns import Turns
 from lane.errors import Closed, LaneError, Unreachable
 
@@ -43,7 +43,7 @@ STUCK = 1.0
 REMEMBERED = 50
 """Changes that `lane why` can tell of."""
 
-Policy = Callable[[float, Sequence[Figures], State], Decision]
+Steering = Callable[[float, Sequence[Figures], State], Decision]
 
 
 class Lane:
@@ -95,7 +95,7 @@ class Lanes:
     """
 
     def __init__(
-        self, pools: dict[str, tuple[float, Pool]], reason: str, policy: Policy = steer, rate: float = 16.0
+        self, pools: dict[str, tuple[float, Pool]], reason: str, policy: Steering = steer, rate: float = 16.0
     ) -> None:
         self.boot: bytes | None = None
         """The server process that answered last."""
@@ -106,7 +106,7 @@ class Lanes:
         self._policy = policy
         self._choice = next(iter(self.lanes.values()))
         self._since = time()
-        self._state = begin(self._choice.name, monotonic())
+        self._state = State(self._choice.name)
         self._changes: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
         self._passages: set[Passage] = set()
         self._turns = Turns(rate)
@@ -251,7 +251,7 @@ class Lanes:
 
     def _decide(self, decision: Decision) -> None:
         self._state = decision.state
-        self.reason = decision.reason
+        self.reason = decision.reason or self.reason
         if decision.lane == self._choice.name:
             return
         before, self._choice = self._choice, self.lanes[decision.lane]
@@ -275,7 +275,7 @@ class Lanes:
             passage.rescue(choice)
             return
         if lane is not choice and choice.probe.alive is not False and passage.session.carried:
-            # Nothing hurries where the stream still carries; and what stood by since the network was worse may
+            # Nothing hurries while the stream carries, and what stood by since the network was worse may
             # have been slowed down by that for good.
             passage.move(choice, fresh=not silent and not choice.pool.shared)
 

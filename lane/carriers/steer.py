@@ -1,367 +1,368 @@
-"""Which lane should carry: measurements in, decision and reason out, and nothing else.
+"""Which lane carries now: the policy of `--transport auto`, a pure function from measurements to a choice.
 
-What counts is what a lane delivers, then how long an answer takes, then what a byte costs. The lane that
-carries is known by its own figures. What another one would deliver nobody knows before it carries, so a move
-for goodput is a trial: it is watched for some seconds, and taken back if it made things worse. A lane that is
-silent is left at once.
-
-Loss alone says little. A full queue loses packets too, so loss counts where the round trip shows that the
-queue is short; and what collapses under loss, and what does not, only a trial can tell.
-
-docs/STEERING.md explains each rule with an example.
+No transport is the best one everywhere: what is cheap collapses where packets get lost at random, and what
+copes with loss costs many times the CPU, or is policed. No figure of an unloaded lane tells what it would
+deliver. So steer tries: when the choice suffers it moves, watches for some seconds, compares, and goes back
+if that was no gain. What counts is what a lane delivers, then its latency, then its cost. It knows lanes by
+their figures alone. There is no I/O and no clock in here, so that hours of a bad network are tested in a
+blink; all that it must remember is a State, which the caller hands back.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from math import exp2, inf
+
+from lane.carriers.cooling import COOL, COOL_MOST, LOSS, WORSE_LOSS, Coolings
 
 LIMITED = 0.3
-"""Part of the time with more to send than the lane took, from which on goodput says what a lane can do."""
-LOSS = 0.007
-"""Fraction lost on the way, from which on another lane is worth a trial."""
-LOSS_FOR = 1.0
-"""Seconds for which that must be so."""
-HEAVY, HEAVY_FOR = 0.02, 4.0
-"""The same where the queue is long: an overshoot when a transfer starts loses much, but not for long."""
-LONG_QUEUE = 1.4
-"""Round trip over the shortest one that speaks of a long queue."""
-CLEAN = 0.005
-"""Fraction lost, below which a costlier lane is not needed."""
-COLLAPSE, COLLAPSE_FOR = 0.5, 0.8
-"""Part of the usual goodput, and for how many seconds: the lane has changed."""
-BACKLOG = 1.0
-"""Seconds, at least, that an answer waits behind data on a lane that takes too little of them."""
-SETTLE = 1.5
-"""Seconds after a change that say nothing: a transport that starts is slow."""
-VERDICT = 3.5
-"""Seconds of a trial."""
-ROUND_TRIPS = 15
-"""Round trips of a trial, at least: far away everything takes longer to start."""
+"""Part of the time in which senders must have had more than the lane took, for its goodput to tell of it."""
+SILENCE = 0.25
+"""Seconds without an answer, at least, until a lane counts as silent; three round trips if that is more."""
+UNKNOWN_RTT = 0.1
+"""Seconds assumed until a round trip has been measured."""
+LOSS_FOR = 1.25
+"""Seconds of LOSS from which another lane is tried, if no queue was full: its own load is not the cause."""
+FULL_QUEUE = 1.4
+"""Round trips of so many times the least one mean a queue, and loss that may be its overflow."""
+LOSS_WINDOW = 2.0
+"""Seconds of the past in `Figures.loss`: as long a full queue may be what the loss is from."""
+HEAVY_LOSS = 0.02
+"""Loss from which another lane is tried whatever the queue."""
+HEAVY_FOR = 4.0
+"""Seconds which that must last: the overshoot of a slow start loses a fifth for a second, seen for three."""
+COLLAPSE = 0.5
+"""Part of its usual goodput below which a lane has collapsed."""
+COLLAPSE_FOR = 1.0
+"""Seconds which that must last."""
+BACKLOG, BACKLOG_TRIPS = 1.0, 10
+"""Seconds, and round trips, that an answer waits behind data on a lane that takes too little of them."""
+USUAL = 5.0
+"""Seconds over which the usual goodput is averaged."""
+SETTLE = 2.25
+"""Seconds of demand until goodput tells: 1.25 to gain speed, and one that `Figures.goodput` looks back."""
+VERDICT = 3.75
+"""Seconds of demand after which a trial is judged, by the goodput since it settled."""
+TRIAL_MOST = 15.0
+"""Seconds to wait for so much demand: a page now and then makes little at a time."""
+GAIN = 1.03
+"""A lane that costs as much or more must deliver so many times what the one before did. What two seconds tell
+is off by one or two percent, so this is halfway between no gain and the least one worth its CPU, 1.05."""
+NO_LESS = 0.95
+"""A lane that costs less must deliver so many times what the one before did."""
 DISASTER = 0.3
-"""Part of the goodput before, below which a trial ends once the lane has settled."""
-GAIN, ENOUGH = 1.05, 0.95
-"""What a costlier and a cheaper lane must deliver, over what the one before did, to be kept."""
-DWELL, MOST_DWELL = 8.0, 128.0
-"""Seconds without loss before a cheaper lane is tried again; doubled each time that turns out wrong."""
-RELAPSE = 60.0
-"""Seconds within which leaving a lane again shows that the return to it was wrong."""
-BARRED, MOST_BARRED = 30.0, 600.0
-"""Seconds without another trial of a lane after one that failed; doubled each time."""
-APART = 6.0
-"""Seconds between two moves that nothing forces."""
-SILENT = 0.25
-"""Seconds, and three round trips, without an answer that is due: the lane is dead for all we know."""
-SLOW, SLOW_BY, SLOW_FOR = 1.5, 0.030, 3.0
-"""An answer that takes that many times as long, and that many seconds more, for so many seconds."""
-MEMORY = 5.0
-"""Seconds over which the usual goodput is taken."""
+"""Part of the goodput before at which a trial ends as soon as it has settled."""
+QUIET_LOSS = 0.005
+"""Loss below which a costlier lane than need be is not needed."""
+DWELL = 8.0
+"""Seconds without loss until a cheaper lane is gone back to; doubled each time that was a mistake."""
+DWELL_MOST = 120.0
+"""Seconds at most."""
+DWELL_HALF_LIFE = 120.0
+"""Seconds in which the dwell halves again."""
+MISTAKE = 60.0
+"""Seconds: a return that was followed by leaving within them was a mistake."""
+SLOW = 1.5
+"""Times the delay of another lane that makes the choice the slower one..."""
+SLOW_BY = 0.03
+"""...and seconds on top of that to leave for it: less does not count."""
+SLOW_FOR = 4.0
+"""Seconds which that must last: a delay is a median of pings, and remembers the load of before for three."""
+NOT_SLOW_BY = 0.02
+"""Seconds on top, to go back to a lane that costs less: fewer than to leave it, or noise would do both."""
+SPACING = 6.0
+"""Seconds between moves, at least. Failovers and taking back a trial never wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One lane, as measured over the last one to two seconds. Times are seconds."""
+    """One lane, measured over about the last two seconds. Times are seconds."""
 
     name: str
-    cost: float
-    """CPU a byte, as a multiple of the cheapest."""
-    alive: bool | None = None
-    """Whether it answers; None: nobody asked lately."""
-    silent: float = 0.0
-    """For how long nothing has come that was due."""
-    backlog: float = 0.0
-    """For how long an answer has been waiting behind data that do come."""
-    rtt: float | None = None
-    best_rtt: float | None = None
-    """The shortest round trip of the last minutes."""
-    delay: float | None = None
-    """What a small exchange takes lately, with all that was sent again."""
-    loss: float | None = None
-    """Fraction of the bytes that were lost, in the worse direction; None: too few to say."""
-    goodput: float = 0.0
-    """Bytes a second, both directions together."""
-    limited: float = 0.0
-    """The part of the time, 0 to 1, in which there was more to send than the lane took."""
-
-    @property
-    def long_queue(self) -> bool:
-        """Whether packets wait on the way, so that loss is of one's own making."""
-        return bool(self.rtt and self.best_rtt and self.rtt > LONG_QUEUE * self.best_rtt)
-
-    @property
-    def dead(self) -> bool:
-        """Whether it does not answer."""
-        return self.alive is False or self.silent > max(SILENT, 3 * (self.best_rtt or 0.0))
+    cost: float  # CPU a byte, relative to other lanes
+    alive: bool | None = None  # whether it answers; None: not known
+    silent: float = 0.0  # how long nothing came although something was due
+    backlog: float = 0.0  # how long an answer has been due while data do come: it waits behind them
+    rtt: float | None = None  # the smoothed round trip
+    best_rtt: float | None = None  # the least one of the last minutes
+    delay: float | None = None  # what a small exchange takes, retransmissions included
+    loss: float | None = None  # part of the packets, in the worse direction; None: too few packets to say
+    goodput: float = 0.0  # bytes a second that its sessions delivered, of the last second
+    limited: float = 0.0  # part of that second, 0 to 1, in which a sender had more than the lane took
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A move that is being watched."""
+    """A move for goodput that is being watched."""
 
-    back: str
-    """The lane that carried before."""
-    before: float
-    """What that delivered, bytes a second."""
-    need: float
-    """What the new one must deliver, over that."""
+    origin: str
+    began: float
+    loss: float  # of the origin
+    before: float  # the goodput of the origin
+    looks: int = 0  # since the lane settled, of those with demand
+    total: float = 0.0  # the goodput of these, summed
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    """A lane that failed a trial, for how long, and what the other one delivered then."""
+class Evidence:
+    """Since when something holds of the choice, None: it does not. Begins anew with each move."""
 
-    lane: str
-    until: float
-    pause: float
-    goodput: float
+    busy: float | None = None  # senders have more than it takes
+    lossy: float | None = None  # it loses at least LOSS, and heavy: HEAVY_LOSS, but not more and more: then
+    heavy: float | None = None  # its goodput is about to fall, and a trial would be compared with too much
+    level: float = inf  # the loss with which `lossy` began
+    short: float | None = None  # its queue is
+    low: float | None = None  # it delivers far less than usual
+    slow: float | None = None  # another lane is far quicker
+    quiet: float | None = None  # no loss is seen, and a lane that costs less answers
+    usual: float | None = None  # bytes a second that it delivers while busy
+    looked: float = inf
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What is remembered from one call to the next: see `begin`."""
+    """What steer remembers from call to call: `State(name)` for who begins on that lane, then opaque."""
 
-    lane: str
-    since: float
-    at: float
-    """When the last call was."""
-    usual: float | None = None
-    """Goodput of the lane while it was the limit."""
-    measured: float = 0.0
-    """Seconds that `usual` stands on."""
+    choice: str
+    moved: float = -inf  # when last, trials that were taken back and failovers included
+    seen: Evidence = Evidence()
     trial: Trial | None = None
-    bars: tuple[Bar, ...] = ()
-    voluntary: float = float("-inf")
-    """When the last move was that nothing forced."""
-    returned: float = float("-inf")
-    """When a cheaper lane was taken up again."""
-    dwell: float = DWELL
-    # Since when something is so; None: it is not.
-    lossy: float | None = None
-    heavy: float | None = None
-    collapsed: float | None = None
-    clean: float | None = None
-    slow: float | None = None
+    cooling: Coolings = field(default_factory=Coolings)
+    returned: float = -inf  # when last to a cheaper lane
+    dwell: float = DWELL  # as it was at
+    dwell_of: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The lane that should carry now, why, and what to pass in with the next call."""
-
     lane: str
     reason: str
+    """Words for people: why the lane changes, or how a trial ended; else empty."""
     state: State
 
 
-def begin(lane: str, now: float) -> State:
-    """The state before the first call: `lane` carries from `now` on."""
-    return State(lane, now, now)
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What each rule is given."""
+
+    now: float
+    choice: Figures
+    others: tuple[Figures, ...]  # those that answer, the cheapest first
+    state: State
 
 
 def steer(now: float, lanes: Sequence[Figures], state: State) -> Decision:
-    """Decide, with all that is known `now`: a few times a second, and when a lane falls silent."""
-    choice = next((lane for lane in lanes if lane.name == state.lane), lanes[0])
-    others = sorted((one for one in lanes if one is not choice and one.alive), key=_order)
-    usable = [one for one in others if not one.dead]
-    state = _observe(now, choice, usable, state)
-    if choice.dead:
-        return _failover(now, choice, usable, state)
-    if state.trial is not None:
-        return _judge(now, choice, lanes, state, state.trial)
-    if now - state.since >= SETTLE and now - state.voluntary >= APART:
-        free = [one for one in usable if not _barred(now, choice, one, state)]
-        for rule in (_too_little, _lossy, _cheaper, _slow):
-            if free and (decision := rule(now, choice, free, state)):
+    """The lane that carries from `now` on. `lanes` has each lane once, and always the present choice."""
+    choice = next(lane for lane in lanes if lane.name == state.choice)
+    usable = [lane for lane in lanes if lane is not choice and lane.alive and not _silent(lane)]
+    others = tuple(sorted(usable, key=lambda lane: (lane.cost, _delay(lane), lane.name)))
+    look = Look(now, choice, others, replace(state, seen=_observe(now, choice, others, state.seen)))
+    if decision := _dead(look):
+        return decision
+    if state.trial:
+        return _judge(look, state.trial)
+    if now - state.moved >= SPACING:
+        for rule in (_lossy, _collapsed, _clogged, _cheaper, _quicker):
+            if decision := rule(look):
                 return decision
-    return Decision(choice.name, _describe(choice, others), state)
+    return Decision(choice.name, "", look.state)
 
 
-# The rules, the first that applies decides.
+def _observe(now: float, choice: Figures, others: tuple[Figures, ...], seen: Evidence) -> Evidence:
+    """What is known of the choice with these figures."""
 
+    def since(before: float | None, holds: bool) -> float | None:
+        return (now if before is None else before) if holds else None
 
-def _failover(now: float, choice: Figures, usable: list[Figures], state: State) -> Decision:
-    what = f"no answer for {choice.silent:.1f} s" if choice.silent else "it does not work"
-    if not usable:
-        return Decision(choice.name, f"{what}, and no other lane answers", state)
-    other = usable[0]
-    return _move(now, other, f"{what}; {other.name} answers in {_ms(other.delay)}", state)
-
-
-def _judge(now: float, choice: Figures, lanes: Sequence[Figures], state: State, trial: Trial) -> Decision:
-    """Watch a trial: keep what is good, take back what is not."""
-    back = next((lane for lane in lanes if lane.name == trial.back), None)
-    age, rtt = now - state.since, choice.rtt or 0.0
-    got = state.usual if state.usual is not None else choice.goodput
-    figures = f"delivers {_mbit(got)}, {trial.back} delivered {_mbit(trial.before)} Mbit/s"
-    settled = age >= SETTLE + 1.0 and age >= ROUND_TRIPS / 2 * rtt
-    failed = settled and choice.limited >= LIMITED and got < DISASTER * trial.before
-    if age < max(VERDICT, ROUND_TRIPS * rtt) and not failed:
-        return Decision(choice.name, f"on trial: {figures}", state)
-    kept = replace(state, trial=None)
-    if got >= trial.need * trial.before or back is None or back.dead or not back.alive:
-        return Decision(choice.name, f"kept after a trial: {figures}", kept)
-    if choice.limited < LIMITED and choice.cost < back.cost:
-        return Decision(choice.name, "kept after a trial: little is sent, and it costs less", kept)
-    if choice.limited >= LIMITED:
-        kept = _bar(now, choice.name, trial.before, state)
-    return _move(now, back, f"taken back after a trial: {figures}", replace(kept, trial=None))
-
-
-def _too_little(now: float, choice: Figures, free: list[Figures], state: State) -> Decision | None:
-    """The lane delivers much less than it did, or so little that answers wait behind data for seconds."""
-    other = free[0]
-    if choice.backlog > max(BACKLOG, 10 * (choice.best_rtt or 0.0)):
-        reason = f"an answer waits for {choice.backlog:.1f} s, at {_mbit(choice.goodput)} Mbit/s"
-    elif _for(now, state.collapsed) >= COLLAPSE_FOR:
-        reason = f"delivers {_mbit(choice.goodput)} Mbit/s, before {_mbit(state.usual or 0)}"
+    loss, goodput, usual, low = choice.loss, choice.goodput, seen.usual, None
+    busy = choice.limited > LIMITED
+    if not busy:
+        usual = None  # whoever begins again gains speed first: that is no collapse
+    elif usual is None:
+        usual = goodput
+    elif goodput < COLLAPSE * usual:  # a collapse must not lower what it is measured by
+        low = since(seen.low, True)
     else:
-        return None
-    return _try(now, Trial(choice.name, choice.goodput, _need(choice, other)), other, reason, state)
-
-
-def _lossy(now: float, choice: Figures, free: list[Figures], state: State) -> Decision | None:
-    """The lane loses what it need not: another transport may cope."""
-    if _for(now, state.lossy) < LOSS_FOR and _for(now, state.heavy) < HEAVY_FOR:
-        return None
-    goodput = state.usual if state.usual is not None else choice.goodput
-    reason = f"loses {(choice.loss or 0) * 100:.1f} % and delivers {_mbit(goodput)} Mbit/s"
-    costlier = [one for one in free if one.cost >= choice.cost]
-    if not costlier:
-        return None
-    return _try(now, Trial(choice.name, goodput, GAIN), costlier[0], reason, state)
-
-
-def _cheaper(now: float, choice: Figures, free: list[Figures], state: State) -> Decision | None:
-    """There is no loss any more, and a byte costs less elsewhere."""
-    other = free[0]
-    if other.cost >= choice.cost or min(_for(now, state.clean), now - state.since) < state.dwell:
-        return None
-    reason = f"no loss for {_for(now, state.clean):.0f} s, and {other.name} costs less"
-    state = replace(state, returned=now)
-    if choice.limited >= LIMITED:
-        trial = Trial(choice.name, state.usual or choice.goodput, ENOUGH)
-        return _try(now, trial, other, reason, state)
-    return None if _slower(other, choice) else _move(now, other, reason, state, voluntary=True)
-
-
-def _slow(now: float, choice: Figures, free: list[Figures], state: State) -> Decision | None:
-    """Little is sent, and answers are quicker elsewhere."""
-    if _for(now, state.slow) < SLOW_FOR:
-        return None
-    other = min(free, key=lambda one: one.delay or float("inf"))
-    reason = f"an answer takes {_ms(choice.delay)}, {_ms(other.delay)} over {other.name}"
-    return _move(now, other, reason, state, voluntary=True) if _slower(choice, other) else None
-
-
-# What the rules stand on.
-
-
-def _observe(now: float, choice: Figures, usable: list[Figures], state: State) -> State:
-    """Bring what is remembered up to date."""
-    if choice.name != state.lane:  # somebody else decided
-        state = replace(begin(choice.name, now), bars=state.bars)
-    limited = choice.limited >= LIMITED
-    loss = choice.loss or 0.0
-    usual, measured = state.usual, state.measured
-    if limited and now - state.since >= SETTLE:
-        step = max(0.0, now - state.at)
-        measured = min(measured + step, MEMORY)
-        usual = choice.goodput if usual is None else usual + (choice.goodput - usual) * _part(step, measured)
-    own = choice.long_queue and loss < HEAVY
-    slow = not limited and any(_slower(choice, one) for one in usable)
-    return replace(
-        state,
-        at=now,
+        usual += (goodput - usual) * min(1.0, max(0.0, now - seen.looked) / USUAL)
+    rtt, best = choice.rtt, choice.best_rtt
+    cheaper = any(lane.cost < choice.cost for lane in others)
+    lossy, heavy, level = seen.lossy, seen.heavy, seen.level
+    if loss is None:  # no news: a lane that has collapsed has too few packets to say
+        lossy, heavy = since(lossy, busy and lossy is not None), since(heavy, busy and heavy is not None)
+    else:
+        if lossy is None or loss > WORSE_LOSS * level:
+            lossy, heavy, level = None, None, loss
+        lossy, heavy = since(lossy, busy and loss >= LOSS), since(heavy, busy and loss >= HEAVY_LOSS)
+    return Evidence(
+        busy=since(seen.busy, busy),
+        lossy=lossy,
+        level=level,
+        heavy=heavy,
+        short=since(seen.short, rtt is not None and best is not None and rtt < FULL_QUEUE * best),
+        low=low,
+        slow=since(seen.slow, not busy and _quickest(choice, others) is not None),
+        quiet=since(seen.quiet, (loss is None or loss < QUIET_LOSS) and cheaper),
         usual=usual,
-        measured=measured,
-        lossy=_since(now, state.lossy, limited and loss >= LOSS and not choice.long_queue),
-        heavy=_since(now, state.heavy, limited and loss >= HEAVY),
-        collapsed=_since(
-            now, state.collapsed, limited and usual is not None and choice.goodput < COLLAPSE * usual
-        ),
-        clean=_since(now, state.clean, loss < CLEAN or own),
-        slow=_since(now, state.slow, slow),
+        looked=now,
     )
 
 
-def _try(now: float, trial: Trial, other: Figures, reason: str, state: State) -> Decision:
-    """Move to `other`, on trial."""
-    decision = _move(now, other, f"{reason}: trying {other.name}", state, voluntary=True)
-    return replace(decision, state=replace(decision.state, trial=trial))
+# The rules, in the order of their rank. Each gives None where it has nothing to say.
+def _dead(look: Look) -> Decision | None:
+    """The choice does not answer and another lane does: there at once."""
+    choice, state = look.choice, look.state
+    if not look.others or (choice.alive is not False and not _silent(choice)):
+        return None
+    trial = state.trial
+    if trial:
+        cooling = state.cooling.failed(choice.name, look.now, trial.loss, trial.before)
+        state = replace(state, cooling=cooling)
+    to = next((lane for lane in look.others if trial and lane.name == trial.origin), look.others[0])
+    why = f"no answer for {choice.silent:.1f} s" if _silent(choice) else f"{choice.name} does not answer"
+    how = "" if to.delay is None else f" in {to.delay * 1000:.0f} ms"
+    return _move(replace(look, state=state), to, f"{why}; {to.name} answers{how}")
 
 
-def _move(now: float, other: Figures, reason: str, state: State, *, voluntary: bool = False) -> Decision:
-    dwell = state.dwell
-    if now - state.returned < RELAPSE and other.name != state.lane and state.returned < now:
-        dwell = min(2 * dwell, MOST_DWELL)
-    elif now - state.since > 2 * RELAPSE:
-        dwell = DWELL
-    return Decision(
-        other.name,
-        reason,
-        replace(
-            begin(other.name, now),
-            bars=state.bars,
-            returned=state.returned,
-            dwell=dwell,
-            voluntary=now if voluntary else state.voluntary,
-        ),
-    )
+def _judge(look: Look, trial: Trial) -> Decision:
+    """Whether the lane on trial is kept."""
+    now, choice, state, disaster = look.now, look.choice, look.state, False
+    if _lasts(look, state.seen.busy, SETTLE):
+        trial = replace(trial, looks=trial.looks + 1, total=trial.total + choice.goodput)
+        disaster = choice.goodput < DISASTER * trial.before
+    judged = disaster or _lasts(look, state.seen.busy, VERDICT)
+    if not judged and now - trial.began < TRIAL_MOST:
+        return Decision(choice.name, "", replace(state, trial=trial))
+    kept = replace(state, trial=None)
+    origin = next((lane for lane in look.others if lane.name == trial.origin), None)
+    if origin is None:
+        return Decision(choice.name, f"{trial.origin} does not answer: staying on {choice.name}", kept)
+    back = replace(kept, choice=origin.name, seen=Evidence(), returned=-inf)  # it was no return
+    cheaper = choice.cost < origin.cost
+    if not judged and cheaper:
+        return Decision(choice.name, f"nothing to compare: staying on {choice.name}", kept)
+    if not judged:
+        return Decision(origin.name, f"nothing to compare: back to {origin.name}", back)
+    own, mean = choice.loss or 0.0, choice.goodput if disaster else trial.total / trial.looks
+    words = f"delivered {_mbit(mean)}, before {_mbit(trial.before)} Mbit/s"
+    if disaster or mean <= (NO_LESS if cheaper else GAIN) * trial.before:
+        loss = max(trial.loss, own) if cheaper else trial.loss
+        back = _mistaken(back, now) if cheaper else back
+        back = replace(back, cooling=back.cooling.failed(choice.name, now, loss, trial.before))
+        return Decision(origin.name, f"{words}: back to {origin.name}", back)
+    loss = own if cheaper else max(trial.loss, own)
+    # The origin is not tried because of as much loss as it was left for.
+    wait = COOL_MOST if loss >= LOSS and not cheaper else COOL
+    cooling = kept.cooling.without(choice.name).cool(origin.name, now, wait, loss, mean)
+    return Decision(choice.name, f"{words}: staying on {choice.name}", replace(kept, cooling=cooling))
 
 
-def _bar(now: float, lane: str, goodput: float, state: State) -> State:
-    """No more trials of `lane` for a while."""
-    pauses = [bar.pause for bar in state.bars if bar.lane == lane]
-    pause = min(2 * pauses[0], MOST_BARRED) if pauses else BARRED
-    rest = tuple(bar for bar in state.bars if bar.lane != lane)
-    return replace(state, bars=(*rest, Bar(lane, now + pause, pause, goodput)))
+def _lossy(look: Look) -> Decision | None:
+    """The choice loses packets that its own queue did not drop."""
+    seen, choice = look.state.seen, look.choice
+    random = _lasts(look, seen.lossy, LOSS_FOR) and _lasts(look, seen.short, LOSS_WINDOW)
+    settled = _lasts(look, seen.busy, SETTLE)  # or a trial would be compared with a lane that gains speed
+    if not (settled and (random or _lasts(look, seen.heavy, HEAVY_FOR))):
+        return None
+    loss = "packets" if choice.loss is None else f"{choice.loss * 100:.1f} %"
+    return _try(look, look.others, f"loses {loss} and delivers {_mbit(choice.goodput)} Mbit/s: trying")
 
 
-def _barred(now: float, choice: Figures, other: Figures, state: State) -> bool:
-    """Whether a trial of `other` failed lately, under conditions that are still much the same."""
-    return any(
-        bar.lane == other.name
-        and now < bar.until
-        and not (choice.limited >= LIMITED and choice.goodput < COLLAPSE * bar.goodput)
-        for bar in state.bars
-    )
+def _collapsed(look: Look) -> Decision | None:
+    """The choice delivers far less than it did."""
+    seen = look.state.seen
+    if not _lasts(look, seen.low, COLLAPSE_FOR):
+        return None
+    words = f"delivers {_mbit(look.choice.goodput)}, before {_mbit(seen.usual or 0.0)} Mbit/s: trying"
+    return _try(look, look.others, words)
 
 
-def _slower(one: Figures, other: Figures) -> bool:
-    """Whether an answer takes clearly longer over `one`."""
-    return bool(one.delay and other.delay and one.delay > SLOW * other.delay + SLOW_BY)
+def _clogged(look: Look) -> Decision | None:
+    """Answers wait behind data for seconds: before STATS can tell of loss, since these wait there as well."""
+    choice = look.choice
+    if choice.backlog <= max(BACKLOG, BACKLOG_TRIPS * (choice.best_rtt or 0.0)):
+        return None
+    words = f"answers wait {choice.backlog:.1f} s behind data at {_mbit(choice.goodput)} Mbit/s: trying"
+    return _try(look, look.others, words)
 
 
-def _need(choice: Figures, other: Figures) -> float:
-    return ENOUGH if other.cost < choice.cost else GAIN
+def _cheaper(look: Look) -> Decision | None:
+    """A lane that costs less would do, as it seems: a trial under load, else just there."""
+    choice, seen = look.choice, look.state.seen
+    lanes = [lane for lane in look.others if lane.cost < choice.cost]
+    if seen.quiet is None or not _lasts(look, seen.quiet, _dwell(look.state, look.now)):
+        return None
+    quiet = f"no loss for {look.now - seen.quiet:.0f} s"
+    if seen.busy is not None:
+        return _try(look, lanes, f"{quiet}, and at less cost: trying", quiet=True)
+    for lane in lanes:
+        if lane.delay is None or lane.delay < SLOW * _delay(choice) + NOT_SLOW_BY:
+            return _move(look, lane, f"{quiet}, and {lane.name} costs less")
+    return None
 
 
-def _order(lane: Figures) -> tuple[float, float]:
-    return lane.cost, lane.delay or float("inf")
+def _quicker(look: Look) -> Decision | None:
+    """Little traffic, and another lane answers much sooner."""
+    lane = _quickest(look.choice, look.others)
+    if lane is None or not _lasts(look, look.state.seen.slow, SLOW_FOR):
+        return None
+    own, other = _delay(look.choice) * 1000, _delay(lane) * 1000
+    return _move(look, lane, f"answers in {own:.0f} ms, {lane.name} in {other:.0f} ms")
 
 
-def _part(step: float, measured: float) -> float:
-    return step / measured if measured else 1.0
+# What the rules share.
+def _try(look: Look, lanes: Sequence[Figures], words: str, *, quiet: bool = False) -> Decision | None:
+    """On trial to the first of `lanes` that may be tried."""
+    choice, state = look.choice, look.state
+    # What is about to end, or has just begun, delivers little too.
+    goodput = choice.goodput if _lasts(look, state.seen.low, COLLAPSE_FOR) else None
+    for lane in lanes:
+        old = state.cooling.of(lane.name)
+        if old and look.now < old.until:
+            if not old.changed(choice.loss or 0.0, goodput, quiet=quiet):
+                continue
+            state = replace(state, cooling=state.cooling.without(lane.name))  # the doubling begins anew
+        trial = Trial(choice.name, look.now, choice.loss or 0.0, choice.goodput)
+        return _move(replace(look, state=state), lane, f"{words} {lane.name}", trial)
+    return None
 
 
-def _since(now: float, since: float | None, holds: bool) -> float | None:
-    return (now if since is None else since) if holds else None
+def _move(look: Look, to: Figures, reason: str, trial: Trial | None = None) -> Decision:
+    now, state, cost = look.now, look.state, look.choice.cost
+    state = replace(state, choice=to.name, moved=now, seen=Evidence(), trial=trial)
+    if to.cost < cost:
+        state = replace(state, returned=now)
+    elif to.cost > cost and now - state.returned < MISTAKE:
+        state = _mistaken(state, now)
+    return Decision(to.name, reason, state)
 
 
-def _for(now: float, since: float | None) -> float:
-    return 0.0 if since is None else now - since
+def _mistaken(state: State, now: float) -> State:
+    """The return to a cheaper lane was a mistake: be slower the next time."""
+    return replace(state, dwell=min(DWELL_MOST, 2 * _dwell(state, now)), dwell_of=now)
 
 
-def _ms(seconds: float | None) -> str:
-    return "?" if seconds is None else f"{seconds * 1000:.0f} ms"
+def _dwell(state: State, now: float) -> float:
+    return max(DWELL, state.dwell * exp2((state.dwell_of - now) / DWELL_HALF_LIFE))
 
 
-def _mbit(rate: float) -> str:
-    return f"{rate * 8 / 1e6:.1f}"
+def _lasts(look: Look, since: float | None, seconds: float) -> bool:
+    return since is not None and look.now - since >= seconds
 
 
-def _describe(choice: Figures, others: list[Figures]) -> str:
-    """Why nothing changes, for people."""
-    parts = [f"delivers {_mbit(choice.goodput)} Mbit/s"] if choice.goodput > 12_500 else ["it works"]
-    if choice.loss is not None:
-        parts.append(f"loses {choice.loss * 100:.1f} %")
-    if others and all(choice.cost < other.cost for other in others):
-        parts.append("costs least")
-    return ", ".join(parts)
+def _silent(lane: Figures) -> bool:
+    return lane.silent > max(SILENCE, 3 * (UNKNOWN_RTT if lane.rtt is None else lane.rtt))
+
+
+def _delay(lane: Figures) -> float:
+    return inf if lane.delay is None else lane.delay
+
+
+def _quickest(choice: Figures, others: tuple[Figures, ...]) -> Figures | None:
+    """The quickest lane, if it is clearly quicker than the choice."""
+    lane = min(others, key=_delay, default=None)
+    if lane is None or choice.delay is None or choice.delay <= SLOW * _delay(lane) + SLOW_BY:
+        return None
+    return lane
+
+
+def _mbit(goodput: float) -> str:
+    return f"{goodput * 8 / 1e6:.1f}"

@@ -32,7 +32,7 @@ def _check(name: str, config: ClientConfig, plugins: Plugins) -> int:
     except UsageError as error:
         print(f"{name:8} left out: {error}")
         return error.exit_status
-    lanes = make_lanes([transport], way, config.dial_timeout, "")
+    lanes = make_lanes([transport], way, config.dial_timeout)
     registry = Registry(config.buffer_size, config.buffer_total, config.idle_timeout, 1, 1)
     connector = Connector(lanes, registry, Deadlines(config.request_timeout, config.resume_grace))
     try:

@@ -2,11 +2,15 @@
 
 import logging
 import secrets
+from collections.abc import Sequence
+from dataclasses import replace
 
 from lane.address import Address
 from lane.carriers.connector import Connector, FastOpen
+from lane.carriers.lanes import Steering
 from lane.carriers.network import watch
 from lane.carriers.passage import Deadlines
+from lane.carriers.steer import Decision, Figures, State, steer
 from lane.certs import KeyRing, Keys, PinnedTLS, ServerIdentity
 from lane.cli.service import lead_through, listen_all, make_lanes, run_until_signal, way_to
 from lane.config import ClientConfig
@@ -40,7 +44,7 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
     reason = (
         "it costs least, and nothing was carried yet" if len(transports) > 1 else f"--transport is {names}"
     )
-    lanes = make_lanes(transports, way, config.dial_timeout, reason)
+    lanes = make_lanes(transports, way, config.dial_timeout, reason, _steering(plugins))
     deadlines = Deadlines(config.request_timeout, config.resume_grace)
     connector = Connector(lanes, registry, deadlines, FastOpen(config.fast_open))
     inbound = Inbound(
@@ -87,6 +91,25 @@ def _transports(config: ClientConfig, plugins: Plugins) -> list[Transport]:
     if config.transports == ("auto",):
         return [one for one in plugins.transports.values() if hasattr(one, "cost")]
     return [plugins.transport(name) for name in config.transports]
+
+
+def _steering(plugins: Plugins) -> Steering:
+    """What plugins say, and where they say nothing what lane itself would do."""
+
+    def choose(now: float, lanes: Sequence[Figures], state: State) -> Decision:
+        try:
+            found = plugins.hook.lane_choose(now=now, lanes=lanes, choice=state.choice)
+        except Exception:
+            log.exception("a plugin failed to choose a transport")
+            found = None
+        if found is None:
+            return steer(now, lanes, state)
+        name, reason = found
+        if name not in [lane.name for lane in lanes]:
+            return Decision(state.choice, f"a plugin chose {name}, which is not there", state)
+        return Decision(name, reason, replace(state, choice=name))
+
+    return choose
 
 
 def _embed(

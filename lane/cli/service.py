@@ -9,8 +9,9 @@ import gevent
 from gevent.event import Event
 
 from lane.address import Address
-from lane.carriers.lanes import Lanes
+from lane.carriers.lanes import Lanes, Steering
 from lane.carriers.pool import Pool
+from lane.carriers.steer import steer
 from lane.certs import PinnedTLS, ServerIdentity, VerifiedTLS
 from lane.cli.allocator import keep_buffers
 from lane.config import ClientConfig
@@ -103,12 +104,16 @@ def listen_all(transports: list[Transport], address: Address, identity: ServerId
 
 
 def make_lanes(
-    transports: list[Transport], way: tuple[Address, ClientTLS, bytes], dial_timeout: float, reason: str
+    transports: list[Transport],
+    way: tuple[Address, ClientTLS, bytes],
+    dial_timeout: float,
+    reason: str = "",
+    policy: Steering = steer,
 ) -> Lanes:
-    """The lanes along `way`, the one that costs least first. `reason`: why there are these."""
+    """The lanes along `way`, the one that costs least first. `reason`: why that one carries at first."""
     ordered = sorted(transports, key=_cost)
     pools = {one.name: (_cost(one), make_pool(one, way, dial_timeout)) for one in ordered}
-    return Lanes(pools, reason)
+    return Lanes(pools, reason, policy)
 
 
 def _cost(transport: Transport) -> float:

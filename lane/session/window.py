@@ -344,9 +344,12 @@ class Outbox:
         return self.final
 
     def resume(self, arrived: int) -> None:
-        """Judge the offset from which the peer wants us to go on. Raises ProtocolError."""
-        if not self.acked <= arrived <= self.sent + (self.final is not None):
-            raise ProtocolError(f"{arrived} bytes came of {self.sent}, of which {self.acked} were consumed")
+        """Judge the offset from which the peer wants us to go on. Raises ProtocolError.
+
+        It may have acknowledged more since it said that, over the stream before.
+        """
+        if arrived > self.sent + (self.final is not None):
+            raise ProtocolError(f"{arrived} bytes came of {self.sent}")
 
     def again(self, offset: int, limit: int) -> Buffer:
         """1 to `limit` bytes from `offset` on, which were sent and are retained."""

@@ -17,6 +17,7 @@ from quic_pipe import Pipe
 
 from lane import hookimpl, hookspecs
 from lane.address import Address
+from lane.carriers.steer import Figures
 from lane.errors import ConfigError, UsageError
 from lane.plugins import Plugins, load
 from lane.proto.hello import token
@@ -156,6 +157,15 @@ def test_the_example_of_users_and_targets(hooks):
     assert hooks.lane_authorize(Address("notexample.com", 80), "another") is None
     with pytest.raises(ConfigError, match="expected 64 hex digits"):
         configured(hooks, "--example-key", "no hex")
+
+
+def test_the_example_of_a_choice(hooks):
+    lanes = [Figures("dear", 20, True), Figures("cheap", 1, True), Figures("dead", 0, False)]
+    configured(hooks)
+    assert hooks.lane_choose(1.0, lanes, "dear") is None
+    configured(hooks, "--example-domain", "example.com")
+    assert hooks.lane_choose(1.0, lanes, "dear") == ("cheap", "what works and costs least, come what may")
+    assert hooks.lane_choose(1.0, lanes[2:], "dead") is None
 
 
 def test_the_example_of_a_congestion_controller(hooks):
