@@ -9,6 +9,7 @@ sessions do not dial at the same time.
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from math import inf
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,8 @@ SILENT = 0.25
 """Seconds, at least, without an answer after which a lane counts as silent."""
 STUCK = 1.0
 """Seconds, at least, after which it is taken to another carrier of a lane that does."""
+RATE = 15.0
+"""Sessions a second that may go to another stream."""
 REMEMBERED = 50
 """Changes that `lane why` can tell of."""
 
@@ -67,8 +70,8 @@ class Lane:
         """
         measure, probe = self.measure, self.probe
         best = probe.best_rtt or 0.0
-        silent = min((session.silence(now) for session in sessions), default=0.0)
-        if silent > max(DOUBT, 1.5 * best):
+        silent = min((session.silence(now) for session in sessions), default=inf)
+        if sessions and silent > max(DOUBT, 1.5 * best):
             probe.check()
         backlog = max((session.backlog(now) for session in sessions), default=0.0)
         if measure.rtt:
@@ -95,7 +98,7 @@ class Lanes:
     """
 
     def __init__(
-        self, pools: dict[str, tuple[float, Pool]], reason: str, policy: Steering = steer, rate: float = 16.0
+        self, pools: dict[str, tuple[float, Pool]], reason: str, policy: Steering = steer, rate: float = RATE
     ) -> None:
         self.boot: bytes | None = None
         """The server process that answered last."""
@@ -110,6 +113,8 @@ class Lanes:
         self._changes: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
         self._passages: set[Passage] = set()
         self._turns = Turns(rate)
+        for lane in self.lanes.values():
+            lane.pool.crowded = lambda: len(self._turns) > 0
         self._wake = Event()
         self._works = Event()  # a lane came to life
         self._known: dict[Passage, Any] = {}

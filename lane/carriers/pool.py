@@ -105,6 +105,8 @@ class Pool:
         self._spares: deque[tuple[Lease, float]] = deque()  # and since when they stand by, oldest first
         self._dials: set[_Dial] = set()
         self._share = _SHARED  # streams of a carrier
+        self.crowded: Callable[[], bool] = lambda: False
+        """Whether sessions wait for their turn to dial: no spares are made then."""
         self._making = 0  # spares, now
         self._paused_until = 0.0
         self._waiting = 0  # sessions that wait for a handshake
@@ -260,7 +262,13 @@ class Pool:
     @property
     def _lacking(self) -> int:
         """Spares that may be made now, those included that are being made."""
-        if self._closed or self._waiting or self._least_loaded() or monotonic() < self._paused_until:
+        if (
+            self._closed
+            or self._waiting
+            or self.crowded()
+            or self._least_loaded()
+            or monotonic() < self._paused_until
+        ):
             return 0
         return self._wanted - len(self._spares)
 

@@ -123,7 +123,7 @@ class State:
     """What steer remembers from call to call: `State(name)` for who begins on that lane, then opaque."""
 
     choice: str
-    moved: float = -inf  # when last, trials that were taken back and failovers included
+    moved: float = -inf  # when last; taking back a trial does not count
     seen: Evidence = Evidence()
     trial: Trial | None = None
     cooling: Coolings = field(default_factory=Coolings)

@@ -21,6 +21,9 @@ class Turns:
         self._some = Event()
         self._giver = gevent.spawn(self._give)
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     def wait(self, *, urgent: bool) -> None:
         """Wait for a turn; the urgent ones come first."""
         turn = Event()

@@ -1,7 +1,8 @@
 """A client and a server in one process, joined by in-memory lanes that can be cut, and a target."""
 
 import hashlib
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from functools import partial
 from types import SimpleNamespace
 
 import gevent
@@ -13,7 +14,7 @@ from lane.carriers.connector import Connector, FastOpen
 from lane.carriers.lanes import Lanes
 from lane.carriers.passage import Deadlines
 from lane.carriers.pool import Pool
-from lane.errors import Unreachable
+from lane.errors import Closed, Unreachable
 from lane.proto.hello import pack_hello, token
 from lane.server import Server
 from lane.server.resumption import Resumption
@@ -26,12 +27,39 @@ KEY = bytes(32)
 COST = {"cheap": 1.0, "dear": 20.0}
 
 
+class Flight:
+    """What one end of a stream has sent and its way still holds: in order, and lost with the carrier."""
+
+    def __init__(self, way, stream):
+        self.way, self.queue = way, []
+        self._deliver = {name: getattr(stream, name) for name in ("sendall", "finish")}
+        stream.sendall = lambda data: self.send("sendall", bytes(data))
+        stream.finish = lambda: self.send("finish")
+        way.flights.add(self)
+
+    def send(self, name, *data):
+        while self.way.held and len(self.queue) > 20:  # a sender that outruns the network waits
+            gevent.sleep(0.001)
+        if self.way.held or self.queue:
+            self.queue.append((name, data))
+        else:
+            self._deliver[name](*data)
+
+    def land(self):
+        while self.queue and not self.way.held:
+            name, data = self.queue[0]
+            with suppress(Closed):
+                self._deliver[name](*data)
+            del self.queue[:1]
+
+
 class Way(MemoryTransport):
-    """A transport whose network can be cut."""
+    """A transport whose network can be cut, and can hold what is on its way."""
 
     def __init__(self):
         super().__init__()
-        self.blocked = False
+        self.blocked = self.held = False
+        self.flights = set()
         self.carriers = []
         self.dials = 0
 
@@ -41,11 +69,28 @@ class Way(MemoryTransport):
             raise Unreachable("the network is cut")
         carrier = super().dial(endpoint, tls)
         self.carriers.append(carrier)
+        for end, get in ((carrier, "open"), (carrier.other, "accept")):
+            setattr(end, get, partial(self._flying, getattr(end, get)))
         return carrier
+
+    def _flying(self, get):
+        stream = get()
+        Flight(self, stream)
+        return stream
+
+    def release(self):
+        """Let go of what was held."""
+        self.held = False
+        for flight in list(self.flights):
+            gevent.spawn(flight.land)
 
     def drop(self):
         """Lose every carrier; new ones can be dialled."""
         carriers, self.carriers = self.carriers, []
+        for flight in self.flights:
+            flight.queue.clear()
+        self.flights.clear()
+        self.held = False
         for carrier in carriers:
             carrier.drop()
 
