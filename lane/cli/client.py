@@ -12,7 +12,7 @@ from lane.carriers.network import watch
 from lane.carriers.passage import Deadlines
 from lane.carriers.steer import Decision, Figures, State, steer
 from lane.certs import KeyRing, Keys, PinnedTLS, ServerIdentity
-from lane.cli.service import lead_through, listen_all, make_lanes, run_until_signal, way_to
+from lane.cli.service import cost, lead_through, listen_all, make_lanes, run_until_signal, way_to
 from lane.config import ClientConfig
 from lane.control import open_control
 from lane.egress.dialer import Dialer
@@ -39,10 +39,11 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
     else:
         transports = lead_through(config.via, transports)
         way = way_to(config)
+    transports.sort(key=cost)
     names = ", ".join(transport.name for transport in transports)
     registry = _registry(config)
     reason = (
-        "it costs least, and nothing was carried yet" if len(transports) > 1 else f"--transport is {names}"
+        "it costs least, and nothing speaks against it" if len(transports) > 1 else f"--transport is {names}"
     )
     lanes = make_lanes(transports, way, config.dial_timeout, reason, _steering(plugins))
     deadlines = Deadlines(config.request_timeout, config.resume_grace)

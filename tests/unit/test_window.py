@@ -390,3 +390,35 @@ def test_nothing_is_offered_before_what_waits():
     inbox.receive(5, b"second", 0.0, 0.1, lambda data: pytest.fail("out of order"))
     inbox.take(5)  # taken, and not yet out
     inbox.receive(11, b"third", 0.0, 0.1, lambda data: pytest.fail("out of order"))
+
+
+def test_what_is_retained_can_be_sent_again_from_any_offset():
+    outbox = Outbox(1 << 20, Budget(1 << 30), 1 << 20)
+    data = bytes(range(256)) * 40
+    for start, end in ((0, 5000), (5000, 5001), (5001, 5010), (5010, len(data))):  # large ones, and joined ones
+        outbox.send(data[start:end])
+    outbox.acknowledge(100, 1 << 20)
+    for offset in (100, 4999, 5000, 5005, 5010, len(data) - 1):
+        pieces, at = [], offset
+        while at < len(data):
+            piece = outbox.again(at, 3000)
+            assert 1 <= len(piece) <= 3000
+            pieces.append(bytes(piece))
+            at += len(piece)
+        assert b"".join(pieces) == data[offset:]
+    outbox.finish()
+    outbox.resume(len(data) + 1)  # FIN included
+    outbox.resume(50)  # it has acknowledged more since it said that
+    with pytest.raises(ProtocolError):
+        outbox.resume(len(data) + 2)
+    with pytest.raises(IndexError):
+        outbox.again(len(data), 1)
+
+
+def test_what_is_sent_again_does_not_change():
+    outbox = Outbox(1 << 20, Budget(1 << 30), 1 << 20)
+    outbox.send(b"abc")
+    again = outbox.again(0, 10)
+    outbox.send(b"def")
+    assert bytes(again) == b"abc"
+    assert bytes(outbox.again(0, 10)) == b"abcdef"
