@@ -62,6 +62,7 @@ class Connector:
         fast_open: FastOpen = FastOpen.AUTO,
     ) -> None:
         self._lanes = lanes
+        lanes.awake = lambda: registry.active
         self._registry = registry
         self._deadlines = deadlines
         self._fast_open = fast_open

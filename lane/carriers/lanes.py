@@ -8,7 +8,7 @@ sessions do not dial at the same time.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
@@ -104,6 +104,8 @@ class Lanes:
         """The server process that answered last."""
         self.changed: Callable[[], None] = lambda: None
         """Called when another lane carries."""
+        self.awake: Callable[[], Iterable[Session]] = lambda: ()
+        """The sessions that may have moved data lately; there can be thousands that did not."""
         self.lanes = {name: Lane(name, cost, pool, self) for name, (cost, pool) in pools.items()}
         self.reason = reason
         self._policy = policy
@@ -111,13 +113,14 @@ class Lanes:
         self._since = time()
         self._state = State(self._choice.name)
         self._changes: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
-        self._passages: set[Passage] = set()
+        self._passages: dict[Session, Passage] = {}
+        self._watched: set[Passage] = set()  # those that were active at the last look at all of them
+        self._swept = 0.0
         self._turns = Turns(rate)
         for lane in self.lanes.values():
             lane.pool.crowded = lambda: len(self._turns) > 0
         self._wake = Event()
         self._works = Event()  # a lane came to life
-        self._known: dict[Passage, Any] = {}
         self._looker = gevent.spawn(self._run)
 
     def __len__(self) -> int:
@@ -130,18 +133,20 @@ class Lanes:
 
     def add(self, passage: "Passage") -> None:
         """Look after a session."""
-        self._passages.add(passage)
+        self._passages[passage.session] = passage
+        self._watched.add(passage)
         self.look_now()
 
     def discard(self, passage: "Passage") -> None:
         """A session is over."""
-        self._passages.discard(passage)
+        self._passages.pop(passage.session, None)
+        self._watched.discard(passage)
 
     def heard(self, boot: bytes) -> None:
         """A server process answered. One that is new has none of the sessions of the one before."""
         if boot != self.boot:
             self.boot = boot
-            for passage in [p for p in self._passages if p.boot not in (None, boot)]:
+            for passage in [p for p in self._passages.values() if p.boot not in (None, boot)]:
                 passage.session.fail(Closed("the server was restarted"))
 
     def look_now(self) -> None:
@@ -197,7 +202,7 @@ class Lanes:
         """What `lane why` shows; times are seconds since 1970."""
         now = monotonic()
         rows = []
-        for figures in self._figures(now):
+        for figures in self._figures(now, self._active(now)):
             lane = self.lanes[figures.name]
             row = {name: getattr(figures, name) for name in figures.__slots__}
             rows.append({**row, "carries": lane is self._choice, "why": lane.probe.why})
@@ -231,7 +236,7 @@ class Lanes:
     def _look(self) -> bool:
         """Measure, decide, and have the sessions follow; whether any of them is active."""
         now = monotonic()
-        active = [passage for passage in self._passages if passage.active]
+        active = self._active(now)
         waiting = any(passage.waiting(now) for passage in active)
         for lane in self.lanes.values():
             if self._passages:
@@ -239,18 +244,26 @@ class Lanes:
             lane.measure.take(now, [p for p in active if p.lane is lane])
         if any(lane.probe.alive for lane in self.lanes.values()):
             self._works.set()
-        figures = self._figures(now)
+        figures = self._figures(now, active)
         if len(self.lanes) > 1 and self._passages:
             self._decide(self._policy(now, figures, self._state))
         for passage in active:
             self._care(passage, now)
         return bool(active)
 
-    def _figures(self, now: float) -> list[Figures]:
+    def _active(self, now: float) -> "list[Passage]":
+        """The sessions that move data, or wait to. All of them are looked at only once a second."""
+        if now - self._swept >= REST:
+            self._swept = now
+            self._watched = {passage for passage in self._passages.values() if passage.active}
+        awake = {self._passages[session] for session in self.awake() if session in self._passages}
+        return [passage for passage in self._watched | awake if passage.active]
+
+    def _figures(self, now: float, active: "Iterable[Passage]") -> list[Figures]:
         """Of each lane."""
         sessions: dict[str, list[Session]] = {name: [] for name in self.lanes}
-        for passage in self._passages:
-            if passage.lane is not None and passage.active and passage.session.carried:
+        for passage in active:
+            if passage.lane is not None and passage.session.carried:
                 sessions[passage.lane.name].append(passage.session)
         return [lane.figures(now, sessions[name]) for name, lane in self.lanes.items()]
 

@@ -72,7 +72,7 @@ def test_the_first_lane_that_gives_a_stream_is_taken(beds):
     bed.ways["cheap"].blocked = True
     app = bed.application()
     assert exchange(app)
-    (passage,) = bed.lanes._passages
+    (passage,) = bed.lanes._passages.values()
     assert passage.lane.name == "dear"
     until(lambda: bed.lanes.choice.name == "dear")
     assert "cheap" in bed.lanes.snapshot()["changes"][0]["from"]

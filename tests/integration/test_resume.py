@@ -85,7 +85,7 @@ def test_a_planned_move_is_made_before_the_break(beds):
         policy=lambda now, lanes, state: Decision(wanted[0], "a test", state),
     )
     app = bed.application()
-    (passage,) = bed.lanes._passages
+    (passage,) = bed.lanes._passages.values()
     gaps = []
     app.session.ended = lambda: gaps.append("ended")
     lost, passage._recover = passage._recover, lambda opening: gaps.append("lost") or lost(opening)
@@ -111,7 +111,7 @@ def test_where_one_lane_is_cut_the_other_carries_on(beds):
     bed.ways["cheap"].cut()
     app.sock.sendall(b"still there?")
     assert app.sock.recv(20) == b"still there?"
-    (passage,) = bed.lanes._passages
+    (passage,) = bed.lanes._passages.values()
     assert passage.lane.name == "dear"
 
 

@@ -99,7 +99,7 @@ class Moves(RuleBasedStateMachine):
         self.app = Side(self.bed.application().sock)
         until(lambda: self.targets)
         (self.target,) = self.targets
-        (self.passage,) = self.bed.lanes._passages
+        (self.passage,) = self.bed.lanes._passages.values()
 
     def serve(self, sock):
         side = Side(sock)
