@@ -40,7 +40,7 @@ DOUBT = 0.1
 SILENT = 0.25
 """Seconds, at least, without an answer after which a lane counts as silent."""
 STUCK = 1.0
-"""Seconds, at least, after which it is taken to another carrier of a lane that does."""
+"""Seconds, at least, without an answer after which a session needs another carrier, though its lane works."""
 RATE = 15.0
 """Sessions a second that may go to another stream."""
 REMEMBERED = 50
@@ -94,7 +94,8 @@ class Lane:
 class Lanes:
     """`pools`: by name, the cost and the carriers of each transport, the cheapest first.
 
-    `fixed`: the reason that there is only one, for people. `policy` decides.
+    The first one carries at the beginning; `reason`: why, for people. `policy` decides from then on, and `rate`
+    sessions a second go to another stream.
     """
 
     def __init__(

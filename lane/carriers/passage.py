@@ -15,7 +15,7 @@ from time import monotonic
 import gevent
 
 from lane.address import Address
-from lane.carriers.lanes import Lane, Lanes
+from lane.carriers.lanes import STUCK, Lane, Lanes
 from lane.carriers.measure import Counts, Way
 from lane.carriers.opening import NOWHERE, Opening
 from lane.errors import Closed, LaneError, Refused, Status, TargetError, Unreachable
@@ -27,8 +27,6 @@ log = logging.getLogger("lane.client")
 
 TRIES = 3
 """Requests for a session that no server has answered for yet."""
-STUCK = 1.0
-"""Seconds, at least, without an answer after which a session needs another carrier."""
 PATIENCE = 1.0
 """Seconds, at least, that a server has to go on with a session on another stream."""
 
