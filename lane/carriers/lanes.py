@@ -163,7 +163,7 @@ class Lanes:
     def lease(self, lane: Lane | None = None, *, fresh: bool = False) -> tuple[Lane, Lease]:
         """A stream of `lane`, or of the first that has one. Raises Unreachable or Refused."""
         if lane is not None:
-            return lane, lane.pool.lease(fresh=fresh or lane.probe.alive is False)
+            return lane, lane.pool.lease(fresh=fresh or lane.probe.alive is False, moved=True)
         order = [self._choice, *(one for one in self.lanes.values() if one is not self._choice)]
         order.sort(key=lambda one: one.probe.alive is False)
         return _race(order, fresh)

@@ -126,9 +126,13 @@ class Pool:
         """Whether a carrier has many streams, as far as is known."""
         return self._share > 1
 
-    def lease(self, *, fresh: bool = False) -> Lease:
-        """A stream to the server, on a new carrier if `fresh`. Raises Unreachable or Refused."""
-        self._demand.note(monotonic())
+    def lease(self, *, fresh: bool = False, moved: bool = False) -> Lease:
+        """A stream to the server, on a new carrier if `fresh`. Raises Unreachable or Refused.
+
+        `moved`: for a session that was there, which says nothing of how many will begin.
+        """
+        if not moved:
+            self._demand.note(monotonic())
         lease = (None if fresh else self._take_spare()) or self._lease(fresh)
         if len(self._spares) * 2 < self._wanted:  # else sessions that end may give theirs back first
             self._refill()

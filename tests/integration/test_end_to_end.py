@@ -143,6 +143,7 @@ def test_git_clone(proxy, tmp_path):
     assert (tmp_path / "copy" / "file19").read_bytes() == CONTENT[19 : 19 + 50_000]
 
 
+@pytest.mark.bulk
 def test_200_short_connections_beside_a_long_download(proxy, origin):
     enough, progress = threading.Event(), []
 

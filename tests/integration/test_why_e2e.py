@@ -107,3 +107,18 @@ def test_a_socket_in_use_that_was_asked_for_is_78(tmp_path, run_lane, runtime):
         lane.kill()
         with client(tmp_path, "tls", "--control", "c.sock", env=runtime) as after:
             assert after.ready().stop() == 0
+
+
+def test_both_transports_are_known_to_who_chooses_between_them(tmp_path, run_lane, runtime):
+    with Origin() as origin, client(tmp_path, "auto", env=runtime) as lane:
+        listen = "{}:{}".format(*lane.ready().address)
+
+        def lanes():
+            result = run_lane("why", "--listen", listen, "--json", env=runtime)
+            return {row["name"]: row for row in json.loads(result.stdout)["lanes"]}
+
+        with connected(lane.address, origin.echo) as sock:
+            assert echoes(sock)
+            until(lambda: all(row["alive"] for row in lanes().values()), lane.describe)
+        assert {name: row["carries"] for name, row in lanes().items()} == {"tls": True, "quic": False}
+        assert lane.stop() == 0

@@ -13,6 +13,8 @@ from lane.carriers import steer as module
 from lane.carriers.cooling import COOL
 from lane.carriers.steer import SPACING, TRIAL_MOST, Figures, State, steer
 
+pytestmark = pytest.mark.bulk  # hours of a link, tick by tick: without the tracer
+
 TICK = 0.05
 LOOK = 5  # ticks from call to call
 MBIT = 1e6 / 8
