@@ -94,8 +94,8 @@ class Lane:
 class Lanes:
     """`pools`: by name, the cost and the carriers of each transport, the cheapest first.
 
-    The first one carries at the beginning; `reason`: why, for people. `policy` decides from then on, and `rate`
-    sessions a second go to another stream.
+    The first one carries at the beginning; `reason`: why, for people. `policy` decides from then on, and
+    `rate` sessions a second go to another stream.
     """
 
     def __init__(
