@@ -187,9 +187,10 @@ class Lanes:
         self.look_now()
         self._works.wait(max(0.0, min(within, 1.0)))
 
-    def turn(self, *, urgent: bool) -> None:
-        """Wait until a session may go to another stream."""
-        self._turns.wait(urgent=urgent)
+    def turn(self, lane: Lane, *, urgent: bool) -> None:
+        """Wait until a session may go to a stream of `lane`: where that needs a dial, others want one too."""
+        if not (lane.pool.shared and lane.pool.ready):
+            self._turns.wait(urgent=urgent)
 
     def close(self) -> None:
         """Close the carriers of all lanes."""

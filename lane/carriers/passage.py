@@ -159,8 +159,9 @@ class Passage:
             try:
                 if self._boot is None and lost is not None:
                     return self._insist(lost)
-                self._lanes.turn(urgent=self.active)
-                return self._resume(self._lanes.best(until - monotonic()))
+                lane = self._lanes.best(until - monotonic())
+                self._lanes.turn(lane, urgent=self.active)
+                return self._resume(lane)
             except LaneError as error:
                 if self._boot is None or monotonic() > until:
                     self._fail(error)
@@ -173,7 +174,7 @@ class Passage:
     def _move(self, lane: Lane, fresh: bool) -> None:
         opening = None
         try:
-            self._lanes.turn(urgent=True)
+            self._lanes.turn(lane, urgent=True)
             if not self.session.over and self._boot is not None:
                 opening = self._resume(lane, fresh)
         except LaneError as error:

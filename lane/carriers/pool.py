@@ -30,6 +30,8 @@ KEPT = 64
 """Spares at most, with those that sessions gave back."""
 MAKERS = 4
 """Spares that are made at once: they must not take the machine from who waits."""
+BREATH = 0.25
+"""Seconds, at most, between two spares of one maker: a far server gets a dozen dials a second, no crowd."""
 PAUSE = 5.0
 """Seconds without a try to make a spare after one failed: sessions that are asked for still dial."""
 LAST_WORDS = 1.0
@@ -284,6 +286,7 @@ class Pool:
     def _make_spares(self) -> None:
         try:
             while self._making <= self._lacking:
+                began = monotonic()
                 carrier = self._dial_shared(1)
                 if not carrier.capacity and not carrier.closed:
                     continue  # a session was quicker
@@ -294,6 +297,7 @@ class Pool:
                     spare.discard()
                     raise
                 self._stand_by(spare)
+                gevent.sleep(min(BREATH, 3 * (monotonic() - began)))
         except LaneError as error:
             log.debug("no spare: %s", error)
             self._paused_until = monotonic() + PAUSE
