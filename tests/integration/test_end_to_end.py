@@ -28,6 +28,8 @@ from lane_kit import (
 )
 from origin_kit import CONTENT, MB, Origin, read_to_end
 
+pytestmark = pytest.mark.bulk  # every process would be four times slower with the tracer
+
 KINDS = ("socks5", "http")
 ASYNC_CLIENT = """
 import asyncio, hashlib, sys
@@ -75,21 +77,18 @@ def big_file(tmp_path_factory):
     return path
 
 
-@pytest.mark.bulk
 @pytest.mark.parametrize("kind", KINDS)
 def test_curl_downloads_100_mb(proxy, origin, tmp_path, big_file, kind):
     curl(proxy, kind, f"http://localhost:{origin.web}/0/{100 * MB}", "-o", tmp_path / "out")
     assert file_sha256(tmp_path / "out") == file_sha256(big_file)
 
 
-@pytest.mark.bulk
 @pytest.mark.parametrize("kind", KINDS)
 def test_curl_uploads_100_mb(proxy, origin, big_file, kind):
     answer = curl(proxy, kind, f"http://localhost:{origin.web}/", "-T", big_file)
     assert answer.decode() == file_sha256(big_file)
 
 
-@pytest.mark.bulk
 @pytest.mark.parametrize("kind", KINDS)
 def test_curl_50_in_parallel(proxy, origin, tmp_path, kind):
     url = f"http://localhost:{origin.web}/[0-49]/{MB}"
@@ -143,7 +142,6 @@ def test_git_clone(proxy, tmp_path):
     assert (tmp_path / "copy" / "file19").read_bytes() == CONTENT[19 : 19 + 50_000]
 
 
-@pytest.mark.bulk
 def test_200_short_connections_beside_a_long_download(proxy, origin):
     enough, progress = threading.Event(), []
 
