@@ -18,6 +18,7 @@ from lane.control import open_control
 from lane.egress.dialer import Dialer
 from lane.egress.policy import Policy
 from lane.egress.resolver import Resolver
+from lane.errors import UsageError
 from lane.inbound import Inbound
 from lane.link import KEY_SIZE
 from lane.plugins import Plugins
@@ -90,19 +91,25 @@ def _registry(config: ClientConfig) -> Registry:
 def _transports(config: ClientConfig, plugins: Plugins) -> list[Transport]:
     """What was asked for. Raises UsageError for what is not there."""
     if config.transports == ("auto",):
-        return [one for one in plugins.transports.values() if hasattr(one, "cost")]
+        if able := [one for one in plugins.transports.values() if hasattr(one, "cost")]:
+            return able
+        raise UsageError("--transport auto: there is no transport to choose (lane plugins says why)")
     return [plugins.transport(name) for name in config.transports]
 
 
 def _steering(plugins: Plugins) -> Steering:
     """What plugins say, and where they say nothing what lane itself would do."""
+    failed = False
 
     def choose(now: float, lanes: Sequence[Figures], state: State) -> Decision:
+        nonlocal failed
+        found = None
         try:
-            found = plugins.hook.lane_choose(now=now, lanes=lanes, choice=state.choice)
+            if not failed:
+                found = plugins.hook.lane_choose(now=now, lanes=lanes, choice=state.choice)
         except Exception:
-            log.exception("a plugin failed to choose a transport")
-            found = None
+            failed = True  # it would fail eight times a second
+            log.exception("a plugin failed to choose a transport: it is not asked any more")
         if found is None:
             return steer(now, lanes, state)
         name, reason = found

@@ -12,7 +12,7 @@ from time import monotonic
 import gevent
 from gevent.lock import BoundedSemaphore
 
-from lane.errors import Closed, LaneError
+from lane.errors import Closed, LaneError, ProtocolError
 from lane.proto.frames import (
     MAX_PAYLOAD,
     Ack,
@@ -84,7 +84,9 @@ class Writer:
             stream.reset()
 
     def resume(self, arrived: int) -> None:
-        """The peer has all before `arrived`: go on from there. Raises ProtocolError."""
+        """The peer has all before `arrived`: go on from there. Raises ProtocolError, the second time too."""
+        if self._cursor is not None:
+            raise ProtocolError("RECEIVED where it was not due")
         self._outbox.resume(arrived)
         self._cursor = min(arrived, self._outbox.sent)
         self._fin_told = arrived > self._outbox.sent

@@ -1,7 +1,7 @@
 """A client and a server in one process, joined by in-memory lanes that can be cut, and a target."""
 
 import hashlib
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from types import SimpleNamespace
 
@@ -205,3 +205,27 @@ def read_to_end(sock):
     while more := sock.recv(65536):
         data += more
     return bytes(data)
+
+
+def echo(sock):
+    while data := sock.recv(65536):
+        sock.sendall(data)
+    sock.close()
+
+
+@contextmanager
+def making_beds(**defaults):
+    """A function that makes beds, which are closed afterwards; what is not given is `defaults`."""
+    made = []
+
+    def make(serve=echo, **options):
+        options = {**defaults, **options}
+        made.append(Bed(options.pop("ways"), serve, **options))
+        return made[-1]
+
+    with gevent.Timeout(50, AssertionError("the test hangs")):
+        try:
+            yield make
+        finally:
+            for bed in made:
+                bed.close()

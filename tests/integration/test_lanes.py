@@ -8,7 +8,7 @@ import time
 
 import gevent
 import pytest
-from resume_kit import Bed
+from resume_kit import making_beds
 
 from lane.carriers import lanes as lanes_module
 from lane.carriers import probe as probe_module
@@ -28,26 +28,10 @@ print(done.wait(20))
 """
 
 
-def echo(sock):
-    while data := sock.recv(65536):
-        sock.sendall(data)
-    sock.close()
-
-
 @pytest.fixture
 def beds():
-    made = []
-
-    def make(ways=("cheap", "dear"), **options):
-        made.append(Bed(ways, echo, **options))
-        return made[-1]
-
-    with gevent.Timeout(50, AssertionError("the test hangs")):
-        try:
-            yield make
-        finally:
-            for bed in made:
-                bed.close()
+    with making_beds(ways=("cheap", "dear")) as make:
+        yield make
 
 
 def exchange(app, text=b"hello"):

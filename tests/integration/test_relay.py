@@ -6,8 +6,8 @@ import gevent
 import pytest
 from gevent import socket
 
-from lane.errors import LaneError
-from lane.proto.frames import FrameReader
+from lane.errors import LaneError, ProtocolError, Reset
+from lane.proto.frames import FrameReader, Received, pack
 from lane.session.relay import relay
 from lane.session.session import Session
 from lane.session.sockets import SocketStream
@@ -174,3 +174,11 @@ def test_a_session_that_was_lost_behind_its_end_is_no_relay_for_ever(bed):
     job.join(5)
     assert job.ready()
     assert isinstance(job.value, LaneError)
+
+
+def test_received_where_it_was_not_due_ends_the_session(bed):
+    _, near, far, _, _ = bed
+    far._writer.stream.sendall(pack(Received(0)))
+    until(lambda: near.error)
+    assert isinstance(near.error, ProtocolError)
+    until(lambda: isinstance(far.error, Reset))

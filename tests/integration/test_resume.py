@@ -3,7 +3,7 @@
 import gevent
 import pytest
 from gevent import socket
-from resume_kit import MB, Bed, digest, read_to_end
+from resume_kit import MB, digest, making_beds, read_to_end
 
 from lane.address import Address
 from lane.carriers.connector import FastOpen
@@ -22,26 +22,10 @@ def swap(sock):
     sock.close()
 
 
-def echo(sock):
-    while data := sock.recv(65536):
-        sock.sendall(data)
-    sock.close()
-
-
 @pytest.fixture
 def beds():
-    made = []
-
-    def make(serve=echo, ways=("cheap",), **options):
-        made.append(Bed(ways, serve, **options))
-        return made[-1]
-
-    with gevent.Timeout(50, AssertionError("the test hangs")):
-        try:
-            yield make
-        finally:
-            for bed in made:
-                bed.close()
+    with making_beds(ways=("cheap",)) as make:
+        yield make
 
 
 def keep_dropping(way, seconds):
@@ -237,12 +221,13 @@ def test_a_carrier_lost_while_the_target_is_reached(beds, fast):
     bed.lanes.lease()[1].discard()  # so that there is a carrier that is not fresh
     job = gevent.spawn(bed.application)
     until(lambda: reached)
+    (entry,) = bed.resumption._entries.values()
     if fast is FastOpen.ON:
         app = job.get()
         app.sock.sendall(b"early")
-        gevent.sleep(0.05)
+        until(lambda: app.session.outbox.sent)
     bed.ways["cheap"].drop()
-    gevent.sleep(0.05)
+    until(lambda: entry.generation)  # it has asked again
     gate.set()
     app = job.get()
     app.sock.sendall(b"hello")
