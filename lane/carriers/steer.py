@@ -178,7 +178,8 @@ def _observe(now: float, choice: Figures, others: tuple[Figures, ...], seen: Evi
     if not busy:
         usual = None  # whoever begins again gains speed first: that is no collapse
     elif usual is None:
-        usual = goodput
+        if seen.busy is not None and now - seen.busy >= SETTLE:
+            usual = goodput
     elif goodput < COLLAPSE * usual:  # a collapse must not lower what it is measured by
         low = since(seen.low, True)
     else:
@@ -320,7 +321,9 @@ def _try(look: Look, lanes: Sequence[Figures], words: str, *, quiet: bool = Fals
             if not old.changed(choice.loss or 0.0, goodput, quiet=quiet):
                 continue
             state = replace(state, cooling=state.cooling.without(lane.name))  # the doubling begins anew
-        trial = Trial(choice.name, look.now, choice.loss or 0.0, choice.goodput)
+        # One good second on a lossy lane is no measure, and what it did before it fell is none either.
+        before = min(choice.goodput, state.seen.usual or choice.goodput)
+        trial = Trial(choice.name, look.now, choice.loss or 0.0, before)
         return _move(replace(look, state=state), lane, f"{words} {lane.name}", trial)
     return None
 
