@@ -1,0 +1,66 @@
+"""Who chooses the transport of a client: plugins, if they say anything, and lane itself."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+
+from lane import hookimpl
+from lane.carriers.steer import Figures, State
+from lane.cli import client, options
+from lane.config import client_config
+from lane.errors import UsageError
+from lane.plugins import Plugins
+
+LANES = [Figures("cheap", 1, True), Figures("dear", 20, True)]
+
+
+def steering(answer):
+    """What chooses where a plugin answers with what `answer()` gives, and how often that was asked."""
+    asked = []
+
+    @hookimpl
+    def lane_choose(now, lanes, choice):
+        asked.append((now, [lane.name for lane in lanes], choice))
+        return answer()
+
+    plugins = Plugins()
+    plugins.register(SimpleNamespace(lane_choose=lane_choose), "chooser")
+    assert plugins.errors == []
+    return client._steering(plugins), asked
+
+
+def test_a_plugin_chooses():
+    choose, asked = steering(lambda: ("dear", "because"))
+    decision = choose(1.0, LANES, State("cheap"))
+    assert (decision.lane, decision.reason, decision.state.choice) == ("dear", "because", "dear")
+    assert asked == [(1.0, ["cheap", "dear"], "cheap")]
+
+
+def test_a_plugin_that_says_nothing_leaves_it_to_lane():
+    choose, _ = steering(lambda: None)
+    dead = [dataclasses.replace(LANES[0], alive=False), LANES[1]]
+    assert choose(1.0, dead, State("cheap")).lane == "dear"
+
+
+def test_a_choice_that_is_not_there_changes_nothing():
+    choose, _ = steering(lambda: ("gone", "because"))
+    decision = choose(1.0, LANES, State("cheap"))
+    assert (decision.lane, decision.reason) == ("cheap", "a plugin chose gone, which is not there")
+
+
+def test_a_plugin_that_fails_is_asked_once(caplog):
+    def fail():
+        raise RuntimeError("out of seed")
+
+    choose, asked = steering(fail)
+    for now in range(3):
+        assert choose(float(now), LANES, State("cheap")).lane == "cheap"
+    assert len(asked) == 1
+    assert caplog.text.count("out of seed") == caplog.text.count("RuntimeError") == 1
+
+
+def test_nothing_to_choose_from_is_said():
+    plugins = Plugins()
+    with pytest.raises(UsageError, match="there is no transport to choose"):
+        client._transports(client_config(options.defaults("client")), plugins)
