@@ -1,7 +1,7 @@
 """Who chooses the transport of a client: plugins, if they say anything, and lane itself."""
 
 import dataclasses
-from types import SimpleNamespace
+from types import ModuleType
 
 import pytest
 
@@ -25,7 +25,9 @@ def steering(answer):
         return answer()
 
     plugins = Plugins()
-    plugins.register(SimpleNamespace(lane_choose=lane_choose), "chooser")
+    plugin = ModuleType("chooser")
+    plugin.lane_choose = lane_choose
+    plugins.register(plugin, "chooser")
     assert plugins.errors == []
     return client._steering(plugins), asked
 
