@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.event import Event
 
+from lane.carriers.evidence import Figures
 from lane.carriers.measure import Measure
 from lane.carriers.pool import Lease, Pool
 from lane.carriers.probe import Probe
-from lane.carriers.steer import Decision, Figures, State, steer
+from lane.carriers.steer import Decision, State, steer
 from lane.carriers.turns import Turns
 from lane.errors import Closed, LaneError, Unreachable
 

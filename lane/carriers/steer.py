@@ -12,34 +12,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import exp2, inf
 
-from lane.carriers.cooling import COOL, COOL_MOST, LOSS, WORSE_LOSS, Coolings
+from lane.carriers.cooling import COOL, COOL_MOST, LOSS, Coolings
+from lane.carriers.evidence import SETTLE, SLOW, Evidence, Figures, delay, observe, quickest, silent
 
-LIMITED = 0.3
-"""Part of the time in which senders must have had more than the lane took, for its goodput to tell of it."""
-SILENCE = 0.25
-"""Seconds without an answer, at least, until a lane counts as silent; three round trips if that is more."""
-UNKNOWN_RTT = 0.1
-"""Seconds assumed until a round trip has been measured."""
 LOSS_FOR = 1.25
-"""Seconds of LOSS from which another lane is tried, if no queue was full: its own load is not the cause."""
-FULL_QUEUE = 1.4
-"""Round trips of so many times the least one mean a queue, and loss that may be its overflow."""
+"""Seconds of loss from which another lane is tried, if no queue was full: its own load is not the cause."""
 LOSS_WINDOW = 2.0
-"""Seconds of the past in `Figures.loss`: as long a full queue may be what the loss is from."""
-HEAVY_LOSS = 0.02
-"""Loss from which another lane is tried whatever the queue."""
+"""Seconds of the past in `Figures.loss`: so long a full queue may be what the loss is from."""
 HEAVY_FOR = 4.0
-"""Seconds which that must last: the overshoot of a slow start loses a fifth for a second, seen for three."""
-COLLAPSE = 0.5
-"""Part of its usual goodput below which a lane has collapsed."""
+"""Seconds of heavy loss from which one is tried whatever the queue: the overshoot of a slow start loses a
+fifth for a second, and is seen for three."""
 COLLAPSE_FOR = 1.0
-"""Seconds which that must last."""
+"""Seconds that a collapse must last."""
 BACKLOG, BACKLOG_TRIPS = 1.0, 10
 """Seconds, and round trips, that an answer waits behind data on a lane that takes too little of them."""
-USUAL = 5.0
-"""Seconds over which the usual goodput is averaged."""
-SETTLE = 2.25
-"""Seconds of demand until goodput tells: 1.25 to gain speed, and one that `Figures.goodput` looks back."""
+STEADY = 1.75
+"""Seconds of demand until loss tells of the lane. That there is demand is heard some round trips late."""
 VERDICT = 3.75
 """Seconds of demand after which a trial is judged, by the goodput since it settled."""
 TRIAL_MOST = 15.0
@@ -51,8 +39,6 @@ NO_LESS = 0.95
 """A lane that costs less must deliver so many times what the one before did."""
 DISASTER = 0.3
 """Part of the goodput before at which a trial ends as soon as it has settled."""
-QUIET_LOSS = 0.005
-"""Loss below which a costlier lane than need be is not needed."""
 DWELL = 8.0
 """Seconds without loss until a cheaper lane is gone back to; doubled each time that was a mistake."""
 DWELL_MOST = 120.0
@@ -61,33 +47,13 @@ DWELL_HALF_LIFE = 120.0
 """Seconds in which the dwell halves again."""
 MISTAKE = 60.0
 """Seconds: a return that was followed by leaving within them was a mistake."""
-SLOW = 1.5
-"""Times the delay of another lane that makes the choice the slower one..."""
-SLOW_BY = 0.03
-"""...and seconds on top of that to leave for it: less does not count."""
 SLOW_FOR = 4.0
-"""Seconds which that must last: a delay is a median of pings, and remembers the load of before for three."""
+"""Seconds that a lane must be the slower one: a delay is a median of pings, and remembers the load of before
+for three."""
 NOT_SLOW_BY = 0.02
-"""Seconds on top, to go back to a lane that costs less: fewer than to leave it, or noise would do both."""
+"""As SLOW_BY, to go back to a lane that costs less: fewer than to leave it, or noise would do both."""
 SPACING = 6.0
 """Seconds between moves, at least. Failovers and taking back a trial never wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """One lane, measured over about the last two seconds. Times are seconds."""
-
-    name: str
-    cost: float  # CPU a byte, relative to other lanes
-    alive: bool | None = None  # whether it answers; None: not known
-    silent: float = 0.0  # how long nothing came although something was due
-    backlog: float = 0.0  # how long an answer has been due while data do come: it waits behind them
-    rtt: float | None = None  # the smoothed round trip
-    best_rtt: float | None = None  # the least one of the last minutes
-    delay: float | None = None  # what a small exchange takes, retransmissions included
-    loss: float | None = None  # part of the packets, in the worse direction; None: too few packets to say
-    goodput: float = 0.0  # bytes a second that its sessions delivered, of the last second
-    limited: float = 0.0  # part of that second, 0 to 1, in which a sender had more than the lane took
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,28 +69,12 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """Since when something holds of the choice, None: it does not. Begins anew with each move."""
-
-    busy: float | None = None  # senders have more than it takes
-    lossy: float | None = None  # it loses at least LOSS, and heavy: HEAVY_LOSS, but not more and more: then
-    heavy: float | None = None  # its goodput is about to fall, and a trial would be compared with too much
-    level: float = inf  # the loss with which `lossy` began
-    short: float | None = None  # its queue is
-    low: float | None = None  # it delivers far less than usual
-    slow: float | None = None  # another lane is far quicker
-    quiet: float | None = None  # no loss is seen, and a lane that costs less answers
-    usual: float | None = None  # bytes a second that it delivers while busy
-    looked: float = inf
-
-
-@dataclass(frozen=True, slots=True)
 class State:
     """What steer remembers from call to call: `State(name)` for who begins on that lane, then opaque."""
 
     choice: str
     moved: float = -inf  # when last; taking back a trial does not count
-    seen: Evidence = Evidence()
+    seen: Evidence = field(default_factory=Evidence)
     trial: Trial | None = None
     cooling: Coolings = field(default_factory=Coolings)
     returned: float = -inf  # when last to a cheaper lane
@@ -153,9 +103,9 @@ class Look:
 def steer(now: float, lanes: Sequence[Figures], state: State) -> Decision:
     """The lane that carries from `now` on. `lanes` has each lane once, and always the present choice."""
     choice = next(lane for lane in lanes if lane.name == state.choice)
-    usable = [lane for lane in lanes if lane is not choice and lane.alive and not _silent(lane)]
-    others = tuple(sorted(usable, key=lambda lane: (lane.cost, _delay(lane), lane.name)))
-    look = Look(now, choice, others, replace(state, seen=_observe(now, choice, others, state.seen)))
+    usable = [lane for lane in lanes if lane is not choice and lane.alive and not silent(lane)]
+    others = tuple(sorted(usable, key=lambda lane: (lane.cost, delay(lane), lane.name)))
+    look = Look(now, choice, others, replace(state, seen=observe(now, choice, others, state.seen)))
     if decision := _dead(look):
         return decision
     if state.trial:
@@ -167,58 +117,18 @@ def steer(now: float, lanes: Sequence[Figures], state: State) -> Decision:
     return Decision(choice.name, "", look.state)
 
 
-def _observe(now: float, choice: Figures, others: tuple[Figures, ...], seen: Evidence) -> Evidence:
-    """What is known of the choice with these figures."""
-
-    def since(before: float | None, holds: bool) -> float | None:
-        return (now if before is None else before) if holds else None
-
-    loss, goodput, usual, low = choice.loss, choice.goodput, seen.usual, None
-    busy = choice.limited > LIMITED
-    if not busy:
-        usual = None  # whoever begins again gains speed first: that is no collapse
-    elif usual is None:
-        if seen.busy is not None and now - seen.busy >= SETTLE:
-            usual = goodput
-    elif goodput < COLLAPSE * usual:  # a collapse must not lower what it is measured by
-        low = since(seen.low, True)
-    else:
-        usual += (goodput - usual) * min(1.0, max(0.0, now - seen.looked) / USUAL)
-    rtt, best = choice.rtt, choice.best_rtt
-    cheaper = any(lane.cost < choice.cost for lane in others)
-    lossy, heavy, level = seen.lossy, seen.heavy, seen.level
-    if loss is None:  # no news: a lane that has collapsed has too few packets to say
-        lossy, heavy = since(lossy, busy and lossy is not None), since(heavy, busy and heavy is not None)
-    else:
-        if lossy is None or loss > WORSE_LOSS * level:
-            lossy, heavy, level = None, None, loss
-        lossy, heavy = since(lossy, busy and loss >= LOSS), since(heavy, busy and loss >= HEAVY_LOSS)
-    return Evidence(
-        busy=since(seen.busy, busy),
-        lossy=lossy,
-        level=level,
-        heavy=heavy,
-        short=since(seen.short, rtt is not None and best is not None and rtt < FULL_QUEUE * best),
-        low=low,
-        slow=since(seen.slow, not busy and _quickest(choice, others) is not None),
-        quiet=since(seen.quiet, (loss is None or loss < QUIET_LOSS) and cheaper),
-        usual=usual,
-        looked=now,
-    )
-
-
 # The rules, in the order of their rank. Each gives None where it has nothing to say.
 def _dead(look: Look) -> Decision | None:
     """The choice does not answer and another lane does: there at once."""
     choice, state = look.choice, look.state
-    if not look.others or (choice.alive is not False and not _silent(choice)):
+    if not look.others or (choice.alive is not False and not silent(choice)):
         return None
     trial = state.trial
     if trial:
         cooling = state.cooling.failed(choice.name, look.now, trial.loss, trial.before)
         state = replace(state, cooling=cooling)
     to = next((lane for lane in look.others if trial and lane.name == trial.origin), look.others[0])
-    why = f"no answer for {choice.silent:.1f} s" if _silent(choice) else f"{choice.name} does not answer"
+    why = f"no answer for {choice.silent:.1f} s" if silent(choice) else f"{choice.name} does not answer"
     how = "" if to.delay is None else f" in {to.delay * 1000:.0f} ms"
     return _move(replace(look, state=state), to, f"{why}; {to.name} answers{how}")
 
@@ -260,8 +170,8 @@ def _lossy(look: Look) -> Decision | None:
     """The choice loses packets that its own queue did not drop."""
     seen, choice = look.state.seen, look.choice
     random = _lasts(look, seen.lossy, LOSS_FOR) and _lasts(look, seen.short, LOSS_WINDOW)
-    settled = _lasts(look, seen.busy, SETTLE)  # or a trial would be compared with a lane that gains speed
-    if not (settled and (random or _lasts(look, seen.heavy, HEAVY_FOR))):
+    steady = _lasts(look, seen.busy, STEADY)  # or a trial would be compared with a lane that gains speed
+    if not (steady and (random or _lasts(look, seen.heavy, HEAVY_FOR))):
         return None
     loss = "packets" if choice.loss is None else f"{choice.loss * 100:.1f} %"
     return _try(look, look.others, f"loses {loss} and delivers {_mbit(choice.goodput)} Mbit/s: trying")
@@ -295,17 +205,17 @@ def _cheaper(look: Look) -> Decision | None:
     if seen.busy is not None:
         return _try(look, lanes, f"{quiet}, and at less cost: trying", quiet=True)
     for lane in lanes:
-        if lane.delay is None or lane.delay < SLOW * _delay(choice) + NOT_SLOW_BY:
+        if lane.delay is None or lane.delay < SLOW * delay(choice) + NOT_SLOW_BY:
             return _move(look, lane, f"{quiet}, and {lane.name} costs less")
     return None
 
 
 def _quicker(look: Look) -> Decision | None:
     """Little traffic, and another lane answers much sooner."""
-    lane = _quickest(look.choice, look.others)
+    lane = quickest(look.choice, look.others)
     if lane is None or not _lasts(look, look.state.seen.slow, SLOW_FOR):
         return None
-    own, other = _delay(look.choice) * 1000, _delay(lane) * 1000
+    own, other = delay(look.choice) * 1000, delay(lane) * 1000
     return _move(look, lane, f"answers in {own:.0f} ms, {lane.name} in {other:.0f} ms")
 
 
@@ -349,22 +259,6 @@ def _dwell(state: State, now: float) -> float:
 
 def _lasts(look: Look, since: float | None, seconds: float) -> bool:
     return since is not None and look.now - since >= seconds
-
-
-def _silent(lane: Figures) -> bool:
-    return lane.silent > max(SILENCE, 3 * (UNKNOWN_RTT if lane.rtt is None else lane.rtt))
-
-
-def _delay(lane: Figures) -> float:
-    return inf if lane.delay is None else lane.delay
-
-
-def _quickest(choice: Figures, others: tuple[Figures, ...]) -> Figures | None:
-    """The quickest lane, if it is clearly quicker than the choice."""
-    lane = min(others, key=_delay, default=None)
-    if lane is None or choice.delay is None or choice.delay <= SLOW * _delay(lane) + SLOW_BY:
-        return None
-    return lane
 
 
 def _mbit(goodput: float) -> str:

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from lane.address import Address
 from lane.carriers.connector import Connector, FastOpen
+from lane.carriers.evidence import Figures
 from lane.carriers.lanes import Steering
 from lane.carriers.network import watch
 from lane.carriers.passage import Deadlines
-from lane.carriers.steer import Decision, Figures, State, steer
+from lane.carriers.steer import Decision, State, steer
 from lane.certs import KeyRing, Keys, PinnedTLS, ServerIdentity
 from lane.cli.service import cost, lead_through, listen_all, make_lanes, run_until_signal, way_to
 from lane.config import ClientConfig

@@ -6,7 +6,8 @@ from types import ModuleType
 import pytest
 
 from lane import hookimpl
-from lane.carriers.steer import Figures, State
+from lane.carriers.evidence import Figures
+from lane.carriers.steer import State
 from lane.cli import client, options
 from lane.config import client_config
 from lane.errors import UsageError

@@ -17,7 +17,7 @@ from quic_pipe import Pipe
 
 from lane import hookimpl, hookspecs
 from lane.address import Address
-from lane.carriers.steer import Figures
+from lane.carriers.evidence import Figures
 from lane.errors import ConfigError, UsageError
 from lane.plugins import Plugins, load
 from lane.proto.hello import token

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from lane.carriers import steer as module
 from lane.carriers.cooling import COOL
-from lane.carriers.steer import SPACING, TRIAL_MOST, Figures, State, steer
+from lane.carriers.evidence import Figures
+from lane.carriers.steer import SPACING, TRIAL_MOST, State, steer
 
 pytestmark = pytest.mark.bulk  # hours of a link, tick by tick: without the tracer
 
@@ -358,6 +359,41 @@ def test_loss_in_a_full_queue_must_last():
     _, moves = feed(State("a"), 0, 5, choice, Figures("b", 20, True))
     assert moves == [(module.HEAVY_FOR, "b", "loses 5.0 % and delivers 1.0 Mbit/s: trying b")]
     assert not feed(State("a"), 0, 60, replace(choice, loss=0.015), Figures("b", 20, True))[1]
+
+
+def losing(loss, rtt=0.05):
+    return Figures("a", 1, True, rtt=rtt, best_rtt=rtt, loss=loss, goodput=MBIT, limited=1.0)
+
+
+def alternate(state, seconds, *choices):
+    """The choice has the first figures, then the next, and so on, a quarter of a second each; the moves."""
+    moves = []
+    for quarter in range(4 * seconds):
+        choice = choices[quarter % len(choices)]
+        state, more = feed(state, quarter / 4, 0.25, choice, Figures("b", 20, True))
+        moves += more
+    return moves
+
+
+def test_loss_that_few_packets_tell_of_is_lossy_all_the_same():
+    assert alternate(State("a"), 5, losing(0.006), losing(0.004))
+    assert not alternate(State("a"), 60, losing(0.004), losing(0.002))
+
+
+def test_news_of_demand_that_come_seldom_are_demand():
+    late = replace(losing(0.01), limited=0.2)
+    assert alternate(State("a"), 5, losing(0.01), late, late)
+    assert not feed(State("a"), 0, 60, late, Figures("b", 20, True))[1]
+
+
+def test_on_a_long_way_less_loss_does_as_much_harm():
+    assert not feed(State("a"), 0, 60, losing(0.002, 0.05), Figures("b", 20, True))[1]
+    assert feed(State("a"), 0, 60, losing(0.002, 0.2), Figures("b", 20, True))[1]
+
+
+def test_loss_that_goes_away_is_no_reason():
+    state, _ = feed(State("a"), 0, 1.5, losing(0.06), Figures("b", 20, True))
+    assert not feed(state, 1.5, 1, losing(0.01), Figures("b", 20, True))[1]
 
 
 def test_a_slower_session_after_a_pause_is_no_collapse():
