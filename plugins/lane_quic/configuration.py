@@ -2,6 +2,7 @@
 
 import hmac
 import ssl
+from dataclasses import dataclass
 from typing import Any
 
 from aioquic.quic.configuration import QuicConfiguration
@@ -9,12 +10,29 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from lane.stream import ServerTLS
+from lane_quic.bbr import Bbr
+from lane_quic.congestion import Factory
 
 CID_SIZE = 8
 IDLE_TIMEOUT = 20.0
 SMALL_DATAGRAM, LARGE_DATAGRAM = 1200, 1452
 """UDP payloads that every path carries (RFC 9000 section 14), and that an MTU of 1500 carries."""
 RESET_TOKEN_SIZE = 16
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user decides, for all connections."""
+
+    control: Factory = Bbr
+    """Makes the congestion controller of each new connection."""
+    fast: bool = True
+    """Whether common packets take a path of their own (fast_send.py, fast_receive.py)."""
+    offloads: bool = True
+    """Whether the kernel takes and gives many packets at once (offload.py)."""
+
+
+DEFAULTS = Settings()
 
 
 def reset_token(state_key: bytes, cid: bytes) -> bytes:

@@ -16,17 +16,17 @@ from gevent.queue import Queue
 
 from lane.errors import Closed, ConfigError, Unreachable
 from lane.stream import Address, ClientTLS, ServerTLS
-from lane_quic.bbr import Bbr
 from lane_quic.carrier import QuicCarrier
 from lane_quic.configuration import (
     CID_SIZE,
+    DEFAULTS,
     LARGE_DATAGRAM,
     SMALL_DATAGRAM,
+    Settings,
     client_configuration,
     reset_token,
     server_configuration,
 )
-from lane_quic.congestion import Factory
 from lane_quic.engine import Engine
 from lane_quic.udp import UdpSocket, bind, peer_name
 
@@ -45,9 +45,9 @@ class Client:
     """One connection to a server."""
 
     def __init__(
-        self, family: int, address: Any, tls: ClientTLS, datagram_size: int, control: Factory = Bbr
+        self, family: int, address: Any, tls: ClientTLS, datagram_size: int, settings: Settings
     ) -> None:
-        self.engine = Engine(client_configuration(_ascii(tls.server_name), datagram_size), control=control)
+        self.engine = Engine(client_configuration(_ascii(tls.server_name), datagram_size), settings=settings)
         sock = socket.socket(family, socket.SOCK_DGRAM)
         try:
             sock.connect(address)
@@ -55,7 +55,7 @@ class Client:
             sock.close()
             raise
         self._path = (None, None)
-        self._socket = UdpSocket(sock, self._receive)
+        self._socket = UdpSocket(sock, self._receive, offloads=settings.offloads)
         self.carrier = QuicCarrier(self.engine, self._socket.send, address[0], on_end=self._socket.close)
         self.carrier.start(tls, self._path)
 
@@ -80,11 +80,8 @@ def _ascii(name: str | None) -> str | None:
         raise ConfigError(f"{name!r} is no name of a server") from None
 
 
-def dial(endpoint: Address, tls: ClientTLS, control: Factory = Bbr) -> QuicCarrier:
-    """A carrier to `endpoint`, with a congestion controller from `control`.
-
-    Raises Unreachable or Refused, within DIAL_TIMEOUT.
-    """
+def dial(endpoint: Address, tls: ClientTLS, settings: Settings = DEFAULTS) -> QuicCarrier:
+    """A carrier to `endpoint`. Raises Unreachable or Refused, within DIAL_TIMEOUT."""
     reason = "no answer"
     with gevent.Timeout(DIAL_TIMEOUT, False):
         try:
@@ -93,7 +90,7 @@ def dial(endpoint: Address, tls: ClientTLS, control: Factory = Bbr) -> QuicCarri
             raise Unreachable(f"{endpoint} over quic: {_words(error)}") from None
         for left, (family, _, _, _, address) in zip(range(len(found) - 1, -1, -1), found, strict=True):
             try:
-                return _dial_address(family, address, tls, SMALL_AFTER if left else None, control)
+                return _dial_address(family, address, tls, SMALL_AFTER if left else None, settings)
             except (OSError, Closed) as error:
                 reason = _words(error)
     raise Unreachable(f"{endpoint} over quic: {reason}")
@@ -104,7 +101,7 @@ def _words(error: Exception) -> str:
 
 
 def _dial_address(
-    family: int, address: Any, tls: ClientTLS, patience: float | None, control: Factory
+    family: int, address: Any, tls: ClientTLS, patience: float | None, settings: Settings
 ) -> QuicCarrier:
     """A carrier to one address: with large packets, and with small ones if nothing at all comes back.
 
@@ -112,7 +109,7 @@ def _dial_address(
     Raises Closed, OSError or Refused.
     """
     for size, wait in ((LARGE_DATAGRAM, SMALL_AFTER), (SMALL_DATAGRAM, patience)):
-        carrier = Client(family, address, tls, size, control).carrier
+        carrier = Client(family, address, tls, size, settings).carrier
         try:
             if not carrier.ready.wait(wait) and carrier.engine.reached:
                 carrier.ready.wait()
@@ -130,9 +127,9 @@ def _dial_address(
 class QuicListener:
     """All connections that come to one UDP port."""
 
-    def __init__(self, endpoint: Address, tls: ServerTLS, control: Factory = Bbr) -> None:
+    def __init__(self, endpoint: Address, tls: ServerTLS, settings: Settings = DEFAULTS) -> None:
         self._tls = tls
-        self._control = control
+        self._settings = settings
         self._state_key = hmac.digest(hashlib.sha256(tls.key_pem).digest(), b"lane stateless reset", "sha256")
         self._configuration = server_configuration(tls)
         sock = bind(endpoint)
@@ -142,7 +139,7 @@ class QuicListener:
         self._carriers: set[QuicCarrier] = set()
         self._accepting = True
         self._waiting: Queue[QuicCarrier | None] = Queue()
-        self._socket = UdpSocket(sock, self._receive)
+        self._socket = UdpSocket(sock, self._receive, offloads=settings.offloads)
 
     def accept(self) -> QuicCarrier:
         """See `lane.stream.Listener`."""
@@ -205,7 +202,7 @@ class QuicListener:
         if header.packet_type != QuicPacketType.INITIAL or len(self._half_open) >= MAX_HALF_OPEN:
             return None
         try:
-            engine = Engine(configuration, header.destination_cid, self._state_key, control=self._control)
+            engine = Engine(configuration, header.destination_cid, self._state_key, settings=self._settings)
         except Exception:
             log.exception("no connection for %s", peer_name(path))
             return None

@@ -24,9 +24,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from lane.errors import Closed, Reset
 from lane.stream import LinkStats
-from lane_quic.bbr import Bbr
-from lane_quic.configuration import RESET_TOKEN_SIZE, reset_token
-from lane_quic.congestion import Factory
+from lane_quic import fast_receive, fast_send
+from lane_quic.configuration import DEFAULTS, RESET_TOKEN_SIZE, Settings, reset_token
 from lane_quic.recovery import Recovery
 from lane_quic.tables import Received, Streams
 from lane_quic.tail import EVIDENCE, LOSSY, PAUSE, SHORTEST_PAUSE, TAIL, Arrivals, TailBudget
@@ -56,17 +55,18 @@ class Engine(QuicConnection):
         original_cid: bytes | None = None,
         state_key: bytes = b"",
         *,
-        control: Factory = Bbr,
+        settings: Settings = DEFAULTS,
     ) -> None:
         stream_floor, floor = _CLIENT_FLOORS if configuration.is_client else _SERVER_FLOORS
         configuration.max_stream_data, configuration.max_data = stream_floor, floor
         super().__init__(configuration=configuration, original_destination_connection_id=original_cid)
         self._loss = Recovery(
-            control(configuration.max_datagram_size),
+            settings.control(configuration.max_datagram_size),
             configuration.max_datagram_size,
             validated=not configuration.is_client,
             send_probe=self._send_probe,
         )
+        self._fast = settings.fast
         self._arrivals = Arrivals()
         self._unacknowledged = 0  # packets that came since our last ACK
         self._tail_budget = TailBudget()
@@ -170,7 +170,8 @@ class Engine(QuicConnection):
 
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
         """As aioquic does, but an ACK waits for more packets, for an eighth of a round trip at most."""
-        super().receive_datagram(data, addr, now=now)
+        if not (self._fast and fast_receive.receive(self, data, addr, now)):
+            super().receive_datagram(data, addr, now=now)
         if data[0] & 0x80 or not self._spaces:
             return
         space = self._spaces[Epoch.ONE_RTT]
@@ -182,7 +183,9 @@ class Engine(QuicConnection):
         """The packets that may leave now."""
         if self._tails_at is not None and now >= self._tails_at:
             self._repeat_tails(now)
-        datagrams = super().datagrams_to_send(now)
+        datagrams, done = fast_send.send(self, now) if self._fast else ([], False)
+        if not done:
+            datagrams += super().datagrams_to_send(now)
         loss = self._loss
         if self._spaces and self._spaces[Epoch.ONE_RTT].ack_at is None:
             self._unacknowledged = 0

@@ -5,6 +5,8 @@ time lost to a late timer is made good, up to a limit. After a pause a few packe
 answer should not wait for a rate that only a long transfer can measure.
 """
 
+from math import inf
+
 QUANTUM = 0.001
 """Seconds between two bursts, at least: timers are hardly finer."""
 MAKE_GOOD = 0.006
@@ -28,18 +30,21 @@ class Pacer:
 
     def next_send_time(self, now: float) -> float | None:
         """None if a packet may leave now, else when to ask again. aioquic asks before each packet."""
-        if self.rate is None:
+        if self.rate is None or (left := self.allowance(now) - self._begun) > 0:
             return None
+        quantum = min(QUANTUM, BATCH / 2 * self._datagram_size / self.rate)
+        return now + max(quantum, (1 - left) / self.rate)  # a byte more, so that there is something then
+
+    def allowance(self, now: float) -> float:
+        """Bytes that may leave now; the last packet may be larger than what is left of them."""
+        if self.rate is None:
+            return inf
         if now > self._filled_at:
             size, rate = self._datagram_size, self.rate
             room = min(max(rate * MAKE_GOOD, BURST * size), BATCH * size)
             self._budget = min(self._budget + (now - self._filled_at) * rate, room)
             self._filled_at = now
-        left = self._budget - self._begun
-        if left > 0:
-            return None
-        quantum = min(QUANTUM, BATCH / 2 * self._datagram_size / self.rate)
-        return now + max(quantum, (1 - left) / self.rate)  # a byte more, so that there is something then
+        return self._budget
 
     def update_after_send(self, now: float) -> None:
         """A packet has been begun, as large as it may be. aioquic calls this."""

@@ -1,4 +1,4 @@
-"""Registers the transport `quic`, and its congestion controllers."""
+"""Registers the transport `quic`, its options and its congestion controllers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ from lane import hookimpl
 from lane.errors import UsageError
 from lane.stream import Address, ClientTLS, ServerTLS, Transport
 from lane_quic.carrier import QuicCarrier
-from lane_quic.configuration import SMALL_DATAGRAM
+from lane_quic.configuration import DEFAULTS, SMALL_DATAGRAM, Settings
 from lane_quic.congestion import Factory
 from lane_quic.controllers import CONTROLLERS
 from lane_quic.driver import QuicListener, dial
@@ -22,16 +22,15 @@ class QuicTransport:
     cost = 20.0
 
     def __init__(self) -> None:
-        self.control: Factory = CONTROLLERS[DEFAULT]
-        """Makes the congestion controller of each new connection."""
+        self.settings = DEFAULTS
 
     def dial(self, endpoint: Address, tls: ClientTLS) -> QuicCarrier:
         """See `lane.stream.Transport`."""
-        return dial(endpoint, tls, self.control)
+        return dial(endpoint, tls, self.settings)
 
     def listen(self, endpoint: Address, tls: ServerTLS) -> QuicListener:
         """See `lane.stream.Transport`."""
-        return QuicListener(endpoint, tls, self.control)
+        return QuicListener(endpoint, tls, self.settings)
 
 
 _transport = QuicTransport()
@@ -45,13 +44,25 @@ def lane_register_transports(register: Callable[[Transport], None]) -> None:
 
 @hookimpl
 def lane_add_options(group: Any) -> None:
-    """Declare which controller to use."""
+    """Declare which controller to use, and what to leave out where it does harm."""
     names = ", ".join(CONTROLLERS)
     group.add_argument(
         "--congestion",
         metavar="NAME",
         default=DEFAULT,
         help=f"what sets the rate of what this side sends over quic: {names}, or a plugin's",
+    )
+    group.add_argument(
+        "--quic-fast-path",
+        choices=("on", "off"),
+        default="on",
+        help="write and read common packets directly; off: all as aioquic does, at several times the CPU",
+    )
+    group.add_argument(
+        "--quic-offload",
+        choices=("on", "off"),
+        default="on",
+        help="hand many packets to the kernel at once, where it can (UDP_SEGMENT, UDP_GRO); off: one by one",
     )
 
 
@@ -74,4 +85,5 @@ def lane_configure(options: Any, call_each: Callable[..., None]) -> None:
         control(SMALL_DATAGRAM)
     except Exception as error:
         raise UsageError(f"--congestion: the controller {options.congestion} fails: {error!r}") from None
-    _transport.control = control
+    fast, offloads = options.quic_fast_path == "on", options.quic_offload == "on"
+    _transport.settings = Settings(control, fast=fast, offloads=offloads)

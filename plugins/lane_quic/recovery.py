@@ -12,8 +12,7 @@ takes it from the smallest, and waits longer beside a queue), sends up to two pa
 double without bound.
 """
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from aioquic.quic.packet_builder import QuicDeliveryState
@@ -22,6 +21,7 @@ from aioquic.quic.recovery import QuicPacketRecovery
 from lane_quic.congestion import Controller, Sample
 from lane_quic.delivery import DeliveryRate
 from lane_quic.pacer import Pacer
+from lane_quic.packets import deliver, take
 
 GRANULARITY = 0.001
 """Seconds: what timers and the peer's timestamps can tell apart (RFC 9002 section 6.1.2)."""
@@ -121,23 +121,39 @@ class Recovery(QuicPacketRecovery):
         self.controller.on_sent(packet, self._in_flight)
         self._in_flight += packet.sent_bytes
 
+    def on_packets_sent(self, packets: Sequence[Any], space: Any, now: float) -> None:
+        """Packets of a bulk leave together; one of them may hold nothing but an ACK."""
+        before = in_flight = self._in_flight
+        for packet in packets:
+            space.sent_packets[packet.packet_number] = packet
+            if packet.in_flight:
+                space.ack_eliciting_in_flight += 1
+                self._time_of_last_sent_ack_eliciting_packet = now
+                self.progress.on_sent(packet, in_flight)
+                self.controller.on_sent(packet, in_flight)
+                in_flight += packet.sent_bytes
+        self._in_flight = in_flight
+        self.pacer.charge(in_flight - before)
+
     def on_ack_received(self, *, ack_rangeset: Any, ack_delay: float, now: float, space: Any) -> None:
         """The peer has received packets."""
         largest = ack_rangeset.bounds().stop - 1
         overtaken_before = space.largest_acked_packet
         if largest > overtaken_before:
             space.largest_acked_packet = largest
-        acked = _take(space.sent_packets, ack_rangeset)
+        acked = take(space.sent_packets, ack_rangeset, overtaken_before)
         late = self._take_late(ack_rangeset) if self._lost else []
         if not acked and not late:
             return
         eliciting = any(packet.is_ack_eliciting for packet in late)
+        flying = []
         for packet in acked:
             if packet.is_ack_eliciting:
                 eliciting = True
                 space.ack_eliciting_in_flight -= 1
             if packet.in_flight:
                 self._in_flight -= packet.sent_bytes
+                flying.append(packet)
         for packet in late:
             self.progress.arrived_late(packet)
         self._measure_lateness(acked, overtaken_before, late, now)
@@ -147,13 +163,10 @@ class Recovery(QuicPacketRecovery):
         rtt = None
         if newest.packet_number == largest and eliciting:
             rtt = self._measure(now, now - newest.sent_time, ack_delay)
-        flying = [packet for packet in acked if packet.in_flight]
         self._count(len(flying), 0)
         sample = self.progress.sample(now, flying, self._rtt_min, rtt)
         # aioquic's own streams (CRYPTO) can't bear an acknowledgement of what was lost.
-        for packet in (*acked, *(packet for packet in late if not packet.is_crypto_packet)):
-            for handler, arguments in packet.delivery_handlers:
-                handler(QuicDeliveryState.ACKED, *arguments)
+        deliver([*acked, *(packet for packet in late if not packet.is_crypto_packet)] if late else acked)
         self._find_lost(now, space, sample)
         if self.peer_completed_address_validation:
             self._pto_count = 0
@@ -295,25 +308,7 @@ class Recovery(QuicPacketRecovery):
 
     def _take_late(self, ack_rangeset: Any) -> list[Any]:
         """The packets declared lost that have arrived."""
-        found = _take(self._lost, ack_rangeset)
+        found = take(self._lost, ack_rangeset, max(self._lost))
         self.spurious += len(found)
         self._lost_recently = max(0.0, self._lost_recently - len(found))
         return found
-
-
-def _take(packets: dict[int, Any], ranges: Any) -> list[Any]:
-    """Remove from `packets` those whose number is in `ranges`; oldest first.
-
-    The peer chooses the ranges: work is done only for those that touch what is there.
-    """
-    if not packets:
-        return []
-    numbers = sorted(packets)  # they nearly are: this only looks
-    taken: list[Any] = []
-    for r in reversed(ranges):
-        if r.stop <= numbers[0]:
-            break
-        start, stop = bisect_left(numbers, r.start), bisect_left(numbers, r.stop)
-        taken += [packets.pop(number) for number in reversed(numbers[start:stop])]
-    taken.reverse()
-    return taken

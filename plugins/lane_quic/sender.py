@@ -24,6 +24,29 @@ class Sender(QuicStreamSender):
         """Bytes that were written and never sent."""
         return 0 if self._reset_error_code is not None else self._buffer_stop - self.highest_offset
 
+    def has_pending(self, size: int) -> bool:
+        """Whether so many bytes in a row, not the first ones, wait to be sent."""
+        ranges = self._pending._RangeSet__ranges  # type: ignore[attr-defined]
+        if self._reset_error_code is not None or not ranges:
+            return False
+        first: range = ranges[0]
+        return first.start > 0 and first.stop - first.start >= size
+
+    def take(self, start: int, stop: int, most: int) -> bytearray | None:
+        """The bytes of a frame, as `get_frame` gives them, if they are all there and not the last ones.
+
+        `start`: the first that waits; `most`: the offset that flow control ends at.
+        """
+        ranges = self._pending._RangeSet__ranges  # type: ignore[attr-defined]
+        if not ranges or stop > ranges[0].stop or stop > most or stop == self._buffer_fin:
+            return None
+        if stop == ranges[0].stop:
+            del ranges[0]
+        else:
+            ranges[0] = range(stop, ranges[0].stop)
+        self.highest_offset = max(self.highest_offset, stop)
+        return self._buffer[start - self._buffer_start : stop - self._buffer_start]
+
     @property
     def drained(self) -> bool:
         """Whether all that was written and finished was acknowledged."""

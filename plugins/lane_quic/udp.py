@@ -11,7 +11,8 @@ import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice
 from time import monotonic
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from gevent import socket as gsocket
 
 from lane.errors import ConfigError
 from lane.stream import Address
+from lane_quic import offload
 
 log = logging.getLogger("lane.quic")
 
@@ -41,7 +43,7 @@ _SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 33, 32
 _IP_PKTINFO = 8
 _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 49, 50
 _READ, _WRITE = 1, 2
-_ANCILLARY = socket.CMSG_SPACE(20) * 2
+_ANCILLARY = socket.CMSG_SPACE(20) * 2 + offload.ROOM
 
 
 class Receiver(Protocol):
@@ -54,9 +56,18 @@ class Receiver(Protocol):
 class UdpSocket:
     """A UDP socket in the event loop. A path is (address, ancillary data that picks our own address)."""
 
-    def __init__(self, sock: socket.socket, on_datagram: Callable[[bytes, Any, float], Receiver | None]):
+    def __init__(
+        self,
+        sock: socket.socket,
+        on_datagram: Callable[[bytes, Any, float], Receiver | None],
+        *,
+        offloads: bool = True,
+    ) -> None:
         sock.setblocking(False)
         _tune(sock)
+        self._segments = offloads and offload.can_segment(sock)
+        if offloads:
+            offload.want_gro(sock)
         self._sock = sock
         self._on_datagram = on_datagram
         self._backlog: deque[tuple[bytes, Any]] = deque()
@@ -72,16 +83,30 @@ class UdpSocket:
             room = BACKLOG - len(self._backlog)
             self._backlog.extend(datagrams[:room])
             return
-        for index, (data, path) in enumerate(datagrams):
-            if not self._send(data, path):
-                self._backlog.extend(datagrams[index : index + BACKLOG])
-                self._writable.start(self._send_backlog)
-                return
+        if (sent := self._send_all(datagrams)) < len(datagrams):
+            self._backlog.extend(datagrams[sent : sent + BACKLOG])
+            self._writable.start(self._send_backlog)
 
-    def _send(self, data: bytes, path: Any) -> bool:
-        """False if the socket is full. Other failures lose the datagram, as a network would."""
+    def _send_all(self, datagrams: Sequence[tuple[bytes, Any]]) -> int:
+        """How many of them the kernel took, from the first on."""
+        at = 0
+        while at < len(datagrams):
+            count = offload.together(datagrams, at) if self._segments else 1
+            if not self._send(datagrams[at : at + count]):
+                break
+            at += count
+        return at
+
+    def _send(self, datagrams: Sequence[tuple[bytes, Any]]) -> bool:
+        """Send what goes together. False if that is to be tried again; other failures lose it, as a network
+        would.
+        """
+        data, (address, ancillary) = datagrams[0]
         try:
-            address, ancillary = path
+            if len(datagrams) > 1:
+                pieces = [piece for piece, _ in datagrams]
+                options = [*(ancillary or ()), offload.segments(len(data))]
+                return bool(self._sock.sendmsg(pieces, options, 0, address))
             if address is None:
                 self._sock.send(data)
             elif ancillary:
@@ -91,14 +116,21 @@ class UdpSocket:
         except BlockingIOError:
             return False
         except OSError as error:
+            if len(datagrams) > 1 and error.errno in offload.REFUSALS:
+                log.debug("packets leave one by one from now on: %s", error)
+                self._segments = False
+                return False
             self._note(error)
         return True
 
     def _send_backlog(self) -> None:
         while self._backlog:
-            if not self._send(*self._backlog[0]):
+            batch = list(islice(self._backlog, offload.MOST_SEGMENTS))
+            sent = self._send_all(batch)
+            for _ in range(sent):
+                self._backlog.popleft()
+            if sent < len(batch):
                 return
-            self._backlog.popleft()
         self._writable.stop()
 
     def _receive(self) -> None:
@@ -115,10 +147,10 @@ class UdpSocket:
 
     def _take_batch(self) -> tuple[bool, int]:
         """Take what has come and let the carriers answer: whether that was all, and how many were large."""
-        drained, large = False, 0
+        drained, large, count = False, 0, 0
         touched: dict[Receiver, None] = {}
         start = now = monotonic()
-        for _ in range(BATCH):
+        while count < BATCH:
             if self.closed or now - start > QUANTUM:
                 break
             try:
@@ -128,12 +160,16 @@ class UdpSocket:
                 break
             except OSError as error:
                 self._note(error)
+                count += 1
                 continue
             now = monotonic()
-            large += len(data) >= BULK_SIZE
-            carrier = self._on_datagram(data, (address, _source(ancillary)), now)
-            if carrier is not None:
-                touched[carrier] = None
+            path = address, _source(ancillary)
+            for datagram in offload.cut(data, ancillary):
+                count += 1
+                large += len(datagram) >= BULK_SIZE
+                carrier = self._on_datagram(datagram, path, now)
+                if carrier is not None:
+                    touched[carrier] = None
         for carrier in touched:
             carrier.flush()
         return drained, large

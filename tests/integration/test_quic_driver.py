@@ -183,9 +183,9 @@ def test_a_dead_peer_ends_a_connection_with_open_streams(short_lived, kit):
 def test_a_full_socket_delays_and_loses_nothing(kit, monkeypatch):
     real, calls = udp.UdpSocket._send, []
 
-    def often_full(self, data, path):
+    def often_full(self, datagrams):
         calls.append(None)
-        return len(calls) % 3 == 0 and real(self, data, path)
+        return len(calls) % 3 == 0 and real(self, datagrams)
 
     monkeypatch.setattr(udp.UdpSocket, "_send", often_full)
     near, far = kit.dial()
@@ -198,7 +198,7 @@ def test_what_waits_for_a_full_socket_is_bounded_and_in_order():
     second.bind(("127.0.0.1", 0))
     first.connect(second.getsockname())
     sock = udp.UdpSocket(first, lambda *_: None)
-    sock._send = lambda data, path: False
+    sock._send = lambda datagrams: False
     path = (None, None)
     sock.send([(b"%d" % number, path) for number in range(10)])
     for _ in range(3):

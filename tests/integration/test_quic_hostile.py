@@ -8,7 +8,7 @@ import pytest
 from aioquic.buffer import Buffer
 from aioquic.quic.packet import pull_quic_header
 from lane_quic import carrier, configuration, driver
-from lane_quic.configuration import reset_token
+from lane_quic.configuration import Settings, reset_token
 from lane_quic.driver import QuicListener
 from lane_quic.plugin import QuicTransport
 from quic_kit import Relay, answers, exchange, first_flight, odd_version, udp
@@ -269,7 +269,7 @@ class Faulty:
 
 
 def test_a_bug_in_a_controller_costs_one_connection(kit, caplog):
-    kit.listener._control = Faulty
+    kit.listener._settings = Settings(Faulty)
     (_, far), other = kit.dial(), kit.dial()
     far.engine._loss.controller.works = False
     far.flush()
@@ -280,11 +280,11 @@ def test_a_bug_in_a_controller_costs_one_connection(kit, caplog):
 
 def test_a_controller_that_cannot_be_made_costs_one_connection(kit, caplog):
     exchange(*kit.dial())
-    kit.listener._control = broken
+    kit.listener._settings = Settings(broken)
     refused = gevent.spawn(kit.transport.dial, kit.listener.address, kit.client_tls)
     until(lambda: "no connection for 127.0.0.1" in caplog.text)
     refused.kill()
-    kit.listener._control = Faulty
+    kit.listener._settings = Settings(Faulty)
     exchange(*kit.dial())
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from aioquic.quic import events
 from lane_quic.bbr import Bbr
-from lane_quic.configuration import SMALL_DATAGRAM, client_configuration, server_configuration
+from lane_quic.configuration import SMALL_DATAGRAM, Settings, client_configuration, server_configuration
 from lane_quic.engine import Engine
 
 from lane.testing import server_tls
@@ -84,17 +84,19 @@ class Side:
 class Pipe:
     """A client and a server. `loss`, `twice`: fractions of datagrams; `jitter`: seconds that reorder them."""
 
-    def __init__(self, loss=0.0, twice=0.0, jitter=0.0, seed=1, control=Bbr):
+    def __init__(self, loss=0.0, twice=0.0, jitter=0.0, seed=1, control=Bbr, fast=True):
         self.loss, self.twice, self.jitter = loss, twice, jitter
         self.now = 1000.0
         self.dropped = lambda datagram: False
         self._random = random.Random(seed)
         self._wire, self._count = [], 0
-        self.client = Side(Engine(client_configuration("server.test", SMALL_DATAGRAM), control=control))
+        settings = Settings(control, fast)
+        configuration = client_configuration("server.test", SMALL_DATAGRAM)
+        self.client = Side(Engine(configuration, settings=settings))
         self.client.engine.connect("server", now=self.now)
         first = self.client.engine.datagrams_to_send(now=self.now)
         cid = first[0][0][6 : 6 + first[0][0][5]]
-        self.server = Side(Engine(server_configuration(IDENTITY), cid, STATE_KEY, control=control))
+        self.server = Side(Engine(server_configuration(IDENTITY), cid, STATE_KEY, settings=settings))
         for datagram, _ in first:
             self._put(self.server, datagram)
 

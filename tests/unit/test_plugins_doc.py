@@ -175,13 +175,15 @@ def test_the_example_of_a_congestion_controller(hooks):
     transport = plugins.transport("quic")
 
     def choose(name):
-        options = argparse.Namespace(congestion=name, example_key="", example_domain="")
+        options = argparse.Namespace(
+            congestion=name, quic_fast_path="on", quic_offload="on", example_key="", example_domain=""
+        )
         plugins.call_each("lane_configure", options=options, call_each=plugins.call_each)
 
     try:
         choose("example-fixed")
-        assert transport.control is hooks.FixedWindow
-        pipe = Pipe(loss=0.02, control=transport.control).connect()
+        assert transport.settings.control is hooks.FixedWindow
+        pipe = Pipe(loss=0.02, control=transport.settings.control).connect()
         number = pipe.client.open(bytes(200_000), end=True)
         pipe.run(lambda: number in pipe.server.ends)
         with pytest.raises(UsageError, match="there are: bbr, cubic, example-fixed, reno"):
@@ -196,7 +198,9 @@ def test_a_controller_whose_name_is_taken_is_an_error_of_its_plugin(hooks):
     plugins.register(lane_quic_plugin, "quic")
     hooks.lane_register_congestion = hookimpl(lambda register: register("cubic", hooks.FixedWindow))
     plugins.register(hooks, "example")
-    options = argparse.Namespace(congestion="cubic", example_key="", example_domain="")
+    options = argparse.Namespace(
+        congestion="cubic", quic_fast_path="on", quic_offload="on", example_key="", example_domain=""
+    )
     plugins.call_each("lane_configure", options=options, call_each=plugins.call_each)
     (error,) = plugins.errors
     assert "the congestion controller cubic is taken" in str(error)

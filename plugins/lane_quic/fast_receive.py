@@ -1,0 +1,191 @@
+"""Receiving a bulk fast: short-header packets with STREAM and ACK frames, parsed directly.
+
+aioquic makes an object of each header, of each frame and of the buffers between them, and looks at every
+connection ID and path. A packet that comes where all others came, with the keys of before, needs none of
+that, and most frames are the next bytes of a stream or an acknowledgement. Whatever is not so common is left
+to aioquic: a whole packet before anything has changed, or the rest of its frames. The state afterwards is
+the same; tests/unit/test_quic_fast.py compares packet by packet.
+"""
+
+from typing import Any
+
+from aioquic.quic.connection import END_STATES, QuicConnectionError, QuicReceiveContext
+from aioquic.quic.events import StreamDataReceived
+from aioquic.quic.packet import decode_packet_number
+from aioquic.quic.rangeset import RangeSet
+from aioquic.quic.recovery import MAX_ACK_RANGES
+from aioquic.tls import Epoch
+from cryptography.exceptions import InvalidTag
+
+from lane_quic.configuration import CID_SIZE
+from lane_quic.fast_send import settled
+
+_NUMBER_AT = 1 + CID_SIZE
+_SAMPLE_AT = _NUMBER_AT + 4
+_SHORTEST = _SAMPLE_AT + 16
+_RESERVED, _SPIN = 0x18, 0x20
+_ACK, _STREAM = 0x02, 0x08  # the last three bits of a STREAM frame: offset, length, end
+
+
+def receive(engine: Any, data: bytes, address: Any, now: float) -> bool:
+    """Take an ordinary packet; False if it is none: nothing has changed then."""
+    if data[0] & 0xC0 != 0x40 or len(data) < _SHORTEST or not settled(engine):
+        return False
+    path = engine._network_paths[0]
+    if data[1:_NUMBER_AT] != engine.host_cid or path.addr != address or not path.is_validated:
+        return False
+    space, keys = engine._spaces[Epoch.ONE_RTT], engine._cryptos[Epoch.ONE_RTT].recv
+    mask = keys.hp._mask(data[_SAMPLE_AT:_SHORTEST])
+    first = data[0] ^ mask[0] & 0x1F
+    if first & _RESERVED or (first >> 2 & 1) != keys.key_phase:
+        return False
+    size = (first & 3) + 1
+    end = _NUMBER_AT + size
+    truncated = int.from_bytes(data[_NUMBER_AT:end], "big") ^ int.from_bytes(mask[1 : 1 + size], "big")
+    header = bytes((first,)) + engine.host_cid + truncated.to_bytes(size, "big")
+    number = decode_packet_number(truncated, size * 8, space.expected_packet_number)
+    aead = keys.aead
+    try:
+        plain = aead._aead.decrypt((aead._iv ^ number).to_bytes(12, "big"), data[end:], header)
+    except InvalidTag:
+        return False
+    if number in space.received_packets:
+        return True
+    if number > space.expected_packet_number:
+        space.expected_packet_number = number + 1
+    if number > engine._spin_highest_pn:
+        engine._spin_bit = bool(first & _SPIN) != engine._is_client
+        engine._spin_highest_pn = number
+    eliciting = _take_frames(engine, plain, path, space, now)
+    if engine._state in END_STATES or engine._close_pending:
+        return True
+    engine._close_at = now + engine._idle_timeout()
+    engine._ack_eliciting_sent_since_receipt = False
+    if not space.discarded:
+        _record(space, number, now)
+        if eliciting and space.ack_at is None:
+            space.ack_at = now + engine._ack_delay
+    return True
+
+
+def _take_frames(engine: Any, plain: bytes, path: Any, space: Any, now: float) -> bool:
+    """Act on the frames of a packet; whether one of them asks for an acknowledgement."""
+    at, end, eliciting = 0, len(plain), False
+    while at < end:
+        kind, after = plain[at], None
+        if kind & 0xF8 == _STREAM:
+            after = _take_stream(engine, plain, at)
+            eliciting = eliciting or after is not None
+        elif kind == _ACK:
+            after = _take_ack(engine, plain, at + 1, space, now)
+        if after is None:
+            break
+        at = after
+    if at < end or not end:
+        context = QuicReceiveContext(
+            epoch=Epoch.ONE_RTT,
+            host_cid=engine.host_cid,
+            network_path=path,
+            quic_logger_frames=None,
+            time=now,
+            version=None,
+        )
+        try:
+            eliciting = engine._payload_received(context, plain[at:])[0] or eliciting
+        except QuicConnectionError as error:
+            engine.close(
+                error_code=error.error_code,
+                frame_type=error.frame_type,
+                reason_phrase=error.reason_phrase,
+            )
+    return eliciting
+
+
+def _take_stream(engine: Any, plain: bytes, at: int) -> int | None:
+    """Take a STREAM frame with the next bytes of a stream: where it ends. None if it is another one."""
+    kind, end = plain[at], len(plain)
+    try:
+        stream_id, at = _varint(plain, at + 1)
+        offset, at = _varint(plain, at) if kind & 4 else (0, at)
+        length, at = _varint(plain, at) if kind & 2 else (end - at, at)
+    except IndexError:
+        return None
+    stop = at + length
+    stream = engine._streams.get(stream_id)
+    if stream is None or kind & 1 or stop > end or not length:
+        return None
+    receiver = stream.receiver
+    limit, upto = engine._local_max_data, offset + length
+    if (
+        offset != receiver._buffer_start
+        or receiver._buffer
+        or receiver.is_finished
+        or receiver._final_size is not None
+        or upto > stream.max_stream_data_local
+        or limit.used + length > limit.value
+    ):
+        return None
+    limit.used += upto - receiver.highest_offset
+    receiver._buffer_start = receiver.highest_offset = upto
+    engine._events.append(StreamDataReceived(data=plain[at:stop], end_stream=False, stream_id=stream_id))
+    return stop
+
+
+def _take_ack(engine: Any, plain: bytes, at: int, space: Any, now: float) -> int | None:
+    """Take an ACK frame whose body begins at `at`: where it ends. None if it is malformed."""
+    try:
+        largest, at = _varint(plain, at)
+        delay, at = _varint(plain, at)
+        more, at = _varint(plain, at)
+        count, at = _varint(plain, at)
+        low = largest - count
+        ranges = [range(low, largest + 1)]
+        for _ in range(more):
+            gap, at = _varint(plain, at)
+            count, at = _varint(plain, at)
+            high = low - gap - 1
+            low = high - 1 - count
+            ranges.append(range(low, high))
+    except IndexError:
+        return None
+    if low < 0 or at > len(plain):
+        return None
+    acknowledged = RangeSet()
+    ranges.reverse()
+    acknowledged._RangeSet__ranges = ranges  # type: ignore[attr-defined]
+    engine._loss.peer_completed_address_validation = True
+    engine._loss.on_ack_received(
+        ack_rangeset=acknowledged,
+        ack_delay=(delay << engine._remote_ack_delay_exponent) / 1000000,
+        now=now,
+        space=space,
+    )
+    return at
+
+
+def _record(space: Any, number: int, now: float) -> None:
+    """Remember that a packet came."""
+    if number > space.largest_received_packet:
+        space.largest_received_packet = number
+        space.largest_received_time = now
+    ranges = space.ack_queue._RangeSet__ranges
+    if ranges and ranges[-1].stop == number:
+        ranges[-1] = range(ranges[-1].start, number + 1)
+    else:
+        space.ack_queue.add(number)
+        if len(ranges) > MAX_ACK_RANGES:
+            space.ack_queue.shift()
+    space.received_packets.add(number)
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """An integer and where it ends (RFC 9000 section 16). Raises IndexError where there is none."""
+    first = data[at]
+    if first < 0x40:
+        return first, at + 1
+    if first < 0x80:
+        return (first & 0x3F) << 8 | data[at + 1], at + 2
+    size = 4 if first < 0xC0 else 8
+    if at + size > len(data):
+        raise IndexError
+    return int.from_bytes(data[at : at + size], "big") & (1 << size * 8 - 2) - 1, at + size

@@ -1,0 +1,142 @@
+"""Many packets in one system call, on real sockets: what arrives is what was sent, one by one or together."""
+
+import errno
+import socket
+from contextlib import ExitStack, contextmanager
+
+import gevent
+import pytest
+from lane_quic import offload, udp
+from lane_quic.plugin import QuicTransport
+from quic_kit import exchange
+
+from lane.stream import Address
+from lane.testing.harness import Kit, until
+
+PATH = (None, None)
+
+
+@pytest.fixture(autouse=True)
+def _watchdog():
+    with gevent.Timeout(30, AssertionError("the test hangs")):
+        yield
+
+
+@contextmanager
+def sockets(**options):
+    """A UdpSocket that sends, one that receives, and what came to it: (datagram, path)."""
+    came = []
+    with ExitStack() as stack:
+        near, far = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+        far.bind(("127.0.0.1", 0))
+        near.connect(far.getsockname())
+        receiver = udp.UdpSocket(far, lambda data, path, now: came.append((data, path)), **options)
+        stack.callback(receiver.close)
+        sender = udp.UdpSocket(near, lambda *_: None, **options)
+        stack.callback(sender.close)
+        yield sender, receiver, came
+
+
+def datagrams(*sizes, path=PATH):
+    return [(bytes((number % 256,)) * size, path) for number, size in enumerate(sizes)]
+
+
+@pytest.mark.parametrize("offloads", [True, False])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (1200,),
+        (1200,) * 64,
+        (1200,) * 200,
+        (1200, 1200, 300, 1200, 1200),
+        (300, 1200, 1200),
+        (1, 1, 1),
+        (1400,) * 46 + (7,),
+        (9000,) * 10,
+    ],
+)
+def test_all_that_was_sent_arrives_in_order(sizes, offloads):
+    with sockets(offloads=offloads) as (sender, _, came):
+        sent = datagrams(*sizes)
+        sender.send(sent)
+        until(lambda: len(came) == len(sent))
+        assert [data for data, _ in came] == [data for data, _ in sent]
+        assert len({path for _, path in came}) == 1
+
+
+def test_what_may_leave_at_once():
+    other = ("elsewhere", ())
+    for sizes, paths, count in (
+        ((5, 5, 5), "aaa", 3),
+        ((5, 5, 3, 5), "aaaa", 3),
+        ((5, 6), "aa", 1),
+        ((5, 5, 5), "aab", 2),
+        ((5,) * 100, "a" * 100, offload.MOST_SEGMENTS),
+        ((9000,) * 20, "a" * 20, 7),
+    ):
+        batch = [
+            (bytes(size), PATH if path == "a" else other) for size, path in zip(sizes, paths, strict=True)
+        ]
+        assert offload.together(batch, 0) == count
+        total = sum(len(data) for data, _ in batch[:count])
+        assert total <= offload.MOST_BYTES
+    assert offload.together([(b"xx", PATH), (b"x", PATH), (b"x", PATH)], 1) == 2
+
+
+class Refusing:
+    """A socket whose kernel takes no segments."""
+
+    def __init__(self, sock, number):
+        self._sock, self._number = sock, number
+        self.refused = 0
+
+    def __getattr__(self, name):
+        return getattr(self._sock, name)
+
+    def sendmsg(self, buffers, ancillary=(), flags=0, address=None):
+        if any(level == 17 for level, _, _ in ancillary):
+            self.refused += 1
+            raise OSError(self._number, "no")
+        return self._sock.sendmsg(buffers, ancillary, flags, address)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EINVAL])
+def test_a_kernel_that_refuses_is_asked_once(number):
+    with sockets() as (sender, _, came):
+        sender._sock = refusing = Refusing(sender._sock, number)
+        sender._segments = True
+        for _ in range(3):
+            sender.send(datagrams(*(1200,) * 50))
+        until(lambda: len(came) == 150)
+        assert [data[0] for data, _ in came] == [*range(50)] * 3
+        assert refusing.refused == 1
+        assert not sender._segments
+
+
+def test_a_kernel_without_segments_is_none_at_all(monkeypatch):
+    monkeypatch.setattr(offload, "_LINUX", False)
+    with sockets() as (sender, _, came):
+        assert not sender._segments
+        sender.send(datagrams(*(1200,) * 50))
+        until(lambda: len(came) == 50)
+
+
+def test_a_bulk_takes_few_system_calls(monkeypatch):
+    calls = {"send": 0, "packets": 0}
+    real = udp.UdpSocket._send
+
+    def counting(self, batch):
+        calls["send"] += 1
+        calls["packets"] += len(batch)
+        return real(self, batch)
+
+    monkeypatch.setattr(udp.UdpSocket, "_send", counting)
+    kit = Kit(QuicTransport(), Address("127.0.0.1", 0))
+    try:
+        near, far = kit.dial()
+        exchange(near, far, 8_000_000)
+    finally:
+        kit.close()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        together = offload.can_segment(sock)
+    assert (calls["packets"] > 2.5 * calls["send"]) == together
