@@ -16,7 +16,7 @@ from lane_quic.congestion import Factory
 CID_SIZE = 8
 IDLE_TIMEOUT = 20.0
 SMALL_DATAGRAM, LARGE_DATAGRAM = 1200, 1452
-"""UDP payloads that every path carries (RFC 9000 section 14), and that an MTU of 1500 carries."""
+"""UDP payloads that every path carries (RFC 9000 section 14), and that an MTU of 1500 carries over IPv6."""
 RESET_TOKEN_SIZE = 16
 
 
@@ -40,11 +40,9 @@ def reset_token(state_key: bytes, cid: bytes) -> bytes:
     return hmac.digest(state_key, cid, "sha256")[:RESET_TOKEN_SIZE]
 
 
-def client_configuration(server_name: str | None, datagram_size: int) -> QuicConfiguration:
+def client_configuration(server_name: str | None) -> QuicConfiguration:
     """Certificates are not judged here: `chain` hands them to whoever does."""
-    return QuicConfiguration(
-        is_client=True, server_name=server_name, verify_mode=ssl.CERT_NONE, **_common(datagram_size)
-    )
+    return QuicConfiguration(is_client=True, server_name=server_name, verify_mode=ssl.CERT_NONE, **_common())
 
 
 def server_configuration(tls: ServerTLS) -> QuicConfiguration:
@@ -56,14 +54,14 @@ def server_configuration(tls: ServerTLS) -> QuicConfiguration:
         certificate=chain[0],
         certificate_chain=chain[1:],
         private_key=key,
-        **_common(SMALL_DATAGRAM),
+        **_common(),
     )
 
 
-def _common(datagram_size: int) -> dict[str, Any]:
+def _common() -> dict[str, Any]:
     return {
         "alpn_protocols": ["h3"],
         "connection_id_length": CID_SIZE,
         "idle_timeout": IDLE_TIMEOUT,
-        "max_datagram_size": datagram_size,
+        "max_datagram_size": SMALL_DATAGRAM,
     }

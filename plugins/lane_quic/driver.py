@@ -20,7 +20,6 @@ from lane_quic.carrier import QuicCarrier
 from lane_quic.configuration import (
     CID_SIZE,
     DEFAULTS,
-    LARGE_DATAGRAM,
     SMALL_DATAGRAM,
     Settings,
     client_configuration,
@@ -33,8 +32,8 @@ from lane_quic.udp import UdpSocket, bind, peer_name
 log = logging.getLogger("lane.quic")
 
 DIAL_TIMEOUT = 10.0
-SMALL_AFTER = 1.5
-"""Seconds without any answer after which a client tries again with packets that every path carries."""
+PATIENCE = 1.5
+"""Seconds without any answer after which a client tries the next address of a name."""
 MAX_HALF_OPEN = 1000
 """Handshakes that a listener has under way at most; more Initials are dropped."""
 MAX_WAITING = 1024
@@ -44,10 +43,8 @@ MAX_WAITING = 1024
 class Client:
     """One connection to a server."""
 
-    def __init__(
-        self, family: int, address: Any, tls: ClientTLS, datagram_size: int, settings: Settings
-    ) -> None:
-        self.engine = Engine(client_configuration(_ascii(tls.server_name), datagram_size), settings=settings)
+    def __init__(self, family: int, address: Any, tls: ClientTLS, settings: Settings) -> None:
+        self.engine = Engine(client_configuration(_ascii(tls.server_name)), settings=settings)
         sock = socket.socket(family, socket.SOCK_DGRAM)
         try:
             sock.connect(address)
@@ -90,7 +87,7 @@ def dial(endpoint: Address, tls: ClientTLS, settings: Settings = DEFAULTS) -> Qu
             raise Unreachable(f"{endpoint} over quic: {_words(error)}") from None
         for left, (family, _, _, _, address) in zip(range(len(found) - 1, -1, -1), found, strict=True):
             try:
-                return _dial_address(family, address, tls, SMALL_AFTER if left else None, settings)
+                return _dial_address(family, address, tls, PATIENCE if left else None, settings)
             except (OSError, Closed) as error:
                 reason = _words(error)
     raise Unreachable(f"{endpoint} over quic: {reason}")
@@ -103,24 +100,22 @@ def _words(error: Exception) -> str:
 def _dial_address(
     family: int, address: Any, tls: ClientTLS, patience: float | None, settings: Settings
 ) -> QuicCarrier:
-    """A carrier to one address: with large packets, and with small ones if nothing at all comes back.
+    """A carrier to one address. `patience`: seconds that it has for a first answer; None: the last hope.
 
-    `patience`: seconds that the small ones have for a first answer; None where it is the last hope.
     Raises Closed, OSError or Refused.
     """
-    for size, wait in ((LARGE_DATAGRAM, SMALL_AFTER), (SMALL_DATAGRAM, patience)):
-        carrier = Client(family, address, tls, size, settings).carrier
-        try:
-            if not carrier.ready.wait(wait) and carrier.engine.reached:
-                carrier.ready.wait()
-        except BaseException:  # even if it has just been connected: nobody will hear of it
-            carrier.shut("the handshake was given up")
-            raise
-        if carrier.error:
-            raise carrier.error
-        if carrier.connected:
-            return carrier
+    carrier = Client(family, address, tls, settings).carrier
+    try:
+        if not carrier.ready.wait(patience) and carrier.engine.reached:
+            carrier.ready.wait()
+    except BaseException:  # even if it has just been connected: nobody will hear of it
         carrier.shut("the handshake was given up")
+        raise
+    if carrier.error:
+        raise carrier.error
+    if carrier.connected:
+        return carrier
+    carrier.shut("the handshake was given up")
     raise Closed("no answer")
 
 
@@ -187,21 +182,20 @@ class QuicListener:
             return None
         if not self._accepting or len(datagram) < SMALL_DATAGRAM or len(header.destination_cid) < 8:
             return None
-        size = min(len(datagram), LARGE_DATAGRAM)
-        configuration = replace(self._configuration, max_datagram_size=size)
         if header.packet_type == QuicPacketType.VERSION_NEGOTIATION:  # no answer to an answer
             return None
-        if header.version not in configuration.supported_versions:
+        if header.version not in self._configuration.supported_versions:
             answer = encode_quic_version_negotiation(
                 source_cid=header.destination_cid,
                 destination_cid=header.source_cid,
-                supported_versions=configuration.supported_versions,
+                supported_versions=self._configuration.supported_versions,
             )
             self._socket.send([(answer, path)])
             return None
         if header.packet_type != QuicPacketType.INITIAL or len(self._half_open) >= MAX_HALF_OPEN:
             return None
         try:
+            configuration = replace(self._configuration)
             engine = Engine(configuration, header.destination_cid, self._state_key, settings=self._settings)
         except Exception:
             log.exception("no connection for %s", peer_name(path))

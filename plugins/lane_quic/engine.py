@@ -1,11 +1,11 @@
-"""aioquic as lane needs it. Only this file, recovery.py, sender.py and tables.py touch its private names.
+"""aioquic as lane needs it. Only this file and those that it imports touch its private names.
 
-What aioquic does otherwise and a proxy cannot live with: its receive windows grow on bytes received
-(here: on bytes consumed, so that what nobody reads is bounded), a peer may open 128 streams (here: as
-many as the carrier wants), its stateless reset tokens are random and the peer's are ignored (here: the
-server derives them from its key, so that a restarted server can end the connections of its former self
-at once; RFC 9000 section 10.3.2). tests/unit/test_quic_engine.py holds the canaries: they fail when a
-new aioquic means something else by these names.
+What aioquic does otherwise and a proxy cannot live with: its receive windows (credit.py), what counts as
+lost (recovery.py), the CPU for a common packet (fast_send.py, fast_receive.py), packets of one size
+(path_size.py). And its stateless reset tokens are random and the peer's are ignored: here the server derives
+them from its key, so that a restarted server can end the connections of its former self at once (RFC 9000
+section 10.3.2). tests/unit/test_quic_engine.py holds the canaries: they fail when a new aioquic means
+something else by these names.
 """
 
 import hmac
@@ -13,38 +13,34 @@ from typing import Any
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import QuicConnection, QuicConnectionState
+from aioquic.quic.connection import QuicConnectionState
 from aioquic.quic.packet import (
-    QuicFrameType,
     pull_quic_transport_parameters,
     push_quic_transport_parameters,
 )
+from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.tls import Epoch
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from lane.errors import Closed, Reset
 from lane.stream import LinkStats
 from lane_quic import fast_receive, fast_send
-from lane_quic.configuration import DEFAULTS, RESET_TOKEN_SIZE, Settings, reset_token
+from lane_quic.configuration import DEFAULTS, LARGE_DATAGRAM, RESET_TOKEN_SIZE, Settings, reset_token
+from lane_quic.credit import Credit
+from lane_quic.path_size import HOLE_PACKETS, HOLE_TIMEOUTS, PathSize
 from lane_quic.recovery import Recovery
-from lane_quic.tables import Received, Streams
+from lane_quic.tables import Received
 from lane_quic.tail import EVIDENCE, LOSSY, PAUSE, SHORTEST_PAUSE, TAIL, Arrivals, TailBudget
 
-STREAMS = 64
-"""Streams a client may have open on one connection: the sender walks all of them for each packet."""
-MAX_STREAM_WINDOW = 32 << 20
-MAX_CONNECTION_WINDOW = 64 << 20
 UNSENT_TIME, UNSENT_LEAST, UNSENT_MOST = 0.010, 32768, 262144
 """Seconds of the pacing rate that a stream may have waiting to be sent, and bounds for that in bytes."""
 MAX_ACK_DELAY, ACK_DELAY_SLACK = 0.005, 0.001
 """Seconds that an acknowledgement waits for more packets, at most, and what timers add to that."""
 ACK_EVERY = 64
 """Packets after which one is due at once."""
-_SERVER_FLOORS = (65536, 65536)  # stream, connection: what a stranger can make the server hold
-_CLIENT_FLOORS = (4 << 20, 16 << 20)
 
 
-class Engine(QuicConnection):
+class Engine(Credit):
     """One QUIC connection without I/O. Servers pass `original_cid` and their `state_key`."""
 
     _loss: Recovery
@@ -57,28 +53,24 @@ class Engine(QuicConnection):
         *,
         settings: Settings = DEFAULTS,
     ) -> None:
-        stream_floor, floor = _CLIENT_FLOORS if configuration.is_client else _SERVER_FLOORS
-        configuration.max_stream_data, configuration.max_data = stream_floor, floor
-        super().__init__(configuration=configuration, original_destination_connection_id=original_cid)
+        super().__init__(configuration, original_cid)
         self._loss = Recovery(
-            settings.control(configuration.max_datagram_size),
+            settings.control(LARGE_DATAGRAM),
             configuration.max_datagram_size,
             validated=not configuration.is_client,
             send_probe=self._send_probe,
         )
         self._fast = settings.fast
+        self.path_size = PathSize(configuration.max_datagram_size)
         self._arrivals = Arrivals()
+        self._space: Any = None  # of what applications say, and its keys: looked up once
+        self._keys: Any = None
+        self._idle_rtt: float | None = None
+        self._idle = 0.0
         self._unacknowledged = 0  # packets that came since our last ACK
         self._tail_budget = TailBudget()
         self._tails_at: float | None = None  # when tails are repeated
-        self._stream_floor, self._floor = stream_floor, floor
         self._state_key = state_key
-        self._streams: Streams = Streams()
-        self._consumed = 0
-        self._abandoned: dict[int, int] = {}  # stream: bytes of it that count as consumed
-        streams = 0 if configuration.is_client else STREAMS
-        for limit, value in ((self._local_max_streams_bidi, streams), (self._local_max_streams_uni, 0)):
-            limit.value = limit.sent = value
         if state_key:
             self._host_cids[0].stateless_reset_token = reset_token(state_key, self.host_cid)
 
@@ -172,12 +164,11 @@ class Engine(QuicConnection):
         """As aioquic does, but an ACK waits for more packets, for an eighth of a round trip at most."""
         if not (self._fast and fast_receive.receive(self, data, addr, now)):
             super().receive_datagram(data, addr, now=now)
-        if data[0] & 0x80 or not self._spaces:
+        if data[0] & 0x80 or self._space is None or self._space.ack_at is None:
             return
-        space = self._spaces[Epoch.ONE_RTT]
-        self._unacknowledged += space.ack_at is not None
+        self._unacknowledged += 1
         if self._unacknowledged >= ACK_EVERY:
-            space.ack_at = now
+            self._space.ack_at = now
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
         """The packets that may leave now."""
@@ -187,12 +178,32 @@ class Engine(QuicConnection):
         if not done:
             datagrams += super().datagrams_to_send(now)
         loss = self._loss
-        if self._spaces and self._spaces[Epoch.ONE_RTT].ack_at is None:
+        if self._space is not None and self._space.ack_at is None:
             self._unacknowledged = 0
+        if fast_send.settled(self):
+            datagrams += self._find_size(now, busy=bool(datagrams))
         if datagrams:
             self._tail_budget.on_sent(sum(len(data) for data, _ in datagrams))
             self._ack_delay = min(MAX_ACK_DELAY, (loss.rtt or 0) / 8)
         return datagrams
+
+    def _find_size(self, now: float, *, busy: bool) -> list[tuple[bytes, Any]]:
+        """Let packets be as large as the path carries: a probe, if one is due beside others."""
+        loss, search = self._loss, self.path_size
+        if (loss.timeouts >= HOLE_TIMEOUTS or loss.large_lost >= HOLE_PACKETS) and search.black_hole():
+            self._resize(search.current)
+        loss.large_lost %= HOLE_PACKETS
+        if not busy or not self._network_paths[0].is_validated or (size := search.probe(now)) is None:
+            return []
+
+        def on_fate(delivery: Any) -> None:
+            search.probed(size, arrived=delivery is QuicDeliveryState.ACKED)
+            self._resize(search.current)
+
+        return fast_send.probe(self, size, now, on_fate)
+
+    def _resize(self, size: int) -> None:
+        self._max_datagram_size = self._loss.pacer.datagram_size = size
 
     def note_idle(self) -> None:
         """Nothing more is to be sent now: if there is room, it is not the network that sets the rate."""
@@ -231,48 +242,15 @@ class Engine(QuicConnection):
 
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
-        self._spaces[Epoch.ONE_RTT].received_packets = Received(self._arrivals)
+        self._space, self._keys = self._spaces[Epoch.ONE_RTT], self._cryptos[Epoch.ONE_RTT]
+        self._space.received_packets = Received(self._arrivals)
 
-    # Credit by consumption.
-
-    def consume(self, stream_id: int, size: int, total: int) -> bool:
-        """`size` bytes of a stream were read, `total` so far; whether the peer is due new credit."""
-        self._consumed += size
-        due = self._raise_connection_limit()
-        stream = self._streams.get(stream_id)
-        if stream is not None and not stream.receiver.is_finished:
-            window = _window(total, self._stream_floor, MAX_STREAM_WINDOW)
-            if total + window - stream.max_stream_data_local >= window // 4:
-                stream.max_stream_data_local = total + window
-                self._streams.with_credit[stream_id] = stream
-                due = True
-        return due
-
-    def abandon(self, stream_id: int, total: int, unread: int) -> None:
-        """Nobody will read a stream any more: what it has received and will receive counts as consumed.
-
-        `total` bytes of it were read, `unread` were handed out by events and not read.
-        """
-        stream = self._streams.get(stream_id)
-        if stream is None:
-            self._consumed += unread
-        elif stream_id not in self._abandoned:
-            self._abandoned[stream_id] = total
-
-    def _raise_connection_limit(self) -> bool:
-        for stream_id, counted in list(self._abandoned.items()):
-            stream = self._streams.get(stream_id)
-            if stream is not None:
-                self._consumed += stream.receiver.highest_offset - counted
-                self._abandoned[stream_id] = stream.receiver.highest_offset
-            if stream is None or stream.receiver.is_finished:
-                del self._abandoned[stream_id]
-        window = _window(self._consumed, self._floor, MAX_CONNECTION_WINDOW)
-        limit = self._local_max_data
-        if self._consumed + window - limit.value < window // 4:
-            return False
-        limit.value = self._consumed + window
-        return True
+    def _idle_timeout(self) -> float:
+        """As aioquic says; but that is asked for each packet, and changes with each round trip at most."""
+        rtt = self._loss.rtt
+        if rtt != self._idle_rtt or not self._handshake_confirmed:
+            self._idle_rtt, self._idle = rtt, super()._idle_timeout()
+        return self._idle
 
     def _write_application(self, builder: Any, network_path: Any, now: float) -> None:
         """As aioquic does, but idle streams are looked at once a flush and not once a packet.
@@ -300,45 +278,3 @@ class Engine(QuicConnection):
             queue += idle
             if self._tails_at is None and self._lossy and any(s.sender.has_fresh_tail for s in busy):
                 self._tails_at = now + min(PAUSE, max(self._loss.rtt or 0.0, SHORTEST_PAUSE * 8) / 8)
-
-    def _write_connection_limits(self, builder: Any, space: Any) -> None:
-        if self._abandoned:
-            self._raise_connection_limit()
-        data, streams = self._local_max_data, self._local_max_streams_bidi
-        # MAX_STREAMS goes out once the peer has fewer streams left than the update grants.
-        few = streams.sent - streams.used < streams.value - streams.sent
-        for limit, due in ((data, data.value != data.sent), (streams, few)):
-            if due:
-                buf = builder.start_frame(
-                    limit.frame_type,
-                    capacity=1 + 8,
-                    handler=self._on_connection_limit_delivery,
-                    handler_args=(limit,),
-                )
-                buf.push_uint_var(limit.value)
-                limit.sent = limit.value
-
-    def _on_max_stream_data_delivery(self, delivery: Any, stream: Any) -> None:
-        super()._on_max_stream_data_delivery(delivery, stream)
-        if stream.max_stream_data_local_sent != stream.max_stream_data_local:  # it was lost
-            self._streams.with_credit[stream.stream_id] = stream
-
-    def _write_stream_limits(self, builder: Any, space: Any, stream: Any) -> None:
-        buf = builder.start_frame(
-            QuicFrameType.MAX_STREAM_DATA,
-            capacity=1 + 8 + 8,
-            handler=self._on_max_stream_data_delivery,
-            handler_args=(stream,),
-        )
-        buf.push_uint_var(stream.stream_id)
-        buf.push_uint_var(stream.max_stream_data_local)
-        stream.max_stream_data_local_sent = stream.max_stream_data_local
-        self._streams.with_credit.pop(stream.stream_id, None)
-
-
-def _window(consumed: int, floor: int, most: int) -> int:
-    """Who reads much may be sent much: never less than `floor`, never more than `most`.
-
-    The session has a window of its own: this one must not be in its way for longer than a round trip.
-    """
-    return min(most, max(floor, 16 * consumed))

@@ -34,7 +34,7 @@ def receive(engine: Any, data: bytes, address: Any, now: float) -> bool:
     path = engine._network_paths[0]
     if data[1:_NUMBER_AT] != engine.host_cid or path.addr != address or not path.is_validated:
         return False
-    space, keys = engine._spaces[Epoch.ONE_RTT], engine._cryptos[Epoch.ONE_RTT].recv
+    space, keys = engine._space, engine._keys.recv
     mask = keys.hp._mask(data[_SAMPLE_AT:_SHORTEST])
     first = data[0] ^ mask[0] & 0x1F
     if first & _RESERVED or (first >> 2 & 1) != keys.key_phase:
@@ -105,7 +105,9 @@ def _take_stream(engine: Any, plain: bytes, at: int) -> int | None:
     """Take a STREAM frame with the next bytes of a stream: where it ends. None if it is another one."""
     kind, end = plain[at], len(plain)
     try:
-        stream_id, at = _varint(plain, at + 1)
+        stream_id, at = plain[at + 1], at + 2
+        if stream_id >= 0x40:
+            stream_id, at = _varint(plain, at - 1)
         offset, at = _varint(plain, at) if kind & 4 else (0, at)
         length, at = _varint(plain, at) if kind & 2 else (end - at, at)
     except IndexError:

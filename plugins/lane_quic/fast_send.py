@@ -10,8 +10,10 @@ One thing differs: what is left of a congestion window, less than a packet, wait
 acknowledgement and is not filled with a smaller one.
 """
 
+from collections.abc import Callable
 from typing import Any
 
+from aioquic.buffer import size_uint_var
 from aioquic.quic.connection import QuicConnectionState
 from aioquic.quic.packet import QuicPacketType
 from aioquic.quic.packet_builder import QuicSentPacket
@@ -19,6 +21,7 @@ from aioquic.tls import Epoch
 
 from lane_quic.packets import StreamPacket
 
+_HEADER = 3  # of a packet: its first byte and its number; the connection ID is between them
 _FRAME = 3  # of a frame: its type and two bytes of length; the stream and the offset are between them
 _TAG = 16
 _ECB_BLOCK = 16
@@ -40,12 +43,12 @@ def send(engine: Any, now: float) -> tuple[Datagrams, bool]:
     """The packets of a bulk that may leave now, and whether aioquic has nothing to add to them."""
     if not settled(engine) or _has_more_to_say(engine):
         return [], False
-    space = engine._spaces[Epoch.ONE_RTT]
+    space = engine._space
     ack_at = space.ack_at
     ack = ack_at is not None and ack_at <= now
     if ack and len(space.ack_queue) > 1 and not engine._packet_number % 8:
         return [], False  # aioquic adds a PING, to hear that its ACKs arrive
-    size = engine._max_datagram_size
+    room = engine._max_datagram_size - _HEADER - len(engine._peer_cid.cid) - _FRAME - _TAG
     full: list[Any] = []
     idle: list[Any] = []
     for stream in engine._streams_queue:
@@ -54,7 +57,7 @@ def send(engine: Any, now: float) -> tuple[Datagrams, bool]:
             return [], False
         if sender.buffer_is_empty:
             idle.append(stream)
-        elif stream.is_blocked or not sender.has_pending(size):
+        elif stream.is_blocked or not sender.has_pending(room - size_uint_var(stream.stream_id)):
             return [], False
         else:
             full.append(stream)
@@ -69,6 +72,16 @@ def send(engine: Any, now: float) -> tuple[Datagrams, bool]:
         full.append(full.pop(0))  # as `Engine._write_application` does
     engine._streams_queue = full + idle
     return datagrams, done
+
+
+def probe(engine: Any, size: int, now: float, on_fate: Callable[[Any], None]) -> Datagrams:
+    """A packet of `size` bytes that says nothing; `on_fate` hears whether it arrived.
+
+    It counts for no window and no rate: its loss is no sign of congestion (RFC 9000 section 14.4).
+    """
+    batch = _Batch(engine, now)
+    batch.pad(size, [(on_fate, ())])
+    return batch.finish()
 
 
 def _has_more_to_say(engine: Any) -> bool:
@@ -89,7 +102,7 @@ def _has_more_to_say(engine: Any) -> bool:
         or engine._retire_connection_ids
         or engine._streams_blocked_pending
         or streams.sent - streams.used < streams.value - streams.sent
-        or engine._cryptos[Epoch.ONE_RTT]._update_key_requested
+        or engine._keys._update_key_requested
         or not engine._crypto_streams[Epoch.ONE_RTT].sender.buffer_is_empty
         or not all(cid.was_sent for cid in engine._host_cids)
     )
@@ -99,10 +112,10 @@ class _Batch:
     """Packets of one connection that leave together."""
 
     def __init__(self, engine: Any, now: float) -> None:
-        pair = engine._cryptos[Epoch.ONE_RTT]
+        pair = engine._keys
         aead = pair.send.aead
         self._engine, self._now = engine, now
-        self._space = engine._spaces[Epoch.ONE_RTT]
+        self._space = engine._space
         self._number = engine._packet_number
         self._hp = pair.send.hp
         self._seal, self._iv = aead._aead.encrypt, aead._iv
@@ -122,7 +135,7 @@ class _Batch:
         size = engine._max_datagram_size
         window = loss.congestion_window - loss.bytes_in_flight
         ack = self._ack() if with_ack else b""
-        room = size - len(self._head) - 2 - _TAG - _FRAME - len(ack)
+        room = size - _HEADER - len(self._cid) - _FRAME - _TAG - len(ack)
         while streams and budget > 0 and window >= size:
             stream = streams[0]
             sender = stream.sender
@@ -152,6 +165,12 @@ class _Batch:
             length = len(self._head) + 2 + len(ack) + _TAG
             self._add(self._record(length, self._ack_handlers(), eliciting=False), ack)
         return not streams or window < size
+
+    def pad(self, size: int, handlers: list[Any]) -> None:
+        """A packet with a PING and padding up to `size` bytes."""
+        packet = self._record(size, handlers, eliciting=True)
+        packet.in_flight = False
+        self._add(packet, b"\x01".ljust(size - len(self._head) - 2 - _TAG, b"\0"))
 
     def _add(self, packet: Any, payload: bytes) -> None:
         """A packet with the frames `payload`."""

@@ -23,7 +23,7 @@ class Pacer:
     def __init__(self, datagram_size: int) -> None:
         self.rate: float | None = None
         """Bytes a second; None until something is known of the path: nothing is held back."""
-        self._datagram_size = datagram_size
+        self.datagram_size = datagram_size
         self._budget = float(BURST * datagram_size)
         self._begun = 0  # bytes of packets that are being built
         self._filled_at = 0.0
@@ -32,7 +32,7 @@ class Pacer:
         """None if a packet may leave now, else when to ask again. aioquic asks before each packet."""
         if self.rate is None or (left := self.allowance(now) - self._begun) > 0:
             return None
-        quantum = min(QUANTUM, BATCH / 2 * self._datagram_size / self.rate)
+        quantum = min(QUANTUM, BATCH / 2 * self.datagram_size / self.rate)
         return now + max(quantum, (1 - left) / self.rate)  # a byte more, so that there is something then
 
     def allowance(self, now: float) -> float:
@@ -40,7 +40,7 @@ class Pacer:
         if self.rate is None:
             return inf
         if now > self._filled_at:
-            size, rate = self._datagram_size, self.rate
+            size, rate = self.datagram_size, self.rate
             room = min(max(rate * MAKE_GOOD, BURST * size), BATCH * size)
             self._budget = min(self._budget + (now - self._filled_at) * rate, room)
             self._filled_at = now
@@ -48,9 +48,9 @@ class Pacer:
 
     def update_after_send(self, now: float) -> None:
         """A packet has been begun, as large as it may be. aioquic calls this."""
-        self._begun += self._datagram_size
+        self._begun += self.datagram_size
 
     def charge(self, size: int) -> None:
         """A packet of `size` bytes was built, with all that were begun before this call."""
         self._begun = 0
-        self._budget = max(self._budget - size, -BATCH * self._datagram_size)
+        self._budget = max(self._budget - size, -BATCH * self.datagram_size)

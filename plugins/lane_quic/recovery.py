@@ -18,6 +18,7 @@ from typing import Any
 from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.recovery import QuicPacketRecovery
 
+from lane_quic.configuration import SMALL_DATAGRAM
 from lane_quic.congestion import Controller, Sample
 from lane_quic.delivery import DeliveryRate
 from lane_quic.pacer import Pacer
@@ -67,6 +68,8 @@ class Recovery(QuicPacketRecovery):
         self.pacer = self._pacer = Pacer(datagram_size)  # type: ignore[assignment]
         self.spurious = 0
         """Packets that were declared lost and arrived."""
+        self.large_lost = 0
+        """Packets larger than every path carries that were lost since one arrived."""
         self._in_flight = 0
         self._newest_sent = 0.0  # when the newest packet left that was acknowledged
         self._newest_rtt = INITIAL_RTT
@@ -100,6 +103,11 @@ class Recovery(QuicPacketRecovery):
         return self._lost_recently / max(self._known_recently, 1.0)
 
     @property
+    def timeouts(self) -> int:
+        """Probe timeouts in a row, since something arrived."""
+        return self._pto_count
+
+    @property
     def reordering_window(self) -> float:
         """Seconds that a packet may be overtaken by, and still come."""
         if not self._rtt_initialized:
@@ -126,9 +134,10 @@ class Recovery(QuicPacketRecovery):
         before = in_flight = self._in_flight
         for packet in packets:
             space.sent_packets[packet.packet_number] = packet
-            if packet.in_flight:
+            if packet.is_ack_eliciting:
                 space.ack_eliciting_in_flight += 1
                 self._time_of_last_sent_ack_eliciting_packet = now
+            if packet.in_flight:
                 self.progress.on_sent(packet, in_flight)
                 self.controller.on_sent(packet, in_flight)
                 in_flight += packet.sent_bytes
@@ -147,6 +156,8 @@ class Recovery(QuicPacketRecovery):
             return
         eliciting = any(packet.is_ack_eliciting for packet in late)
         flying = []
+        if self.large_lost and any(packet.sent_bytes > SMALL_DATAGRAM for packet in acked):
+            self.large_lost = 0
         for packet in acked:
             if packet.is_ack_eliciting:
                 eliciting = True
@@ -286,6 +297,7 @@ class Recovery(QuicPacketRecovery):
                 flying.append(packet)
                 self._in_flight -= packet.sent_bytes
                 self.progress.lost += packet.sent_bytes
+                self.large_lost += packet.sent_bytes > SMALL_DATAGRAM
                 self._remember(packet)
             for handler, arguments in packet.delivery_handlers:
                 handler(QuicDeliveryState.LOST, *arguments)

@@ -7,6 +7,7 @@ the stream may be acknowledged by one packet and lost with another, in any order
 
 from typing import Any
 
+from aioquic.buffer import size_uint_var
 from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.stream import QuicStreamSender
@@ -24,13 +25,13 @@ class Sender(QuicStreamSender):
         """Bytes that were written and never sent."""
         return 0 if self._reset_error_code is not None else self._buffer_stop - self.highest_offset
 
-    def has_pending(self, size: int) -> bool:
-        """Whether so many bytes in a row, not the first ones, wait to be sent."""
+    def has_pending(self, room: int) -> bool:
+        """Whether a frame fills `room` bytes, of which its offset takes some; not the first one."""
         ranges = self._pending._RangeSet__ranges  # type: ignore[attr-defined]
         if self._reset_error_code is not None or not ranges:
             return False
         first: range = ranges[0]
-        return first.start > 0 and first.stop - first.start >= size
+        return first.start > 0 and first.stop - first.start >= room - size_uint_var(first.start)
 
     def take(self, start: int, stop: int, most: int) -> bytearray | None:
         """The bytes of a frame, as `get_frame` gives them, if they are all there and not the last ones.

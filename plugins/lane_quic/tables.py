@@ -35,5 +35,5 @@ class Received(QuicPacketNumberWindow):
         self._arrivals = arrivals
 
     def add(self, packet_number: int) -> None:
-        super().add(packet_number)
+        QuicPacketNumberWindow.add(self, packet_number)
         self._arrivals.count(packet_number)

@@ -87,7 +87,7 @@ def world():
 
 
 def first_flight():
-    engine = Engine(client_configuration("server.test", 1200))
+    engine = Engine(client_configuration("server.test"))
     engine.connect("server", now=0.0)
     return engine.datagrams_to_send(now=0.0)[0][0]
 

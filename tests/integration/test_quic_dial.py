@@ -3,7 +3,8 @@
 import gevent
 import pytest
 from gevent import socket
-from lane_quic import driver
+from lane_quic import driver, path_size
+from lane_quic.configuration import LARGE_DATAGRAM, SMALL_DATAGRAM
 from lane_quic.plugin import QuicTransport
 from quic_kit import Relay, descriptors, exchange, udp
 
@@ -57,39 +58,52 @@ def test_a_closed_port_is_noticed_by_its_refusal(kit):
         driver.dial(Address("127.0.0.1", port), kit.client_tls)
 
 
-def test_silence_is_unreachable_after_large_and_small_datagrams(kit, silent, monkeypatch):
-    monkeypatch.setattr(driver, "SMALL_AFTER", 0.05)
+def test_silence_is_unreachable(kit, silent, monkeypatch):
     monkeypatch.setattr(driver, "DIAL_TIMEOUT", 0.3)
     with pytest.raises(Unreachable, match="no answer"):
         driver.dial(Address(*silent.getsockname()), kit.client_tls)
-    seen = sizes(silent)
-    first = seen.index(1200)
-    assert set(seen[:first]) == {driver.LARGE_DATAGRAM}
-    assert max(seen[first:]) == 1200
+    assert set(sizes(silent)) == {SMALL_DATAGRAM}
 
 
 @pytest.mark.parametrize("narrow", [{True}, {False}, {True, False}], ids=["up", "down", "both"])
-def test_a_path_that_drops_large_datagrams(kit, relay, monkeypatch, narrow):
-    monkeypatch.setattr(driver, "SMALL_AFTER", 0.2)
+def test_a_path_that_drops_large_datagrams(kit, relay, narrow):
+    """Each side finds what its own way carries."""
     relay.harm = lambda datagram, up: [] if up in narrow and len(datagram) > 1300 else [datagram]
     near = driver.dial(Address("127.0.0.1", relay.port), kit.client_tls)
-    assert near.engine.configuration.max_datagram_size == 1200
     far = kit.listener.accept()
-    while far.closed:  # of an attempt that was given up
-        far = kit.listener.accept()
-    exchange(near, far)
+    for side, up in ((near, True), (far, False)):
+        low, high = (1300 - path_size.CLOSE, 1300) if up in narrow else (LARGE_DATAGRAM, LARGE_DATAGRAM)
+        while not low <= side.engine._max_datagram_size <= high:
+            exchange(near, far, 20_000)
     near.close()
 
 
 def test_a_path_that_carries_large_datagrams_gets_them(kit):
     near, far = kit.dial()
-    assert near.engine.configuration.max_datagram_size == driver.LARGE_DATAGRAM
-    assert far.engine.configuration.max_datagram_size == driver.LARGE_DATAGRAM
+    while {near.engine._max_datagram_size, far.engine._max_datagram_size} != {LARGE_DATAGRAM}:
+        exchange(near, far, 20_000)
+
+
+def test_a_path_that_becomes_narrow_in_mid_transfer(kit, relay):
+    near = driver.dial(Address("127.0.0.1", relay.port), kit.client_tls)
+    far = kit.listener.accept()
+    while {near.engine._max_datagram_size, far.engine._max_datagram_size} != {LARGE_DATAGRAM}:
+        exchange(near, far, 20_000)
+    passed = []
+
+    def narrow(datagram, up):
+        if len(datagram) > 1300:
+            return []
+        passed.append(len(datagram))
+        return [datagram]
+
+    relay.harm = narrow
+    exchange(near, far, 1_000_000)
+    assert max(passed) > 1200, "it searches anew"
+    near.close()
 
 
 def test_garbage_is_no_answer(kit, silent, monkeypatch):
-    """Whoever answers with noise does not keep a client from trying small datagrams."""
-    monkeypatch.setattr(driver, "SMALL_AFTER", 0.1)
     monkeypatch.setattr(driver, "DIAL_TIMEOUT", 0.4)
 
     def babble():
@@ -99,17 +113,13 @@ def test_garbage_is_no_answer(kit, silent, monkeypatch):
                 silent.sendto(noise, client)
 
     babbling = gevent.spawn(babble)
-    tried = []
-    real = driver.client_configuration
-    monkeypatch.setattr(driver, "client_configuration", lambda *args: tried.append(args[1]) or real(*args))
     with pytest.raises(Unreachable, match="no answer"):
         driver.dial(Address(*silent.getsockname()), kit.client_tls)
     babbling.kill()
-    assert tried == [driver.LARGE_DATAGRAM, driver.SMALL_DATAGRAM]
 
 
 def test_an_address_that_is_silent_leaves_time_for_the_next(kit, silent, monkeypatch):
-    monkeypatch.setattr(driver, "SMALL_AFTER", 0.1)
+    monkeypatch.setattr(driver, "PATIENCE", 0.1)
     both = [(socket.AF_INET, None, None, "", silent.getsockname()),
             (socket.AF_INET, None, None, "", tuple(kit.listener.address))]  # fmt: skip
     monkeypatch.setattr(driver.gsocket, "getaddrinfo", lambda *args, **options: both)

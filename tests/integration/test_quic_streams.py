@@ -2,7 +2,7 @@
 
 import gevent
 import pytest
-from lane_quic.engine import STREAMS
+from lane_quic.credit import STREAMS
 from lane_quic.plugin import QuicTransport
 from lane_quic.stream import SMALL_CHUNK
 from quic_kit import exchange

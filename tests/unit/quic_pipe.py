@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from aioquic.quic import events
 from lane_quic.bbr import Bbr
-from lane_quic.configuration import SMALL_DATAGRAM, Settings, client_configuration, server_configuration
+from lane_quic.configuration import Settings, client_configuration, server_configuration
 from lane_quic.engine import Engine
 
 from lane.testing import server_tls
@@ -91,7 +91,7 @@ class Pipe:
         self._random = random.Random(seed)
         self._wire, self._count = [], 0
         settings = Settings(control, fast)
-        configuration = client_configuration("server.test", SMALL_DATAGRAM)
+        configuration = client_configuration("server.test")
         self.client = Side(Engine(configuration, settings=settings))
         self.client.engine.connect("server", now=self.now)
         first = self.client.engine.datagrams_to_send(now=self.now)

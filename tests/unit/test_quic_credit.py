@@ -5,7 +5,7 @@ import random
 
 import pytest
 from aioquic.quic.packet import QuicStreamFrame
-from lane_quic import engine as lane_engine
+from lane_quic import credit
 from quic_pipe import Pipe
 
 DATA = random.Random(3).randbytes(400_000)
@@ -49,8 +49,8 @@ def _last_byte(sender):
 
 
 def test_credit_comes_with_reading_and_grows_to_a_maximum(pipe, monkeypatch):
-    monkeypatch.setattr(lane_engine, "MAX_STREAM_WINDOW", 150_000)
-    monkeypatch.setattr(lane_engine, "MAX_CONNECTION_WINDOW", 300_000)
+    monkeypatch.setattr(credit, "MAX_STREAM_WINDOW", 150_000)
+    monkeypatch.setattr(credit, "MAX_CONNECTION_WINDOW", 300_000)
     pipe.server.reads = False
     number = pipe.client.open(bytes(3_000_000))
     ahead = []
@@ -137,7 +137,7 @@ def test_bad_paths_lose_nothing(trouble):
 @pytest.mark.parametrize("tight", ["MAX_STREAM_WINDOW", "MAX_CONNECTION_WINDOW"])
 def test_updates_of_limits_that_are_lost_are_repeated(monkeypatch, tight):
     """Everything that the server says is dropped for a while, credit included, again and again."""
-    monkeypatch.setattr(lane_engine, tight, 65536)
+    monkeypatch.setattr(credit, tight, 65536)
     pipe = Pipe().connect()
     number = pipe.client.open(DATA * 3, end=True)
     ours = set(pipe.server.engine.host_cids)

@@ -8,7 +8,8 @@ from aioquic.quic import recovery, stream
 from aioquic.quic.connection import QuicConnection, QuicConnectionState
 from aioquic.tls import Epoch
 from lane_quic.configuration import client_configuration, reset_token, server_configuration
-from lane_quic.engine import ACK_DELAY_SLACK, MAX_ACK_DELAY, STREAMS, Engine
+from lane_quic.credit import STREAMS
+from lane_quic.engine import ACK_DELAY_SLACK, MAX_ACK_DELAY, Engine
 from lane_quic.recovery import Recovery
 from lane_quic.tables import KNOWN_PACKETS
 from quic_pipe import IDENTITY, STATE_KEY, Pipe
@@ -34,7 +35,7 @@ def pipe():
      "_remote_max_streams_bidi", "_state", "_streams", "_streams_queue"],
 )  # fmt: skip
 def test_a_connection_has_what_the_engine_uses(name):
-    assert hasattr(QuicConnection(configuration=client_configuration(None, 1200)), name), ADVICE
+    assert hasattr(QuicConnection(configuration=client_configuration(None)), name), ADVICE
 
 
 @pytest.mark.parametrize(

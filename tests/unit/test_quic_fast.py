@@ -7,6 +7,7 @@ from aioquic.tls import Epoch
 from hypothesis import given
 from hypothesis import strategies as st
 from lane_quic import fast_receive, fast_send
+from lane_quic.configuration import LARGE_DATAGRAM
 from quic_pipe import Pipe
 
 ONE_RTT = Epoch.ONE_RTT
@@ -248,7 +249,7 @@ def test_nearly_all_packets_of_a_bulk_are_common_ones(counted, loss):
     pipe.client.engine.send_stream_data(number, b"", True)
     pipe.run(lambda: number in pipe.server.ends)
     assert pipe.server.data[number] == data
-    assert counted["sent"] > 0.8 * len(data) / 1200
+    assert counted["sent"] > 0.8 * len(data) / LARGE_DATAGRAM
     assert counted["left"] < 0.02 * counted["received"]
 
 

@@ -1,0 +1,72 @@
+"""How large packets may be: found by trying, since routers no longer say it (RFC 8899, DPLPMTUD).
+
+A connection begins with what every path carries. Larger packets that say nothing are sent now and then; what
+arrives is the size from then on, and the loss of one costs nothing. When all large packets vanish (a tunnel
+that begins in mid-transfer, a route with a smaller MTU), the size falls back at once, and the search begins
+anew. Pure: told what arrived and what did not.
+"""
+
+from lane_quic.configuration import LARGE_DATAGRAM, SMALL_DATAGRAM
+
+PROBES = 3
+"""Packets of a size that must be lost until it is too large (MAX_PROBES)."""
+CLOSE = 16
+"""Bytes between what passes and what does not, at which the search is over."""
+RAISE_AFTER = 600.0
+"""Seconds until a search that ended below the most begins anew (PMTU_RAISE_TIMER)."""
+HOLE_PACKETS = 32
+"""Large packets lost, while none of them arrived, that mean a black hole..."""
+HOLE_TIMEOUTS = 2
+"""...and so do as many probe timeouts in a row, where nothing arrives at all."""
+
+
+class PathSize:
+    """The search on one path; sizes are bytes of UDP payload, times seconds of one clock."""
+
+    def __init__(self, base: int = SMALL_DATAGRAM, most: int = LARGE_DATAGRAM) -> None:
+        self.current = base
+        """What packets may have now."""
+        self._base, self._most = base, max(base, most)
+        self._too_large = self._most + 1
+        self._next: int | None = self._most if most > base else None
+        self._again_at: float | None = None
+        self._failed = 0
+        self._out: int | None = None  # the size of the probe that is under way
+
+    def probe(self, now: float) -> int | None:
+        """The size of a packet to be sent as a probe now, or None. `probed` must tell what became of it."""
+        if self._next is None and self.current < self._most:
+            self._again_at = now + RAISE_AFTER if self._again_at is None else self._again_at
+            if now >= self._again_at:
+                self._begin()
+        if self._out is not None or self._next is None:
+            return None
+        self._out = self._next
+        return self._out
+
+    def probed(self, size: int, *, arrived: bool) -> None:
+        """What became of a probe of `size`."""
+        if size != self._out:
+            return  # of a search that is over
+        self._out = None
+        if arrived:
+            self.current, self._failed = size, 0
+        else:
+            self._failed += 1
+            if self._failed < PROBES:
+                return
+            self._too_large, self._failed = size, 0
+        found = self._too_large - self.current <= CLOSE or self.current == self._most
+        self._next = None if found else (self._too_large + self.current) // 2
+
+    def black_hole(self) -> bool:
+        """Large packets do not pass any more; whether that changes anything."""
+        if self.current == self._base:
+            return False
+        self.current = self._base
+        self._begin()
+        return True
+
+    def _begin(self) -> None:
+        self._too_large, self._next = self._most + 1, self._most
+        self._failed, self._out, self._again_at = 0, None, None
