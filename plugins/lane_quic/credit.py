@@ -23,10 +23,16 @@ _CLIENT_FLOORS = (4 << 20, 16 << 20)
 class Credit(QuicConnection):
     """A connection that grants what was consumed."""
 
-    def __init__(self, configuration: QuicConfiguration, original_cid: bytes | None) -> None:
+    def __init__(
+        self, configuration: QuicConfiguration, original_cid: bytes | None, retry_cid: bytes | None
+    ) -> None:
         stream_floor, floor = _CLIENT_FLOORS if configuration.is_client else _SERVER_FLOORS
         configuration.max_stream_data, configuration.max_data = stream_floor, floor
-        super().__init__(configuration=configuration, original_destination_connection_id=original_cid)
+        super().__init__(
+            configuration=configuration,
+            original_destination_connection_id=original_cid,
+            retry_source_connection_id=retry_cid,
+        )
         self._stream_floor, self._floor = stream_floor, floor
         self._streams: Streams = Streams()
         self._consumed = 0

@@ -3,14 +3,13 @@
 import hashlib
 import hmac
 import logging
-import os
 import socket
 from dataclasses import replace
 from typing import Any
 
 import gevent
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
-from aioquic.quic.packet import QuicPacketType, encode_quic_version_negotiation, pull_quic_header
+from aioquic.quic.packet import QuicPacketType, pull_quic_header
 from gevent import socket as gsocket
 from gevent.queue import Queue
 
@@ -23,10 +22,10 @@ from lane_quic.configuration import (
     SMALL_DATAGRAM,
     Settings,
     client_configuration,
-    reset_token,
     server_configuration,
 )
 from lane_quic.engine import Engine
+from lane_quic.stateless import Stateless
 from lane_quic.udp import UdpSocket, bind, peer_name
 
 log = logging.getLogger("lane.quic")
@@ -36,6 +35,8 @@ PATIENCE = 1.5
 """Seconds without any answer after which a client tries the next address of a name."""
 MAX_HALF_OPEN = 1000
 """Handshakes that a listener has under way at most; more Initials are dropped."""
+RETRY_ABOVE = 100
+"""Handshakes under way above which a client has to show first that its address is its own."""
 MAX_WAITING = 1024
 """Carriers that wait to be accepted."""
 
@@ -127,10 +128,11 @@ class QuicListener:
         self._settings = settings
         self._state_key = hmac.digest(hashlib.sha256(tls.key_pem).digest(), b"lane stateless reset", "sha256")
         self._configuration = server_configuration(tls)
+        self._stateless = Stateless(self._state_key, self._configuration.supported_versions)
         sock = bind(endpoint)
         self.address = Address(endpoint.host, sock.getsockname()[1])
         self._by_cid: dict[bytes, QuicCarrier] = {}
-        self._half_open: set[QuicCarrier] = set()
+        self._half_open: dict[QuicCarrier, float] = {}  # since when
         self._carriers: set[QuicCarrier] = set()
         self._accepting = True
         self._waiting: Queue[QuicCarrier | None] = Queue()
@@ -164,17 +166,17 @@ class QuicListener:
             return None
         if datagram[0] < 0x80:
             carrier = self._by_cid.get(datagram[1 : 1 + CID_SIZE])
-            if carrier is None:
-                self._reset_stateless(datagram, path)
+            if carrier is None and (answer := self._stateless.reset(datagram)):
+                self._socket.send([(answer, path)])
         else:
-            carrier = self._by_cid.get(datagram[6 : 6 + datagram[5]]) or self._greet(datagram, path)
+            carrier = self._by_cid.get(datagram[6 : 6 + datagram[5]]) or self._greet(datagram, path, now)
         if carrier is not None:
             carrier.receive(datagram, path, now)
             if not carrier.engine.reached:  # garbage in the form of a first datagram
                 carrier.fail(Closed("not a QUIC client"))
         return carrier
 
-    def _greet(self, datagram: bytes, path: Any) -> QuicCarrier | None:
+    def _greet(self, datagram: bytes, path: Any, now: float) -> QuicCarrier | None:
         """A connection for a client's first datagram, if that is what it is."""
         try:
             header = pull_quic_header(Buffer(data=datagram), host_cid_length=CID_SIZE)
@@ -185,22 +187,41 @@ class QuicListener:
         if header.packet_type == QuicPacketType.VERSION_NEGOTIATION:  # no answer to an answer
             return None
         if header.version not in self._configuration.supported_versions:
-            answer = encode_quic_version_negotiation(
-                source_cid=header.destination_cid,
-                destination_cid=header.source_cid,
-                supported_versions=self._configuration.supported_versions,
-            )
-            self._socket.send([(answer, path)])
+            self._socket.send([(self._stateless.negotiation(header), path)])
             return None
-        if header.packet_type != QuicPacketType.INITIAL or len(self._half_open) >= MAX_HALF_OPEN:
+        if header.packet_type != QuicPacketType.INITIAL:
+            return None
+        self._end_slow_handshakes(now)
+        first_cid = self._stateless.came_back(header, path, now) if header.token else None
+        if first_cid is None and len(self._half_open) >= RETRY_ABOVE:
+            self._socket.send([(self._stateless.retry(header, path, now), path)])
+            return None
+        if len(self._half_open) >= MAX_HALF_OPEN:
             return None
         try:
-            configuration = replace(self._configuration)
-            engine = Engine(configuration, header.destination_cid, self._state_key, settings=self._settings)
+            engine = Engine(
+                replace(self._configuration),
+                first_cid or header.destination_cid,
+                self._state_key,
+                retry_cid=header.destination_cid if first_cid else None,
+                settings=self._settings,
+            )
         except Exception:
             log.exception("no connection for %s", peer_name(path))
             return None
-        cids = {header.destination_cid, *engine.host_cids}
+        return self._make_carrier(engine, header.destination_cid, path, now)
+
+    def _end_slow_handshakes(self, now: float) -> None:
+        """Those that have taken too long: clients give up earlier."""
+        while self._half_open:
+            carrier, since = next(iter(self._half_open.items()))
+            if now - since < DIAL_TIMEOUT:
+                break
+            carrier.fail(Closed("the handshake took too long"))
+
+    def _make_carrier(self, engine: Engine, first_cid: bytes, path: Any, now: float) -> QuicCarrier:
+        """A carrier that is found by its connection IDs, and forgotten when it ends."""
+        cids = {first_cid, *engine.host_cids}
 
         def on_cid(cid: bytes, used: bool) -> None:
             if used:
@@ -213,12 +234,12 @@ class QuicListener:
         def on_end() -> None:
             for cid in cids:
                 self._by_cid.pop(cid, None)
-            self._half_open.discard(carrier)
+            self._half_open.pop(carrier, None)
             self._carriers.discard(carrier)
             self._close_if_unused()
 
         def on_ready() -> None:
-            self._half_open.discard(carrier)
+            self._half_open.pop(carrier, None)
             if self._accepting and self._waiting.qsize() < MAX_WAITING:
                 self._waiting.put(carrier)
             else:
@@ -235,19 +256,6 @@ class QuicListener:
         )
         for cid in cids:
             self._by_cid[cid] = carrier
-        self._half_open.add(carrier)
+        self._half_open[carrier] = now
         self._carriers.add(carrier)
         return carrier
-
-    def _reset_stateless(self, datagram: bytes, path: Any) -> None:
-        """Tell the peer of a connection that this process does not know (RFC 9000 section 10.3).
-
-        The answer is shorter than what it answers, so that two such servers can't go on for ever.
-        """
-        size = min(len(datagram) - 1, 43)
-        if size < 21:
-            return
-        token = reset_token(self._state_key, datagram[1 : 1 + CID_SIZE])
-        noise = bytearray(os.urandom(size - len(token)))
-        noise[0] = noise[0] & 0x3F | 0x40
-        self._socket.send([(bytes(noise) + token, path)])

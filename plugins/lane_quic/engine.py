@@ -41,7 +41,10 @@ ACK_EVERY = 64
 
 
 class Engine(Credit):
-    """One QUIC connection without I/O. Servers pass `original_cid` and their `state_key`."""
+    """One QUIC connection without I/O. Servers pass `original_cid` and their `state_key`.
+
+    `retry_cid`: the connection ID of the Retry after which the client came back, if there was one.
+    """
 
     _loss: Recovery
 
@@ -51,9 +54,10 @@ class Engine(Credit):
         original_cid: bytes | None = None,
         state_key: bytes = b"",
         *,
+        retry_cid: bytes | None = None,
         settings: Settings = DEFAULTS,
     ) -> None:
-        super().__init__(configuration, original_cid)
+        super().__init__(configuration, original_cid, retry_cid)
         self._loss = Recovery(
             settings.control(LARGE_DATAGRAM),
             configuration.max_datagram_size,

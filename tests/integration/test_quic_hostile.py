@@ -11,6 +11,7 @@ from lane_quic import carrier, configuration, driver
 from lane_quic.configuration import Settings, reset_token
 from lane_quic.driver import QuicListener
 from lane_quic.plugin import QuicTransport
+from lane_quic.stateless import Stateless
 from quic_kit import Relay, answers, exchange, first_flight, odd_version, udp
 
 from lane.errors import Closed, Unreachable
@@ -123,13 +124,13 @@ def test_resets_are_shorter_than_what_they_answer(kit, stranger):
 
 def test_two_listeners_do_not_answer_each_other_for_ever(kit, monkeypatch):
     other = QuicListener(LOOPBACK, server_tls())
-    real, count = QuicListener._reset_stateless, []
+    real, count = Stateless.reset, []
 
     def counted(*args):
         count.append(1)
-        real(*args)
+        return real(*args)
 
-    monkeypatch.setattr(QuicListener, "_reset_stateless", counted)
+    monkeypatch.setattr(Stateless, "reset", counted)
     kit.listener._socket.send([(b"\x40" + bytes(1199), (tuple(other.address), ()))])
     kit.listener._socket.send([(odd_version(), (tuple(other.address), ()))])
     assert 2 <= settled(lambda: len(count)) <= 25
@@ -168,7 +169,8 @@ def test_what_is_no_first_datagram_costs_no_state(kit, stranger, datagram):
     found = answers(stranger, kit.listener.address)
     assert sum(map(len, found)) <= len(datagram)
     assert kit.listener._by_cid == {}
-    assert not kit.listener._half_open | kit.listener._carriers
+    assert not kit.listener._half_open
+    assert not kit.listener._carriers
     exchange(*kit.dial())
 
 
@@ -188,6 +190,34 @@ def test_handshakes_that_stay_half_open_are_bounded_and_end(monkeypatch, strange
     assert 5 * 1200 < sum(map(len, received)) <= 5 * 3 * 1200, "three times of what it got, to each"
     exchange(*kit.dial())
     kit.close()
+
+
+def test_beyond_some_handshakes_a_client_shows_first_that_its_address_is_its_own(monkeypatch, kit, stranger):
+    monkeypatch.setattr(driver, "RETRY_ABOVE", 3)
+    for _ in range(10):
+        stranger.sendto(first_flight(), tuple(kit.listener.address))
+    received = answers(stranger, kit.listener.address)
+    assert len(kit.listener._half_open) == 3
+    retries = [data for data in received if data[0] & 0xF0 == 0xF0]
+    assert len(retries) == 7
+    assert max(map(len, retries)) < 200
+    near, far = kit.dial()
+    exchange(near, far)
+    assert near.engine._retry_count == 1
+    assert len(kit.listener._half_open) == 3
+
+
+def test_handshakes_that_take_too_long_are_ended(monkeypatch, kit, stranger):
+    monkeypatch.setattr(driver, "RETRY_ABOVE", 3)
+    for _ in range(3):
+        stranger.sendto(first_flight(), tuple(kit.listener.address))
+    answers(stranger, kit.listener.address)
+    slow = list(kit.listener._half_open)
+    monkeypatch.setattr(driver, "DIAL_TIMEOUT", 0.0)
+    stranger.sendto(first_flight(), tuple(kit.listener.address))
+    answers(stranger, kit.listener.address)
+    assert all(carrier.closed for carrier in slow)
+    assert len(kit.listener._half_open) == 1
 
 
 def test_carriers_that_nobody_accepts_are_bounded(kit, monkeypatch):
