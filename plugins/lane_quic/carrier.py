@@ -35,7 +35,8 @@ class QuicCarrier:
     """One connection. `send(datagrams)` hands packets to the endpoint and must not block.
 
     `on_cid(cid, used)` hears of connection IDs that the peer may use from now on, or no more;
-    `on_ready()` that the handshake is done, `on_end()` that the connection is gone.
+    `on_ready()` that the handshake is done, `on_end()` that the connection is gone, `on_silence()`, now and
+    then, that answers are due and none come.
     """
 
     datagrams = None
@@ -50,6 +51,7 @@ class QuicCarrier:
         on_cid: Callable[[bytes, bool], None] = lambda cid, used: None,
         on_end: Callable[[], None] = lambda: None,
         on_ready: Callable[[], None] = lambda: None,
+        on_silence: Callable[[], None] = lambda: None,
     ) -> None:
         self.engine = engine
         self.peer = peer
@@ -62,6 +64,7 @@ class QuicCarrier:
         self._on_cid = on_cid
         self._on_end = on_end
         self._on_ready = on_ready
+        self._on_silence = on_silence
         self._error: LaneError | None = None
         self._streams: dict[int, QuicStream] = {}
         self._incoming: Queue[QuicStream | None] = Queue()
@@ -210,6 +213,8 @@ class QuicCarrier:
             due = self.engine.get_timer()
             if due is not None and now >= due:
                 self.engine.handle_timer(now=now)
+                if self.connected and self.engine.silent:
+                    self._on_silence()
         except Exception:
             log.exception("the engine failed on a timer for %s", self.peer)
             self.fail(Closed("internal error in the QUIC engine"))

@@ -5,6 +5,7 @@ import hmac
 import logging
 import socket
 from dataclasses import replace
+from time import monotonic
 from typing import Any
 
 import gevent
@@ -39,6 +40,10 @@ RETRY_ABOVE = 100
 """Handshakes under way above which a client has to show first that its address is its own."""
 MAX_WAITING = 1024
 """Carriers that wait to be accepted."""
+MOVE_AFTER, MOVE_AFTER_MOST = 1.0, 8.0
+"""Seconds until a client that gets no answers goes on from yet another port; they double."""
+SILENCE_ENDS = 2.0
+"""Seconds without a probe timeout after which it had answers meanwhile."""
 
 
 class Client:
@@ -46,16 +51,55 @@ class Client:
 
     def __init__(self, family: int, address: Any, tls: ClientTLS, settings: Settings) -> None:
         self.engine = Engine(client_configuration(_ascii(tls.server_name)), settings=settings)
+        self._peer, self._offloads = (family, address), settings.offloads
+        self._path = (None, None)
+        self._silent_at, self._moved_at, self._patience = 0.0, 0.0, 0.0
+        self._socket = self._open()
+        self.carrier = QuicCarrier(
+            self.engine,
+            self._send,
+            address[0],
+            on_end=self._close,
+            on_silence=self._move,
+        )
+        self.carrier.start(tls, self._path)
+
+    def _send(self, datagrams: list[tuple[bytes, Any]]) -> None:
+        self._socket.send(datagrams)
+
+    def _close(self) -> None:
+        self._socket.close()
+
+    def _open(self) -> UdpSocket:
+        family, address = self._peer
         sock = socket.socket(family, socket.SOCK_DGRAM)
         try:
             sock.connect(address)
         except OSError:
             sock.close()
             raise
-        self._path = (None, None)
-        self._socket = UdpSocket(sock, self._receive, offloads=settings.offloads)
-        self.carrier = QuicCarrier(self.engine, self._socket.send, address[0], on_end=self._socket.close)
-        self.carrier.start(tls, self._path)
+        return UdpSocket(sock, self._receive, offloads=self._offloads)
+
+    def _move(self) -> None:
+        """No answers: our address may be gone, or what a NAT knew of us. Go on from another port.
+
+        The server validates the new path (RFC 9000 section 9); more and more seldom while that does not help.
+        """
+        now = monotonic()
+        if now - self._silent_at > SILENCE_ENDS:
+            self._patience = 0.0
+        self._silent_at = now
+        if now - self._moved_at < self._patience:
+            return
+        self._patience, self._moved_at = min(max(2 * self._patience, MOVE_AFTER), MOVE_AFTER_MOST), now
+        try:
+            fresh = self._open()
+        except OSError:  # no way there now
+            return
+        before, self._socket = self._socket, fresh
+        before.close()
+        log.debug("no answer from %s: going on from another port", self.carrier.peer)
+        self.engine.move()
 
     def _receive(self, datagram: bytes, path: Any, now: float) -> QuicCarrier | None:
         if not datagram:

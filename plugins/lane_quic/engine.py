@@ -38,6 +38,8 @@ MAX_ACK_DELAY, ACK_DELAY_SLACK = 0.005, 0.001
 """Seconds that an acknowledgement waits for more packets, at most, and what timers add to that."""
 ACK_EVERY = 64
 """Packets after which one is due at once."""
+SILENT_TIMEOUTS = 3
+"""Probe timeouts in a row after which a path may be gone: on a lossy one, one or two are not rare."""
 
 
 class Engine(Credit):
@@ -65,6 +67,8 @@ class Engine(Credit):
             send_probe=self._send_probe,
         )
         self._fast = settings.fast
+        self._control = settings.control
+        self._path: Any = None  # the one that this side sends on
         self.path_size = PathSize(configuration.max_datagram_size)
         self._arrivals = Arrivals()
         self._space: Any = None  # of what applications say, and its keys: looked up once
@@ -95,6 +99,11 @@ class Engine(Credit):
     def reached(self) -> bool:
         """Whether a packet of the peer could be read: garbage that came from there does not count."""
         return self._state != QuicConnectionState.FIRSTFLIGHT
+
+    @property
+    def silent(self) -> bool:
+        """Whether answers have been due for some probe timeouts, and none came."""
+        return self._loss.timeouts >= SILENT_TIMEOUTS
 
     @property
     def capacity(self) -> int:
@@ -168,11 +177,31 @@ class Engine(Credit):
         """As aioquic does, but an ACK waits for more packets, for an eighth of a round trip at most."""
         if not (self._fast and fast_receive.receive(self, data, addr, now)):
             super().receive_datagram(data, addr, now=now)
+            self._note_path()
         if data[0] & 0x80 or self._space is None or self._space.ack_at is None:
             return
         self._unacknowledged += 1
         if self._unacknowledged >= ACK_EVERY:
             self._space.ack_at = now
+
+    def _note_path(self) -> None:
+        """Whether the peer sends from elsewhere now."""
+        path = self._network_paths[0] if self._network_paths else None
+        if path is not self._path:
+            if self._path is not None:
+                self._start_anew()
+            self._path = path
+
+    def _start_anew(self) -> None:
+        """Another path: what was learned of the one before counts no more (RFC 9000 section 9.4)."""
+        self._loss.start_anew(self._control(LARGE_DATAGRAM))
+        self.path_size = PathSize(self.configuration.max_datagram_size)
+        self._resize(self.path_size.current)
+
+    def move(self) -> None:
+        """This client sends from another address from now on, and under another connection ID."""
+        self.change_connection_id()
+        self._start_anew()
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
         """The packets that may leave now."""

@@ -68,6 +68,8 @@ class Recovery(QuicPacketRecovery):
         self.pacer = self._pacer = Pacer(datagram_size)  # type: ignore[assignment]
         self.spurious = 0
         """Packets that were declared lost and arrived."""
+        self.timeouts = 0
+        """Probe timeouts in a row, since an acknowledgement came."""
         self.large_lost = 0
         """Packets larger than every path carries that were lost since one arrived."""
         self._in_flight = 0
@@ -101,11 +103,6 @@ class Recovery(QuicPacketRecovery):
     def recent_loss(self) -> float:
         """Fraction of the last few hundred packets that was lost."""
         return self._lost_recently / max(self._known_recently, 1.0)
-
-    @property
-    def timeouts(self) -> int:
-        """Probe timeouts in a row, since something arrived."""
-        return self._pto_count
 
     @property
     def reordering_window(self) -> float:
@@ -179,6 +176,7 @@ class Recovery(QuicPacketRecovery):
         # aioquic's own streams (CRYPTO) can't bear an acknowledgement of what was lost.
         deliver([*acked, *(packet for packet in late if not packet.is_crypto_packet)] if late else acked)
         self._find_lost(now, space, sample)
+        self.timeouts = 0
         if self.peer_completed_address_validation:
             self._pto_count = 0
 
@@ -186,6 +184,7 @@ class Recovery(QuicPacketRecovery):
         """The timer for `get_loss_detection_time` fired."""
         space = self._get_loss_space()
         if space is None:
+            self.timeouts += 1
             longer = 2 ** (self._pto_count + 1) * self.get_probe_timeout()
             if self._pto_count < LEAST_DOUBLINGS or longer <= LONGEST_BACKOFF:
                 self._pto_count += 1
@@ -208,6 +207,13 @@ class Recovery(QuicPacketRecovery):
         space.ack_at = space.loss_time = None
         space.ack_eliciting_in_flight = 0
         self._pto_count = 0
+
+    def start_anew(self, controller: Controller) -> None:
+        """Another path: forget round trips and rates. What is under way stays so."""
+        self.controller, self.pacer.rate = controller, None
+        self._rtt_initialized = False
+        self._newest_rtt, self._late = INITIAL_RTT, 0.0
+        self._pto_count = self.large_lost = 0
 
     # Measuring.
 

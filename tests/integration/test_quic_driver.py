@@ -119,6 +119,39 @@ def test_a_client_that_comes_from_another_port_goes_on(kit):
     relay.close()
 
 
+@pytest.mark.parametrize("who", ["up", "down"])
+def test_a_client_whose_address_is_dead_goes_on_from_another(kit, who):
+    """As when an address is gone, or a NAT has forgotten the port: nothing passes from there or to there."""
+    relay = Relay(kit.listener.address)
+    near = kit.transport.dial(Address("127.0.0.1", relay.port), kit.client_tls)
+    far = kit.listener.accept()
+    exchange(near, far)
+    before, window = relay._client, far.engine._loss.controller
+    relay.harm = lambda datagram, up: [datagram] if relay._client != before or up != (who == "up") else []
+    exchange(near, far, 500_000)
+    assert relay._client != before
+    relay.rebind()
+    relay.harm = lambda datagram, up: [datagram]
+    exchange(near, far)
+    assert far.engine._loss.controller is not window, "another path: nothing is known of its rate"
+    assert far.engine._network_paths[0].is_validated
+    near.close()
+    relay.close()
+
+
+def test_silence_makes_a_client_move_more_and_more_seldom(kit, monkeypatch):
+    monkeypatch.setattr(driver, "MOVE_AFTER", 0.1)
+    near, _ = kit.dial()
+    client, moves = near._on_silence.__self__, []
+    opened = client._open
+    monkeypatch.setattr(client, "_open", lambda: moves.append(time.monotonic()) or opened())
+    kit.listener._socket._on_datagram = lambda *_: None
+    near.open().sendall(b"anybody?")
+    until(lambda: len(moves) == 4)
+    assert moves[3] - moves[2] > 1.5 * (moves[2] - moves[1])
+    assert not near.closed
+
+
 def test_bulk_leaves_others_their_turn(kit):
     """Gaps are measured in the process's own time: what else runs on the machine is not lane's doing."""
     near, far = kit.stream()
