@@ -64,6 +64,7 @@ class Trial:
     began: float
     loss: float  # of the origin
     before: float  # the goodput of the origin
+    cheaper: bool  # whether the lane on trial costs less than the origin
     looks: int = 0  # since the lane settled, of those with demand
     total: float = 0.0  # the goodput of these, summed
 
@@ -143,26 +144,27 @@ def _judge(look: Look, trial: Trial) -> Decision:
     if not judged and now - trial.began < TRIAL_MOST:
         return Decision(choice.name, "", replace(state, trial=trial))
     kept = replace(state, trial=None)
-    origin = next((lane for lane in look.others if lane.name == trial.origin), None)
-    if origin is None:
-        return Decision(choice.name, f"{trial.origin} does not answer: staying on {choice.name}", kept)
-    back = replace(kept, choice=origin.name, seen=Evidence(), returned=-inf)  # it was no return
-    cheaper = choice.cost < origin.cost
-    if not judged and cheaper:
-        return Decision(choice.name, f"nothing to compare: staying on {choice.name}", kept)
+    origin, cheaper = trial.origin, trial.cheaper
+    answers = any(lane.name == origin for lane in look.others)
+    back = replace(kept, choice=origin, seen=Evidence(), returned=-inf)  # it was no return
+    if not judged and answers and not cheaper:
+        return Decision(origin, f"nothing to compare: back to {origin}", back)
     if not judged:
-        return Decision(origin.name, f"nothing to compare: back to {origin.name}", back)
+        return Decision(choice.name, f"nothing to compare: staying on {choice.name}", kept)
     own, mean = choice.loss or 0.0, choice.goodput if disaster else trial.total / trial.looks
     words = f"delivered {_mbit(mean)}, before {_mbit(trial.before)} Mbit/s"
-    if disaster or mean <= (NO_LESS if cheaper else GAIN) * trial.before:
+    bad = disaster or mean <= (NO_LESS if cheaper else GAIN) * trial.before
+    if bad and not answers:
+        return Decision(choice.name, f"{words}, but {origin} does not answer: staying on {choice.name}", kept)
+    if bad:
         loss = max(trial.loss, own) if cheaper else trial.loss
         back = _mistaken(back, now) if cheaper else back
         back = replace(back, cooling=back.cooling.failed(choice.name, now, loss, trial.before))
-        return Decision(origin.name, f"{words}: back to {origin.name}", back)
+        return Decision(origin, f"{words}: back to {origin}", back)
     loss = own if cheaper else max(trial.loss, own)
     # The origin is not tried because of as much loss as it was left for.
     wait = COOL_MOST if loss >= LOSS and not cheaper else COOL
-    cooling = kept.cooling.without(choice.name).cool(origin.name, now, wait, loss, mean)
+    cooling = kept.cooling.without(choice.name).cool(origin, now, wait, loss, mean)
     return Decision(choice.name, f"{words}: staying on {choice.name}", replace(kept, cooling=cooling))
 
 
@@ -233,7 +235,7 @@ def _try(look: Look, lanes: Sequence[Figures], words: str, *, quiet: bool = Fals
             state = replace(state, cooling=state.cooling.without(lane.name))  # the doubling begins anew
         # One good second on a lossy lane is no measure, and what it did before it fell is none either.
         before = min(choice.goodput, state.seen.usual or choice.goodput)
-        trial = Trial(choice.name, look.now, choice.loss or 0.0, before)
+        trial = Trial(choice.name, look.now, choice.loss or 0.0, before, lane.cost < choice.cost)
         return _move(replace(look, state=state), lane, f"{words} {lane.name}", trial)
     return None
 

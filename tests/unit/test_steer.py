@@ -391,6 +391,23 @@ def test_on_a_long_way_less_loss_does_as_much_harm():
     assert feed(State("a"), 0, 60, losing(0.002, 0.2), Figures("b", 20, True))[1]
 
 
+def test_a_trial_that_was_a_gain_cools_the_lane_before_though_that_is_silent():
+    slow, fast = replace(losing(0.1), backlog=2.0), replace(losing(0.1), name="b", cost=20, goodput=25 * MBIT)
+    state, moves = feed(State("a"), 0, 0.25, slow, replace(fast, limited=0.0))
+    assert moves
+    state, moves = feed(state, 0.25, 5, replace(slow, alive=False), fast)
+    assert not moves
+    assert not state.trial
+    assert not feed(state, 5.25, 60, slow, fast)[1]
+
+
+def test_a_trial_that_was_no_gain_stays_where_the_lane_before_is_silent():
+    slow, slower = replace(losing(0.1), backlog=2.0), replace(losing(0.1), name="b", cost=20)
+    state, _ = feed(State("a"), 0, 0.25, slow, replace(slower, limited=0.0))
+    state, moves = feed(state, 0.25, 5, replace(slow, alive=False), slower)
+    assert (state.choice, state.trial, moves) == ("b", None, [])
+
+
 def test_loss_that_goes_away_is_no_reason():
     state, _ = feed(State("a"), 0, 1.5, losing(0.06), Figures("b", 20, True))
     assert not feed(state, 1.5, 1, losing(0.01), Figures("b", 20, True))[1]
