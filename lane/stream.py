@@ -12,7 +12,7 @@ Rules that the types cannot say (and `lane.testing.TransportContract` checks):
 - What a peer sends that nobody reads is bounded; a sender that outruns the reader blocks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -76,6 +76,8 @@ class LinkStats:
     """Bytes sent and not yet acknowledged."""
     rate: float | None = None
     """Bytes a second that were delivered lately, while there was enough to send."""
+    more: Mapping[str, float] | None = None
+    """What this transport counts beyond that, by name."""
     measured_at: float | None = None
     """`time.monotonic()` of the newest of these figures."""
 

@@ -177,6 +177,8 @@ class QuicCarrier:
             self._error = error
             self._timer.close()
             self._keepalive.close()
+            self.engine.close_trace()
+            log.debug("the connection with %s ended: %s; %s", self.peer, error, self.engine.stats())
             for stream in list(self._streams.values()):
                 stream.fail(error)
             self._streams.clear()

@@ -3,9 +3,10 @@
 import hmac
 import ssl
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.logger import QuicLogger
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -30,6 +31,15 @@ class Settings:
     """Whether common packets take a path of their own (fast_send.py, fast_receive.py)."""
     offloads: bool = True
     """Whether the kernel takes and gives many packets at once (offload.py)."""
+    qlog: QuicLogger | None = None
+    """Hears of all packets."""
+    keys: TextIO | None = None
+    """Gets the secrets of all connections, as NSS and Wireshark know it."""
+
+    def apply(self, configuration: QuicConfiguration) -> QuicConfiguration:
+        """What aioquic has to know of them."""
+        configuration.quic_logger, configuration.secrets_log_file = self.qlog, self.keys
+        return configuration
 
 
 DEFAULTS = Settings()

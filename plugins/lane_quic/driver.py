@@ -50,7 +50,8 @@ class Client:
     """One connection to a server."""
 
     def __init__(self, family: int, address: Any, tls: ClientTLS, settings: Settings) -> None:
-        self.engine = Engine(client_configuration(_ascii(tls.server_name)), settings=settings)
+        configuration = settings.apply(client_configuration(_ascii(tls.server_name)))
+        self.engine = Engine(configuration, settings=settings)
         self._peer, self._offloads = (family, address), settings.offloads
         self._path = (None, None)
         self._silent_at, self._moved_at, self._patience = 0.0, 0.0, 0.0
@@ -171,7 +172,7 @@ class QuicListener:
         self._tls = tls
         self._settings = settings
         self._state_key = hmac.digest(hashlib.sha256(tls.key_pem).digest(), b"lane stateless reset", "sha256")
-        self._configuration = server_configuration(tls)
+        self._configuration = settings.apply(server_configuration(tls))
         self._stateless = Stateless(self._state_key, self._configuration.supported_versions)
         sock = bind(endpoint)
         self.address = Address(endpoint.host, sock.getsockname()[1])

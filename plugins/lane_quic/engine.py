@@ -28,6 +28,7 @@ from lane_quic import fast_receive, fast_send
 from lane_quic.configuration import DEFAULTS, LARGE_DATAGRAM, RESET_TOKEN_SIZE, Settings, reset_token
 from lane_quic.credit import Credit
 from lane_quic.path_size import HOLE_PACKETS, HOLE_TIMEOUTS, PathSize
+from lane_quic.qlog import Trace
 from lane_quic.recovery import Recovery
 from lane_quic.tables import Received
 from lane_quic.tail import EVIDENCE, LOSSY, PAUSE, SHORTEST_PAUSE, TAIL, Arrivals, TailBudget
@@ -75,6 +76,7 @@ class Engine(Credit):
         self._keys: Any = None
         self._idle_rtt: float | None = None
         self._idle = 0.0
+        self._batches = self._packets_sent = 0
         self._unacknowledged = 0  # packets that came since our last ACK
         self._tail_budget = TailBudget()
         self._tails_at: float | None = None  # when tails are repeated
@@ -169,7 +171,23 @@ class Engine(Credit):
             lost=progress.lost,
             delivered=progress.delivered,
             in_flight=loss.bytes_in_flight,
+            more={
+                "packet_size": self._max_datagram_size,
+                "packets_a_batch": self._packets_sent / max(1, self._batches),
+                "acks": loss.acks,
+                "spurious": loss.spurious,
+                "reordering": round(loss.reordering_window, 6),
+            },
         )
+
+    def _flush_trace(self) -> None:
+        if isinstance(self._quic_logger, Trace):
+            self._quic_logger.flush()
+
+    def close_trace(self) -> None:
+        """The connection is over, whatever its state: end its qlog, if there is one."""
+        if isinstance(self._quic_logger, Trace):
+            self._quic_logger.close()
 
     # Acknowledging, and sending the ends of answers twice.
 
@@ -178,6 +196,7 @@ class Engine(Credit):
         if not (self._fast and fast_receive.receive(self, data, addr, now)):
             super().receive_datagram(data, addr, now=now)
             self._note_path()
+            self._flush_trace()
         if data[0] & 0x80 or self._space is None or self._space.ack_at is None:
             return
         self._unacknowledged += 1
@@ -216,9 +235,27 @@ class Engine(Credit):
         if fast_send.settled(self):
             datagrams += self._find_size(now, busy=bool(datagrams))
         if datagrams:
+            self._batches += 1
+            self._packets_sent += len(datagrams)
+            self._log_metrics()
+            self._flush_trace()
             self._tail_budget.on_sent(sum(len(data) for data, _ in datagrams))
             self._ack_delay = min(MAX_ACK_DELAY, (loss.rtt or 0) / 8)
         return datagrams
+
+    def _log_metrics(self) -> None:
+        if self._quic_logger is None:
+            return
+        loss, time = self._loss, self._quic_logger.encode_time
+        data: dict[str, Any] = {
+            "bytes_in_flight": loss.bytes_in_flight,
+            "congestion_window": min(loss.congestion_window, 1 << 53),  # what JSON can say
+        }
+        if loss.rtt is not None:
+            data |= {"smoothed_rtt": time(loss.rtt), "min_rtt": time(loss.least_rtt)}
+        if loss.pacer.rate is not None:
+            data["pacing_rate"] = int(loss.pacer.rate * 8)
+        self._quic_logger.log_event(category="recovery", event="metrics_updated", data=data)
 
     def _find_size(self, now: float, *, busy: bool) -> list[tuple[bytes, Any]]:
         """Let packets be as large as the path carries: a probe, if one is due beside others."""

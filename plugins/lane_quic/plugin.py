@@ -1,16 +1,22 @@
 """Registers the transport `quic`, its options and its congestion controllers."""
 
+import logging
+import os
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
 from lane import hookimpl
-from lane.errors import UsageError
+from lane.errors import ConfigError, UsageError
 from lane.stream import Address, ClientTLS, ServerTLS, Transport
 from lane_quic.carrier import QuicCarrier
 from lane_quic.configuration import DEFAULTS, SMALL_DATAGRAM, Settings
 from lane_quic.congestion import Factory
 from lane_quic.controllers import CONTROLLERS
 from lane_quic.driver import QuicListener, dial
+from lane_quic.qlog import Qlog
+
+log = logging.getLogger("lane.quic")
 
 DEFAULT = "bbr"
 
@@ -59,6 +65,11 @@ def lane_add_options(group: Any) -> None:
         help="write and read common packets directly; off: all as aioquic does, at several times the CPU",
     )
     group.add_argument(
+        "--qlog-dir",
+        metavar="DIR",
+        help="write what each QUIC connection does to a file in DIR, for qvis (costs CPU and disk)",
+    )
+    group.add_argument(
         "--quic-offload",
         choices=("on", "off"),
         default="on",
@@ -68,7 +79,7 @@ def lane_add_options(group: Any) -> None:
 
 @hookimpl
 def lane_configure(options: Any, call_each: Callable[..., None]) -> None:
-    """Choose the controller, once all plugins have named theirs. Raises UsageError."""
+    """Choose the controller, once all plugins have named theirs. Raises UsageError or ConfigError."""
     known = dict(CONTROLLERS)
 
     def register(name: str, factory: Factory) -> None:
@@ -86,4 +97,17 @@ def lane_configure(options: Any, call_each: Callable[..., None]) -> None:
     except Exception as error:
         raise UsageError(f"--congestion: the controller {options.congestion} fails: {error!r}") from None
     fast, offloads = options.quic_fast_path == "on", options.quic_offload == "on"
-    _transport.settings = Settings(control, fast=fast, offloads=offloads)
+    qlog = Qlog(Path(options.qlog_dir).expanduser()) if options.qlog_dir else None
+    _transport.settings = Settings(control, fast=fast, offloads=offloads, qlog=qlog, keys=_key_log())
+
+
+def _key_log() -> TextIO | None:
+    """The file that SSLKEYLOGFILE names, as in browsers and curl. Raises ConfigError."""
+    if not (name := os.environ.get("SSLKEYLOGFILE")):
+        return None
+    try:
+        descriptor = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise ConfigError(f"SSLKEYLOGFILE: {name}: {error.strerror}") from None
+    log.warning("SSLKEYLOGFILE: who reads %s can read all that goes over quic", name)
+    return open(descriptor, "a", encoding="ascii")

@@ -68,6 +68,8 @@ class Recovery(QuicPacketRecovery):
         self.pacer = self._pacer = Pacer(datagram_size)  # type: ignore[assignment]
         self.spurious = 0
         """Packets that were declared lost and arrived."""
+        self.acks = 0
+        """Acknowledgements that told something new."""
         self.timeouts = 0
         """Probe timeouts in a row, since an acknowledgement came."""
         self.large_lost = 0
@@ -98,6 +100,11 @@ class Recovery(QuicPacketRecovery):
     def rtt(self) -> float | None:
         """Smoothed round trip, seconds; None before the first sample."""
         return self._rtt_smoothed if self._rtt_initialized else None
+
+    @property
+    def least_rtt(self) -> float:
+        """The shortest round trip, seconds."""
+        return self._rtt_min
 
     @property
     def recent_loss(self) -> float:
@@ -176,6 +183,7 @@ class Recovery(QuicPacketRecovery):
         # aioquic's own streams (CRYPTO) can't bear an acknowledgement of what was lost.
         deliver([*acked, *(packet for packet in late if not packet.is_crypto_packet)] if late else acked)
         self._find_lost(now, space, sample)
+        self.acks += 1
         self.timeouts = 0
         if self.peer_completed_address_validation:
             self._pto_count = 0

@@ -176,7 +176,12 @@ def test_the_example_of_a_congestion_controller(hooks):
 
     def choose(name):
         options = argparse.Namespace(
-            congestion=name, quic_fast_path="on", quic_offload="on", example_key="", example_domain=""
+            congestion=name,
+            quic_fast_path="on",
+            quic_offload="on",
+            qlog_dir=None,
+            example_key="",
+            example_domain="",
         )
         plugins.call_each("lane_configure", options=options, call_each=plugins.call_each)
 
@@ -199,7 +204,12 @@ def test_a_controller_whose_name_is_taken_is_an_error_of_its_plugin(hooks):
     hooks.lane_register_congestion = hookimpl(lambda register: register("cubic", hooks.FixedWindow))
     plugins.register(hooks, "example")
     options = argparse.Namespace(
-        congestion="cubic", quic_fast_path="on", quic_offload="on", example_key="", example_domain=""
+        congestion="cubic",
+        quic_fast_path="on",
+        quic_offload="on",
+        qlog_dir=None,
+        example_key="",
+        example_domain="",
     )
     plugins.call_each("lane_configure", options=options, call_each=plugins.call_each)
     (error,) = plugins.errors

@@ -1,0 +1,102 @@
+"""What a connection did, packet by packet, in files that qvis opens (https://qvis.quictools.info).
+
+aioquic keeps all events in memory until a connection ends. Here each event is a line of a file at once, in
+the streaming form of qlog (draft-ietf-quic-qlog-main-schema-02, section 3.2: JSON text sequences, RFC 7464).
+"""
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from aioquic.quic.logger import QLOG_VERSION, QuicLogger, QuicLoggerTrace
+
+from lane.errors import ConfigError
+
+log = logging.getLogger("lane.quic")
+
+MOST_BYTES = 256 << 20
+"""Of one file: what comes after that is not written."""
+_SEPARATOR = "\x1e"
+
+
+class Qlog(QuicLogger):
+    """Writes a file for each connection into a folder. Raises ConfigError if that can't be written to."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / ".lane-can-write"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise ConfigError(f"--qlog-dir: {folder}: {error.strerror}") from None
+
+    def start_trace(self, is_client: bool, odcid: bytes) -> QuicLoggerTrace:
+        """Called by aioquic for each connection."""
+        who = "client" if is_client else "server"
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{odcid.hex()}-{who}.sqlog"
+        return Trace(self._folder / name, is_client=is_client, odcid=odcid)
+
+    def end_trace(self, trace: QuicLoggerTrace) -> None:
+        """Called by aioquic where a connection ends in order."""
+        if isinstance(trace, Trace):
+            trace.close()
+
+
+class Trace(QuicLoggerTrace):
+    """The file of one connection. A disk that is full ends the file, and not the connection."""
+
+    def __init__(self, path: Path, *, is_client: bool, odcid: bytes) -> None:
+        super().__init__(is_client=is_client, odcid=odcid)
+        self._left = MOST_BYTES
+        self._began = time.time()
+        try:
+            self._file: Any = path.open("w")
+        except OSError as error:
+            log.warning("no qlog: %s: %s", path, error.strerror)
+            self._file = None
+        trace = {
+            "vantage_point": {"name": "lane", "type": self._vantage_point["type"]},
+            "common_fields": {
+                "ODCID": odcid.hex(),
+                "time_format": "relative",
+                "reference_time": self.encode_time(self._began),
+            },
+        }
+        self._write({"qlog_version": QLOG_VERSION, "qlog_format": "JSON-SEQ", "trace": trace})
+
+    def log_event(self, *, category: str, event: str, data: dict[str, Any]) -> None:
+        """Called by aioquic, which adds frames to `data` afterwards: it is written by `flush`."""
+        at = self.encode_time(time.time() - self._began)
+        self._events.append({"time": at, "name": f"{category}:{event}", "data": data})
+
+    def flush(self) -> None:
+        """Write what has happened: all that came with one datagram, or was sent together."""
+        while self._events:
+            self._write(self._events.popleft())
+
+    def _write(self, record: dict[str, Any]) -> None:
+        if self._file is None:
+            return
+        text = f"{_SEPARATOR}{json.dumps(record, separators=(',', ':'))}\n"
+        self._left -= len(text)
+        try:
+            if self._left >= 0:
+                self._file.write(text)
+        except OSError as error:
+            log.warning("the qlog ends: %s", error.strerror)
+            self._file = None
+
+    def close(self) -> None:
+        """Write what is left. More than once does no harm."""
+        self.flush()
+        if self._file is not None:
+            file, self._file = self._file, None
+            try:
+                file.close()
+            except OSError as error:
+                log.warning("the qlog ends: %s", error.strerror)
