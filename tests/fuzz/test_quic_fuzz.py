@@ -10,7 +10,7 @@ from aioquic.buffer import encode_uint_var
 from aioquic.tls import Epoch
 from hypothesis import given
 from hypothesis import strategies as st
-from lane_quic.configuration import client_configuration
+from lane_quic.configuration import Settings, client_configuration
 from lane_quic.driver import Client, QuicListener
 from lane_quic.engine import Engine
 
@@ -50,7 +50,7 @@ class World:
         self._send([entry for entry in datagrams if entry[1] != NOWHERE])
 
     def connect(self):
-        client = Client(socket.AF_INET, tuple(self.listener.address), client_tls(self.tls), 1200)
+        client = Client(socket.AF_INET, tuple(self.listener.address), client_tls(self.tls), Settings())
         with patience():
             client.carrier.ready.wait()
             return client, self.listener.accept()

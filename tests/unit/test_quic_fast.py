@@ -1,6 +1,7 @@
 """The fast paths beside aioquic's own: the same frames in the same packets, and the same state afterwards."""
 
 import pytest
+from aioquic.buffer import encode_uint_var
 from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch
@@ -272,3 +273,56 @@ def test_bytes_in_a_row_are_acknowledged_at_once(monkeypatch):
     assert all(delivery is QuicDeliveryState.ACKED for delivery, _, _ in calls)
     assert len(calls) < 30 < 50_000 / 1200
     assert max(stop for _, _, stop in calls) == 50_000
+
+
+VARINT = st.one_of(st.integers(0, 70), st.integers(0, (1 << 62) - 1))
+STREAM_FRAME = st.builds(
+    lambda kind, stream, offset, data, lie: (
+        bytes((8 | kind,))
+        + encode_uint_var(stream)
+        + (encode_uint_var(offset) if kind & 4 else b"")
+        + (encode_uint_var(max(0, len(data) + lie)) if kind & 2 else b"")
+        + data
+    ),
+    st.integers(0, 7),
+    st.sampled_from([0, 0, 4, 8, 1, 2, 3, 400]),
+    st.one_of(st.integers(0, 60), VARINT),
+    st.binary(max_size=40),
+    st.sampled_from([0, 0, 0, -1, 1, 1 << 40]),
+)
+ACK_FRAME = st.builds(
+    lambda numbers: b"\x02" + b"".join(map(encode_uint_var, numbers)),
+    st.lists(VARINT, min_size=3, max_size=9),
+)
+OTHER_FRAME = st.one_of(
+    st.sampled_from([b"", b"\x00", b"\x01", b"\x1e", b"\x1a" + bytes(8), b"\x10\x40\xff", b"\x06\x00\x01x"]),
+    st.binary(max_size=30),
+)
+PAYLOAD = st.lists(st.one_of(STREAM_FRAME, ACK_FRAME, OTHER_FRAME), max_size=4).map(b"".join)
+
+
+def hear(payloads, *, fast):
+    """A server that hears `payloads` from its client, each in a packet of its own: what it makes of them."""
+    pipe = Taped(fast=fast)
+    number, numbers = pipe.client.open(b"first"), pipe.client.engine._packet_number + 100
+    pipe.settle(0.5)
+    client, server = pipe.client.engine, pipe.server.engine
+    keys, made = client._cryptos[ONE_RTT].send, []
+    for step, payload in enumerate(payloads):
+        pipe.now += 0.01
+        head = (
+            bytes((0x41 | keys.key_phase << 2,)) + client._peer_cid.cid + (numbers + step).to_bytes(2, "big")
+        )
+        plain = payload.ljust(4, b"\0")
+        server.receive_datagram(keys.encrypt_packet(head, plain, numbers + step), "peer", now=pipe.now)
+        while (event := server.next_event()) is not None:
+            made.append(event)
+        closed = server._close_event and (server._close_event.error_code, server._close_event.frame_type)
+        made.append((closed, server._close_pending, state(server, pipe.before[1])))
+    assert server.knows(number) or made
+    return made
+
+
+@given(st.lists(PAYLOAD, max_size=6))
+def test_whatever_a_peer_says_is_heard_as_aioquic_hears_it(payloads):
+    assert hear(payloads, fast=True) == hear(payloads, fast=False)
