@@ -12,6 +12,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import islice
 from time import monotonic
 from typing import Any, Protocol
@@ -236,10 +237,30 @@ def _tune(sock: socket.socket) -> None:
         _try_option(sock, socket.SOL_SOCKET, option, SOCKET_BUFFER)
         if os.name == "posix" and hasattr(socket, "SO_DOMAIN"):
             _try_option(sock, socket.SOL_SOCKET, forced, SOCKET_BUFFER)
+    _warn_of_small_buffers(sock)
     if hasattr(socket, "SO_DOMAIN"):  # Linux
         _try_option(sock, socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
         if v6:
             _try_option(sock, socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
+
+
+@cache
+def _warn(limits: str) -> None:
+    """Once in the life of a process."""
+    log.warning(
+        "small UDP buffers slow quic down on fast lines; to let lane have larger ones: sysctl -w %s", limits
+    )
+
+
+def _warn_of_small_buffers(sock: socket.socket) -> None:
+    """Where the kernel gives less than was asked for (Linux counts twice what it gives)."""
+    if hasattr(socket, "SO_DOMAIN"):
+        options = {"rmem_max": socket.SO_RCVBUF, "wmem_max": socket.SO_SNDBUF}
+        small = [
+            n for n, option in options.items() if sock.getsockopt(socket.SOL_SOCKET, option) < SOCKET_BUFFER
+        ]
+        if small:
+            _warn(" ".join(f"net.core.{name}={SOCKET_BUFFER}" for name in small))
 
 
 def _want_pktinfo(sock: socket.socket) -> None:

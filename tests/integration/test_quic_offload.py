@@ -140,3 +140,20 @@ def test_a_bulk_takes_few_system_calls(monkeypatch):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         together = offload.can_segment(sock)
     assert (calls["packets"] > 2.5 * calls["send"]) == together
+
+
+class Small:
+    """A socket that got less than it asked for."""
+
+    family = socket.AF_INET
+
+    def getsockopt(self, level, option):
+        return 212992
+
+
+def test_small_buffers_are_told_of_once_with_what_helps(caplog):
+    udp._warn.cache_clear()
+    for _ in range(3):
+        udp._warn_of_small_buffers(Small())
+    (record,) = caplog.records
+    assert "sysctl -w net.core.rmem_max=4194304 net.core.wmem_max=4194304" in record.getMessage()
