@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from processes import Failed, line_with, start
 from proxies import Place, available, pair, sing_box
 
@@ -58,6 +59,7 @@ class Lab:
     def __init__(self, name, link, stack):
         self.name, self.link, self.stack = name, link, stack
         self.lane_options = []
+        self._pair = None
 
     def prefix(self, side):
         return [NETLAB, "exec", self.name, side, "--"]
@@ -91,8 +93,14 @@ class Lab:
         ends = tuple(self.prefix("c")), tuple(self.prefix("s"))
         ports = 1080 + number, 4433 + number
         place = Place(SERVER, *ends, ports, self.link.rate, tuple(self.lane_options))
-        found = pair(self.stack, contender, place)
-        return found and found.port
+        self._pair = pair(self.stack, contender, place)
+        return self._pair and self._pair.port
+
+    def cpu(self):
+        """Seconds that the last client and its server have used; nothing where there is none."""
+        ends = (self._pair.client, self._pair.server) if self._pair else ()
+        times = [psutil.Process(process.pid).cpu_times() for process in ends]
+        return [each.user + each.system for each in times]
 
 
 def netlab(*arguments):

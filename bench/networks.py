@@ -9,7 +9,8 @@ each round, so a busy machine harms all alike; compare them, not figures of two 
 of the rounds, with the least and the greatest; a percentile is that of the exchanges of all rounds, with
 those of single rounds. "!" marks figures with errors in a round, which the lines of the rounds tell.
 
-    down, up   Mbit/s as an application sees it, from before it connects; up: until all is confirmed
+    down, up   Mbit/s as an application sees it, from before it connects; up: until all is confirmed.
+               down also: CPU seconds a GB of the client and of the server
     latency    512 bytes up and 4 KB down on a new connection: `whole` is from before it connects, `after`
                from the proxy's reply on (some proxies reply before they have asked their server).
                latency-up, which must be asked for, is beside an upload
@@ -37,6 +38,7 @@ from proxies import CONTENDERS as KNOWN
 
 CONTENDERS = "lane,hysteria2,tuic,brutal"
 TESTS = "down,up,latency,reorder,burst,fairness,queue"
+CPU = ("client s/GB", "server s/GB")
 SETTLE = 2
 """Seconds that a bulk has to find its rate."""
 
@@ -45,8 +47,16 @@ SETTLE = 2
 
 
 def down(lab, contender, args):
-    result = finish(lab.load("c", "down", "--secs", args.secs, proxy=lab.contend(contender)), args.secs + 60)
-    return {"Mbit/s": [mbps(result, args.secs)], "per_second": result["per_second"], "error": result["error"]}
+    proxy = lab.contend(contender)
+    before = lab.cpu()
+    result = finish(lab.load("c", "down", "--secs", args.secs, proxy=proxy), args.secs + 60)
+    used = [
+        (after - start) / max(result["bytes"], 1) * 1e9
+        for start, after in zip(before, lab.cpu(), strict=True)
+    ]
+    cpu = {name: [seconds] for name, seconds in zip(CPU, used, strict=False)}
+    rate = {"Mbit/s": [mbps(result, args.secs)], "per_second": result["per_second"]}
+    return {**dict.fromkeys(CPU, ()), **rate, **cpu, "error": result["error"]}
 
 
 def up(lab, contender, args):
@@ -160,8 +170,10 @@ BESIDE = {**LATENCY, "bulk Mbit/s": (50,)}
 QUEUE = {"rtt": (50, 99), "ratio": (50, 99), "after": (50, 99), "bulk Mbit/s": (50,)}
 SHARES = {"its": (50,), "other": (50,)}
 RATE = {"Mbit/s": (50,)}
+COST = dict.fromkeys(CPU, (50,))
 ROWS = [
-    *(Row(test.__name__, link, test.__name__, test, RATE) for link, test in product(LINKS, (down, up))),
+    *(Row("down", link, "down", down, RATE | COST) for link in LINKS),
+    *(Row("up", link, "up", up, RATE) for link in LINKS),
     Row("latency", "L1", "alone", latency, LATENCY),
     Row("at-once", "L1", "50 at once", at_once, LATENCY),
     Row("latency", "L2", "alone", latency, LATENCY),

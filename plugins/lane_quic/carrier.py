@@ -6,7 +6,7 @@ loop changes is flushed once, at its end, so that small writes share packets.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -133,11 +133,11 @@ class QuicCarrier:
         self._keepalive.start(self._keep_alive)
         self.flush()
 
-    def receive(self, datagram: bytes, path: Path, now: float) -> None:
-        """Take one datagram; `flush` must follow. An engine that breaks costs only this connection."""
+    def receive(self, datagrams: Sequence[bytes], path: Path, now: float) -> None:
+        """Take what came together; `flush` must follow. An engine that breaks costs only this connection."""
         self.heard = now
         try:
-            self.engine.receive_datagram(datagram, path, now=now)
+            self.engine.receive_datagrams(datagrams, path, now)
         except Exception:
             log.exception("the engine failed on a packet from %s", self.peer)
             self.fail(Closed("internal error in the QUIC engine"))

@@ -102,17 +102,21 @@ class Client:
         log.debug("no answer from %s: going on from another port", self.carrier.peer)
         self.engine.move()
 
-    def _receive(self, datagram: bytes, path: Any, now: float) -> QuicCarrier | None:
-        if not datagram:
-            if self._socket.error:
-                self.carrier.fail(Closed("nobody listens on that port"))
-            return None
-        if datagram[0] < 0x80 and datagram[1 : 1 + CID_SIZE] not in self.engine.host_cids:
-            if self.engine.is_stateless_reset(datagram):
-                self.carrier.fail(Closed("the server was restarted"))
-            return None
-        self.carrier.receive(datagram, self._path, now)
-        return self.carrier
+    def _receive(self, datagrams: list[bytes], path: Any, now: float) -> list[QuicCarrier]:
+        if not datagrams and self._socket.error:
+            self.carrier.fail(Closed("nobody listens on that port"))
+        ours = [datagram for datagram in datagrams if datagram and self._is_ours(datagram)]
+        if ours:
+            self.carrier.receive(ours, self._path, now)
+        return [self.carrier] if ours else []
+
+    def _is_ours(self, datagram: bytes) -> bool:
+        cid = datagram[1 : 1 + CID_SIZE]
+        if datagram[0] >= 0x80 or cid == self.engine.host_cid or cid in self.engine.host_cids:
+            return True
+        if self.engine.is_stateless_reset(datagram):
+            self.carrier.fail(Closed("the server was restarted"))
+        return False
 
 
 def _ascii(name: str | None) -> str | None:
@@ -206,7 +210,18 @@ class QuicListener:
         if not self._accepting and not self._carriers:
             self._socket.close()
 
-    def _receive(self, datagram: bytes, path: Any, now: float) -> QuicCarrier | None:
+    def _receive(self, datagrams: list[bytes], path: Any, now: float) -> list[QuicCarrier]:
+        """What came together is mostly for one connection."""
+        first = datagrams[0] if datagrams else b""
+        form, cid = first[:1] < b"\x80", first[1 : 1 + CID_SIZE]
+        carrier = self._by_cid.get(cid) if form else None
+        if carrier is not None and all(d[:1] < b"\x80" and d[1 : 1 + CID_SIZE] == cid for d in datagrams):
+            carrier.receive(datagrams, path, now)
+            return [carrier]
+        found = [self._receive_one(datagram, path, now) for datagram in datagrams]
+        return [carrier for carrier in found if carrier is not None]
+
+    def _receive_one(self, datagram: bytes, path: Any, now: float) -> QuicCarrier | None:
         if len(datagram) < 1 + CID_SIZE:
             return None
         if datagram[0] < 0x80:
@@ -216,7 +231,7 @@ class QuicListener:
         else:
             carrier = self._by_cid.get(datagram[6 : 6 + datagram[5]]) or self._greet(datagram, path, now)
         if carrier is not None:
-            carrier.receive(datagram, path, now)
+            carrier.receive((datagram,), path, now)
             if not carrier.engine.reached:  # garbage in the form of a first datagram
                 carrier.fail(Closed("not a QUIC client"))
         return carrier

@@ -9,6 +9,7 @@ something else by these names.
 """
 
 import hmac
+from collections.abc import Sequence
 from typing import Any
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
@@ -192,14 +193,23 @@ class Engine(Credit):
     # Acknowledging, and sending the ends of answers twice.
 
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
-        """As aioquic does, but an ACK waits for more packets, for an eighth of a round trip at most."""
-        if not (self._fast and fast_receive.receive(self, data, addr, now)):
-            super().receive_datagram(data, addr, now=now)
-            self._note_path()
-            self._flush_trace()
-        if data[0] & 0x80 or self._space is None or self._space.ack_at is None:
+        """As aioquic does, but see `receive_datagrams`."""
+        self.receive_datagrams((data,), addr, now)
+
+    def receive_datagrams(self, datagrams: Sequence[bytes], addr: Any, now: float) -> None:
+        """Take what came together. An ACK waits for more packets, for an eighth of a round trip at most."""
+        index, count = 0, len(datagrams)
+        while index < count:
+            if self._fast:
+                index = fast_receive.receive(self, datagrams, index, addr, now)
+            if index < count:
+                super().receive_datagram(datagrams[index], addr, now=now)
+                self._note_path()
+                self._flush_trace()
+                index += 1
+        if self._space is None or self._space.ack_at is None:
             return
-        self._unacknowledged += 1
+        self._unacknowledged += count
         if self._unacknowledged >= ACK_EVERY:
             self._space.ack_at = now
 

@@ -7,6 +7,7 @@ to aioquic: a whole packet before anything has changed, or the rest of its frame
 the same; tests/unit/test_quic_fast.py compares packet by packet.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from aioquic.quic.connection import END_STATES, QuicConnectionError, QuicReceiveContext
@@ -23,87 +24,107 @@ from lane_quic.fast_send import settled
 _NUMBER_AT = 1 + CID_SIZE
 _SAMPLE_AT = _NUMBER_AT + 4
 _SHORTEST = _SAMPLE_AT + 16
-_RESERVED, _SPIN = 0x18, 0x20
+_RESERVED_AND_PHASE, _SPIN = 0x1C, 0x20
 _ACK, _STREAM = 0x02, 0x08  # the last three bits of a STREAM frame: offset, length, end
 
 
-def receive(engine: Any, data: bytes, address: Any, now: float) -> bool:
-    """Take an ordinary packet; False if it is none: nothing has changed then."""
-    if data[0] & 0xC0 != 0x40 or len(data) < _SHORTEST or not settled(engine):
-        return False
+def receive(engine: Any, datagrams: Sequence[bytes], start: int, address: Any, now: float) -> int:
+    """Take ordinary packets, from `datagrams[start]` on: the index of the first that is none.
+
+    Of that one nothing has changed. What other frames may have changed is looked at anew for the next.
+    """
+    if not settled(engine):
+        return start
     path = engine._network_paths[0]
-    if data[1:_NUMBER_AT] != engine.host_cid or path.addr != address or not path.is_validated:
-        return False
-    space, keys = engine._space, engine._keys.recv
-    mask = keys.hp._mask(data[_SAMPLE_AT:_SHORTEST])
-    first = data[0] ^ mask[0] & 0x1F
-    if first & _RESERVED or (first >> 2 & 1) != keys.key_phase:
-        return False
-    size = (first & 3) + 1
-    end = _NUMBER_AT + size
-    truncated = int.from_bytes(data[_NUMBER_AT:end], "big") ^ int.from_bytes(mask[1 : 1 + size], "big")
-    header = bytes((first,)) + engine.host_cid + truncated.to_bytes(size, "big")
-    number = decode_packet_number(truncated, size * 8, space.expected_packet_number)
-    aead = keys.aead
-    try:
-        plain = aead._aead.decrypt((aead._iv ^ number).to_bytes(12, "big"), data[end:], header)
-    except InvalidTag:
-        return False
-    if number in space.received_packets:
-        return True
-    if number > space.expected_packet_number:
-        space.expected_packet_number = number + 1
-    if number > engine._spin_highest_pn:
-        engine._spin_bit = bool(first & _SPIN) != engine._is_client
-        engine._spin_highest_pn = number
-    eliciting = _take_frames(engine, plain, path, space, now)
-    if engine._state in END_STATES or engine._close_pending:
-        return True
-    engine._close_at = now + engine._idle_timeout()
-    engine._ack_eliciting_sent_since_receipt = False
-    if not space.discarded:
-        _record(space, number, now)
-        if eliciting and space.ack_at is None:
-            space.ack_at = now + engine._ack_delay
-    return True
+    if path.addr != address or not path.is_validated:
+        return start
+    space, keys, cid = engine._space, engine._keys.recv, engine.host_cid
+    unmask, phase = keys.hp._mask, keys.key_phase << 2
+    decrypt, iv = keys.aead._aead.decrypt, keys.aead._iv
+    received = space.received_packets
+    index = start
+    for index in range(start, len(datagrams)):
+        data = datagrams[index]
+        if data[0] & 0xC0 != 0x40 or data[1:_NUMBER_AT] != cid or len(data) < _SHORTEST:
+            return index
+        mask = unmask(data[_SAMPLE_AT:_SHORTEST])
+        first = data[0] ^ mask[0] & 0x1F
+        if first & _RESERVED_AND_PHASE != phase:
+            return index
+        size = (first & 3) + 1
+        end = _NUMBER_AT + size
+        truncated = int.from_bytes(data[_NUMBER_AT:end], "big") ^ int.from_bytes(mask[1 : 1 + size], "big")
+        number = decode_packet_number(truncated, size * 8, space.expected_packet_number)
+        header = bytes((first,)) + cid + truncated.to_bytes(size, "big")
+        try:
+            plain = decrypt((iv ^ number).to_bytes(12, "big"), data[end:], header)
+        except InvalidTag:
+            return index
+        if number in received:
+            continue
+        if number > space.expected_packet_number:
+            space.expected_packet_number = number + 1
+        if number > engine._spin_highest_pn:
+            engine._spin_bit = bool(first & _SPIN) != engine._is_client
+            engine._spin_highest_pn = number
+        at = _take_stream(engine, plain, 0)
+        eliciting = common = at == len(plain)
+        if not common:
+            eliciting, common = _take_frames(engine, plain, at or 0, path, now)
+            if engine._state in END_STATES or engine._close_pending:
+                return index + 1
+        engine._close_at = now + engine._idle_timeout()
+        engine._ack_eliciting_sent_since_receipt = False
+        if not space.discarded:
+            _record(space, number, now)
+            if eliciting and space.ack_at is None:
+                space.ack_at = now + engine._ack_delay
+        if not common:
+            return index + 1
+    return len(datagrams)
 
 
-def _take_frames(engine: Any, plain: bytes, path: Any, space: Any, now: float) -> bool:
-    """Act on the frames of a packet; whether one of them asks for an acknowledgement."""
-    at, end, eliciting = 0, len(plain), False
+def _take_frames(engine: Any, plain: bytes, at: int, path: Any, now: float) -> tuple[bool, bool]:
+    """Act on the frames of a packet from `at` on, where STREAM frames that were taken end.
+
+    Whether a frame of the packet asks for an acknowledgement, and whether all were common.
+    """
+    end, eliciting = len(plain), at > 0
     while at < end:
-        kind, after = plain[at], None
-        if kind & 0xF8 == _STREAM:
-            after = _take_stream(engine, plain, at)
-            eliciting = eliciting or after is not None
-        elif kind == _ACK:
-            after = _take_ack(engine, plain, at + 1, space, now)
+        after = _take_stream(engine, plain, at)
+        eliciting = eliciting or after is not None
+        if after is None and plain[at] == _ACK:
+            after = _take_ack(engine, plain, at + 1, now)
         if after is None:
             break
         at = after
-    if at < end or not end:
-        context = QuicReceiveContext(
-            epoch=Epoch.ONE_RTT,
-            host_cid=engine.host_cid,
-            network_path=path,
-            quic_logger_frames=None,
-            time=now,
-            version=None,
+    if end and at == end:
+        return eliciting, True
+    context = QuicReceiveContext(
+        epoch=Epoch.ONE_RTT,
+        host_cid=engine.host_cid,
+        network_path=path,
+        quic_logger_frames=None,
+        time=now,
+        version=None,
+    )
+    try:
+        eliciting = engine._payload_received(context, plain[at:])[0] or eliciting
+    except QuicConnectionError as error:
+        engine.close(
+            error_code=error.error_code,
+            frame_type=error.frame_type,
+            reason_phrase=error.reason_phrase,
         )
-        try:
-            eliciting = engine._payload_received(context, plain[at:])[0] or eliciting
-        except QuicConnectionError as error:
-            engine.close(
-                error_code=error.error_code,
-                frame_type=error.frame_type,
-                reason_phrase=error.reason_phrase,
-            )
-    return eliciting
+    return eliciting, False
 
 
 def _take_stream(engine: Any, plain: bytes, at: int) -> int | None:
-    """Take a STREAM frame with the next bytes of a stream: where it ends. None if it is another one."""
-    kind, end = plain[at], len(plain)
+    """Take a STREAM frame with the next bytes of a stream: where it ends. None if it is none."""
+    end = len(plain)
+    kind = plain[at] if at < end else 0
+    if kind & 0xF8 != _STREAM:
+        return None
     try:
         stream_id, at = plain[at + 1], at + 2
         if stream_id >= 0x40:
@@ -133,7 +154,7 @@ def _take_stream(engine: Any, plain: bytes, at: int) -> int | None:
     return stop
 
 
-def _take_ack(engine: Any, plain: bytes, at: int, space: Any, now: float) -> int | None:
+def _take_ack(engine: Any, plain: bytes, at: int, now: float) -> int | None:
     """Take an ACK frame whose body begins at `at`: where it ends. None if it is malformed."""
     try:
         largest, at = _varint(plain, at)
@@ -160,7 +181,7 @@ def _take_ack(engine: Any, plain: bytes, at: int, space: Any, now: float) -> int
         ack_rangeset=acknowledged,
         ack_delay=(delay << engine._remote_ack_delay_exponent) / 1000000,
         now=now,
-        space=space,
+        space=engine._space,
     )
     return at
 

@@ -8,7 +8,7 @@ comes together is taken as one. Elsewhere, and where the kernel refuses, each pa
 import errno
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from lane_quic.pacer import BATCH
@@ -73,14 +73,12 @@ def segments(size: int) -> tuple[int, int, bytes]:
     return _UDP, _SEGMENT, struct.pack("=H", size)
 
 
-def cut(data: bytes, ancillary: Sequence[tuple[int, int, bytes]]) -> Iterator[bytes]:
+def cut(data: bytes, ancillary: Sequence[tuple[int, int, bytes]]) -> list[bytes]:
     """The datagrams in what was received together."""
     size = 0
     for level, kind, value in ancillary:
         if (level, kind) == (_UDP, _GRO):
             (size,) = struct.unpack("=i", value[:4])
     if not 0 < size < len(data):
-        yield data
-        return
-    for at in range(0, len(data), size):
-        yield data[at : at + size]
+        return [data]
+    return [data[at : at + size] for at in range(0, len(data), size)]

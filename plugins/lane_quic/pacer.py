@@ -9,6 +9,9 @@ from math import inf
 
 QUANTUM = 0.001
 """Seconds between two bursts, at least: timers are hardly finer."""
+FEW, LONGEST_QUANTUM = 8, 0.004
+"""Packets that leave together on a slower line, and how long they gather for that: a wake-up costs as much as
+several packets, at both ends."""
 MAKE_GOOD = 0.006
 """Seconds of the rate that a late timer may leave to make good."""
 BURST = 10
@@ -32,7 +35,8 @@ class Pacer:
         """None if a packet may leave now, else when to ask again. aioquic asks before each packet."""
         if self.rate is None or (left := self.allowance(now) - self._begun) > 0:
             return None
-        quantum = min(QUANTUM, BATCH / 2 * self.datagram_size / self.rate)
+        packet = self.datagram_size / self.rate
+        quantum = min(max(QUANTUM, min(FEW * packet, LONGEST_QUANTUM)), BATCH / 2 * packet)
         return now + max(quantum, (1 - left) / self.rate)  # a byte more, so that there is something then
 
     def allowance(self, now: float) -> float:

@@ -55,12 +55,16 @@ class Receiver(Protocol):
 
 
 class UdpSocket:
-    """A UDP socket in the event loop. A path is (address, ancillary data that picks our own address)."""
+    """A UDP socket in the event loop. A path is (address, ancillary data that picks our own address).
+
+    `on_datagrams` gets what came together from one path, with the time, and gives whom it was for; it gets
+    nothing at all where the socket has failed.
+    """
 
     def __init__(
         self,
         sock: socket.socket,
-        on_datagram: Callable[[bytes, Any, float], Receiver | None],
+        on_datagrams: Callable[[list[bytes], Any, float], Sequence[Receiver]],
         *,
         offloads: bool = True,
     ) -> None:
@@ -70,7 +74,7 @@ class UdpSocket:
         if offloads:
             offload.want_gro(sock)
         self._sock = sock
-        self._on_datagram = on_datagram
+        self._on_datagrams = on_datagrams
         self._backlog: deque[tuple[bytes, Any]] = deque()
         loop: Any = gevent.get_hub().loop
         self._readable, self._writable = loop.io(sock.fileno(), _READ), loop.io(sock.fileno(), _WRITE)
@@ -164,13 +168,11 @@ class UdpSocket:
                 count += 1
                 continue
             now = monotonic()
-            path = address, _source(ancillary)
-            for datagram in offload.cut(data, ancillary):
-                count += 1
-                large += len(datagram) >= BULK_SIZE
-                carrier = self._on_datagram(datagram, path, now)
-                if carrier is not None:
-                    touched[carrier] = None
+            datagrams = offload.cut(data, ancillary)
+            count += len(datagrams)
+            large += len(datagrams) if len(datagrams[0]) >= BULK_SIZE else 0
+            for carrier in self._on_datagrams(datagrams, (address, _source(ancillary)), now):
+                touched[carrier] = None
         for carrier in touched:
             carrier.flush()
         return drained, large
@@ -184,7 +186,7 @@ class UdpSocket:
     def _end(self) -> None:
         """Tell of the error, after what came before it: the peer may have said why it leaves."""
         self._take_batch()
-        self._on_datagram(b"", None, monotonic())
+        self._on_datagrams([], None, monotonic())
 
     def close(self) -> None:
         """Close the socket, once what waits has been sent if the kernel takes it."""

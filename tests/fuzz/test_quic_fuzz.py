@@ -69,8 +69,7 @@ class World:
         self.batch(self.listener, datagram, path)
 
     def batch(self, endpoint, datagram, path=None):
-        carrier = endpoint._receive(datagram, path, monotonic())
-        if carrier is not None:
+        for carrier in endpoint._receive([datagram], path, monotonic()):
             carrier.flush()
 
     def close(self):

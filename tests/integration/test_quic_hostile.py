@@ -265,7 +265,7 @@ def broken(*_, **__):
     raise RuntimeError("a bug")
 
 
-@pytest.mark.parametrize("method", ["receive_datagram", "datagrams_to_send", "get_timer", "next_event"])
+@pytest.mark.parametrize("method", ["receive_datagrams", "datagrams_to_send", "get_timer", "next_event"])
 @pytest.mark.parametrize("at", [0, 1], ids=["client", "server"])
 def test_a_bug_in_the_engine_costs_one_connection(kit, method, at, caplog):
     pairs = [kit.dial(), kit.dial()]

@@ -30,9 +30,14 @@ def sockets(**options):
         near, far = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
         far.bind(("127.0.0.1", 0))
         near.connect(far.getsockname())
-        receiver = udp.UdpSocket(far, lambda data, path, now: came.append((data, path)), **options)
+
+        def receive(datagrams, path, now):
+            came.extend((datagram, path) for datagram in datagrams)
+            return []
+
+        receiver = udp.UdpSocket(far, receive, **options)
         stack.callback(receiver.close)
-        sender = udp.UdpSocket(near, lambda *_: None, **options)
+        sender = udp.UdpSocket(near, lambda *_: [], **options)
         stack.callback(sender.close)
         yield sender, receiver, came
 

@@ -227,10 +227,11 @@ def counted(monkeypatch):
         found["sent"] += len(datagrams)
         return datagrams, done
 
-    def counting_receive(engine, data, address, now):
-        taken = receive(engine, data, address, now)
-        found["received" if taken else "left"] += 1
-        return taken
+    def counting_receive(engine, datagrams, start, address, now):
+        index = receive(engine, datagrams, start, address, now)
+        found["received"] += index - start
+        found["left"] += index < len(datagrams)
+        return index
 
     monkeypatch.setattr(fast_send, "send", counting_send)
     monkeypatch.setattr(fast_receive, "receive", counting_receive)
@@ -301,20 +302,23 @@ OTHER_FRAME = st.one_of(
 PAYLOAD = st.lists(st.one_of(STREAM_FRAME, ACK_FRAME, OTHER_FRAME), max_size=4).map(b"".join)
 
 
-def hear(payloads, *, fast):
-    """A server that hears `payloads` from its client, each in a packet of its own: what it makes of them."""
+def hear(payloads, *, fast, together):
+    """A server that hears `payloads` from its client, each in a packet of its own: what it makes of them.
+
+    `together`: they come in one batch.
+    """
     pipe = Taped(fast=fast)
     number, numbers = pipe.client.open(b"first"), pipe.client.engine._packet_number + 100
     pipe.settle(0.5)
     client, server = pipe.client.engine, pipe.server.engine
-    keys, made = client._cryptos[ONE_RTT].send, []
+    keys, made, packets = client._cryptos[ONE_RTT].send, [], []
     for step, payload in enumerate(payloads):
+        first = bytes((0x41 | keys.key_phase << 2,))
+        head = first + client._peer_cid.cid + (numbers + step).to_bytes(2, "big")
+        packets.append(keys.encrypt_packet(head, payload.ljust(4, b"\0"), numbers + step))
+    for batch in [packets] if together else [[packet] for packet in packets]:
         pipe.now += 0.01
-        head = (
-            bytes((0x41 | keys.key_phase << 2,)) + client._peer_cid.cid + (numbers + step).to_bytes(2, "big")
-        )
-        plain = payload.ljust(4, b"\0")
-        server.receive_datagram(keys.encrypt_packet(head, plain, numbers + step), "peer", now=pipe.now)
+        server.receive_datagrams(batch, "peer", pipe.now)
         while (event := server.next_event()) is not None:
             made.append(event)
         closed = server._close_event and (server._close_event.error_code, server._close_event.frame_type)
@@ -323,6 +327,7 @@ def hear(payloads, *, fast):
     return made
 
 
-@given(st.lists(PAYLOAD, max_size=6))
-def test_whatever_a_peer_says_is_heard_as_aioquic_hears_it(payloads):
-    assert hear(payloads, fast=True) == hear(payloads, fast=False)
+@given(st.lists(PAYLOAD, max_size=6), st.booleans())
+def test_whatever_a_peer_says_is_heard_as_aioquic_hears_it(payloads, together):
+    heard = hear(payloads, fast=True, together=together)
+    assert heard == hear(payloads, fast=False, together=together)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lane_quic.congestion import Sample
 from lane_quic.controllers import CONTROLLERS
 from lane_quic.delivery import DeliveryRate
-from lane_quic.pacer import BATCH, BURST, MAKE_GOOD, QUANTUM, Pacer
+from lane_quic.pacer import BATCH, BURST, FEW, LONGEST_QUANTUM, MAKE_GOOD, QUANTUM, Pacer
 from lane_quic.recovery import WINDOW_GAIN, Recovery
 
 SIZE = 1200
@@ -78,7 +78,8 @@ def test_one_who_asks_when_he_was_told_to_gets_the_rate(rate):
         count, at = valve.flush()
         total += count * SIZE
         assert at > valve.now
-        assert at - valve.now <= max(QUANTUM, (SIZE + 1) / rate), "no longer than one packet takes"
+        longest = max(QUANTUM, min(LONGEST_QUANTUM, FEW * SIZE / rate))
+        assert at - valve.now <= max(longest, (SIZE + 1) / rate), "no longer than one packet takes"
         valve.now = at
     total += valve.flush()[0] * SIZE
     assert total == pytest.approx(rate * (valve.now - begun), rel=0.01, abs=SIZE)
