@@ -8,18 +8,18 @@ the same; tests/unit/test_quic_fast.py compares packet by packet.
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from aioquic.quic.connection import END_STATES, QuicConnectionError, QuicReceiveContext
 from aioquic.quic.events import StreamDataReceived
-from aioquic.quic.packet import decode_packet_number
 from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import MAX_ACK_RANGES
 from aioquic.tls import Epoch
 from cryptography.exceptions import InvalidTag
 
 from lane_quic.configuration import CID_SIZE
-from lane_quic.fast_send import settled
+from lane_quic.fast_send import masks, settled
 
 _NUMBER_AT = 1 + CID_SIZE
 _SAMPLE_AT = _NUMBER_AT + 4
@@ -38,28 +38,47 @@ def receive(engine: Any, datagrams: Sequence[bytes], start: int, address: Any, n
     path = engine._network_paths[0]
     if path.addr != address or not path.is_validated:
         return start
-    space, keys, cid = engine._space, engine._keys.recv, engine.host_cid
-    unmask, phase = keys.hp._mask, keys.key_phase << 2
-    decrypt, iv = keys.aead._aead.decrypt, keys.aead._iv
-    received = space.received_packets
-    index = start
-    for index in range(start, len(datagrams)):
-        data = datagrams[index]
+    cid, stop = engine.host_cid, start
+    for data in islice(datagrams, start, None):
         if data[0] & 0xC0 != 0x40 or data[1:_NUMBER_AT] != cid or len(data) < _SHORTEST:
-            return index
-        mask = unmask(data[_SAMPLE_AT:_SHORTEST])
+            break
+        stop += 1
+    index = start
+    while index < stop:
+        index, common = _take_packets(engine, datagrams[index:stop], index, path, now)
+        if not common:
+            break
+    return index
+
+
+def _take_packets(
+    engine: Any, datagrams: Sequence[bytes], index: int, path: Any, now: float
+) -> tuple[int, bool]:
+    """Take packets that are for this connection, and have a short header; the first one has this `index`.
+
+    The index of the first that was not taken, and whether those before it were all common ones.
+    """
+    space, keys, cid = engine._space, engine._keys.recv, engine.host_cid
+    phase, received = keys.key_phase << 2, space.received_packets
+    decrypt, iv = keys.aead._aead.decrypt, keys.aead._iv
+    ranges = space.ack_queue._RangeSet__ranges
+    idle_for = engine._idle_timeout()
+    for data, mask in zip(
+        datagrams, masks(keys.hp, [d[_SAMPLE_AT:_SHORTEST] for d in datagrams]), strict=True
+    ):
         first = data[0] ^ mask[0] & 0x1F
         if first & _RESERVED_AND_PHASE != phase:
-            return index
+            return index, False
         size = (first & 3) + 1
         end = _NUMBER_AT + size
         truncated = int.from_bytes(data[_NUMBER_AT:end], "big") ^ int.from_bytes(mask[1 : 1 + size], "big")
-        number = decode_packet_number(truncated, size * 8, space.expected_packet_number)
+        number = _nearest(truncated, 1 << size * 8, space.expected_packet_number)
         header = bytes((first,)) + cid + truncated.to_bytes(size, "big")
         try:
             plain = decrypt((iv ^ number).to_bytes(12, "big"), data[end:], header)
         except InvalidTag:
-            return index
+            return index, False
+        index += 1
         if number in received:
             continue
         if number > space.expected_packet_number:
@@ -72,16 +91,31 @@ def receive(engine: Any, datagrams: Sequence[bytes], start: int, address: Any, n
         if not common:
             eliciting, common = _take_frames(engine, plain, at or 0, path, now)
             if engine._state in END_STATES or engine._close_pending:
-                return index + 1
-        engine._close_at = now + engine._idle_timeout()
+                return index, False
+            idle_for = engine._idle_timeout()
+        engine._close_at = now + idle_for
         engine._ack_eliciting_sent_since_receipt = False
-        if not space.discarded:
-            _record(space, number, now)
-            if eliciting and space.ack_at is None:
-                space.ack_at = now + engine._ack_delay
+        if number > space.largest_received_packet:
+            space.largest_received_packet = number
+            space.largest_received_time = now
+        if ranges and ranges[-1].stop == number:
+            ranges[-1] = range(ranges[-1].start, number + 1)
+        else:
+            space.ack_queue.add(number)
+            if len(ranges) > MAX_ACK_RANGES:
+                space.ack_queue.shift()
+        received.add(number)
+        if eliciting and space.ack_at is None:
+            space.ack_at = now + engine._ack_delay
         if not common:
-            return index + 1
-    return len(datagrams)
+            return index, False
+    return index, True
+
+
+def _nearest(truncated: int, window: int, expected: int) -> int:
+    """The packet number that ends as `truncated` and is the nearest to `expected` (RFC 9000 appendix A.3)."""
+    number = expected + (truncated - expected) % window
+    return number - window if number - expected > window // 2 and number >= window else number
 
 
 def _take_frames(engine: Any, plain: bytes, at: int, path: Any, now: float) -> tuple[bool, bool]:
@@ -184,21 +218,6 @@ def _take_ack(engine: Any, plain: bytes, at: int, now: float) -> int | None:
         space=engine._space,
     )
     return at
-
-
-def _record(space: Any, number: int, now: float) -> None:
-    """Remember that a packet came."""
-    if number > space.largest_received_packet:
-        space.largest_received_packet = number
-        space.largest_received_time = now
-    ranges = space.ack_queue._RangeSet__ranges
-    if ranges and ranges[-1].stop == number:
-        ranges[-1] = range(ranges[-1].start, number + 1)
-    else:
-        space.ack_queue.add(number)
-        if len(ranges) > MAX_ACK_RANGES:
-            space.ack_queue.shift()
-    space.received_packets.add(number)
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -24,7 +24,7 @@ from lane_quic.packets import StreamPacket
 _HEADER = 3  # of a packet: its first byte and its number; the connection ID is between them
 _FRAME = 3  # of a frame: its type and two bytes of length; the stream and the offset are between them
 _TAG = 16
-_ECB_BLOCK = 16
+_BLOCK = 16  # of AES
 
 Datagrams = list[tuple[bytes, Any]]
 
@@ -139,26 +139,25 @@ class _Batch:
         while streams and budget > 0 and window >= size:
             stream = streams[0]
             sender = stream.sender
+            before = sender.highest_offset
             credit = engine._remote_max_data - engine._remote_max_data_used
-            most = min(sender.highest_offset + credit, stream.max_stream_data_remote)
-            start, before = sender.next_offset, sender.highest_offset
-            stream_id, offset = _varint(stream.stream_id), _varint(start)
-            count = room - len(stream_id) - len(offset)
-            data = sender.take(start, start + count, most)
+            start = sender.next_offset
+            place = _varint(stream.stream_id) + _varint(start)
+            count = room - len(place)
+            data = sender.take(start, start + count, min(before + credit, stream.max_stream_data_remote))
             if data is None:
                 return False
-            frame = b"\x0e" + stream_id + offset + (count | 0x4000).to_bytes(2, "big") + data
             packet: Any = StreamPacket(self._number, self._now, size, sender, start=start, stop=start + count)
             if ack:
                 handlers = [*self._ack_handlers(), *packet.delivery_handlers]
                 packet = self._record(size, handlers, eliciting=True)
                 room += len(ack)
-            self._add(packet, ack + frame)
+            self._add(packet, b"%b\x0e%b%b%b" % (ack, place, (count | 0x4000).to_bytes(2, "big"), data))
             ack = b""
-            used = sender.highest_offset - before
-            engine._remote_max_data_used += used
-            if used:
-                streams.append(streams.pop(0))
+            if sender.highest_offset > before:
+                engine._remote_max_data_used += sender.highest_offset - before
+                if len(streams) > 1:
+                    streams.append(streams.pop(0))
             budget -= size
             window -= size
         if ack:
@@ -229,6 +228,7 @@ class _Batch:
             engine._ack_eliciting_sent_since_receipt = True
         path = engine._network_paths[0]
         path.bytes_sent += sum(packet.sent_bytes for packet in packets)
+        found = masks(self._hp, [payload[2:18] for payload in sealed])  # numbers have two bytes
         address, first, cid, low = path.addr, self._first, self._cid, packets[0].packet_number
         return [
             (
@@ -238,17 +238,16 @@ class _Batch:
                 + payload,
                 address,
             )
-            for index, (mask, payload) in enumerate(zip(_masks(self._hp, sealed), sealed, strict=True))
+            for index, (mask, payload) in enumerate(zip(found, sealed, strict=True))
         ]
 
 
-def _masks(hp: Any, sealed: list[bytes]) -> list[bytes]:
-    """The masks of header protection for packets with numbers of two bytes (RFC 9001 section 5.4)."""
-    samples = [payload[2:18] for payload in sealed]
+def masks(hp: Any, samples: list[bytes]) -> list[bytes]:
+    """The masks of header protection for samples of packets (RFC 9001 section 5.4): 5 bytes or more each."""
     if hp._is_chacha20:
         return [hp._mask(sample) for sample in samples]
-    masks = hp._encryptor.update(b"".join(samples))
-    return [masks[at : at + 3] for at in range(0, len(masks), _ECB_BLOCK)]
+    found = hp._encryptor.update(b"".join(samples))
+    return [found[at : at + _BLOCK] for at in range(0, len(found), _BLOCK)]
 
 
 def _varint(value: int) -> bytes:

@@ -11,9 +11,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from lane_quic.pacer import BATCH
-
-MOST_SEGMENTS = BATCH
+MOST_SEGMENTS = 64
 """As many as the kernel takes at once (UDP_MAX_SEGMENTS)."""
 MOST_BYTES = 65000
 """Of all of them: what an IP packet holds, less than its headers."""

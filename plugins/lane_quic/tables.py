@@ -35,5 +35,11 @@ class Received(QuicPacketNumberWindow):
         self._arrivals = arrivals
 
     def add(self, packet_number: int) -> None:
-        QuicPacketNumberWindow.add(self, packet_number)
+        if packet_number >= self._lower:  # as aioquic does
+            self._received.add(packet_number)
+            lower = packet_number - KNOWN_PACKETS + 1
+            if lower > self._lower:
+                self._lower = lower
+                if len(self._received) > 2 * KNOWN_PACKETS:
+                    self._received = {number for number in self._received if number >= lower}
         self._arrivals.count(packet_number)
