@@ -1,12 +1,12 @@
 # run: try lane · test: lint, then all tests · lint · fuzz · bench · clean
-# bench: proxies on loopback · bench-networks, bench-buffers, bench-auto: on emulated links (see bench/labs.py)
+# bench: proxies on loopback · bench-flood: strangers · bench-networks, bench-buffers, bench-auto: on emulated links (see bench/labs.py)
 # Variables: PYTHON (makes the virtual environment), ARGS (more arguments for what is run)
 
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: run test lint fuzz bench bench-networks bench-buffers bench-auto bench-loopback clean
+.PHONY: run test lint fuzz bench bench-networks bench-buffers bench-auto bench-loopback bench-flood clean
 
 run: .venv/.lane
 	$(BIN)/lane $(ARGS)
@@ -27,7 +27,7 @@ fuzz: .venv/.test
 
 bench: bench-loopback
 
-bench-networks bench-buffers bench-auto bench-loopback: bench-%: .venv/.bench
+bench-networks bench-buffers bench-auto bench-loopback bench-flood: bench-%: .venv/.bench
 	$(BIN)/python bench/$*.py $(ARGS)
 
 clean:

@@ -16,6 +16,7 @@ those of single rounds. "!" marks figures with errors in a round, which the line
                latency-up, which must be asked for, is beside an upload
     at-once    50 exchanges that begin together, after a few one by one (must be asked for)
     reorder    download with 5 ms of jitter that reorders packets, as a fraction of what fits
+    hole       download; from its middle on packets of more than 1,300 bytes vanish (must be asked for)
     burst      download, and latency on L2, where losses come about 8 packets in a row
     fairness   two downloads on L1, each through a pair of its own, or the other one past all proxies over
                TCP: Mbit/s of both in the last two thirds of --fairness-secs
@@ -35,6 +36,7 @@ from itertools import product
 import labs
 from labs import LINKS, Failed, end, finish, mbps, mbps_after
 from proxies import CONTENDERS as KNOWN
+from verdicts import longest_gap
 
 CONTENDERS = "lane,hysteria2,tuic,brutal"
 TESTS = "down,up,latency,reorder,burst,fairness,queue"
@@ -67,6 +69,22 @@ def up(lab, contender, args):
 def reordered(lab, contender, args):
     result = down(lab, contender, args)
     return {**result, "of the ceiling": [rate / lab.link.ceiling for rate in result["Mbit/s"]]}
+
+
+def hole(lab, contender, args):
+    """Packets of more than 1,300 bytes vanish from the middle on: the longest pause after that."""
+    proxy = lab.contend(contender)
+    load = lab.load("c", "down", "--secs", args.secs, "--series", 0.25, proxy=proxy)
+    labs.line_with(load, "began")
+    time.sleep(args.secs / 2)
+    lab.set("--maxlen", "1300")
+    result = finish(load, args.secs + 60)
+    rate = result["series"][-8:]
+    return {
+        "pause s": [longest_gap(result, args.secs / 2, args.secs)],
+        "then Mbit/s": [sum(rate) / len(rate) / 0.25 * 8 / 1e6],
+        "error": result["error"],
+    }
 
 
 def exchanges(lab, proxy, count, secs):
@@ -182,6 +200,7 @@ ROWS = [
     Row("latency-up", "L2", "beside up", latency_beside_up, BESIDE),
     Row("latency-up", "L1", "beside up", latency_beside_up, BESIDE),
     *(Row("reorder", link, "reordered", reordered, {"of the ceiling": (50,)}, REORDER) for link in LINKS),
+    Row("hole", "L1", "packets over 1,300 bytes vanish", hole, {"pause s": (50,), "then Mbit/s": (50,)}),
     *(Row("burst", link, "bursts", down, RATE, BURST) for link in LINKS if LINKS[link].loss),
     Row("burst", "L2", "bursts, alone", latency, LATENCY, BURST),
     Row("fairness", "L1", "two alike", fairness_alike, SHARES),
