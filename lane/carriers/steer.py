@@ -129,6 +129,10 @@ def _dead(look: Look) -> Decision | None:
         cooling = state.cooling.failed(choice.name, look.now, trial.loss, trial.before)
         state = replace(state, cooling=cooling)
     to = next((lane for lane in look.others if trial and lane.name == trial.origin), look.others[0])
+    if not trial and choice.cost < to.cost:
+        # It will answer again, and lose as many packets as the next one: that is no reason to try it soon.
+        cooling = state.cooling.cool(choice.name, look.now, COOL, loss=1.0, goodput=0.0)
+        state = replace(state, cooling=cooling)
     why = f"no answer for {choice.silent:.1f} s" if silent(choice) else f"{choice.name} does not answer"
     how = "" if to.delay is None else f" in {to.delay * 1000:.0f} ms"
     return _move(replace(look, state=state), to, f"{why}; {to.name} answers{how}")

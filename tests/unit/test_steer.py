@@ -408,6 +408,18 @@ def test_a_trial_that_was_no_gain_stays_where_the_lane_before_is_silent():
     assert (state.choice, state.trial, moves) == ("b", None, [])
 
 
+def test_a_cheap_lane_that_fell_silent_is_not_tried_for_the_loss_of_the_next_one_but_when_there_is_none():
+    silent = replace(losing(None), silent=1.0)
+    lossy = replace(losing(0.1), name="b", cost=20, goodput=25 * MBIT)
+    state, moves = feed(State("a"), 0, 0.25, silent, lossy)
+    assert moves[0][1] == "b"
+    state, moves = feed(state, 0.25, COOL - 1, losing(None), lossy)
+    assert not moves
+    assert feed(state, COOL, 10, losing(None), lossy)[1], "after a while it is"
+    state, moves = feed(state, COOL - 1, 15, losing(None), replace(lossy, loss=0.0))
+    assert moves[0][1] == "a"
+
+
 def test_loss_that_goes_away_is_no_reason():
     state, _ = feed(State("a"), 0, 1.5, losing(0.06), Figures("b", 20, True))
     assert not feed(state, 1.5, 1, losing(0.01), Figures("b", 20, True))[1]
