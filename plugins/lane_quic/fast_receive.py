@@ -38,37 +38,29 @@ def receive(engine: Any, datagrams: Sequence[bytes], start: int, address: Any, n
     path = engine._network_paths[0]
     if path.addr != address or not path.is_validated:
         return start
-    cid, stop = engine.host_cid, start
+    cid, ours = engine.host_cid, []
     for data in islice(datagrams, start, None):
         if data[0] & 0xC0 != 0x40 or data[1:_NUMBER_AT] != cid or len(data) < _SHORTEST:
             break
-        stop += 1
-    index = start
-    while index < stop:
-        index, common = _take_packets(engine, datagrams[index:stop], index, path, now)
-        if not common:
-            break
-    return index
+        ours.append(data)
+    return start + _take_packets(engine, ours, path, now) if ours else start
 
 
-def _take_packets(
-    engine: Any, datagrams: Sequence[bytes], index: int, path: Any, now: float
-) -> tuple[int, bool]:
-    """Take packets that are for this connection, and have a short header; the first one has this `index`.
+def _take_packets(engine: Any, datagrams: list[bytes], path: Any, now: float) -> int:
+    """Take packets that are for this connection, and have a short header: how many.
 
-    The index of the first that was not taken, and whether those before it were all common ones.
+    It ends behind one that had other frames: they may have changed anything.
     """
     space, keys, cid = engine._space, engine._keys.recv, engine.host_cid
     phase, received = keys.key_phase << 2, space.received_packets
     decrypt, iv = keys.aead._aead.decrypt, keys.aead._iv
     ranges = space.ack_queue._RangeSet__ranges
     idle_for = engine._idle_timeout()
-    for data, mask in zip(
-        datagrams, masks(keys.hp, [d[_SAMPLE_AT:_SHORTEST] for d in datagrams]), strict=True
-    ):
+    samples = [data[_SAMPLE_AT:_SHORTEST] for data in datagrams]
+    for index, (data, mask) in enumerate(zip(datagrams, masks(keys.hp, samples), strict=True)):
         first = data[0] ^ mask[0] & 0x1F
         if first & _RESERVED_AND_PHASE != phase:
-            return index, False
+            return index
         size = (first & 3) + 1
         end = _NUMBER_AT + size
         truncated = int.from_bytes(data[_NUMBER_AT:end], "big") ^ int.from_bytes(mask[1 : 1 + size], "big")
@@ -77,8 +69,7 @@ def _take_packets(
         try:
             plain = decrypt((iv ^ number).to_bytes(12, "big"), data[end:], header)
         except InvalidTag:
-            return index, False
-        index += 1
+            return index
         if number in received:
             continue
         if number > space.expected_packet_number:
@@ -91,7 +82,7 @@ def _take_packets(
         if not common:
             eliciting, common = _take_frames(engine, plain, at or 0, path, now)
             if engine._state in END_STATES or engine._close_pending:
-                return index, False
+                return index + 1
             idle_for = engine._idle_timeout()
         engine._close_at = now + idle_for
         engine._ack_eliciting_sent_since_receipt = False
@@ -108,8 +99,8 @@ def _take_packets(
         if eliciting and space.ack_at is None:
             space.ack_at = now + engine._ack_delay
         if not common:
-            return index, False
-    return index, True
+            return index + 1
+    return len(datagrams)
 
 
 def _nearest(truncated: int, window: int, expected: int) -> int:
