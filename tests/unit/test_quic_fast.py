@@ -11,6 +11,8 @@ from lane_quic import fast_receive, fast_send
 from lane_quic.configuration import LARGE_DATAGRAM
 from quic_pipe import Pipe
 
+pytestmark = pytest.mark.bulk  # thousands of packets, twice
+
 ONE_RTT = Epoch.ONE_RTT
 
 
