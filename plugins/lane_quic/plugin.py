@@ -25,7 +25,7 @@ class QuicTransport:
     """QUIC (RFC 9000) with ALPN h3: many streams a connection, no head-of-line blocking between them."""
 
     name = "quic"
-    cost = 20.0
+    cost = 9.0
 
     def __init__(self) -> None:
         self.settings = DEFAULTS
