@@ -19,7 +19,6 @@ from aioquic.quic.packet import (
     pull_quic_transport_parameters,
     push_quic_transport_parameters,
 )
-from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.tls import Epoch
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -27,10 +26,9 @@ from lane.errors import Closed, Reset
 from lane.stream import LinkStats
 from lane_quic import fast_receive, fast_send
 from lane_quic.configuration import DEFAULTS, LARGE_DATAGRAM, RESET_TOKEN_SIZE, Settings, reset_token
-from lane_quic.credit import Credit
-from lane_quic.path_size import HOLE_PACKETS, HOLE_TIMEOUTS, PathSize
 from lane_quic.qlog import Trace
 from lane_quic.recovery import Recovery
+from lane_quic.resizing import Resizing
 from lane_quic.tables import Received
 from lane_quic.tail import EVIDENCE, LOSSY, PAUSE, SHORTEST_PAUSE, TAIL, Arrivals, TailBudget
 
@@ -44,13 +42,11 @@ SILENT_TIMEOUTS = 3
 """Probe timeouts in a row after which a path may be gone: on a lossy one, one or two are not rare."""
 
 
-class Engine(Credit):
+class Engine(Resizing):
     """One QUIC connection without I/O. Servers pass `original_cid` and their `state_key`.
 
     `retry_cid`: the connection ID of the Retry after which the client came back, if there was one.
     """
-
-    _loss: Recovery
 
     def __init__(
         self,
@@ -71,7 +67,6 @@ class Engine(Credit):
         self._fast = settings.fast
         self._control = settings.control
         self._path: Any = None  # the one that this side sends on
-        self.path_size = PathSize(configuration.max_datagram_size)
         self._arrivals = Arrivals()
         self._space: Any = None  # of what applications say, and its keys: looked up once
         self._keys: Any = None
@@ -224,8 +219,7 @@ class Engine(Credit):
     def _start_anew(self) -> None:
         """Another path: what was learned of the one before counts no more (RFC 9000 section 9.4)."""
         self._loss.start_anew(self._control(LARGE_DATAGRAM))
-        self.path_size = PathSize(self.configuration.max_datagram_size)
-        self._resize(self.path_size.current)
+        self._search_anew()
 
     def move(self) -> None:
         """This client sends from another address from now on, and under another connection ID."""
@@ -234,6 +228,7 @@ class Engine(Credit):
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
         """The packets that may leave now."""
+        self._leave_black_hole()
         if self._tails_at is not None and now >= self._tails_at:
             self._repeat_tails(now)
         datagrams, done = fast_send.send(self, now) if self._fast else ([], False)
@@ -266,24 +261,6 @@ class Engine(Credit):
         if loss.pacer.rate is not None:
             data["pacing_rate"] = int(loss.pacer.rate * 8)
         self._quic_logger.log_event(category="recovery", event="metrics_updated", data=data)
-
-    def _find_size(self, now: float, *, busy: bool) -> list[tuple[bytes, Any]]:
-        """Let packets be as large as the path carries: a probe, if one is due beside others."""
-        loss, search = self._loss, self.path_size
-        if (loss.timeouts >= HOLE_TIMEOUTS or loss.large_lost >= HOLE_PACKETS) and search.black_hole():
-            self._resize(search.current)
-        loss.large_lost %= HOLE_PACKETS
-        if not busy or not self._network_paths[0].is_validated or (size := search.probe(now)) is None:
-            return []
-
-        def on_fate(delivery: Any) -> None:
-            search.probed(size, arrived=delivery is QuicDeliveryState.ACKED)
-            self._resize(search.current)
-
-        return fast_send.probe(self, size, now, on_fate)
-
-    def _resize(self, size: int) -> None:
-        self._max_datagram_size = self._loss.pacer.datagram_size = size
 
     def note_idle(self) -> None:
         """Nothing more is to be sent now: if there is room, it is not the network that sets the rate."""
@@ -321,6 +298,8 @@ class Engine(Credit):
         return bytes(buffer.data)
 
     def _initialize(self, peer_cid: bytes) -> None:
+        for space in self._loss.spaces:  # of a handshake that begins anew, after a Retry
+            self._loss.discard_space(space)
         super()._initialize(peer_cid)
         self._space, self._keys = self._spaces[Epoch.ONE_RTT], self._cryptos[Epoch.ONE_RTT]
         self._space.received_packets = Received(self._arrivals)

@@ -94,8 +94,8 @@ def _has_more_to_say(engine: Any) -> bool:
         or engine._streams.with_credit
         or data.value != data.sent
         or engine._abandoned
-        or len(paths) > 1
         or not paths[0].is_validated
+        or any(p.remote_challenges or not (p.is_validated or p.local_challenge_sent) for p in paths[1:])
         or paths[0].remote_challenges
         or engine._datagrams_pending
         or engine._handshake_done_pending
@@ -163,7 +163,8 @@ class _Batch:
         if ack:
             length = len(self._head) + 2 + len(ack) + _TAG
             self._add(self._record(length, self._ack_handlers(), eliciting=False), ack)
-        return not streams or window < size
+        # A window that is too small for a packet waits for acknowledgements, if any are to come.
+        return not streams or (window < size and self._space.ack_eliciting_in_flight + len(self._packets) > 0)
 
     def pad(self, size: int, handlers: list[Any]) -> None:
         """A packet with a PING and padding up to `size` bytes."""

@@ -59,6 +59,11 @@ class PathSize:
         found = self._too_large - self.current <= CLOSE or self.current == self._most
         self._next = None if found else (self._too_large + self.current) // 2
 
+    def postpone(self, size: int) -> None:
+        """A probe of `size` was lost together with everything else: try again later."""
+        if size == self._out:
+            self._out = None
+
     def black_hole(self) -> bool:
         """Large packets do not pass any more; whether that changes anything."""
         if self.current == self._base:

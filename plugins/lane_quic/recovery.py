@@ -79,6 +79,7 @@ class Recovery(QuicPacketRecovery):
         self._newest_rtt = INITIAL_RTT
         self._late = 0.0  # seconds after its deadline that the latest overtaken packet came
         self._late_at = 0.0
+        self._newest_lost = -1
         self._lost: dict[int, Any] = {}  # declared lost, by number; the spaces share the numbers
         self.counted = 0
         """Packets whose fate is known: what `recent_loss` stands on."""
@@ -273,7 +274,7 @@ class Recovery(QuicPacketRecovery):
                 space.loss_time = packet.sent_time + patience
                 break
             overdue.append(packet)
-        sample.persistent = self._in_persistent_congestion(packets=overdue)
+        sample.persistent = self._in_persistent_congestion(packets=[p for p in overdue if p.in_flight])
         sample.dropped = self._drop(overdue, space)
         sample.delivered, sample.lost = self.progress.delivered, self.progress.lost
         sample.in_flight = self._in_flight
@@ -329,12 +330,15 @@ class Recovery(QuicPacketRecovery):
 
     def _remember(self, packet: Any) -> None:
         self._lost[packet.packet_number] = packet
+        self._newest_lost = max(self._newest_lost, packet.packet_number)
         if len(self._lost) > REMEMBERED:
             del self._lost[next(iter(self._lost))]
 
     def _take_late(self, ack_rangeset: Any) -> list[Any]:
         """The packets declared lost that have arrived."""
-        found = take(self._lost, ack_rangeset, max(self._lost))
+        if ack_rangeset[0].start > self._newest_lost:
+            return []
+        found = take(self._lost, ack_rangeset, self._newest_lost)
         self.spurious += len(found)
         self._lost_recently = max(0.0, self._lost_recently - len(found))
         return found

@@ -122,11 +122,24 @@ class UdpSocket:
             return False
         except OSError as error:
             if len(datagrams) > 1 and error.errno in offload.REFUSALS:
-                log.debug("packets leave one by one from now on: %s", error)
-                self._segments = False
-                return False
+                return self._send_apart(datagrams)
             self._note(error)
         return True
+
+    def _send_apart(self, datagrams: Sequence[tuple[bytes, Any]]) -> bool:
+        """The kernel refused them together. If it takes the first one alone, it will never take several; else
+        it was the path, which is no reason for others to do without."""
+        data, (address, ancillary) = datagrams[0]
+        try:
+            self._sock.sendmsg((data,), ancillary or (), 0, address)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._note(error)
+            return True
+        log.debug("packets leave one by one from now on")
+        self._segments = False
+        return self._send_all(datagrams[1:]) == len(datagrams) - 1
 
     def _send_backlog(self) -> None:
         while self._backlog:
@@ -168,6 +181,9 @@ class UdpSocket:
                 count += 1
                 continue
             now = monotonic()
+            if address and not address[1]:  # nobody can be answered there
+                count += 1
+                continue
             datagrams = offload.cut(data, ancillary)
             count += len(datagrams)
             large += len(datagrams) if len(datagrams[0]) >= BULK_SIZE else 0

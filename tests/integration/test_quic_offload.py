@@ -118,6 +118,18 @@ def test_a_kernel_that_refuses_is_asked_once(number):
         assert not sender._segments
 
 
+def test_a_path_that_takes_nothing_is_no_reason_for_others_to_do_without():
+    with sockets() as (sender, _, came):
+        sender._segments = True
+        real, sender._sock = sender._sock, Refusing(sender._sock, errno.EINVAL)
+        sender._sock.sendmsg = lambda *_: (_ for _ in ()).throw(OSError(errno.EINVAL, "no such port"))
+        sender.send(datagrams(*(1200,) * 50))
+        assert sender._segments
+        sender._sock = real
+        sender.send(datagrams(*(1200,) * 5))
+        until(lambda: len(came) == 5)
+
+
 def test_a_kernel_without_segments_is_none_at_all(monkeypatch):
     monkeypatch.setattr(offload, "_LINUX", False)
     with sockets() as (sender, _, came):

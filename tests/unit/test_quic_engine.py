@@ -7,6 +7,7 @@ import pytest
 from aioquic.quic import recovery, stream
 from aioquic.quic.connection import QuicConnection, QuicConnectionState
 from aioquic.tls import Epoch
+from lane_quic import fast_send
 from lane_quic.configuration import client_configuration, reset_token, server_configuration
 from lane_quic.credit import STREAMS
 from lane_quic.engine import ACK_DELAY_SLACK, MAX_ACK_DELAY, Engine
@@ -233,3 +234,25 @@ def test_as_many_streams_as_the_carrier_wants(pipe):
     for number in numbers[:5]:
         pipe.server.engine.send_stream_data(number, b"", True)
     pipe.run(lambda: pipe.client.engine.capacity == 5)
+
+
+def test_after_a_migration_common_packets_are_common_again(pipe, monkeypatch):
+    number = pipe.client.open(b"first")
+    pipe.settle(1)
+    engine, sent = pipe.server.engine, []
+    datagram = pipe.client.engine
+    datagram.send_ping(1)
+    for data, _ in datagram.datagrams_to_send(now=pipe.now):
+        engine.receive_datagram(data, "elsewhere", now=pipe.now)
+    for data, address in engine.datagrams_to_send(now=pipe.now):
+        sent.append(address)
+        datagram.receive_datagram(data, "server", now=pipe.now)
+    for data, _ in datagram.datagrams_to_send(now=pipe.now):
+        engine.receive_datagram(data, "elsewhere", now=pipe.now)
+    assert "elsewhere" in sent
+    assert [path.is_validated for path in engine._network_paths] == [True, True]
+    engine.send_stream_data(number, bytes(100))
+    engine.datagrams_to_send(now=pipe.now)
+    engine.send_stream_data(number, bytes(100_000))
+    datagrams, _ = fast_send.send(engine, pipe.now)
+    assert datagrams

@@ -67,6 +67,15 @@ def test_a_probe_of_an_earlier_search_tells_nothing():
     assert size.current == 1200
 
 
+def test_what_is_lost_while_nothing_arrives_does_not_count():
+    size = PathSize()
+    for _ in range(10 * PROBES):
+        assert size.probe(0.0) == 1452
+        size.postpone(1452)
+    search(size, lambda probe: True)
+    assert size.current == 1452
+
+
 @pytest.mark.parametrize("base", [1452, 1500])
 def test_where_there_is_nothing_to_find(base):
     size = PathSize(base)
