@@ -119,10 +119,12 @@ def observe(now: float, choice: Figures, others: tuple[Figures, ...], seen: Evid
 
 
 def silent(lane: Figures) -> bool:
+    """Whether an answer is overdue."""
     return lane.silent > max(SILENCE, 3 * (UNKNOWN_RTT if lane.rtt is None else lane.rtt))
 
 
 def delay(lane: Figures) -> float:
+    """Seconds that a small exchange takes; infinity where that is not known."""
     return inf if lane.delay is None else lane.delay
 
 

@@ -2,9 +2,9 @@
 
 aioquic asks for each packet what else there might be to say, and builds it frame by frame. Where nothing
 but data of streams and an acknowledgement waits, and each stream with data has a whole packet of them, the
-packets are known beforehand: the same ones that aioquic would send, with the same state afterwards, at a
-fifth of the cost. Whatever is not so common is left to aioquic. tests/unit/test_quic_fast.py compares packet
-by packet.
+packets are known beforehand: the same ones that aioquic would send, with the same state afterwards, at
+less than half of the cost. Whatever is not so common is left to aioquic. tests/unit/test_quic_fast.py
+compares packet by packet.
 
 One thing differs: what is left of a congestion window, less than a packet, waits for the next
 acknowledgement and is not filled with a smaller one.

@@ -128,7 +128,10 @@ class UdpSocket:
 
     def _send_apart(self, datagrams: Sequence[tuple[bytes, Any]]) -> bool:
         """The kernel refused them together. If it takes the first one alone, it will never take several; else
-        it was the path, which is no reason for others to do without."""
+        it was the path, which is no reason for others to do without.
+
+        Where the socket fills up in between, what has left leaves again: duplicates do no harm.
+        """
         data, (address, ancillary) = datagrams[0]
         try:
             self._sock.sendmsg((data,), ancillary or (), 0, address)
