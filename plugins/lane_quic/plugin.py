@@ -62,7 +62,7 @@ def lane_add_options(group: Any) -> None:
         "--quic-fast-path",
         choices=("on", "off"),
         default="on",
-        help="write and read common packets directly; off: all as aioquic does, at several times the CPU",
+        help="write and read common packets directly; off: all as aioquic does, at over twice the CPU",
     )
     group.add_argument(
         "--qlog-dir",
