@@ -13,11 +13,13 @@ from lane.carriers.opening import NOWHERE, Opening
 from lane.carriers.passage import Deadlines, Passage
 from lane.carriers.reached import Reached
 from lane.errors import LaneError, Refused, Status, TargetError, Unreachable
-from lane.proto.hello import EARLY, Command, Request
+from lane.proto.hello import EARLY, RESUMABLE, Command, Request
 from lane.session.registry import Registry
 from lane.session.relay import relay
 from lane.session.session import Session
 from lane.session.sockets import SocketStream
+from lane.session.streams import SessionStream
+from lane.stream import Stream
 
 log = logging.getLogger("lane.client")
 
@@ -38,6 +40,11 @@ class Connection:
         self.bound = bound
         self._session = session
         self._resources = resources
+
+    @property
+    def stream(self) -> Stream:
+        """The target, for who speaks with it himself; `abort` lets go of it."""
+        return SessionStream(self._session)
 
     def run(self, sock: Socket, early: bytes) -> None:
         """Relay between the application's socket and the target until both directions have ended."""
@@ -68,12 +75,10 @@ class Connector:
         self._fast_open = fast_open
         self._reached = Reached()
 
-    def __call__(self, target: Address) -> Connection:
+    def connect(self, target: Address) -> Connection:
         """A connection to `target`. Raises TargetError with the true reason, unless it opens fast."""
         with ExitStack() as resources:
-            resources.enter_context(self._registry.admit())
-            session = resources.enter_context(self._registry.session(EARLY, resumable=True))
-            passage = Passage(self._lanes, session, target, self._registry.window, self._deadlines)
+            session, passage = self._passage(resources, Command.CONNECT, target)
             fast = self._fast(target)
             if fast:
                 passage.answered = lambda error: self._answered(target, error)
@@ -83,8 +88,7 @@ class Connector:
                 self._reached.note(target, False)
                 raise
             except LaneError as error:
-                log.warning("%s: %s", target, error)
-                raise TargetError(Status.FAILURE, str(error)) from None
+                raise _failure(target, error) from None
             if not fast:
                 self._reached.note(target, True)
             return Connection(bound, session, resources.pop_all())
@@ -107,6 +111,15 @@ class Connector:
             opening.discard()
         return monotonic() - start
 
+    def _passage(
+        self, resources: ExitStack, command: Command, address: Address, flags: int = 0
+    ) -> tuple[Session, Passage]:
+        """A session that is counted until `resources` are closed, and its way, not yet asked for."""
+        resources.enter_context(self._registry.admit())
+        session = resources.enter_context(self._registry.session(EARLY, resumable=True))
+        asked = Request(command, address, self._registry.window, RESUMABLE | flags)
+        return session, Passage(self._lanes, session, asked, self._deadlines)
+
     def _fast(self, target: Address) -> bool:
         if self._fast_open is FastOpen.AUTO:
             return target in self._reached
@@ -117,3 +130,9 @@ class Connector:
         self._reached.note(target, error is None)
         if error is not None:
             log.info("%s: %s (the application thought that it was connected: it gets a reset)", target, error)
+
+
+def _failure(what: object, error: LaneError) -> TargetError:
+    """What an application is told where lane itself failed: no server, a lost carrier."""
+    log.warning("%s: %s", what, error)
+    return TargetError(Status.FAILURE, str(error))

@@ -1,15 +1,16 @@
 """The way of one session of the client: over which streams it lives, one after the other.
 
-A session is asked for with CONNECT. When its stream is lost, or another lane is better, the next stream asks
-for the same session: with RESUME where the server may know it, with CONNECT where it can't have heard of
-it. Each request has a greater generation, so whatever is late does no harm. While one lane works, a move is
-made before it is broken: the old stream carries until the server has answered on the new one.
+A session is asked for with a command such as CONNECT. When its stream is lost, or another lane is better,
+the next stream asks for the same session: with RESUME where the server may know it, with the same command
+where it can't have heard of it. Each request has a greater generation, so whatever is late does no harm.
+While one lane works, a move is made before it is broken: the old stream carries until the server has
+answered on the new one.
 """
 
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 
 import gevent
@@ -44,19 +45,16 @@ def _nobody(_: LaneError | None) -> None:
 
 
 class Passage:
-    """`session`, with `target`, not yet asked for. `window`: bytes that it takes at first."""
+    """`session`, not yet asked for: `asked` is the request that begins it, but for id and generation."""
 
-    def __init__(
-        self, lanes: Lanes, session: Session, target: Address, window: int, deadlines: Deadlines
-    ) -> None:
+    def __init__(self, lanes: Lanes, session: Session, asked: Request, deadlines: Deadlines) -> None:
         self.session = session
         self.lane: Lane | None = None
         """What carries it, or did so last."""
         self.answered: Callable[[LaneError | None], None] = _nobody
         """Called once with what came of the request: None for a good REPLY."""
         self._lanes = lanes
-        self._window = window
-        self._target = target
+        self._asked = asked
         self._deadline = monotonic() + deadlines.request
         self._grace = deadlines.grace
         self._id = os.urandom(ID_SIZE)
@@ -94,7 +92,7 @@ class Passage:
 
         Raises TargetError, Unreachable or Refused; if fast, only where no carrier can be had.
         """
-        opening = self._ask(Command.CONNECT)
+        opening = self._ask(self._asked.command)
         bound = NOWHERE
         if not fast:
             opening = self._insist(opening)
@@ -179,7 +177,7 @@ class Passage:
                 opening = self._resume(lane, fresh)
         except LaneError as error:
             if self._judge(error):
-                log.debug("%s: no move to %s: %s", self._target, lane.name, error)
+                log.debug("%s: no move to %s: %s", self._asked.address, lane.name, error)
         finally:
             self._moving = False
         if opening is None and not self.session.over and not self.session.carried:
@@ -197,7 +195,7 @@ class Passage:
             raise
         return opening
 
-    def _ask(self, command: Command, lane: Lane | None = None, fresh: bool = False) -> Opening:
+    def _ask(self, command: int, lane: Lane | None = None, fresh: bool = False) -> Opening:
         """A stream with the request for the session. Raises Unreachable or Refused."""
         found, lease = self._lanes.lease(lane, fresh=fresh)
         if self.session.over:  # meanwhile
@@ -207,8 +205,9 @@ class Passage:
         self._generation += 1
         if self._boot_asked is None:
             self._boot_asked = self._lanes.boot
-        target = self._target if command is Command.CONNECT else NOWHERE
-        request = Request(command, target, self._window, RESUMABLE, self._id, self._generation)
+        request = replace(self._asked, session=self._id, generation=self._generation)
+        if command == Command.RESUME:
+            request = replace(request, command=command, address=NOWHERE, flags=RESUMABLE)
         behind = pack(Received(self.session.arrived)) if self._generation else b""
         timeout = self._deadline - monotonic() if self._boot is None else found.patience(PATIENCE)
         opening = Opening(lease, request, max(timeout, 0.0), behind)
@@ -239,7 +238,7 @@ class Passage:
         if gone and (lost.boot is None or lost.boot != self._boot_asked):
             raise Closed("the connection to the server was lost, and with it what was sent")
         begin = gone or not self.session.outbox.sent
-        return self._ask(Command.CONNECT if begin else Command.RESUME, fresh=True)
+        return self._ask(self._asked.command if begin else Command.RESUME, fresh=True)
 
     # What becomes of it.
 

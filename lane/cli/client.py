@@ -20,12 +20,13 @@ from lane.egress.dialer import Dialer
 from lane.egress.policy import Policy
 from lane.egress.resolver import Resolver
 from lane.errors import UsageError
-from lane.inbound import Inbound
+from lane.inbound import Inbound, Terms
 from lane.link import KEY_SIZE
 from lane.plugins import Plugins
 from lane.server import Server
 from lane.server.auth import KeyAuth
 from lane.server.resumption import Resumption
+from lane.server.services import offers
 from lane.session.registry import Registry
 from lane.stream import ClientTLS, Transport
 
@@ -53,9 +54,8 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
     inbound = Inbound(
         config.listen,
         connector,
-        credentials=config.credentials,
+        Terms(config.credentials, config.handshake_timeout),
         max_sessions=config.max_sessions,
-        handshake_timeout=config.handshake_timeout,
     )
     if config.check:
         log.info("%s answered in %.1f ms", way[0], connector.ping() * 1000)
@@ -136,7 +136,7 @@ def _embed(
     registry = _registry(config)
     resumption = Resumption(config.resume_grace, config.max_sessions, config.buffer_total // 2)
     server = Server(
-        listeners, plugins.hook, dialer.connect, registry, resumption, per_peer=config.max_sessions
+        listeners, plugins.hook, offers(dialer.connect), registry, resumption, per_peer=config.max_sessions
     )
     return server, (listeners[0].address, PinnedTLS(identity.binding), key)
 

@@ -16,6 +16,7 @@ from lane.server import Server
 from lane.server.auth import KeyAuth
 from lane.server.resumption import Resumption
 from lane.server.server import Deadlines
+from lane.server.services import offers
 from lane.session.registry import Registry
 
 log = logging.getLogger("lane.server")
@@ -41,7 +42,7 @@ def run(config: ServerConfig, plugins: Plugins) -> int:
     server = Server(
         listeners,
         plugins.hook,
-        Dialer(Policy(config.allow, config.deny), Resolver(), config.connect_timeout).connect,
+        offers(Dialer(Policy(config.allow, config.deny), Resolver(), config.connect_timeout).connect),
         registry,
         Resumption(config.resume_grace, config.max_sessions, config.buffer_total // 2),
         per_peer=config.max_sessions_per_peer,

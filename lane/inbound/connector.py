@@ -3,12 +3,12 @@
 Applications' protocols and the way to the target meet here only, so that each is tested without the other.
 """
 
-from collections.abc import Callable
 from typing import Protocol
 
 import gevent.socket
 
 from lane.address import Address
+from lane.stream import Stream
 
 
 class Connection(Protocol):
@@ -18,6 +18,10 @@ class Connection(Protocol):
     def bound(self) -> Address:
         """Where the target sees the connection from; SOCKS5 tells the application."""
 
+    @property
+    def stream(self) -> Stream:
+        """The target as a stream, for who has something to say to it himself; `abort` follows at the end."""
+
     def run(self, sock: gevent.socket.socket, early: bytes) -> None:
         """Relay between `sock` and the target until both are done; `early` was read from `sock` before.
 
@@ -25,9 +29,15 @@ class Connection(Protocol):
         """
 
     def abort(self) -> None:
-        """Drop the connection: the application has gone. Never blocks."""
+        """Drop what is left of the connection: the application has gone. Never blocks."""
 
 
-Connector = Callable[[Address], Connection]
-"""Connects to a target. Raises TargetError for what the application is told as it is; any other LaneError
-(no server, a lost carrier) is told as a general failure."""
+class Connector(Protocol):
+    """Ways to targets."""
+
+    def connect(self, target: Address) -> Connection:
+        """Connect to a target.
+
+        Raises TargetError for what the application is told as it is; any other LaneError (no server, a lost
+        carrier) is told as a general failure.
+        """

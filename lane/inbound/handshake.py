@@ -6,13 +6,15 @@ are here. The application is told the truth: a refusal reaches it before the soc
 
 import contextlib
 import logging
+from dataclasses import dataclass
 
 import gevent
 import gevent.socket
 
+from lane.address import Address
 from lane.errors import LaneError, ProtocolError, Status, TargetError
 from lane.inbound.connector import Connector
-from lane.proto.events import Codec, Credentials, Refusal, Reply, Request
+from lane.proto.events import Associate, Bind, Codec, Credentials, Refusal, Reply, Request
 from lane.proto.http import HttpConnect
 from lane.proto.socks5 import VERSION as SOCKS5
 from lane.proto.socks5 import Socks5
@@ -27,31 +29,47 @@ LINGER_SIZE = 262144
 log = logging.getLogger("lane.inbound")
 
 
-def serve(
-    sock: gevent.socket.socket, connect: Connector, credentials: Credentials | None, handshake_timeout: float
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What applications are offered, and held to."""
+
+    credentials: Credentials | None
+    """User and password that they must give; None: nobody is asked."""
+    handshake_timeout: float
+    """Seconds for all that comes before the end of a request."""
+
+
+def serve(sock: gevent.socket.socket, connector: Connector, terms: Terms) -> None:
     """Serve one application to its end. The caller closes `sock`, whatever happened.
 
-    The application has `handshake_timeout` seconds for all that comes before the end of its request.
-    What it does wrong ends quietly here; what else is raised is a bug of lane's or of `connect`'s.
+    What it does wrong ends quietly here; what else is raised is a bug of lane's or of `connector`'s.
     """
     try:
-        asked = gevent.with_timeout(handshake_timeout, _handshake, sock, credentials, timeout_value=None)
+        asked = gevent.with_timeout(
+            terms.handshake_timeout, _handshake, sock, terms.credentials, timeout_value=None
+        )
     except (OSError, ProtocolError) as error:
         log.debug("dropped a connection: %s", error)
         return
     if asked is None:
-        log.debug("dropped a connection: no request within %g s", handshake_timeout)
+        log.debug("dropped a connection: no request within %g s", terms.handshake_timeout)
         return
     codec, event = asked
-    if isinstance(event, Refusal):
-        _refuse(sock, event.data)
-        return
+    del asked  # connections last
+    match event:
+        case Refusal(data):
+            refuse(sock, data)
+        case Request(target):
+            _connect(sock, connector, codec, target)
+        case Bind() | Associate():
+            refuse(sock, codec.refused(Status.COMMAND_NOT_SUPPORTED, "not supported"))
+
+
+def _connect(sock: gevent.socket.socket, connector: Connector, codec: Codec, target: Address) -> None:
     try:
-        connection = connect(event.target)
+        connection = connector.connect(target)
     except LaneError as error:
-        status = error.status if isinstance(error, TargetError) else Status.FAILURE
-        _refuse(sock, codec.refused(status, str(error)))
+        refuse(sock, codec.refused(status_of(error), str(error)))
         return
     try:
         sock.sendall(codec.accepted(connection.bound))
@@ -63,13 +81,18 @@ def serve(
         connection.abort()
         raise
     early = codec.trailing_data
-    del asked, codec, event  # connections last
+    del codec  # connections last
     connection.run(sock, early)
+
+
+def status_of(error: LaneError) -> Status:
+    """What an application is told of `error`."""
+    return error.status if isinstance(error, TargetError) else Status.FAILURE
 
 
 def _handshake(
     sock: gevent.socket.socket, credentials: Credentials | None
-) -> tuple[Codec, Request | Refusal]:
+) -> tuple[Codec, Request | Bind | Associate | Refusal]:
     """Talk until the application has made its request or is refused. Raises ProtocolError, OSError."""
     data = _recv(sock)
     codec: Codec
@@ -97,7 +120,7 @@ def _recv(sock: gevent.socket.socket) -> bytes:
     return data
 
 
-def _refuse(sock: gevent.socket.socket, data: bytes) -> None:
+def refuse(sock: gevent.socket.socket, data: bytes) -> None:
     """Write the last bytes so that they arrive.
 
     Closing a socket with unread input resets the connection, and the reset may destroy what was written:

@@ -16,8 +16,7 @@ import gevent.socket as gsocket
 from lane.address import Address, normal_host
 from lane.errors import ConfigError
 from lane.inbound.connector import Connector
-from lane.inbound.handshake import serve
-from lane.proto.events import Credentials
+from lane.inbound.handshake import Terms, serve
 
 BACKLOG = 1024
 """Connections that may wait in the kernel, which has a limit of its own (net.core.somaxconn)."""
@@ -28,25 +27,15 @@ log = logging.getLogger("lane.inbound")
 
 
 class Inbound:
-    """Listens on `address` and serves each application with what `connect` connects it to.
+    """Listens on `address` and serves each application with what `connector` connects it to, on `terms`.
 
-    A host of "" means every address, IPv4 and IPv6; port 0 lets the kernel pick. Applications need
-    `credentials` (user, password) unless they are None. At most `max_sessions` connections are served at
-    once, each with `handshake_timeout` seconds to say what it wants. Raises ConfigError if it can't listen.
+    A host of "" means every address, IPv4 and IPv6; port 0 lets the kernel pick. At most `max_sessions`
+    connections are served at once. Raises ConfigError if it can't listen.
     """
 
-    def __init__(
-        self,
-        address: Address,
-        connect: Connector,
-        *,
-        credentials: Credentials | None,
-        max_sessions: int,
-        handshake_timeout: float,
-    ) -> None:
-        self._connect = connect
-        self._credentials = credentials
-        self._handshake_timeout = handshake_timeout
+    def __init__(self, address: Address, connector: Connector, terms: Terms, *, max_sessions: int) -> None:
+        self._connector = connector
+        self._terms = terms
         self._pool = gevent.pool.Pool(max_sessions)
         self._acceptor: Any = None
         self._listener = _listen(address)
@@ -91,7 +80,7 @@ class Inbound:
     def _serve(self, sock: gsocket.socket, peer: Any) -> None:
         with sock:
             try:
-                serve(sock, self._connect, self._credentials, self._handshake_timeout)
+                serve(sock, self._connector, self._terms)
             except (Exception, gevent.Timeout):  # a Timeout that leaks is a bug like any other
                 log.exception("a connection from %s failed unexpectedly", peer[0])
 

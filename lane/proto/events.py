@@ -1,7 +1,7 @@
 """What the inbound protocols have in common: the events of their codecs, and credentials.
 
 SOCKS5 and HTTP differ in bytes only. Each codec takes what the application sent and gives the same
-three events, so that one loop in `lane.inbound` serves them all and a further protocol is one more file.
+events, so that one loop in `lane.inbound` serves them all and a further protocol is one more file.
 The style is h11's: `receive` bytes, then call `next_event` until it has none.
 """
 
@@ -31,13 +31,30 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Bind:
+    """The application asks for a port that `peer` may connect to, once."""
+
+    peer: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Associate:
+    """The application asks for a port for its packets. `source` is where it will send them from.
+
+    Port 0 and the unspecified address mean that it does not know yet (RFC 1928 section 4).
+    """
+
+    source: Address
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """The last bytes to write: the connection ends with them."""
 
     data: bytes
 
 
-Event = Reply | Request | Refusal
+Event = Reply | Request | Bind | Associate | Refusal
 
 
 class Codec(Protocol):
@@ -45,22 +62,25 @@ class Codec(Protocol):
 
     @property
     def trailing_data(self) -> bytes:
-        """After a Request: the bytes received behind it. Feed no more than may be held: it has no limit."""
+        """The bytes received behind what was asked for. Feed no more than may be held: it has no limit."""
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the application."""
 
     def next_event(self) -> Event | None:
-        """The next event; None while bytes are missing, and after a Request or Refusal.
+        """The next event; None while bytes are missing, and after the one that asks or refuses.
 
         Raises ProtocolError for bytes that deserve no answer.
         """
 
     def accepted(self, bound: Address) -> bytes:
-        """The answer to a Request that succeeded; `bound` is where the target sees the connection from."""
+        """The answer to what succeeded; `bound` is where the target sees the connection from.
+
+        For a Bind or an Associate it is where the port is, and after a Bind a second answer has the peer.
+        """
 
     def refused(self, status: Status, text: str) -> bytes:
-        """The answer to a Request that failed; `text` is for people, where the protocol has room for it."""
+        """The answer to what failed; `text` is for people, where the protocol has room for it."""
 
 
 def credentials_match(given: Credentials, expected: Credentials) -> bool:

@@ -2,7 +2,6 @@
 
 Applications speak it because it carries names as they are and tells them why a connection failed. Every
 length on the wire is one byte, so no message is longer than 513 bytes and no further limit is needed.
-CONNECT is the only command; the others are answered as not supported.
 """
 
 from collections.abc import Callable
@@ -10,14 +9,28 @@ from enum import Enum, auto
 
 from lane.address import Address, unpack
 from lane.errors import ProtocolError, Status
-from lane.proto.events import Credentials, Event, Refusal, Reply, Request, credentials_match
+from lane.proto.events import (
+    Associate,
+    Bind,
+    Credentials,
+    Event,
+    Refusal,
+    Reply,
+    Request,
+    credentials_match,
+)
 
 VERSION = 5
 AUTH_VERSION = 1
-CONNECT = 1
+CONNECT, BIND, UDP_ASSOCIATE = 1, 2, 3
 NO_AUTH, USER_PASSWORD, NO_ACCEPTABLE = 0x00, 0x02, 0xFF
 AUTH_OK, AUTH_FAILED = 0, 1
 
+_COMMANDS: dict[int, Callable[[Address], Request | Bind | Associate]] = {
+    CONNECT: Request,
+    BIND: Bind,
+    UDP_ASSOCIATE: Associate,
+}
 _NOWHERE = Address("0.0.0.0", 0)  # the bound address of a reply that has none
 
 
@@ -97,7 +110,7 @@ class Socks5:
         self._check_version(VERSION)
         if len(data) < 2:
             return None
-        if data[1] != CONNECT:
+        if data[1] not in _COMMANDS:
             return self._end(self.refused(Status.COMMAND_NOT_SUPPORTED))
         try:
             found = unpack(data, 3)
@@ -105,10 +118,11 @@ class Socks5:
             return self._end(self.refused(Status.ADDRESS_NOT_SUPPORTED))
         if found is None:
             return None
-        target, end = found
+        address, end = found
+        asked = _COMMANDS[data[1]](address)
         del data[:end]
         self.state = State.DONE
-        return Request(target)
+        return asked
 
     def _check_version(self, version: int) -> None:
         if self._buffer and self._buffer[0] != version:

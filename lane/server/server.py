@@ -17,7 +17,6 @@ from typing import Any
 
 import gevent
 from gevent.event import Event
-from gevent.socket import socket as Socket  # noqa: N812  (the name of the type)
 
 from lane.address import Address
 from lane.errors import Closed, LaneError, ProtocolError, Status, TargetError
@@ -33,10 +32,9 @@ from lane.proto.hello import (
 from lane.server.probe import answer_pings
 from lane.server.reader import Reader
 from lane.server.resumption import Entry, Resumption
+from lane.server.services import Offers, Service
 from lane.session.registry import Registry
-from lane.session.relay import relay
 from lane.session.session import Session
-from lane.session.sockets import SocketStream
 from lane.stream import Carrier, Listener, Stream
 
 log = logging.getLogger("lane.server")
@@ -62,16 +60,16 @@ class Deadlines:
 class Server:
     """Serves the carriers of `listeners`.
 
-    `hook`: pluggy's caller for lane's hooks. `connect` reaches a target or raises TargetError. The
-    `registry` has the limits, `per_peer` bounds the carriers of one address. `resumption` keeps the sessions
-    that clients may come back to.
+    `hook`: pluggy's caller for lane's hooks. `offers`: what may be asked for. The `registry` has the limits,
+    `per_peer` bounds the carriers of one address. `resumption` keeps the sessions that clients may come
+    back to.
     """
 
     def __init__(
         self,
         listeners: list[Listener],
         hook: Any,
-        connect: Callable[[Address], Socket],
+        offers: Offers,
         registry: Registry,
         resumption: Resumption,
         *,
@@ -80,7 +78,7 @@ class Server:
     ) -> None:
         self._listeners = listeners
         self._hook = hook
-        self._connect = connect
+        self._offers = offers
         self._registry = registry
         self._resumption = resumption
         self._per_peer = per_peer + SPARES_PER_PEER
@@ -202,7 +200,8 @@ class Server:
 
     def _answer(self, carrier: Carrier, stream: Stream, reader: Reader, request: Request, user: str) -> bool:
         """Do what was asked for; whether another REQUEST may follow. Raises TargetError for a refusal."""
-        if request.flags & ~RESUMABLE or request.command not in list(Command):
+        known = request.command in (Command.PING, Command.PROBE, Command.RESUME, *self._offers)
+        if request.flags & ~RESUMABLE or not known:
             raise TargetError(Status.COMMAND_NOT_SUPPORTED, "this server does not know that command")
         if request.command == Command.PING:
             self._reply(stream, Status.OK)
@@ -239,7 +238,7 @@ class Server:
             key = user, request.session
             if entry := self._resumption.find(key, request.generation):
                 return entry, entry.join(request.generation), _NOWHERE
-            if request.command == Command.CONNECT:
+            if request.command != Command.RESUME:
                 entry = self._resumption.begin(key, request.generation)
         if request.command == Command.RESUME:
             raise TargetError(Status.GONE, "there is no such session here")
@@ -265,27 +264,29 @@ class Server:
             raise TargetError(Status.FAILURE, "the server is closing")
         with ExitStack() as resources:
             resources.enter_context(self._registry.admit(carrier.peer))
-            if not self._hook.lane_authorize(request=request.address, identity=user):
-                raise TargetError(Status.NOT_ALLOWED, "not allowed")
-            target = SocketStream(sock := self._connect(request.address))
-            resources.callback(target.reset)
+            service = self._offers[request.command](request, user, partial(self._authorize, user))
+            resources.callback(service.reset)
             session = resources.enter_context(
                 self._registry.session(request.window, resumable=entry is not None)
             )
             session.reports = entry is not None
-            life = gevent.spawn(self._live, target, session, request.address, user, entry)
+            life = gevent.spawn(self._live, service, session, request.address, user, entry)
             life.link(partial(_release, resources.pop_all()))
-            return session, Address(*sock.getsockname()[:2])
+            return session, service.bound
+
+    def _authorize(self, user: str, target: Address) -> None:
+        if not self._hook.lane_authorize(request=target, identity=user):
+            raise TargetError(Status.NOT_ALLOWED, "not allowed")
 
     def _live(
-        self, target: SocketStream, session: Session, address: Address, user: str, entry: Entry | None
+        self, service: Service, session: Session, address: Address, user: str, entry: Entry | None
     ) -> None:
         """The life of one session, which observers hear of."""
         name = str(next(self._names))
         self._tell(self._hook.lane_session_started, session=name, target=address, identity=user)
         error: LaneError | None = Closed("the server ended it")
         try:
-            error = relay(target, session)
+            error = service.run(session)
         finally:
             if entry:
                 refusal = TargetError(Status.GONE, f"the session ended: {error}") if error else None

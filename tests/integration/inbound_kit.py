@@ -2,12 +2,13 @@
 
 import struct
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import gevent
 from gevent import socket
 
 from lane.address import Address
-from lane.inbound import Inbound
+from lane.inbound import Inbound, Terms
 
 BOUND = Address("192.0.2.7", 4660)
 TARGET = Address("example.com", 443)
@@ -67,16 +68,18 @@ def echo(target):
     return Echo()
 
 
+NOWHERE = SimpleNamespace(connect=echo)
+
+
 @contextmanager
 def running(
     connect=echo, host="127.0.0.1", port=0, credentials=None, max_sessions=100, handshake_timeout=30.0
 ):
     inbound = Inbound(
         Address(host, port),
-        connect,
-        credentials=credentials,
+        SimpleNamespace(connect=connect),
+        Terms(credentials, handshake_timeout),
         max_sessions=max_sessions,
-        handshake_timeout=handshake_timeout,
     )
     inbound.start()
     try:

@@ -18,6 +18,7 @@ from lane.errors import Closed, Unreachable
 from lane.proto.hello import pack_hello, token
 from lane.server import Server
 from lane.server.resumption import Resumption
+from lane.server.services import offers
 from lane.session.registry import Registry
 from lane.testing import MemoryTransport, client_tls, server_tls
 from lane.testing.harness import outcome
@@ -129,7 +130,7 @@ class Bed:
         pools = {name: (COST[name], self.pool(name)) for name in ways}
         how = {"policy": policy} if policy else {}
         self.lanes = Lanes(pools, "because", **how)
-        self.connect = Connector(self.lanes, self.registry, Deadlines(10.0, grace), fast_open)
+        self.connect = Connector(self.lanes, self.registry, Deadlines(10.0, grace), fast_open).connect
         self.jobs, self.socks = [], []
 
     def start_server(self, **limits):
@@ -139,11 +140,18 @@ class Bed:
         self.server = Server(
             [*self.listeners.values()],
             Hook(),
-            lambda address: socket.create_connection(self.target.address),
+            offers(self._connect),
             self.server_registry,
             self.resumption,
             per_peer=1000,
         )
+
+    def dial(self, _):
+        """The server's way to its target, for tests to replace."""
+        return socket.create_connection(self.target.address)
+
+    def _connect(self, address):
+        return self.dial(address)
 
     def restart_server(self):
         """As after a kill: nothing is said, and nothing known of what was."""

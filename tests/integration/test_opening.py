@@ -71,7 +71,8 @@ class Bed:
         self.pool = Pool(dial, lambda carrier: HELLO, dial_timeout=5.0)
         self.registry = Registry(16 * MB, 512 * MB, 3600.0, 100, 100)
         self.lanes = Lanes({"one": (1.0, self.pool)}, "there is only one")
-        self.connect = Connector(self.lanes, self.registry, Deadlines(timeout, 10.0), fast_open)
+        self.connector = Connector(self.lanes, self.registry, Deadlines(timeout, 10.0), fast_open)
+        self.connect = self.connector.connect
         self.asked, self.probes, self.jobs = [], [], []
         gevent.spawn(self.accept)
         self.apps = []
@@ -356,7 +357,7 @@ def test_a_session_that_its_application_gave_up_asks_nobody_again(beds):
     until(lambda: not len(bed.registry))
     settled(lambda: len(bed.asked))
     assert len(bed.asked) <= 1
-    assert TARGET in bed.connect._reached
+    assert TARGET in bed.connector._reached
 
 
 def test_garbage_in_place_of_a_reply_is_a_failure(beds):

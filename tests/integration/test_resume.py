@@ -210,14 +210,14 @@ def test_a_carrier_lost_while_the_target_is_reached(beds, fast):
     gate, reached = gevent.event.Event(), []
 
     bed = beds(fast_open=fast)
-    connect = bed.server._connect
+    connect = bed.dial
 
     def slow(address):
         reached.append(address)
         gate.wait()
         return connect(address)
 
-    bed.server._connect = slow
+    bed.dial = slow
     bed.lanes.lease()[1].discard()  # so that there is a carrier that is not fresh
     job = gevent.spawn(bed.application)
     until(lambda: reached)

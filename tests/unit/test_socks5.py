@@ -4,7 +4,7 @@ import pytest
 
 from lane.address import Address
 from lane.errors import ProtocolError, Status
-from lane.proto.events import Refusal, Reply, Request
+from lane.proto.events import Associate, Bind, Refusal, Reply, Request
 from lane.proto.socks5 import Socks5
 
 TARGET = Address("example.com", 443)
@@ -30,9 +30,10 @@ def login(user, password):
 @pytest.mark.parametrize(
     "target", [TARGET, Address("192.0.2.1", 80), Address("2001:db8::1", 65535), Address("n" * 255, 1)]
 )
-def test_connect(target, step):
-    data = b"\x05\x01\x00\x05\x01\x00" + target.pack()
-    assert events(Socks5(), data, step) == [Reply(b"\x05\x00"), Request(target)]
+@pytest.mark.parametrize(("command", "event"), [(1, Request), (2, Bind), (3, Associate)])
+def test_what_is_asked_for(target, step, command, event):
+    data = b"\x05\x01\x00\x05" + bytes((command,)) + b"\x00" + target.pack()
+    assert events(Socks5(), data, step) == [Reply(b"\x05\x00"), event(target)]
 
 
 def test_no_event_before_the_last_byte():
@@ -92,7 +93,7 @@ def test_bad_login_ends_the_connection(given):
     assert events(codec, CONNECT) == []
 
 
-@pytest.mark.parametrize("command", [0, 2, 3, 255])
+@pytest.mark.parametrize("command", [0, 4, 255])
 def test_other_commands(command):
     request = bytes((5, command, 0)) + TARGET.pack()
     assert events(Socks5(), b"\x05\x01\x00" + request, 1) == [

@@ -1,0 +1,13 @@
+"""What the options mean: from the texts that were given to values that are known to be right.
+
+The rest of lane takes these frozen dataclasses and checks nothing again.
+"""
+
+from lane.config.client import ClientConfig, WhyConfig, client_config, why_config
+from lane.config.given import plugin_dir
+from lane.config.server import LinkConfig, ServerConfig, link_config, server_config
+
+__all__ = [
+    "ClientConfig", "LinkConfig", "ServerConfig", "WhyConfig", "client_config", "link_config", "plugin_dir",
+    "server_config", "why_config",
+]  # fmt: skip

@@ -1,0 +1,166 @@
+"""What the options of a client mean, and those of `lane why`, which asks one."""
+
+import ipaddress
+from argparse import Namespace
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lane.address import Address
+from lane.config.given import Options, common, reachable, time
+from lane.control import Where, find
+from lane.errors import ConfigError, UsageError
+from lane.link import Link, decode
+from lane.values import (
+    inline_or_file,
+    parse_credentials,
+    parse_duration,
+    parse_flag,
+    parse_names,
+    parse_path,
+    within,
+)
+from lane.via import Via
+
+_dial = within(parse_duration, 0.1, 10.0, "100ms to 10s")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientConfig:
+    """How a client runs. Sizes are bytes, times are seconds."""
+
+    transports: tuple[str, ...]
+    """Names to choose from, `("auto",)` for what is there; of `lane check`: none for all of them."""
+    server: Link | Address | None
+    """None: a server in this process."""
+    key: bytes | None = field(repr=False)
+    """32 bytes; set exactly where `server` is an Address."""
+    ca: Path | None
+    server_name: str | None
+    listen: Address
+    credentials: tuple[bytes, bytes] | None = field(repr=False)
+    """User and password that applications must give."""
+    control: Where
+    """The socket for `lane why`."""
+    buffer_size: int
+    buffer_total: int
+    max_sessions: int
+    handshake_timeout: float
+    dial_timeout: float
+    request_timeout: float
+    idle_timeout: float
+    resume_grace: float
+    """For how long a session outlives its carrier."""
+    grace: float
+    fast_open: str
+    """auto, on or off: see `lane.carriers.connector.FastOpen`."""
+    via: Via | None
+    """The proxy on the way to the server."""
+    check: bool
+    """Whether the server must answer at the start."""
+    plugin_dir: Path | None
+    log_level: str
+    log_file: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class WhyConfig:
+    """What `lane why` needs."""
+
+    control: Path
+    """The socket of the client."""
+    json: bool
+    follow: bool
+
+
+def client_config(namespace: Namespace) -> ClientConfig:
+    """The client's options, checked. Raises UsageError or ConfigError."""
+    options = Options(namespace)
+    server, key = _server(options, namespace)
+    listen = options.required("listen", Address.parse)
+    credentials = options.optional("auth", lambda text: inline_or_file(text, parse_credentials))
+    if credentials is None and not _is_loopback(listen.host):
+        raise options.error("listen", f"{listen} can be reached from other machines: that needs auth")
+    return ClientConfig(
+        transports=options.required("transport", lambda text: parse_names(text) if text.strip() else ()),
+        server=server,
+        key=key,
+        ca=options.optional("ca", parse_path),
+        server_name=options.optional("server_name", _host_name),
+        credentials=credentials,
+        control=options.required("control", _control),
+        handshake_timeout=options.required("handshake_timeout", time),
+        dial_timeout=options.required("dial_timeout", _dial),
+        fast_open=options.required("fast_open", _fast_open),
+        via=options.optional("via", lambda text: inline_or_file(text, Via.parse)),
+        check=not options.required("no_check", parse_flag),
+        **common(options, listen),
+    )
+
+
+def why_config(namespace: Namespace) -> WhyConfig:
+    """The options of `lane why`, checked. Raises UsageError or ConfigError."""
+    options = Options(namespace)
+    listen = options.required("listen", Address.parse)
+    control = options.required("control", _control)
+    if control == "off":
+        raise options.error("control", "a client without a socket can't be asked")
+    return WhyConfig(
+        control=find(listen) if control == "auto" else control,
+        json=options.required("json", parse_flag),
+        follow=options.required("follow", parse_flag),
+    )
+
+
+def _server(options: Options, namespace: Namespace) -> tuple[Link | Address | None, bytes | None]:
+    """The server, and the key that goes with it where it is no link."""
+    if namespace.server is None and namespace.files:
+        raise ConfigError(f"no server: set server in {namespace.files[-1]} or pass --server")
+    server = options.optional("server", _server_address)
+    key = options.optional("key", lambda text: inline_or_file(text, _key))
+    if isinstance(server, Address):
+        if key is None:
+            raise options.error("server", f"{server} needs a key (a lane:// link has one in it)")
+        return server, key
+    for name in ("key", "ca", "via") if server is None else ("key", "ca"):
+        if getattr(namespace, name) is not None:
+            what = "an embedded server" if server is None else "a lane:// link, which says what to trust"
+            raise options.error(name, f"does not go with {what}")
+    return server, None
+
+
+def _server_address(text: str) -> Link | Address | None:
+    if text.strip() == "embedded":
+        return None
+    if text.startswith("@"):
+        return inline_or_file(text, Link.parse)
+    return Link.parse(text) if "://" in text else Address.parse(text)
+
+
+def _key(text: str) -> bytes:
+    try:
+        return decode(text)
+    except ValueError:
+        raise UsageError("malformed key: expected 43 characters of base64url") from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _fast_open(text: str) -> str:
+    if text.lower() not in ("auto", "on", "off"):
+        raise UsageError("expected auto, on or off")
+    return text.lower()
+
+
+def _control(text: str) -> Where:
+    if text == "auto":
+        return "auto"
+    return "off" if text == "off" else parse_path(text)
+
+
+def _host_name(text: str) -> str:
+    return reachable(text).host

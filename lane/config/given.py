@@ -1,0 +1,95 @@
+"""The texts of the options, each with the place it came from, and what both commands make of them.
+
+Where a value came from decides how a bad one ends: in a file it is a ConfigError that names the file,
+elsewhere a UsageError that names the option or variable. No message repeats a key, a link or a password.
+"""
+
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lane.address import Address
+from lane.errors import ConfigError, Fatal, UsageError
+from lane.log import LEVELS
+from lane.values import GB, KB, TB, parse_count, parse_duration, parse_path, parse_size, within
+
+T = TypeVar("T")
+count = within(parse_count, 1, 1_000_000, "1 to 1000000")
+time = within(parse_duration, 0.001, 30 * 86400.0, "1ms to 720h")
+_grace = within(parse_duration, 0.0, 86400.0, "0s to 24h")
+_buffer_size = within(parse_size, KB, GB, "1KB to 1GB")
+_buffer_total = within(parse_size, KB, TB, "1KB to 1TB")
+
+
+class Options:
+    """The texts, each with the place it came from (see `lane.cli.options`)."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._texts = vars(namespace)
+
+    def optional(self, name: str, parse: Callable[[Any], T]) -> T | None:
+        """The value; None where nothing was given and there is no default."""
+        text = self._texts[name]
+        if text is None:
+            return None
+        if not "".join(text).isprintable():  # bytes that are no UTF-8, too: they arrive as surrogates
+            raise self.error(name, "has characters that cannot be printed")
+        try:
+            return parse(text)
+        except UsageError as error:
+            raise self.error(name, str(error)) from None
+
+    def required(self, name: str, parse: Callable[[Any], T]) -> T:
+        """The value of an option that has a default."""
+        value = self.optional(name, parse)
+        assert value is not None
+        return value
+
+    def error(self, name: str, message: str) -> Fatal:
+        """What to raise for a bad value of `name`."""
+        source = self._texts["sources"].get(name)
+        key = name.replace("_", "-")
+        if isinstance(source, Path):
+            return ConfigError(f"{source}: {key}: {message}")
+        return UsageError(f"{source or '--' + key}: {message}")
+
+
+def common(options: Options, listen: Address) -> dict[str, Any]:
+    """What client and server both have."""
+    size = options.required("buffer_size", _buffer_size)
+    total = options.required("buffer_total", _buffer_total)
+    if total < size:
+        raise options.error("buffer_total", "must be at least buffer-size")
+    return {
+        "listen": listen,
+        "buffer_size": size,
+        "buffer_total": total,
+        "max_sessions": options.required("max_sessions", count),
+        "request_timeout": options.required("request_timeout", time),
+        "idle_timeout": options.required("idle_timeout", time),
+        "resume_grace": options.required("resume_grace", _grace),
+        "grace": options.required("grace", _grace),
+        "plugin_dir": options.optional("plugin_dir", parse_path),
+        "log_level": options.required("log_level", _log_level),
+        "log_file": options.optional("log_file", parse_path),
+    }
+
+
+def plugin_dir(namespace: Namespace) -> Path | None:
+    """The plugin folder alone, needed before the other options are even known."""
+    return Options(namespace).optional("plugin_dir", parse_path)
+
+
+def reachable(text: str) -> Address:
+    """`HOST` or `HOST:PORT` (port 0 where there is none). Raises UsageError."""
+    address = Address.parse(text, default_port=0)
+    if not address.host:
+        raise UsageError("expected HOST or HOST:PORT")
+    return address
+
+
+def _log_level(text: str) -> str:
+    if text.lower() not in LEVELS:
+        raise UsageError(f"expected one of {', '.join(LEVELS)}")
+    return text.lower()

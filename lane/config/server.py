@@ -1,0 +1,103 @@
+"""What the options of a server mean, and those of `lane link`, which speaks of the same identity."""
+
+import os
+from argparse import Namespace
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lane.address import Address
+from lane.config.given import Options, common, count, reachable, time
+from lane.egress.policy import Rule
+from lane.errors import UsageError
+from lane.values import parse_names, parse_path, split
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """How a server runs. Sizes are bytes, times are seconds."""
+
+    listen: Address
+    transports: tuple[str, ...]
+    state_dir: Path
+    cert: Path | None
+    cert_key: Path | None
+    """Set exactly where `cert` is."""
+    host: Address | None
+    """Where clients reach the server, for the link; port 0: the one it listens on."""
+    allow: tuple[Rule, ...]
+    deny: tuple[Rule, ...]
+    buffer_size: int
+    buffer_total: int
+    max_sessions: int
+    max_sessions_per_peer: int
+    hello_timeout: float
+    request_timeout: float
+    spare_timeout: float
+    connect_timeout: float
+    idle_timeout: float
+    resume_grace: float
+    """For how long a session outlives its carrier."""
+    grace: float
+    plugin_dir: Path | None
+    log_level: str
+    log_file: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkConfig:
+    """What `lane link` needs: which identity, and where clients reach it."""
+
+    address: Address
+    state_dir: Path
+    cert: Path | None
+    cert_key: Path | None
+
+
+def server_config(namespace: Namespace) -> ServerConfig:
+    """The server's options, checked. Raises UsageError or ConfigError."""
+    options = Options(namespace)
+    return ServerConfig(
+        transports=options.required("transport", parse_names),
+        host=options.optional("host", reachable),
+        allow=options.optional("allow", _rules) or (),
+        deny=options.optional("deny", _rules) or (),
+        max_sessions_per_peer=options.required("max_sessions_per_peer", count),
+        hello_timeout=options.required("hello_timeout", time),
+        spare_timeout=options.required("spare_timeout", time),
+        connect_timeout=options.required("connect_timeout", time),
+        **_identity(options),
+        **common(options, options.required("listen", Address.parse)),
+    )
+
+
+def link_config(namespace: Namespace) -> LinkConfig:
+    """The options of `lane link`, checked. Raises UsageError or ConfigError."""
+    options = Options(namespace)
+    host = options.optional("host", reachable)
+    if host is None:
+        raise UsageError("pass --host HOST:PORT, where clients reach the server")
+    address = host if host.port else host._replace(port=options.required("listen", Address.parse).port)
+    if not address.port:
+        raise options.error("host", f"{address.host} needs a port: HOST:PORT")
+    return LinkConfig(address, **_identity(options))
+
+
+def _identity(options: Options) -> dict[str, Any]:
+    """Where a server's keys and certificate are."""
+    cert, cert_key = options.optional("cert", parse_path), options.optional("cert_key", parse_path)
+    if (cert is None) != (cert_key is None):
+        raise options.error("cert_key" if cert is None else "cert", "cert and cert-key need each other")
+    state_dir = options.optional("state_dir", parse_path) or _default_state_dir()
+    return {"cert": cert, "cert_key": cert_key, "state_dir": state_dir}
+
+
+def _default_state_dir() -> Path:
+    """The folder that systemd made for us (systemd.exec), or one in the home (XDG Base Directory)."""
+    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return parse_path(given or f"{home}/lane")
+
+
+def _rules(texts: list[str]) -> tuple[Rule, ...]:
+    return tuple(Rule.parse(rule) for text in texts for rule in split(text))
