@@ -1,6 +1,7 @@
 """From a target's address to a session with it: over the lanes, told truly or at once."""
 
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack
 from enum import Enum
 from time import monotonic
@@ -8,20 +9,25 @@ from time import monotonic
 from gevent.socket import socket as Socket  # noqa: N812  (the name of the type, not of a function)
 
 from lane.address import Address
+from lane.carriers.association import Association
 from lane.carriers.lanes import Lanes
 from lane.carriers.opening import NOWHERE, Opening
 from lane.carriers.passage import Deadlines, Passage
 from lane.carriers.reached import Reached
 from lane.errors import LaneError, Refused, Status, TargetError, Unreachable
-from lane.proto.hello import EARLY, RESUMABLE, Command, Request
+from lane.proto.hello import ANYONE, EARLY, RESUMABLE, Command, Request
+from lane.proto.udp import FLOW_SIZE
 from lane.session.registry import Registry
 from lane.session.relay import relay
 from lane.session.session import Session
 from lane.session.sockets import SocketStream
 from lane.session.streams import SessionStream
+from lane.session.window import Buffer
 from lane.stream import Stream
 
 log = logging.getLogger("lane.client")
+ANYWHERE = Address("*", 0)
+"""Stands for all targets of UDP in what was reached lately; no application can name it."""
 
 
 class FastOpen(Enum):
@@ -67,6 +73,7 @@ class Connector:
         registry: Registry,
         deadlines: Deadlines,
         fast_open: FastOpen = FastOpen.AUTO,
+        max_associations: int = 1024,
     ) -> None:
         self._lanes = lanes
         lanes.awake = lambda: registry.active
@@ -74,6 +81,8 @@ class Connector:
         self._deadlines = deadlines
         self._fast_open = fast_open
         self._reached = Reached()
+        self._max_associations = max_associations
+        self._associations = 0
 
     def connect(self, target: Address) -> Connection:
         """A connection to `target`. Raises TargetError with the true reason, unless it opens fast."""
@@ -92,6 +101,38 @@ class Connector:
             if not fast:
                 self._reached.note(target, True)
             return Connection(bound, session, resources.pop_all())
+
+    def associate(self, deliver: Callable[[Address, Buffer], None], *, anyone: bool = False) -> Association:
+        """A UDP association. `deliver(source, payload)` gets what comes back, and must not block.
+
+        `anyone`: from addresses to which nothing was sent, too. Raises TargetError, unless it opens fast.
+        """
+        with ExitStack() as resources:
+            if self._associations >= self._max_associations:
+                raise TargetError(Status.FAILURE, "too many UDP associations at once")
+            self._associations += 1
+            resources.callback(self._dissociate)
+            session, passage = self._passage(resources, Command.UDP, NOWHERE, ANYONE if anyone else 0)
+            association = Association(session, passage.id[:FLOW_SIZE], deliver)
+            fast = self._fast(ANYWHERE)
+
+            def answered(error: LaneError | None) -> None:
+                association.answered(error)
+                self._answered(ANYWHERE, error)
+
+            passage.answered = answered
+            try:
+                passage.begin(fast=fast)
+            except TargetError:
+                self._reached.note(ANYWHERE, False)
+                raise
+            except LaneError as error:
+                raise _failure("UDP", error) from None
+            association.begin(resources.pop_all())
+            return association
+
+    def _dissociate(self) -> None:
+        self._associations -= 1
 
     def ping(self) -> float:
         """Ask the server for nothing but an answer, on a new carrier: the seconds that took.

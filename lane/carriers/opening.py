@@ -16,6 +16,7 @@ from lane.address import Address
 from lane.carriers.pool import Lease
 from lane.errors import Closed, LaneError, ProtocolError, Refused, Reset, Status, TargetError, Unreachable
 from lane.proto.hello import Reply, Request, parse_reply
+from lane.session.flows import Flows
 from lane.stream import LinkStats, receiver
 
 NOWHERE = Address("0.0.0.0", 0)
@@ -58,6 +59,10 @@ class Opening:
     def stats(self) -> LinkStats:
         """Of the carrier."""
         return self.lease.carrier.stats()
+
+    def flows(self) -> Flows | None:
+        """The datagrams of the carrier."""
+        return self.lease.flows()
 
     def reply(self) -> Reply:
         """Ask at once, and wait for the answer. Raises TargetError, Unreachable or Refused."""

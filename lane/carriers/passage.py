@@ -49,6 +49,8 @@ class Passage:
 
     def __init__(self, lanes: Lanes, session: Session, asked: Request, deadlines: Deadlines) -> None:
         self.session = session
+        self.id = os.urandom(ID_SIZE)
+        """What the client calls the session."""
         self.lane: Lane | None = None
         """What carries it, or did so last."""
         self.answered: Callable[[LaneError | None], None] = _nobody
@@ -57,7 +59,6 @@ class Passage:
         self._asked = asked
         self._deadline = monotonic() + deadlines.request
         self._grace = deadlines.grace
-        self._id = os.urandom(ID_SIZE)
         self._generation = -1
         self._boot: bytes | None = None  # the server process that has the session
         self._boot_asked: bytes | None = None  # the one that was there when it was asked for first
@@ -141,7 +142,9 @@ class Passage:
         session = self.session
         while opening is not None:
             self._opening, self.lane = opening, self._next_lane
-            rest = session.carry(opening, opening.stats, resumed=opening.resumed, announced=True)
+            rest = session.carry(
+                opening, opening.stats, resumed=opening.resumed, announced=True, flows=opening.flows
+            )
             if rest == b"":
                 opening.keep()
             else:
@@ -205,7 +208,7 @@ class Passage:
         self._generation += 1
         if self._boot_asked is None:
             self._boot_asked = self._lanes.boot
-        request = replace(self._asked, session=self._id, generation=self._generation)
+        request = replace(self._asked, session=self.id, generation=self._generation)
         if command == Command.RESUME:
             request = replace(request, command=command, address=NOWHERE, flags=RESUMABLE)
         behind = pack(Received(self.session.arrived)) if self._generation else b""

@@ -18,6 +18,7 @@ from gevent.event import AsyncResult
 
 from lane.carriers.demand import Demand
 from lane.errors import Closed, LaneError, Unreachable
+from lane.session.flows import Flows
 from lane.stream import Carrier, Stream
 
 log = logging.getLogger("lane.carriers")
@@ -57,6 +58,10 @@ class Lease:
         """Send `data`, behind HELLO where that was not sent yet. Raises Closed."""
         data, self._hello = self._hello + data, b""
         self.stream.sendall(data)
+
+    def flows(self) -> Flows | None:
+        """The datagrams of the carrier; None once it was given back."""
+        return self._pool.flows(self.carrier) if self._pool else None
 
     def release(self) -> None:
         """Give the carrier back; the stream is closed or was reset. Idempotent."""
@@ -101,6 +106,7 @@ class Pool:
         self._hello = hello
         self._dial_timeout = dial_timeout
         self._leases: Counter[Carrier] = Counter()  # every live carrier, and how many use it
+        self._flows: dict[Carrier, Flows] = {}  # of those of them whose datagrams somebody uses
         self._roomy: set[Carrier] = set()  # those of them that may have room
         self._distrusted: set[Carrier] = set()  # those of them that must not be handed out
         self._demand = Demand()
@@ -140,6 +146,12 @@ class Pool:
             self._refill()
         return lease
 
+    def flows(self, carrier: Carrier) -> Flows | None:
+        """The datagrams of a live carrier, sorted."""
+        if carrier not in self._flows and carrier in self._leases:
+            self._flows[carrier] = Flows(carrier)
+        return self._flows.get(carrier)
+
     def release(self, carrier: Carrier) -> None:
         """One lease less on `carrier`, which is closed when it can't have another."""
         self._leases[carrier] -= 1
@@ -176,6 +188,7 @@ class Pool:
             self._spares.popleft()[0].discard()
         gevent.joinall([gevent.spawn(carrier.close, grace) for carrier in list(self._leases)])
         self._leases.clear()
+        self._flows.clear()
         self._roomy.clear()
 
     def _take_spare(self) -> Lease | None:
@@ -221,6 +234,7 @@ class Pool:
     def _drop(self, carrier: Carrier, grace: float = 0) -> None:
         """Close a carrier that nobody uses."""
         del self._leases[carrier]
+        self._flows.pop(carrier, None)
         self._roomy.discard(carrier)
         self._distrusted.discard(carrier)
         gevent.spawn(carrier.close, grace)

@@ -20,13 +20,13 @@ from lane.egress.dialer import Dialer
 from lane.egress.policy import Policy
 from lane.egress.resolver import Resolver
 from lane.errors import UsageError
-from lane.inbound import Inbound, Terms
+from lane.inbound import Inbound, Terms, UdpTerms
 from lane.link import KEY_SIZE
 from lane.plugins import Plugins
 from lane.server import Server
 from lane.server.auth import KeyAuth
 from lane.server.resumption import Resumption
-from lane.server.services import offers
+from lane.server.services import Associations, offers
 from lane.session.registry import Registry
 from lane.stream import ClientTLS, Transport
 
@@ -50,11 +50,15 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
     )
     lanes = make_lanes(transports, way, config.dial_timeout, reason, _steering(plugins))
     deadlines = Deadlines(config.request_timeout, config.resume_grace)
-    connector = Connector(lanes, registry, deadlines, FastOpen(config.fast_open))
+    connector = Connector(lanes, registry, deadlines, FastOpen(config.fast_open), config.max_associations)
     inbound = Inbound(
         config.listen,
         connector,
-        Terms(config.credentials, config.handshake_timeout),
+        Terms(
+            config.credentials,
+            config.handshake_timeout,
+            UdpTerms(config.udp_idle_timeout, config.udp_anyone),
+        ),
         max_sessions=config.max_sessions,
     )
     if config.check:
@@ -132,12 +136,13 @@ def _embed(
     key = secrets.token_bytes(KEY_SIZE)
     plugins.register(KeyAuth(KeyRing(Keys({"embedded": key}), [identity.binding])), "lane-keys")
     listeners = listen_all(transports, Address("127.0.0.1", 0), identity)
-    dialer = Dialer(Policy((), (), local=True), Resolver())
+    policy, resolver = Policy((), (), local=True), Resolver()
+    service = offers(
+        Dialer(policy, resolver).connect, Associations(policy, resolver, config.max_associations)
+    )
     registry = _registry(config)
     resumption = Resumption(config.resume_grace, config.max_sessions, config.buffer_total // 2)
-    server = Server(
-        listeners, plugins.hook, offers(dialer.connect), registry, resumption, per_peer=config.max_sessions
-    )
+    server = Server(listeners, plugins.hook, service, registry, resumption, per_peer=config.max_sessions)
     return server, (listeners[0].address, PinnedTLS(identity.binding), key)
 
 

@@ -166,11 +166,12 @@ def _declare_log(parser: Parser) -> None:
     _option(group, "--log-file", "FILE", "where to log to instead of standard error")
 
 
-def _declare_limits(parser: Parser, sessions: str, request_timeout: str) -> None:
+def _declare_limits(parser: Parser, sessions: str, associations: str, request_timeout: str) -> None:
     group = parser.add_argument_group("limits")
     _option(group, "--buffer-size", "SIZE", "most that a session may hold in one direction", "16MB")
     _option(group, "--buffer-total", "SIZE", "what all sessions may hold beyond 256KB each", "512MB")
     _option(group, "--max-sessions", "N", "sessions at once", sessions)
+    _option(group, "--max-associations", "N", associations, "1024")
     _option(group, "--request-timeout", "TIME", "from a request to its answer", request_timeout)
     _option(group, "--idle-timeout", "TIME", "until a session with no traffic is ended", "1h")
     _option(group, "--resume-grace", "TIME", "for a session to go on over another connection", "60s")
@@ -247,8 +248,17 @@ def _declare_client(parser: Parser) -> None:
         "auto",
     )
     _flag(group, "--no-check", "do not insist that the server answers at the start, keep trying instead")
+    _option(group, "--udp-idle-timeout", "TIME", "until a UDP association without packets is ended", "60s")
+    _option(
+        group,
+        "--udp-filter",
+        "WHOM",
+        "whose packets a UDP association gets: address-dependent (of addresses that it sent to),"
+        " endpoint-independent (anyone's)",
+        "address-dependent",
+    )
     _option(group, "--handshake-timeout", "TIME", "for an application to say what it wants", "10s")
-    _declare_limits(parser, "4096", "30s")
+    _declare_limits(parser, "4096", "UDP associations at once", "30s")
     _declare_log(parser)
     _declare_general(parser)
 
@@ -261,7 +271,7 @@ def _declare_server(parser: Parser) -> None:
     for name, text in ("--allow", "may be reached although not public"), ("--deny", "never reached"):
         group.add_argument(name, metavar="RULES", action="append", help=f"{text}: {rules}")
     _option(group, "--connect-timeout", "TIME", "for a connection to a target", "10s")
-    _declare_limits(parser, "10000", "10s")
+    _declare_limits(parser, "10000", "UDP associations at once of one user", "10s")
     group = parser.add_argument_group("limits for clients")
     _option(group, "--max-sessions-per-peer", "N", "sessions at once of one client address", "1024")
     _option(group, "--hello-timeout", "TIME", "until a new stream has proved its key", "10s")

@@ -16,7 +16,7 @@ from lane.server import Server
 from lane.server.auth import KeyAuth
 from lane.server.resumption import Resumption
 from lane.server.server import Deadlines
-from lane.server.services import offers
+from lane.server.services import Associations, offers
 from lane.session.registry import Registry
 
 log = logging.getLogger("lane.server")
@@ -39,10 +39,14 @@ def run(config: ServerConfig, plugins: Plugins) -> int:
         max_sessions=config.max_sessions,
         max_per_peer=config.max_sessions_per_peer,
     )
+    policy, resolver = Policy(config.allow, config.deny), Resolver()
     server = Server(
         listeners,
         plugins.hook,
-        offers(Dialer(Policy(config.allow, config.deny), Resolver(), config.connect_timeout).connect),
+        offers(
+            Dialer(policy, resolver, config.connect_timeout).connect,
+            Associations(policy, resolver, config.max_associations),
+        ),
         registry,
         Resumption(config.resume_grace, config.max_sessions, config.buffer_total // 2),
         per_peer=config.max_sessions_per_peer,

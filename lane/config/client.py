@@ -44,7 +44,11 @@ class ClientConfig:
     buffer_size: int
     buffer_total: int
     max_sessions: int
+    max_associations: int
     handshake_timeout: float
+    udp_idle_timeout: float
+    udp_anyone: bool
+    """Whether associations get packets of addresses to which nothing was sent."""
     dial_timeout: float
     request_timeout: float
     idle_timeout: float
@@ -89,6 +93,8 @@ def client_config(namespace: Namespace) -> ClientConfig:
         credentials=credentials,
         control=options.required("control", _control),
         handshake_timeout=options.required("handshake_timeout", time),
+        udp_idle_timeout=options.required("udp_idle_timeout", time),
+        udp_anyone=options.required("udp_filter", _udp_filter) == "endpoint-independent",
         dial_timeout=options.required("dial_timeout", _dial),
         fast_open=options.required("fast_open", _fast_open),
         via=options.optional("via", lambda text: inline_or_file(text, Via.parse)),
@@ -148,6 +154,12 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def _udp_filter(text: str) -> str:
+    if text.lower() not in ("address-dependent", "endpoint-independent"):
+        raise UsageError("expected address-dependent or endpoint-independent")
+    return text.lower()
 
 
 def _fast_open(text: str) -> str:

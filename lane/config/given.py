@@ -66,6 +66,7 @@ def common(options: Options, listen: Address) -> dict[str, Any]:
         "buffer_size": size,
         "buffer_total": total,
         "max_sessions": options.required("max_sessions", count),
+        "max_associations": options.required("max_associations", count),
         "request_timeout": options.required("request_timeout", time),
         "idle_timeout": options.required("idle_timeout", time),
         "resume_grace": options.required("resume_grace", _grace),

@@ -30,6 +30,8 @@ class ServerConfig:
     buffer_size: int
     buffer_total: int
     max_sessions: int
+    max_associations: int
+    """Of one user."""
     max_sessions_per_peer: int
     hello_timeout: float
     request_timeout: float

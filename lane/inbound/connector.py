@@ -3,12 +3,16 @@
 Applications' protocols and the way to the target meet here only, so that each is tested without the other.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import gevent.socket
+from gevent.event import Event
 
 from lane.address import Address
 from lane.stream import Stream
+
+Buffer = bytes | bytearray | memoryview
 
 
 class Connection(Protocol):
@@ -32,6 +36,20 @@ class Connection(Protocol):
         """Drop what is left of the connection: the application has gone. Never blocks."""
 
 
+class Association(Protocol):
+    """Packets to and from anywhere, until `close`."""
+
+    @property
+    def over(self) -> Event:
+        """Set when nothing will come any more."""
+
+    def send(self, target: Address, payload: Buffer) -> None:
+        """Send one packet. Never blocks; it may be lost, as packets are."""
+
+    def close(self) -> None:
+        """End the association. Idempotent, never blocks."""
+
+
 class Connector(Protocol):
     """Ways to targets."""
 
@@ -40,4 +58,10 @@ class Connector(Protocol):
 
         Raises TargetError for what the application is told as it is; any other LaneError (no server, a lost
         carrier) is told as a general failure.
+        """
+
+    def associate(self, deliver: Callable[[Address, Buffer], None], *, anyone: bool = False) -> Association:
+        """A UDP association. `deliver(source, payload)` gets what comes back; it must not block.
+
+        `anyone`: also from addresses to which nothing was sent. Raises as `connect` does.
         """

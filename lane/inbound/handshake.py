@@ -6,7 +6,7 @@ are here. The application is told the truth: a refusal reaches it before the soc
 
 import contextlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import gevent
 import gevent.socket
@@ -14,6 +14,7 @@ import gevent.socket
 from lane.address import Address
 from lane.errors import LaneError, ProtocolError, Status, TargetError
 from lane.inbound.connector import Connector
+from lane.inbound.udp import Port, UdpTerms, relay
 from lane.proto.events import Associate, Bind, Codec, Credentials, Refusal, Reply, Request
 from lane.proto.http import HttpConnect
 from lane.proto.socks5 import VERSION as SOCKS5
@@ -37,6 +38,7 @@ class Terms:
     """User and password that they must give; None: nobody is asked."""
     handshake_timeout: float
     """Seconds for all that comes before the end of a request."""
+    udp: UdpTerms = field(default_factory=UdpTerms)
 
 
 def serve(sock: gevent.socket.socket, connector: Connector, terms: Terms) -> None:
@@ -61,7 +63,9 @@ def serve(sock: gevent.socket.socket, connector: Connector, terms: Terms) -> Non
             refuse(sock, data)
         case Request(target):
             _connect(sock, connector, codec, target)
-        case Bind() | Associate():
+        case Associate(source):
+            _associate(sock, connector, codec, source, terms.udp)
+        case Bind():
             refuse(sock, codec.refused(Status.COMMAND_NOT_SUPPORTED, "not supported"))
 
 
@@ -83,6 +87,25 @@ def _connect(sock: gevent.socket.socket, connector: Connector, codec: Codec, tar
     early = codec.trailing_data
     del codec  # connections last
     connection.run(sock, early)
+
+
+def _associate(
+    sock: gevent.socket.socket, connector: Connector, codec: Codec, source: Address, terms: UdpTerms
+) -> None:
+    try:
+        port = Port(sock, source)
+    except OSError as error:
+        refuse(sock, codec.refused(Status.FAILURE, f"no port for packets: {error.strerror}"))
+        return
+    try:
+        association = connector.associate(port.deliver, anyone=terms.anyone)
+    except LaneError as error:
+        port.close()
+        refuse(sock, codec.refused(status_of(error), str(error)))
+        return
+    with contextlib.suppress(OSError):  # else the application has left, which is seen at once
+        sock.sendall(codec.accepted(port.address))
+    log.debug("an association ended: %s", relay(sock, port, association, terms.idle_timeout))
 
 
 def status_of(error: LaneError) -> Status:

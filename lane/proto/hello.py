@@ -30,6 +30,8 @@ MAX_REQUEST_PADDING = 255
 ID_SIZE = 16
 RESUMABLE = 1
 """The flag of a request whose session has an id and a generation, and may go on over another stream."""
+ANYONE = 2
+"""The flag of a UDP request that wants packets from addresses to which it sent nothing, too."""
 EARLY = 16384
 """Bytes that a client may send before it knows the server's window, whatever that will be: one TLS record."""
 
@@ -85,6 +87,8 @@ class Command(IntEnum):
     """Go on with the session that has the id; the address is ignored."""
     PROBE = 4
     """A REPLY, and then an answer to each PING frame, until the stream ends; the address is ignored."""
+    UDP = 5
+    """Packets to and from any address (see `lane.proto.udp`); the one of the request is ignored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,7 @@ class Request:
     address: Address
     window: int
     flags: int = 0
-    """RESUMABLE or 0: a server refuses a request with another flag, since it can't know what it means."""
+    """RESUMABLE and ANYONE: a server refuses a request with another flag, whose meaning it can't know."""
     session: bytes = b""
     """With RESUMABLE: what the client calls the session, ID_SIZE bytes that nobody else would guess."""
     generation: int = 0

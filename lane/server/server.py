@@ -21,6 +21,7 @@ from gevent.event import Event
 from lane.address import Address
 from lane.errors import Closed, LaneError, ProtocolError, Status, TargetError
 from lane.proto.hello import (
+    ANYONE,
     BOOT_ID_SIZE,
     RESUMABLE,
     Command,
@@ -33,6 +34,7 @@ from lane.server.probe import answer_pings
 from lane.server.reader import Reader
 from lane.server.resumption import Entry, Resumption
 from lane.server.services import Offers, Service
+from lane.session.flows import Flows
 from lane.session.registry import Registry
 from lane.session.session import Session
 from lane.stream import Carrier, Listener, Stream
@@ -85,6 +87,7 @@ class Server:
         self._deadlines = deadlines or Deadlines()
         self._boot_id = os.urandom(BOOT_ID_SIZE)
         self._carriers: set[Carrier] = set()
+        self._flows: dict[Carrier, Flows] = {}  # of those of them whose datagrams somebody uses
         self._strangers: set[Carrier] = set()
         self._peers: Counter[str] = Counter()
         self._closing = False
@@ -131,6 +134,7 @@ class Server:
         finally:
             watch.kill(block=False)
             self._carriers.discard(carrier)
+            self._flows.pop(carrier, None)
             self._strangers.discard(carrier)
             self._peers[carrier.peer] -= 1
             if not self._peers[carrier.peer]:
@@ -201,7 +205,8 @@ class Server:
     def _answer(self, carrier: Carrier, stream: Stream, reader: Reader, request: Request, user: str) -> bool:
         """Do what was asked for; whether another REQUEST may follow. Raises TargetError for a refusal."""
         known = request.command in (Command.PING, Command.PROBE, Command.RESUME, *self._offers)
-        if request.flags & ~RESUMABLE or not known:
+        flags = RESUMABLE | (ANYONE if request.command == Command.UDP else 0)
+        if request.flags & ~flags or not known:
             raise TargetError(Status.COMMAND_NOT_SUPPORTED, "this server does not know that command")
         if request.command == Command.PING:
             self._reply(stream, Status.OK)
@@ -222,12 +227,18 @@ class Server:
                 first=self._message(Status.OK, bound),
                 early=reader.rest(),
                 resumed=request.generation > 0,
+                flows=partial(self._flows_of, carrier),
             )
         finally:
             if entry:
                 self._resumption.orphaned(entry)
         reader.put_back(rest or b"")
         return rest is not None
+
+    def _flows_of(self, carrier: Carrier) -> Flows | None:
+        if carrier not in self._flows and carrier in self._carriers:
+            self._flows[carrier] = Flows(carrier)
+        return self._flows.get(carrier)
 
     def _session(
         self, carrier: Carrier, request: Request, user: str

@@ -4,14 +4,21 @@ The server knows carriers, users and sessions; a service knows one kind of targe
 more class, and one more entry in what the server offers.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Protocol
 
 from gevent.socket import socket as Socket  # noqa: N812  (the name of the type)
 
 from lane.address import Address
-from lane.errors import LaneError
-from lane.proto.hello import Command, Request
+from lane.egress.policy import Policy
+from lane.egress.resolver import Resolver
+from lane.egress.udp import UdpEgress
+from lane.errors import LaneError, Status, TargetError
+from lane.proto.hello import ANYONE, Command, Request
+from lane.proto.udp import FLOW_SIZE
+from lane.session.packets import Packets
 from lane.session.relay import relay
 from lane.session.session import Session
 from lane.session.sockets import SocketStream
@@ -55,11 +62,71 @@ class Connect:
         self._target.reset()
 
 
-def offers(connect: Callable[[Address], Socket]) -> Offers:
-    """All that a server has to offer. `connect` reaches a target or raises TargetError."""
+class Associate:
+    """Packets to and from anywhere; `release` is called when it ends."""
+
+    bound = Address("0.0.0.0", 0)
+
+    def __init__(self, egress: UdpEgress, flow: bytes, release: Callable[[], None]) -> None:
+        self._egress = egress
+        self._flow = flow
+        self._release: Callable[[], None] | None = release
+
+    def run(self, session: Session) -> LaneError | None:
+        """See `Service`."""
+        packets = Packets(session, self._flow, self._egress.send)
+        packets.beside = True
+        self._egress.deliver = packets.send
+        error = packets.run()
+        self._egress.close()
+        if error is None:
+            packets.finish()
+            session.close()
+        return error or session.error
+
+    def reset(self) -> None:
+        """See `Service`."""
+        self._egress.close()
+        release, self._release = self._release, None
+        if release:
+            release()
+
+
+class Associations:
+    """The UDP associations of all users: at most `most` of one user at once."""
+
+    def __init__(self, policy: Policy, resolver: Resolver, most: int) -> None:
+        self._policy = policy
+        self._resolver = resolver
+        self._most = most
+        self._users: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return self._users.total()
+
+    def __call__(self, request: Request, user: str, authorize: Authorize) -> Service:
+        """An `Offer`."""
+        if self._users[user] >= self._most:
+            raise TargetError(Status.FAILURE, "too many UDP associations at once")
+        self._users[user] += 1
+        anyone = bool(request.flags & ANYONE)
+        egress = UdpEgress(self._policy, self._resolver, authorize, anyone=anyone)
+        return Associate(egress, request.session[:FLOW_SIZE], partial(self._release, user))
+
+    def _release(self, user: str) -> None:
+        self._users[user] -= 1
+        if not self._users[user]:
+            del self._users[user]
+
+
+def offers(connect: Callable[[Address], Socket], associate: Offer | None = None) -> Offers:
+    """What a server has to offer. `connect` reaches a target or raises TargetError."""
 
     def to_target(request: Request, _: str, authorize: Authorize) -> Service:
         authorize(request.address)
         return Connect(connect(request.address))
 
-    return {Command.CONNECT: to_target}
+    found: dict[int, Offer] = {Command.CONNECT: to_target}
+    if associate is not None:
+        found[Command.UDP] = associate
+    return found

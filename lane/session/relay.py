@@ -12,8 +12,8 @@ import gevent
 from gevent.event import Event
 
 from lane.errors import Closed, LaneError
+from lane.fair import be_fair
 from lane.proto.frames import MAX_PAYLOAD
-from lane.session.fair import be_fair
 from lane.session.session import Session
 from lane.stream import Stream
 

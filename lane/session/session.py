@@ -16,6 +16,7 @@ import gevent
 from gevent.event import Event
 
 from lane.errors import Closed, LaneError, ProtocolError, Reset
+from lane.fair import be_fair
 from lane.proto.frames import (
     MAX_PAYLOAD,
     Ack,
@@ -30,7 +31,7 @@ from lane.proto.frames import (
     ResetFrame,
     Stats,
 )
-from lane.session.fair import be_fair
+from lane.session.flows import Flows
 from lane.session.liveness import Liveness
 from lane.session.window import Budget, Buffer, Inbox, Outbox
 from lane.session.writer import Writer
@@ -79,6 +80,10 @@ class Session:
         """Called when there may be something to receive, for who does not wait in `recv`."""
         self.cut: Callable[[], None] = lambda: None
         """Called when the session breaks and no reader would notice, to wake who waits beside it."""
+        self.flows: Callable[[], Flows | None] = lambda: None
+        """Looks up the datagrams of what carries the session, or did so last."""
+        self.moved: Callable[[], None] = lambda: None
+        """Called when another stream carries it."""
         self.ended: Callable[[], None] = lambda: None
         """Called when the session needs no stream any more."""
         self.parting: gevent.Greenlet[..., None] | None = None
@@ -254,6 +259,14 @@ class Session:
         self.outbox.acknowledge(self.outbox.final + 1, 0)
         self._writable.set()
 
+    def stir(self, *, came: bool) -> None:
+        """A packet of the session came beside its stream, or went: it is active."""
+        now = self.last_data = monotonic()
+        if came:
+            self._liveness.heard = now
+            self._liveness.moved()
+        self._wake(self)
+
     def silence(self, now: float) -> float:
         """Seconds for which nothing came though it was asked for; 0 where all is well."""
         return self._liveness.silence(now) if self.carried else 0.0
@@ -305,13 +318,15 @@ class Session:
         early: bytes = b"",
         resumed: bool = False,
         announced: bool = False,
+        flows: Callable[[], Flows | None] = lambda: None,
     ) -> bytes | None:
         """Live on `stream` until it ends, another one takes over, or the session is over.
 
         `first` is sent before anything else, `early` is what was read of the stream already. `stats` looks
         up what the carrier knows. `resumed`: the session lived before, and frames begin with RECEIVED, ours
-        as well unless that was `announced`. Returns what came behind the session if another one may follow on
-        the stream; else None, and the stream is closed or was reset.
+        as well unless that was `announced`. `flows` looks up the datagrams of the carrier. Returns what came
+        behind the session if another one may follow on the stream; else None, and the stream is closed or
+        was reset.
         """
         if self._error or self._closing:
             stream.reset()
@@ -322,6 +337,8 @@ class Session:
         self.told = None
         self._unread.clear()
         self._writer.attach(stream, first, resumed=resumed, announce=resumed and not announced)
+        self.flows = flows
+        self.moved()
         if self._shrinking:
             self._writer.ask = True
         try:

@@ -19,7 +19,7 @@ from lane.carriers.steer import Decision
 from lane.errors import LaneError, Refused, Status, TargetError, Unreachable
 from lane.proto.frames import Received, pack
 from lane.proto.hello import RESUMABLE, Command, Request
-from lane.session.fair import pass_turn
+from lane.fair import pass_turn
 from lane.testing.harness import outcome, until
 
 WAYS = ("cheap", "dear")

@@ -5,7 +5,7 @@ import time
 import gevent
 import pytest
 
-from lane.session import fair
+from lane import fair
 
 
 @pytest.fixture

@@ -1,0 +1,227 @@
+"""UDP to targets: the sockets of one association, and whose answers it takes.
+
+Each packet has a target of its own, and the policy judges every one of them. Names are looked up once and
+remembered for a while, since most packets go where the one before went. What arrives is delivered only if it
+comes from an address that was sent to (address-dependent filtering, RFC 4787 section 5), so that an open
+port is no door for strangers, unless the application wants to hear from anyone.
+"""
+
+import ipaddress
+import logging
+import socket
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import gevent
+from gevent import socket as gsocket
+
+from lane.address import Address
+from lane.egress.policy import Policy
+from lane.egress.resolver import Resolver
+from lane.errors import LaneError, Status, TargetError
+from lane.fair import be_fair
+
+REMEMBERED = 4096
+"""Targets, and addresses that may answer, of one association: who was not used for longest is forgotten."""
+NAME_LIFE = 60.0
+"""Seconds that the address of a name is used."""
+REFUSAL_LIFE = 5.0
+"""Seconds that a target which can't be reached is not tried again."""
+LOOKUPS, WAITING = 16, 16
+"""Names of one association that are looked up at once, and packets that wait for each."""
+BUFFER = 1048576
+"""Bytes that the kernel is asked to hold of what arrives."""
+
+log = logging.getLogger("lane.egress")
+
+Buffer = bytes | bytearray | memoryview
+Where = tuple[str, int]
+
+BACK_OFF = 0.1
+"""Seconds to wait after receiving failed: trying again at once would only burn CPU."""
+
+_arriving = bytearray(65536)  # of all sockets: nothing else runs between a packet's arrival and its copy
+
+
+class UdpEgress:
+    """The sockets of one association. `authorize(target)` raises TargetError, as the policy does.
+
+    `anyone`: take packets from addresses that nothing was sent to, too.
+    """
+
+    def __init__(
+        self, policy: Policy, resolver: Resolver, authorize: Callable[[Address], None], *, anyone: bool
+    ) -> None:
+        self.deliver: Callable[[Address, Buffer], None] = lambda source, payload: None
+        """Gets what arrives, and from where; the payload is gone when it returns. It must not block."""
+        self.dropped = 0
+        """Packets that were not sent or not delivered."""
+        self._policy = policy
+        self._resolver = resolver
+        self._authorize = authorize
+        self._anyone = anyone
+        self._targets: OrderedDict[Address, tuple[Where | None, float]] = OrderedDict()  # and until when
+        self._lookups: dict[Address, deque[bytes]] = {}
+        self._peers: OrderedDict[str, bool] = OrderedDict()  # whether an address may answer
+        self._sockets: dict[int, gsocket.socket | None] = {}
+        self._readers: list[Any] = []
+        self._closed = False
+
+    def send(self, target: Address, payload: Buffer) -> None:
+        """Send one packet. Never blocks; what can't be sent is dropped, and counted."""
+        known = self._targets.get(target)
+        if known is not None and known[1] > monotonic():
+            self._transmit(known[0], payload)
+        elif target in self._lookups:
+            self._wait(self._lookups[target], payload)
+        elif len(self._lookups) >= LOOKUPS or self._closed:
+            self.dropped += 1
+        elif _is_ip(target.host):
+            self._transmit(self._find(target), payload)
+        else:
+            waiting = self._lookups[target] = deque()
+            self._wait(waiting, payload)
+            gevent.spawn(self._look_up, target)
+
+    def close(self) -> None:
+        """Close the sockets. Idempotent."""
+        self._closed = True
+        for reader in self._readers:
+            reader.kill(block=False)
+        for sock in self._sockets.values():
+            if sock is not None:
+                sock.close()
+        self._readers.clear()
+        self._sockets.clear()
+
+    def _wait(self, waiting: deque[bytes], payload: Buffer) -> None:
+        waiting.append(bytes(payload))
+        if len(waiting) > WAITING:
+            waiting.popleft()
+            self.dropped += 1
+
+    def _look_up(self, target: Address) -> None:
+        where = self._find(target)
+        for payload in self._lookups.pop(target):
+            self._transmit(where, payload)
+
+    def _find(self, target: Address) -> Where | None:
+        """Where packets for `target` go, remembered for a while; None: nowhere."""
+        where: Where | None = None
+        life = REFUSAL_LIFE
+        try:
+            if target.port == 0:
+                raise TargetError(Status.NOT_ALLOWED, "not allowed: port 0")
+            self._authorize(target)
+            found = self._resolver.resolve(target.host, target.port)
+            # IPv4 first: a packet can't race another one over the family that may not work.
+            for _, ip in sorted(found, key=lambda one: one[0] != socket.AF_INET):
+                if _has_route(ip):
+                    self._policy.check(target.host, ipaddress.ip_address(ip), target.port)
+                    where, life = (ip, target.port), NAME_LIFE
+                    break
+        except LaneError as error:
+            log.debug("no packets to %s: %s", target, error)
+        except Exception:
+            log.exception("a plugin failed to judge a target")
+        _remember(self._targets, target, (where, monotonic() + life))
+        if where is not None:
+            _remember(self._peers, where[0], True)
+        return where
+
+    def _transmit(self, where: Where | None, payload: Buffer) -> None:
+        sock = None if where is None or self._closed else self._socket(_family(where[0]))
+        if sock is None:
+            self.dropped += 1
+            return
+        assert where is not None
+        if where[0] in self._peers:
+            self._peers.move_to_end(where[0])
+        sock.settimeout(0)  # no switch to other greenlets before it is restored
+        try:
+            sock.sendto(payload, where)
+        except OSError:  # the buffer is full, the packet too large, there is no route: as on any network
+            self.dropped += 1
+        finally:
+            sock.settimeout(None)
+
+    def _socket(self, family: int) -> gsocket.socket | None:
+        """The socket of `family`, made when it is needed; None where the system has none to give."""
+        if family not in self._sockets and not self._closed:
+            self._sockets[family] = sock = _open(family)
+            if sock is not None:
+                self._readers.append(gevent.spawn(self._read, sock))
+        return self._sockets.get(family)
+
+    def _read(self, sock: gsocket.socket) -> None:
+        while True:
+            try:
+                size, where = sock.recvfrom_into(_arriving)
+            except OSError:
+                if self._closed:
+                    return
+                gevent.sleep(BACK_OFF)
+                continue
+            if self._may_answer(where[0], where[1]):
+                self.deliver(Address(where[0], where[1]), memoryview(_arriving)[:size])
+            else:
+                self.dropped += 1
+            be_fair()
+
+    def _may_answer(self, ip: str, port: int) -> bool:
+        allowed = self._peers.get(ip)
+        if allowed is None and self._anyone:
+            try:
+                self._policy.check(ip, ipaddress.ip_address(ip), port)
+                allowed = True
+            except TargetError:
+                allowed = False
+            _remember(self._peers, ip, allowed)
+        return bool(allowed)
+
+
+def _open(family: int) -> gsocket.socket | None:
+    try:
+        sock = gsocket.socket(family, socket.SOCK_DGRAM)
+    except OSError:
+        return None
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+        sock.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", 0))
+    except OSError:
+        sock.close()
+        return None
+    return sock
+
+
+def _has_route(ip: str) -> bool:
+    """Whether the system knows a way there; nothing is sent to find out."""
+    with socket.socket(_family(ip), socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect((ip, 9))
+        except OSError:
+            return False
+    return True
+
+
+def _remember(table: OrderedDict[Any, Any], key: Any, value: Any) -> None:
+    table[key] = value
+    table.move_to_end(key)
+    if len(table) > REMEMBERED:
+        table.popitem(last=False)
+
+
+def _family(ip: str) -> int:
+    return socket.AF_INET6 if ":" in ip else socket.AF_INET
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

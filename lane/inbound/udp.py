@@ -1,0 +1,158 @@
+"""SOCKS5 UDP ASSOCIATE (RFC 1928 section 7): a port for the packets of one application.
+
+The association lives as long as the TCP connection that asked for it, unless nothing moves for a while. The
+first packet pins where the application sends from: nobody else can use its port.
+"""
+
+import ipaddress
+import logging
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+import gevent
+from gevent import socket as gsocket
+from gevent.event import Event
+
+from lane.address import Address, normal_host
+from lane.errors import ProtocolError
+from lane.fair import be_fair
+from lane.inbound.connector import Association, Buffer
+from lane.proto.udp import pack_socks, parse_socks
+
+BUFFER = 1048576
+"""Bytes that the kernel is asked to hold of what the application sends."""
+BACK_OFF = 0.1
+"""Seconds to wait after receiving failed: trying again at once would only burn CPU."""
+
+log = logging.getLogger("lane.inbound")
+
+_arriving = bytearray(65536)  # of all sockets: nothing else runs between a packet's arrival and its copy
+
+
+@dataclass(frozen=True, slots=True)
+class UdpTerms:
+    """What associations are held to."""
+
+    idle_timeout: float = 60.0
+    """Seconds without a packet after which one ends."""
+    anyone: bool = False
+    """Whether packets come from addresses to which the application sent nothing, too."""
+
+
+class Port:
+    """A UDP port beside `sock`, an application's connection. `source`: where it says that it sends from.
+
+    Raises OSError.
+    """
+
+    def __init__(self, sock: gsocket.socket, source: Address) -> None:
+        host, self._peer = _plain(sock.getsockname()[0]), _plain(sock.getpeername()[0])
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._sock = gsocket.socket(family, socket.SOCK_DGRAM)
+        try:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+            self._sock.bind((host, 0))
+        except BaseException:
+            self._sock.close()
+            raise
+        self.address = Address(normal_host(host), self._sock.getsockname()[1])
+        self.last = monotonic()
+        """When a packet came or went."""
+        self.dropped = 0
+        """Packets that were nobody's, malformed, or not taken by the kernel."""
+        self._port = source.port
+        self._from: Any = None
+
+    def deliver(self, source: Address, payload: Buffer) -> None:
+        """Send a packet to the application, if it has said where it is."""
+        if self._from is None:
+            self.dropped += 1
+            return
+        self.last = monotonic()
+        self._sock.settimeout(0)  # no switch to other greenlets before it is restored
+        try:
+            self._sock.sendto(pack_socks(source, payload), self._from)
+        except OSError:
+            self.dropped += 1
+        finally:
+            self._sock.settimeout(None)
+
+    def recv(self) -> tuple[Address, Buffer]:
+        """Block for the application's next packet: target and payload, which is gone at the next switch."""
+        while True:
+            be_fair()
+            try:
+                size, where = self._sock.recvfrom_into(_arriving)
+            except OSError:
+                if self._sock.fileno() < 0:
+                    raise
+                gevent.sleep(BACK_OFF)
+                continue
+            if self._is_ours(where):
+                try:
+                    packet = parse_socks(memoryview(_arriving)[:size])
+                except ProtocolError as error:
+                    log.debug("dropped a packet: %s", error)
+                else:
+                    self.last = monotonic()
+                    return packet
+            self.dropped += 1
+
+    def close(self) -> None:
+        """Close the port. Idempotent."""
+        self._sock.close()
+
+    def _is_ours(self, where: Any) -> bool:
+        """Whether the application sent from there; the first packet settles it."""
+        if self._from is None and where[0] == self._peer and self._port in (0, where[1]):
+            self._from = where
+        return bool(where == self._from)
+
+
+def relay(sock: gsocket.socket, port: Port, association: Association, idle_timeout: float) -> str:
+    """Carry the application's packets until the association ends: why it did.
+
+    It ends with `sock`, the connection that asked for it, or `idle_timeout` seconds after the last packet.
+    """
+    left = Event()
+    watch = gevent.spawn(_watch, sock, left)
+    pump = gevent.spawn(_pump, port, association)
+    try:
+        while True:
+            idle = port.last + idle_timeout - monotonic()
+            if idle <= 0:
+                return "no packets for a while"
+            gevent.wait([left, association.over], idle, 1)
+            if left.is_set():
+                return "the application left"
+            if association.over.is_set():
+                return "the server ended it"
+    finally:
+        watch.kill(block=False)
+        pump.kill(block=False)
+        port.close()
+        association.close()
+
+
+def _pump(port: Port, association: Association) -> None:
+    with suppress(OSError):  # closed
+        while True:
+            association.send(*port.recv())
+
+
+def _watch(sock: gsocket.socket, left: Event) -> None:
+    """Nothing is to come over the connection but its end."""
+    with suppress(OSError):
+        while sock.recv(4096):
+            pass
+    left.set()
+
+
+def _plain(host: str) -> str:
+    """The IPv4 address that a socket for both families shows as an IPv6 one."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped) if mapped else host

@@ -1,0 +1,147 @@
+"""Packets through a session: as datagrams of its carrier where they fit, over its stream where not.
+
+A datagram may be lost, and none waits for another. What does not fit, all that is sent while the server
+has not answered, and all on carriers without datagrams goes over the stream of the session, in order and
+complete. So an association outlives its carrier as any session does: only what was under way as datagrams
+is lost.
+
+A packet that must wait is worth less than the next one: the queue for the stream is short, and when it is
+full the oldest packet makes room.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+import gevent
+
+from lane.address import Address
+from lane.errors import LaneError, ProtocolError
+from lane.fair import be_fair
+from lane.proto.udp import FLOW_SIZE, MAX_PAYLOAD, PacketReader, pack_datagram, pack_packet, parse_datagram
+from lane.session.flows import Flows
+from lane.session.session import Session
+
+QUEUE = 262144
+"""Bytes that may wait for the stream."""
+BATCH = 65536
+"""Bytes that are handed to the stream at once."""
+GOODBYE = 5.0
+"""Seconds for what waits to leave, and for the peer to end its direction, once ours is to end."""
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Packets:
+    """The packets of `session`. `deliver(address, payload)` gets what the peer sends, and must not block.
+
+    `flow` names the datagrams, FLOW_SIZE bytes that are the same at both ends; shorter: there are none.
+    """
+
+    def __init__(self, session: Session, flow: bytes, deliver: Callable[[Address, Buffer], None]) -> None:
+        self.dropped = 0
+        """Packets that had to make room for others."""
+        self.beside = False
+        """Whether the peer knows the session, so that datagrams may go beside its stream."""
+        self._session = session
+        self._flow = flow
+        self._deliver = deliver
+        self._flows: Flows | None = None  # where our flow is joined
+        self._queue: deque[bytes] = deque()
+        self._queued = 0
+        self._writer: gevent.Greenlet[..., None] | None = None
+        session.moved = self._moved
+        self._moved()
+
+    @property
+    def queued(self) -> int:
+        """Bytes that wait for the stream."""
+        return self._queued
+
+    def send(self, address: Address, payload: Buffer) -> None:
+        """Send one packet to or from `address`. Never blocks; it may be lost, as packets are."""
+        session = self._session
+        if len(payload) > MAX_PAYLOAD or session.error or session.over:
+            self.dropped += 1
+            return
+        if self.beside and self._flows is not None and session.carried:
+            datagrams = self._flows.datagrams
+            if datagrams is not None:
+                datagram = pack_datagram(self._flow, address, payload)
+                if len(datagram) <= datagrams.max_size:
+                    session.stir(came=False)
+                    self.dropped += not datagrams.send(datagram)
+                    return
+        self._enqueue(pack_packet(address, payload))
+
+    def run(self) -> LaneError | None:
+        """Deliver what comes over the stream up to its end: None, or the error that it ended with."""
+        reader = PacketReader()
+        try:
+            while data := self._session.recv():
+                for address, payload in reader.feed(data):
+                    self._deliver(address, payload)
+                    be_fair()
+                del data
+            if not reader.at_boundary:
+                raise ProtocolError("the end in the middle of a packet")
+        except LaneError as error:
+            self._session.reset()
+            return error
+        finally:
+            self._leave()
+        return None
+
+    def finish(self) -> None:
+        """End our direction, behind what waits. Blocks meanwhile."""
+        if self._writer is not None:
+            self._writer.join()
+        with suppress(LaneError):  # lost, which is an end as well
+            self._session.finish()
+
+    def _enqueue(self, packet: bytes) -> None:
+        self._queue.append(packet)
+        self._queued += len(packet)
+        while self._queued > QUEUE:
+            self._queued -= len(self._queue.popleft())
+            self.dropped += 1
+        if self._writer is None:
+            self._writer = gevent.spawn(self._write)
+
+    def _write(self) -> None:
+        """Hand what waits to the stream, as it takes it."""
+        try:
+            while self._queue:
+                batch, size = [], 0
+                while self._queue and size < BATCH:
+                    batch.append(self._queue.popleft())
+                    size += len(batch[-1])
+                self._queued -= size
+                self._session.sendall(b"".join(batch))
+        except LaneError:
+            self._queue.clear()  # who receives learns why
+            self._queued = 0
+        finally:
+            self._writer = None
+
+    def _moved(self) -> None:
+        """Another carrier carries the session."""
+        self._leave()
+        flows = self._session.flows() if len(self._flow) == FLOW_SIZE else None
+        if flows is not None and flows.join(self._flow, self._came):
+            self._flows = flows
+
+    def _leave(self) -> None:
+        if self._flows is not None:
+            self._flows.leave(self._flow)
+            self._flows = None
+
+    def _came(self, datagram: bytes) -> None:
+        """A datagram of our flow."""
+        try:
+            address, payload = parse_datagram(datagram)
+        except ProtocolError:
+            self.dropped += 1  # it proves nothing about who sent it: the stream is not touched
+            return
+        self._session.stir(came=True)
+        self._deliver(address, payload)
