@@ -7,15 +7,13 @@ stream of their association, each behind its length. docs/PROTOCOL.md has the by
 
 from collections.abc import Iterator
 
-from lane.address import MAX_PACKED, Address, unpack
+from lane.address import Address, unpack
 from lane.errors import ProtocolError
 
 MAX_PAYLOAD = 65507
 """The longest payload of a UDP packet over IPv4, bytes."""
 FLOW_SIZE = 8
 """Bytes that name a flow: the first ones of its session's id."""
-MAX_HEAD = 2 + MAX_PACKED
-"""The most that stands before a payload on a stream, bytes."""
 
 Buffer = bytes | bytearray | memoryview
 

@@ -8,7 +8,7 @@ import gevent
 from gevent import socket
 
 from lane.address import Address
-from lane.inbound import Inbound, Terms
+from lane.inbound import Inbound, Terms, UdpTerms
 
 BOUND = Address("192.0.2.7", 4660)
 TARGET = Address("example.com", 443)
@@ -71,14 +71,24 @@ def echo(target):
 NOWHERE = SimpleNamespace(connect=echo)
 
 
+UDP = UdpTerms()
+
+
 @contextmanager
 def running(
-    connect=echo, host="127.0.0.1", port=0, credentials=None, max_sessions=100, handshake_timeout=30.0
+    connect=echo,
+    host="127.0.0.1",
+    port=0,
+    credentials=None,
+    max_sessions=100,
+    handshake_timeout=30.0,
+    udp=UDP,
+    **more,
 ):
     inbound = Inbound(
         Address(host, port),
-        SimpleNamespace(connect=connect),
-        Terms(credentials, handshake_timeout),
+        SimpleNamespace(connect=connect, **more),
+        Terms(credentials, handshake_timeout, udp),
         max_sessions=max_sessions,
     )
     inbound.start()

@@ -17,9 +17,9 @@ from resume_kit import Bed
 from lane.carriers.opening import NOWHERE, Opening
 from lane.carriers.steer import Decision
 from lane.errors import LaneError, Refused, Status, TargetError, Unreachable
+from lane.fair import pass_turn
 from lane.proto.frames import Received, pack
 from lane.proto.hello import RESUMABLE, Command, Request
-from lane.fair import pass_turn
 from lane.testing.harness import outcome, until
 
 WAYS = ("cheap", "dear")
