@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from lane.address import Address, unpack
 from lane.errors import ProtocolError
 
-MAX_PAYLOAD = 65507
+MAX_PACKET = 65507
 """The longest payload of a UDP packet over IPv4, bytes."""
 FLOW_SIZE = 8
 """Bytes that name a flow: the first ones of its session's id."""
@@ -66,7 +66,7 @@ class PacketReader:
         at = 0
         while len(view) - at >= 2:
             size = int.from_bytes(view[at : at + 2], "big")
-            if size > MAX_PAYLOAD:
+            if size > MAX_PACKET:
                 raise ProtocolError(f"a packet of {size} bytes")
             found = unpack(view, at + 2)
             if found is None or len(view) - found[1] < size:

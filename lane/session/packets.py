@@ -18,7 +18,7 @@ import gevent
 from lane.address import Address
 from lane.errors import LaneError, ProtocolError
 from lane.fair import be_fair
-from lane.proto.udp import FLOW_SIZE, MAX_PAYLOAD, PacketReader, pack_datagram, pack_packet, parse_datagram
+from lane.proto.udp import FLOW_SIZE, MAX_PACKET, PacketReader, pack_datagram, pack_packet, parse_datagram
 from lane.session.flows import Flows
 from lane.session.session import Session
 
@@ -61,7 +61,7 @@ class Packets:
     def send(self, address: Address, payload: Buffer) -> None:
         """Send one packet to or from `address`. Never blocks; it may be lost, as packets are."""
         session = self._session
-        if len(payload) > MAX_PAYLOAD or session.error or session.over:
+        if len(payload) > MAX_PACKET or session.error or session.over:
             self.dropped += 1
             return
         if self.beside and self._flows is not None and session.carried:

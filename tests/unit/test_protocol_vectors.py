@@ -9,7 +9,7 @@ import pytest
 
 from lane.address import Address
 from lane.errors import ProtocolError
-from lane.proto import frames, hello
+from lane.proto import frames, hello, udp
 
 DOCS = Path(__file__).parents[2] / "docs"
 FILE = json.loads((DOCS / "vectors.json").read_text())
@@ -114,6 +114,29 @@ def test_data_may_follow_a_request_at_once(vector):
     assert sum(len(each.data) for each in expected if isinstance(each, frames.Data)) <= hello.EARLY
 
 
+def packet(fields):
+    return Address(fields["host"], fields["port"]), bytes.fromhex(fields["payload"])
+
+
+def read_packets(data):
+    return [(address, bytes(payload)) for address, payload in udp.PacketReader().feed(data)]
+
+
+@pytest.mark.parametrize("vector", of("packets"))
+def test_packets(vector):
+    data, expected = bytes.fromhex(vector["hex"]), [packet(each) for each in vector["fields"]["packets"]]
+    assert b"".join(udp.pack_packet(*each) for each in expected) == data
+    assert read_packets(data) == expected
+
+
+@pytest.mark.parametrize("vector", of("datagram"))
+def test_datagram(vector):
+    data, fields = bytes.fromhex(vector["hex"]), vector["fields"]
+    address, payload = packet(fields)
+    assert udp.pack_datagram(bytes.fromhex(fields["flow"]), address, payload) == data
+    assert udp.parse_datagram(data) == (address, payload)
+
+
 @pytest.mark.parametrize("vector", of("hello", REFUSED))
 def test_what_is_no_hello(vector):
     data = bytes.fromhex(vector["hex"])
@@ -122,11 +145,19 @@ def test_what_is_no_hello(vector):
         hello.parse_hello(data)
 
 
-@pytest.mark.parametrize("vector", [*of("request", REFUSED), *of("reply", REFUSED), *of("frames", REFUSED)])
+PARSERS = {
+    "request": hello.parse_request,
+    "reply": hello.parse_reply,
+    "frames": read_frames,
+    "packets": read_packets,
+    "datagram": udp.parse_datagram,
+}
+
+
+@pytest.mark.parametrize("vector", [vector for message in PARSERS for vector in of(message, REFUSED)])
 def test_what_is_refused(vector):
-    parse = {"request": hello.parse_request, "reply": hello.parse_reply, "frames": read_frames}
     with pytest.raises(ProtocolError):
-        parse[vector["message"]](bytes.fromhex(vector["hex"]))
+        PARSERS[vector["message"]](bytes.fromhex(vector["hex"]))
 
 
 def test_names_are_unique():
@@ -157,6 +188,7 @@ def test_the_bytes_in_the_document_are_those_of_the_vectors():
         ("MAX_PAYLOAD", frames.MAX_PAYLOAD),
         ("MAX_OFFSET", "2^62 - 1"),
         ("MAX_WINDOW", "2^32 - 1"),
+        ("MAX_PACKET", udp.MAX_PACKET),
     ],
 )
 def test_the_limits_in_the_document_are_those_of_the_code(name, value):

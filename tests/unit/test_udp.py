@@ -104,15 +104,15 @@ def test_the_end_of_a_stream_in_the_middle_of_a_packet_is_seen():
 
 
 def test_the_longest_packet_and_one_byte_more():
-    longest = udp.pack_packet(TARGET, bytes(udp.MAX_PAYLOAD))
-    assert len(read(longest)[0][0][1]) == udp.MAX_PAYLOAD
+    longest = udp.pack_packet(TARGET, bytes(udp.MAX_PACKET))
+    assert len(read(longest)[0][0][1]) == udp.MAX_PACKET
     with pytest.raises(ProtocolError, match="65508 bytes"):
-        read(udp.pack_packet(TARGET, bytes(udp.MAX_PAYLOAD + 1)))
+        read(udp.pack_packet(TARGET, bytes(udp.MAX_PACKET + 1)))
 
 
 def test_a_reader_holds_less_than_one_packet():
     reader = udp.PacketReader()
-    whole = udp.pack_packet(Address("n" * 255, 1), bytes(udp.MAX_PAYLOAD))
+    whole = udp.pack_packet(Address("n" * 255, 1), bytes(udp.MAX_PACKET))
     for start in range(0, len(whole) - 1, 1000):
         assert not list(reader.feed(whole[start : min(start + 1000, len(whole) - 1)]))
-    assert len(reader._rest) < 2 + MAX_PACKED + udp.MAX_PAYLOAD
+    assert len(reader._rest) < 2 + MAX_PACKED + udp.MAX_PACKET
