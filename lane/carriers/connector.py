@@ -17,6 +17,7 @@ from lane.carriers.reached import Reached
 from lane.errors import LaneError, Refused, Status, TargetError, Unreachable
 from lane.proto.hello import ANYONE, EARLY, RESUMABLE, Command, Request
 from lane.proto.udp import FLOW_SIZE
+from lane.session.packets import WINDOW
 from lane.session.registry import Registry
 from lane.session.relay import relay
 from lane.session.session import Session
@@ -112,7 +113,7 @@ class Connector:
                 raise TargetError(Status.FAILURE, "too many UDP associations at once")
             self._associations += 1
             resources.callback(self._dissociate)
-            session, passage = self._passage(resources, Command.UDP, NOWHERE, ANYONE if anyone else 0)
+            session, passage = self._passage(resources, Command.UDP, NOWHERE, ANYONE if anyone else 0, WINDOW)
             association = Association(session, passage.id[:FLOW_SIZE], deliver)
             fast = self._fast(ANYWHERE)
 
@@ -153,11 +154,18 @@ class Connector:
         return monotonic() - start
 
     def _passage(
-        self, resources: ExitStack, command: Command, address: Address, flags: int = 0
+        self,
+        resources: ExitStack,
+        command: Command,
+        address: Address,
+        flags: int = 0,
+        buffer_size: int | None = None,
     ) -> tuple[Session, Passage]:
         """A session that is counted until `resources` are closed, and its way, not yet asked for."""
         resources.enter_context(self._registry.admit())
-        session = resources.enter_context(self._registry.session(EARLY, resumable=True))
+        session = resources.enter_context(
+            self._registry.session(EARLY, resumable=True, buffer_size=buffer_size)
+        )
         asked = Request(command, address, self._registry.window, RESUMABLE | flags)
         return session, Passage(self._lanes, session, asked, self._deadlines)
 

@@ -4,6 +4,7 @@ import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from lane.address import Address
 from lane.carriers.connector import Connector, FastOpen
@@ -19,6 +20,7 @@ from lane.control import open_control
 from lane.egress.dialer import Dialer
 from lane.egress.policy import Policy
 from lane.egress.resolver import Resolver
+from lane.egress.udp import UdpEgress
 from lane.errors import UsageError
 from lane.inbound import Inbound, Terms, UdpTerms
 from lane.link import KEY_SIZE
@@ -138,7 +140,8 @@ def _embed(
     listeners = listen_all(transports, Address("127.0.0.1", 0), identity)
     policy, resolver = Policy((), (), local=True), Resolver()
     service = offers(
-        Dialer(policy, resolver).connect, Associations(policy, resolver, config.max_associations)
+        Dialer(policy, resolver).connect,
+        Associations(partial(UdpEgress, policy, resolver), config.max_associations),
     )
     registry = _registry(config)
     resumption = Resumption(config.resume_grace, config.max_sessions, config.buffer_total // 2)

@@ -2,6 +2,7 @@
 
 import logging
 import socket
+from functools import partial
 
 from lane.address import Address
 from lane.certs import KeyRing, Keys, ServerIdentity
@@ -10,6 +11,7 @@ from lane.config import ServerConfig
 from lane.egress.dialer import Dialer
 from lane.egress.policy import Policy
 from lane.egress.resolver import Resolver
+from lane.egress.udp import UdpEgress
 from lane.link import Link
 from lane.plugins import Plugins
 from lane.server import Server
@@ -45,7 +47,7 @@ def run(config: ServerConfig, plugins: Plugins) -> int:
         plugins.hook,
         offers(
             Dialer(policy, resolver, config.connect_timeout).connect,
-            Associations(policy, resolver, config.max_associations),
+            Associations(partial(UdpEgress, policy, resolver), config.max_associations),
         ),
         registry,
         Resumption(config.resume_grace, config.max_sessions, config.buffer_total // 2),

@@ -278,7 +278,9 @@ class Server:
             service = self._offers[request.command](request, user, partial(self._authorize, user))
             resources.callback(service.reset)
             session = resources.enter_context(
-                self._registry.session(request.window, resumable=entry is not None)
+                self._registry.session(
+                    request.window, resumable=entry is not None, buffer_size=service.buffer_size
+                )
             )
             session.reports = entry is not None
             life = gevent.spawn(self._live, service, session, request.address, user, entry)

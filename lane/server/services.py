@@ -12,13 +12,11 @@ from typing import Protocol
 from gevent.socket import socket as Socket  # noqa: N812  (the name of the type)
 
 from lane.address import Address
-from lane.egress.policy import Policy
-from lane.egress.resolver import Resolver
 from lane.egress.udp import UdpEgress
 from lane.errors import LaneError, Status, TargetError
 from lane.proto.hello import ANYONE, Command, Request
 from lane.proto.udp import FLOW_SIZE
-from lane.session.packets import Packets
+from lane.session.packets import WINDOW, Packets
 from lane.session.relay import relay
 from lane.session.session import Session
 from lane.session.sockets import SocketStream
@@ -26,6 +24,10 @@ from lane.session.sockets import SocketStream
 
 class Service(Protocol):
     """One session's target. `run` is called at most once, and `reset` at the end in any case."""
+
+    @property
+    def buffer_size(self) -> int | None:
+        """The most that a window of the session grows to; None: as much as any."""
 
     @property
     def bound(self) -> Address:
@@ -49,6 +51,8 @@ Offers = Mapping[int, Offer]
 class Connect:
     """A TCP connection to the target."""
 
+    buffer_size = None
+
     def __init__(self, sock: Socket) -> None:
         self.bound = Address(*sock.getsockname()[:2])
         self._target = SocketStream(sock)
@@ -65,6 +69,7 @@ class Connect:
 class Associate:
     """Packets to and from anywhere; `release` is called when it ends."""
 
+    buffer_size = WINDOW
     bound = Address("0.0.0.0", 0)
 
     def __init__(self, egress: UdpEgress, flow: bytes, release: Callable[[], None]) -> None:
@@ -93,11 +98,10 @@ class Associate:
 
 
 class Associations:
-    """The UDP associations of all users: at most `most` of one user at once."""
+    """The UDP associations of all users: at most `most` of one user. `make_egress` makes their sockets."""
 
-    def __init__(self, policy: Policy, resolver: Resolver, most: int) -> None:
-        self._policy = policy
-        self._resolver = resolver
+    def __init__(self, make_egress: Callable[..., UdpEgress], most: int) -> None:
+        self._make_egress = make_egress
         self._most = most
         self._users: Counter[str] = Counter()
 
@@ -109,8 +113,7 @@ class Associations:
         if self._users[user] >= self._most:
             raise TargetError(Status.FAILURE, "too many UDP associations at once")
         self._users[user] += 1
-        anyone = bool(request.flags & ANYONE)
-        egress = UdpEgress(self._policy, self._resolver, authorize, anyone=anyone)
+        egress = self._make_egress(authorize, anyone=bool(request.flags & ANYONE))
         return Associate(egress, request.session[:FLOW_SIZE], partial(self._release, user))
 
     def _release(self, user: str) -> None:

@@ -22,6 +22,8 @@ from lane.proto.udp import FLOW_SIZE, MAX_PACKET, PacketReader, pack_datagram, p
 from lane.session.flows import Flows
 from lane.session.session import Session
 
+WINDOW = 1048576
+"""Bytes that the stream of an association may have under way: what waits behind more comes too late."""
 QUEUE = 262144
 """Bytes that may wait for the stream."""
 BATCH = 65536

@@ -74,9 +74,15 @@ class Registry:
                 self._empty.set()
 
     @contextmanager
-    def session(self, credit: int, *, resumable: bool = False) -> Iterator[Session]:
-        """A session, looked after while the context lasts and reset if it is not closed."""
-        session = Session(credit, self._buffer_size, self.budget, resumable=resumable, wake=self._wake)
+    def session(
+        self, credit: int, *, resumable: bool = False, buffer_size: int | None = None
+    ) -> Iterator[Session]:
+        """A session, looked after while the context lasts and reset if it is not closed.
+
+        `buffer_size`: the most that its window grows to, where that is less than what others may have.
+        """
+        size = min(buffer_size or self._buffer_size, self._buffer_size)
+        session = Session(credit, size, self.budget, resumable=resumable, wake=self._wake)
         self._sessions.add(session)
         self._wake(session)
         try:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import gevent
 from gevent import socket
+from gevent.event import Event
 from gevent.server import StreamServer
 
 from lane.address import Address
@@ -18,7 +19,7 @@ from lane.errors import Closed, Unreachable
 from lane.proto.hello import pack_hello, token
 from lane.server import Server
 from lane.server.resumption import Resumption
-from lane.server.services import offers
+from lane.server.services import Associations, offers
 from lane.session.registry import Registry
 from lane.testing import MemoryTransport, client_tls, server_tls
 from lane.testing.harness import outcome
@@ -114,10 +115,26 @@ class Hook:
         pass
 
 
+class World:
+    """The server's egress in these tests: says back what it gets, or what a test has it say."""
+
+    def __init__(self):
+        self.deliver = None
+        self.got = []
+        self.closed = Event()
+
+    def send(self, target, payload):
+        self.got.append((target, bytes(payload)))
+        self.deliver(target, payload)
+
+    def close(self):
+        self.closed.set()
+
+
 class Bed:
     """`ways`: names of the lanes. `serve(sock)` handles a connection at the target."""
 
-    def __init__(self, ways, serve, *, grace=20.0, fast_open=FastOpen.OFF, policy=None):
+    def __init__(self, ways, serve, *, grace=20.0, fast_open=FastOpen.OFF, policy=None, max_associations=100):
         self.stack = ExitStack()
         self.tls = server_tls()
         self.ways = {name: Way() for name in ways}
@@ -125,22 +142,27 @@ class Bed:
         self.target.start()
         self.listeners = {n: way.listen(Address("127.0.0.1", 0), self.tls) for n, way in self.ways.items()}
         self.grace = grace
+        self.max_associations = max_associations
         self.start_server()
         self.registry = Registry(16 * MB, 512 * MB, 3600.0, 1000, 1000)
         pools = {name: (COST[name], self.pool(name)) for name in ways}
         how = {"policy": policy} if policy else {}
         self.lanes = Lanes(pools, "because", **how)
-        self.connect = Connector(self.lanes, self.registry, Deadlines(10.0, grace), fast_open).connect
+        deadlines = Deadlines(10.0, grace)
+        self.connector = Connector(self.lanes, self.registry, deadlines, fast_open, max_associations)
+        self.connect = self.connector.connect
         self.jobs, self.socks = [], []
 
     def start_server(self, **limits):
+        self.worlds = []
+        self.associations = Associations(self._world, self.max_associations)
         self.server_registry = Registry(16 * MB, 512 * MB, 3600.0, 1000, 1000)
         limits = {"most": 1000, "most_bytes": 256 * MB, **limits}
         self.resumption = Resumption(self.grace, limits["most"], limits["most_bytes"])
         self.server = Server(
             [*self.listeners.values()],
             Hook(),
-            offers(self._connect),
+            offers(self._connect, self.associations),
             self.server_registry,
             self.resumption,
             per_peer=1000,
@@ -149,6 +171,11 @@ class Bed:
     def dial(self, _):
         """The server's way to its target, for tests to replace."""
         return socket.create_connection(self.target.address)
+
+    def _world(self, authorize, *, anyone):
+        """An egress for packets, where a test has none of its own."""
+        self.worlds.append(World())
+        return self.worlds[-1]
 
     def _connect(self, address):
         return self.dial(address)
