@@ -14,6 +14,7 @@ from lane.carriers.network import watch
 from lane.carriers.passage import Deadlines
 from lane.carriers.steer import Decision, State, steer
 from lane.certs import KeyRing, Keys, PinnedTLS, ServerIdentity
+from lane.cli.entrances import open_all
 from lane.cli.service import cost, lead_through, listen_all, make_lanes, run_until_signal, way_to
 from lane.config import ClientConfig
 from lane.control import open_control
@@ -22,7 +23,7 @@ from lane.egress.policy import Policy
 from lane.egress.resolver import Resolver
 from lane.egress.udp import UdpEgress
 from lane.errors import UsageError
-from lane.inbound import Inbound, Terms, UdpTerms
+from lane.inbound import Inbound
 from lane.link import KEY_SIZE
 from lane.plugins import Plugins
 from lane.server import Server
@@ -53,36 +54,31 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
     lanes = make_lanes(transports, way, config.dial_timeout, reason, _steering(plugins))
     deadlines = Deadlines(config.request_timeout, config.resume_grace)
     connector = Connector(lanes, registry, deadlines, FastOpen(config.fast_open), config.max_associations)
-    inbound = Inbound(
-        config.listen,
-        connector,
-        Terms(
-            config.credentials,
-            config.handshake_timeout,
-            UdpTerms(config.udp_idle_timeout, config.udp_anyone),
-        ),
-        max_sessions=config.max_sessions,
-    )
+    inbounds = open_all(config, connector)
+    address = inbounds[0].address
     if config.check:
         log.info("%s answered in %.1f ms", way[0], connector.ping() * 1000)
-    control = open_control(config.control, inbound.address, lanes.snapshot)
+    control = open_control(config.control, address, lanes.snapshot)
     if control:
         lanes.changed = control.changed
-    inbound.start()
+    for inbound in inbounds:
+        inbound.start()
     watcher = watch(lanes.network_changed)
 
     def close() -> None:
         watcher.kill(block=False)
         if control:
             control.close()  # with the port it is named after: another client may take both at once
-        inbound.close()
+        for inbound in inbounds:
+            inbound.close()
         registry.drain(config.grace)
-        inbound.kill()
+        for inbound in inbounds:
+            inbound.kill()
         lanes.close()
         if server:
             server.close(0)
 
-    return run_until_signal(lambda: _greet(config, inbound.address, names), close)
+    return run_until_signal(lambda: _greet(config, inbounds, names), close)
 
 
 def _registry(config: ClientConfig) -> Registry:
@@ -149,10 +145,13 @@ def _embed(
     return server, (listeners[0].address, PinnedTLS(identity.binding), key)
 
 
-def _greet(config: ClientConfig, address: Address, names: str) -> None:
+def _greet(config: ClientConfig, inbounds: Sequence[Inbound], names: str) -> None:
+    address = inbounds[0].address
     if config.server is None:
         print("no server is set: an embedded one is used, and traffic leaves from THIS machine", flush=True)
     user = "USER:PASS@" if config.credentials else ""
     shown = Address("localhost", address.port) if address.host in ("::", "0.0.0.0") else address
     print(f"listening on {address} (SOCKS5 and HTTP CONNECT, over {names})", flush=True)
+    for forward, inbound in zip(config.forwards, inbounds[1:], strict=False):
+        print(f"forwarding {inbound.address} to {forward.target}", flush=True)
     print(f"try: curl -x socks5h://{user}{shown} https://example.com", flush=True)

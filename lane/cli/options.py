@@ -148,6 +148,10 @@ def _option(group: Any, name: str, metavar: str, text: str, default: str | None 
     group.add_argument(name, metavar=metavar, default=default, help=text)
 
 
+def _list(group: Any, name: str, metavar: str, text: str) -> None:
+    group.add_argument(name, metavar=metavar, action="append", help=text)
+
+
 def _flag(group: Any, name: str, text: str) -> None:
     group.add_argument(name, metavar="yes", nargs="?", const="yes", default="no", help=text)
 
@@ -239,6 +243,17 @@ def _declare_client(parser: Parser) -> None:
     group = parser.add_argument_group("applications")
     _declare_sockets(group)
     _option(group, "--auth", "USER:PASSWORD", "what applications must give, or @FILE with it")
+    _list(
+        group,
+        "--forward",
+        "FORWARDS",
+        "a local port that stands for one target: tcp://HOST:PORT=HOST:PORT, or several, separated by commas",
+    )
+    _flag(
+        group,
+        "--gateway",
+        "let ports that ask for no password (--forward) be on addresses that other machines reach",
+    )
     _option(
         group,
         "--fast-open",
@@ -269,7 +284,7 @@ def _declare_server(parser: Parser) -> None:
     group = parser.add_argument_group("targets")
     rules = "CIDR or DOMAIN, each with [:PORT], separated by commas"
     for name, text in ("--allow", "may be reached although not public"), ("--deny", "never reached"):
-        group.add_argument(name, metavar="RULES", action="append", help=f"{text}: {rules}")
+        _list(group, name, "RULES", f"{text}: {rules}")
     _option(group, "--connect-timeout", "TIME", "for a connection to a target", "10s")
     _declare_limits(parser, "10000", "UDP associations at once of one user", "10s")
     group = parser.add_argument_group("limits for clients")

@@ -1,11 +1,11 @@
 """What the options of a client mean, and those of `lane why`, which asks one."""
 
-import ipaddress
 from argparse import Namespace
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lane.address import Address
+from lane.config.entrances import Forward, forwards, is_loopback
 from lane.config.given import Options, common, reachable, time
 from lane.control import Where, find
 from lane.errors import ConfigError, UsageError
@@ -39,6 +39,8 @@ class ClientConfig:
     listen: Address
     credentials: tuple[bytes, bytes] | None = field(repr=False)
     """User and password that applications must give."""
+    forwards: tuple[Forward, ...]
+    """Local ports that stand for one target each."""
     control: Where
     """The socket for `lane why`."""
     buffer_size: int
@@ -82,7 +84,7 @@ def client_config(namespace: Namespace) -> ClientConfig:
     server, key = _server(options, namespace)
     listen = options.required("listen", Address.parse)
     credentials = options.optional("auth", lambda text: inline_or_file(text, parse_credentials))
-    if credentials is None and not _is_loopback(listen.host):
+    if credentials is None and not is_loopback(listen.host):
         raise options.error("listen", f"{listen} can be reached from other machines: that needs auth")
     return ClientConfig(
         transports=options.required("transport", lambda text: parse_names(text) if text.strip() else ()),
@@ -91,6 +93,7 @@ def client_config(namespace: Namespace) -> ClientConfig:
         ca=options.optional("ca", parse_path),
         server_name=options.optional("server_name", _host_name),
         credentials=credentials,
+        forwards=forwards(options),
         control=options.required("control", _control),
         handshake_timeout=options.required("handshake_timeout", time),
         udp_idle_timeout=options.required("udp_idle_timeout", time),
@@ -147,13 +150,6 @@ def _key(text: str) -> bytes:
         return decode(text)
     except ValueError:
         raise UsageError("malformed key: expected 43 characters of base64url") from None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def _udp_filter(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Where applications enter: a listener that speaks SOCKS5 and HTTP CONNECT on one port."""
+"""Where applications enter: listeners, what is spoken on them, and the way on to the target."""
 
 from lane.inbound.connector import Association, Connection, Connector
 from lane.inbound.handshake import Terms

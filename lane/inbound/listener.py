@@ -1,4 +1,4 @@
-"""The port that applications connect to: SOCKS5 and HTTP CONNECT, told apart by the first byte.
+"""A port that applications connect to, whatever is spoken there.
 
 It holds the one limit that protects all others: how many connections there are at once. When they are
 all taken it stops accepting, so that new ones wait in the kernel and cost nothing here, and those that
@@ -7,6 +7,7 @@ are served don't notice.
 
 import errno
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -15,8 +16,6 @@ import gevent.socket as gsocket
 
 from lane.address import Address, normal_host
 from lane.errors import ConfigError
-from lane.inbound.connector import Connector
-from lane.inbound.handshake import Terms, serve
 
 BACKLOG = 1024
 """Connections that may wait in the kernel, which has a limit of its own (net.core.somaxconn)."""
@@ -27,16 +26,17 @@ log = logging.getLogger("lane.inbound")
 
 
 class Inbound:
-    """Listens on `address` and serves each application with what `connector` connects it to, on `terms`.
+    """Listens on `address` and calls `serve` with each connection, which is closed when that returns.
 
-    A host of "" means every address, IPv4 and IPv6; port 0 lets the kernel pick. At most `max_sessions`
-    connections are served at once. Raises ConfigError if it can't listen.
+    A host of "" means every address, IPv4 and IPv6; port 0 lets the kernel pick. `pool` limits how many
+    connections are served at once; all inbounds of a client share one. Raises ConfigError if it can't listen.
     """
 
-    def __init__(self, address: Address, connector: Connector, terms: Terms, *, max_sessions: int) -> None:
-        self._connector = connector
-        self._terms = terms
-        self._pool = gevent.pool.Pool(max_sessions)
+    def __init__(
+        self, address: Address, serve: Callable[[gsocket.socket], None], pool: gevent.pool.Pool
+    ) -> None:
+        self._serve_one = serve
+        self._pool = pool
         self._acceptor: Any = None
         self._listener = _listen(address)
         host, port = self._listener.getsockname()[:2]
@@ -45,7 +45,7 @@ class Inbound:
 
     @property
     def sessions(self) -> int:
-        """Connections that are served now, those in their handshake included."""
+        """Connections of the pool that are served now, those in their handshake included."""
         return len(self._pool)
 
     def start(self) -> None:
@@ -59,7 +59,7 @@ class Inbound:
         self._listener.close()
 
     def kill(self) -> None:
-        """End every connection that is served now, and wait until they have ended."""
+        """End every connection of the pool, and wait until they have ended."""
         self._pool.kill()
 
     def _accept(self) -> None:
@@ -80,7 +80,7 @@ class Inbound:
     def _serve(self, sock: gsocket.socket, peer: Any) -> None:
         with sock:
             try:
-                serve(sock, self._connector, self._terms)
+                self._serve_one(sock)
             except (Exception, gevent.Timeout):  # a Timeout that leaks is a bug like any other
                 log.exception("a connection from %s failed unexpectedly", peer[0])
 

@@ -2,13 +2,16 @@
 
 import struct
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 
 import gevent
 from gevent import socket
+from gevent.pool import Pool
 
 from lane.address import Address
 from lane.inbound import Inbound, Terms, UdpTerms
+from lane.inbound.handshake import serve
 
 BOUND = Address("192.0.2.7", 4660)
 TARGET = Address("example.com", 443)
@@ -69,6 +72,12 @@ def echo(target):
 
 
 NOWHERE = SimpleNamespace(connect=echo)
+TERMS = Terms(None, 10)
+
+
+def proxy(address, connector=NOWHERE, terms=TERMS, max_sessions=10):
+    """The inbound for SOCKS5 and HTTP CONNECT, not started."""
+    return Inbound(address, partial(serve, connector=connector, terms=terms), Pool(max_sessions))
 
 
 UDP = UdpTerms()
@@ -85,12 +94,8 @@ def running(
     udp=UDP,
     **more,
 ):
-    inbound = Inbound(
-        Address(host, port),
-        SimpleNamespace(connect=connect, **more),
-        Terms(credentials, handshake_timeout, udp),
-        max_sessions=max_sessions,
-    )
+    terms = Terms(credentials, handshake_timeout, udp)
+    inbound = proxy(Address(host, port), SimpleNamespace(connect=connect, **more), terms, max_sessions)
     inbound.start()
     try:
         yield inbound

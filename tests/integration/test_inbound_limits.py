@@ -13,10 +13,10 @@ from inbound_kit import (
     GREETING,
     HEAD,
     HTTP_SUCCESS,
-    NOWHERE,
     SUCCESS,
     Echo,
     dial,
+    proxy,
     raising,
     receive,
     running,
@@ -26,7 +26,7 @@ from inbound_kit import (
 
 from lane.address import Address
 from lane.errors import ConfigError, Status, TargetError
-from lane.inbound import Inbound, Terms, handshake
+from lane.inbound import handshake
 from lane.inbound import listener as listener_module
 
 
@@ -137,7 +137,7 @@ def test_kill_closes_the_sockets(data):
 
 
 def test_close_before_start():
-    inbound = Inbound(Address("127.0.0.1", 0), NOWHERE, Terms(None, 1), max_sessions=1)
+    inbound = proxy(Address("127.0.0.1", 0))
     inbound.close()
     with pytest.raises(ConnectionRefusedError):
         dial(inbound)
@@ -165,7 +165,7 @@ def test_failing_accepts_are_retried_and_logged_once_a_burst(monkeypatch, caplog
 
     monkeypatch.setattr(listener_module, "BACK_OFF", 0.001)
     caplog.set_level(logging.INFO, "lane.inbound")
-    inbound = Inbound(Address("127.0.0.1", 0), NOWHERE, Terms(None, 10), max_sessions=10)
+    inbound = proxy(Address("127.0.0.1", 0))
     inbound._listener = Failing(inbound._listener)
     inbound.start()
     try:
@@ -240,7 +240,7 @@ def test_cannot_listen(host, reason, monkeypatch):
 
     monkeypatch.setattr(listener_module.gsocket, "getaddrinfo", getaddrinfo)
     with pytest.raises(ConfigError, match=rf"^cannot listen on {host}:0: .*{reason}.*$") as caught:
-        Inbound(Address(host, 0), NOWHERE, Terms(None, 1), max_sessions=1)
+        proxy(Address(host, 0))
     assert "\n" not in str(caught.value)
 
 
@@ -257,4 +257,4 @@ def test_port_in_use(host):
     with running(host=host) as inbound:
         address = Address(host, inbound.address.port)
         with pytest.raises(ConfigError, match=rf"^cannot listen on {address}: Address already in use$"):
-            Inbound(address, NOWHERE, Terms(None, 1), max_sessions=1)
+            proxy(address)

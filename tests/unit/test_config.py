@@ -1,12 +1,16 @@
 import base64
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis.strategies import text
 
 from lane import values
 from lane.address import Address
 from lane.cli.options import defaults
 from lane.config import client_config, link_config, server_config
+from lane.config.entrances import Forward
 from lane.errors import ConfigError, UsageError
 from lane.link import Link
 
@@ -104,6 +108,14 @@ def test_what_is_no_size_or_duration_is_a_usage_error(text):
         ("auth", "user", "expected USER:PASSWORD"),
         ("auth", ":p", "expected USER:PASSWORD"),
         ("auth", "u:" + "p" * 256, "expected USER:PASSWORD"),
+        ("forward", ["127.0.0.1:1=a:2"], "--forward: malformed forward .*: expected tcp://"),
+        ("forward", ["tcp://127.0.0.1:1"], "--forward: malformed forward .*: expected tcp://HOST:PORT="),
+        ("forward", ["udp://127.0.0.1:1=a:2"], "--forward: malformed forward .*: only tcp://"),
+        ("forward", ["tcp://127.0.0.1:1=a"], "--forward: malformed address 'a'"),
+        ("forward", ["tcp://127.0.0.1:1=:2"], "--forward: malformed forward .*: the target needs a host"),
+        ("forward", ["tcp://127.0.0.1:1=a:0"], "--forward: malformed forward .*: the target needs a host"),
+        ("forward", ["tcp://127.0.0.1:1=a:2, tcp://:1=a:2"], "--forward: :1 can be .* needs gateway"),
+        ("forward", ["tcp://192.0.2.1:1=a:2"], "--forward: 192.0.2.1:1 can be reached from other machines"),
     ],
 )
 def test_what_is_wrong_with_a_client(option, text, message):
@@ -125,6 +137,21 @@ def test_what_is_wrong_with_a_client(option, text, message):
 def test_what_is_wrong_with_a_server(option, text, message):
     with pytest.raises(UsageError, match=message):
         server(**{option: text})
+
+
+def test_forwards():
+    found = client(forward=["tcp://127.0.0.1:1=a:2, TCP://[::1]:0=[2001:db8::1]:3", "tcp://localhost:4=b:5"])
+    assert [(each.scheme, str(each.listen), str(each.target)) for each in found.forwards] == [
+        ("tcp", "127.0.0.1:1", "a:2"), ("tcp", "[::1]:0", "[2001:db8::1]:3"), ("tcp", "localhost:4", "b:5")
+    ]  # fmt: skip
+    assert client(forward=["tcp://:1=a:2"], gateway="yes").forwards[0].listen == Address("", 1)
+
+
+@given(text())
+def test_a_forward_is_read_or_refused(text):
+    for shape in (text, f"tcp://{text}", f"tcp://127.0.0.1:1={text}", f"tcp://{text}=a:1"):
+        with suppress(UsageError):
+            assert Forward.parse(shape).target.host
 
 
 def test_grace_may_be_nothing_and_no_check_is_yes():
