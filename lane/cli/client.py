@@ -154,4 +154,6 @@ def _greet(config: ClientConfig, inbounds: Sequence[Inbound], names: str) -> Non
     print(f"listening on {address} (SOCKS5 and HTTP CONNECT, over {names})", flush=True)
     for forward, inbound in zip(config.forwards, inbounds[1:], strict=False):
         print(f"forwarding {inbound.address} to {forward.target}", flush=True)
+    for inbound in inbounds[1 + len(config.forwards) :]:
+        print(f"taking redirected connections on {inbound.address}", flush=True)
     print(f"try: curl -x socks5h://{user}{shown} https://example.com", flush=True)

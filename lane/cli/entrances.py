@@ -6,6 +6,7 @@ from gevent.pool import Pool
 
 from lane.config import ClientConfig
 from lane.inbound import Connector, Inbound, Terms, UdpTerms, forward, handshake
+from lane.inbound.redirect import Redirect
 
 
 def open_all(config: ClientConfig, connector: Connector) -> list[Inbound]:
@@ -21,4 +22,5 @@ def open_all(config: ClientConfig, connector: Connector) -> list[Inbound]:
     for each in config.forwards:
         serve = partial(forward.serve, connector=connector, target=each.target)
         inbounds.append(Inbound(each.listen, serve, served))
-    return inbounds
+    redirected = [Inbound(listen, Redirect(connector).serve, served) for listen in config.redirects]
+    return inbounds + redirected

@@ -249,10 +249,17 @@ def _declare_client(parser: Parser) -> None:
         "FORWARDS",
         "a local port that stands for one target: tcp://HOST:PORT=HOST:PORT, or several, separated by commas",
     )
+    _list(
+        group,
+        "--redirect",
+        "[HOST]:PORT",
+        "where connections are taken that iptables or nftables redirected, to be carried to where they were"
+        " to go (Linux); or several, separated by commas",
+    )
     _flag(
         group,
         "--gateway",
-        "let ports that ask for no password (--forward) be on addresses that other machines reach",
+        "let --forward and --redirect, which ask for no password, be on addresses that other machines reach",
     )
     _option(
         group,

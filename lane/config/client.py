@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lane.address import Address
-from lane.config.entrances import Forward, forwards, is_loopback
+from lane.config.entrances import Forward, forwards, is_loopback, redirects
 from lane.config.given import Options, common, reachable, time
 from lane.control import Where, find
 from lane.errors import ConfigError, UsageError
@@ -41,6 +41,8 @@ class ClientConfig:
     """User and password that applications must give."""
     forwards: tuple[Forward, ...]
     """Local ports that stand for one target each."""
+    redirects: tuple[Address, ...]
+    """Where connections arrive that the kernel redirected."""
     control: Where
     """The socket for `lane why`."""
     buffer_size: int
@@ -94,6 +96,7 @@ def client_config(namespace: Namespace) -> ClientConfig:
         server_name=options.optional("server_name", _host_name),
         credentials=credentials,
         forwards=forwards(options),
+        redirects=redirects(options),
         control=options.required("control", _control),
         handshake_timeout=options.required("handshake_timeout", time),
         udp_idle_timeout=options.required("udp_idle_timeout", time),

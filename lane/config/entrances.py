@@ -49,6 +49,14 @@ def forwards(options: Options) -> tuple[Forward, ...]:
     return found
 
 
+def redirects(options: Options) -> tuple[Address, ...]:
+    """What `--redirect` says, checked. Raises UsageError or ConfigError."""
+    found = options.optional("redirect", lambda texts: _each(texts, Address.parse)) or ()
+    for listen in found:
+        _check_reach(options, "redirect", listen)
+    return found
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches what listens on `host`."""
     try:
