@@ -67,6 +67,14 @@ def lane_choose(now: float, lanes: Sequence[Any], choice: str) -> tuple[str, str
     """
 
 
+@hookspec(firstresult=True)
+def lane_route(target: Address) -> str | None:
+    """The way of a connection: `direct`, `block` or `lane`; None to leave it to others, the rules at last.
+
+    Asked on a client, for every connection; it must not wait for anything.
+    """
+
+
 @hookspec
 def lane_session_started(session: str, target: Address, identity: str) -> None:
     """A session was connected to its target. `session` names it until it has ended."""

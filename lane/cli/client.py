@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+import gevent
+
 from lane.address import Address
 from lane.carriers.connector import Connector, FastOpen
 from lane.carriers.evidence import Figures
@@ -15,6 +17,7 @@ from lane.carriers.passage import Deadlines
 from lane.carriers.steer import Decision, State, steer
 from lane.certs import KeyRing, Keys, PinnedTLS, ServerIdentity
 from lane.cli.entrances import open_all
+from lane.cli.routing import make_direct, make_routes, reloading
 from lane.cli.service import cost, lead_through, listen_all, make_lanes, run_until_signal, way_to
 from lane.config import ClientConfig
 from lane.control import open_control
@@ -54,7 +57,9 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
     lanes = make_lanes(transports, way, config.dial_timeout, reason, _steering(plugins))
     deadlines = Deadlines(config.request_timeout, config.resume_grace)
     connector = Connector(lanes, registry, deadlines, FastOpen(config.fast_open), config.max_associations)
-    inbounds = open_all(config, connector)
+    direct = make_direct(config)
+    routes = make_routes(config, plugins, connector, direct)
+    inbounds = open_all(config, routes)
     address = inbounds[0].address
     if config.check:
         log.info("%s answered in %.1f ms", way[0], connector.ping() * 1000)
@@ -71,14 +76,14 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
             control.close()  # with the port it is named after: another client may take both at once
         for inbound in inbounds:
             inbound.close()
-        registry.drain(config.grace)
+        gevent.joinall([gevent.spawn(drain, config.grace) for drain in (registry.drain, direct.drain)])
         for inbound in inbounds:
             inbound.kill()
         lanes.close()
         if server:
             server.close(0)
 
-    return run_until_signal(lambda: _greet(config, inbounds, names), close)
+    return run_until_signal(lambda: _greet(config, inbounds, names), close, reloading(config, routes))
 
 
 def _registry(config: ClientConfig) -> Registry:

@@ -261,6 +261,14 @@ def _declare_client(parser: Parser) -> None:
         "--gateway",
         "let --forward and --redirect, which ask for no password, be on addresses that other machines reach",
     )
+    _list(
+        group,
+        "--rule",
+        "RULES",
+        "which way a target goes: direct, block or lane, then CIDR, DOMAIN or *, each with [:PORT]; the first"
+        " that matches counts; or several, separated by commas",
+    )
+    _option(group, "--rules", "FILE", "more rules, one a line; read again on SIGHUP")
     _option(
         group,
         "--fast-open",

@@ -26,9 +26,12 @@ UNKNOWN_COST = 5.0
 """CPU a byte of a transport that does not tell, as a multiple of TLS over TCP."""
 
 
-def run_until_signal(greet: Callable[[], None], close: Callable[[], None]) -> int:
+def run_until_signal(
+    greet: Callable[[], None], close: Callable[[], None], reload: Callable[[], None] | None = None
+) -> int:
     """Wait for SIGINT or SIGTERM, then `close`: exit status 0. A second signal ends the process at once.
 
+    `reload` is called on SIGHUP, which ends a process that has none.
     `greet` says that all is ready: whoever reads that may send a signal, so the handlers are there before.
     """
     stop = Event()
@@ -41,6 +44,8 @@ def run_until_signal(greet: Callable[[], None], close: Callable[[], None]) -> in
 
     for number in (signal.SIGINT, signal.SIGTERM):
         gevent.signal_handler(number, on_signal, number)
+    if reload:
+        gevent.signal_handler(signal.SIGHUP, reload)
     greet()
     notify("READY=1")
     stop.wait()

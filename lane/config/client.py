@@ -8,6 +8,7 @@ from lane.address import Address
 from lane.config.entrances import Forward, forwards, is_loopback, redirects
 from lane.config.given import Options, common, reachable, time
 from lane.control import Where, find
+from lane.egress.rules import RouteRule
 from lane.errors import ConfigError, UsageError
 from lane.link import Link, decode
 from lane.values import (
@@ -17,6 +18,7 @@ from lane.values import (
     parse_flag,
     parse_names,
     parse_path,
+    split,
     within,
 )
 from lane.via import Via
@@ -43,6 +45,9 @@ class ClientConfig:
     """Local ports that stand for one target each."""
     redirects: tuple[Address, ...]
     """Where connections arrive that the kernel redirected."""
+    rules: tuple[RouteRule, ...]
+    """Those that come before the ones in `rules_file`."""
+    rules_file: Path | None
     control: Where
     """The socket for `lane why`."""
     buffer_size: int
@@ -97,6 +102,8 @@ def client_config(namespace: Namespace) -> ClientConfig:
         credentials=credentials,
         forwards=forwards(options),
         redirects=redirects(options),
+        rules=options.optional("rule", _rules) or (),
+        rules_file=options.optional("rules", parse_path),
         control=options.required("control", _control),
         handshake_timeout=options.required("handshake_timeout", time),
         udp_idle_timeout=options.required("udp_idle_timeout", time),
@@ -159,6 +166,10 @@ def _udp_filter(text: str) -> str:
     if text.lower() not in ("address-dependent", "endpoint-independent"):
         raise UsageError("expected address-dependent or endpoint-independent")
     return text.lower()
+
+
+def _rules(texts: list[str]) -> tuple[RouteRule, ...]:
+    return tuple(RouteRule.parse(rule) for text in texts for rule in split(text))
 
 
 def _fast_open(text: str) -> str:

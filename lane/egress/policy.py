@@ -90,9 +90,7 @@ class Rule:
             port = rest[1:] if rest else "*"
         elif text.count(":") == 1:
             place, _, port = text.partition(":")
-        if port != "*" and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= 0xFFFF):
-            raise UsageError(f"malformed rule {text!r}: the port must be 1 to 65535 or *")
-        number = None if port == "*" else int(port)
+        number = parse_port(text, port)
         try:
             return cls(ipaddress.ip_network(place), None, number)
         except ValueError as error:
@@ -149,6 +147,15 @@ class Policy:
         kind = _kind(address)
         if kind is not None and not (self.local and kind in _LOCAL):
             raise TargetError(Status.NOT_ALLOWED, f"not allowed: {kind} address")
+
+
+def parse_port(rule: str, port: str) -> int | None:
+    """The port of a rule, None for `*`. Raises UsageError."""
+    if port == "*":
+        return None
+    if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= 0xFFFF):
+        raise UsageError(f"malformed rule {rule!r}: the port must be 1 to 65535 or *")
+    return int(port)
 
 
 def normal_name(host: str) -> str:

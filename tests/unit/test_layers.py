@@ -62,7 +62,7 @@ def may_import(module: str, name: str) -> bool:
     if room(name) == "lane.testing":
         return False  # for tests and plugins
     if room(module) == "lane.config" and STOREY[room(name)] == STOREY["lane.egress"]:
-        return name == "lane.egress.policy"  # only how rules are written
+        return name in ("lane.egress.policy", "lane.egress.rules")  # only how rules are written
     return STOREY[room(name)] < STOREY[room(module)]
 
 

@@ -168,6 +168,14 @@ def test_the_example_of_a_choice(hooks):
     assert hooks.lane_choose(1.0, lanes[2:], "dead") is None
 
 
+def test_the_example_of_a_route(hooks):
+    configured(hooks)
+    assert hooks.lane_route(Address("example.com", 443)) is None
+    configured(hooks, "--example-domain", "example.com")
+    assert hooks.lane_route(Address("example.com", 443)) == "lane"
+    assert hooks.lane_route(Address("example.org", 443)) == "block"
+
+
 def test_the_example_of_a_congestion_controller(hooks):
     plugins = Plugins()
     plugins.register(hooks, "example")

@@ -1,0 +1,87 @@
+"""Which way targets go from a client: what is configured, what plugins say, and reading rules again."""
+
+import logging
+from collections.abc import Callable
+from itertools import chain
+
+import gevent
+
+from lane.address import Address
+from lane.config import ClientConfig
+from lane.egress.policy import Policy, Rule
+from lane.egress.resolver import Resolver
+from lane.egress.rules import Action, RouteTable, read_rules
+from lane.errors import ConfigError
+from lane.inbound import Connector
+from lane.inbound.direct import Direct
+from lane.inbound.routes import Ask, Routes
+from lane.plugins import Plugins
+
+log = logging.getLogger("lane.client")
+
+ANYWHERE = Policy([Rule.parse("0.0.0.0/0"), Rule.parse("::/0")])
+"""Where direct connections may go: to wherever this machine can, as they could without lane."""
+
+
+def make_direct(config: ClientConfig) -> Direct:
+    """Connections that leave from this machine."""
+    return Direct(ANYWHERE, Resolver(), config.idle_timeout)
+
+
+def make_routes(config: ClientConfig, plugins: Plugins, lane: Connector, direct: Direct) -> Routes:
+    """The way for each target. Raises ConfigError for a bad file of rules."""
+    return Routes(lane, direct, _table(config), asking(plugins))
+
+
+def reloading(config: ClientConfig, routes: Routes) -> Callable[[], None]:
+    """What reads the file of rules again. The newest call counts; a bad file changes nothing."""
+    reading: gevent.Greenlet[..., None] | None = None
+
+    def read() -> None:
+        try:
+            routes.rules = _table(config)
+        except ConfigError as error:
+            log.warning("the rules stay as they were: %s", error)
+        else:
+            log.info("read %s again", config.rules_file)
+
+    def reload() -> None:
+        nonlocal reading
+        if config.rules_file is None:
+            log.info("there is no file of rules to read again")
+            return
+        if reading:
+            reading.kill(block=False)
+        reading = gevent.spawn(read)
+
+    return reload
+
+
+def asking(plugins: Plugins) -> Ask:
+    """What plugins say of a target. One that fails is asked no more; one that talks nonsense means lane."""
+    failed = warned = False
+
+    def ask(target: Address) -> Action | None:
+        nonlocal failed, warned
+        if failed:
+            return None
+        try:
+            found = plugins.hook.lane_route(target=target)
+        except Exception:
+            failed = True
+            log.exception("a plugin failed to route a connection: the rules alone do from now on")
+            return None
+        try:
+            return None if found is None else Action(found)
+        except ValueError:
+            if not warned:
+                warned = True
+                log.warning("a plugin routed %s to %r, which is no way: lane carries it", target, found)
+            return Action.LANE
+
+    return ask
+
+
+def _table(config: ClientConfig) -> RouteTable:
+    more = read_rules(config.rules_file) if config.rules_file else ()
+    return RouteTable(chain(config.rules, more))

@@ -1,0 +1,166 @@
+"""Which way a target goes from a client: through lane, directly, or nowhere. The first matching rule says.
+
+A list of a hundred thousand domains is common, and each connection asks. So there is no walk through the
+rules: whatever could match a target (its name and the domains above it, or the networks around its
+address) is looked up, and the earliest rule that was found counts.
+
+Names are never resolved for this. Whoever watches the client's name server must not learn from a rule
+what was to go through lane: a network matches those targets only that are given as addresses.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import NamedTuple
+
+from lane.address import Address
+from lane.egress.policy import Rule, normal_name, parse_port
+from lane.errors import ConfigError, TargetError, UsageError
+from lane.fair import be_fair
+
+MAX_RULES = 100_000
+MAX_FILE = 4 << 20
+"""Bytes of a file with rules."""
+
+EVERYWHERE = "*"
+
+Place = str | tuple[int, int, int]
+"""A domain; a network as IP version, length and the bits that it fixes; or EVERYWHERE."""
+
+
+class Action(Enum):
+    """What becomes of a connection."""
+
+    DIRECT = "direct"
+    """It leaves from this machine."""
+    BLOCK = "block"
+    LANE = "lane"
+
+
+class RouteRule(NamedTuple):
+    """Targets at a place, on a port or (None) on every port, and what becomes of them."""
+
+    action: Action
+    place: Place
+    port: int | None
+    text: str
+    """As it was written."""
+
+    @classmethod
+    def parse(cls, text: str) -> "RouteRule":
+        """Read `ACTION PATTERN`: direct, block or lane; then what `Rule.parse` reads, `*` or `*:PORT`.
+
+        Raises UsageError.
+        """
+        words = text.split()
+        if len(words) != 2:
+            raise UsageError(f"malformed rule {text!r}: expected ACTION PATTERN")
+        word, pattern = words
+        if word.lower() not in _ACTIONS:
+            raise UsageError(f"malformed rule {text!r}: expected direct, block or lane, not {word!r}")
+        place: Place = EVERYWHERE
+        if pattern == EVERYWHERE or pattern.startswith("*:"):
+            port = parse_port(text, pattern[2:] or "*")
+        else:
+            rule = Rule.parse(pattern)
+            port = rule.port
+            if rule.network is not None:
+                place = _network(rule.network.network_address, rule.network.prefixlen)
+            elif rule.domain is not None:
+                place = rule.domain
+        return cls(_ACTIONS[word.lower()], place, port, f"{word} {pattern}")
+
+
+_ACTIONS = {action.value: action for action in Action}
+
+
+class RouteTable:
+    """Rules in their order."""
+
+    def __init__(self, rules: Iterable[RouteRule] = ()) -> None:
+        self._first: dict[tuple[Place, int | None], tuple[int, RouteRule]] = {}
+        self._lengths: dict[int, set[int]] = {4: set(), 6: set()}
+        for number, rule in enumerate(rules):
+            self._first.setdefault((rule.place, rule.port), (number, rule))
+            if isinstance(rule.place, tuple):
+                version, length, _ = rule.place
+                self._lengths[version].add(length)
+
+    def find(self, target: Address) -> RouteRule | None:
+        """The first rule that matches."""
+        if not self._first:
+            return None
+        found = [
+            entry
+            for place in self._places(target.host)
+            for port in (target.port, None)
+            if (entry := self._first.get((place, port)))
+        ]
+        return min(found)[1] if found else None
+
+    def _places(self, host: str) -> Iterator[Place]:
+        """What a rule may name that matches `host`."""
+        yield EVERYWHERE
+        address = _address(host)
+        if address is not None:
+            for length in self._lengths[address.version]:
+                yield _network(address, length)
+            return
+        try:
+            name = normal_name(host)
+        except TargetError:
+            return  # what is no name has no domain
+        while name:
+            yield name
+            name = name.partition(".")[2]
+
+
+def read_rules(path: Path) -> Iterator[RouteRule]:
+    """The rules of a file: one a line, `#` begins a comment. Raises ConfigError, which names the line.
+
+    A long file takes a second or two. Other greenlets have their turns meanwhile.
+    """
+    try:
+        if not path.is_file():  # what can be read once only can't be read again
+            raise ConfigError(f"cannot read {path}: {'not a file' if path.exists() else 'no such file'}")
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE + 1)
+        if len(content) > MAX_FILE:
+            raise ConfigError(f"{path}: larger than {MAX_FILE >> 20} MB")
+        lines = content.decode("utf-8-sig").split("\n")
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8 text") from None
+    found = 0
+    for number, line in enumerate(lines, 1):
+        text = line.partition("#")[0].strip()
+        if text:
+            found += 1
+            if found > MAX_RULES:
+                raise ConfigError(f"{path}:{number}: more than {MAX_RULES} rules")
+            try:
+                yield RouteRule.parse(text)
+            except UsageError as error:
+                raise ConfigError(f"{path}:{number}: {error}") from None
+        be_fair()
+
+
+def _network(address: IPv4Address | IPv6Address, length: int) -> tuple[int, int, int]:
+    return address.version, length, int(address) >> address.max_prefixlen - length
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    """The address that `host` is, in any form that a resolver takes for one (`127.1`); None for a name."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        try:
+            return IPv4Address(socket.inet_aton(host))
+        except (OSError, ValueError):  # ValueError: a NUL in it
+            return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address

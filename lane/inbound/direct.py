@@ -1,0 +1,147 @@
+"""Connections that leave from this machine: the application's socket and the target's, and no session.
+
+A session keeps what it sent until the other side has consumed it, and needs greenlets, frames and windows
+for that. Between two sockets of one machine the kernel does all this: bytes are handed over as they come,
+an end as an end, and a reset as a reset.
+"""
+
+import logging
+from collections.abc import Callable
+from time import monotonic
+
+import gevent
+from gevent.event import Event
+from gevent.socket import socket as Socket  # noqa: N812  (the name of the type, not of a function)
+
+from lane.address import Address
+from lane.egress.dialer import Dialer
+from lane.egress.policy import Policy
+from lane.egress.resolver import Resolver
+from lane.egress.udp import UdpEgress
+from lane.errors import LaneError
+from lane.fair import be_fair
+from lane.inbound.connector import Buffer
+from lane.session.relay import FIRST_READ, LARGEST_READ
+from lane.session.sockets import SocketStream
+from lane.stream import Stream
+
+SWEEP = 0.125
+"""Seconds between two looks for idle connections, at least."""
+
+log = logging.getLogger("lane.inbound")
+
+
+class Direct:
+    """Ways to what `policy` allows. `idle_timeout`: seconds without data until a connection is reset."""
+
+    def __init__(self, policy: Policy, resolver: Resolver, idle_timeout: float) -> None:
+        self._policy = policy
+        self._resolver = resolver
+        self._dial = Dialer(policy, resolver).connect
+        self._idle_timeout = idle_timeout
+        self._running: set[DirectConnection] = set()
+        self._none = Event()
+        self._none.set()
+        self._sweeper = gevent.spawn(self._sweep)
+
+    def connect(self, target: Address) -> "DirectConnection":
+        """A connection to `target` from here. Raises TargetError with the true reason."""
+        return DirectConnection(self._dial(target), self)
+
+    def associate(self, deliver: Callable[[Address, Buffer], None], *, anyone: bool = False) -> UdpEgress:
+        """Packets from here, as `Connector.associate` has them."""
+        egress = UdpEgress(self._policy, self._resolver, lambda target: None, anyone=anyone)
+        egress.deliver = deliver
+        return egress
+
+    def drain(self, grace: float) -> None:
+        """Let the connections finish for `grace` seconds, then reset those that have not."""
+        self._none.wait(grace)
+        self._sweeper.kill(block=False)
+        for connection in list(self._running):
+            connection.reset()
+
+    def began(self, connection: "DirectConnection") -> None:
+        """Bytes flow from now on."""
+        self._running.add(connection)
+        self._none.clear()
+
+    def ended(self, connection: "DirectConnection") -> None:
+        """They do not any more."""
+        self._running.discard(connection)
+        if not self._running:
+            self._none.set()
+
+    def _sweep(self) -> None:
+        while True:
+            gevent.sleep(max(SWEEP, self._idle_timeout / 8))
+            now = monotonic()
+            for connection in list(self._running):
+                if now - connection.last > self._idle_timeout:
+                    connection.reset()
+
+
+class DirectConnection:
+    """A target's socket, before and while its bytes flow."""
+
+    def __init__(self, sock: Socket, owner: Direct) -> None:
+        self.bound = Address(*sock.getsockname()[:2])
+        self.last = monotonic()
+        """When data moved."""
+        self._target = SocketStream(sock)
+        self._app: SocketStream | None = None
+        self._owner = owner
+        self._error: LaneError | None = None
+
+    @property
+    def stream(self) -> Stream:
+        """The target, for who speaks with it himself; `abort` lets go of it."""
+        return self._target
+
+    def run(self, sock: Socket, early: bytes) -> None:
+        """Relay between the application's socket and the target until both directions have ended."""
+        app = self._app = SocketStream(sock)
+        self.last = monotonic()
+        self._owner.began(self)
+        back = gevent.spawn(self._pump, self._target, app, b"")
+        try:
+            self._pump(app, self._target, early)
+            back.get()
+            if self._error is None:
+                app.close()
+                self._target.close()
+        finally:
+            back.kill(block=False)
+            self.reset()  # what is not closed: an error, or this greenlet was killed
+            self._owner.ended(self)
+        if self._error:
+            log.debug("a direct connection ended: %s", self._error)
+
+    def abort(self) -> None:
+        """Drop the target."""
+        self._target.reset()
+
+    def reset(self) -> None:
+        """Abort both sides. Never blocks, and does nothing to what was closed."""
+        self._target.reset()
+        if self._app:
+            self._app.reset()
+
+    def _pump(self, source: SocketStream, sink: SocketStream, data: bytes) -> None:
+        """What `source` says, `data` before it, up to its end."""
+        size = FIRST_READ
+        try:
+            if data:
+                sink.sendall(data)
+            data = b""  # a pump that waits holds nothing
+            while data := source.recv(size):
+                size = min(2 * size, LARGEST_READ) if len(data) == size else max(len(data), FIRST_READ)
+                sink.sendall(data)
+                data = b""
+                self.last = monotonic()
+                be_fair()
+            sink.finish()
+        except LaneError as error:
+            self._error = self._error or error
+            if source.broken:
+                self.reset()  # else what `sink` said before it broke is still to be delivered

@@ -1,0 +1,195 @@
+"""Who decides the way of a connection: plugins, rules, and lane where neither says anything."""
+
+import os
+from types import ModuleType, SimpleNamespace
+
+import gevent
+import pytest
+
+from lane import hookimpl
+from lane.address import Address
+from lane.cli import options, routing
+from lane.config import client_config
+from lane.egress.rules import Action, RouteRule, RouteTable
+from lane.errors import ConfigError, Status, TargetError
+from lane.inbound.routes import Routes
+from lane.plugins import Plugins
+from lane.testing.harness import until
+
+TARGET = Address("example.com", 443)
+
+
+class Way:
+    """A connector that takes notes."""
+
+    def __init__(self):
+        self.targets, self.packets = [], []
+        self.over = object()
+        self.closed = 0
+
+    def connect(self, target):
+        self.targets.append(target)
+        return self
+
+    def associate(self, deliver, *, anyone=False):
+        self.deliver, self.anyone = deliver, anyone
+        return self
+
+    def send(self, target, payload):
+        self.packets.append((target, payload))
+
+    def close(self):
+        self.closed += 1
+
+
+def routes(*texts, ask=lambda target: None):
+    lane, direct = Way(), Way()
+    table = RouteTable(RouteRule.parse(text) for text in texts)
+    return Routes(lane, direct, table, ask), lane, direct
+
+
+def test_each_way():
+    made, lane, direct = routes("direct 10.0.0.0/8", "block ads.example")
+    assert made.connect(TARGET) is lane
+    assert made.connect(Address("10.0.0.1", 80)) is direct
+    assert (lane.targets, direct.targets) == ([TARGET], [Address("10.0.0.1", 80)])
+    with pytest.raises(TargetError, match=r"^blocked by a rule$") as caught:
+        made.connect(Address("www.ads.example", 443))
+    assert caught.value.status is Status.NOT_ALLOWED
+    assert len(lane.targets + direct.targets) == 2
+
+
+def test_what_decided_is_logged(caplog):
+    caplog.set_level("DEBUG", "lane.inbound")
+    made, _, _ = routes("block example.com")
+    assert made.action(TARGET) is Action.BLOCK
+    assert caplog.messages == ["example.com:443: block, by the rule 'block example.com'"]
+    caplog.clear()
+    assert routes(ask=lambda target: Action.DIRECT)[0].action(TARGET) is Action.DIRECT
+    assert caplog.messages == ["example.com:443: direct, says a plugin"]
+
+
+def test_packets_go_the_way_of_their_target():
+    made, lane, direct = routes("direct 10.0.0.0/8", "block ads.example")
+    deliver = object()
+    association = made.associate(deliver, anyone=True)
+    assert association.over is lane.over
+    assert lane.deliver is direct.deliver is deliver
+    assert lane.anyone is direct.anyone is True
+    for host in ("example.com", "10.0.0.1", "ads.example", "example.com"):
+        association.send(Address(host, 53), host)
+    assert [payload for _, payload in lane.packets] == ["example.com", "example.com"]
+    assert [payload for _, payload in direct.packets] == ["10.0.0.1"]
+    association.close()
+    assert lane.closed == direct.closed == 1
+
+
+def asking(answer):
+    """What asks a plugin that answers with what `answer(target)` gives."""
+
+    @hookimpl
+    def lane_route(target):
+        return answer(target)
+
+    plugins, plugin = Plugins(), ModuleType("router")
+    plugin.lane_route = lane_route
+    plugins.register(plugin, "router")
+    assert plugins.errors == []
+    return routing.asking(plugins)
+
+
+def test_plugins_come_before_the_rules():
+    answers = {"a": "direct", "b": "block", "c": "lane"}
+    made, _, _ = routes("block *", ask=asking(lambda target: answers.get(target.host)))
+    found = [made.action(Address(host, 1)) for host in "abcd"]
+    assert found == [Action.DIRECT, Action.BLOCK, Action.LANE, Action.BLOCK]
+    assert routing.asking(Plugins())(TARGET) is None
+
+
+def test_a_plugin_that_fails_is_asked_once(caplog):
+    asked = []
+
+    def fail(target):
+        asked.append(target)
+        raise RuntimeError("out of maps")
+
+    made, _, _ = routes("block *", ask=asking(fail))
+    assert [made.action(TARGET) for _ in range(3)] == [Action.BLOCK] * 3
+    assert asked == [TARGET]
+    assert len(caplog.records) == 1
+    assert "out of maps" in caplog.text
+
+
+@pytest.mark.parametrize("answer", ["north", "DIRECT", 7, [1], True])
+def test_an_unknown_answer_means_lane(caplog, answer):
+    made, _, _ = routes("block *", ask=asking(lambda target: answer))
+    assert [made.action(TARGET) for _ in range(3)] == [Action.LANE] * 3
+    assert len(caplog.records) == 1
+    assert repr(answer) in caplog.text
+
+
+def configured(tmp_path, text, *texts):
+    path = tmp_path / "rules"
+    path.write_text(text)
+    return client_config(options.defaults("client", rules=str(path), rule=list(texts) or None)), path
+
+
+def made_by(config):
+    return routing.make_routes(config, Plugins(), Way(), Way())
+
+
+def test_rules_of_the_command_line_come_before_the_file(tmp_path):
+    config, _ = configured(tmp_path, "block example.com\nblock other.org", "lane example.com, direct *:1")
+    made = made_by(config)
+    assert made.action(TARGET) is Action.LANE
+    assert made.action(Address("other.org", 443)) is Action.BLOCK
+    assert made.action(Address("other.org", 1)) is Action.DIRECT
+
+
+def test_a_bad_file_at_the_start(tmp_path):
+    config, path = configured(tmp_path, "lane *\nblock")
+    with pytest.raises(ConfigError, match=rf"^{path}:2: malformed rule 'block': expected ACTION PATTERN$"):
+        made_by(config)
+
+
+def test_the_file_is_read_again(tmp_path, caplog):
+    caplog.set_level("INFO", "lane.client")
+    config, path = configured(tmp_path, "block example.com", "block first.example")
+    made = made_by(config)
+    again = routing.reloading(config, made)
+    path.write_text("direct example.com")
+    again()
+    until(lambda: made.action(TARGET) is Action.DIRECT)
+    assert made.action(Address("first.example", 1)) is Action.BLOCK
+    for text, what in (("nonsense", ":1: malformed rule 'nonsense'"), (None, "no such file")):
+        caplog.clear()
+        path.write_text(text) if text else path.unlink()
+        again()
+        until(lambda: caplog.records)
+        assert what in caplog.text
+        assert "the rules stay as they were" in caplog.text
+        assert made.action(TARGET) is Action.DIRECT
+
+
+def test_the_newest_call_counts(tmp_path, caplog):
+    caplog.set_level("INFO", "lane.client")
+    config, path = configured(tmp_path, "lane *")
+    made = made_by(config)
+    again = routing.reloading(config, made)
+    path.write_text("block *\n" + "# it takes a while\n" * 200_000)
+    for _ in range(20):
+        again()
+        gevent.sleep(0.001)  # it is being read
+    other = tmp_path / "other"
+    other.write_text("direct *")
+    os.replace(other, path)
+    again()
+    until(lambda: made.action(TARGET) is Action.DIRECT)
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+
+
+def test_without_a_file_there_is_nothing_to_read(caplog):
+    caplog.set_level("INFO", "lane.client")
+    config = client_config(options.defaults("client"))
+    routing.reloading(config, SimpleNamespace())()
+    assert caplog.messages == ["there is no file of rules to read again"]
