@@ -27,6 +27,7 @@ from lane.egress.resolver import Resolver
 from lane.egress.udp import UdpEgress
 from lane.errors import UsageError
 from lane.inbound import Inbound
+from lane.inbound.udp_forward import UdpForward
 from lane.link import KEY_SIZE
 from lane.plugins import Plugins
 from lane.server import Server
@@ -150,7 +151,7 @@ def _embed(
     return server, (listeners[0].address, PinnedTLS(identity.binding), key)
 
 
-def _greet(config: ClientConfig, inbounds: Sequence[Inbound], names: str) -> None:
+def _greet(config: ClientConfig, inbounds: Sequence[Inbound | UdpForward], names: str) -> None:
     address = inbounds[0].address
     if config.server is None:
         print("no server is set: an embedded one is used, and traffic leaves from THIS machine", flush=True)

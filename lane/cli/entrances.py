@@ -7,9 +7,10 @@ from gevent.pool import Pool
 from lane.config import ClientConfig
 from lane.inbound import Connector, Inbound, Terms, UdpTerms, forward, handshake
 from lane.inbound.redirect import Redirect
+from lane.inbound.udp_forward import UdpForward
 
 
-def open_all(config: ClientConfig, connector: Connector) -> list[Inbound]:
+def open_all(config: ClientConfig, connector: Connector) -> list[Inbound | UdpForward]:
     """All that `config` asks for, bound and not started. The first is the one for SOCKS5 and HTTP CONNECT.
 
     Together they serve as many connections as there may be sessions. Raises ConfigError.
@@ -18,9 +19,20 @@ def open_all(config: ClientConfig, connector: Connector) -> list[Inbound]:
     udp = UdpTerms(config.udp_idle_timeout, config.udp_anyone)
     terms = Terms(config.credentials, config.handshake_timeout, udp)
     proxy = partial(handshake.serve, connector=connector, terms=terms)
-    inbounds = [Inbound(config.listen, proxy, served)]
+    inbounds: list[Inbound | UdpForward] = [Inbound(config.listen, proxy, served)]
     for each in config.forwards:
-        serve = partial(forward.serve, connector=connector, target=each.target)
-        inbounds.append(Inbound(each.listen, serve, served))
-    redirected = [Inbound(listen, Redirect(connector).serve, served) for listen in config.redirects]
-    return inbounds + redirected
+        if each.scheme == "udp":
+            inbounds.append(
+                UdpForward(
+                    each.listen,
+                    each.target,
+                    connector,
+                    idle_timeout=config.udp_idle_timeout,
+                    most=config.max_associations,
+                )
+            )
+        else:
+            serve = partial(forward.serve, connector=connector, target=each.target)
+            inbounds.append(Inbound(each.listen, serve, served))
+    inbounds += [Inbound(listen, Redirect(connector).serve, served) for listen in config.redirects]
+    return inbounds

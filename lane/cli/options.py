@@ -247,7 +247,8 @@ def _declare_client(parser: Parser) -> None:
         group,
         "--forward",
         "FORWARDS",
-        "a local port that stands for one target: tcp://HOST:PORT=HOST:PORT, or several, separated by commas",
+        "a local port that stands for one target: tcp://HOST:PORT=HOST:PORT or udp://..., or several,"
+        " separated by commas",
     )
     _list(
         group,

@@ -22,19 +22,19 @@ class Forward:
     """A local port that stands for one target."""
 
     scheme: str
-    """What is forwarded: tcp."""
+    """What is forwarded: tcp or udp."""
     listen: Address
     target: Address
 
     @classmethod
     def parse(cls, text: str) -> "Forward":
-        """Read `tcp://HOST:PORT=HOST:PORT`: where to listen, and the target. Raises UsageError."""
+        """Read `tcp://HOST:PORT=HOST:PORT` or `udp://...`: where to listen, what for. Raises UsageError."""
         scheme, colon, rest = text.strip().partition("://")
         listen, equals, target = rest.partition("=")
         if not colon or not equals:
-            raise UsageError(f"malformed forward {text!r}: expected tcp://HOST:PORT=HOST:PORT")
-        if scheme.lower() != "tcp":
-            raise UsageError(f"malformed forward {text!r}: only tcp:// can be forwarded")
+            raise UsageError(f"malformed forward {text!r}: expected tcp://HOST:PORT=HOST:PORT or udp://...")
+        if scheme.lower() not in ("tcp", "udp"):
+            raise UsageError(f"malformed forward {text!r}: only tcp:// and udp:// can be forwarded")
         forward = cls(scheme.lower(), Address.parse(listen), Address.parse(target))
         if not forward.target.host or not forward.target.port:
             raise UsageError(f"malformed forward {text!r}: the target needs a host and a port from 1")

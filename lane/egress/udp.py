@@ -11,17 +11,17 @@ import logging
 import socket
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
 import gevent
-from gevent import socket as gsocket
 
 from lane.address import Address
 from lane.egress.policy import Policy
 from lane.egress.resolver import Resolver
-from lane.errors import LaneError, Status, TargetError
-from lane.fair import be_fair
+from lane.errors import Closed, LaneError, Status, TargetError
+from lane.udp import Buffer, UdpSocket
 
 REMEMBERED = 4096
 """Targets, and addresses that may answer, of one association: who was not used for longest is forgotten."""
@@ -31,18 +31,10 @@ REFUSAL_LIFE = 5.0
 """Seconds that a target which can't be reached is not tried again."""
 LOOKUPS, WAITING = 16, 16
 """Names of one association that are looked up at once, and packets that wait for each."""
-BUFFER = 1048576
-"""Bytes that the kernel is asked to hold of what arrives."""
 
 log = logging.getLogger("lane.egress")
 
-Buffer = bytes | bytearray | memoryview
 Where = tuple[str, int]
-
-BACK_OFF = 0.1
-"""Seconds to wait after receiving failed: trying again at once would only burn CPU."""
-
-_arriving = bytearray(65536)  # of all sockets: nothing else runs between a packet's arrival and its copy
 
 
 class UdpEgress:
@@ -65,7 +57,7 @@ class UdpEgress:
         self._targets: OrderedDict[Address, tuple[Where | None, float]] = OrderedDict()  # and until when
         self._lookups: dict[Address, deque[bytes]] = {}
         self._peers: OrderedDict[str, bool] = OrderedDict()  # whether an address may answer
-        self._sockets: dict[int, gsocket.socket | None] = {}
+        self._sockets: dict[int, UdpSocket | None] = {}
         self._readers: list[Any] = []
         self._closed = False
 
@@ -139,15 +131,9 @@ class UdpEgress:
         assert where is not None
         if where[0] in self._peers:
             self._peers.move_to_end(where[0])
-        sock.settimeout(0)  # no switch to other greenlets before it is restored
-        try:
-            sock.sendto(payload, where)
-        except OSError:  # the buffer is full, the packet too large, there is no route: as on any network
-            self.dropped += 1
-        finally:
-            sock.settimeout(None)
+        self.dropped += not sock.send(payload, where)
 
-    def _socket(self, family: int) -> gsocket.socket | None:
+    def _socket(self, family: int) -> UdpSocket | None:
         """The socket of `family`, made when it is needed; None where the system has none to give."""
         if family not in self._sockets and not self._closed:
             self._sockets[family] = sock = _open(family)
@@ -155,20 +141,14 @@ class UdpEgress:
                 self._readers.append(gevent.spawn(self._read, sock))
         return self._sockets.get(family)
 
-    def _read(self, sock: gsocket.socket) -> None:
-        while True:
-            try:
-                size, where = sock.recvfrom_into(_arriving)
-            except OSError:
-                if self._closed:
-                    return
-                gevent.sleep(BACK_OFF)
-                continue
-            if self._may_answer(where[0], where[1]):
-                self.deliver(Address(where[0], where[1]), memoryview(_arriving)[:size])
-            else:
-                self.dropped += 1
-            be_fair()
+    def _read(self, sock: UdpSocket) -> None:
+        with suppress(Closed):
+            while True:
+                payload, where = sock.recv()
+                if self._may_answer(where[0], where[1]):
+                    self.deliver(Address(where[0], where[1]), payload)
+                else:
+                    self.dropped += 1
 
     def _may_answer(self, ip: str, port: int) -> bool:
         allowed = self._peers.get(ip)
@@ -182,20 +162,11 @@ class UdpEgress:
         return bool(allowed)
 
 
-def _open(family: int) -> gsocket.socket | None:
+def _open(family: int) -> UdpSocket | None:
     try:
-        sock = gsocket.socket(family, socket.SOCK_DGRAM)
+        return UdpSocket(family)
     except OSError:
         return None
-    try:
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
-        sock.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", 0))
-    except OSError:
-        sock.close()
-        return None
-    return sock
 
 
 def _has_route(ip: str) -> bool:

@@ -17,19 +17,12 @@ from gevent import socket as gsocket
 from gevent.event import Event
 
 from lane.address import Address, normal_host
-from lane.errors import ProtocolError
-from lane.fair import be_fair
+from lane.errors import Closed, ProtocolError
 from lane.inbound.connector import Association, Buffer
 from lane.proto.udp import pack_socks, parse_socks
-
-BUFFER = 1048576
-"""Bytes that the kernel is asked to hold of what the application sends."""
-BACK_OFF = 0.1
-"""Seconds to wait after receiving failed: trying again at once would only burn CPU."""
+from lane.udp import UdpSocket
 
 log = logging.getLogger("lane.inbound")
-
-_arriving = bytearray(65536)  # of all sockets: nothing else runs between a packet's arrival and its copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +43,8 @@ class Port:
 
     def __init__(self, sock: gsocket.socket, source: Address) -> None:
         host, self._peer = _plain(sock.getsockname()[0]), _plain(sock.getpeername()[0])
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._sock = gsocket.socket(family, socket.SOCK_DGRAM)
-        try:
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
-            self._sock.bind((host, 0))
-        except BaseException:
-            self._sock.close()
-            raise
-        self.address = Address(normal_host(host), self._sock.getsockname()[1])
+        self._sock = UdpSocket(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+        self.address = Address(normal_host(host), self._sock.port)
         self.last = monotonic()
         """When a packet came or went."""
         self.dropped = 0
@@ -72,33 +58,23 @@ class Port:
             self.dropped += 1
             return
         self.last = monotonic()
-        self._sock.settimeout(0)  # no switch to other greenlets before it is restored
-        try:
-            self._sock.sendto(pack_socks(source, payload), self._from)
-        except OSError:
-            self.dropped += 1
-        finally:
-            self._sock.settimeout(None)
+        self.dropped += not self._sock.send(pack_socks(source, payload), self._from)
 
     def recv(self) -> tuple[Address, Buffer]:
-        """Block for the application's next packet: target and payload, which is gone at the next switch."""
+        """Block for the application's next packet: target and payload, which is gone at the next switch.
+
+        Raises Closed.
+        """
         while True:
-            be_fair()
-            try:
-                size, where = self._sock.recvfrom_into(_arriving)
-            except OSError:
-                if self._sock.fileno() < 0:
-                    raise
-                gevent.sleep(BACK_OFF)
-                continue
+            packet, where = self._sock.recv()
             if self._is_ours(where):
                 try:
-                    packet = parse_socks(memoryview(_arriving)[:size])
+                    found = parse_socks(packet)
                 except ProtocolError as error:
                     log.debug("dropped a packet: %s", error)
                 else:
                     self.last = monotonic()
-                    return packet
+                    return found
             self.dropped += 1
 
     def close(self) -> None:
@@ -138,7 +114,7 @@ def relay(sock: gsocket.socket, port: Port, association: Association, idle_timeo
 
 
 def _pump(port: Port, association: Association) -> None:
-    with suppress(OSError):  # closed
+    with suppress(Closed):
         while True:
             association.send(*port.recv())
 

@@ -2,6 +2,8 @@
 
 import datetime
 import os
+import shutil
+import subprocess
 import threading
 import time
 
@@ -10,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from lane_kit import TRANSPORTS, running_pair, sha256, until
-from udp_kit import Associated, Http3Server, UdpServer, http3_get
+from udp_kit import Associated, Http3Server, UdpServer, answer_dns, http3_get
 
 
 @pytest.fixture(scope="module", params=TRANSPORTS)
@@ -76,6 +78,22 @@ def test_http3_through_it(proxy, tmp_path):
     content = os.urandom(300_000)
     with Http3Server(content, tmp_path / "cert", tmp_path / "key") as web, Associated(proxy) as app:
         assert sha256(http3_get(app, web.address, tmp_path / "cert")) == sha256(content)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_dig_through_a_forward(tmp_path, transport):
+    if not shutil.which("dig"):
+        pytest.skip("dig is not installed (dnsutils)")
+    with UdpServer(answer_dns) as names:
+        forward = f"udp://127.0.0.1:0={names.address[0]}:{names.address[1]}"
+        with running_pair(tmp_path, transport, client_options=("--forward", forward)) as (_, client):
+            port = client.wait_for(r"forwarding 127.0.0.1:(\d+) to .*")[1]
+            command = ["dig", "+short", "+tries=10", "+time=1", "@127.0.0.1", "-p", port, "lane.test"]
+            for _ in range(3):
+                assert (
+                    subprocess.run(command, capture_output=True, timeout=30, check=True).stdout
+                    == b"192.0.2.7\n"
+                )
 
 
 def test_a_steady_stream_arrives(proxy):

@@ -110,7 +110,7 @@ def test_what_is_no_size_or_duration_is_a_usage_error(text):
         ("auth", "u:" + "p" * 256, "expected USER:PASSWORD"),
         ("forward", ["127.0.0.1:1=a:2"], "--forward: malformed forward .*: expected tcp://"),
         ("forward", ["tcp://127.0.0.1:1"], "--forward: malformed forward .*: expected tcp://HOST:PORT="),
-        ("forward", ["udp://127.0.0.1:1=a:2"], "--forward: malformed forward .*: only tcp://"),
+        ("forward", ["icmp://127.0.0.1:1=a:2"], "--forward: malformed forward .*: only tcp://"),
         ("forward", ["tcp://127.0.0.1:1=a"], "--forward: malformed address 'a'"),
         ("forward", ["tcp://127.0.0.1:1=:2"], "--forward: malformed forward .*: the target needs a host"),
         ("forward", ["tcp://127.0.0.1:1=a:0"], "--forward: malformed forward .*: the target needs a host"),

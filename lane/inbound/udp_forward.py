@@ -1,0 +1,145 @@
+"""A local UDP port that stands for one target: for name servers, games and others that know no proxy.
+
+Each address that sends to it gets an association of its own, so that the target tells them apart and its
+answers find back. There is no connection whose end would end one: it ends when nothing moves for a while, or
+when a new one needs its place.
+"""
+
+import logging
+from collections import OrderedDict, deque
+from time import monotonic
+from typing import Any
+
+import gevent
+from gevent import socket as gsocket
+from gevent.event import Event
+
+from lane.address import Address, normal_host
+from lane.errors import Closed, ConfigError, LaneError
+from lane.inbound.connector import Association, Buffer, Connector
+from lane.udp import UdpSocket
+
+WAITING = 16
+"""Packets of one source that wait for its association."""
+SWEEP = 1.0
+"""Seconds between two looks for associations that are idle."""
+
+log = logging.getLogger("lane.inbound")
+
+
+class _Source:
+    """Who sends to the port, and its association once there is one."""
+
+    def __init__(self, port: UdpSocket, where: Any) -> None:
+        self.last = monotonic()
+        self.association: Association | None = None
+        self.over = False
+        self.waiting: deque[bytes] = deque(maxlen=WAITING)
+        self._port = port
+        self._where = where
+
+    def deliver(self, _: Address, payload: Buffer) -> None:
+        """Send it what the target says; packets have come from nobody else, unless that is wanted."""
+        self.last = monotonic()
+        self._port.send(payload, self._where)
+
+    def close(self) -> None:
+        self.over = True
+        if self.association:
+            self.association.close()
+
+
+class UdpForward:
+    """Listens on `address` for packets to `target`. Raises ConfigError if it can't listen.
+
+    An association without packets for `idle_timeout` seconds ends. `most` sources have one at a time.
+    """
+
+    def __init__(
+        self, address: Address, target: Address, connector: Connector, *, idle_timeout: float, most: int
+    ) -> None:
+        self._target = target
+        self._connector = connector
+        self._idle_timeout = idle_timeout
+        self._most = most
+        self._sources: OrderedDict[Any, _Source] = OrderedDict()  # who was not heard for longest comes first
+        self._greenlets: list[gevent.Greenlet[..., None]] = []
+        self._stopped = Event()
+        self._port = _bind(address)
+        self.address = Address(normal_host(address.host), self._port.port)
+        """Where it listens."""
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def start(self) -> None:
+        """Begin to take packets."""
+        self._greenlets = [gevent.spawn(self._receive), gevent.spawn(self._sweep)]
+
+    def close(self) -> None:
+        """Take no more packets, and end what there is. Idempotent."""
+        self._stopped.set()
+        self._port.close()
+        for source in self._sources.values():
+            source.close()
+        self._sources.clear()
+
+    def kill(self) -> None:
+        """Wait until it has ended."""
+        gevent.joinall(self._greenlets)
+
+    def _receive(self) -> None:
+        try:
+            while True:
+                payload, where = self._port.recv()
+                source = self._sources.get(where)
+                if source is None or (source.association and source.association.over.is_set()):
+                    source = self._welcome(where)
+                source.last = monotonic()
+                self._sources.move_to_end(where)
+                if source.association:
+                    source.association.send(self._target, payload)
+                else:
+                    source.waiting.append(bytes(payload))
+        except Closed:
+            return
+
+    def _welcome(self, where: Any) -> _Source:
+        """A source that is new, or whose association is over."""
+        source = self._sources[where] = _Source(self._port, where)
+        if len(self._sources) > self._most:
+            self._sources.popitem(last=False)[1].close()
+        gevent.spawn(self._associate, source, where)
+        return source
+
+    def _associate(self, source: _Source, where: Any) -> None:
+        try:
+            source.association = self._connector.associate(source.deliver)
+        except LaneError as error:
+            log.info("%s: no packets from %s: %s", self._target, where[0], error)
+            self._sources.pop(where, None)
+            return
+        if source.over:
+            source.association.close()
+        while source.waiting:
+            source.association.send(self._target, source.waiting.popleft())
+
+    def _sweep(self) -> None:
+        while not self._stopped.wait(SWEEP):
+            oldest = monotonic() - self._idle_timeout
+            for where, source in list(self._sources.items()):
+                if source.last < oldest:
+                    del self._sources[where]
+                    source.close()
+
+
+def _bind(address: Address) -> UdpSocket:
+    """A socket; ConfigError says why there is none."""
+    reason: object = "no such address"
+    try:
+        host = address.host or "0.0.0.0"
+        for family, _, _, _, where in gsocket.getaddrinfo(host, address.port, 0, gsocket.SOCK_DGRAM):
+            return UdpSocket(family, str(where[0]), int(where[1]))
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that can't be encoded for the DNS
+        reason = getattr(error, "strerror", None) or error
+    raise ConfigError(f"cannot take packets on {address}: {reason}")

@@ -1,0 +1,72 @@
+"""A UDP socket for packets with addresses of their own: sending never waits, and receiving is fair.
+
+Three kinds of ports need it (those of applications, of forwards, and towards targets), each for packets that
+it takes and hands on at once. So what arrives is in one buffer for all, and gone at the next switch.
+"""
+
+import socket
+from typing import Any
+
+import gevent
+from gevent import socket as gsocket
+
+from lane.errors import Closed
+from lane.fair import be_fair
+
+BUFFER = 1048576
+"""Bytes that the kernel is asked to hold of what arrives."""
+BACK_OFF = 0.1
+"""Seconds to wait after receiving failed: trying again at once would only burn CPU."""
+
+Buffer = bytes | bytearray | memoryview
+
+_arriving = bytearray(65536)  # nothing else runs between the arrival of a packet and its use
+
+
+class UdpSocket:
+    """Bound to `host` and `port`; an empty host is every IPv4 or IPv6 address. Raises OSError."""
+
+    def __init__(self, family: int, host: str = "", port: int = 0) -> None:
+        self._sock = gsocket.socket(family, socket.SOCK_DGRAM)
+        try:
+            if family == socket.AF_INET6:
+                self._sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+            self._sock.bind((host, port))
+        except BaseException:
+            self._sock.close()
+            raise
+        self.port: int = self._sock.getsockname()[1]
+        self._closed = False
+
+    def send(self, packet: Buffer, where: Any) -> bool:
+        """Send one packet; False where the kernel does not take it: too large, no room, no route."""
+        self._sock.settimeout(0)  # no switch to other greenlets before it is restored
+        try:
+            self._sock.sendto(packet, where)
+        except OSError:
+            return False
+        finally:
+            self._sock.settimeout(None)
+        return True
+
+    def recv(self) -> tuple[memoryview, Any]:
+        """Block for the next packet: what is in it, until the next switch, and where it is from.
+
+        Raises Closed.
+        """
+        be_fair()
+        while not self._closed:
+            try:
+                size, where = self._sock.recvfrom_into(_arriving)
+            except OSError:
+                if not self._closed:
+                    gevent.sleep(BACK_OFF)
+            else:
+                return memoryview(_arriving)[:size], where
+        raise Closed("the socket is closed")
+
+    def close(self) -> None:
+        """Idempotent; wakes who receives."""
+        self._closed = True
+        self._sock.close()
