@@ -17,6 +17,7 @@ from gevent.queue import Queue
 
 from lane.errors import Closed, LaneError, Refused
 from lane.stream import ClientTLS, LinkStats
+from lane_quic.datagrams import QuicDatagrams
 from lane_quic.engine import Engine
 from lane_quic.stream import QuicStream
 
@@ -38,8 +39,6 @@ class QuicCarrier:
     `on_ready()` that the handshake is done, `on_end()` that the connection is gone, `on_silence()`, now and
     then, that answers are due and none come.
     """
-
-    datagrams = None
 
     def __init__(
         self,
@@ -75,6 +74,7 @@ class QuicCarrier:
         self._timer_at: float | None = None
         self._keepalive = self._loop.timer(KEEPALIVE, KEEPALIVE)
         self._flushing = False
+        engine.datagrams.wake = self.flush_soon
 
     # The carrier contract.
 
@@ -87,6 +87,11 @@ class QuicCarrier:
     def closed(self) -> bool:
         """See `lane.stream.Carrier`."""
         return self._error is not None
+
+    @property
+    def datagrams(self) -> QuicDatagrams | None:
+        """See `lane.stream.Carrier`. The peer says in the handshake whether it takes any."""
+        return self.engine.datagrams if self.engine.datagrams.max_size else None
 
     @property
     def error(self) -> LaneError | None:
@@ -182,6 +187,7 @@ class QuicCarrier:
             for stream in list(self._streams.values()):
                 stream.fail(error)
             self._streams.clear()
+            self.engine.datagrams.fail(error)
             self._incoming.put(None)
             self.ready.set()
             self._drained.set()
@@ -236,6 +242,8 @@ class QuicCarrier:
             case events.StreamDataReceived():
                 if (stream := self._stream(event.stream_id)) is not None:
                     stream.received(event.data, event.end_stream)
+            case events.DatagramFrameReceived():
+                self.engine.datagrams.received(event.data)
             case events.StreamReset():
                 if (stream := self._stream(event.stream_id)) is not None:
                     stream.was_reset(event.error_code)

@@ -18,6 +18,8 @@ CID_SIZE = 8
 IDLE_TIMEOUT = 20.0
 SMALL_DATAGRAM, LARGE_DATAGRAM = 1200, 1452
 """UDP payloads that every path carries (RFC 9000 section 14), and that an MTU of 1500 carries over IPv6."""
+DATAGRAM_FRAME = 65536
+"""Bytes of a DATAGRAM frame that we take (RFC 9221 section 3): more than any packet has, as browsers say."""
 RESET_TOKEN_SIZE = 16
 
 
@@ -74,4 +76,5 @@ def _common() -> dict[str, Any]:
         "connection_id_length": CID_SIZE,
         "idle_timeout": IDLE_TIMEOUT,
         "max_datagram_size": SMALL_DATAGRAM,
+        "max_datagram_frame_size": DATAGRAM_FRAME,
     }

@@ -9,6 +9,7 @@ something else by these names.
 """
 
 import hmac
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +27,8 @@ from lane.errors import Closed, Reset
 from lane.stream import LinkStats
 from lane_quic import fast_receive, fast_send
 from lane_quic.configuration import DEFAULTS, LARGE_DATAGRAM, RESET_TOKEN_SIZE, Settings, reset_token
-from lane_quic.qlog import Trace
+from lane_quic.datagrams import QuicDatagrams
+from lane_quic.qlog import Trace, log_metrics
 from lane_quic.recovery import Recovery
 from lane_quic.resizing import Resizing
 from lane_quic.tables import Received
@@ -64,6 +66,8 @@ class Engine(Resizing):
             validated=not configuration.is_client,
             send_probe=self._send_probe,
         )
+        self.datagrams = QuicDatagrams(self)
+        self._datagrams_pending = self.datagrams.outgoing
         self._fast = settings.fast
         self._control = settings.control
         self._path: Any = None  # the one that this side sends on
@@ -173,6 +177,7 @@ class Engine(Resizing):
                 "acks": loss.acks,
                 "spurious": loss.spurious,
                 "reordering": round(loss.reordering_window, 6),
+                **self.datagrams.counts(),
             },
         )
 
@@ -231,9 +236,10 @@ class Engine(Resizing):
         self._leave_black_hole()
         if self._tails_at is not None and now >= self._tails_at:
             self._repeat_tails(now)
+        self.datagrams.fit()
         datagrams, done = fast_send.send(self, now) if self._fast else ([], False)
         if not done:
-            datagrams += super().datagrams_to_send(now)
+            datagrams += super().datagrams_to_send(now) + self._send_the_rest(now)
         loss = self._loss
         if self._space is not None and self._space.ack_at is None:
             self._unacknowledged = 0
@@ -242,25 +248,24 @@ class Engine(Resizing):
         if datagrams:
             self._batches += 1
             self._packets_sent += len(datagrams)
-            self._log_metrics()
+            if self._quic_logger is not None:
+                log_metrics(self._quic_logger, loss)
             self._flush_trace()
-            self._tail_budget.on_sent(sum(len(data) for data, _ in datagrams))
+            size = sum(len(data) for data, _ in datagrams)
+            self._tail_budget.on_sent(size)
+            self.datagrams.outgoing.on_sent(size)
             self._ack_delay = min(MAX_ACK_DELAY, (loss.rtt or 0) / 8)
         return datagrams
 
-    def _log_metrics(self) -> None:
-        if self._quic_logger is None:
-            return
-        loss, time = self._loss, self._quic_logger.encode_time
-        data: dict[str, Any] = {
-            "bytes_in_flight": loss.bytes_in_flight,
-            "congestion_window": min(loss.congestion_window, 1 << 53),  # what JSON can say
-        }
-        if loss.rtt is not None:
-            data |= {"smoothed_rtt": time(loss.rtt), "min_rtt": time(loss.least_rtt)}
-        if loss.pacer.rate is not None:
-            data["pacing_rate"] = int(loss.pacer.rate * 8)
-        self._quic_logger.log_event(category="recovery", event="metrics_updated", data=data)
+    def _send_the_rest(self, now: float) -> list[tuple[bytes, Any]]:
+        """Streams have had their turn: what they left room for is for the datagrams that gave way to them."""
+        outgoing = self.datagrams.outgoing
+        if outgoing or not len(outgoing):
+            return []
+        share, outgoing.share = outgoing.share, math.inf
+        datagrams = super().datagrams_to_send(now)
+        outgoing.share = share
+        return datagrams
 
     def note_idle(self) -> None:
         """Nothing more is to be sent now: if there is room, it is not the network that sets the rate."""
@@ -323,6 +328,7 @@ class Engine(Resizing):
             waits = sender.buffer_is_empty and not sender.reset_pending and not stream.receiver.stop_pending
             (idle if waits and not stream.is_finished else busy).append(stream)
         self._streams_queue = busy
+        self.datagrams.outgoing.contended = bool(busy)
         held = None if self._probe_pending else self._loss.pacer.next_send_time(now)
         if held is not None:
             builder.max_flight_bytes = 0

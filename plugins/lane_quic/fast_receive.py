@@ -1,10 +1,10 @@
-"""Receiving a bulk fast: short-header packets with STREAM and ACK frames, parsed directly.
+"""Receiving a bulk fast: short-header packets with STREAM, DATAGRAM and ACK frames, parsed directly.
 
 aioquic makes an object of each header, of each frame and of the buffers between them, and looks at every
 connection ID and path. A packet that comes where all others came, with the keys of before, needs none of
-that, and most frames are the next bytes of a stream or an acknowledgement. Whatever is not so common is left
-to aioquic: a whole packet before anything has changed, or the rest of its frames. The state afterwards is
-the same; tests/unit/test_quic_fast.py compares packet by packet.
+that, and most frames are the next bytes of a stream, a datagram or an acknowledgement. Whatever is not so
+common is left to aioquic: a whole packet before anything has changed, or the rest of its frames. The state
+afterwards is the same; tests/unit/test_quic_fast.py compares packet by packet.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 from aioquic.quic.connection import END_STATES, QuicConnectionError, QuicReceiveContext
-from aioquic.quic.events import StreamDataReceived
+from aioquic.quic.events import DatagramFrameReceived, StreamDataReceived
 from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import MAX_ACK_RANGES
 from aioquic.tls import Epoch
@@ -26,6 +26,7 @@ _SAMPLE_AT = _NUMBER_AT + 4
 _SHORTEST = _SAMPLE_AT + 16
 _RESERVED_AND_PHASE, _SPIN = 0x1C, 0x20
 _ACK, _STREAM = 0x02, 0x08  # the last three bits of a STREAM frame: offset, length, end
+_DATAGRAM = 0x30  # the last bit: length
 
 
 def receive(engine: Any, datagrams: Sequence[bytes], start: int, address: Any, now: float) -> int:
@@ -117,6 +118,8 @@ def _take_frames(engine: Any, plain: bytes, at: int, path: Any, now: float) -> t
     end, eliciting = len(plain), at > 0
     while at < end:
         after = _take_stream(engine, plain, at)
+        if after is None and plain[at] & 0xFE == _DATAGRAM:
+            after = _take_datagram(engine, plain, at)
         eliciting = eliciting or after is not None
         if after is None and plain[at] == _ACK:
             after = _take_ack(engine, plain, at + 1, now)
@@ -176,6 +179,20 @@ def _take_stream(engine: Any, plain: bytes, at: int) -> int | None:
     limit.used += upto - receiver.highest_offset
     receiver._buffer_start = receiver.highest_offset = upto
     engine._events.append(StreamDataReceived(data=plain[at:stop], end_stream=False, stream_id=stream_id))
+    return stop
+
+
+def _take_datagram(engine: Any, plain: bytes, at: int) -> int | None:
+    """Take a DATAGRAM frame: where it ends. None if it is malformed. None can be larger than we take."""
+    kind, at = plain[at], at + 1
+    try:
+        length, at = _varint(plain, at) if kind & 1 else (len(plain) - at, at)
+    except IndexError:
+        return None
+    stop = at + length
+    if stop > len(plain):
+        return None
+    engine._events.append(DatagramFrameReceived(data=plain[at:stop]))
     return stop
 
 

@@ -1,16 +1,17 @@
-"""Sending a bulk fast: packets with one STREAM frame, an ACK, or both, written directly.
+"""Sending a bulk fast: packets with datagrams, a STREAM frame, an ACK, or all of them, written directly.
 
 aioquic asks for each packet what else there might be to say, and builds it frame by frame. Where nothing
-but data of streams and an acknowledgement waits, and each stream with data has a whole packet of them, the
-packets are known beforehand: the same ones that aioquic would send, with the same state afterwards, at
-less than half of the cost. Whatever is not so common is left to aioquic. tests/unit/test_quic_fast.py
-compares packet by packet.
+but datagrams, data of streams and an acknowledgement waits, and each stream with data has a whole packet of
+them, the packets are known beforehand: the same ones that aioquic would send, with the same state
+afterwards, at less than half of the cost. Whatever is not so common is left to aioquic.
+tests/unit/test_quic_fast.py compares packet by packet.
 
 One thing differs: what is left of a congestion window, less than a packet, waits for the next
-acknowledgement and is not filled with a smaller one.
+acknowledgement and is not filled with a smaller one (but with datagrams, if they fit).
 """
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from aioquic.buffer import size_uint_var
@@ -64,7 +65,7 @@ def send(engine: Any, now: float) -> tuple[Datagrams, bool]:
     pacer = engine._loss.pacer
     budget = pacer.allowance(now)
     batch = _Batch(engine, now)
-    done = batch.fill(full, budget, with_ack=ack and (ack_at < now or budget > 0))
+    done = batch.fill(full, engine.datagrams.outgoing, budget, with_ack=ack and (ack_at < now or budget > 0))
     engine._pacing_at = pacer.next_send_time(now)
     datagrams = batch.finish()
     done = done or engine._pacing_at is not None
@@ -97,7 +98,6 @@ def _has_more_to_say(engine: Any) -> bool:
         or not paths[0].is_validated
         or any(p.remote_challenges or not (p.is_validated or p.local_challenge_sent) for p in paths[1:])
         or paths[0].remote_challenges
-        or engine._datagrams_pending
         or engine._handshake_done_pending
         or engine._retire_connection_ids
         or engine._streams_blocked_pending
@@ -125,8 +125,9 @@ class _Batch:
         self._packets: list[Any] = []
         self._sealed: list[bytes] = []
 
-    def fill(self, streams: list[Any], budget: float, *, with_ack: bool) -> bool:
-        """Serve `streams` in turn, while each has a whole packet; an ACK goes with the first, or alone.
+    def fill(self, streams: list[Any], waiting: Any, budget: float, *, with_ack: bool) -> bool:
+        """Serve `streams` in turn, while each has a whole packet; an ACK goes with the first, or alone, and
+        what is `waiting` of datagrams before streams in each packet.
 
         Whether that is all they have to say, or may say now. `streams` is left in the order in which they
         are served from then on.
@@ -135,36 +136,59 @@ class _Batch:
         size = engine._max_datagram_size
         window = loss.congestion_window - loss.bytes_in_flight
         ack = self._ack() if with_ack else b""
-        room = size - _HEADER - len(self._cid) - _FRAME - _TAG - len(ack)
-        while streams and budget > 0 and window >= size:
-            stream = streams[0]
-            sender = stream.sender
-            before = sender.highest_offset
-            credit = engine._remote_max_data - engine._remote_max_data_used
-            start = sender.next_offset
-            place = _varint(stream.stream_id) + _varint(start)
-            count = room - len(place)
-            data = sender.take(start, start + count, min(before + credit, stream.max_stream_data_remote))
-            if data is None:
-                return False
-            packet: Any = StreamPacket(self._number, self._now, size, sender, start=start, stop=start + count)
-            if ack:
-                handlers = [*self._ack_handlers(), *packet.delivery_handlers]
-                packet = self._record(size, handlers, eliciting=True)
-                room += len(ack)
-            self._add(packet, b"%b\x0e%b%b%b" % (ack, place, (count | 0x4000).to_bytes(2, "big"), data))
+        overhead = _HEADER + len(self._cid) + _TAG
+        waiting.contended = bool(streams)
+        while budget > 0:
+            lead, count = ack, 0
+            if waiting:
+                frames, count = _datagram_frames(waiting, min(size, window) - overhead - len(ack))
+                lead += frames
+            place = _next_place(streams, size - overhead - len(lead)) if window >= size else None
+            if place is not None:
+                if (taken := self._stream_frame(streams, size, *place)) is None:
+                    return False
+                packet, frame = taken
+                if lead:
+                    handlers = [*(self._ack_handlers() if ack else ()), *packet.delivery_handlers]
+                    packet = self._record(size, handlers, eliciting=True)
+                self._add(packet, lead + frame)
+            elif lead:
+                handlers = self._ack_handlers() if ack else []
+                packet = self._record(overhead + len(lead), handlers, eliciting=count > 0)
+                self._add(packet, lead)
+            else:
+                break
+            for _ in range(count):
+                waiting.popleft()
             ack = b""
-            if sender.highest_offset > before:
-                engine._remote_max_data_used += sender.highest_offset - before
-                if len(streams) > 1:
-                    streams.append(streams.pop(0))
             budget -= size
-            window -= size
+            window -= packet.sent_bytes if packet.in_flight else 0
         if ack:
-            length = len(self._head) + 2 + len(ack) + _TAG
-            self._add(self._record(length, self._ack_handlers(), eliciting=False), ack)
+            self._add(self._record(overhead + len(ack), self._ack_handlers(), eliciting=False), ack)
         # A window that is too small for a packet waits for acknowledgements, if any are to come.
-        return not streams or (window < size and self._space.ack_eliciting_in_flight + len(self._packets) > 0)
+        flying = self._space.ack_eliciting_in_flight + len(self._packets) > 0
+        return not (streams or len(waiting)) or (window < size and flying)
+
+    def _stream_frame(
+        self, streams: list[Any], size: int, index: int, place: bytes, count: int
+    ) -> tuple[Any, bytes] | None:
+        """A packet of `size` bytes, and the frame in it with the next `count` bytes of a stream.
+
+        None if that would be no ordinary one.
+        """
+        engine, stream = self._engine, streams[index]
+        sender = stream.sender
+        before, start = sender.highest_offset, sender.next_offset
+        credit = engine._remote_max_data - engine._remote_max_data_used
+        data = sender.take(start, start + count, min(before + credit, stream.max_stream_data_remote))
+        if data is None:
+            return None
+        if sender.highest_offset > before:
+            engine._remote_max_data_used += sender.highest_offset - before
+            if len(streams) > 1:
+                streams.append(streams.pop(index))
+        packet = StreamPacket(self._number, self._now, size, sender, start=start, stop=start + count)
+        return packet, b"\x0e%b%b%b" % (place, (count | 0x4000).to_bytes(2, "big"), data)
 
     def pad(self, size: int, handlers: list[Any]) -> None:
         """A packet with a PING and padding up to `size` bytes."""
@@ -241,6 +265,31 @@ class _Batch:
             )
             for index, (mask, payload) in enumerate(zip(found, sealed, strict=True))
         ]
+
+
+def _next_place(streams: list[Any], room: int) -> tuple[int, bytes, int] | None:
+    """Whose turn it is to fill `room` with a STREAM frame: its index, where the frame's bytes belong, and how
+    many fit. None if none has room.
+    """
+    for index, stream in enumerate(streams):
+        place = _varint(stream.stream_id) + _varint(stream.sender.next_offset)
+        if (count := room - _FRAME - len(place)) > 0:
+            return index, place, count
+    return None
+
+
+def _datagram_frames(waiting: Any, room: int) -> tuple[bytes, int]:
+    """DATAGRAM frames (RFC 9221 section 4) of the first that fit into `room`, and how many these are."""
+    frames: list[bytes] = []
+    share = waiting.share if waiting.contended else inf
+    for data in waiting:
+        frame = b"\x31%b%b" % (_varint(len(data)), data)
+        room -= len(frame)
+        if room < 0 or share <= 0:
+            break
+        share -= len(data)
+        frames.append(frame)
+    return b"".join(frames), len(frames)
 
 
 def masks(hp: Any, samples: list[bytes]) -> list[bytes]:

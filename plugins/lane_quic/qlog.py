@@ -100,3 +100,16 @@ class Trace(QuicLoggerTrace):
                 file.close()
             except OSError as error:
                 log.warning("the qlog ends: %s", error.strerror)
+
+
+def log_metrics(trace: Any, loss: Any) -> None:
+    """What a connection's `loss` knows of the path, packets having been sent."""
+    data: dict[str, Any] = {
+        "bytes_in_flight": loss.bytes_in_flight,
+        "congestion_window": min(loss.congestion_window, 1 << 53),  # what JSON can say
+    }
+    if loss.rtt is not None:
+        data |= {"smoothed_rtt": trace.encode_time(loss.rtt), "min_rtt": trace.encode_time(loss.least_rtt)}
+    if loss.pacer.rate is not None:
+        data["pacing_rate"] = int(loss.pacer.rate * 8)
+    trace.log_event(category="recovery", event="metrics_updated", data=data)

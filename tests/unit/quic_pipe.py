@@ -23,6 +23,7 @@ class Side:
         self.reads = True
         self.data = defaultdict(bytes)  # all that came, by stream
         self.unread = defaultdict(int)
+        self.datagrams = []
         self.ends, self.resets, self.stops = set(), {}, {}
         self.connected = False
         self.ended = None
@@ -38,6 +39,8 @@ class Side:
                         self.unread[number] += len(event.data)
                     if event.end_stream:
                         self.ends.add(number)
+                case events.DatagramFrameReceived(data=data):
+                    self.datagrams.append(data)
                 case events.StreamReset(stream_id=number):
                     self.resets[number] = event.error_code
                     self.abandon(number)

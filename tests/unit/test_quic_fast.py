@@ -57,6 +57,10 @@ def frames(plain):
                 for _ in range(more):
                     _, at = number_at(plain, at)
                 said.append(("ACK", plain[begin:at]))
+            case 0x30 | 0x31:
+                size, at = number_at(plain, at) if kind & 1 else (len(plain) - at, at)
+                said.append(("DATAGRAM", plain[at : at + size]))
+                at += size
             case 0x06:  # what TLS says is random
                 offset, at = number_at(plain, at)
                 size, at = number_at(plain, at)
@@ -146,6 +150,7 @@ def state(engine, before):
         "rtt": (loss.rtt, loss._rtt_min, loss._rtt_variance),
         "progress": (loss.progress.delivered - delivered, loss.progress.lost - lost, loss.spurious),
         "bytes": engine._network_paths[0].bytes_sent - sent,
+        "datagrams": [*engine.datagrams.outgoing, engine.datagrams.counts(), engine.datagrams.outgoing.share],
     }
 
 
@@ -153,6 +158,7 @@ ACTION = st.one_of(
     st.tuples(st.just("write"), st.integers(0, 3), st.integers(1, 60_000), st.booleans()),
     st.tuples(st.just("answer"), st.integers(0, 3), st.integers(1, 60_000)),
     st.tuples(st.just("reset"), st.integers(0, 3)),
+    st.tuples(st.just("say"), st.booleans(), st.integers(0, 1500), st.integers(1, 60)),
     st.tuples(st.just("wait"), st.floats(0.001, 0.3)),
     st.tuples(st.just("keys")),
     st.tuples(st.just("ping")),
@@ -189,6 +195,10 @@ def _play(actions, *, fast, **options):
                 side.engine.send_stream_data(number, bytes(range(256)) * (details[1] // 256 + 1), end)
                 if end:
                     over.add((kind, index))
+        elif kind == "say":
+            side = pipe.client if details[0] else pipe.server
+            for step in range(details[2]):
+                side.engine.datagrams.send(bytes(details[1] * (step % 3 + 1) // 3))
         elif kind == "keys":
             pipe.client.engine.request_key_update()
         elif kind == "ping":
@@ -297,11 +307,19 @@ ACK_FRAME = st.builds(
     lambda numbers: b"\x02" + b"".join(map(encode_uint_var, numbers)),
     st.lists(VARINT, min_size=3, max_size=9),
 )
+DATAGRAM_FRAME = st.builds(
+    lambda kind, data, lie: (
+        bytes((kind,)) + (encode_uint_var(max(0, len(data) + lie)) if kind & 1 else b"") + data
+    ),
+    st.sampled_from([0x30, 0x31]),
+    st.binary(max_size=40),
+    st.sampled_from([0, 0, 0, -1, 1, 1 << 17]),
+)
 OTHER_FRAME = st.one_of(
     st.sampled_from([b"", b"\x00", b"\x01", b"\x1e", b"\x1a" + bytes(8), b"\x10\x40\xff", b"\x06\x00\x01x"]),
     st.binary(max_size=30),
 )
-PAYLOAD = st.lists(st.one_of(STREAM_FRAME, ACK_FRAME, OTHER_FRAME), max_size=4).map(b"".join)
+PAYLOAD = st.lists(st.one_of(STREAM_FRAME, ACK_FRAME, DATAGRAM_FRAME, OTHER_FRAME), max_size=4).map(b"".join)
 
 
 def hear(payloads, *, fast, together):
