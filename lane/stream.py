@@ -10,6 +10,8 @@ Rules that the types cannot say (and `lane.testing.TransportContract` checks):
 - Calls that a lost carrier leaves blocked raise `Closed`; a peer's reset raises `Reset`. A clean end is
   only ever `b""`, and only because the peer called `finish`: a lost carrier is never a clean end.
 - What a peer sends that nobody reads is bounded; a sender that outruns the reader blocks.
+- Datagrams arrive whole, at most once, in any order, or not at all. What of them waits is bounded, to be sent
+  as well as to be read, and the oldest are dropped for new ones.
 """
 
 from collections.abc import Callable, Mapping
@@ -49,13 +51,16 @@ class Datagrams(Protocol):
 
     @property
     def max_size(self) -> int:
-        """The largest payload, bytes. It may shrink, and is checked again when sent."""
+        """The largest payload, bytes. It may grow and shrink, and is checked again when sent."""
 
     def send(self, data: bytes) -> bool:
-        """Send one packet; False if it was dropped. Never blocks."""
+        """Send one packet; False if that was too large or the carrier is closed. Never blocks.
+
+        True is no promise: it may still be dropped, here for newer ones, or on the way.
+        """
 
     def recv(self) -> bytes:
-        """Block for the next packet."""
+        """Block for the next packet. Raises Closed with the carrier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,7 @@ class Carrier(Protocol):
 
     @property
     def datagrams(self) -> Datagrams | None:
-        """None where the transport has none."""
+        """None where the transport, or the peer, has none: the same over the carrier's life."""
 
     @property
     def binding(self) -> bytes:

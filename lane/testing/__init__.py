@@ -6,7 +6,9 @@ built on streams in tests, without certificates. The kit needs pytest.
 
 import pytest
 
-pytest.register_assert_rewrite("lane.testing.carriers", "lane.testing.streams", "lane.testing.harness")
+pytest.register_assert_rewrite(
+    *(f"lane.testing.{name}" for name in ("carriers", "datagrams", "streams", "harness"))
+)
 
 from lane.testing.certs import PinnedClient, SelfSigned, client_tls, server_tls  # noqa: E402
 from lane.testing.contract import TransportContract  # noqa: E402

@@ -7,11 +7,12 @@ import pytest
 
 from lane.stream import Address, Carrier, Transport
 from lane.testing.carriers import CarrierContract
+from lane.testing.datagrams import DatagramContract
 from lane.testing.harness import PATIENCE, Kit
 from lane.testing.streams import StreamContract
 
 
-class TransportContract(StreamContract, CarrierContract):
+class TransportContract(StreamContract, CarrierContract, DatagramContract):
     """What every transport must do. Subclass it in a test module, and say how one is made:
 
         from lane.testing import TransportContract
@@ -32,6 +33,8 @@ class TransportContract(StreamContract, CarrierContract):
     """Whether the transport proves who the server is. A shipped one must."""
     buffered_limit: int = 64 << 20
     """Bytes that may be on the way, unread, before a sender must block: the kernel's buffers included."""
+    datagram_limit: int = 4 << 20
+    """Bytes of datagrams that may wait to be read, where carriers have any."""
 
     def make(self) -> Transport:
         """The transport under test, fresh for each test."""

@@ -3,6 +3,8 @@
 Both ends live in one process. Each transport object is a network of its own: ports are keys of a table.
 """
 
+from collections import deque
+
 from gevent.event import Event
 from gevent.queue import Queue, ShutDown
 
@@ -13,15 +15,21 @@ BUFFERED = 262144
 """Bytes that one direction of a stream holds before its sender blocks."""
 STREAMS = 100
 """Open streams a carrier."""
+WAITING = 128
+"""Datagrams that wait to be read at one end; the oldest are dropped for new ones."""
 _BACKLOG = 256  # carriers that wait to be accepted, a listener
 
 
 class MemoryTransport:
-    """Carriers within this process, which `drop()` kills as a broken network would."""
+    """Carriers within this process, which `drop()` kills as a broken network would.
+
+    `datagram_size`: bytes of the largest datagram that they carry; 0 for carriers without datagrams.
+    """
 
     name = "memory"
 
-    def __init__(self) -> None:
+    def __init__(self, datagram_size: int = 0) -> None:
+        self._datagram_size = datagram_size
         self._listeners: dict[int, MemoryListener] = {}
 
     def dial(self, endpoint: Address, tls: ClientTLS) -> "MemoryCarrier":
@@ -31,6 +39,9 @@ class MemoryTransport:
             raise Unreachable(f"cannot reach {endpoint}: nobody accepts")
         near, far = MemoryCarrier(), MemoryCarrier()
         near.other, far.other = far, near
+        if self._datagram_size:
+            near.datagrams, far.datagrams = (MemoryDatagrams(self._datagram_size) for _ in range(2))
+            near.datagrams.other, far.datagrams.other = far.datagrams, near.datagrams
         listener.arrived.put(far)
         return near
 
@@ -71,12 +82,12 @@ class MemoryCarrier:
     """One end of a carrier; `other` is the far one."""
 
     binding = bytes(32)
-    datagrams = None
     peer = "memory"
     other: "MemoryCarrier"
 
     def __init__(self) -> None:
         self.closed = False
+        self.datagrams: MemoryDatagrams | None = None
         self._streams: set[MemoryStream] = set()  # that are not closed at this end
         self._arrived: Queue[MemoryStream] = Queue()
 
@@ -118,9 +129,46 @@ class MemoryCarrier:
     def _end(self, why: Closed, spare_finished: bool) -> None:
         for end in (self, self.other):
             end.closed = True
+            if end.datagrams is not None:
+                end.datagrams.fail(why)
             end._arrived.shutdown(immediate=not spare_finished)
             for stream in list(end._streams):
                 stream.fail(why, spare_finished)
+
+
+class MemoryDatagrams:
+    """One end of a carrier's datagrams; `other` is the far one. None is lost that is read in time."""
+
+    other: "MemoryDatagrams"
+
+    def __init__(self, max_size: int) -> None:
+        self.max_size = max_size
+        self._arrived: deque[bytes] = deque(maxlen=WAITING)
+        self._readable = Event()
+        self._error: Closed | None = None
+
+    def send(self, data: bytes) -> bool:
+        """Put `data` into the far queue; False if it is too large, or the carrier is closed."""
+        if len(data) > self.max_size or self._error is not None:
+            return False
+        self.other._arrived.append(bytes(data))
+        self.other._readable.set()
+        return True
+
+    def recv(self) -> bytes:
+        """The next datagram. Raises Closed with the carrier."""
+        while not self._arrived:
+            if self._error is not None:
+                raise self._error
+            self._readable.clear()
+            self._readable.wait()
+        return self._arrived.popleft()
+
+    def fail(self, why: Closed) -> None:
+        """End with the carrier."""
+        self._error = why
+        self._arrived.clear()
+        self._readable.set()
 
 
 class MemoryStream:

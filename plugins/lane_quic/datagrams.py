@@ -115,7 +115,7 @@ class QuicDatagrams:
         return max(0, min(ours, peers))
 
     def send(self, data: bytes) -> bool:
-        """Send one packet, at the end of this turn of the event loop; False if it is too large or too late."""
+        """Send one packet at the end of this turn of the event loop; False if it is too large or too late."""
         if self._error is not None:
             return False
         self.fit()

@@ -52,7 +52,7 @@ def numbered(count, size=100):
 def test_what_aioquic_does_with_its_queue():
     text = inspect.getsource(QuicConnection._write_application)
     for use in ("while {}:", "data={}[0]", "{}.popleft()"):
-        assert text.count(use.format("self._datagrams_pending")) == 1, "aioquic changed: look at lane_quic/datagrams.py"
+        assert text.count(use.format("self._datagrams_pending")) == 1, "look at lane_quic/datagrams.py"
     assert text.index("_datagrams_pending") < text.index("for stream in self._streams_queue")
     assert inspect.getsource(QuicConnection).count("_datagrams_pending") == 1 + 1 + 3
 
