@@ -138,29 +138,32 @@ class _Batch:
         ack = self._ack() if with_ack else b""
         overhead = _HEADER + len(self._cid) + _TAG
         waiting.contended = bool(streams)
+        pending = bool(waiting)
         while budget > 0:
             lead, count = ack, 0
-            if waiting:
+            if pending:
                 frames, count = _datagram_frames(waiting, min(size, window) - overhead - len(ack))
                 lead += frames
-            place = _next_place(streams, size - overhead - len(lead)) if window >= size else None
-            if place is not None:
-                if (taken := self._stream_frame(streams, size, *place)) is None:
+            packet: Any = None
+            if streams and window >= size:
+                if (taken := self._stream_frame(streams, size, size - overhead - len(lead))) is None:
                     return False
                 packet, frame = taken
-                if lead:
-                    handlers = [*(self._ack_handlers() if ack else ()), *packet.delivery_handlers]
-                    packet = self._record(size, handlers, eliciting=True)
-                self._add(packet, lead + frame)
-            elif lead:
-                handlers = self._ack_handlers() if ack else []
-                packet = self._record(overhead + len(lead), handlers, eliciting=count > 0)
-                self._add(packet, lead)
-            else:
+            if packet is None and not lead:
                 break
-            for _ in range(count):
-                waiting.popleft()
-            ack = b""
+            if lead:
+                handlers = self._ack_handlers() if ack else []
+                if packet is not None:
+                    handlers += packet.delivery_handlers
+                    lead += frame
+                eliciting = packet is not None or count > 0
+                packet, frame = self._record(overhead + len(lead), handlers, eliciting=eliciting), lead
+                ack = b""
+            self._add(packet, frame)
+            if pending:
+                for _ in range(count):
+                    waiting.popleft()
+                pending = bool(waiting)
             budget -= size
             window -= packet.sent_bytes if packet.in_flight else 0
         if ack:
@@ -169,25 +172,31 @@ class _Batch:
         flying = self._space.ack_eliciting_in_flight + len(self._packets) > 0
         return not (streams or len(waiting)) or (window < size and flying)
 
-    def _stream_frame(
-        self, streams: list[Any], size: int, index: int, place: bytes, count: int
-    ) -> tuple[Any, bytes] | None:
-        """A packet of `size` bytes, and the frame in it with the next `count` bytes of a stream.
+    def _stream_frame(self, streams: list[Any], size: int, room: int) -> tuple[Any, bytes] | None:
+        """A packet of `size` bytes, and a frame for it of `room` bytes, from the stream whose turn it is.
 
-        None if that would be no ordinary one.
+        The packet is None where there is no room for any. None if it would be no ordinary frame.
         """
-        engine, stream = self._engine, streams[index]
-        sender = stream.sender
-        before, start = sender.highest_offset, sender.next_offset
+        engine = self._engine
+        for stream in streams:
+            sender = stream.sender
+            start = sender.next_offset
+            place = _varint(stream.stream_id) + _varint(start)
+            if (count := room - _FRAME - len(place)) > 0:
+                break
+        else:
+            return None, b""
+        before, stop = sender.highest_offset, start + count
         credit = engine._remote_max_data - engine._remote_max_data_used
-        data = sender.take(start, start + count, min(before + credit, stream.max_stream_data_remote))
+        data = sender.take(start, stop, min(before + credit, stream.max_stream_data_remote))
         if data is None:
             return None
         if sender.highest_offset > before:
             engine._remote_max_data_used += sender.highest_offset - before
             if len(streams) > 1:
-                streams.append(streams.pop(index))
-        packet = StreamPacket(self._number, self._now, size, sender, start=start, stop=start + count)
+                streams.remove(stream)
+                streams.append(stream)
+        packet = StreamPacket(self._number, self._now, size, sender, start=start, stop=stop)
         return packet, b"\x0e%b%b%b" % (place, (count | 0x4000).to_bytes(2, "big"), data)
 
     def pad(self, size: int, handlers: list[Any]) -> None:
@@ -265,17 +274,6 @@ class _Batch:
             )
             for index, (mask, payload) in enumerate(zip(found, sealed, strict=True))
         ]
-
-
-def _next_place(streams: list[Any], room: int) -> tuple[int, bytes, int] | None:
-    """Whose turn it is to fill `room` with a STREAM frame: its index, where the frame's bytes belong, and how
-    many fit. None if none has room.
-    """
-    for index, stream in enumerate(streams):
-        place = _varint(stream.stream_id) + _varint(stream.sender.next_offset)
-        if (count := room - _FRAME - len(place)) > 0:
-            return index, place, count
-    return None
 
 
 def _datagram_frames(waiting: Any, room: int) -> tuple[bytes, int]:
