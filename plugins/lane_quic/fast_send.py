@@ -170,7 +170,7 @@ class _Batch:
             self._add(self._record(overhead + len(ack), self._ack_handlers(), eliciting=False), ack)
         # A window that is too small for a packet waits for acknowledgements, if any are to come.
         flying = self._space.ack_eliciting_in_flight + len(self._packets) > 0
-        return not (streams or len(waiting)) or (window < size and flying)
+        return not streams or (window < size and flying)
 
     def _stream_frame(self, streams: list[Any], size: int, room: int) -> tuple[Any, bytes] | None:
         """A packet of `size` bytes, and a frame for it of `room` bytes, from the stream whose turn it is.
