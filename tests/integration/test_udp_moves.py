@@ -9,6 +9,7 @@ from lane.carriers.connector import FastOpen
 from lane.errors import TargetError
 from lane.session import packets as packets_module
 from lane.testing.harness import until
+from lane.testing.memory import MemoryDatagrams
 
 TARGET = Address("192.0.2.1", 53)
 
@@ -131,3 +132,29 @@ def test_associations_are_bounded_on_both_sides(beds):
         App(bed)  # the server says so
     until(lambda: len(bed.registry) == 3)
     assert len(bed.associations) == 3
+
+
+def test_packets_that_fit_go_as_datagrams(beds, monkeypatch):
+    sent = []
+
+    def send(self, data, really=MemoryDatagrams.send):
+        sent.append(len(data))
+        return really(self, data)
+
+    monkeypatch.setattr(MemoryDatagrams, "send", send)
+    bed = beds()
+    for way in bed.ways.values():
+        way._datagram_size = 1000
+    app = App(bed)
+    app.ask(b"first")
+    for number, carried in enumerate(("cheap", "dear")):
+        sent.clear()
+        app.ask(b"small %d" % number)
+        app.ask(bytes(900 + number))
+        app.ask(bytes(5000 + number))
+        assert len(sent) >= 2 * 2, "both of them, both ways"
+        assert max(sent) <= 1000
+        bed.ways[carried].cut()
+        if carried == "cheap":
+            app.ask(b"moved")
+    app.association.close()
