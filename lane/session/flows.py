@@ -15,6 +15,9 @@ from lane.fair import be_fair
 from lane.proto.udp import FLOW_SIZE
 from lane.stream import Carrier, Datagrams
 
+BATCH = 32
+"""Datagrams that are delivered before others get their turn: as many may come at once."""
+
 Deliver = Callable[[bytes], None]
 
 
@@ -54,11 +57,12 @@ class Flows:
         """Until the carrier is gone."""
         try:
             while True:
-                datagram = datagrams.recv()
-                if deliver := self._members.get(datagram[:FLOW_SIZE]):
-                    deliver(datagram)
-                else:
-                    self.strays += 1
+                for _ in range(BATCH):
+                    datagram = datagrams.recv()
+                    if deliver := self._members.get(datagram[:FLOW_SIZE]):
+                        deliver(datagram)
+                    else:
+                        self.strays += 1
                 be_fair()
         except Closed:
             self._members.clear()
