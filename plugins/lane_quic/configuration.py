@@ -3,7 +3,7 @@
 import hmac
 import ssl
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any
 
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.logger import QuicLogger
@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from lane.stream import ServerTLS
 from lane_quic.bbr import Bbr
 from lane_quic.congestion import Factory
+from lane_quic.key_log import KeyLog
 
 CID_SIZE = 8
 IDLE_TIMEOUT = 20.0
@@ -20,6 +21,8 @@ SMALL_DATAGRAM, LARGE_DATAGRAM = 1200, 1452
 """UDP payloads that every path carries (RFC 9000 section 14), and that an MTU of 1500 carries over IPv6."""
 DATAGRAM_FRAME = 65536
 """Bytes of a DATAGRAM frame that we take (RFC 9221 section 3): more than any packet has, as browsers say."""
+LARGEST_RECEIVED = 1500
+"""UDP payloads that are taken at all: of larger ones no peer has need, and one packet could ask for much."""
 RESET_TOKEN_SIZE = 16
 
 
@@ -35,12 +38,13 @@ class Settings:
     """Whether the kernel takes and gives many packets at once (offload.py)."""
     qlog: QuicLogger | None = None
     """Hears of all packets."""
-    keys: TextIO | None = None
+    keys: KeyLog | None = None
     """Gets the secrets of all connections, as NSS and Wireshark know it."""
 
     def apply(self, configuration: QuicConfiguration) -> QuicConfiguration:
         """What aioquic has to know of them."""
-        configuration.quic_logger, configuration.secrets_log_file = self.qlog, self.keys
+        configuration.quic_logger = self.qlog
+        configuration.secrets_log_file = self.keys  # type: ignore[assignment]  # it writes and flushes
         return configuration
 
 

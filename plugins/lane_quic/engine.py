@@ -26,7 +26,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from lane.errors import Closed, Reset
 from lane.stream import LinkStats
 from lane_quic import fast_receive, fast_send
-from lane_quic.configuration import DEFAULTS, LARGE_DATAGRAM, RESET_TOKEN_SIZE, Settings, reset_token
+from lane_quic.configuration import (
+    DEFAULTS,
+    LARGE_DATAGRAM,
+    LARGEST_RECEIVED,
+    RESET_TOKEN_SIZE,
+    Settings,
+    reset_token,
+)
 from lane_quic.datagrams import QuicDatagrams
 from lane_quic.qlog import Trace, log_metrics
 from lane_quic.recovery import Recovery
@@ -202,6 +209,8 @@ class Engine(Resizing):
         while index < count:
             if self._fast:
                 index = fast_receive.receive(self, datagrams, index, addr, now)
+            if self._close_pending:
+                break
             if index < count:
                 super().receive_datagram(datagrams[index], addr, now=now)
                 self._note_path()
@@ -234,6 +243,7 @@ class Engine(Resizing):
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
         """The packets that may leave now."""
         self._leave_black_hole()
+        self._skip_number()
         if self._tails_at is not None and now >= self._tails_at:
             self._repeat_tails(now)
         self.datagrams.fit()
@@ -295,9 +305,13 @@ class Engine(Resizing):
                 self._tail_budget.spend(sender.repeat(TAIL))
 
     def _serialize_transport_parameters(self) -> bytes:
-        """The peer's probe timeout waits for our ACK delay: it should know that it is short."""
+        """The peer's probe timeout waits for our ACK delay: it should know that it is short.
+
+        And what is larger than any packet of lane's is not taken (udp.py).
+        """
         parameters = pull_quic_transport_parameters(Buffer(data=super()._serialize_transport_parameters()))
         parameters.max_ack_delay = round((MAX_ACK_DELAY + ACK_DELAY_SLACK) * 1000)
+        parameters.max_udp_payload_size = LARGEST_RECEIVED
         buffer = Buffer(capacity=3 * self._max_datagram_size)
         push_quic_transport_parameters(buffer, parameters)
         return bytes(buffer.data)

@@ -197,7 +197,7 @@ def _take_datagram(engine: Any, plain: bytes, at: int) -> int | None:
 
 
 def _take_ack(engine: Any, plain: bytes, at: int, now: float) -> int | None:
-    """Take an ACK frame whose body begins at `at`: where it ends. None if it is malformed."""
+    """Take an ACK frame whose body begins at `at`: where it ends. None if it is malformed, or lies."""
     try:
         largest, at = _varint(plain, at)
         delay, at = _varint(plain, at)
@@ -213,10 +213,10 @@ def _take_ack(engine: Any, plain: bytes, at: int, now: float) -> int | None:
             ranges.append(range(low, high))
     except IndexError:
         return None
-    if low < 0 or at > len(plain):
+    ranges.reverse()
+    if low < 0 or at > len(plain) or engine._never_sent(ranges):
         return None
     acknowledged = RangeSet()
-    ranges.reverse()
     acknowledged._RangeSet__ranges = ranges  # type: ignore[attr-defined]
     engine._loss.peer_completed_address_validation = True
     engine._loss.on_ack_received(

@@ -87,6 +87,8 @@ def probe(engine: Any, size: int, now: float, on_fate: Callable[[Any], None]) ->
 
 def _has_more_to_say(engine: Any) -> bool:
     """Whether a frame that is none of a stream's data waits, or the path is not an ordinary one."""
+    if engine._abandoned:
+        engine._raise_connection_limit()
     data, streams = engine._local_max_data, engine._local_max_streams_bidi
     paths = engine._network_paths
     return bool(
@@ -94,7 +96,6 @@ def _has_more_to_say(engine: Any) -> bool:
         or engine._ping_pending
         or engine._streams.with_credit
         or data.value != data.sent
-        or engine._abandoned
         or not paths[0].is_validated
         or any(p.remote_challenges or not (p.is_validated or p.local_challenge_sent) for p in paths[1:])
         or paths[0].remote_challenges

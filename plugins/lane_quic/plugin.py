@@ -4,16 +4,17 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from lane import hookimpl
-from lane.errors import ConfigError, UsageError
+from lane.errors import UsageError
 from lane.stream import Address, ClientTLS, ServerTLS, Transport
 from lane_quic.carrier import QuicCarrier
 from lane_quic.configuration import DEFAULTS, SMALL_DATAGRAM, Settings
 from lane_quic.congestion import Factory
 from lane_quic.controllers import CONTROLLERS
 from lane_quic.driver import QuicListener, dial
+from lane_quic.key_log import KeyLog
 from lane_quic.qlog import Qlog
 
 log = logging.getLogger("lane.quic")
@@ -101,13 +102,10 @@ def lane_configure(options: Any, call_each: Callable[..., None]) -> None:
     _transport.settings = Settings(control, fast=fast, offloads=offloads, qlog=qlog, keys=_key_log())
 
 
-def _key_log() -> TextIO | None:
+def _key_log() -> KeyLog | None:
     """The file that SSLKEYLOGFILE names, as in browsers and curl. Raises ConfigError."""
     if not (name := os.environ.get("SSLKEYLOGFILE")):
         return None
-    try:
-        descriptor = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise ConfigError(f"SSLKEYLOGFILE: {name}: {error.strerror}") from None
+    found = KeyLog(name)
     log.warning("SSLKEYLOGFILE: who reads %s can read all that goes over quic", name)
-    return open(descriptor, "a", encoding="ascii")
+    return found

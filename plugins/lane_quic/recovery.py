@@ -12,6 +12,7 @@ takes it from the smallest, and waits longer beside a queue), sends up to two pa
 double without bound.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -39,6 +40,8 @@ LEAST_DOUBLINGS, LONGEST_BACKOFF = 2, 0.5
 bound; but where losses come in long bursts it reaches a minute, and a few packets a second harm nobody."""
 REMEMBERED = 1024
 """Packets declared lost whose late arrival is still noticed."""
+BARE_PACKETS = 512
+"""Packets with nothing but an ACK of which it is remembered what they acknowledged."""
 FORGET_ROUNDS = 64
 """Round trips without reordering after which the reordering window is halved."""
 RECENT = 512
@@ -80,6 +83,7 @@ class Recovery(QuicPacketRecovery):
         self._late = 0.0  # seconds after its deadline that the latest overtaken packet came
         self._late_at = 0.0
         self._newest_lost = -1
+        self._bare: deque[int] = deque()  # numbers of the last packets with nothing but an ACK
         self._lost: dict[int, Any] = {}  # declared lost, by number; the spaces share the numbers
         self.counted = 0
         """Packets whose fate is known: what `recent_loss` stands on."""
@@ -127,6 +131,7 @@ class Recovery(QuicPacketRecovery):
             space.ack_eliciting_in_flight += 1
         self.pacer.charge(packet.sent_bytes if packet.in_flight else 0)
         if not packet.in_flight:
+            self._remember_bare(packet, space)
             return
         if packet.is_ack_eliciting and (self.handshake_confirmed or not space.is_application_data):
             self._time_of_last_sent_ack_eliciting_packet = packet.sent_time
@@ -146,8 +151,18 @@ class Recovery(QuicPacketRecovery):
                 self.progress.on_sent(packet, in_flight)
                 self.controller.on_sent(packet, in_flight)
                 in_flight += packet.sent_bytes
+            else:
+                self._remember_bare(packet, space)
         self._in_flight = in_flight
         self.pacer.charge(in_flight - before)
+
+    def _remember_bare(self, packet: Any, space: Any) -> None:
+        """A packet with nothing but an ACK leaves: a peer that acknowledges nothing has us keep only some."""
+        if packet.is_ack_eliciting or not space.is_application_data:
+            return
+        self._bare.append(packet.packet_number)
+        if len(self._bare) > BARE_PACKETS:
+            space.sent_packets.pop(self._bare.popleft(), None)
 
     def on_ack_received(self, *, ack_rangeset: Any, ack_delay: float, now: float, space: Any) -> None:
         """The peer has received packets."""

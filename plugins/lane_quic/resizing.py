@@ -2,10 +2,13 @@
 
 from typing import Any
 
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.packet import pull_quic_transport_parameters
 from aioquic.quic.packet_builder import QuicDeliveryState
 
 from lane_quic import fast_send
+from lane_quic.configuration import LARGE_DATAGRAM
 from lane_quic.credit import Credit
 from lane_quic.path_size import HOLE_PACKETS, HOLE_TIMEOUTS, PathSize
 from lane_quic.recovery import Recovery
@@ -20,11 +23,20 @@ class Resizing(Credit):
         self, configuration: QuicConfiguration, original_cid: bytes | None, retry_cid: bytes | None
     ) -> None:
         super().__init__(configuration, original_cid, retry_cid)
-        self.path_size = PathSize(configuration.max_datagram_size)
+        self._largest = LARGE_DATAGRAM
+        self.path_size = PathSize(configuration.max_datagram_size, self._largest)
+
+    def _parse_transport_parameters(self, data: bytes, from_session_ticket: bool = False) -> None:
+        """As aioquic does; and what the peer does not take is not tried (RFC 9000 section 18.2)."""
+        super()._parse_transport_parameters(data, from_session_ticket)
+        most = pull_quic_transport_parameters(Buffer(data=data)).max_udp_payload_size
+        if most is not None and most < self._largest:
+            self._largest = most
+            self.path_size = PathSize(self.configuration.max_datagram_size, most)
 
     def _search_anew(self) -> None:
         """Another path."""
-        self.path_size = PathSize(self.configuration.max_datagram_size)
+        self.path_size = PathSize(self.configuration.max_datagram_size, self._largest)
         self._resize(self.path_size.current)
 
     def _leave_black_hole(self) -> None:

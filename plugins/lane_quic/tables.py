@@ -4,6 +4,7 @@ from typing import Any
 
 from aioquic.quic.recovery import QuicPacketNumberWindow
 
+from lane_quic.receiver import Receiver
 from lane_quic.sender import Sender
 from lane_quic.tail import Arrivals
 
@@ -19,7 +20,7 @@ class Streams(dict[int, Any]):
         self.with_credit: dict[int, Any] = {}
 
     def __setitem__(self, stream_id: int, stream: Any) -> None:
-        stream.sender = Sender(stream_id)
+        stream.sender, stream.receiver = Sender(stream_id), Receiver(stream_id)
         super().__setitem__(stream_id, stream)
 
     def values(self) -> Any:

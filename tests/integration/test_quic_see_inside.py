@@ -104,6 +104,18 @@ def test_the_secrets_of_connections_go_where_sslkeylogfile_says(tmp_path, monkey
     assert plugin._key_log() is None
 
 
+def test_a_full_disk_costs_secrets_and_no_connection(monkeypatch, caplog):
+    monkeypatch.setenv("SSLKEYLOGFILE", "/dev/full")
+    keys = plugin._key_log()
+    caplog.clear()
+    kit = kit_with(keys=keys)
+    exchange(*kit.dial())
+    kit.close()
+    keys.close()
+    assert [record.levelname for record in caplog.records] == ["WARNING"], "once, not for each secret"
+    assert "No space left" in caplog.text
+
+
 def test_counters_tell_of_a_connection(caplog):
     kit = kit_with()
     near, far = kit.dial()

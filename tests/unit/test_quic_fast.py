@@ -128,7 +128,7 @@ def state(engine, before):
             sender.buffer_is_empty, sender.highest_offset, sender.is_finished, sender._buffer_start,
             sender._buffer_stop, bytes(sender._buffer), ranges(sender._pending), ranges(sender._acked),
             sender._pending_eof, receiver.highest_offset, receiver.is_finished, receiver._buffer_start,
-            bytes(receiver._buffer), ranges(receiver._ranges), receiver._final_size,
+            receiver.held, receiver._final_size,
             stream.max_stream_data_local, stream.max_stream_data_remote,
         )  # fmt: skip
     return {
@@ -265,6 +265,25 @@ def test_nearly_all_packets_of_a_bulk_are_common_ones(counted, loss):
     assert pipe.server.data[number] == data
     assert counted["sent"] > 0.8 * len(data) / LARGE_DATAGRAM
     assert counted["left"] < 0.02 * counted["received"]
+
+
+def test_common_packets_stay_so_beside_a_stream_that_nobody_reads(counted):
+    pipe = Pipe().connect()
+    number, other = pipe.client.open(b"unread"), pipe.client.open(b"first")
+    pipe.settle(1)
+    engine = pipe.server.engine
+    pipe.server.gone.add(number)
+    pipe.server.unread.pop(number, 0)
+    engine.abandon(number, 6, 0)
+    limit = engine._local_max_data.sent
+    counted.update(sent=0)
+    engine.send_stream_data(other, bytes(300_000))
+    pipe.client.engine.send_stream_data(number, bytes(60_000))
+    pipe.run(lambda: len(pipe.client.data[other]) == 300_000 and len(pipe.server.data[number]) == 60_006)
+    pipe.settle(1)
+    assert counted["sent"] > 0.8 * 300_000 / LARGE_DATAGRAM
+    assert engine._local_max_data.sent > limit, "what it brings counts as read"
+    assert engine._abandoned
 
 
 def test_bytes_in_a_row_are_acknowledged_at_once(monkeypatch):

@@ -1,0 +1,122 @@
+"""What a peer with a real connection can make aioquic do without bound, with bounds.
+
+Each costs that one connection: it ends with the error that RFC 9000 has for it. What aioquic bounds itself
+(path challenges, paths, active connection IDs, streams) is left to it; bench/flood.py sends all of it.
+"""
+
+import logging
+from collections.abc import Sequence
+from secrets import randbelow
+from typing import Any
+
+from aioquic.quic.connection import QuicConnection, QuicConnectionError
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType, pull_ack_frame
+
+from lane_quic.receiver import Receiver
+
+logging.getLogger("quic").setLevel(logging.CRITICAL)  # a peer could fill the log; carriers say why they end
+
+MOST_CRYPTO = 65536
+"""Bytes of TLS messages that a peer may send with keys of one kind: chains of certificates are shorter."""
+MOST_PEER_CIDS = 1024
+"""Connection IDs of the peer that are remembered, those that were retired included."""
+FIRST_SKIPPED = 256
+"""Packets after which a first packet number is left out; the next ones come ever later, since the peer counts
+each as lost."""
+
+
+class Guarded(QuicConnection):
+    """A connection that ends where its peer asks for too much."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._newest_cid_sent = 0
+        self._updated_at = -1  # the packet number that was next when the peer changed its keys
+        self._skipped, self._skip_at = -1, FIRST_SKIPPED + randbelow(FIRST_SKIPPED)
+
+    def _initialize(self, peer_cid: bytes) -> None:
+        super()._initialize(peer_cid)
+        for stream in self._crypto_streams.values():
+            stream.receiver = Receiver(None)
+
+    def _skip_number(self) -> None:
+        """Leave out a packet number now and then: who acknowledges it lies (RFC 9000 section 21.4)."""
+        if self._packet_number >= self._skip_at:
+            self._skipped = self._packet_number
+            self._packet_number += 1
+            self._skip_at = self._packet_number * 3 // 2 + randbelow(self._packet_number)
+
+    def _never_sent(self, acknowledged: Sequence[range]) -> bool:
+        """Whether ranges, in order, have the number of a packet that was never sent."""
+        skipped = self._skipped
+        return acknowledged[-1].stop > self._packet_number or (
+            acknowledged[0].start <= skipped and any(skipped in r for r in acknowledged)
+        )
+
+    def _handle_ack_frame(self, context: Any, frame_type: int, buf: Any) -> None:
+        at = buf.tell()
+        try:
+            acknowledged, _ = pull_ack_frame(buf)
+        except ValueError:  # aioquic's to judge
+            acknowledged = None
+        if acknowledged is not None and self._never_sent(acknowledged):
+            raise _violation(frame_type, "a packet was acknowledged that was never sent")
+        buf.seek(at)
+        super()._handle_ack_frame(context, frame_type, buf)
+
+    def _handle_crypto_frame(self, context: Any, frame_type: int, buf: Any) -> None:
+        at = buf.tell()
+        if buf.pull_uint_var() + buf.pull_uint_var() > MOST_CRYPTO:
+            raise QuicConnectionError(
+                QuicErrorCode.CRYPTO_BUFFER_EXCEEDED, frame_type, "TLS messages are too long"
+            )
+        buf.seek(at)
+        super()._handle_crypto_frame(context, frame_type, buf)
+
+    def _handle_stop_sending_frame(self, context: Any, frame_type: int, buf: Any) -> None:
+        """As aioquic does, but it is told of once for each stream."""
+        at = buf.tell()
+        stream = self._streams.get(buf.pull_uint_var())
+        known = stream is not None and stream.sender._reset_error_code is not None
+        buf.seek(at)
+        super()._handle_stop_sending_frame(context, frame_type, buf)
+        if known:
+            self._events.pop()
+
+    def _write_new_connection_id_frame(self, builder: Any, connection_id: Any) -> None:
+        super()._write_new_connection_id_frame(builder, connection_id)
+        self._newest_cid_sent = max(self._newest_cid_sent, connection_id.sequence_number)
+
+    def _handle_retire_connection_id_frame(self, context: Any, frame_type: int, buf: Any) -> None:
+        """A peer retires what it knows (RFC 9000 section 19.16), or one packet would use up hundreds."""
+        at = buf.tell()
+        if buf.pull_uint_var() > self._newest_cid_sent:
+            raise _violation(frame_type, "a connection ID was retired that was never issued")
+        buf.seek(at)
+        super()._handle_retire_connection_id_frame(context, frame_type, buf)
+
+    def _handle_new_connection_id_frame(self, context: Any, frame_type: int, buf: Any) -> None:
+        super()._handle_new_connection_id_frame(context, frame_type, buf)
+        if len(self._peer_cid_sequence_numbers) > MOST_PEER_CIDS:
+            raise QuicConnectionError(
+                QuicErrorCode.CONNECTION_ID_LIMIT_ERROR, frame_type, "too many connection IDs"
+            )
+
+    def _consume_peer_cid(self) -> None:
+        if not self._peer_cid_available:
+            frame_type = QuicFrameType.NEW_CONNECTION_ID
+            raise _violation(frame_type, "the last connection ID was retired, and none came for it")
+        super()._consume_peer_cid()
+
+    def _log_key_updated(self, key_type: str, trigger: str) -> None:
+        """Called by aioquic when keys change: the peer's may not change twice before it has heard from us
+        under the new ones (RFC 9001 section 6.2)."""
+        super()._log_key_updated(key_type, trigger)
+        if trigger == "remote_update" and key_type.startswith("server") == self._is_client:
+            if self._updated_at == self._packet_number:
+                self.close(QuicErrorCode.KEY_UPDATE_ERROR, QuicFrameType.PADDING, "keys were updated twice")
+            self._updated_at = self._packet_number
+
+
+def _violation(frame_type: int, reason: str) -> QuicConnectionError:
+    return QuicConnectionError(QuicErrorCode.PROTOCOL_VIOLATION, frame_type, reason)
