@@ -1,10 +1,15 @@
-"""First packets of thousands of clients that never go on: what they cost a lane server, and those who use it.
+"""What floods cost a lane server, and those who use it: from strangers, and from a peer with a connection.
 
-    python bench/flood.py [--count 10000] [--secs 5] [--rounds 3]
+    python bench/flood.py [--count 10000] [--secs 5] [--rounds 3] [--attacks NAME,NAME|all]
 
-All on loopback, over QUIC. Exchanges (512 bytes up, 4 KB down, each on a new connection) are timed before the
-flood and during it. "MB more" is resident memory of the server at its end, "answered" the bytes that the
-strangers got for each one they sent. Medians of the rounds.
+All on loopback, over QUIC. Exchanges (512 bytes up, 4 KB down, each on a new connection) are timed before
+the flood and during it. "MB more" is resident memory of the server at its end, "answered" the bytes that
+came back for each one sent, "CPU after" the seconds of CPU that the server took in the second after the
+flood, with nothing else to do. Medians of the rounds.
+
+Strangers send the first packets of thousands of clients that never go on. With --attacks one client finishes
+its handshake and then sends the packets of each attack (bench/attacks.py), one attack after the other, each
+to a server of its own. Some end its connection ("ended"): the rest of its packets are then nobody's.
 """
 
 import argparse
@@ -13,8 +18,10 @@ import statistics
 import threading
 import time
 from contextlib import ExitStack
+from functools import partial
 
 import psutil
+from attacks import ATTACKS, SILENT, Peer, attack
 from lane_quic.configuration import client_configuration
 from lane_quic.engine import Engine
 from processes import start
@@ -61,31 +68,79 @@ class Strangers:
             pass
 
 
+class Hostile:
+    """Does an attack with `count` packets over `secs`."""
+
+    def __init__(self, port, name, count, secs):
+        self.port, self.name, self.count, self.secs = port, name, count, secs
+        self.sent = self.received = 0
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        peer = Peer(self.port)
+        begin = time.monotonic()
+        peer.silent, peer.sent, peer.received = self.name in SILENT, 0, 0
+        for number in range(self.count):
+            if (left := begin + self.secs * number / self.count - time.monotonic()) > 0.001:
+                peer.listen()
+                time.sleep(left)
+            attack(self.name, peer, number)
+        time.sleep(0.3)
+        peer.silent = False
+        peer.listen()
+        self.sent, self.received, self.ended = peer.sent, peer.received, peer.closed
+        peer.close()
+
+
 def percentiles(times):
     times = sorted(times)
     return statistics.median(times), times[len(times) * 99 // 100]
 
 
-def measure(packets, secs):
+def cpu(process):
+    used = process.cpu_times()
+    return used.user + used.system
+
+
+def measure(make, secs):
+    """One flood: `make` gives it, for a port."""
     with ExitStack() as stack:
         found = pair(stack, "lane", Place())
         link = next(word for word in map(str, found.client.args) if word.startswith("lane://"))
-        strangers = Strangers(int(link.partition("?")[0].rpartition(":")[2]), packets, secs)
+        flood = make(int(link.partition("?")[0].rpartition(":")[2]))
         load = Load(stack, start, found.port).other()
         server = psutil.Process(found.server.pid)
         load.exchanges(1)
         calm, before = percentiles(load.exchanges(secs)), server.memory_info().rss
-        strangers.thread.start()
+        flood.thread.start()
         beside, after = percentiles(load.exchanges(secs)), server.memory_info().rss
-        strangers.thread.join()
-        return {
+        flood.thread.join()
+        busy = cpu(server)
+        time.sleep(1)
+        if "Traceback" in (said := found.server.said.read_text()):
+            raise SystemExit(f"the server failed:\n{said[-2000:]}")
+        result = {
             "p50 ms before": calm[0],
             "p99 ms before": calm[1],
             "p50 ms": beside[0],
             "p99 ms": beside[1],
             "MB more": (after - before) / 1e6,
-            "answered": strangers.received / strangers.sent,
+            "answered": flood.received / flood.sent,
+            "CPU after": cpu(server) - busy,
         }
+        if isinstance(flood, Hostile):
+            result["ended"] = float(flood.ended)
+        return result
+
+
+def rounds_of(what, make, args):
+    """Medians of the rounds of one flood."""
+    rounds = []
+    for number in range(1, args.rounds + 1):
+        rounds.append(measure(make, args.secs))
+        said = ", ".join(f"{name} {value:.2f}" for name, value in rounds[-1].items())
+        print(f"{what} {number}/{args.rounds} {said}", flush=True)
+    return {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
 
 
 def main():
@@ -94,17 +149,19 @@ def main():
     parser.add_argument("--count", type=int, default=10000)
     parser.add_argument("--secs", type=float, default=5)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--attacks", help="names of attacks by a peer with a connection, or all")
     args = parser.parse_args()
-    print(f"making {args.count:,} packets", flush=True)
-    packets = [first_packet() for _ in range(args.count)]
-    rounds = []
-    for number in range(1, args.rounds + 1):
-        rounds.append(measure(packets, args.secs))
-        said = ", ".join(f"{name} {value:.2f}" for name, value in rounds[-1].items())
-        print(f"{number}/{args.rounds} {said}", flush=True)
+    if args.attacks:
+        names = ATTACKS if args.attacks == "all" else args.attacks.split(",")
+        floods = {name: partial(Hostile, name=name, count=args.count, secs=args.secs) for name in names}
+    else:
+        print(f"making {args.count:,} packets", flush=True)
+        packets = [first_packet() for _ in range(args.count)]
+        floods = {"strangers": partial(Strangers, packets=packets, secs=args.secs)}
+    results = {what: rounds_of(what, make, args) for what, make in floods.items()}
     print()
-    for name in rounds[0]:
-        print(f"{name:16}{statistics.median(one[name] for one in rounds):8.2f}")
+    for what, medians in results.items():
+        print(f"{what:26}" + "  ".join(f"{name} {value:6.2f}" for name, value in medians.items()))
 
 
 if __name__ == "__main__":

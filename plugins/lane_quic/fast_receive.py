@@ -20,6 +20,7 @@ from cryptography.exceptions import InvalidTag
 
 from lane_quic.configuration import CID_SIZE
 from lane_quic.fast_send import masks, settled
+from lane_quic.guarded import COSTLY
 
 _NUMBER_AT = 1 + CID_SIZE
 _SAMPLE_AT = _NUMBER_AT + 4
@@ -115,7 +116,7 @@ def _take_frames(engine: Any, plain: bytes, at: int, path: Any, now: float) -> t
 
     Whether a frame of the packet asks for an acknowledgement, and whether all were common.
     """
-    end, eliciting = len(plain), at > 0
+    end, eliciting, work = len(plain), at > 0, 0
     while at < end:
         after = _take_stream(engine, plain, at)
         if after is None and plain[at] & 0xFE == _DATAGRAM:
@@ -123,20 +124,24 @@ def _take_frames(engine: Any, plain: bytes, at: int, path: Any, now: float) -> t
         eliciting = eliciting or after is not None
         if after is None and plain[at] == _ACK:
             after = _take_ack(engine, plain, at + 1, now)
+            work += COSTLY
         if after is None:
             break
+        work += 1
         at = after
-    if end and at == end:
-        return eliciting, True
-    context = QuicReceiveContext(
-        epoch=Epoch.ONE_RTT,
-        host_cid=engine.host_cid,
-        network_path=path,
-        quic_logger_frames=None,
-        time=now,
-        version=None,
-    )
     try:
+        engine._frames.packet()
+        engine._frames.spend(work)
+        if end and at == end:
+            return eliciting, True
+        context = QuicReceiveContext(
+            epoch=Epoch.ONE_RTT,
+            host_cid=engine.host_cid,
+            network_path=path,
+            quic_logger_frames=None,
+            time=now,
+            version=None,
+        )
         eliciting = engine._payload_received(context, plain[at:])[0] or eliciting
     except QuicConnectionError as error:
         engine.close(

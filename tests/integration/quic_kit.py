@@ -1,12 +1,17 @@
-"""What the tests of the QUIC driver stand on: a relay that harms datagrams, first flights, and a fence."""
+"""What the tests of the QUIC driver stand on: a relay that harms datagrams, first flights, a fence, and how
+much there is of whatever a peer may have an endpoint keep.
+"""
 
 import os
 
 import gevent
 from aioquic.buffer import Buffer
 from aioquic.quic.packet import pull_quic_header
+from aioquic.tls import Epoch
 from gevent import socket
+from lane_quic import carrier, guarded, receiver, recovery
 from lane_quic.configuration import client_configuration
+from lane_quic.credit import STREAMS
 from lane_quic.engine import Engine
 
 from lane.testing.harness import pattern, read_all, send_all
@@ -96,3 +101,55 @@ def exchange(near, far, size=100_000):
 
 def descriptors():
     return len(os.listdir("/proc/self/fd"))
+
+
+def sizes(end):
+    """Of a carrier: how much there is of what its peer has a say in."""
+    engine, space = end.engine, end.engine._spaces[Epoch.ONE_RTT]
+    receivers = [stream.receiver for _, stream in engine._streams.items()]
+    return {
+        "streams": len(engine._streams),
+        "the carrier's streams": len(end._streams),
+        "streams that wait": end._incoming.qsize(),
+        "events": len(engine._events),
+        "packets with an ACK alone": sum(not p.in_flight for p in space.sent_packets.values()),
+        "packets in flight": sum(p.in_flight for p in space.sent_packets.values()),
+        "ranges to acknowledge": len(space.ack_queue),
+        "packet numbers": len(space.received_packets._received),
+        "pieces": sum(len(r.held) for r in receivers),
+        "bytes ahead": sum(r._held for r in receivers),
+        "bytes of TLS": engine._crypto_streams[Epoch.ONE_RTT].receiver._held
+        + len(engine.tls._receive_buffer),
+        "challenges": max(len(path.remote_challenges) for path in engine._network_paths),
+        "paths": len(engine._network_paths),
+        "peer's connection IDs": len(engine._peer_cid_available),
+        "those ever known": len(engine._peer_cid_sequence_numbers),
+        "those to be retired": len(engine._retire_connection_ids),
+        "our connection IDs": len(engine._host_cids),
+        "abandoned": len(engine._abandoned),
+        "writers": len(end.waiting),
+    }
+
+
+BOUNDS = {
+    "streams": STREAMS,
+    "the carrier's streams": 2 * STREAMS,
+    "streams that wait": carrier.MAX_WAITING + 1,
+    "events": 1,  # all are acted upon at the end of a batch
+    "packets with an ACK alone": recovery.BARE_PACKETS + 1,
+    "packets in flight": 3000,  # the window holds no more of the smallest ones
+    "ranges to acknowledge": 64,
+    "packet numbers": 2 * 1024 + 1,
+    "pieces": receiver.PIECES * 2,
+    "bytes ahead": 65536,
+    "bytes of TLS": guarded.MOST_CRYPTO,
+    "challenges": 32,
+    "paths": 8,
+    "peer's connection IDs": 8,
+    "those ever known": 64,
+    "those to be retired": 34,
+    "our connection IDs": 8,
+    "abandoned": STREAMS,
+    "writers": STREAMS,
+}
+"""Of a server's side: the most of each, whatever a peer does."""

@@ -1,0 +1,287 @@
+"""Floods from a peer with a real connection: what it says, packet by packet, and the peer that says it.
+
+The handshake is an ordinary one, by lane's own engine; a key of lane is not needed. From then on the peer
+seals what an attack gives, and beside it acknowledges as an honest client does, unless the attack is to be
+silent. Each attack is a function of the peer and of how many packets it has sent: the frames of the next.
+"""
+
+import os
+import socket
+import time
+from contextlib import suppress
+
+from aioquic.buffer import encode_uint_var
+from aioquic.tls import Epoch
+from lane_quic.configuration import client_configuration
+from lane_quic.engine import Engine
+
+DEADLINE = 10.0
+SOCKETS = 50
+"""That are listened to; older ones are closed."""
+ROOM = 1100
+"""Bytes of frames in a packet."""
+BORNE = 15
+"""Frames in a packet that lane bears all the time; of more it makes an end."""
+
+
+def frame(kind, *numbers, data=b""):
+    return b"".join(map(encode_uint_var, (kind, *numbers))) + data
+
+
+class Peer:
+    """A client of the server at `port` on loopback. `sockets`: the module whose sockets it uses."""
+
+    def __init__(self, port, sockets=socket, sleep=time.sleep):
+        self.engine = Engine(client_configuration("server.test"))
+        self.address, self.sockets = ("127.0.0.1", port), sockets
+        self.sent = self.received = 0
+        self.silent = False
+        self.socks = []
+        self.another_socket()
+        self.engine.connect("server", now=time.monotonic())
+        end = time.monotonic() + DEADLINE
+        while not self.engine._handshake_confirmed:
+            if time.monotonic() > end:
+                raise ConnectionError("no handshake")
+            self.listen()
+            sleep(0.001)
+
+    def another_socket(self):
+        """Send from another port from now on."""
+        for old in self.socks[:-SOCKETS]:
+            old.close()
+        self.socks = self.socks[-SOCKETS:]
+        sock = self.sockets.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.connect(self.address)
+        sock.setblocking(False)
+        self.socks.append(sock)
+
+    def listen(self):
+        """Take what came, and say what an honest client would."""
+        now = time.monotonic()
+        for sock in self.socks:
+            try:
+                while True:
+                    data = sock.recv(65536)
+                    self.received += len(data)
+                    if not self.silent:
+                        self.engine.receive_datagram(data, "server", now)
+            except OSError:
+                pass
+        if not self.silent and not self.closed:  # from then on its keys are needed and nothing else
+            while self.engine.next_event():
+                pass
+            if (at := self.engine.get_timer()) is not None and at <= now:
+                self.engine.handle_timer(now)
+            for data, _ in self.engine.datagrams_to_send(now):
+                self.put(data)
+
+    @property
+    def closed(self):
+        """Whether the server has ended the connection, as far as this side has heard."""
+        return self.engine.ended_by_peer is not None
+
+    def put(self, data):
+        with suppress(OSError):
+            self.sent += self.socks[-1].send(data)
+
+    def say(self, payload):
+        """Send a packet with the frames `payload`, whatever is in it."""
+        self.put(self.seal(payload))
+
+    def seal(self, payload, phase=0):
+        engine = self.engine
+        number = engine._packet_number
+        engine._packet_number += 1
+        keys = engine._cryptos[Epoch.ONE_RTT]
+        first = 0x41 | (keys.key_phase ^ phase) << 2
+        header = bytes((first,)) + engine._peer_cid.cid + (number & 0xFFFF).to_bytes(2, "big")
+        return keys.encrypt_packet(header, payload.ljust(4, b"\0"), number)
+
+    def close(self):
+        for sock in self.socks:
+            sock.close()
+
+
+def next_stream(peer):
+    """The next stream that the server allows, None if it allows none now."""
+    engine = peer.engine
+    if not engine.capacity:
+        return None
+    engine._local_next_stream_id_bidi += 4
+    return engine._local_next_stream_id_bidi - 4
+
+
+def on_streams(*frames):
+    """An attack that says `frames` of each new stream, as many as may be open."""
+
+    def attack(peer, number):
+        stream = next_stream(peer)
+        return frame(1) if stream is None else b"".join(make(stream) for make in frames)
+
+    return attack
+
+
+def byte(stream):
+    return frame(0x0A, stream, 1, data=b"x")
+
+
+def reset(final):
+    return lambda stream: frame(0x04, stream, 7, final)
+
+
+def stop(stream):
+    return frame(0x05, stream, 7)
+
+
+def stops(peer, number):
+    return byte(0) + stop(0) * BORNE
+
+
+def challenges(peer, number):
+    return b"".join(frame(0x1A, data=os.urandom(8)) for _ in range(BORNE))
+
+
+def new_ids(peer, number):
+    """More and more connection IDs, each of which retires all before it."""
+    name = number + peer.engine._host_cid_seq
+    return frame(0x18, name, name, 8, data=os.urandom(8 + 16))
+
+
+def more_ids(peer, number):
+    name = number + peer.engine._host_cid_seq
+    return frame(0x18, name, 0, 8, data=os.urandom(8 + 16))
+
+
+def retire(peer, number):
+    """All connection IDs that the server has announced and that are not in use."""
+    known, peer.engine._peer_cid_available = peer.engine._peer_cid_available, []
+    peer.engine._peer_cid_sequence_numbers.clear()  # its own bound is not in question
+    return b"".join(frame(0x19, cid.sequence_number) for cid in known) or frame(1)
+
+
+def far_crypto(peer, number):
+    return frame(0x06, 524_000 - number, 1, data=b"x")
+
+
+def long_crypto(peer, number):
+    """A TLS message of 16 MB that never ends."""
+    data = b"\4\xff\xff\xff".ljust(ROOM, b"\0") if not number else bytes(ROOM)
+    return frame(0x06, number * ROOM, ROOM, data=data)
+
+
+def ping(peer, number):
+    return frame(1)
+
+
+def dense(said):
+    """An attack that fills its packets with a frame."""
+    return lambda peer, number: byte(0) + said * (ROOM // len(said))
+
+
+def limits(peer, number):
+    """Limits that rise, and complaints about the other side's."""
+    plain, of_stream = (0x10, 0x12, 0x13, 0x14, 0x16, 0x17), (0x11, 0x15)
+    said = b"".join(frame(kind, (1 << 40) + number) for kind in plain)
+    said += b"".join(frame(kind, 0, (1 << 40) + number) for kind in of_stream)
+    return byte(0) + said * (BORNE // 8)
+
+
+def sparse(peer, number):
+    """Single bytes with gaps between them, all within the window."""
+    step = ROOM // 8
+    return b"".join(
+        frame(0x0E, 0, 1 + 2 * (number * step + index) % 60_000, 1, data=b"x") for index in range(step)
+    )
+
+
+def bytewise(peer, number):
+    """The next bytes of a stream, each in a frame of its own."""
+    count = ROOM // 7
+    return b"".join(frame(0x0E, 0, number * count + index, 1, data=b"x") for index in range(count))
+
+
+def far(peer, number):
+    """The last byte of the window: as much as one frame can have the server hold."""
+    return frame(0x0E, 4 * (number % 8), 8191, 1, data=b"x")
+
+
+def beyond(peer, number):
+    return frame(0x0E, 0, 1 << 30, 1, data=b"x")
+
+
+def optimistic(peer, number):
+    """Acknowledges what was never sent."""
+    return frame(0x02, (1 << 30) + number, 0, 0, 1 << 29)
+
+
+def ranges(peer, number):
+    """As many ranges as a packet holds, or as there were packets."""
+    largest = peer.engine._spaces[Epoch.ONE_RTT].largest_received_packet
+    count = max(0, min(ROOM // 2, largest // 2 - 20))
+    return frame(1) + frame(0x02, largest, 0, count, 0) + bytes(2 * count)
+
+
+def keys(peer, number):
+    """Other keys for each packet."""
+    peer.engine.request_key_update()
+    return frame(1)
+
+
+def phases(peer, number):
+    """What can't be read, in the form of other keys."""
+    peer.put(peer.seal(frame(1), phase=1))
+
+
+def ports(peer, number):
+    """Each packet from another port, with another connection ID where there is one."""
+    peer.another_socket()
+    peer.engine.change_connection_id()
+    return frame(1)
+
+
+STREAMS = {
+    "reset streams": on_streams(reset(0)),
+    "reset streams with a byte": on_streams(byte, reset(1)),
+    "stopped streams": on_streams(byte, stop, reset(1)),
+    "streams opened by limits": on_streams(lambda stream: frame(0x11, stream, 1)),
+}
+"""Those that open stream after stream."""
+ATTACKS = STREAMS | {
+    "stops": stops,
+    "path challenges": challenges,
+    "new connection IDs": new_ids,
+    "too many connection IDs": more_ids,
+    "retired connection IDs": retire,
+    "CRYPTO far ahead": far_crypto,
+    "CRYPTO without end": long_crypto,
+    "pings": ping,
+    "limits": limits,
+    "single bytes": sparse,
+    "far bytes": far,
+    "beyond the window": beyond,
+    "pings, dense": dense(frame(1)),
+    "stops, dense": dense(stop(0)),
+    "path challenges, dense": dense(frame(0x1A, data=bytes(8))),
+    "ACKs, dense": dense(frame(0x02, 0, 0, 0, 0)),
+    "empty data, dense": dense(frame(0x08 + 2, 0, 0)),
+    "a byte a frame, dense": bytewise,
+    "HANDSHAKE_DONE": lambda peer, number: frame(0x1E),
+    "unknown frames": lambda peer, number: frame(0x21),
+    "optimistic ACKs": optimistic,
+    "ACKs of many ranges": ranges,
+    "key updates": keys,
+    "other key phases": phases,
+    "other ports": ports,
+}
+"""What each says in a packet, by number: frames, or None if it has sent on its own."""
+SILENT = {"pings", "path challenges", "new connection IDs", "limits"}
+"""Those that are worse without acknowledgements."""
+
+
+def attack(name, peer, number):
+    """The packet of that number."""
+    if not number and name not in STREAMS:
+        peer.engine._local_next_stream_id_bidi = 256  # what it hears of streams is no surprise
+    if (payload := ATTACKS[name](peer, number)) is not None:
+        peer.say(payload)
