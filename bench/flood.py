@@ -3,9 +3,9 @@
     python bench/flood.py [--count 10000] [--secs 5] [--rounds 3] [--attacks NAME,NAME|all]
 
 All on loopback, over QUIC. Exchanges (512 bytes up, 4 KB down, each on a new connection) are timed before
-the flood and during it. "MB more" is resident memory of the server at its end, "answered" the bytes that
-came back for each one sent, "CPU after" the seconds of CPU that the server took in the second after the
-flood, with nothing else to do. Medians of the rounds.
+the flood and during it; "CPU" is what the server takes meanwhile, of one core. "MB more" is its resident
+memory at the end, "answered" the bytes that came back for each one sent, "CPU after" what the server takes in
+the second after the flood, with nothing else to do. Medians of the rounds.
 
 Strangers send the first packets of thousands of clients that never go on. With --attacks one client finishes
 its handshake and then sends the packets of each attack (bench/attacks.py), one attack after the other, each
@@ -111,9 +111,11 @@ def measure(make, secs):
         load = Load(stack, start, found.port).other()
         server = psutil.Process(found.server.pid)
         load.exchanges(1)
-        calm, before = percentiles(load.exchanges(secs)), server.memory_info().rss
+        idle = cpu(server)
+        calm, before, alone = percentiles(load.exchanges(secs)), server.memory_info().rss, cpu(server) - idle
         flood.thread.start()
-        beside, after = percentiles(load.exchanges(secs)), server.memory_info().rss
+        idle = cpu(server)
+        beside, after, taken = percentiles(load.exchanges(secs)), server.memory_info().rss, cpu(server) - idle
         flood.thread.join()
         busy = cpu(server)
         time.sleep(1)
@@ -124,6 +126,8 @@ def measure(make, secs):
             "p99 ms before": calm[1],
             "p50 ms": beside[0],
             "p99 ms": beside[1],
+            "CPU before": alone / secs,
+            "CPU": taken / secs,
             "MB more": (after - before) / 1e6,
             "answered": flood.received / flood.sent,
             "CPU after": cpu(server) - busy,

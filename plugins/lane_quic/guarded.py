@@ -20,6 +20,8 @@ MOST_CRYPTO = 65536
 """Bytes of TLS messages that a peer may send with keys of one kind: chains of certificates are shorter."""
 MOST_PEER_CIDS = 1024
 """Connection IDs of the peer that are remembered, those that were retired included."""
+LONGEST_REASON = 200
+"""Characters of the peer's reason for the end that are kept."""
 FIRST_SKIPPED = 256
 """Packets after which a first packet number is left out; the next ones come ever later, since the peer counts
 each as lost."""
@@ -145,6 +147,12 @@ class Guarded(QuicConnection):
             frame_type = QuicFrameType.NEW_CONNECTION_ID
             raise _violation(frame_type, "the last connection ID was retired, and none came for it")
         super()._consume_peer_cid()
+
+    def _handle_connection_close_frame(self, context: Any, frame_type: int, buf: Any) -> None:
+        """What the peer says of its reason is shown to people, and may be written to a log."""
+        super()._handle_connection_close_frame(context, frame_type, buf)
+        if (event := self._close_event) is not None:
+            event.reason_phrase = "".join(filter(str.isprintable, event.reason_phrase))[:LONGEST_REASON]
 
     def _log_key_updated(self, key_type: str, trigger: str) -> None:
         """Called by aioquic when keys change: the peer's may not change twice before it has heard from us

@@ -161,6 +161,15 @@ def test_nothing_is_heard_after_what_ended_a_connection(pipe):
     assert not pipe.server.engine.knows(number)
 
 
+def test_a_reason_that_the_peer_gives_is_one_short_line(pipe):
+    reason = b"the\nend\x1b[31m" + b"!" * 1000
+    assert say(pipe, frame(0x1D, 7, len(reason), data=reason)) == 7
+    said = str(pipe.server.engine.ended_by_peer)
+    assert "theend[31m!!!" in said
+    assert said.isprintable()
+    assert len(said) < 300
+
+
 def test_what_aioquic_says_of_peers_is_not_logged(pipe, caplog):
     with caplog.at_level(logging.DEBUG):
         say(pipe, frame(0x1E))
