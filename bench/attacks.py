@@ -68,7 +68,9 @@ class Peer:
                         self.engine.receive_datagram(data, "server", now)
             except OSError:
                 pass
-        if not self.silent and not self.closed:  # from then on its keys are needed and nothing else
+        if (
+            not self.silent and self.engine._close_event is None
+        ):  # from then on its keys are needed and nothing else
             while self.engine.next_event():
                 pass
             if (at := self.engine.get_timer()) is not None and at <= now:
@@ -156,7 +158,8 @@ def more_ids(peer, number):
 def retire(peer, number):
     """All connection IDs that the server has announced and that are not in use."""
     known, peer.engine._peer_cid_available = peer.engine._peer_cid_available, []
-    peer.engine._peer_cid_sequence_numbers.clear()  # its own bound is not in question
+    peer.engine._peer_cid_sequence_numbers.clear()  # its own bounds are not in question
+    peer.engine._local_active_connection_id_limit = 1 << 20
     return b"".join(frame(0x19, cid.sequence_number) for cid in known) or frame(1)
 
 

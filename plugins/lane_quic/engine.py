@@ -307,7 +307,7 @@ class Engine(Resizing):
     def _serialize_transport_parameters(self) -> bytes:
         """The peer's probe timeout waits for our ACK delay: it should know that it is short.
 
-        And what is larger than any packet of lane's is not taken (udp.py).
+        And what is larger than any packet of lane's is not taken (carrier.py).
         """
         parameters = pull_quic_transport_parameters(Buffer(data=super()._serialize_transport_parameters()))
         parameters.max_ack_delay = round((MAX_ACK_DELAY + ACK_DELAY_SLACK) * 1000)

@@ -23,7 +23,6 @@ from gevent import socket as gsocket
 from lane.errors import ConfigError
 from lane.stream import Address
 from lane_quic import offload
-from lane_quic.configuration import LARGEST_RECEIVED
 
 log = logging.getLogger("lane.quic")
 
@@ -190,8 +189,6 @@ class UdpSocket:
                 continue
             datagrams = offload.cut(data, ancillary)
             count += len(datagrams)
-            if len(datagrams[0]) > LARGEST_RECEIVED:
-                continue
             large += len(datagrams) if len(datagrams[0]) >= BULK_SIZE else 0
             for carrier in self._on_datagrams(datagrams, (address, _source(ancillary)), now):
                 touched[carrier] = None

@@ -159,11 +159,11 @@ def test_a_handshake_holds_little_of_tls_messages_that_do_not_come(kit, attacked
     assert sizes(victim.carrier)["bytes of TLS"] == 1
 
 
-def test_datagrams_larger_than_any_of_lanes_are_not_looked_at(kit, attacked):
+def test_datagrams_larger_than_any_of_lanes_are_not_looked_at(attacked):
     victim = attacked()
     seen = []
-    real = kit.listener._socket._on_datagrams
-    kit.listener._socket._on_datagrams = lambda datagrams, *rest: (
+    real = victim.engine.receive_datagrams
+    victim.engine.receive_datagrams = lambda datagrams, *rest: (
         seen.extend(map(len, datagrams)) or real(datagrams, *rest)
     )
     for size in (1501, 20_000, 1500):
