@@ -1,5 +1,5 @@
 # run: try lane · test: lint, then all tests · lint · fuzz · bench · clean
-# bench: proxies on loopback · bench-flood: strangers · bench-networks, bench-buffers, bench-auto: on emulated links (see bench/labs.py)
+# bench: proxies on loopback · bench-flood: strangers, or ARGS="--attacks all" · bench-networks, bench-buffers, bench-auto: on emulated links (see bench/labs.py)
 # Variables: PYTHON (makes the virtual environment), ARGS (more arguments for what is run)
 
 PYTHON ?= python3

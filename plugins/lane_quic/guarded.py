@@ -25,8 +25,6 @@ LONGEST_REASON = 200
 FIRST_SKIPPED = 256
 """Packets after which a first packet number is left out; the next ones come ever later, since the peer counts
 each as lost."""
-
-
 WORK_A_PACKET, WORK_SAVED = 80, 4096
 """What the frames of a packet may cost, and how much of that may be saved up for a denser one. Frames that
 carry data cost 1, others 4: so all streams of a connection may say something in each packet, all the time."""

@@ -11,6 +11,7 @@ from aioquic.quic.packet import QuicErrorCode
 from aioquic.tls import Epoch
 from lane_quic import engine, guarded, recovery
 from lane_quic.configuration import LARGE_DATAGRAM, LARGEST_RECEIVED
+from lane_quic.credit import STREAMS
 from quic_pipe import Pipe
 
 
@@ -159,6 +160,27 @@ def test_nothing_is_heard_after_what_ended_a_connection(pipe):
     stream = frame(0x0A, number, 4, data=b"data")
     assert say(pipe, frame(0x1E), stream, frame(0x21)) == QuicErrorCode.PROTOCOL_VIOLATION
     assert not pipe.server.engine.knows(number)
+
+
+def test_all_streams_may_say_something_in_each_packet(pipe):
+    for offset in range(300):
+        said = b"".join(frame(0x0E, 4 * number, offset, 1, data=b"x") for number in range(STREAMS))
+        assert say(pipe, said + frame(1) + frame(0x10, offset)) is None
+        pipe.server.engine._events.clear()
+
+
+@pytest.mark.parametrize(
+    "said", [frame(1), frame(0x02, 0, 0, 0, 0), frame(0x08 + 2, 0, 0), frame(0x05, 0, 7)]
+)
+def test_who_keeps_the_processor_busy_for_nothing_is_sent_away(pipe, said):
+    few, many = said * 15, said * 300
+    for _ in range(100):
+        assert say(pipe, few) is None
+    heard = 0
+    while say(pipe, many) is None:
+        heard += 1
+        assert heard < 30
+    assert pipe.server.engine._close_event.error_code == QuicErrorCode.PROTOCOL_VIOLATION
 
 
 def test_a_reason_that_the_peer_gives_is_one_short_line(pipe):
