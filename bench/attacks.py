@@ -14,6 +14,7 @@ from aioquic.buffer import encode_uint_var
 from aioquic.tls import Epoch
 from lane_quic.configuration import client_configuration
 from lane_quic.engine import Engine
+from lane_quic.guarded import FIRST_SKIPPED
 
 DEADLINE = 10.0
 SOCKETS = 50
@@ -219,9 +220,9 @@ def optimistic(peer, number):
 
 
 def ranges(peer, number):
-    """As many ranges as a packet holds, or as there were packets."""
-    largest = peer.engine._spaces[Epoch.ONE_RTT].largest_received_packet
-    count = max(0, min(ROOM // 2, largest // 2 - 20))
+    """As many ranges as there were packets, before the first number that the server leaves out."""
+    largest = min(peer.engine._spaces[Epoch.ONE_RTT].largest_received_packet, FIRST_SKIPPED - 1)
+    count = max(0, largest // 2 - 20)
     return frame(1) + frame(0x02, largest, 0, count, 0) + bytes(2 * count)
 
 
@@ -268,6 +269,7 @@ ATTACKS = STREAMS | {
     "path challenges, dense": dense(frame(0x1A, data=bytes(8))),
     "ACKs, dense": dense(frame(0x02, 0, 0, 0, 0)),
     "empty data, dense": dense(frame(0x08 + 2, 0, 0)),
+    "empty datagrams, dense": dense(frame(0x31, 0)),
     "a byte a frame, dense": bytewise,
     "HANDSHAKE_DONE": lambda peer, number: frame(0x1E),
     "unknown frames": lambda peer, number: frame(0x21),

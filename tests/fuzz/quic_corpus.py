@@ -56,6 +56,8 @@ def record():
     client.abandon(numbers[3])
     pipe.settle(1)
     client.engine.send_ping(1)
+    for side in (client, server):
+        side.engine.datagrams.send(b"a datagram")
     client.engine.change_connection_id()
     pipe.settle(1)
     client.engine.request_key_update()

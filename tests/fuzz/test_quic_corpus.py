@@ -153,7 +153,7 @@ def corpus():
 
 def test_the_corpus_is_taken_from_all_that_peers_say(corpus):
     kinds = {payload[0] for payload in corpus}
-    assert {0x01, 0x02, 0x04, 0x05, 0x18, 0x19, 0x1A, 0x1B} <= kinds
+    assert {0x01, 0x02, 0x04, 0x05, 0x18, 0x19, 0x1A, 0x1B, 0x31} <= kinds
     assert any(kind & 0xF8 == 0x08 for kind in kinds)
     assert len(corpus) > 50
     assert all(put_together(take_apart(payload)) for payload in corpus)

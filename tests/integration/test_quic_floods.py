@@ -18,7 +18,7 @@ from lane.stream import Address
 from lane.testing.harness import Kit, echo, outcome, settled, until
 
 PACKETS = 400
-DENSE = ("pings", "stops", "path challenges", "ACKs", "empty data", "a byte a frame")
+DENSE = ("pings", "stops", "path challenges", "ACKs", "empty data", "empty datagrams", "a byte a frame")
 ENDS = {
     "too many connection IDs": QuicErrorCode.CONNECTION_ID_LIMIT_ERROR,
     "CRYPTO far ahead": QuicErrorCode.CRYPTO_BUFFER_EXCEEDED,
