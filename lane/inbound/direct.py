@@ -91,7 +91,8 @@ class DirectConnection:
         self._target = SocketStream(sock)
         self._app: SocketStream | None = None
         self._owner = owner
-        self._error: LaneError | None = None
+        self.error: LaneError | None = None
+        """What went wrong first."""
 
     @property
     def stream(self) -> Stream:
@@ -107,15 +108,15 @@ class DirectConnection:
         try:
             self._pump(app, self._target, early)
             back.get()
-            if self._error is None:
+            if self.error is None:
                 app.close()
                 self._target.close()
         finally:
             back.kill(block=False)
             self.reset()  # what is not closed: an error, or this greenlet was killed
             self._owner.ended(self)
-        if self._error:
-            log.debug("a direct connection ended: %s", self._error)
+        if self.error:
+            log.debug("a direct connection ended: %s", self.error)
 
     def abort(self) -> None:
         """Drop the target."""
@@ -142,6 +143,6 @@ class DirectConnection:
                 be_fair()
             sink.finish()
         except LaneError as error:
-            self._error = self._error or error
+            self.error = self.error or error
             if source.broken:
                 self.reset()  # else what `sink` said before it broke is still to be delivered
