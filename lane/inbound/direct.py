@@ -91,8 +91,7 @@ class DirectConnection:
         self._target = SocketStream(sock)
         self._app: SocketStream | None = None
         self._owner = owner
-        self.error: LaneError | None = None
-        """What went wrong first."""
+        self._error: LaneError | None = None
 
     @property
     def stream(self) -> Stream:
@@ -108,15 +107,15 @@ class DirectConnection:
         try:
             self._pump(app, self._target, early)
             back.get()
-            if self.error is None:
+            if self._error is None:
                 app.close()
                 self._target.close()
         finally:
             back.kill(block=False)
             self.reset()  # what is not closed: an error, or this greenlet was killed
             self._owner.ended(self)
-        if self.error:
-            log.debug("a direct connection ended: %s", self.error)
+        if self._error:
+            log.debug("a direct connection ended: %s", self._error)
 
     def abort(self) -> None:
         """Drop the target."""
@@ -143,6 +142,6 @@ class DirectConnection:
                 be_fair()
             sink.finish()
         except LaneError as error:
-            self.error = self.error or error
+            self._error = self._error or error
             if source.broken:
                 self.reset()  # else what `sink` said before it broke is still to be delivered

@@ -8,6 +8,7 @@ import pytest
 
 from lane import config, hookspecs
 from lane.cli import options
+from lane.egress.rules import RouteRule
 from lane.plugins import load
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +79,25 @@ def test_the_example_rules_are_rules(tmp_path):
     made = config.server_config(namespace)
     assert (len(made.allow), len(made.deny)) == (2, 1)
     assert made.host.host == lines["host"]
+
+
+def test_the_examples_of_the_client_are_right():
+    lines = lines_of("client")
+    namespace = options.defaults("client")
+    for name in ("forward", "redirect", "rule"):
+        setattr(namespace, name, [lines[name]])
+    made = config.client_config(namespace)
+    assert (len(made.forwards), len(made.redirects), len(made.rules)) == (1, 2, 3)
+
+
+def test_the_examples_of_the_documents_are_rules():
+    text = "".join((ROOT / name).read_text() for name in ("docs/RULES.md", "README.md"))
+    examples = re.findall(r"--rule '([^']*)'", text) + re.findall(
+        r"^(?:lane|direct|block) +\S+$", text, re.MULTILINE
+    )
+    assert len(examples) == 9
+    for example in examples:
+        RouteRule.parse(example)
 
 
 @both
