@@ -157,7 +157,7 @@ def _greet(config: ClientConfig, inbounds: Sequence[Inbound | UdpForward], names
         print("no server is set: an embedded one is used, and traffic leaves from THIS machine", flush=True)
     user = "USER:PASS@" if config.credentials else ""
     shown = Address("localhost", address.port) if address.host in ("::", "0.0.0.0") else address
-    print(f"listening on {address} (SOCKS5 and HTTP CONNECT, over {names})", flush=True)
+    print(f"listening on {address} (SOCKS5 and HTTP, over {names})", flush=True)
     for forward, inbound in zip(config.forwards, inbounds[1:], strict=False):
         print(f"forwarding {inbound.address} to {forward.target}", flush=True)
     for inbound in inbounds[1 + len(config.forwards) :]:

@@ -11,13 +11,13 @@ from lane.inbound.udp_forward import UdpForward
 
 
 def open_all(config: ClientConfig, connector: Connector) -> list[Inbound | UdpForward]:
-    """All that `config` asks for, bound and not started. The first is the one for SOCKS5 and HTTP CONNECT.
+    """All that `config` asks for, bound and not started. The first is the one for SOCKS5 and HTTP.
 
     Together they serve as many connections as there may be sessions. Raises ConfigError.
     """
     served = Pool(config.max_sessions)
     udp = UdpTerms(config.udp_idle_timeout, config.udp_anyone)
-    terms = Terms(config.credentials, config.handshake_timeout, udp)
+    terms = Terms(config.credentials, config.handshake_timeout, udp, config.pac)
     proxy = partial(handshake.serve, connector=connector, terms=terms)
     inbounds: list[Inbound | UdpForward] = [Inbound(config.listen, proxy, served)]
     for each in config.forwards:

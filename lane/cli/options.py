@@ -222,7 +222,7 @@ def _declare_identity(parser: Parser) -> Any:
 
 def _declare_sockets(group: Any) -> None:
     """Where a client listens."""
-    _option(group, "--listen", "HOST:PORT", "where SOCKS5 and HTTP CONNECT are spoken", "127.0.0.1:1080")
+    _option(group, "--listen", "HOST:PORT", "where SOCKS5 and HTTP are spoken", "127.0.0.1:1080")
     _option(
         group,
         "--control",
@@ -243,6 +243,7 @@ def _declare_client(parser: Parser) -> None:
     group = parser.add_argument_group("applications")
     _declare_sockets(group)
     _option(group, "--auth", "USER:PASSWORD", "what applications must give, or @FILE with it")
+    _flag(group, "--pac", "serve a proxy auto-config file for browsers: http://HOST:PORT/proxy.pac")
     _list(
         group,
         "--forward",

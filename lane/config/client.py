@@ -41,6 +41,8 @@ class ClientConfig:
     listen: Address
     credentials: tuple[bytes, bytes] | None = field(repr=False)
     """User and password that applications must give."""
+    pac: bool
+    """Whether there is a proxy auto-config file."""
     forwards: tuple[Forward, ...]
     """Local ports that stand for one target each."""
     redirects: tuple[Address, ...]
@@ -100,6 +102,7 @@ def client_config(namespace: Namespace) -> ClientConfig:
         ca=options.optional("ca", parse_path),
         server_name=options.optional("server_name", _host_name),
         credentials=credentials,
+        pac=options.required("pac", parse_flag),
         forwards=forwards(options),
         redirects=redirects(options),
         rules=options.optional("rule", _rules) or (),

@@ -12,20 +12,15 @@ import gevent
 import gevent.socket
 
 from lane.address import Address
-from lane.errors import LaneError, ProtocolError, Status, TargetError
+from lane.errors import LaneError, ProtocolError, Status
 from lane.inbound.connector import Connector
+from lane.inbound.http import forward
+from lane.inbound.talk import Asked, receive, refuse, status_of, talk
 from lane.inbound.udp import Port, UdpTerms, relay
-from lane.proto.events import Associate, Bind, Codec, Credentials, Refusal, Reply, Request
-from lane.proto.http import HttpConnect
+from lane.proto.events import Associate, Bind, Codec, Credentials, Forward, Refusal, Request
+from lane.proto.http import Http
 from lane.proto.socks5 import VERSION as SOCKS5
 from lane.proto.socks5 import Socks5
-
-RECV_SIZE = 16384
-"""Bytes read at once; also the most early data that is held while the target is connected to."""
-LINGER_TIME = 1.0
-"""Seconds in which an application may still send after a refusal, until it closes."""
-LINGER_SIZE = 262144
-"""Bytes that it may send meanwhile."""
 
 log = logging.getLogger("lane.inbound")
 
@@ -39,6 +34,8 @@ class Terms:
     handshake_timeout: float
     """Seconds for all that comes before the end of a request."""
     udp: UdpTerms = field(default_factory=UdpTerms)
+    pac: bool = False
+    """Whether there is a proxy auto-config file for who asks for it."""
 
 
 def serve(sock: gevent.socket.socket, connector: Connector, terms: Terms) -> None:
@@ -47,9 +44,7 @@ def serve(sock: gevent.socket.socket, connector: Connector, terms: Terms) -> Non
     What it does wrong ends quietly here; what else is raised is a bug of lane's or of `connector`'s.
     """
     try:
-        asked = gevent.with_timeout(
-            terms.handshake_timeout, _handshake, sock, terms.credentials, timeout_value=None
-        )
+        asked = gevent.with_timeout(terms.handshake_timeout, _handshake, sock, terms, timeout_value=None)
     except (OSError, ProtocolError) as error:
         log.debug("dropped a connection: %s", error)
         return
@@ -58,6 +53,9 @@ def serve(sock: gevent.socket.socket, connector: Connector, terms: Terms) -> Non
         return
     codec, event = asked
     del asked  # connections last
+    if isinstance(event, Forward):
+        assert isinstance(codec, Http)
+        event = forward(sock, connector, codec, event)
     match event:
         case Refusal(data):
             refuse(sock, data)
@@ -108,50 +106,16 @@ def _associate(
     log.debug("an association ended: %s", relay(sock, port, association, terms.idle_timeout))
 
 
-def status_of(error: LaneError) -> Status:
-    """What an application is told of `error`."""
-    return error.status if isinstance(error, TargetError) else Status.FAILURE
-
-
-def _handshake(
-    sock: gevent.socket.socket, credentials: Credentials | None
-) -> tuple[Codec, Request | Bind | Associate | Refusal]:
+def _handshake(sock: gevent.socket.socket, terms: Terms) -> tuple[Codec, Asked]:
     """Talk until the application has made its request or is refused. Raises ProtocolError, OSError."""
-    data = _recv(sock)
+    data = receive(sock)
     codec: Codec
     if data[0] == SOCKS5:
-        codec = Socks5(credentials)
+        codec = Socks5(terms.credentials)
     elif data[:1].isupper():  # every HTTP method in use starts with an uppercase letter
-        codec = HttpConnect(credentials)
+        own = Address(*sock.getsockname()[:2]) if terms.pac else None
+        codec = Http(terms.credentials, own)
     else:
         raise ProtocolError(f"no protocol starts with the byte 0x{data[0]:02x}")
     codec.receive(data)
-    while True:
-        event = codec.next_event()
-        if event is None:
-            codec.receive(_recv(sock))
-        elif isinstance(event, Reply):
-            sock.sendall(event.data)
-        else:
-            return codec, event
-
-
-def _recv(sock: gevent.socket.socket) -> bytes:
-    data: bytes = sock.recv(RECV_SIZE)
-    if not data:
-        raise ProtocolError("the application left before its request was complete")
-    return data
-
-
-def refuse(sock: gevent.socket.socket, data: bytes) -> None:
-    """Write the last bytes so that they arrive.
-
-    Closing a socket with unread input resets the connection, and the reset may destroy what was written:
-    so say that this is the end, and read until the application has closed too, within bounds.
-    """
-    with contextlib.suppress(OSError), gevent.Timeout(LINGER_TIME, False):
-        sock.sendall(data)
-        sock.shutdown(gevent.socket.SHUT_WR)
-        left = LINGER_SIZE
-        while left > 0 and (unread := sock.recv(RECV_SIZE)):
-            left -= len(unread)
+    return codec, talk(sock, codec)

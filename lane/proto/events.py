@@ -48,13 +48,31 @@ class Associate:
 
 
 @dataclass(frozen=True, slots=True)
+class Forward:
+    """The application asks for one HTTP exchange with `target`: see `lane.proto.http.Http.upload`."""
+
+    target: Address
+    head: bytes
+    """What the target is sent first."""
+    method: bytes
+    modern: bool
+    """Whether the application speaks HTTP/1.1: knows chunks and interim answers."""
+    keep: bool
+    """Whether the application may ask for more on its connection."""
+    upgrade: bool
+    """Whether the exchange may become a tunnel."""
+    repeatable: bool
+    """Whether it does no harm to send it twice: it has no body and an idempotent method."""
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """The last bytes to write: the connection ends with them."""
 
     data: bytes
 
 
-Event = Reply | Request | Bind | Associate | Refusal
+Event = Reply | Request | Forward | Bind | Associate | Refusal
 
 
 class Codec(Protocol):

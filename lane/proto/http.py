@@ -1,8 +1,9 @@
-"""The server's side of HTTP CONNECT (RFC 9110 section 9.3.6), without I/O.
+"""The server's side of an HTTP proxy (RFC 9110 sections 7 and 9.3.6, RFC 9112), without I/O.
 
-Browsers and tools that don't speak SOCKS speak this. h11 judges the request's head once all of it is
-there; finding its end is done here, because h11 applies its size limit only to heads that come in
-pieces, and because what stands behind the head belongs to the target and not to an HTTP parser.
+Browsers and tools that don't speak SOCKS speak this: CONNECT for a tunnel, and for http:// URLs requests
+whose target is the whole URL. h11 judges a request's head once all of it is there; finding its end is done
+here, because h11 applies its size limit only to heads that come in pieces. What two parsers could read in
+two ways is refused, also where h11 would make sense of it: a head that is passed on must mean one thing.
 """
 
 import base64
@@ -13,15 +14,38 @@ from http import HTTPStatus
 import h11
 
 from lane.address import Address
-from lane.errors import Status, UsageError
-from lane.proto.events import Credentials, Event, Refusal, Request, credentials_match
+from lane.errors import ProtocolError, Status, UsageError
+from lane.proto import pac
+from lane.proto.events import Credentials, Event, Forward, Refusal, Reply, Request, credentials_match
+from lane.proto.http_messages import (
+    UPGRADE,
+    Body,
+    Chunked,
+    Fields,
+    Length,
+    end_to_end,
+    head,
+    parse,
+    tokens,
+    upgrade_fields,
+)
 
 MAX_HEAD = 16384
 """The longest request head, bytes, its blank line included."""
 MAX_TARGET = 1 + 255 + 1 + 1 + 5
 """The longest `[host]:port`, bytes."""
+MAX_SKIPPED = 65536
+"""The longest body, bytes, that is read and dropped so that the next request can follow an error."""
+WHAT_THIS_IS = "this is a proxy, and no web server: set it as the SOCKS5 or HTTP proxy of an application"
 
 _HEAD_END = re.compile(rb"\n\r?\n")
+_FOLDED = re.compile(rb"\n[ \t]")
+_LENGTH = re.compile(rb"(?i)\ncontent-length:([^\r\n]*)")
+_ABSOLUTE = re.compile(
+    rb"(?i:http)://((?:\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9._~!$&'()*+,;=-]+)(?::[0-9]*)?)((?:[/?][^#]*)?)"
+)
+_SCHEME = re.compile(rb"([a-zA-Z][a-zA-Z0-9+.-]*)://")
+_IDEMPOTENT = (b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE")
 _CHALLENGE = 'Proxy-Authenticate: Basic realm="lane", charset="UTF-8"'
 _STATUS = {
     Status.NOT_ALLOWED: HTTPStatus.FORBIDDEN,
@@ -31,73 +55,217 @@ _STATUS = {
 }  # all others: 502
 
 
-class HttpConnect:
-    """A `lane.proto.events.Codec`. It answers everything that is wrong, so it never raises."""
+class Http:
+    """A `lane.proto.events.Codec`. It answers everything that is wrong, so `next_event` never raises.
 
-    def __init__(self, credentials: Credentials | None = None) -> None:
+    After a Forward, `upload` takes the request's body until `uploaded`; then there may be a next request.
+    `serve_pac`: where this side of the connection is, to answer requests for a proxy auto-config file.
+    """
+
+    def __init__(self, credentials: Credentials | None = None, serve_pac: Address | None = None) -> None:
         self._credentials = credentials
+        self._serve_pac = serve_pac
         self._buffer = bytearray()
         self._searched = 0  # no head ends before it: single bytes must not cost a search of all
         self._done = False
+        self._body: Body = Length(0)  # of the last request
+        self._keep = False  # whether its head lets the connection go on
+        self._bodiless = False  # whether the answer to it has a head only
+        self._expects = False  # whether its body may never come, since the application waits to be asked
 
     @property
     def trailing_data(self) -> bytes:
-        """The bytes received behind the head."""
+        """The bytes received behind the last head, or behind the body that belongs to it."""
         return bytes(self._buffer)
+
+    @property
+    def uploaded(self) -> bool:
+        """Whether the body of the last request has come to its end."""
+        return self._body.done
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the application."""
         self._buffer += data
 
+    def upload(self, data: bytes) -> bytes:
+        """What the target is sent of the request's body, now that `data` came. Raises ProtocolError."""
+        if self._buffer:
+            data = bytes(self._buffer) + data
+            self._buffer.clear()
+        content = self._body.receive(data)
+        if self._body.done:
+            self._buffer += self._body.rest
+        return content
+
     def next_event(self) -> Event | None:
-        """The Request, or a Refusal with the response to write; None while the head is not complete."""
+        """What is asked for, or the response to write to what is wrong; None while bytes are missing."""
         if self._done:
             return None
+        if not self._body.done:  # of a request that was answered without it
+            self.upload(b"")
+            if not self._body.done:
+                return None
         end = _HEAD_END.search(self._buffer, self._searched, MAX_HEAD)
         if end is None and len(self._buffer) < MAX_HEAD:
             self._searched = max(0, len(self._buffer) - 2)
             return None
-        self._done = True
+        self._searched = 0
         if end is None:
-            return _refusal(
-                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a request head is at most {MAX_HEAD} bytes"
-            )
-        head = bytes(self._buffer[: end.end()])
+            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            return self._end(status, f"a request head is at most {MAX_HEAD} bytes")
+        found = bytes(self._buffer[: end.end()])
         del self._buffer[: end.end()]
-        return self._judge(head)
+        try:
+            event = self._judge(found.removeprefix(b"\r\n"))  # RFC 9112 section 2.2
+        except ProtocolError as error:
+            return self._end(HTTPStatus.BAD_REQUEST, str(error))
+        self._done = isinstance(event, Request | Refusal)
+        return event
 
     def accepted(self, bound: Address) -> bytes:
         """The response after which the tunnel begins. HTTP has no field for `bound`."""
         return b"HTTP/1.1 200 Connection established\r\n\r\n"
 
     def refused(self, status: Status, text: str) -> bytes:
-        """The response that `status` means, with the text as its body."""
-        return _response(_STATUS.get(status, HTTPStatus.BAD_GATEWAY), text)
+        """The last response of the connection, which `status` means, with the text as its body."""
+        return self._response(_STATUS.get(status, HTTPStatus.BAD_GATEWAY), text, _CLOSE)
 
-    def _judge(self, head: bytes) -> Event:
+    def malformed(self, text: str) -> bytes:
+        """The last response of the connection, to a request whose body is not one."""
+        return self._response(HTTPStatus.BAD_REQUEST, text, _CLOSE)
+
+    def failed(self, status: Status, text: str) -> Reply | Refusal:
+        """The response to a Forward that nothing came of, as `refused` says it."""
+        return self._answer(_STATUS.get(status, HTTPStatus.BAD_GATEWAY), text)
+
+    def _judge(self, found: bytes) -> Event:
+        """What a head asks for. Raises ProtocolError for what is malformed."""
+        self._keep = self._bodiless = self._expects = False
         parser = h11.Connection(h11.SERVER)
-        parser.receive_data(head)
+        parser.receive_data(found)
         try:
-            request = parser.next_event()
-        except h11.RemoteProtocolError:
-            return _refusal(HTTPStatus.BAD_REQUEST, "malformed HTTP request")
+            request = parse(parser)
+        except ProtocolError:
+            raise ProtocolError("malformed HTTP request") from None
         assert isinstance(request, h11.Request)
+        fields = dict(request.headers)
+        modern = request.http_version == b"1.1"
+        if not modern and request.http_version != b"1.0":
+            raise ProtocolError("only HTTP/1.0 and HTTP/1.1 are spoken here")
+        if _FOLDED.search(found):
+            raise ProtocolError("a header field goes over more than one line")
+        lengths = _LENGTH.findall(found)
+        if len(lengths) > 1 or (lengths and b"," in lengths[0]):
+            raise ProtocolError("more than one Content-Length")
+        chunked = b"transfer-encoding" in fields
+        if chunked and (lengths or not modern):
+            raise ProtocolError("a Transfer-Encoding with a Content-Length, or in HTTP/1.0")
+        length = int(fields.get(b"content-length", 0))
+        self._body = Chunked(parser, framed=True) if chunked else Length(length)
+        self._keep = modern and b"close" not in tokens(request.headers, b"connection")
+        self._bodiless = request.method == b"HEAD"
+        self._expects = b"expect" in fields
+        if self._serve_pac and request.method in (b"GET", b"HEAD") and request.target == pac.PATH:
+            text = pac.script(fields.get(b"host", b""), self._serve_pac)
+            return self._answer(HTTPStatus.OK, text, kind=pac.TYPE)
         if self._credentials is not None:
-            given = _basic(dict(request.headers).get(b"proxy-authorization", b""))
+            given = _basic(fields.get(b"proxy-authorization", b""))
             if given is None or not credentials_match(given, self._credentials):
                 text = "this proxy needs a user and a password"
-                return _refusal(HTTPStatus.PROXY_AUTHENTICATION_REQUIRED, text, _CHALLENGE)
-        if request.method != b"CONNECT":
-            return _refusal(HTTPStatus.NOT_IMPLEMENTED, "only CONNECT is supported for now")
-        if len(request.target) > MAX_TARGET:
-            return _refusal(HTTPStatus.BAD_REQUEST, f"a target is at most {MAX_TARGET} bytes")
-        try:
-            target = Address.parse(request.target.decode("ascii"))
-        except UsageError as error:
-            return _refusal(HTTPStatus.BAD_REQUEST, str(error))
-        if not (target.host and target.port):
-            return _refusal(HTTPStatus.BAD_REQUEST, "the target has no host or no port")
-        return Request(target)
+                return self._answer(HTTPStatus.PROXY_AUTHENTICATION_REQUIRED, text, _CHALLENGE)
+        if request.method == b"CONNECT":
+            if not self._body.done:
+                raise ProtocolError("a CONNECT has no body")
+            return Request(_address(request.target))
+        return self._forward(request, modern)
+
+    def _forward(self, request: h11.Request, modern: bool) -> Event:
+        """The exchange that a request asks for. Raises ProtocolError."""
+        absolute = _ABSOLUTE.fullmatch(request.target)
+        if absolute is None:
+            scheme = _SCHEME.match(request.target)
+            if scheme and scheme[1].lower() != b"http":
+                text = f"{scheme[1].decode()}:// is not forwarded: http:// is, and CONNECT leads to all else"
+                return self._answer(HTTPStatus.NOT_IMPLEMENTED, text)
+            if request.target.startswith(b"/"):
+                return self._answer(HTTPStatus.NOT_FOUND, WHAT_THIS_IS)
+            raise ProtocolError("malformed URL: expected http://HOST[:PORT]/PATH")
+        authority, rest = absolute[1].rstrip(b":"), absolute[2]
+        target = _address(authority, 80)
+        path = rest if rest.startswith(b"/") else b"/" + rest
+        if request.method == b"OPTIONS" and not rest:
+            path = b"*"  # RFC 9112 section 3.2.4
+        upgrade = modern and UPGRADE in tokens(request.headers, b"upgrade") and self._body.done
+        expects = modern and self._expects
+        fields: Fields = [(b"Host", authority)]
+        fields += [
+            (name, value)
+            for name, value in end_to_end(request)
+            if name.lower() != b"host" and (expects or name.lower() != b"expect")
+        ]
+        if isinstance(self._body, Chunked):
+            fields.append((b"Transfer-Encoding", b"chunked"))
+        elif length := dict(request.headers).get(b"content-length"):
+            fields.append((b"Content-Length", length))
+        if upgrade:
+            fields += upgrade_fields()
+        elif not self._keep:
+            fields.append((b"Connection", b"close"))
+        elif b"trailers" in tokens(request.headers, b"te"):
+            fields += [(b"Connection", b"TE"), (b"TE", b"trailers")]
+        return Forward(
+            target,
+            head(b"%b %b HTTP/1.1" % (request.method, path), fields),
+            request.method,
+            modern=modern,
+            keep=self._keep,
+            upgrade=upgrade,
+            repeatable=self._body.done and request.method in _IDEMPOTENT,
+        )
+
+    def _end(self, status: HTTPStatus, text: str) -> Refusal:
+        self._done = True
+        return Refusal(self._response(status, text, _CLOSE))
+
+    def _answer(
+        self, status: HTTPStatus, text: str, *fields: str, kind: str = "text/plain; charset=utf-8"
+    ) -> Reply | Refusal:
+        """A response after which the connection goes on, where the request allows that."""
+        body = self._body
+        skippable = isinstance(body, Length) and body.left <= MAX_SKIPPED and not self._expects
+        if self._keep and (body.done or skippable):
+            return Reply(self._response(status, text, *fields, kind=kind))
+        self._done = True
+        return Refusal(self._response(status, text, _CLOSE, *fields, kind=kind))
+
+    def _response(
+        self, status: HTTPStatus, text: str, *fields: str, kind: str = "text/plain; charset=utf-8"
+    ) -> bytes:
+        """A whole response; `text` is its body, so nothing in it can be taken for a header field."""
+        body = f"{text.rstrip()}\n".encode(errors="replace")
+        lines = (
+            f"HTTP/1.1 {status} {status.phrase}",
+            f"Content-Type: {kind}",
+            f"Content-Length: {len(body)}",
+            *fields,
+        )
+        return "\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if self._bodiless else body)
+
+
+_CLOSE = "Connection: close"
+
+
+def _address(text: bytes, default_port: int | None = None) -> Address:
+    """Host and port of a target. Raises ProtocolError."""
+    if len(text) > MAX_TARGET:
+        raise ProtocolError(f"a target is at most {MAX_TARGET} bytes")
+    try:
+        target = Address.parse(text.decode("ascii"), default_port)
+    except UsageError as error:
+        raise ProtocolError(str(error)) from None
+    if not (target.host and target.port):
+        raise ProtocolError("the target has no host or no port")
+    return target
 
 
 def _basic(value: bytes) -> Credentials | None:
@@ -110,20 +278,3 @@ def _basic(value: bytes) -> Credentials | None:
     except binascii.Error:
         return None
     return user, password
-
-
-def _refusal(status: HTTPStatus, text: str, *fields: str) -> Refusal:
-    return Refusal(_response(status, text, *fields))
-
-
-def _response(status: HTTPStatus, text: str, *fields: str) -> bytes:
-    """A whole response; `text` is its body, so nothing in it can be taken for a header field."""
-    body = f"{text}\n".encode(errors="replace")
-    lines = (
-        f"HTTP/1.1 {status} {status.phrase}",
-        "Content-Type: text/plain; charset=utf-8",
-        f"Content-Length: {len(body)}",
-        "Connection: close",
-        *fields,
-    )
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

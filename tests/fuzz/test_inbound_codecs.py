@@ -1,6 +1,7 @@
 """The inbound codecs under hypothesis: any split gives the same events, garbage only ProtocolError."""
 
 import base64
+import re
 from itertools import pairwise
 
 import pytest
@@ -9,28 +10,55 @@ from hypothesis import strategies as st
 
 from lane.address import Address
 from lane.errors import ProtocolError
-from lane.proto.events import Refusal, Reply, Request
-from lane.proto.http import MAX_HEAD, HttpConnect
+from lane.proto.events import Forward, Refusal, Reply, Request
+from lane.proto.http import MAX_HEAD, Http
+from lane.proto.http_messages import Answer
 from lane.proto.socks5 import Socks5
 
 LOGIN = (b"user", b"secret")
-CODECS = [Socks5, HttpConnect, lambda: Socks5(LOGIN), lambda: HttpConnect(LOGIN)]
+CODECS = [Socks5, Http, lambda: Socks5(LOGIN), lambda: Http(LOGIN, Address("a", 1))]
 IDS = ["socks5", "http", "socks5-login", "http-login"]
 
 
 def play(make, pieces):
     """All that a codec says about the pieces, an error included, and what is behind the request."""
     codec = make()
-    events = []
+    events, body = [], None  # that of an exchange which goes on
     for piece in pieces:
-        codec.receive(piece)
         try:
-            while (event := codec.next_event()) is not None:
+            if body is None:
+                codec.receive(piece)
+            else:
+                body += codec.upload(piece)
+            while True:
+                if body is not None:
+                    if not codec.uploaded:
+                        break
+                    events.append(content(body))
+                    body = None
+                if (event := codec.next_event()) is None:
+                    break
                 events.append(event)
+                if isinstance(event, Forward):
+                    body = codec.upload(b"")
         except ProtocolError as error:
             return [*events, str(error)], None
+    if body is not None:
+        events.append(content(body))
     asked = bool(events) and isinstance(events[-1], Request)
     return events, codec.trailing_data if asked else None
+
+
+def content(body):
+    """What a body says, however it was cut into chunks (a body of known length stays as it is)."""
+    text = b""
+    while match := re.match(rb"([0-9a-f]+)\r\n", body):
+        size, start = int(match[1], 16), match.end()
+        if not size or body[start + size : start + size + 2] != b"\r\n":
+            break
+        text += body[start : start + size]
+        body = body[start + size + 2 :]
+    return text + b"|" + body
 
 
 def split(data, cuts):
@@ -61,21 +89,34 @@ socks = st.builds(
 http_logins = st.one_of(st.just(b":".join(LOGIN)), short).map(
     lambda text: b"Proxy-Authorization: Basic " + base64.b64encode(text) + b"\r\n"
 )
-http = st.builds(
+heads = st.builds(
     lambda method, target, login, field, end, rest: (
         method + b" " + target + b" HTTP/1.1\r\nHost: x\r\n" + login + field + end + rest
     ),
-    st.sampled_from([b"CONNECT", b"CONNECT", b"GET", b""]),
-    st.one_of(addresses.map(lambda address: str(address).encode()), short),
+    st.sampled_from([b"CONNECT", b"POST", b"GET", b"HEAD", b""]),
+    st.one_of(
+        addresses.map(lambda address: str(address).encode()),
+        addresses.map(lambda address: f"http://{address}/x".encode()),
+        st.sampled_from([b"http://a", b"https://a/", b"/", b"/proxy.pac", b"*"]),
+        short,
+    ),
     st.one_of(http_logins, st.just(b"")),
     st.one_of(
         st.just(b""),
         st.binary(max_size=40),
+        st.integers(0, 40).map(lambda size: b"Content-Length: %d" % size),
+        st.sampled_from([b"Transfer-Encoding: chunked", b"Connection: close", b"Upgrade: websocket"]),
         st.integers(MAX_HEAD - 200, MAX_HEAD + 10).map(lambda size: b"X: " + b"x" * size),
     ),
     st.sampled_from([b"\r\n\r\n", b"\n\n", b"\r\n\n", b"\n\r\n", b""]),
-    st.binary(max_size=40),
+    st.one_of(
+        st.binary(max_size=40),
+        st.lists(st.binary(max_size=20), max_size=3).map(
+            lambda chunks: b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"\r\n"
+        ),
+    ),
 )
+http = st.lists(heads, min_size=1, max_size=3).map(b"".join)
 
 
 @pytest.mark.parametrize("make", CODECS, ids=IDS)
@@ -88,8 +129,8 @@ def test_any_split_gives_the_same(make, data, cuts):
     assert play(make, split(data, cuts)) == whole
     if len(data) < 1000:
         assert play(make, [data[i : i + 1] for i in range(len(data))]) == whole
-    for event in whole[0][:-1]:
-        assert isinstance(event, Reply)  # a Request, a Refusal or an error is the last of all
+    for event in whole[0][:-1]:  # a Request, a Refusal or an error is the last of all
+        assert isinstance(event, Reply | Forward | bytes)
 
 
 @given(target=addresses, rest=st.binary(max_size=100), cuts=st.lists(st.integers(0, 1000), max_size=8))
@@ -116,3 +157,85 @@ def test_no_other_login_is_accepted(user, password):
     pair = b"".join(bytes((len(x),)) + x for x in (user, password))
     events, _ = play(CODECS[2], [b"\x05\x01\x02\x01" + pair])
     assert events[-1] == Refusal(b"\x01\x01")
+
+
+bodies = st.one_of(
+    st.binary(max_size=200).map(lambda data: (b"Content-Length: %d\r\n" % len(data), data, data)),
+    st.lists(st.binary(min_size=1, max_size=50), max_size=5).map(
+        lambda chunks: (
+            b"Transfer-Encoding: chunked\r\n",
+            b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n",
+            b"".join(chunks),
+        )
+    ),
+)
+
+
+@given(
+    exchanges=st.lists(st.tuples(addresses, bodies), min_size=1, max_size=4),
+    cuts=st.lists(st.integers(0, 5000), max_size=12),
+)
+def test_good_exchanges_follow_each_other(exchanges, cuts):
+    data = b"".join(
+        f"PUT http://{target}/ HTTP/1.1\r\nHost: x\r\n".encode() + field + b"\r\n" + sent
+        for target, (field, sent, _) in exchanges
+    )
+    events, _ = play(Http, split(data, cuts))
+    assert [event.target for event in events[::2]] == [target for target, _ in exchanges]
+    for found, (_, (field, sent, text)) in zip(events[1::2], exchanges, strict=True):
+        assert found == (text + b"|0\r\n\r\n" if b"chunked" in field else content(sent))
+
+
+answers = st.builds(
+    lambda interim, start, field, end, body: interim + start + field + end + body,
+    st.sampled_from(
+        [b"", b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\n\r\n"]
+    ),
+    st.sampled_from(
+        [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 200 OK\r\n", b"HTTP/1.1 204 \r\n", b"HTTP/1.1 304\r\n", b""]
+    ),
+    st.one_of(
+        st.integers(0, 40).map(lambda size: b"Content-Length: %d\r\n" % size),
+        st.sampled_from([b"", b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n"]),
+        st.binary(max_size=30),
+    ),
+    st.sampled_from([b"\r\n", b""]),
+    bodies.map(lambda body: body[1]),
+)
+
+
+def passed_on(request, pieces):
+    """What the application gets of an answer in `pieces`, and what becomes of the connections."""
+    answer, out = Answer(request), b""
+    try:
+        for piece in pieces:
+            if answer.done:
+                break
+            out += answer.receive(piece, True)
+        answer.end()
+    except ProtocolError:
+        return out if answer.started else b"", "broken", answer.done
+    return out, answer.keep, answer.done
+
+
+@given(
+    data=st.one_of(answers, st.binary(max_size=100)),
+    cuts=st.lists(st.integers(0, 500), max_size=8),
+    start=st.sampled_from([b"GET http://a/ HTTP/1.1", b"GET http://a/ HTTP/1.0", b"HEAD http://a/ HTTP/1.1"]),
+    upgrade=st.sampled_from([b"", b"Upgrade: websocket\r\n"]),
+)
+def test_any_split_of_an_answer_gives_the_same(data, cuts, start, upgrade):
+    codec = Http()
+    codec.receive(start + b"\r\nHost: x\r\n" + upgrade + b"\r\n")
+    request = codec.next_event()
+    whole, *state = passed_on(request, [data])
+    for pieces in (split(data, cuts), [data[i : i + 1] for i in range(len(data))]):
+        pieces = [piece for piece in pieces if piece]  # noqa: PLW2901
+        out, *found = passed_on(request, pieces)
+        assert found == state
+        if b"101" not in out:  # a tunnel's bytes belong to whoever relays it
+            head, _, body = out.partition(b"\r\n\r\n")
+            first, _, rest = whole.partition(b"\r\n\r\n")
+            assert head == first
+            if state[0] != "broken":
+                assert content(body) == content(rest)

@@ -26,12 +26,12 @@ from inbound_kit import (
 
 from lane.address import Address
 from lane.errors import ConfigError, Status, TargetError
-from lane.inbound import handshake
+from lane.inbound import talk
 from lane.inbound import listener as listener_module
 
 
 def test_lingering_ends_with_bytes(monkeypatch):
-    monkeypatch.setattr(handshake, "LINGER_TIME", 60)
+    monkeypatch.setattr(talk, "LINGER_TIME", 60)
     with running(raising(TargetError(Status.REFUSED, "refused"))) as inbound, dial(inbound) as sock:
         sock.sendall(HEAD)
         to_end(sock)  # and keep our own side open, and then send without end
@@ -42,7 +42,7 @@ def test_lingering_ends_with_bytes(monkeypatch):
 
 
 def test_lingering_ends_with_time(monkeypatch):
-    monkeypatch.setattr(handshake, "LINGER_TIME", 0.05)
+    monkeypatch.setattr(talk, "LINGER_TIME", 0.05)
     with running(raising(TargetError(Status.REFUSED, "refused"))) as inbound, dial(inbound) as sock:
         sock.sendall(HEAD)
         to_end(sock)

@@ -1,44 +1,14 @@
-"""The HTTP CONNECT codec: good requests, refusals, limits."""
+"""The HTTP codec: tunnels, exchanges, refusals, limits."""
 
 import base64
 
-import h11
 import pytest
+from http_kit import HEAD, LOGIN, basic, event, head, refusal, response
 
 from lane.address import Address
 from lane.errors import Status
 from lane.proto.events import Refusal, Request
-from lane.proto.http import MAX_HEAD, HttpConnect
-
-HEAD = b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n"
-LOGIN = (b"user", b"sec:ret")
-
-
-def event(codec, data):
-    codec.receive(data)
-    return codec.next_event()
-
-
-def head(target, *fields, method=b"CONNECT"):
-    return b"\r\n".join([method + b" " + target + b" HTTP/1.1", b"Host: x", *fields, b"", b""])
-
-
-def response(data):
-    """A whole response, read by h11 as a client would: status, headers, text."""
-    client = h11.Connection(h11.CLIENT)
-    client.send(h11.Request(method="GET", target="/", headers=[("Host", "x")]))
-    client.receive_data(data)
-    answer = client.next_event()
-    body = client.next_event()
-    assert isinstance(client.next_event(), h11.EndOfMessage)
-    assert client.trailing_data == (b"", False)
-    return answer.status_code, dict(answer.headers), bytes(body.data).decode()
-
-
-def refusal(data, credentials=None):
-    found = event(HttpConnect(credentials), data)
-    assert isinstance(found, Refusal)
-    return response(found.data)
+from lane.proto.http import MAX_HEAD, Http
 
 
 @pytest.mark.parametrize(
@@ -51,14 +21,14 @@ def refusal(data, credentials=None):
     ],
 )
 def test_connect(target, address):
-    assert event(HttpConnect(), head(target)) == Request(address)
+    assert event(Http(), head(target)) == Request(address)
 
 
 @pytest.mark.parametrize(
     "data", [HEAD, HEAD.replace(b"\r\n", b"\n"), b"CONNECT example.com:443 HTTP/1.0\r\n\r\n"]
 )
 def test_single_bytes(data):
-    codec = HttpConnect()
+    codec = Http()
     for i in range(len(data) - 1):
         assert event(codec, data[i : i + 1]) is None
     assert event(codec, data[-1:]) == Request(Address("example.com", 443))
@@ -66,7 +36,7 @@ def test_single_bytes(data):
 
 
 def test_bytes_behind_the_head_are_kept():
-    codec = HttpConnect()
+    codec = Http()
     assert event(codec, HEAD + b"early\r\n\r\n") == Request(Address("example.com", 443))
     assert event(codec, b"birds") is None
     assert codec.trailing_data == b"early\r\n\r\nbirds"
@@ -76,13 +46,13 @@ def test_the_longest_head():
     padding = b"X: " + b"x" * (MAX_HEAD - len(head(b"a:1", b"X: ")))
     longest = head(b"a:1", padding)
     assert len(longest) == MAX_HEAD
-    assert event(HttpConnect(), longest) == Request(Address("a", 1))
+    assert event(Http(), longest) == Request(Address("a", 1))
     status, _, text = refusal(head(b"a:1", padding + b"x"))
     assert (status, text) == (431, f"a request head is at most {MAX_HEAD} bytes\n")
 
 
 def test_a_head_without_end_is_refused_at_the_limit():
-    codec = HttpConnect()
+    codec = Http()
     assert event(codec, b"A" * (MAX_HEAD - 1)) is None
     assert isinstance(event(codec, b"A"), Refusal)
     assert event(codec, HEAD) is None
@@ -119,23 +89,10 @@ def test_malformed(data):
     assert text.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("method", "target"),
-    [(b"GET", b"http://example.com/"), (b"POST", b"/"), (b"OPTIONS", b"*"), (b"PRI", b"*")],
-)
-def test_other_methods(method, target):
-    status, _, text = refusal(head(target, method=method))
-    assert (status, text) == (501, "only CONNECT is supported for now\n")
-
-
-def basic(text, scheme=b"Basic "):
-    return b"Proxy-Authorization: " + scheme + base64.b64encode(text)
-
-
 @pytest.mark.parametrize("scheme", [b"Basic ", b"basic ", b"BASIC   "])
 def test_good_login(scheme):
     data = head(b"a:1", basic(b"user:sec:ret", scheme))
-    assert event(HttpConnect(LOGIN), data) == Request(Address("a", 1))
+    assert event(Http(LOGIN), data) == Request(Address("a", 1))
 
 
 @pytest.mark.parametrize(
@@ -178,10 +135,10 @@ def test_a_stranger_learns_only_that_a_login_is_needed():
     ],
 )
 def test_refused(status, code):
-    found, _, text = response(HttpConnect().refused(status, "so\r\nX-Injected: ü \udcff"))
+    found, _, text = response(Http().refused(status, "so\r\nX-Injected: ü \udcff"))
     assert (found, text) == (code, "so\r\nX-Injected: ü ?\n")
 
 
 def test_accepted():
-    answer = HttpConnect().accepted(Address("192.0.2.1", 1))
+    answer = Http().accepted(Address("192.0.2.1", 1))
     assert answer == b"HTTP/1.1 200 Connection established\r\n\r\n"

@@ -1,0 +1,243 @@
+"""Plain HTTP: one exchange after the other between an application and the targets that it names.
+
+An application's connection outlives its targets', so that the two ends of an exchange are looked after
+apart. While the answer is passed on by the greenlet of the connection, another one sends the request, and
+afterwards watches for the end of the application. Bodies stream: no more than was read at once is held. An
+answer that breaks resets the application's connection, because a clean end would make it look complete.
+"""
+
+import logging
+import struct
+from contextlib import suppress
+
+import gevent
+import gevent.socket
+
+from lane.address import Address
+from lane.errors import LaneError, ProtocolError
+from lane.inbound.connector import Connection, Connector
+from lane.inbound.talk import RECV_SIZE, Asked, refuse, status_of, talk
+from lane.proto.events import Forward, Refusal
+from lane.proto.http import Http
+from lane.proto.http_messages import Answer
+from lane.session.fair import be_fair
+from lane.stream import Stream
+
+IDLE_TIME = 120.0
+"""Seconds that an application may take from one exchange to its next request."""
+KEEP_TIME = 60.0
+"""Seconds that a connection to a target is kept for the next request."""
+PART_TIME = 2.0
+"""Seconds that a target may take to close its side once it is told that this was all."""
+BODY_SIZE = 131072
+"""Bytes of a request's body that are read at once."""
+
+_RESET, _FINISH = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)  # SO_LINGER: what closing does
+
+log = logging.getLogger("lane.inbound")
+
+
+def forward(sock: gevent.socket.socket, connector: Connector, codec: Http, first: Forward) -> Asked | None:
+    """Pass exchanges on, `first` to begin with, until the application asks for something else: for what.
+
+    None: that was all. The caller closes `sock`, which may be closed already.
+    """
+    asked: Asked | None = first
+    exchanges = _Exchanges(sock, connector, codec)
+    try:
+        while isinstance(asked, Forward):
+            if not exchanges.carry(asked):
+                return None
+            asked = gevent.with_timeout(IDLE_TIME, talk, sock, codec, timeout_value=None)
+    except (OSError, ProtocolError) as error:
+        log.debug("dropped a connection: %s", error)
+        return None
+    finally:
+        exchanges.leave()
+    return asked
+
+
+class _Target:
+    """A connection to a target, which serves one exchange after the other and may rest between them."""
+
+    def __init__(self, address: Address, connection: Connection) -> None:
+        self.address = address
+        self.connection = connection
+        self.stream = connection.stream
+        self._lost = False
+        self._resting: gevent.Greenlet[..., None] | None = None
+
+    def rest(self) -> None:
+        """Keep it for a while. A target that closes it meanwhile is noticed."""
+        self._resting = gevent.spawn(self._rest)
+
+    def wake(self) -> bool:
+        """End the rest: whether the connection is still good."""
+        if self._resting and not self._lost:
+            self._resting.kill()
+            self._resting = None
+        return not self._lost
+
+    def leave(self) -> None:
+        """End it in good order, and do not wait for that."""
+        if self.wake():
+            gevent.spawn(self._leave)
+
+    def _rest(self) -> None:
+        with suppress(LaneError), gevent.Timeout(KEEP_TIME, False):
+            self.stream.recv(1)
+        self._lost = True
+        self._leave()
+
+    def _leave(self) -> None:
+        try:
+            with suppress(LaneError), gevent.Timeout(PART_TIME, False):
+                self.stream.finish()
+                while self.stream.recv():
+                    pass
+                self.stream.close()
+        finally:
+            self.connection.abort()
+
+
+class _Exchanges:
+    """The exchanges of one application's connection."""
+
+    def __init__(self, sock: gevent.socket.socket, connector: Connector, codec: Http) -> None:
+        self._sock = sock
+        self._connector = connector
+        self._codec = codec
+        self._target: _Target | None = None
+        # Of the exchange that goes on:
+        self._sent = False  # the target was sent all of the request
+        self._ended = False  # the application has ended its side, and the target was told
+        self._fault: Exception | None = None  # what the application did wrong
+
+    def leave(self) -> None:
+        """Part with the target."""
+        if self._target:
+            self._target.leave()
+            self._target = None
+
+    def carry(self, request: Forward) -> bool:
+        """Carry out one exchange: whether the application may go on. Raises OSError where it has gone."""
+        kept = self._target is not None and self._target.address == request.target and self._target.wake()
+        while True:
+            if not kept:
+                self.leave()
+                try:
+                    connection = self._connector.connect(request.target)
+                except LaneError as error:
+                    return self._failed(error)
+                self._target = _Target(request.target, connection)
+            assert self._target is not None
+            target, self._target = self._target, None
+            answer = Answer(request)
+            try:
+                broken = self._exchange(request, target.stream, answer)
+            except BaseException:
+                target.connection.abort()
+                raise
+            if broken is None:
+                return self._finish(target, answer)
+            target.connection.abort()
+            if self._fault is None and kept and answer.empty and request.repeatable:
+                kept = False  # the target closed the connection when it was not needed: that is no answer
+                continue
+            if self._fault is not None or answer.started:
+                return self._broke(answer, broken)
+            return self._failed(broken)
+
+    def _exchange(self, request: Forward, stream: Stream, answer: Answer) -> LaneError | None:
+        """Send the request and pass its answer on: what came between. Raises OSError."""
+        self._sent = self._ended = False
+        self._fault = None
+        sender = gevent.spawn(self._send, request, stream)
+        try:
+            while not answer.done:
+                data = stream.recv()
+                if not data:
+                    answer.end()
+                    break
+                out = answer.receive(data, self._codec.uploaded)
+                data = b""
+                if answer.started:
+                    self._closing_does(_RESET)
+                self._sock.sendall(out)
+                be_fair()
+        except LaneError as error:
+            return error
+        finally:
+            sender.kill()
+        return None
+
+    def _send(self, request: Forward, stream: Stream) -> None:
+        """Send what the application asks for, and see whether it leaves before it has its answer."""
+        sock, codec = self._sock, self._codec
+        try:
+            data = request.head + codec.upload(b"")
+            while True:
+                try:
+                    stream.sendall(data)
+                except LaneError:
+                    return  # the target may have answered all the same
+                if codec.uploaded:
+                    break
+                be_fair()
+                data = sock.recv(BODY_SIZE)
+                if not data:
+                    raise ProtocolError("the application left in the middle of its request")
+                data = codec.upload(data)
+            self._sent = True
+            if codec.trailing_data:
+                return
+            data = sock.recv(RECV_SIZE)
+            if data:
+                codec.receive(data)
+                return
+        except (OSError, ProtocolError) as error:
+            self._fault = error
+            stream.reset()
+            return
+        self._ended = True
+        with suppress(LaneError):
+            stream.finish()
+
+    def _finish(self, target: _Target, answer: Answer) -> bool:
+        """Go on behind a whole answer."""
+        if answer.upgraded:
+            target.connection.run(self._sock, self._codec.trailing_data)
+            return False
+        if not self._sent:  # it has answered without the rest
+            target.connection.abort()
+        elif answer.reusable and answer.keep and not self._ended:
+            self._target = target
+            target.rest()
+        else:
+            target.leave()
+        self._closing_does(_FINISH)
+        if answer.keep:
+            return True
+        refuse(self._sock, b"")
+        return False
+
+    def _failed(self, error: LaneError) -> bool:
+        """Say that nothing came of a request."""
+        response = self._codec.failed(status_of(error), str(error))
+        if isinstance(response, Refusal):
+            refuse(self._sock, response.data)
+            return False
+        self._sock.sendall(response.data)
+        return True
+
+    def _broke(self, answer: Answer, error: LaneError) -> bool:
+        """End a connection that can't go on, and that has a part of an answer or sent a part of a request."""
+        log.debug("an exchange ended: %s", self._fault or error)
+        if not answer.started and isinstance(self._fault, ProtocolError):
+            refuse(self._sock, self._codec.malformed(str(self._fault)))
+        else:
+            self._sock.close()
+        return False
+
+    def _closing_does(self, how: bytes) -> None:
+        self._sock.setsockopt(gevent.socket.SOL_SOCKET, gevent.socket.SO_LINGER, how)

@@ -1,0 +1,57 @@
+"""What every conversation with an application is made of: reading for a codec, and a decent end."""
+
+import contextlib
+
+import gevent
+import gevent.socket
+
+from lane.errors import LaneError, ProtocolError, Status, TargetError
+from lane.proto.events import Associate, Bind, Codec, Forward, Refusal, Reply, Request
+
+RECV_SIZE = 16384
+"""Bytes read at once; also the most early data that is held while the target is connected to."""
+LINGER_TIME = 1.0
+"""Seconds in which an application may still send after a refusal, until it closes."""
+LINGER_SIZE = 262144
+"""Bytes that it may send meanwhile."""
+
+Asked = Request | Forward | Bind | Associate | Refusal
+
+
+def talk(sock: gevent.socket.socket, codec: Codec) -> Asked:
+    """Go on until the application has asked for something or is refused. Raises ProtocolError, OSError."""
+    while True:
+        event = codec.next_event()
+        if event is None:
+            codec.receive(receive(sock))
+        elif isinstance(event, Reply):
+            sock.sendall(event.data)
+        else:
+            return event
+
+
+def receive(sock: gevent.socket.socket) -> bytes:
+    """The next bytes of the application. Raises ProtocolError where it has left."""
+    data: bytes = sock.recv(RECV_SIZE)
+    if not data:
+        raise ProtocolError("the application left before its request was complete")
+    return data
+
+
+def refuse(sock: gevent.socket.socket, data: bytes) -> None:
+    """Write the last bytes so that they arrive.
+
+    Closing a socket with unread input resets the connection, and the reset may destroy what was written:
+    so say that this is the end, and read until the application has closed too, within bounds.
+    """
+    with contextlib.suppress(OSError), gevent.Timeout(LINGER_TIME, False):
+        sock.sendall(data)
+        sock.shutdown(gevent.socket.SHUT_WR)
+        left = LINGER_SIZE
+        while left > 0 and (unread := sock.recv(RECV_SIZE)):
+            left -= len(unread)
+
+
+def status_of(error: LaneError) -> Status:
+    """What an application is told of `error`."""
+    return error.status if isinstance(error, TargetError) else Status.FAILURE
