@@ -15,12 +15,12 @@ import gevent.socket
 
 from lane.address import Address
 from lane.errors import LaneError, ProtocolError
+from lane.fair import be_fair
 from lane.inbound.connector import Connection, Connector
-from lane.inbound.talk import RECV_SIZE, Asked, refuse, status_of, talk
+from lane.inbound.talk import LINGER_SIZE, RECV_SIZE, Asked, refuse, status_of, talk
 from lane.proto.events import Forward, Refusal
 from lane.proto.http import Http
 from lane.proto.http_messages import Answer
-from lane.session.fair import be_fair
 from lane.stream import Stream
 
 IDLE_TIME = 120.0
@@ -93,8 +93,9 @@ class _Target:
         try:
             with suppress(LaneError), gevent.Timeout(PART_TIME, False):
                 self.stream.finish()
-                while self.stream.recv():
-                    pass
+                left = LINGER_SIZE  # a target that goes on and on is cut short
+                while left > 0 and (unread := self.stream.recv()):
+                    left -= len(unread)
                 self.stream.close()
         finally:
             self.connection.abort()
@@ -236,7 +237,8 @@ class _Exchanges:
         if not answer.started and isinstance(self._fault, ProtocolError):
             refuse(self._sock, self._codec.malformed(str(self._fault)))
         else:
-            self._sock.close()
+            with suppress(OSError):  # it may be gone
+                self._closing_does(_RESET)
         return False
 
     def _closing_does(self, how: bytes) -> None:

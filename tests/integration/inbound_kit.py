@@ -2,7 +2,7 @@
 
 import struct
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from types import SimpleNamespace
 
 import gevent
@@ -12,6 +12,7 @@ from gevent.pool import Pool
 from lane.address import Address
 from lane.inbound import Inbound, Terms, UdpTerms
 from lane.inbound.handshake import serve
+from lane.session.sockets import SocketStream
 
 BOUND = Address("192.0.2.7", 4660)
 TARGET = Address("example.com", 443)
@@ -49,6 +50,10 @@ class Direct:
     def __init__(self, target):
         self.remote = socket.create_connection(target)
         self.bound = Address(*self.remote.getsockname()[:2])
+
+    @cached_property
+    def stream(self):
+        return SocketStream(self.remote)
 
     def run(self, sock, early):
         with sock, self.remote:
@@ -92,9 +97,10 @@ def running(
     max_sessions=100,
     handshake_timeout=30.0,
     udp=UDP,
+    pac=False,
     **more,
 ):
-    terms = Terms(credentials, handshake_timeout, udp)
+    terms = Terms(credentials, handshake_timeout, udp, pac)
     inbound = proxy(Address(host, port), SimpleNamespace(connect=connect, **more), terms, max_sessions)
     inbound.start()
     try:

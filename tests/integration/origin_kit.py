@@ -36,11 +36,20 @@ class Web(BaseHTTPRequestHandler):
         self._answer(memoryview(CONTENT)[start : start + size])
 
     def do_POST(self):
-        digest, left = hashlib.sha256(), int(self.headers["Content-Length"])
+        digest = hashlib.sha256()
+        if "Content-Length" in self.headers:
+            self._read(int(self.headers["Content-Length"]), digest)
+        else:
+            while size := int(self.rfile.readline(), 16):
+                self._read(size, digest)
+                self.rfile.readline()
+            self.rfile.readline()
+        self._answer(digest.hexdigest().encode())
+
+    def _read(self, left, digest):
         while left and (data := self.rfile.read(min(left, 1 << 20))):
             digest.update(data)
             left -= len(data)
-        self._answer(digest.hexdigest().encode())
 
     do_PUT = do_POST
 
