@@ -26,8 +26,8 @@ from inbound_kit import (
 
 from lane.address import Address
 from lane.errors import ConfigError, Status, TargetError
-from lane.inbound import talk
 from lane.inbound import listener as listener_module
+from lane.inbound import talk
 
 
 def test_lingering_ends_with_bytes(monkeypatch):

@@ -279,6 +279,13 @@ def test_the_answer_to_head_has_no_body():
     assert b"Content-Length: %d\r\n" % len(NO_WEB_SERVER) in data
 
 
+def test_a_short_head_behind_a_long_one_that_came_in_pieces():
+    codec = Http()
+    assert event(codec, NEXT[:-2] + b"X: " + b"x" * 1000) is None
+    assert event(codec, b"\r\n\r\n").target == Address("b", 80)
+    assert event(codec, NEXT).target == Address("b", 80)
+
+
 def test_an_empty_line_between_requests_is_skipped():
     codec = Http()
     assert event(codec, NEXT + b"\r\n" + NEXT).keep
