@@ -81,27 +81,47 @@ class Direct:
                     connection.reset()
 
 
+class _Target(SocketStream):
+    """A target's socket, which knows when data moved last."""
+
+    def __init__(self, sock: Socket) -> None:
+        super().__init__(sock)
+        self.last = monotonic()
+
+    def recv(self, limit: int = 262144) -> bytes:
+        data = super().recv(limit)
+        self.last = monotonic()
+        return data
+
+    def sendall(self, data: bytes | bytearray | memoryview) -> None:
+        super().sendall(data)
+        self.last = monotonic()
+
+
 class DirectConnection:
     """A target's socket, before and while its bytes flow."""
 
     def __init__(self, sock: Socket, owner: Direct) -> None:
         self.bound = Address(*sock.getsockname()[:2])
-        self.last = monotonic()
-        """When data moved."""
-        self._target = SocketStream(sock)
+        self._target = _Target(sock)
         self._app: SocketStream | None = None
         self._owner = owner
         self._error: LaneError | None = None
 
     @property
+    def last(self) -> float:
+        """When data moved."""
+        return self._target.last
+
+    @property
     def stream(self) -> Stream:
         """The target, for who speaks with it himself; `abort` lets go of it."""
+        self._owner.began(self)
         return self._target
 
     def run(self, sock: Socket, early: bytes) -> None:
         """Relay between the application's socket and the target until both directions have ended."""
         app = self._app = SocketStream(sock)
-        self.last = monotonic()
         self._owner.began(self)
         back = gevent.spawn(self._pump, self._target, app, b"")
         try:
@@ -120,6 +140,7 @@ class DirectConnection:
     def abort(self) -> None:
         """Drop the target."""
         self._target.reset()
+        self._owner.ended(self)
 
     def reset(self) -> None:
         """Abort both sides. Never blocks, and does nothing to what was closed."""
@@ -138,7 +159,6 @@ class DirectConnection:
                 size = min(2 * size, LARGEST_READ) if len(data) == size else max(len(data), FIRST_READ)
                 sink.sendall(data)
                 data = b""
-                self.last = monotonic()
                 be_fair()
             sink.finish()
         except LaneError as error:

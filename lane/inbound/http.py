@@ -25,8 +25,8 @@ from lane.stream import Stream
 
 IDLE_TIME = 120.0
 """Seconds that an application may take from one exchange to its next request."""
-KEEP_TIME = 60.0
-"""Seconds that a connection to a target is kept for the next request."""
+KEEP_TIME = 15.0
+"""Seconds that a connection to a target is kept for the next request: not long, a new one costs little."""
 PART_TIME = 2.0
 """Seconds that a target may take to close its side once it is told that this was all."""
 BODY_SIZE = 131072

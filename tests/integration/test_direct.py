@@ -12,7 +12,7 @@ from inbound_kit import reset, to_end
 from lane.address import Address
 from lane.cli.routing import ANYWHERE
 from lane.egress.resolver import Resolver
-from lane.errors import Status, TargetError
+from lane.errors import Closed, Status, TargetError
 from lane.inbound import direct as direct_module
 from lane.inbound.direct import Direct
 from lane.testing.harness import pattern, settled, until
@@ -203,6 +203,22 @@ def test_idle_connections_are_reset_and_busy_ones_are_not(make, monkeypatch):
         with pytest.raises(ConnectionResetError):
             to_end(sock)
     bed.job.get()
+
+
+def test_a_stream_is_reset_when_it_is_idle_and_awaited_until_it_is_dropped(monkeypatch):
+    monkeypatch.setattr(direct_module, "SWEEP", 0.01)
+    direct = Direct(ANYWHERE, Resolver(), 0.1)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        connection = direct.connect(Address(*listener.getsockname()))
+        with gevent.Timeout(10), pytest.raises(Closed):
+            connection.stream.recv()
+    job = gevent.spawn(direct.drain, 60)
+    gevent.sleep(0)
+    assert not job.ready()
+    connection.abort()
+    job.get(timeout=10)
 
 
 def test_they_may_finish_when_all_is_ended(bed):

@@ -419,16 +419,44 @@ def test_the_target_learns_nothing_of_the_login():
         assert web.heads == [f"GET / HTTP/1.1\r\nHost: {web.address}\r\n\r\n".encode()]
 
 
+def stalls(count):
+    """Wait until the buffers of the kernel are full: what `count()` has come to."""
+    before = -1
+    with gevent.Timeout(10):
+        while count() != before:
+            before = count()
+            gevent.sleep(0.2)
+    return before
+
+
 def test_an_application_that_does_not_read_stops_the_target():
     with target(endless) as web, running(Direct) as inbound, dial(inbound) as sock:
         sock.sendall(get(web))
         read_head(sock)
-        before = -1
-        with gevent.Timeout(10):
-            while web.sent != before:  # until the buffers of the kernel are full
-                before = web.sent
-                gevent.sleep(0.2)
-        assert 0 < web.sent < 30_000_000
+        assert 0 < stalls(lambda: web.sent) < 30_000_000
+
+
+@pytest.mark.parametrize("field", ["Content-Length: 10000000000", "Transfer-Encoding: chunked"])
+def test_a_target_that_does_not_read_stops_the_application(field):
+    sent = 0
+
+    def send(sock):
+        nonlocal sent
+        data = b"10000\r\n" + bytes(65536) + b"\r\n"
+        while True:
+            sock.sendall(data)
+            sent += len(data)
+
+    def script(sock, found):
+        read_head(sock)
+        found.done.wait(10)
+
+    with target(script) as web, running(Direct) as inbound, dial(inbound) as sock:
+        sock.sendall(get(web, "/", field, method="POST"))
+        sender = gevent.spawn(send, sock)
+        assert 0 < stalls(lambda: sent) < 30_000_000
+        sender.kill()
+        web.done.set()
 
 
 def test_what_is_held_of_pipelined_requests_is_bounded(monkeypatch):
