@@ -81,7 +81,7 @@ TERMS = Terms(None, 10)
 
 
 def proxy(address, connector=NOWHERE, terms=TERMS, max_sessions=10):
-    """The inbound for SOCKS5 and HTTP CONNECT, not started."""
+    """The inbound for SOCKS5 and HTTP, not started."""
     return Inbound(address, partial(serve, connector=connector, terms=terms), Pool(max_sessions))
 
 
