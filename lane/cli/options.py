@@ -222,7 +222,7 @@ def _declare_identity(parser: Parser) -> Any:
 
 def _declare_sockets(group: Any) -> None:
     """Where a client listens."""
-    _option(group, "--listen", "HOST:PORT", "where SOCKS5 and HTTP are spoken", "127.0.0.1:1080")
+    _option(group, "--listen", "HOST:PORT", "where SOCKS5, SOCKS4a and HTTP are spoken", "127.0.0.1:1080")
     _option(
         group,
         "--control",

@@ -19,6 +19,8 @@ from lane.inbound.talk import Asked, receive, refuse, status_of, talk
 from lane.inbound.udp import Port, UdpTerms, relay
 from lane.proto.events import Associate, Bind, Codec, Credentials, Forward, Refusal, Request
 from lane.proto.http import Http
+from lane.proto.socks4 import VERSION as SOCKS4
+from lane.proto.socks4 import Socks4
 from lane.proto.socks5 import VERSION as SOCKS5
 from lane.proto.socks5 import Socks5
 
@@ -112,6 +114,8 @@ def _handshake(sock: gevent.socket.socket, terms: Terms) -> tuple[Codec, Asked]:
     codec: Codec
     if data[0] == SOCKS5:
         codec = Socks5(terms.credentials)
+    elif data[0] == SOCKS4:
+        codec = Socks4(terms.credentials)
     elif data[:1].isupper():  # every HTTP method in use starts with an uppercase letter
         own = Address(*sock.getsockname()[:2]) if terms.pac else None
         codec = Http(terms.credentials, own)

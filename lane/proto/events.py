@@ -1,6 +1,6 @@
 """What the inbound protocols have in common: the events of their codecs, and credentials.
 
-SOCKS5 and HTTP differ in bytes only. Each codec takes what the application sent and gives the same
+SOCKS and HTTP differ in bytes only. Each codec takes what the application sent and gives the same
 events, so that one loop in `lane.inbound` serves them all and a further protocol is one more file.
 The style is h11's: `receive` bytes, then call `next_event` until it has none.
 """

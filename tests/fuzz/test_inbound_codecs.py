@@ -13,11 +13,12 @@ from lane.errors import ProtocolError
 from lane.proto.events import Forward, Refusal, Reply, Request
 from lane.proto.http import MAX_HEAD, Http
 from lane.proto.http_messages import Answer
+from lane.proto.socks4 import Socks4
 from lane.proto.socks5 import Socks5
 
 LOGIN = (b"user", b"secret")
-CODECS = [Socks5, Http, lambda: Socks5(LOGIN), lambda: Http(LOGIN, Address("a", 1))]
-IDS = ["socks5", "http", "socks5-login", "http-login"]
+CODECS = [Socks5, Http, lambda: Socks5(LOGIN), lambda: Http(LOGIN, Address("a", 1)), Socks4]
+IDS = ["socks5", "http", "socks5-login", "http-login", "socks4"]
 
 
 def play(make, pieces):
@@ -86,6 +87,22 @@ socks = st.builds(
     st.one_of(addresses.map(Address.pack), st.binary(max_size=20)),
     st.binary(max_size=40),
 )
+texts = st.one_of(
+    st.binary(max_size=20),
+    st.integers(250, 260).map(bytes),
+    st.integers(250, 260).map(lambda size: b"n" * size),
+)
+socks4 = st.builds(
+    lambda *parts: b"".join(parts),
+    st.one_of(st.just(b"\x04\x01"), st.just(b"\x04\x02"), st.binary(min_size=2, max_size=2)),
+    st.binary(min_size=2, max_size=2),
+    st.one_of(st.just(b"\0\0\0\x01"), st.binary(min_size=4, max_size=4)),
+    texts,
+    st.sampled_from([b"\0", b""]),
+    st.one_of(texts, addresses.map(lambda address: address.host.encode())),
+    st.sampled_from([b"\0", b""]),
+    st.binary(max_size=40),
+)
 http_logins = st.one_of(st.just(b":".join(LOGIN)), short).map(
     lambda text: b"Proxy-Authorization: Basic " + base64.b64encode(text) + b"\r\n"
 )
@@ -121,7 +138,8 @@ http = st.lists(heads, min_size=1, max_size=3).map(b"".join)
 
 @pytest.mark.parametrize("make", CODECS, ids=IDS)
 @given(
-    data=st.one_of(socks, http, st.binary(max_size=600)), cuts=st.lists(st.integers(0, 20000), max_size=12)
+    data=st.one_of(socks, socks4, http, st.binary(max_size=600)),
+    cuts=st.lists(st.integers(0, 20000), max_size=12),
 )
 def test_any_split_gives_the_same(make, data, cuts):
     # Also: garbage only ever raises ProtocolError, since anything else gets out of `play`.
@@ -139,10 +157,17 @@ def test_good_requests_are_understood(target, rest, cuts):
     request = b"\x05\x01\x00" + target.pack()
     login = b"\x01\x04user\x06secret"
     head = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n".encode()
+    request4 = b"\x04\x01" + target.port.to_bytes(2, "big") + b"\0\0\0\x07me\0" + target.host.encode() + b"\0"
     authorization = b"Proxy-Authorization: Basic " + base64.b64encode(b":".join(LOGIN)) + b"\r\n"
     for make, data in zip(
         CODECS,
-        [greeting + request, head + b"\r\n", greeting + login + request, head + authorization + b"\r\n"],
+        [
+            greeting + request,
+            head + b"\r\n",
+            greeting + login + request,
+            head + authorization + b"\r\n",
+            request4,
+        ],
         strict=True,
     ):
         events, trailing = play(make, split(data + rest, cuts))

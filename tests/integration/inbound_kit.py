@@ -20,6 +20,8 @@ LOGIN = (b"user", b"secret")
 GREETING = b"\x05\x01\x00"
 CONNECT = b"\x05\x01\x00" + TARGET.pack()
 SUCCESS = b"\x05\x00\x00\x01\xc0\x00\x02\x07\x12\x34"
+SOCKS4A = b"\x04\x01\x01\xbb\x00\x00\x00\x01me\x00example.com\x00"
+SOCKS4_SUCCESS = b"\x00\x5a\x12\x34\xc0\x00\x02\x07"
 HEAD = b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n"
 HTTP_SUCCESS = b"HTTP/1.1 200 Connection established\r\n\r\n"
 

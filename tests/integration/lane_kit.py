@@ -185,9 +185,9 @@ def echoes(sock, text=b"hello"):
 
 
 def curl(proxy, kind, *arguments, prefix=()):
-    """Run curl through a proxy of `kind` (socks5 or http): what it printed."""
+    """Run curl through a proxy of `kind` (socks5, socks4, socks4a or http): what it printed."""
     host, port = proxy
-    option = {"socks5": ["--socks5-hostname"], "http": ["--proxytunnel", "-x"]}[kind]
+    option = {"socks5": ["--socks5-hostname"], "http": ["--proxytunnel", "-x"]}.get(kind, [f"--{kind}"])
     address = f"http://{host}:{port}" if kind == "http" else f"{host}:{port}"
     command = [*prefix, "curl", "-q", "-sSf", "--noproxy", "", *option, address, *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, timeout=100, check=False)

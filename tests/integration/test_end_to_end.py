@@ -83,6 +83,12 @@ def test_curl_downloads_100_mb(proxy, origin, tmp_path, big_file, kind):
     assert file_sha256(tmp_path / "out") == file_sha256(big_file)
 
 
+@pytest.mark.parametrize(("kind", "host"), [("socks4", "127.0.0.1"), ("socks4a", "localhost")])
+def test_curl_over_socks4(proxy, origin, tmp_path, kind, host):
+    curl(proxy, kind, f"http://{host}:{origin.web}/0/{MB}", "-o", tmp_path / "out")
+    assert file_sha256(tmp_path / "out") == sha256(CONTENT[:MB])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_curl_uploads_100_mb(proxy, origin, big_file, kind):
     answer = curl(proxy, kind, f"http://localhost:{origin.web}/", "-T", big_file)

@@ -10,6 +10,8 @@ from inbound_kit import (
     HEAD,
     HTTP_SUCCESS,
     LOGIN,
+    SOCKS4_SUCCESS,
+    SOCKS4A,
     SUCCESS,
     TARGET,
     Echo,
@@ -26,8 +28,8 @@ from lane.errors import Closed, Refused, Status, TargetError, Unreachable
 
 PROTOCOLS = pytest.mark.parametrize(
     ("hello", "answer"),
-    [(GREETING + CONNECT, b"\x05\x00" + SUCCESS), (HEAD, HTTP_SUCCESS)],
-    ids=["socks5", "http"],
+    [(GREETING + CONNECT, b"\x05\x00" + SUCCESS), (SOCKS4A, SOCKS4_SUCCESS), (HEAD, HTTP_SUCCESS)],
+    ids=["socks5", "socks4a", "http"],
 )
 
 
@@ -93,6 +95,13 @@ def test_failures_through_socks5(error, status):
 
 
 @pytest.mark.parametrize(("error", "status"), FAILURES)
+def test_failures_through_socks4(error, status):
+    with running(raising(error)) as inbound, dial(inbound) as sock:
+        sock.sendall(SOCKS4A)
+        assert to_end(sock) == b"\x00\x5b" + bytes(6)
+
+
+@pytest.mark.parametrize(("error", "status"), FAILURES)
 def test_failures_through_http(error, status):
     with running(raising(error)) as inbound, dial(inbound) as sock:
         sock.sendall(HEAD)
@@ -105,7 +114,7 @@ def test_failures_through_http(error, status):
 def test_a_refusal_is_not_destroyed_by_unread_input(hello, answer):
     with running(raising(TargetError(Status.REFUSED, "refused"))) as inbound, dial(inbound) as sock:
         sock.sendall(hello + bytes(100_000))
-        assert receive(sock, 4) in (b"\x05\x00\x05\x05", b"HTTP")
+        assert receive(sock, 4) in (b"\x05\x00\x05\x05", b"\x00\x5b\x00\x00", b"HTTP")
         sock.sendall(bytes(50_000))  # where the other side had just closed, this would fail
         sock.shutdown(socket.SHUT_WR)
         to_end(sock)
@@ -128,6 +137,7 @@ def test_small_writes_are_not_delayed():
         (b"\x05\x01\x02\x01\x04user\x06secret" + CONNECT, b"\x05\x02\x01\x00" + SUCCESS),
         (b"\x05\x02\x00\x02\x01\x04user\x05wrong" + CONNECT, b"\x05\x02\x01\x01"),
         (GREETING + CONNECT, b"\x05\xff"),
+        (SOCKS4A, b"\x00\x5d" + bytes(6)),
         (HEAD[:-2] + b"Proxy-Authorization: Basic dXNlcjpzZWNyZXQ=\r\n\r\n", HTTP_SUCCESS),
         (HEAD[:-2] + b"Proxy-Authorization: Basic dXNlcjp3cm9uZw==\r\n\r\n", b"HTTP/1.1 407 "),
         (HEAD, b"HTTP/1.1 407 "),
@@ -141,7 +151,7 @@ def test_logins(hello, answer):
 
 
 @pytest.mark.parametrize(
-    "data", [b"\x04\x01\x00\x50", b"\x00", b"\x16\x03\x01", b"get / HTTP/1.1\r\n", b"\xff"]
+    "data", [b"\x06\x01\x00\x50", b"\x00", b"\x16\x03\x01", b"get / HTTP/1.1\r\n", b"\xff"]
 )
 def test_other_protocols_are_closed(data):
     with running() as inbound, dial(inbound) as sock:
