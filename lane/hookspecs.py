@@ -53,6 +53,8 @@ def lane_authenticate(token: bytes, binding: bytes) -> str | None:
 def lane_authorize(request: Address, identity: str) -> bool | None:
     """Whether `identity` may reach the target, before it is resolved; None to leave it to others.
 
+    For a port on the server: the peer that is expected (SOCKS BIND), or where to listen (reverse forwards).
+
     First result counts; nobody answering means refused. The egress policy judges the address afterwards.
     """
 
@@ -77,7 +79,7 @@ def lane_route(target: Address) -> str | None:
 
 @hookspec
 def lane_session_started(session: str, target: Address, identity: str) -> None:
-    """A session was connected to its target. `session` names it until it has ended."""
+    """A session was connected to its target, or waits at a port. `session` names it until it has ended."""
 
 
 @hookspec

@@ -8,13 +8,13 @@ from time import monotonic
 
 from gevent.socket import socket as Socket  # noqa: N812  (the name of the type, not of a function)
 
-from lane.address import Address
+from lane.address import Address, unpack
 from lane.carriers.association import Association
 from lane.carriers.lanes import Lanes
 from lane.carriers.opening import NOWHERE, Opening
 from lane.carriers.passage import Deadlines, Passage
 from lane.carriers.reached import Reached
-from lane.errors import LaneError, Refused, Status, TargetError, Unreachable
+from lane.errors import Closed, LaneError, Refused, Reset, Status, TargetError, Unreachable
 from lane.proto.hello import ANYONE, EARLY, RESUMABLE, Command, Request
 from lane.proto.udp import FLOW_SIZE
 from lane.session.packets import WINDOW
@@ -63,6 +63,28 @@ class Connection:
     def abort(self) -> None:
         """Drop the session."""
         self._resources.close()
+
+
+class Listening(Connection):
+    """A session with whoever connects to a port of the server's: first `accept`, then as any other."""
+
+    def accept(self) -> Address:
+        """Wait for the connection: whom it is from. Raises LaneError; TargetError if nobody came in time."""
+        session = self._session
+        data = b""
+        try:
+            while (found := unpack(data)) is None:
+                more = session.recv(1)
+                if not more:
+                    raise Closed("the server ended the wait")
+                data += bytes(more)
+        except Reset as error:
+            if error.code == Status.TTL_EXPIRED:
+                raise TargetError(Status.TTL_EXPIRED, "nobody connected in time") from None
+            raise
+        finally:
+            session.parked = False
+        return found[0]
 
 
 class Connector:
@@ -134,6 +156,29 @@ class Connector:
 
     def _dissociate(self) -> None:
         self._associations -= 1
+
+    def bind(self, peer: Address) -> Listening:
+        """A port on the server for one connection from `peer`. Raises TargetError with the true reason."""
+        try:
+            return self._listen(Command.BIND, peer)
+        except TargetError:
+            raise
+        except LaneError as error:
+            raise _failure(peer, error) from None
+
+    def reverse(self, where: Address) -> Listening:
+        """One of the connections to `where` on the server, an IP address; port 0: the server picks one.
+
+        Raises TargetError where the server refuses, Unreachable or another LaneError where it can't be asked.
+        """
+        return self._listen(Command.REVERSE, where)
+
+    def _listen(self, command: Command, address: Address) -> Listening:
+        with ExitStack() as resources:
+            session, passage = self._passage(resources, command, address)
+            session.parked = True
+            bound = passage.begin(fast=False)
+            return Listening(bound, session, resources.pop_all())
 
     def ping(self) -> float:
         """Ask the server for nothing but an answer, on a new carrier: the seconds that took.

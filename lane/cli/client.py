@@ -16,13 +16,14 @@ from lane.carriers.network import watch
 from lane.carriers.passage import Deadlines
 from lane.carriers.steer import Decision, State, steer
 from lane.certs import KeyRing, Keys, PinnedTLS, ServerIdentity
-from lane.cli.entrances import open_all
+from lane.cli.entrances import open_all, open_reverses
 from lane.cli.routing import make_direct, make_routes, reloading
 from lane.cli.service import cost, lead_through, listen_all, make_lanes, run_until_signal, way_to
 from lane.config import ClientConfig
 from lane.control import open_control
 from lane.egress.dialer import Dialer
-from lane.egress.policy import Policy
+from lane.egress.listening import Ports
+from lane.egress.policy import ListenRule, Policy
 from lane.egress.resolver import Resolver
 from lane.egress.udp import UdpEgress
 from lane.errors import UsageError
@@ -69,6 +70,7 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
         lanes.changed = control.changed
     for inbound in inbounds:
         inbound.start()
+    reverses = open_reverses(config, connector)
     watcher = watch(lanes.network_changed)
 
     def close() -> None:
@@ -77,6 +79,8 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
             control.close()  # with the port it is named after: another client may take both at once
         for inbound in inbounds:
             inbound.close()
+        for reverse in reverses:
+            reverse.close()
         gevent.joinall([gevent.spawn(drain, config.grace) for drain in (registry.drain, direct.drain)])
         for inbound in inbounds:
             inbound.kill()
@@ -144,6 +148,7 @@ def _embed(
     service = offers(
         Dialer(policy, resolver).connect,
         Associations(partial(UdpEgress, policy, resolver), config.max_associations),
+        Ports(policy, resolver, (ListenRule.parse("*"),)),
     )
     registry = _registry(config)
     resumption = Resumption(config.resume_grace, config.max_sessions, config.buffer_total // 2)

@@ -1,13 +1,18 @@
-"""The ports of a client: the proxy port first, then those that know their target by themselves."""
+"""The ports of a client: the proxy port first, then those that know their target; and those on the server."""
 
 from functools import partial
 
 from gevent.pool import Pool
 
+from lane.cli.routing import ANYWHERE
 from lane.config import ClientConfig
+from lane.egress.dialer import Dialer
+from lane.egress.resolver import Resolver
 from lane.inbound import Connector, Inbound, Terms, UdpTerms, forward, handshake
 from lane.inbound.redirect import Redirect
+from lane.inbound.reverse import PARKED, Reverse, Reverser
 from lane.inbound.udp_forward import UdpForward
+from lane.link import Link
 
 
 def open_all(config: ClientConfig, connector: Connector) -> list[Inbound | UdpForward]:
@@ -36,3 +41,20 @@ def open_all(config: ClientConfig, connector: Connector) -> list[Inbound | UdpFo
             inbounds.append(Inbound(each.listen, serve, served))
     inbounds += [Inbound(listen, Redirect(connector).serve, served) for listen in config.redirects]
     return inbounds
+
+
+def open_reverses(config: ClientConfig, reverser: Reverser) -> list[Reverse]:
+    """The reverse forwards, started. Their targets are what the user says: no policy judges them."""
+    dialer = Dialer(ANYWHERE, Resolver())
+    server = "this machine"
+    if config.server is not None:
+        server = (config.server.address if isinstance(config.server, Link) else config.server).host
+    most = config.max_sessions // 4 // max(1, len(config.reverses))  # applications need some, too
+    parked = max(1, min(PARKED, most))
+    found = [
+        Reverse(reverser, one.where, one.target, dialer.connect, shown=server, parked=parked)
+        for one in config.reverses
+    ]
+    for reverse in found:
+        reverse.start()
+    return found

@@ -279,6 +279,13 @@ def _declare_client(parser: Parser) -> None:
         " round trip: auto (to targets reached lately), on, off",
         "auto",
     )
+    _list(
+        group,
+        "--reverse",
+        "FORWARDS",
+        "a port on the server that stands for a target near this client: tcp://[HOST]:PORT=HOST:PORT (no"
+        " HOST: every address of the server), or several, separated by commas",
+    )
     _flag(group, "--no-check", "do not insist that the server answers at the start, keep trying instead")
     _option(group, "--udp-idle-timeout", "TIME", "until a UDP association without packets is ended", "60s")
     _option(
@@ -302,6 +309,13 @@ def _declare_server(parser: Parser) -> None:
     rules = "CIDR or DOMAIN, each with [:PORT], separated by commas"
     for name, text in ("--allow", "may be reached although not public"), ("--deny", "never reached"):
         _list(group, name, "RULES", f"{text}: {rules}")
+    _list(
+        group,
+        "--allow-reverse",
+        "RULES",
+        "where clients may have this server listen: *, or [HOST]:PORT, [HOST]:FIRST-LAST or [HOST]:*,"
+        " separated by commas; no HOST: any address (default: nowhere)",
+    )
     _option(group, "--connect-timeout", "TIME", "for a connection to a target", "10s")
     _declare_limits(parser, "10000", "UDP associations at once of one user", "10s")
     group = parser.add_argument_group("limits for clients")

@@ -20,7 +20,7 @@ from lane.plugins import Plugins
 log = logging.getLogger("lane.client")
 
 ANYWHERE = Policy([Rule.parse("0.0.0.0/0"), Rule.parse("::/0")])
-"""Where direct connections may go: to wherever this machine can, as they could without lane."""
+"""Where connections that leave from here may go: to wherever this machine can, as without lane."""
 
 
 def make_direct(config: ClientConfig) -> Direct:

@@ -9,6 +9,7 @@ from lane.certs import KeyRing, Keys, ServerIdentity
 from lane.cli.service import listen_all, run_until_signal
 from lane.config import ServerConfig
 from lane.egress.dialer import Dialer
+from lane.egress.listening import Ports
 from lane.egress.policy import Policy
 from lane.egress.resolver import Resolver
 from lane.egress.udp import UdpEgress
@@ -48,6 +49,7 @@ def run(config: ServerConfig, plugins: Plugins) -> int:
         offers(
             Dialer(policy, resolver, config.connect_timeout).connect,
             Associations(partial(UdpEgress, policy, resolver), config.max_associations),
+            Ports(policy, resolver, config.allow_reverse),
         ),
         registry,
         Resumption(config.resume_grace, config.max_sessions, config.buffer_total // 2),

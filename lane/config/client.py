@@ -7,6 +7,7 @@ from pathlib import Path
 from lane.address import Address
 from lane.config.entrances import Forward, forwards, is_loopback, redirects
 from lane.config.given import Options, common, reachable, time
+from lane.config.reverse import Reverse, parse_reverses
 from lane.control import Where, find
 from lane.egress.rules import RouteRule
 from lane.errors import ConfigError, UsageError
@@ -70,6 +71,7 @@ class ClientConfig:
     """auto, on or off: see `lane.carriers.connector.FastOpen`."""
     via: Via | None
     """The proxy on the way to the server."""
+    reverses: tuple[Reverse, ...]
     check: bool
     """Whether the server must answer at the start."""
     plugin_dir: Path | None
@@ -114,6 +116,7 @@ def client_config(namespace: Namespace) -> ClientConfig:
         dial_timeout=options.required("dial_timeout", _dial),
         fast_open=options.required("fast_open", _fast_open),
         via=options.optional("via", lambda text: inline_or_file(text, Via.parse)),
+        reverses=options.optional("reverse", parse_reverses) or (),
         check=not options.required("no_check", parse_flag),
         **common(options, listen),
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from lane.address import Address
 from lane.config.given import Options, common, count, reachable, time
-from lane.egress.policy import Rule
+from lane.egress.policy import ListenRule, Rule
 from lane.errors import UsageError
 from lane.values import parse_names, parse_path, split
 
@@ -27,6 +27,8 @@ class ServerConfig:
     """Where clients reach the server, for the link; port 0: the one it listens on."""
     allow: tuple[Rule, ...]
     deny: tuple[Rule, ...]
+    allow_reverse: tuple[ListenRule, ...]
+    """Where clients may have the server listen."""
     buffer_size: int
     buffer_total: int
     max_sessions: int
@@ -64,6 +66,7 @@ def server_config(namespace: Namespace) -> ServerConfig:
         host=options.optional("host", reachable),
         allow=options.optional("allow", _rules) or (),
         deny=options.optional("deny", _rules) or (),
+        allow_reverse=options.optional("allow_reverse", _listen_rules) or (),
         max_sessions_per_peer=options.required("max_sessions_per_peer", count),
         hello_timeout=options.required("hello_timeout", time),
         spare_timeout=options.required("spare_timeout", time),
@@ -99,6 +102,10 @@ def _default_state_dir() -> Path:
     given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return parse_path(given or f"{home}/lane")
+
+
+def _listen_rules(texts: list[str]) -> tuple[ListenRule, ...]:
+    return tuple(ListenRule.parse(rule) for text in texts for rule in split(text))
 
 
 def _rules(texts: list[str]) -> tuple[Rule, ...]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from lane.address import Address
 from lane.errors import Status, TargetError, UsageError
 
 _LOCAL = ("loopback", "private", "link-local")
@@ -156,6 +157,50 @@ def parse_port(rule: str, port: str) -> int | None:
     if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= 0xFFFF):
         raise UsageError(f"malformed rule {rule!r}: the port must be 1 to 65535 or *")
     return int(port)
+
+
+@dataclass(frozen=True, slots=True)
+class ListenRule:
+    """Where a client may have the server listen: one IP address or every one, and a range of ports."""
+
+    host: str | None
+    """In its shortest text, and no other address than that; None: any, `0.0.0.0` and `::` too."""
+    first: int
+    last: int
+
+    @classmethod
+    def parse(cls, text: str) -> "ListenRule":
+        """`*`, `:PORT`, `IP:PORT`, `[IPV6]:PORT`; PORT may also be `FIRST-LAST` or `*`. Raises UsageError."""
+        text = text.strip()
+        place, colon, ports = text.rpartition(":") if text != "*" else ("", ":", "*")
+        first, last = _ports(ports) if colon else (1, 0)
+        if first > last:
+            raise UsageError(f"malformed rule {text!r}: expected [HOST]:PORT, [HOST]:FIRST-LAST or *")
+        if place in ("", "*"):
+            return cls(None, first, last)
+        bare = place[1:-1] if place.startswith("[") and place.endswith("]") else place
+        try:
+            address = ipaddress.ip_address(bare)
+        except ValueError:
+            raise UsageError(f"malformed rule {text!r}: {place!r} is no IP address") from None
+        if (bare != place) != (address.version == 6):
+            raise UsageError(f"malformed rule {text!r}: brackets are for IPv6, and it needs them")
+        return cls(address.compressed, first, last)
+
+    def permits(self, where: Address) -> bool:
+        """Whether the server may listen there. Port 0, any that is free, needs a rule for all ports."""
+        return self.host in (None, where.host) and self.first <= where.port <= self.last
+
+
+def _ports(text: str) -> tuple[int, int]:
+    """The first and the last of a range of ports; one that is empty for what is none."""
+    if text == "*":
+        return 0, 0xFFFF
+    first, dash, last = text.partition("-")
+    numbers = [
+        int(part[:6]) if part.isascii() and part.isdigit() else 0 for part in (first, last if dash else first)
+    ]
+    return (numbers[0], numbers[1]) if numbers[0] > 0 and numbers[1] <= 0xFFFF else (1, 0)
 
 
 def normal_name(host: str) -> str:

@@ -50,6 +50,16 @@ class Association(Protocol):
         """End the association. Idempotent, never blocks."""
 
 
+class Listening(Connection, Protocol):
+    """A port on the server, and the connection that somebody makes to it. `bound` is where the port is.
+
+    `accept` comes first, then `run` or `abort`; `abort` may also come while somebody waits in `accept`.
+    """
+
+    def accept(self) -> Address:
+        """Wait for the connection: whom it is from. Raises LaneError; `abort` must follow."""
+
+
 class Connector(Protocol):
     """Ways to targets."""
 
@@ -65,3 +75,6 @@ class Connector(Protocol):
 
         `anyone`: also from addresses to which nothing was sent. Raises as `connect` does.
         """
+
+    def bind(self, peer: Address) -> Listening:
+        """A port on the server for one connection from `peer` (SOCKS BIND). Raises as `connect` does."""

@@ -13,6 +13,7 @@ import gevent.socket
 
 from lane.address import Address
 from lane.errors import LaneError, ProtocolError, Status
+from lane.inbound.bind import bind
 from lane.inbound.connector import Connector
 from lane.inbound.http import forward
 from lane.inbound.talk import Asked, receive, refuse, status_of, talk
@@ -65,8 +66,8 @@ def serve(sock: gevent.socket.socket, connector: Connector, terms: Terms) -> Non
             _connect(sock, connector, codec, target)
         case Associate(source):
             _associate(sock, connector, codec, source, terms.udp)
-        case Bind():
-            refuse(sock, codec.refused(Status.COMMAND_NOT_SUPPORTED, "not supported"))
+        case Bind(peer):
+            bind(sock, connector, codec, peer)
 
 
 def _connect(sock: gevent.socket.socket, connector: Connector, codec: Codec, target: Address) -> None:

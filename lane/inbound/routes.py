@@ -11,7 +11,7 @@ from lane.address import Address
 from lane.egress.rules import Action, RouteTable
 from lane.egress.udp import UdpEgress
 from lane.errors import Status, TargetError
-from lane.inbound.connector import Association, Buffer, Connection, Connector
+from lane.inbound.connector import Association, Buffer, Connection, Connector, Listening
 from lane.inbound.direct import Direct
 
 REMEMBERED = 1024
@@ -51,6 +51,15 @@ class Routes:
         if action is Action.BLOCK:
             raise TargetError(Status.NOT_ALLOWED, "blocked by a rule")
         return (self._direct if action is Action.DIRECT else self._lane).connect(target)
+
+    def bind(self, peer: Address) -> Listening:
+        """A port on the server for `peer`. Raises as `Connector.bind` does, and for what goes past lane."""
+        action = self.action(peer)
+        if action is Action.BLOCK:
+            raise TargetError(Status.NOT_ALLOWED, "blocked by a rule")
+        if action is Action.DIRECT:
+            raise TargetError(Status.COMMAND_NOT_SUPPORTED, "not supported for what goes past lane")
+        return self._lane.bind(peer)
 
     def associate(self, deliver: Callable[[Address, Buffer], None], *, anyone: bool = False) -> Association:
         """A UDP association whose packets go the way of their targets. Raises as `Connector.associate` does.

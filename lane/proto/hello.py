@@ -89,6 +89,10 @@ class Command(IntEnum):
     """A REPLY, and then an answer to each PING frame, until the stream ends; the address is ignored."""
     UDP = 5
     """Packets to and from any address (see `lane.proto.udp`); the one of the request is ignored."""
+    BIND = 6
+    """A port for one connection from the address, whose peer comes first in the session's data."""
+    REVERSE = 7
+    """One of the connections to a port at the address, on the server; its peer comes first in the data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +143,7 @@ class Reply:
     """8 random bytes, made when the server process started: sessions live no longer than they do."""
     window: int
     bound: Address
-    """The address that the server reached the target from."""
+    """The address that the server reached the target from; of a port, where it may be connected to."""
     text: str = ""
     """For people: what failed, at most 200 bytes of UTF-8."""
 

@@ -12,6 +12,7 @@ from typing import Protocol
 from gevent.socket import socket as Socket  # noqa: N812  (the name of the type)
 
 from lane.address import Address
+from lane.egress.listening import Port, Ports
 from lane.egress.udp import UdpEgress
 from lane.errors import LaneError, Status, TargetError
 from lane.proto.hello import ANYONE, Command, Request
@@ -122,7 +123,46 @@ class Associations:
             del self._users[user]
 
 
-def offers(connect: Callable[[Address], Socket], associate: Offer | None = None) -> Offers:
+class Arrive:
+    """A TCP connection that somebody makes to `port`: the first bytes of the session's data say who did.
+
+    What keeps it from coming is the code with which the session is reset.
+    """
+
+    buffer_size = None
+
+    def __init__(self, port: Port) -> None:
+        self.bound = port.bound
+        self._port = port
+        self._target: SocketStream | None = None
+
+    def run(self, session: Session) -> LaneError | None:
+        """See `Service`."""
+        port = self._port
+        session.parked = True
+        session.ended, session.attached = port.close, port.poke
+        if session.over:
+            port.close()
+        try:
+            sock, peer = port.accept(lambda: session.carried)
+            self._target = SocketStream(sock)
+            session.parked = False
+            session.sendall(peer.pack())
+        except LaneError as error:
+            session.reset(error.status if isinstance(error, TargetError) else 0)
+            return error
+        return relay(self._target, session)
+
+    def reset(self) -> None:
+        """See `Service`."""
+        self._port.close()
+        if self._target is not None:
+            self._target.reset()
+
+
+def offers(
+    connect: Callable[[Address], Socket], associate: Offer | None = None, ports: Ports | None = None
+) -> Offers:
     """What a server has to offer. `connect` reaches a target or raises TargetError."""
 
     def to_target(request: Request, _: str, authorize: Authorize) -> Service:
@@ -132,4 +172,11 @@ def offers(connect: Callable[[Address], Socket], associate: Offer | None = None)
     found: dict[int, Offer] = {Command.CONNECT: to_target}
     if associate is not None:
         found[Command.UDP] = associate
+    if ports is not None:
+        found |= {Command.BIND: partial(_arrive, ports.expect), Command.REVERSE: partial(_arrive, ports.park)}
     return found
+
+
+def _arrive(at: Callable[[Address, str], Port], request: Request, user: str, authorize: Authorize) -> Service:
+    authorize(request.address)
+    return Arrive(at(request.address, user))

@@ -93,7 +93,9 @@ class Registry:
             session.reset()
 
     def drain(self, grace: float) -> None:
-        """Let the sessions finish for `grace` seconds, then reset those that have not."""
+        """Let the sessions finish for `grace` seconds, then reset what has not; parked ones at once."""
+        for session in [session for session in self._sessions if session.parked]:
+            session.reset()
         self._empty.wait(grace)
         sessions = list(self._sessions)
         for session in sessions:
@@ -126,5 +128,5 @@ class Registry:
             if now - sweep > self._idle_timeout / 8:
                 sweep = now
                 for session in list(self._sessions):
-                    if now - session.last_data > self._idle_timeout:
+                    if now - session.last_data > self._idle_timeout and not session.parked:
                         session.reset()

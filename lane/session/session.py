@@ -86,6 +86,10 @@ class Session:
         """Called when another stream carries it."""
         self.ended: Callable[[], None] = lambda: None
         """Called when the session needs no stream any more."""
+        self.attached: Callable[[], None] = lambda: None
+        """Called when there is another stream."""
+        self.parked = False
+        """Whether it waits for what may take long: it is not idle then, and has nothing to finish."""
         self.parting: gevent.Greenlet[..., None] | None = None
         """Tells the peer of a reset, for ABORT_WITHIN seconds at most."""
         self._liveness = Liveness()
@@ -341,6 +345,7 @@ class Session:
         self.moved()
         if self._shrinking:
             self._writer.ask = True
+        self.attached()
         try:
             self._read(stream, frames, early)
         except ProtocolError as error:

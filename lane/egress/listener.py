@@ -1,0 +1,121 @@
+"""A listening socket of the server, and what there is to know about addresses for it."""
+
+import ipaddress
+import logging
+from collections.abc import Callable
+from socket import (
+    AF_INET,
+    AF_INET6,
+    IPPROTO_IPV6,
+    IPPROTO_TCP,
+    IPV6_V6ONLY,
+    SO_KEEPALIVE,
+    SO_REUSEADDR,
+    SOCK_DGRAM,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    TCP_NODELAY,
+)
+from typing import Any
+
+import gevent
+from gevent import socket
+
+from lane.address import Address
+from lane.errors import Closed, Status, TargetError
+
+BACKLOG = 256
+"""Connections that may wait in the kernel, which has a limit of its own (net.core.somaxconn)."""
+BACK_OFF = 0.1
+"""Seconds to wait after a failed accept: without descriptors, trying at once again would only burn CPU."""
+
+log = logging.getLogger("lane.server")
+
+Arrival = tuple[socket.socket, Address]
+"""A connection that came, and whom it is from."""
+
+
+class Listener:
+    """A listening socket; `closed` is called once. Raises TargetError where there can be none."""
+
+    def __init__(self, where: Address, closed: Callable[[], None]) -> None:
+        try:
+            self._sock = _listen(where.host, where.port)
+        except OSError as error:
+            status = Status.NOT_ALLOWED if isinstance(error, PermissionError) else Status.FAILURE
+            text = (error.strerror or "failed").lower()
+            raise TargetError(status, f"cannot listen on {where}: {text}") from None
+        except ValueError:
+            raise TargetError(
+                Status.ADDRESS_NOT_SUPPORTED, f"cannot listen on {where}: no IP address"
+            ) from None
+        self.address = Address(*self._sock.getsockname()[:2])
+        self._on_close = closed
+        self.closed = False
+
+    def accept(self) -> Arrival:
+        """The next connection. Raises Closed."""
+        failing = False
+        while True:
+            try:
+                sock, where = self._sock.accept()
+                return sock, _peer(where)
+            except OSError as error:
+                if self.closed:
+                    raise Closed("the port was closed") from None
+                if not failing:
+                    log.warning("cannot accept connections on %s: %s", self.address, error.strerror)
+                failing = True
+                gevent.sleep(BACK_OFF)
+
+    def close(self) -> None:
+        """Idempotent."""
+        if not self.closed:
+            self.closed = True
+            self._sock.close()
+            self._on_close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket; `::` takes IPv4 too, and is `0.0.0.0` where there is no IPv6."""
+    family = AF_INET if ipaddress.ip_address(host).version == 4 else AF_INET6
+    try:
+        sock = socket.socket(family, SOCK_STREAM)
+    except OSError:
+        if host != "::":
+            raise
+        return _listen("0.0.0.0", port)
+    try:
+        for level, option, value in (
+            (SOL_SOCKET, SO_REUSEADDR, 1),
+            (IPPROTO_TCP, TCP_NODELAY, 1),  # what is accepted inherits these
+            (SOL_SOCKET, SO_KEEPALIVE, 1),
+        ):
+            sock.setsockopt(level, option, value)
+        if family == AF_INET6:
+            sock.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 0)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _peer(where: Any) -> Address:
+    """Whom a connection is from; one of IPv4 is, however it came."""
+    address = ipaddress.ip_address(where[0].partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return Address(address.compressed, where[1])
+
+
+def own_address(peer: str) -> str:
+    """The address of this machine on the way to `peer`; nothing is sent to find out. Raises TargetError."""
+    with socket.socket(AF_INET6 if ":" in peer else AF_INET, SOCK_DGRAM) as sock:
+        try:
+            sock.connect((peer, 9))
+        except OSError as error:
+            raise TargetError(Status.NETWORK_UNREACHABLE, (error.strerror or "no route").lower()) from None
+        host: str = sock.getsockname()[0]
+        return host

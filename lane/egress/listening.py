@@ -1,0 +1,285 @@
+"""Ports that the server opens for its clients, so that others can connect to what is behind them.
+
+There are two kinds. SOCKS BIND wants one connection, from a peer that it names: such a port is there for a
+minute at most. A reverse forward wants every connection to a fixed address: its client parks sessions
+there, each takes one connection, and the port stays open for some seconds while none is parked, since the
+client is about to park the next one and the kernel holds who connects meanwhile.
+
+All of it is bounded: sockets in all and of one user, sessions parked at one address, and nobody is
+accepted for whom no session is there.
+"""
+
+import ipaddress
+import logging
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Protocol
+
+import gevent
+from gevent.event import Event
+
+from lane.address import Address
+from lane.egress.listener import Arrival, Listener, own_address
+from lane.egress.policy import ListenRule, Policy
+from lane.egress.resolver import Resolver
+from lane.errors import Closed, Status, TargetError
+
+MOST = 1024
+"""Ports that are open at once."""
+MOST_PER_USER = 64
+"""Of these, one user's."""
+MOST_PARKED = 64
+"""Sessions that are parked at one address."""
+WAIT = 60.0
+"""Seconds for an expected peer to connect."""
+LINGER = 10.0
+"""Seconds that a port stays open while no session is parked there."""
+_ELSEWHERE = {"0.0.0.0": "192.0.2.1", "::": "2001:db8::1"}
+"""Somewhere outside, to look up which address leads there (RFC 5737, RFC 3849)."""
+
+log = logging.getLogger("lane.server")
+
+
+class Port(Protocol):
+    """Where one session waits for one connection."""
+
+    bound: Address
+    """Where it may be connected to."""
+
+    def accept(self, able: Callable[[], bool]) -> Arrival:
+        """Wait for the connection. `able`: whether the session could take one now, asked again after `poke`.
+
+        Raises TargetError (TTL_EXPIRED) where it has a limit, Closed once it was closed.
+        """
+
+    def poke(self) -> None:
+        """Ask `able` again."""
+
+    def close(self) -> None:
+        """Wait no longer. Never blocks. Idempotent."""
+
+
+class Ports:
+    """All that are open. `policy` judges peers that are expected, `rules` where sessions may be parked."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        resolver: Resolver,
+        rules: tuple[ListenRule, ...] = (),
+        *,
+        most: int = MOST,
+        most_per_user: int = MOST_PER_USER,
+        wait: float = WAIT,
+        linger: float = LINGER,
+    ) -> None:
+        self._policy = policy
+        self._resolver = resolver
+        self._rules = rules
+        self._most = most
+        self._most_per_user = most_per_user
+        self._wait = wait
+        self._linger = linger
+        self._open: Counter[str] = Counter()
+        self._shared: dict[Address, _Shared] = {}
+
+    def __len__(self) -> int:
+        return self._open.total()
+
+    def expect(self, peer: Address, user: str) -> Port:
+        """A port for one connection from `peer`, or anyone if its host is unspecified. Raises TargetError."""
+        if peer.host in _ELSEWHERE:
+            own, welcome = own_address(_ELSEWHERE[peer.host]), self._passes
+            return Expected(self._listen(Address(peer.host, 0), user), own, welcome, self._wait)
+        allowed = []
+        refusal: TargetError | None = None
+        for _, host in self._resolver.resolve(peer.host, peer.port):
+            try:
+                self._policy.check(peer.host, address := ipaddress.ip_address(host), peer.port)
+            except TargetError as error:
+                refusal = refusal or error
+            else:
+                allowed.append(address.compressed)
+        if refusal and not allowed:
+            raise refusal
+        # SOCKS4 and the PORT of FTP have room for IPv4 only, so that comes first.
+        own = own_address(min(allowed, key=lambda host: ":" in host))
+        return Expected(
+            self._listen(Address(own, 0), user), own, lambda came: came.host in allowed, self._wait
+        )
+
+    def park(self, where: Address, user: str) -> Port:
+        """A place among the sessions at `where`, an IP address; port 0: a free one. Raises TargetError."""
+        if not any(rule.permits(where) for rule in self._rules):
+            raise TargetError(Status.NOT_ALLOWED, "not allowed")
+        shared = self._shared.get(where)
+        if shared is None:
+            listener = self._listen(where, user)
+            shared = _Shared(listener, user, self._linger)
+            key = Address(where.host, shared.bound.port)
+            self._shared[key] = shared
+            shared.closed = lambda: self._shared.pop(key, None)
+        if shared.user != user:
+            raise TargetError(Status.NOT_ALLOWED, "not allowed: the port is another user's")
+        return shared.park()
+
+    def close(self) -> None:
+        """Close the ports of reverse forwards; the others end with their sessions."""
+        for shared in [*self._shared.values()]:
+            shared.close()
+
+    def _passes(self, came: Address) -> bool:
+        try:
+            self._policy.check(came.host, ipaddress.ip_address(came.host), came.port)
+        except TargetError:
+            return False
+        return True
+
+    def _listen(self, where: Address, user: str) -> Listener:
+        if len(self) >= self._most:
+            raise TargetError(Status.FAILURE, "too many ports are open")
+        if self._open[user] >= self._most_per_user:
+            raise TargetError(Status.FAILURE, "too many ports of this user are open")
+        listener = Listener(where, lambda: self._closed(user))
+        self._open[user] += 1
+        return listener
+
+    def _closed(self, user: str) -> None:
+        self._open[user] -= 1
+        if not self._open[user]:
+            del self._open[user]
+
+
+class Expected:
+    """A `Port` for one connection, of whom `welcome` says that it is the right one."""
+
+    def __init__(
+        self, listener: Listener, host: str, welcome: Callable[[Address], bool], wait: float
+    ) -> None:
+        self.bound = Address(host, listener.address.port)
+        self._listener = listener
+        self._welcome = welcome
+        self._wait = wait
+
+    def accept(self, able: Callable[[], bool]) -> Arrival:
+        """See `Port`."""
+        try:
+            with gevent.Timeout(self._wait, TargetError(Status.TTL_EXPIRED, "nobody connected in time")):
+                while True:
+                    sock, peer = self._listener.accept()
+                    if self._welcome(peer):
+                        return sock, peer
+                    sock.close()
+                    log.debug("a connection from %s to %s was not expected", peer.host, self.bound)
+                    gevent.sleep(0)  # they may come faster than they are sent away
+        finally:
+            self.close()
+
+    def poke(self) -> None:
+        """See `Port`: who connects now would not come again, so it does not matter."""
+
+    def close(self) -> None:
+        """See `Port`."""
+        self._listener.close()
+
+
+class _Shared:
+    """The port of a reverse forward, and the sessions parked there: who came first is served first."""
+
+    def __init__(self, listener: Listener, user: str, linger: float) -> None:
+        self.user = user
+        self.bound = listener.address
+        self.closed: Callable[[], object] = lambda: None
+        self._listener = listener
+        self._linger = linger
+        self._places: deque[_Place] = deque()
+        self._changed = Event()
+        self._last: gevent.Greenlet[..., None] | None = None  # closes the port where nobody parks
+        self._acceptor = gevent.spawn(self._serve)
+
+    def park(self) -> "_Place":
+        if len(self._places) >= MOST_PARKED:
+            stale = next((place for place in self._places if not place.able()), None)
+            if stale is None:
+                raise TargetError(Status.FAILURE, "too many sessions are parked there")
+            stale.close()  # its client has probably gone, and come back as another process
+        if self._last is not None:
+            self._last.kill(block=False)
+            self._last = None
+        place = _Place(self)
+        self._places.append(place)
+        return place
+
+    def leave(self, place: "_Place") -> None:
+        """The session takes no connection, or has one."""
+        if place in self._places:
+            self._places.remove(place)
+            if not self._places and not self._listener.closed:
+                self._last = gevent.spawn_later(self._linger, self.close)
+
+    def changed(self) -> None:
+        self._changed.set()
+
+    def close(self) -> None:
+        self._acceptor.kill(block=False)
+        self._listener.close()
+        self.closed()
+        for place in [*self._places]:
+            place.close()
+
+    def _serve(self) -> None:
+        while True:
+            sock, peer = self._listener.accept()
+            try:
+                self._able().arrive((sock, peer))
+            except BaseException:
+                sock.close()
+                raise
+
+    def _able(self) -> "_Place":
+        """The first session that could take a connection now; waits for one."""
+        while True:
+            for place in self._places:
+                if place.able():
+                    return place
+            self._changed.clear()
+            self._changed.wait()
+
+
+class _Place:
+    """A `Port` of one session at a shared one."""
+
+    def __init__(self, shared: _Shared) -> None:
+        self.bound = shared.bound
+        self.able: Callable[[], bool] = lambda: False
+        self._shared = shared
+        self._settled = Event()
+        self._arrival: Arrival | None = None
+
+    def accept(self, able: Callable[[], bool]) -> Arrival:
+        """See `Port`."""
+        self.able = able
+        self.poke()
+        self._settled.wait()
+        if self._arrival is None:
+            raise Closed("the port was closed")
+        arrival, self._arrival = self._arrival, None
+        return arrival
+
+    def poke(self) -> None:
+        """See `Port`."""
+        self._shared.changed()
+
+    def arrive(self, arrival: Arrival) -> None:
+        """Take a connection."""
+        self._shared.leave(self)
+        self._arrival = arrival
+        self._settled.set()
+
+    def close(self) -> None:
+        """See `Port`."""
+        self._shared.leave(self)
+        self._settled.set()
+        if self._arrival is not None:
+            self._arrival[0].close()
+            self._arrival = None
