@@ -15,6 +15,9 @@ from lane.carriers.connector import Connector, FastOpen
 from lane.carriers.lanes import Lanes
 from lane.carriers.passage import Deadlines
 from lane.carriers.pool import Pool
+from lane.egress.listening import Ports
+from lane.egress.policy import ListenRule, Policy
+from lane.egress.resolver import Resolver
 from lane.errors import Closed, Unreachable
 from lane.proto.hello import pack_hello, token
 from lane.server import Server
@@ -159,10 +162,11 @@ class Bed:
         self.server_registry = Registry(16 * MB, 512 * MB, 3600.0, 1000, 1000)
         limits = {"most": 1000, "most_bytes": 256 * MB, **limits}
         self.resumption = Resumption(self.grace, limits["most"], limits["most_bytes"])
+        self.doors = Ports(Policy(local=True), Resolver(), (ListenRule.parse("*"),))
         self.server = Server(
             [*self.listeners.values()],
             Hook(),
-            offers(self._connect, self.associations),
+            offers(self._connect, self.associations, self.doors),
             self.server_registry,
             self.resumption,
             per_peer=1000,
@@ -227,6 +231,7 @@ class Bed:
         self.lanes.close()
         self.registry.close()
         self.server.close(0)
+        self.doors.close()
         self.server_registry.close()
         self.target.stop()
 

@@ -3,7 +3,7 @@
 import gevent
 import pytest
 from gevent import socket
-from gevent.event import Event
+from gevent.event import AsyncResult, Event
 from inbound_kit import (
     CONNECT,
     GREETING,
@@ -24,7 +24,9 @@ from inbound_kit import (
     until,
 )
 
+from lane.address import Address
 from lane.errors import Closed, Refused, Status, TargetError, Unreachable
+from lane.inbound.handshake import RECV_SIZE
 
 PROTOCOLS = pytest.mark.parametrize(
     ("hello", "answer"),
@@ -218,3 +220,106 @@ def test_a_bad_bound_address_aborts_the_connection(caplog):
         assert to_end(sock) == b"\x05\x00"
     assert connection.aborted
     assert len(caplog.records) == 1
+
+
+BIND = b"\x05\x02\x00" + Address("198.51.100.7", 21).pack()
+BIND4 = b"\x04\x02\x00\x15\xc6\x33\x64\x07me\x00"
+PEER = Address("198.51.100.7", 20)
+BINDS = pytest.mark.parametrize(
+    ("hello", "first", "second", "failed"),
+    [
+        (
+            GREETING + BIND,
+            b"\x05\x00" + SUCCESS,
+            b"\x05\x00\x00" + PEER.pack(),
+            lambda status: bytes((5, status, 0, 1)) + bytes(6),
+        ),
+        (BIND4, SOCKS4_SUCCESS, b"\x00\x5a\x00\x14\xc6\x33\x64\x07", lambda _: b"\x00\x5b" + bytes(6)),
+    ],
+    ids=["socks5", "socks4"],
+)
+
+
+class Door(Echo):
+    """A Listening; `outcome` is whom it is from, or what keeps anybody from coming."""
+
+    def __init__(self):
+        super().__init__()
+        self.outcome = AsyncResult()
+
+    def accept(self):
+        return self.outcome.get()
+
+    def abort(self):
+        self.aborted = True
+        if not self.outcome.ready():
+            self.outcome.set_exception(Closed("aborted"))
+
+
+@BINDS
+def test_bind(hello, first, second, failed):
+    door, asked = Door(), []
+    with running(bind=lambda peer: asked.append(peer) or door) as inbound, dial(inbound) as sock:
+        sock.sendall(hello + b"early ")
+        assert receive(sock, len(first)) == first
+        assert asked == [Address("198.51.100.7", 21)]
+        sock.sendall(b"and later ")
+        gevent.sleep(0.01)
+        door.outcome.set(PEER)
+        assert receive(sock, len(second)) == second
+        sock.sendall(b"and last")
+        sock.shutdown(socket.SHUT_WR)
+        assert to_end(sock) == b"early and later and last"
+        assert not door.aborted
+
+
+@BINDS
+def test_bind_holds_little_of_what_is_said_too_early(hello, first, second, failed):
+    door, early = Door(), []
+    door.run = lambda sock, data: early.append(data)
+    with running(bind=lambda peer: door) as inbound, dial(inbound) as sock:
+        sock.sendall(hello)
+        receive(sock, len(first))
+        sender = gevent.spawn(sock.sendall, bytes(16 << 20))
+        with gevent.Timeout(0.1, False):
+            sender.join()
+        assert not sender.ready()
+        door.outcome.set(PEER)
+        until(lambda: early)
+        sender.kill()
+        assert RECV_SIZE <= len(early[0]) < 2 * RECV_SIZE
+
+
+@BINDS
+@pytest.mark.parametrize(("error", "status"), FAILURES)
+def test_bind_that_nobody_comes_to(hello, first, second, failed, error, status):
+    door = Door()
+    with running(bind=lambda peer: door) as inbound, dial(inbound) as sock:
+        sock.sendall(hello)
+        assert receive(sock, len(first)) == first
+        door.outcome.set_exception(error)
+        assert to_end(sock) == failed(status)
+        assert door.aborted
+        assert not door.ran
+
+
+@BINDS
+@pytest.mark.parametrize(("error", "status"), FAILURES[:3])
+def test_bind_that_is_refused(hello, first, second, failed, error, status):
+    with running(bind=raising(error)) as inbound, dial(inbound) as sock:
+        sock.sendall(hello)
+        assert to_end(sock) == first[: -len(failed(status))] + failed(status)
+
+
+@BINDS
+@pytest.mark.parametrize("leave", [reset, lambda sock: sock.close()], ids=["reset", "close"])
+def test_bind_of_an_application_that_leaves(hello, first, second, failed, leave):
+    door = Door()
+    with running(bind=lambda peer: door) as inbound:
+        sock = dial(inbound)
+        sock.sendall(hello)
+        receive(sock, len(first))
+        leave(sock)
+        until(lambda: inbound.sessions == 0)
+        assert door.aborted
+        assert not door.ran

@@ -11,6 +11,7 @@ from lane.address import Address
 from lane.cli.options import defaults
 from lane.config import client_config, link_config, server_config
 from lane.config.entrances import Forward
+from lane.config.reverse import Reverse
 from lane.errors import ConfigError, UsageError
 from lane.link import Link
 
@@ -107,6 +108,8 @@ def test_what_is_no_size_or_duration_is_a_usage_error(text):
         ("server_name", "", "expected HOST"),
         ("auth", "user", "expected USER:PASSWORD"),
         ("auth", ":p", "expected USER:PASSWORD"),
+        ("reverse", ["tcp://:9000=a:1", "tcp://:9000"], "--reverse: malformed reverse forward 'tcp://:9000'"),
+        ("reverse", ["udp://:9000=a:1"], "--reverse: malformed .*: only tcp:// can be forwarded"),
         ("auth", "u:" + "p" * 256, "expected USER:PASSWORD"),
         ("forward", ["127.0.0.1:1=a:2"], "--forward: malformed forward .*: expected tcp://"),
         ("forward", ["tcp://127.0.0.1:1"], "--forward: malformed forward .*: expected tcp://HOST:PORT="),
@@ -131,6 +134,7 @@ def test_what_is_wrong_with_a_client(option, text, message):
         ("cert", "/c", "--cert: cert and cert-key need each other"),
         ("cert_key", "/k", "--cert-key: cert and cert-key need each other"),
         ("allow", ["10.0.0.0/8, 10.0.0.0/99"], "--allow: "),
+        ("allow_reverse", [":9000, :x"], "--allow-reverse: malformed rule ':x'"),
         ("max_sessions_per_peer", "0", "out of range"),
     ],
 )
@@ -247,6 +251,19 @@ def test_a_server_that_has_everything():
     assert config.host == Address("proxy.example", 0)
     assert (config.cert, config.cert_key) == (Path("/c"), Path("/k"))
     assert (len(config.allow), len(config.deny)) == (3, 1)
+
+
+def test_reverse_forwards_and_what_allows_them():
+    assert client().reverses == server().allow_reverse == ()
+    config = client(
+        reverse=["tcp://:9000=web.test:80, tcp://[::1]:0=127.0.0.1:1", "tcp://localhost:1=[::1]:2"]
+    )
+    assert config.reverses == (
+        Reverse(Address("::", 9000), Address("web.test", 80)),
+        Reverse(Address("::1", 0), Address("127.0.0.1", 1)),
+        Reverse(Address("127.0.0.1", 1), Address("::1", 2)),
+    )
+    assert len(server(allow_reverse=[":9000, 127.0.0.1:8000-8999", "*"]).allow_reverse) == 3
 
 
 def test_where_the_link_points():

@@ -31,6 +31,8 @@ class Way:
         self.targets.append(target)
         return self
 
+    bind = connect
+
     def associate(self, deliver, *, anyone=False):
         self.deliver, self.anyone = deliver, anyone
         return self
@@ -57,6 +59,19 @@ def test_each_way():
         made.connect(Address("www.ads.example", 443))
     assert caught.value.status is Status.NOT_ALLOWED
     assert len(lane.targets + direct.targets) == 2
+
+
+def test_ports_are_had_through_lane_only():
+    made, lane, direct = routes("direct 10.0.0.0/8", "block ads.example")
+    assert made.bind(TARGET) is lane
+    for peer, status in (
+        (Address("10.0.0.1", 80), Status.COMMAND_NOT_SUPPORTED),
+        (Address("ads.example", 80), Status.NOT_ALLOWED),
+    ):
+        with pytest.raises(TargetError) as caught:
+            made.bind(peer)
+        assert caught.value.status is status
+    assert (lane.targets, direct.targets) == ([TARGET], [])
 
 
 def test_what_decided_is_logged(caplog):

@@ -1,0 +1,221 @@
+"""Ports on the server and what carries their sessions: moves, losses, ends and limits on both sides."""
+
+import gevent
+import pytest
+from gevent import socket
+from resume_kit import Bed, digest, making_beds, read_to_end
+
+from lane.address import Address
+from lane.carriers.steer import Decision
+from lane.errors import Closed, Status, TargetError
+from lane.inbound.reverse import PARKED, Reverse
+from lane.testing.harness import outcome, pattern, until
+
+LOOPBACK = Address("127.0.0.1", 0)
+DATA = pattern(1 << 20)
+
+
+@pytest.fixture
+def beds():
+    with making_beds(ways=("cheap",)) as make:
+        yield make
+
+
+@pytest.fixture(params=["bind", "reverse"])
+def opening(request):
+    """Opens a port over a bed."""
+    return lambda bed: getattr(bed.connector, request.param)(LOOPBACK)
+
+
+def accepting(listening):
+    return gevent.spawn(outcome, listening.accept)
+
+
+def swap(bed, listening, peer):
+    """Bytes both ways between the peer and an application, each to its end."""
+    here, there = socket.socketpair()
+    bed.jobs.append(gevent.spawn(listening.run, there, b"early "))
+    bed.socks += [here, peer]
+    upload = gevent.spawn(lambda: (here.sendall(DATA), here.shutdown(socket.SHUT_WR)))
+    assert digest(read_to_end(peer)) == digest(b"early " + DATA)
+    upload.get()
+    peer.sendall(DATA)
+    peer.shutdown(socket.SHUT_WR)
+    assert digest(read_to_end(here)) == digest(DATA)
+    bed.jobs[-1].get()
+
+
+def test_a_lost_stream_does_not_cost_the_port(beds, opening):
+    bed = beds()
+    listening = opening(bed)
+    job = accepting(listening)
+    for _ in range(3):
+        bed.ways["cheap"].drop()
+        until(lambda: bed.session().carried and bed.lanes.lanes["cheap"].probe.alive)
+    peer = socket.create_connection(listening.bound)
+    assert job.get() == Address(*peer.getsockname())
+    swap(bed, listening, peer)
+
+
+def test_a_move_does_not_cost_the_port(beds, opening):
+    wanted = ["cheap"]
+    bed = beds(ways=("cheap", "dear"), policy=lambda now, lanes, state: Decision(wanted[0], "a test", state))
+    listening = opening(bed)
+    job = accepting(listening)
+    (passage,) = bed.lanes._passages.values()
+    for name in ("dear", "cheap", "dear"):
+        wanted[0] = name
+        until(lambda name=name: bed.lanes.choice.name == name)
+        passage.move(bed.lanes.choice)
+        until(lambda name=name: passage.lane.name == name and bed.session().carried)
+    peer = socket.create_connection(listening.bound)
+    assert job.get() == Address(*peer.getsockname())
+    swap(bed, listening, peer)
+
+
+def test_who_comes_while_nothing_carries_is_served_afterwards(beds, opening):
+    bed = beds()
+    listening = opening(bed)
+    job = accepting(listening)
+    bed.ways["cheap"].cut()
+    until(lambda: not bed.session().carried)
+    peer = socket.create_connection(listening.bound)
+    gevent.sleep(0.05)
+    assert not job.ready()
+    bed.ways["cheap"].blocked = False
+    assert job.get() == Address(*peer.getsockname())
+    swap(bed, listening, peer)
+
+
+def test_a_client_that_lets_go_gives_the_port_back(beds, opening):
+    bed = beds()
+    bed.doors._linger = 0.0
+    listening = opening(bed)
+    job = accepting(listening)
+    until(lambda: len(bed.doors) == 1)
+    listening.abort()
+    assert isinstance(job.get(), Closed)
+    until(lambda: len(bed.doors) == 0 and not bed.server_registry._sessions)
+
+
+def test_a_wait_that_ends_is_told_as_what_it_is(beds):
+    bed = beds()
+    bed.doors._wait = 0.02
+    listening = bed.connector.bind(LOOPBACK)
+    with pytest.raises(TargetError) as caught:
+        listening.accept()
+    assert caught.value.status is Status.TTL_EXPIRED
+    listening.abort()
+
+
+def test_what_the_server_refuses(beds):
+    bed = beds()
+    bed.doors._rules = ()
+    for call, address in ((bed.connector.bind, Address("224.0.0.1", 1)), (bed.connector.reverse, LOOPBACK)):
+        with pytest.raises(TargetError) as caught:
+            call(address)
+        assert caught.value.status is Status.NOT_ALLOWED
+    assert len(bed.doors) == 0
+    assert len(bed.registry) == 0
+
+
+def test_the_hook_is_asked_for_both(beds, monkeypatch):
+    bed = beds()
+    asked = []
+    monkeypatch.setattr(bed.server._hook, "lane_authorize", lambda request, identity: asked.append(request))
+    for call in (bed.connector.bind, bed.connector.reverse):
+        with pytest.raises(TargetError, match="not allowed"):
+            call(LOOPBACK)
+    assert asked == [LOOPBACK, LOOPBACK]
+    assert len(bed.doors) == 0
+
+
+def test_a_waiting_session_is_not_idle(beds, opening):
+    bed = beds()
+    for registry in (bed.registry, bed.server_registry):
+        registry._idle_timeout = 0.1
+    listening = opening(bed)
+    job = accepting(listening)
+    app = bed.application()
+    app.job.get()
+    assert app.session.error is not None, "the idle one was not ended"
+    peer = socket.create_connection(listening.bound)
+    for registry in (bed.registry, bed.server_registry):
+        registry._idle_timeout = 100.0
+    assert job.get() == Address(*peer.getsockname())
+    swap(bed, listening, peer)
+
+
+@pytest.mark.parametrize("side", ["registry", "server_registry"])
+def test_nobody_waits_for_waiting_sessions_at_the_end(beds, opening, side):
+    bed = beds()
+    job = accepting(opening(bed))
+    until(lambda: bed.session().parked)
+    getattr(bed, side).drain(40.0)  # the test would hang
+    assert isinstance(job.get(), Closed)
+
+
+class Reversed:
+    """A bed with a reverse forward to the bed's target."""
+
+    def __init__(self, bed: Bed, **options):
+        self.bed = bed
+        target = Address(*bed.target.address[:2])
+        self.reverse = Reverse(
+            bed.connector,
+            LOOPBACK,
+            target,
+            socket.create_connection,
+            shown="server",
+            **options,
+        )
+        self.reverse.start()
+
+    def __enter__(self):
+        return self.reverse
+
+    def __exit__(self, *_):
+        self.reverse.close()
+
+    def parked(self):
+        """How many sessions are parked, as the server knows."""
+        shared = self.bed.doors._shared.get(self.reverse.where)
+        return len(shared._places) if shared else 0
+
+
+def test_a_restarted_server_gets_new_sessions_for_the_same_port(beds, caplog):
+    caplog.set_level("INFO", "lane.client")
+    bed = beds()
+    reversed_ = Reversed(bed)
+    with reversed_ as reverse:
+        until(lambda: reversed_.parked() == PARKED)
+        before = reverse.where
+        for _ in range(2):
+            bed.doors.close()
+            bed.restart_server()
+            until(lambda: reversed_.parked() == PARKED)
+        assert reverse.where == before
+        with socket.create_connection(before) as sock:
+            sock.sendall(b"hello")
+            assert sock.recv(10) == b"hello"
+        assert len(bed.doors) == 1
+    lines = [record.getMessage() for record in caplog.records if "reverse" in record.getMessage()]
+    assert lines[0] == f"reverse: {before} of server -> {Address(*bed.target.address[:2])}"
+
+
+def test_a_connection_is_replaced_at_once(beds):
+    bed = beds()
+    reversed_ = Reversed(bed)
+    with reversed_ as reverse:
+        until(lambda: reversed_.parked() == PARKED)
+        socks = [socket.create_connection(reverse.where) for _ in range(3 * PARKED)]
+        for number, sock in enumerate(socks):
+            sock.sendall(b"%d" % number)
+            assert sock.recv(10) == b"%d" % number
+        until(lambda: reversed_.parked() == PARKED)
+        reverse.close()
+        until(lambda: reversed_.parked() == 0)
+        for sock in socks:  # what is connected goes on
+            sock.sendall(b"more")
+            assert sock.recv(10) == b"more"
+            sock.close()
