@@ -69,7 +69,7 @@ class Reverse:
         self._refused_pause = refused_pause
         self._turn = BoundedSemaphore(1)
         self._works = False
-        self._trouble: Status | None = None  # the kind that was logged; OK stands for a server not reached
+        self._told: Status | None = None  # what was logged: OK where it works, FAILURE for a lost server, too
         self._target_fails = False
         self._pause = FIRST_PAUSE
         self._parkers: list[gevent.Greenlet[..., None]] = []
@@ -111,8 +111,9 @@ class Reverse:
                 try:
                     listening = self._reverser.reverse(self.where)
                 except LaneError as error:
-                    self._failed(error)
-                    if alone:
+                    self._works = False
+                    if alone:  # else it may be an accident
+                        self._failed(error)
                         gevent.sleep(self._pause_for(error))
                 else:
                     self._worked(listening.bound.port)
@@ -120,16 +121,15 @@ class Reverse:
 
     def _worked(self, port: int) -> None:
         self.where = Address(self.where.host, port)
-        self._pause = FIRST_PAUSE
-        if not self._works:
-            self._works, self._trouble = True, None
+        self._works, self._pause = True, FIRST_PAUSE
+        if self._told is not Status.OK:
+            self._told = Status.OK
             log.info("%s", str(self))  # as it is now
 
     def _failed(self, error: LaneError) -> None:
-        self._works = False
-        trouble = error.status if isinstance(error, TargetError) else Status.OK
-        if trouble is not self._trouble:
-            self._trouble = trouble
+        trouble = error.status if isinstance(error, TargetError) else Status.FAILURE
+        if trouble is not self._told:
+            self._told = trouble
             log.warning("%s does not work, and is tried again: %s", str(self), error)
 
     def _pause_for(self, error: LaneError) -> float:

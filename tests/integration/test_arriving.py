@@ -87,6 +87,20 @@ def test_who_comes_while_nothing_carries_is_served_afterwards(beds, opening):
     swap(bed, listening, peer)
 
 
+def test_a_session_that_nothing_carries_gets_no_connection(beds):
+    bed = beds()
+    gone = bed.connector.reverse(LOOPBACK)
+    (passage,) = bed.lanes._passages.values()
+    passage._recover = lambda opening: None
+    there = bed.connector.reverse(gone.bound)
+    job = accepting(there)
+    bed.ways["cheap"].drop()
+    until(lambda: [session.carried for session in bed.server_registry._sessions].count(True) == 1)
+    peer = socket.create_connection(gone.bound)
+    assert job.get() == Address(*peer.getsockname())
+    swap(bed, there, peer)
+
+
 def test_a_client_that_lets_go_gives_the_port_back(beds, opening):
     bed = beds()
     bed.doors._linger = 0.0

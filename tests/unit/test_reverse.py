@@ -103,6 +103,16 @@ def test_after_a_loss_too(start, caplog):
     ]
 
 
+def test_an_accident_is_not_worth_a_line(start, caplog):
+    server = Server()
+    start(server)
+    until(lambda: len(server.parked) == PARKED)
+    server.answers = [Unreachable("lost")]
+    server.parked[0].came.set_exception(Closed("lost"))
+    until(lambda: len(server.parked) == PARKED + 1)
+    assert len(caplog.messages) == 1
+
+
 def test_pauses_grow_and_begin_anew(start, monkeypatch):
     pauses = []
     server = Server(*[Unreachable("away")] * 5)
