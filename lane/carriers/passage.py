@@ -10,6 +10,7 @@ answered on the new one.
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -20,9 +21,9 @@ from lane.carriers.lanes import STUCK, Lane, Lanes
 from lane.carriers.measure import Counts, Way
 from lane.carriers.opening import NOWHERE, Opening
 from lane.errors import Closed, LaneError, Refused, Status, TargetError, Unreachable
-from lane.proto.frames import Received, pack
+from lane.proto.frames import Received, ResetFrame, pack
 from lane.proto.hello import EARLY, ID_SIZE, RESUMABLE, Command, Reply, Request
-from lane.session.session import ACTIVE, Session
+from lane.session.session import ABORT_WITHIN, ACTIVE, Session
 
 log = logging.getLogger("lane.client")
 
@@ -142,6 +143,9 @@ class Passage:
         session = self.session
         while opening is not None:
             self._opening, self.lane = opening, self._next_lane
+            if session.over:
+                self._dismiss(opening)
+                return
             rest = session.carry(
                 opening, opening.stats, resumed=opening.resumed, announced=True, flows=opening.flows
             )
@@ -152,6 +156,16 @@ class Passage:
             if session.over or session.complete or session.carried or self._moving:
                 return  # it has ended, or somebody else carries it on
             opening = self._recover(opening)
+
+    def _dismiss(self, opening: Opening) -> None:
+        """The session ended before this stream could carry it: the server need not wait for it."""
+        if opening.replied:
+            with suppress(LaneError), gevent.Timeout(ABORT_WITHIN, False):
+                opening.sendall(pack(ResetFrame(0)))
+                opening.finish()
+                while opening.recv():
+                    pass
+        opening.discard()
 
     def _recover(self, lost: Opening | None) -> Opening | None:
         """Another stream with the session; None if it has ended."""

@@ -102,13 +102,20 @@ def test_a_session_that_nothing_carries_gets_no_connection(beds):
 
 
 def test_a_client_that_lets_go_gives_the_port_back(beds, opening):
-    bed = beds()
+    bed = beds(grace=1000.0)
     bed.doors._linger = 0.0
     listening = opening(bed)
     job = accepting(listening)
-    until(lambda: len(bed.doors) == 1)
+    until(lambda: bed.session().carried)
     listening.abort()
     assert isinstance(job.get(), Closed)
+    until(lambda: len(bed.doors) == 0 and not bed.server_registry._sessions)
+
+
+def test_a_client_that_lets_go_at_once_does_so_too(beds, opening):
+    bed = beds(grace=1000.0)
+    bed.doors._linger = 0.0
+    opening(bed).abort()
     until(lambda: len(bed.doors) == 0 and not bed.server_registry._sessions)
 
 
@@ -163,10 +170,17 @@ def test_a_waiting_session_is_not_idle(beds, opening):
 @pytest.mark.parametrize("side", ["registry", "server_registry"])
 def test_nobody_waits_for_waiting_sessions_at_the_end(beds, opening, side):
     bed = beds()
-    job = accepting(opening(bed))
+    listening = opening(bed)
+
+    def serve():
+        with pytest.raises(Closed):
+            listening.accept()
+        listening.abort()
+
+    job = gevent.spawn(serve)
     until(lambda: bed.session().parked)
-    getattr(bed, side).drain(40.0)  # the test would hang
-    assert isinstance(job.get(), Closed)
+    getattr(bed, side).drain(1000.0)  # the test would hang
+    job.get()
 
 
 class Reversed:

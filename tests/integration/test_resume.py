@@ -62,6 +62,12 @@ def test_an_idle_session_goes_on_from_either_side(beds):
     assert app.sock.recv(10) == b"after"
 
 
+def test_a_session_that_is_dropped_at_once_does_not_wait_for_its_client(beds):
+    bed = beds(grace=1000.0)
+    bed.connect(Address("target.test", 80)).abort()
+    until(lambda: not bed.server_registry._sessions)
+
+
 def test_a_planned_move_is_made_before_the_break(beds):
     wanted = ["cheap"]
     bed = beds(
