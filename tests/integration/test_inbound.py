@@ -26,7 +26,7 @@ from inbound_kit import (
 
 from lane.address import Address
 from lane.errors import Closed, Refused, Status, TargetError, Unreachable
-from lane.inbound.handshake import RECV_SIZE
+from lane.inbound.talk import RECV_SIZE
 
 PROTOCOLS = pytest.mark.parametrize(
     ("hello", "answer"),
