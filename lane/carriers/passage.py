@@ -129,12 +129,13 @@ class Passage:
     def count(self) -> tuple[object, Counts]:
         """Its stream, and what was counted on it."""
         session, opening, near, far = self.session, self._opening, None, None
-        if opening is not None and session.outbox.retained:
+        if opening is not None and session.sending:
             own = opening.stats()
             near = Way(own.sent, own.lost, session.held)
         if (told := session.told) is not None:
             far = Way(told.sent, told.lost, told.held / 1e6)
-        return opening, Counts(session.inbox.received + session.outbox.acked, (near, far))
+        moved = session.inbox.received + session.outbox.acked + session.beside
+        return opening, Counts(moved, (near, far))
 
     # The streams, one after the other.
 

@@ -73,7 +73,7 @@ class Packets:
             if datagrams is not None:
                 datagram = pack_datagram(self._flow, address, payload)
                 if len(datagram) <= datagrams.max_size:
-                    session.stir(came=False)
+                    session.stir(len(payload), came=False)
                     self.dropped += not datagrams.send(datagram)
                     return
         self._enqueue(pack_packet(address, payload))
@@ -148,5 +148,5 @@ class Packets:
         except ProtocolError:
             self.dropped += 1  # it proves nothing about who sent it: the stream is not touched
             return
-        self._session.stir(came=True)
+        self._session.stir(len(payload), came=True)
         self._deliver(address, payload)

@@ -10,6 +10,7 @@ retained as ever, and who waits for more waits on.
 
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from time import monotonic
 
 import gevent
@@ -48,6 +49,8 @@ IDLE = 10.0
 """Seconds after its last data that a session gives up a window that had grown."""
 REPORT = 0.25
 """Seconds between two STATS of a session that sends."""
+RECENT = 1.0
+"""Seconds for which a packet beside the stream counts as being sent: nobody acknowledges it to us."""
 
 
 class Session:
@@ -80,6 +83,8 @@ class Session:
         """Called when there may be something to receive, for who does not wait in `recv`."""
         self.cut: Callable[[], None] = lambda: None
         """Called when the session breaks and no reader would notice, to wake who waits beside it."""
+        self.beside = 0
+        """Bytes that came and went beside its streams."""
         self.flows: Callable[[], Flows | None] = lambda: None
         """Looks up the datagrams of what carries the session, or did so last."""
         self.moved: Callable[[], None] = lambda: None
@@ -104,6 +109,7 @@ class Session:
         self._shrinking = False
         self._free = False
         self._reported = 0.0
+        self._sent_beside = -inf
 
     # What an owner does with it.
 
@@ -263,13 +269,21 @@ class Session:
         self.outbox.acknowledge(self.outbox.final + 1, 0)
         self._writable.set()
 
-    def stir(self, *, came: bool) -> None:
-        """A packet of the session came beside its stream, or went: it is active."""
+    def stir(self, size: int, *, came: bool) -> None:
+        """A packet of `size` bytes came beside the stream of the session, or went: it is active."""
         now = self.last_data = monotonic()
+        self.beside += size
         if came:
             self._liveness.heard = now
             self._liveness.moved()
+        else:
+            self._sent_beside = now
         self._wake(self)
+
+    @property
+    def sending(self) -> bool:
+        """Whether what is sent, and what is lost of it, tells something of the carrier."""
+        return bool(self.outbox.retained) or monotonic() - self._sent_beside < RECENT
 
     def silence(self, now: float) -> float:
         """Seconds for which nothing came though it was asked for; 0 where all is well."""
@@ -295,7 +309,7 @@ class Session:
             writer.ask = True
         if age > IDLE and not self._shrinking and inbox.shrink():
             writer.tell = writer.ask = self._shrinking = True
-        if self.reports and age < ACTIVE and now - self._reported >= REPORT and self.outbox.retained:
+        if self.reports and age < ACTIVE and now - self._reported >= REPORT and self.sending:
             self._reported = now
             writer.report = True
         if writer.tell or writer.ask or writer.report:

@@ -158,3 +158,30 @@ def test_packets_that_fit_go_as_datagrams(beds, monkeypatch):
         if carried == "cheap":
             app.ask(b"moved")
     app.association.close()
+
+
+def test_datagrams_count_as_data_at_both_ends(beds):
+    """The choice of a lane goes by what sessions move, and by what their carriers lose of it."""
+    bed = beds()
+    bed.ways["cheap"]._datagram_size = 1000
+    app = App(bed)
+    app.ask(b"first")
+    (passage,) = bed.lanes._passages.values()
+    (far,) = bed.server_registry._sessions
+    far.told = None
+    _, before = passage.count()
+    for number in range(20):
+        app.ask(b"%3d" % number + bytes(497))
+        _, after = passage.count()
+        assert after.ways[0] is not None, "what the client's carrier loses counts"
+    assert after.moved - before.moved >= 20 * 2 * 500
+    assert far.beside >= 20 * 2 * 500
+    assert passage.active
+    assert passage.session in bed.registry.active
+    told = passage.session.told
+
+    def asked_again():
+        app.association.send(TARGET, b"more")
+        return passage.session.told is not told
+
+    until(asked_again)  # the server tells what it lost
