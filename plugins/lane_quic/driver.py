@@ -105,7 +105,8 @@ class Client:
     def _receive(self, datagrams: list[bytes], path: Any, now: float) -> list[QuicCarrier]:
         if not datagrams and self._socket.error:
             self.carrier.fail(Closed("nobody listens on that port"))
-        ours = [datagram for datagram in datagrams if datagram and self._is_ours(datagram)]
+        cid = self.engine.host_cid
+        ours = [d for d in datagrams if (d < b"\x80" and d.startswith(cid, 1)) or (d and self._is_ours(d))]
         if ours:
             self.carrier.receive(ours, self._path, now)
         return [self.carrier] if ours else []

@@ -23,11 +23,15 @@ from lane_quic.fast_send import masks, settled
 from lane_quic.guarded import COSTLY
 
 _NUMBER_AT = 1 + CID_SIZE
+_PAYLOAD_AT = _NUMBER_AT + 2  # both sides write two bytes of a number
 _SAMPLE_AT = _NUMBER_AT + 4
 _SHORTEST = _SAMPLE_AT + 16
-_RESERVED_AND_PHASE, _SPIN = 0x1C, 0x20
+_SPIN = 0x20
 _ACK, _STREAM = 0x02, 0x08  # the last three bits of a STREAM frame: offset, length, end
 _DATAGRAM = 0x30  # the last bit: length
+
+Data = dict[int, list[bytes]]
+"""The next bytes of streams, by stream, for which there are no events yet."""
 
 
 def receive(engine: Any, datagrams: Sequence[bytes], start: int, address: Any, now: float) -> int:
@@ -41,84 +45,123 @@ def receive(engine: Any, datagrams: Sequence[bytes], start: int, address: Any, n
     if path.addr != address or not path.is_validated:
         return start
     cid, ours = engine.host_cid, []
-    for data in islice(datagrams, start, None):
-        if data[0] & 0xC0 != 0x40 or data[1:_NUMBER_AT] != cid or len(data) < _SHORTEST:
+    for datagram in islice(datagrams, start, None):
+        if datagram[0] & 0xC0 != 0x40 or not datagram.startswith(cid, 1) or len(datagram) < _SHORTEST:
             break
-        ours.append(data)
-    return start + _take_packets(engine, ours, path, now) if ours else start
+        ours.append(datagram)
+    return start + _take_packets(engine, ours, now) if ours else start
 
 
-def _take_packets(engine: Any, datagrams: list[bytes], path: Any, now: float) -> int:
+def _take_packets(engine: Any, datagrams: list[bytes], now: float) -> int:
     """Take packets that are for this connection, and have a short header: how many.
 
-    It ends behind one that had other frames: they may have changed anything.
+    It ends behind one that had other frames: they may have changed anything. Those that come in their turn
+    with the next bytes of a stream are noted together.
     """
     space, keys, cid = engine._space, engine._keys.recv, engine.host_cid
-    phase, received = keys.key_phase << 2, space.received_packets
+    form, received = keys.key_phase << 2 | 1, space.received_packets
     decrypt, iv = keys.aead._aead.decrypt, keys.aead._iv
-    ranges = space.ack_queue._RangeSet__ranges
-    idle_for = engine._idle_timeout()
-    samples = [data[_SAMPLE_AT:_SHORTEST] for data in datagrams]
-    for index, (data, mask) in enumerate(zip(datagrams, masks(keys.hp, samples), strict=True)):
-        first = data[0] ^ mask[0] & 0x1F
-        if first & _RESERVED_AND_PHASE != phase:
-            return index
-        size = (first & 3) + 1
-        end = _NUMBER_AT + size
-        truncated = int.from_bytes(data[_NUMBER_AT:end], "big") ^ int.from_bytes(mask[1 : 1 + size], "big")
-        number = _nearest(truncated, 1 << size * 8, space.expected_packet_number)
-        header = bytes((first,)) + cid + truncated.to_bytes(size, "big")
+    data: Data = {}
+    low = due = space.largest_received_packet + 1  # all from `low` on that came before the one that is `due`
+    first, head, taken, common = 0, b"", 0, True
+    samples = [datagram[_SAMPLE_AT:_SHORTEST] for datagram in datagrams]
+    for datagram, mask in zip(datagrams, masks(keys.hp, samples), strict=True):
+        byte = datagram[0] ^ mask[0] & 0x1F
+        if byte != first:
+            if byte & 0x1F != form:
+                break
+            _note(engine, low, due, first, now)
+            low, first, head = due, byte, bytes((byte,)) + cid
+        truncated = (datagram[_NUMBER_AT] ^ mask[1]) << 8 | datagram[_NUMBER_AT + 1] ^ mask[2]
+        number = due if truncated == due & 0xFFFF else _nearest(truncated, space.expected_packet_number)
+        nonce, header = (iv ^ number).to_bytes(12, "big"), head + truncated.to_bytes(2, "big")
         try:
-            plain = decrypt((iv ^ number).to_bytes(12, "big"), data[end:], header)
+            plain = decrypt(nonce, datagram[_PAYLOAD_AT:], header)
         except InvalidTag:
-            return index
-        if number in received:
+            break
+        taken += 1
+        if number != due and number in received:
             continue
-        if number > space.expected_packet_number:
-            space.expected_packet_number = number + 1
-        if number > engine._spin_highest_pn:
-            engine._spin_bit = bool(first & _SPIN) != engine._is_client
-            engine._spin_highest_pn = number
-        at = _take_stream(engine, plain, 0)
-        eliciting = common = at == len(plain)
-        if not common:
-            eliciting, common = _take_frames(engine, plain, at or 0, path, now)
+        at = _take_stream(engine, plain, 0, data)
+        eliciting = at == len(plain)
+        if number == due and eliciting:
+            due += 1
+            continue
+        _note(engine, low, due, first, now)
+        _note_opened(engine, number, number + 1, first)
+        if not eliciting:
+            eliciting, common = _take_frames(engine, plain, at or 0, data, now)
             if engine._state in END_STATES or engine._close_pending:
-                return index + 1
-            idle_for = engine._idle_timeout()
-        engine._close_at = now + idle_for
-        engine._ack_eliciting_sent_since_receipt = False
-        if number > space.largest_received_packet:
-            space.largest_received_packet = number
-            space.largest_received_time = now
-        if ranges and ranges[-1].stop == number:
-            ranges[-1] = range(ranges[-1].start, number + 1)
-        else:
-            space.ack_queue.add(number)
-            if len(ranges) > MAX_ACK_RANGES:
-                space.ack_queue.shift()
-        received.add(number)
-        if eliciting and space.ack_at is None:
-            space.ack_at = now + engine._ack_delay
+                return taken
+        _note_taken(engine, number, number + 1, now, eliciting=eliciting)
+        low = due = space.largest_received_packet + 1
         if not common:
-            return index + 1
-    return len(datagrams)
+            break
+    _note(engine, low, due, first, now)
+    _tell(engine, data)
+    return taken
 
 
-def _nearest(truncated: int, window: int, expected: int) -> int:
+def _nearest(truncated: int, expected: int) -> int:
     """The packet number that ends as `truncated` and is the nearest to `expected` (RFC 9000 appendix A.3)."""
-    number = expected + (truncated - expected) % window
-    return number - window if number - expected > window // 2 and number >= window else number
+    number = expected + (truncated - expected) % 0x10000
+    return number - 0x10000 if number - expected > 0x8000 and number >= 0x10000 else number
 
 
-def _take_frames(engine: Any, plain: bytes, at: int, path: Any, now: float) -> tuple[bool, bool]:
+def _note(engine: Any, low: int, stop: int, first: int, now: float) -> None:
+    """Packets `low` to `stop` - 1 came in a row, with data of streams; the last began with `first`."""
+    if low < stop:
+        _note_opened(engine, low, stop, first)
+        _note_taken(engine, low, stop, now, eliciting=True)
+
+
+def _note_opened(engine: Any, low: int, stop: int, first: int) -> None:
+    """Packets `low` to `stop` - 1 could be read; the last one began with the byte `first`."""
+    space = engine._space
+    fresh = max(low, space.expected_packet_number + 1)
+    if fresh < stop:  # aioquic moves on with every second packet
+        space.expected_packet_number = fresh + (stop - 1 - fresh | 1)
+    if stop - 1 > engine._spin_highest_pn:
+        engine._spin_bit = bool(first & _SPIN) != engine._is_client
+        engine._spin_highest_pn = stop - 1
+
+
+def _note_taken(engine: Any, low: int, stop: int, now: float, *, eliciting: bool) -> None:
+    """What packets `low` to `stop` - 1 said was acted on. `eliciting`: they are to be acknowledged."""
+    space = engine._space
+    ranges = space.ack_queue._RangeSet__ranges
+    engine._close_at = now + engine._idle_timeout()
+    engine._ack_eliciting_sent_since_receipt = False
+    if stop - 1 > space.largest_received_packet:
+        space.largest_received_packet = stop - 1
+        space.largest_received_time = now
+    if ranges and ranges[-1].stop == low:
+        ranges[-1] = range(ranges[-1].start, stop)
+    else:
+        space.ack_queue.add(low, stop)
+        if len(ranges) > MAX_ACK_RANGES:
+            space.ack_queue.shift()
+    space.received_packets.add_row(low, stop)
+    if eliciting and space.ack_at is None:
+        space.ack_at = now + engine._ack_delay
+
+
+def _tell(engine: Any, data: Data) -> None:
+    """An event for each stream, with all its `data`, which is empty then."""
+    for stream_id, pieces in data.items():
+        whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        engine._events.append(StreamDataReceived(data=whole, end_stream=False, stream_id=stream_id))
+    data.clear()
+
+
+def _take_frames(engine: Any, plain: bytes, at: int, data: Data, now: float) -> tuple[bool, bool]:
     """Act on the frames of a packet from `at` on, where STREAM frames that were taken end.
 
     Whether a frame of the packet asks for an acknowledgement, and whether all were common.
     """
     end, eliciting, work = len(plain), at > 0, 0
     while at < end:
-        after = _take_stream(engine, plain, at)
+        after = _take_stream(engine, plain, at, data)
         if after is None and plain[at] & 0xFE == _DATAGRAM:
             after = _take_datagram(engine, plain, at)
         eliciting = eliciting or after is not None
@@ -134,10 +177,11 @@ def _take_frames(engine: Any, plain: bytes, at: int, path: Any, now: float) -> t
         engine._frames.spend(work)
         if end and at == end:
             return eliciting, True
+        _tell(engine, data)
         context = QuicReceiveContext(
             epoch=Epoch.ONE_RTT,
             host_cid=engine.host_cid,
-            network_path=path,
+            network_path=engine._network_paths[0],
             quic_logger_frames=None,
             time=now,
             version=None,
@@ -152,26 +196,30 @@ def _take_frames(engine: Any, plain: bytes, at: int, path: Any, now: float) -> t
     return eliciting, False
 
 
-def _take_stream(engine: Any, plain: bytes, at: int) -> int | None:
-    """Take a STREAM frame with the next bytes of a stream: where it ends. None if it is none."""
+def _take_stream(engine: Any, plain: bytes, at: int, data: Data) -> int | None:
+    """Take a STREAM frame with the next bytes of a stream into `data`: where it ends. None if it is none."""
     end = len(plain)
     kind = plain[at] if at < end else 0
-    if kind & 0xF8 != _STREAM:
+    if kind & 0xF9 != _STREAM:
         return None
     try:
         stream_id, at = plain[at + 1], at + 2
         if stream_id >= 0x40:
             stream_id, at = _varint(plain, at - 1)
         offset, at = _varint(plain, at) if kind & 4 else (0, at)
-        length, at = _varint(plain, at) if kind & 2 else (end - at, at)
+        if not kind & 2:
+            length = end - at
+        elif 0x40 <= plain[at] < 0x80:
+            length, at = (plain[at] & 0x3F) << 8 | plain[at + 1], at + 2
+        else:
+            length, at = _varint(plain, at)
     except IndexError:
         return None
     stop = at + length
     stream = engine._streams.get(stream_id)
-    if stream is None or kind & 1 or stop > end or not length:
+    if stream is None or stop > end or not length:
         return None
-    receiver = stream.receiver
-    limit, upto = engine._local_max_data, offset + length
+    receiver, limit, upto = stream.receiver, engine._local_max_data, offset + length
     if (
         offset != receiver._buffer_start
         or receiver._buffer
@@ -183,7 +231,11 @@ def _take_stream(engine: Any, plain: bytes, at: int) -> int | None:
         return None
     limit.used += upto - receiver.highest_offset
     receiver._buffer_start = receiver.highest_offset = upto
-    engine._events.append(StreamDataReceived(data=plain[at:stop], end_stream=False, stream_id=stream_id))
+    pieces = data.get(stream_id)
+    if pieces is None:
+        data[stream_id] = [plain[at:stop]]
+    else:
+        pieces.append(plain[at:stop])
     return stop
 
 

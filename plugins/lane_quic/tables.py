@@ -36,11 +36,15 @@ class Received(QuicPacketNumberWindow):
         self._arrivals = arrivals
 
     def add(self, packet_number: int) -> None:
-        if packet_number >= self._lower:  # as aioquic does
-            self._received.add(packet_number)
-            lower = packet_number - KNOWN_PACKETS + 1
+        self.add_row(packet_number, packet_number + 1)
+
+    def add_row(self, low: int, stop: int) -> None:
+        """Packets `low` to `stop` - 1 came, for the first time; more than one only beyond all that came."""
+        if low >= self._lower:  # as aioquic does
+            self._received.update(range(low, stop))
+            lower = stop - KNOWN_PACKETS
             if lower > self._lower:
                 self._lower = lower
                 if len(self._received) > 2 * KNOWN_PACKETS:
                     self._received = {number for number in self._received if number >= lower}
-        self._arrivals.count(packet_number)
+        self._arrivals.count(low, stop)

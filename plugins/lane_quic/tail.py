@@ -39,19 +39,22 @@ class Arrivals:
         """Fraction (0 to 1) of the peer's packets that were lost lately."""
         return max(0.0, self._loss or 0.0)
 
-    def count(self, number: int) -> None:
-        """Packet `number` came, for the first time."""
+    def count(self, low: int, stop: int) -> None:
+        """Packets `low` to `stop` - 1 came, for the first time."""
         if not self.counted:
-            self._largest = self._counted_to = number - 1  # earlier ones were not counted, and are not missed
-        self.counted += 1
-        self._arrived += 1
-        self._largest = max(self._largest, number)
-        expected = self._largest - self._counted_to
-        if expected >= SPAN:
-            # Negative if packets came that were late for the last span: that evens out.
-            lost = 1 - self._arrived / expected
-            self._loss = lost if self._loss is None else (self._loss + lost) / 2
-            self._counted_to, self._arrived = self._largest, 0
+            self._largest = self._counted_to = low - 1  # earlier ones were not counted, and are not missed
+        self.counted += stop - low
+        while low < stop:
+            end = min(stop, max(low, self._counted_to + SPAN) + 1)  # where a span is complete, or before
+            self._arrived += end - low
+            self._largest = max(self._largest, end - 1)
+            expected = self._largest - self._counted_to
+            if expected >= SPAN:
+                # Negative if packets came that were late for the last span: that evens out.
+                lost = 1 - self._arrived / expected
+                self._loss = lost if self._loss is None else (self._loss + lost) / 2
+                self._counted_to, self._arrived = self._largest, 0
+            low = end
 
 
 class TailBudget:

@@ -2,6 +2,7 @@
 
 import pytest
 from aioquic.buffer import encode_uint_var
+from aioquic.quic.events import StreamDataReceived
 from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch
@@ -9,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lane_quic import fast_receive, fast_send
 from lane_quic.configuration import LARGE_DATAGRAM
+from lane_quic.tables import KNOWN_PACKETS, Received
+from lane_quic.tail import SPAN, Arrivals
 from quic_pipe import Pipe
 
 pytestmark = pytest.mark.bulk  # thousands of packets, twice
@@ -136,7 +139,7 @@ def state(engine, before):
         "order": [stream.stream_id for stream in engine._streams_queue],
         "numbers": (engine._packet_number, space.expected_packet_number, space.largest_acked_packet),
         "came": (ranges(space.ack_queue), space.largest_received_packet, space.largest_received_time),
-        "known": sorted(space.received_packets._received),
+        "known": sorted(n for n in space.received_packets._received if n >= space.received_packets._lower),
         "times": (space.ack_at, space.loss_time, engine._close_at, engine._pacing_at, engine.get_timer()),
         "credit": (engine._remote_max_data_used, engine._local_max_data.used, engine._local_max_data.sent),
         "spin": (engine._spin_bit, engine._spin_highest_pn),
@@ -339,6 +342,18 @@ OTHER_FRAME = st.one_of(
 PAYLOAD = st.lists(st.one_of(STREAM_FRAME, ACK_FRAME, DATAGRAM_FRAME, OTHER_FRAME), max_size=4).map(b"".join)
 
 
+def told(engine):
+    """The events that wait, with the data of each stream in one of them: only their order in it counts."""
+    events, data = [], {}
+    while (event := engine.next_event()) is not None:
+        if isinstance(event, StreamDataReceived) and not event.end_stream:
+            data[event.stream_id] = data.get(event.stream_id, b"") + event.data
+        else:
+            events += [*data.items(), event]
+            data = {}
+    return [*events, *data.items()]
+
+
 def hear(payloads, *, fast, together):
     """A server that hears `payloads` from its client, each in a packet of its own: what it makes of them.
 
@@ -356,8 +371,7 @@ def hear(payloads, *, fast, together):
     for batch in [packets] if together else [[packet] for packet in packets]:
         pipe.now += 0.01
         server.receive_datagrams(batch, "peer", pipe.now)
-        while (event := server.next_event()) is not None:
-            made.append(event)
+        made += told(server)
         closed = server._close_event and (server._close_event.error_code, server._close_event.frame_type)
         made.append((closed, server._close_pending, state(server, pipe.before[1])))
     assert server.knows(number) or made
@@ -368,3 +382,40 @@ def hear(payloads, *, fast, together):
 def test_whatever_a_peer_says_is_heard_as_aioquic_hears_it(payloads, together):
     heard = hear(payloads, fast=True, together=together)
     assert heard == hear(payloads, fast=False, together=together)
+
+
+def test_a_batch_gives_one_event_a_stream():
+    pipe = Pipe().connect()
+    first, second = pipe.client.open(b"first"), pipe.client.open(b"second")
+    pipe.settle(1)
+    engine, server = pipe.client.engine, pipe.server.engine
+    for number in (first, second):
+        engine.send_stream_data(number, bytes(9000), False)
+    datagrams = [datagram for datagram, _ in engine.datagrams_to_send(pipe.now)]
+    assert len(datagrams) >= 8
+    server.receive_datagrams(datagrams[:8], "peer", pipe.now)
+    events = [server.next_event() for _ in range(2)]
+    assert {event.stream_id for event in events} == {first, second}
+    assert min(len(event.data) for event in events) > 4 * 1000
+    assert server.next_event() is None
+
+
+ROWS = st.lists(
+    st.tuples(st.integers(0, 2 * SPAN), st.integers(1, 3 * SPAN) | st.just(KNOWN_PACKETS)), max_size=20
+)
+
+
+@given(ROWS)
+def test_packets_in_a_row_are_counted_as_one_by_one(rows):
+    """`rows`: how many are lost, and how many come behind them."""
+    together, apart = Received(Arrivals()), Received(Arrivals())
+    stop = 0
+    for lost, came in rows:
+        low, stop = stop + lost, stop + lost + came
+        together.add_row(low, stop)
+        for number in range(low, stop):
+            apart.add(number)
+        for number in (low - 1, low, stop - 1, stop, stop - KNOWN_PACKETS, stop - KNOWN_PACKETS - 1):
+            assert (number in together) == (number in apart), number
+        assert vars(together._arrivals) == vars(apart._arrivals)
+        assert len(together._received) <= 3 * KNOWN_PACKETS

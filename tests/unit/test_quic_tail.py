@@ -105,7 +105,7 @@ def estimate(loss=0.0, reach=0, first=0, count=2000, seed=1):
     chance, arrivals = random.Random(seed), Arrivals()
     for number in sorted(range(first, first + count), key=lambda number: number + chance.random() * reach):
         if chance.random() >= loss:
-            arrivals.count(number)
+            arrivals.count(number, number + 1)
     return arrivals
 
 
@@ -126,10 +126,10 @@ def test_no_loss_is_seen_where_none_is(first, reach):
 def test_loss_is_seen_and_forgotten_within_a_few_hundred_packets():
     arrivals = Arrivals()
     for number in range(0, 400, 2):
-        arrivals.count(number)
+        arrivals.count(number, number + 1)
     assert arrivals.loss == pytest.approx(0.5, abs=0.02)
     for number in range(400, 2000):
-        arrivals.count(number)
+        arrivals.count(number, number + 1)
     assert arrivals.loss < LOSSY
     assert arrivals.counted == 200 + 1600
 
