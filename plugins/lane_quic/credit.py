@@ -13,7 +13,7 @@ from lane_quic.guarded import Guarded
 from lane_quic.tables import Streams
 
 STREAMS = 64
-"""Streams a client may have open on one connection: the sender walks all of them for each packet."""
+"""Streams a client may have open on one connection: they share its window and the fate of its path."""
 MAX_STREAM_WINDOW = 32 << 20
 MAX_CONNECTION_WINDOW = 64 << 20
 _SERVER_FLOORS = (65536, 65536)  # stream, connection: what a stranger can make the server hold

@@ -87,6 +87,7 @@ class Engine(Resizing):
         self._unacknowledged = 0  # packets that came since our last ACK
         self._tail_budget = TailBudget()
         self._tails_at: float | None = None  # when tails are repeated
+        self._tails: dict[int, Any] = {}  # streams that may have one
         self._state_key = state_key
         if state_key:
             self._host_cids[0].stateless_reset_token = reset_token(state_key, self.host_cid)
@@ -299,10 +300,11 @@ class Engine(Resizing):
 
     def _repeat_tails(self, now: float) -> None:
         self._tails_at = None
-        for stream in self._streams_queue:
+        for stream in self._tails.values():
             sender: Any = stream.sender
             if sender.has_fresh_tail and self._tail_budget.room(now, self._loss.pacer.rate):
                 self._tail_budget.spend(sender.repeat(TAIL))
+        self._tails.clear()
 
     def _serialize_transport_parameters(self) -> bytes:
         """The peer's probe timeout waits for our ACK delay: it should know that it is short.
@@ -330,18 +332,18 @@ class Engine(Resizing):
             self._idle_rtt, self._idle = rtt, super()._idle_timeout()
         return self._idle
 
+    def gather_streams(self) -> list[Any]:
+        """The streams that have something to say, in the order of service, which may be changed there."""
+        queue: list[Any] = self._streams.awake(self._streams_queue)
+        self._streams_queue = queue
+        return queue
+
     def _write_application(self, builder: Any, network_path: Any, now: float) -> None:
-        """As aioquic does, but idle streams are looked at once a flush and not once a packet.
+        """As aioquic does, but idle streams are not looked at.
 
         And where pacing holds data back, an ACK that is due leaves alone: aioquic fills up its packet.
         """
-        busy: list[Any] = []
-        idle: list[Any] = []
-        for stream in self._streams_queue:
-            sender = stream.sender
-            waits = sender.buffer_is_empty and not sender.reset_pending and not stream.receiver.stop_pending
-            (idle if waits and not stream.is_finished else busy).append(stream)
-        self._streams_queue = busy
+        busy = [*self.gather_streams()]
         self.datagrams.outgoing.contended = bool(busy)
         held = None if self._probe_pending else self._loss.pacer.next_send_time(now)
         if held is not None:
@@ -354,6 +356,7 @@ class Engine(Resizing):
             queue = self._streams_queue
             if queue:  # one that repeats what was lost would stay the first until all of it has gone
                 queue.append(queue.pop(0))
-            queue += idle
-            if self._tails_at is None and self._lossy and any(s.sender.has_fresh_tail for s in busy):
-                self._tails_at = now + min(PAUSE, max(self._loss.rtt or 0.0, SHORTEST_PAUSE * 8) / 8)
+            if self._lossy and (tails := {s.stream_id: s for s in busy if s.sender.has_fresh_tail}):
+                self._tails |= tails
+                pause = min(PAUSE, max(self._loss.rtt or 0.0, SHORTEST_PAUSE * 8) / 8)
+                self._tails_at = now + pause if self._tails_at is None else self._tails_at

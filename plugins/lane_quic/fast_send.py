@@ -50,28 +50,26 @@ def send(engine: Any, now: float) -> tuple[Datagrams, bool]:
     if ack and len(space.ack_queue) > 1 and not engine._packet_number % 8:
         return [], False  # aioquic adds a PING, to hear that its ACKs arrive
     room = engine._max_datagram_size - _HEADER - len(engine._peer_cid.cid) - _FRAME - _TAG
-    full: list[Any] = []
-    idle: list[Any] = []
-    for stream in engine._streams_queue:
+    streams = engine.gather_streams()
+    for stream in streams:
         sender = stream.sender
-        if sender.reset_pending or stream.receiver.stop_pending or stream.is_finished:
+        if (
+            sender.reset_pending
+            or stream.receiver.stop_pending
+            or stream.is_finished
+            or stream.is_blocked
+            or not sender.has_pending(room - size_uint_var(stream.stream_id))
+        ):
             return [], False
-        if sender.buffer_is_empty:
-            idle.append(stream)
-        elif stream.is_blocked or not sender.has_pending(room - size_uint_var(stream.stream_id)):
-            return [], False
-        else:
-            full.append(stream)
     pacer = engine._loss.pacer
     budget = pacer.allowance(now)
     batch = _Batch(engine, now)
-    done = batch.fill(full, engine.datagrams.outgoing, budget, with_ack=ack and (ack_at < now or budget > 0))
+    done = batch.fill(streams, engine.datagrams.outgoing, budget, with_ack=ack and (ack_at < now or budget > 0))
     engine._pacing_at = pacer.next_send_time(now)
     datagrams = batch.finish()
     done = done or engine._pacing_at is not None
-    if full and done:
-        full.append(full.pop(0))  # as `Engine._write_application` does
-    engine._streams_queue = full + idle
+    if streams and done:
+        streams.append(streams.pop(0))  # as `Engine._write_application` does
     return datagrams, done
 
 

@@ -7,12 +7,15 @@ connection: an honest peer has a gap where a packet was lost, and packets are no
 """
 
 from bisect import bisect_right
+from collections.abc import Callable
 from typing import Any
 
 from aioquic.quic.connection import QuicConnectionError
 from aioquic.quic.events import StreamDataReceived
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 from aioquic.quic.stream import FinalSizeError, QuicStreamReceiver
+
+from lane_quic.waking import Flag
 
 PIECES = 256
 """Pieces with gaps between them that a stream may have, whatever their size,"""
@@ -25,7 +28,12 @@ SMALL = 1024
 class Receiver(QuicStreamReceiver):
     """The bytes of one stream that came ahead of others."""
 
-    def __init__(self, stream_id: int | None, *, readable: bool = True) -> None:
+    stop_pending, is_finished = Flag(True), Flag(True)  # type: ignore[assignment]
+
+    def __init__(
+        self, stream_id: int | None, wake: Callable[[], None] = lambda: None, *, readable: bool = True
+    ) -> None:
+        self.wake = wake
         super().__init__(stream_id=stream_id, readable=readable)
         self._buffer: dict[int, bytes] = {}  # type: ignore[assignment]  # by offset; they do not overlap
         self._starts: list[int] = []  # of those, in order

@@ -5,6 +5,7 @@ arrive after all, and the end of a short answer is sent twice on lossy paths (se
 the stream may be acknowledged by one packet and lost with another, in any order.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from aioquic.buffer import size_uint_var
@@ -12,11 +13,17 @@ from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.stream import QuicStreamSender
 
+from lane_quic.waking import Flag
+
 
 class Sender(QuicStreamSender):
     """The bytes of one stream that were written and not acknowledged."""
 
-    def __init__(self, stream_id: int) -> None:
+    buffer_is_empty = Flag(False)  # type: ignore[assignment]
+    reset_pending, is_finished = Flag(True), Flag(True)  # type: ignore[assignment]
+
+    def __init__(self, stream_id: int, wake: Callable[[], None]) -> None:
+        self.wake = wake
         super().__init__(stream_id=stream_id, writable=True)
         self._repeated = 0  # what is before this offset is not repeated
 
@@ -51,7 +58,7 @@ class Sender(QuicStreamSender):
     @property
     def drained(self) -> bool:
         """Whether all that was written and finished was acknowledged."""
-        return self.is_finished or self._buffer_fin is None
+        return bool(self.is_finished) or self._buffer_fin is None
 
     def reset(self, error_code: int) -> None:
         """Abort; what was written is of no more use, although packets may be remembered that carried it."""

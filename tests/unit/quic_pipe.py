@@ -8,6 +8,7 @@ from aioquic.quic import events
 from lane_quic.bbr import Bbr
 from lane_quic.configuration import Settings, client_configuration, server_configuration
 from lane_quic.engine import Engine
+from lane_quic.tables import has_something_to_say
 
 from lane.testing import server_tls
 
@@ -84,6 +85,13 @@ class Side:
         return self.engine._local_max_data.sent
 
 
+def forgotten(engine):
+    """Streams that have something to say and will not be asked."""
+    asked = {*map(id, engine._streams_queue), *map(id, engine._streams._woken)}
+    talkative = [stream for _, stream in engine._streams.items() if has_something_to_say(stream)]
+    return [stream.stream_id for stream in talkative if id(stream) not in asked]
+
+
 class Pipe:
     """A client and a server. `loss`, `twice`: fractions of datagrams; `jitter`: seconds that reorder them."""
 
@@ -91,6 +99,7 @@ class Pipe:
         self.loss, self.twice, self.jitter = loss, twice, jitter
         self.now = 1000.0
         self.dropped = lambda datagram: False
+        self.checked = True  # after each flush, whether a stream was forgotten
         self._random = random.Random(seed)
         self._wire, self._count = [], 0
         settings = Settings(control, fast)
@@ -120,6 +129,7 @@ class Pipe:
                     self._put(other, datagram)
                 side.engine.note_idle()
             side.handle_events()
+            assert not (self.checked and forgotten(side.engine))
 
     def step(self, deadline):
         """What happens next, an arrival or a timer; or nothing until `deadline`."""

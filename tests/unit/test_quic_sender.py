@@ -21,7 +21,7 @@ class Path:
 
     def __init__(self):
         self.end_known = False
-        self.sender = Sender(0)
+        self.sender = Sender(0, lambda: None)
         self.receiver = QuicStreamReceiver(stream_id=0, readable=True)
         self.frames, self.known = [], set()  # bytes that the sender knows to have arrived
         self.written, self.finished, self.got, self.ends = 0, False, b"", 0

@@ -57,7 +57,7 @@ def test_a_stream_that_repeats_what_was_lost_takes_turns():
 
 
 def test_a_sender_that_was_reset_holds_nothing():
-    sender = Sender(0)
+    sender = Sender(0, lambda: None)
     sender.write(bytes(100_000))
     frames = [sender.get_frame(1000) for _ in range(5)]
     sender.reset(3)
