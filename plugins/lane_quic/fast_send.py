@@ -26,6 +26,8 @@ _HEADER = 3  # of a packet: its first byte and its number; the connection ID is 
 _FRAME = 3  # of a frame: its type and two bytes of length; the stream and the offset are between them
 _TAG = 16
 _BLOCK = 16  # of AES
+_WIDTHS = {1: 0, 2: 0x4000, 4: 0x8000_0000, 8: 0xC000_0000_0000_0000}  # of integers, and what marks them
+_FORM = b"%c%b%c%c%b"  # of a packet: its first byte, connection ID, number, payload
 
 Datagrams = list[tuple[bytes, Any]]
 
@@ -64,7 +66,9 @@ def send(engine: Any, now: float) -> tuple[Datagrams, bool]:
     pacer = engine._loss.pacer
     budget = pacer.allowance(now)
     batch = _Batch(engine, now)
-    done = batch.fill(streams, engine.datagrams.outgoing, budget, with_ack=ack and (ack_at < now or budget > 0))
+    ack = ack and (ack_at < now or budget > 0)
+    done = batch.fill(streams, engine.datagrams.outgoing, budget, with_ack=ack)
+    pacer.begin(batch.count)
     engine._pacing_at = pacer.next_send_time(now)
     datagrams = batch.finish()
     done = done or engine._pacing_at is not None
@@ -145,6 +149,14 @@ class _Batch:
                 lead += frames
             packet: Any = None
             if streams and window >= size:
+                if not lead:
+                    due = min(window // size, -(-min(budget, window) // size))  # up to where the budget ends
+                    row = self._add_row(streams, size, 1 if pending or len(streams) > 1 else int(due))
+                    if not row:
+                        return False
+                    budget -= row * size
+                    window -= row * size
+                    continue
                 if (taken := self._stream_frame(streams, size, size - overhead - len(lead))) is None:
                     return False
                 packet, frame = taken
@@ -176,27 +188,68 @@ class _Batch:
 
         The packet is None where there is no room for any. None if it would be no ordinary frame.
         """
-        engine = self._engine
         for stream in streams:
-            sender = stream.sender
-            start = sender.next_offset
-            place = _varint(stream.stream_id) + _varint(start)
-            if (count := room - _FRAME - len(place)) > 0:
+            name = _varint(stream.stream_id)
+            if room - _FRAME - len(name) - size_uint_var(stream.sender.next_offset) > 0:
                 break
         else:
             return None, b""
-        before, stop = sender.highest_offset, start + count
-        credit = engine._remote_max_data - engine._remote_max_data_used
-        data = sender.take(start, stop, min(before + credit, stream.max_stream_data_remote))
-        if data is None:
+        if (taken := self._take(stream, streams, room - _FRAME - len(name), 1)) is None:
             return None
+        start, (data,) = taken
+        packet = StreamPacket(self._number, self._now, size, stream.sender, start, start + len(data))
+        return packet, b"\x0e%b%b%b%b" % (name, _varint(start), _length(len(data)), data)
+
+    def _add_row(self, streams: list[Any], size: int, most: int) -> int:
+        """Packets of `size` bytes with data of the stream whose turn it is: how many; 0 if it is not common.
+
+        It may be fewer than `most`, and yet more to come: where offsets begin to take more bytes.
+        """
+        stream, number, now = streams[0], self._number, self._now
+        sender, name = stream.sender, _varint(stream.stream_id)
+        room = size - _HEADER - len(self._cid) - _TAG - _FRAME - len(name)
+        if (taken := self._take(stream, streams, room, most)) is None:
+            return 0
+        start, pieces = taken
+        count, width = len(pieces[0]), size_uint_var(start)
+        offsets = range(start, start + count * len(pieces), count)
+        head, form, filled, join = b"\x0e" + name, _WIDTHS[width], _length(count), b"".join
+        seal, iv, header = self._seal, self._iv, self._head
+        self._sealed += [
+            seal(
+                (iv ^ n).to_bytes(12, "big"),
+                join((head, (at | form).to_bytes(width, "big"), filled, data)),
+                header + (n & 0xFFFF).to_bytes(2, "big"),
+            )
+            for n, (at, data) in enumerate(zip(offsets, pieces, strict=True), number)
+        ]
+        self._packets += [
+            StreamPacket(n, now, size, sender, at, at + count) for n, at in enumerate(offsets, number)
+        ]
+        self._number = number + len(pieces)
+        return len(pieces)
+
+    def _take(
+        self, stream: Any, streams: list[Any], room: int, packets: int
+    ) -> tuple[int, list[bytearray]] | None:
+        """Data of a stream for up to so many packets (see `Sender.take`), which count against credit."""
+        engine, sender = self._engine, stream.sender
+        before = sender.highest_offset
+        credit = engine._remote_max_data - engine._remote_max_data_used
+        taken: tuple[int, list[bytearray]] | None = sender.take(
+            room, min(before + credit, stream.max_stream_data_remote), packets
+        )
         if sender.highest_offset > before:
             engine._remote_max_data_used += sender.highest_offset - before
-            if len(streams) > 1:
+            if len(streams) > 1:  # it is the turn of others
                 streams.remove(stream)
                 streams.append(stream)
-        packet = StreamPacket(self._number, self._now, size, sender, start=start, stop=stop)
-        return packet, b"\x0e%b%b%b" % (place, (count | 0x4000).to_bytes(2, "big"), data)
+        return taken
+
+    @property
+    def count(self) -> int:
+        """Packets until now."""
+        return len(self._packets)
 
     def pad(self, size: int, handlers: list[Any]) -> None:
         """A packet with a PING and padding up to `size` bytes."""
@@ -211,7 +264,6 @@ class _Batch:
         self._sealed.append(self._seal((self._iv ^ number).to_bytes(12, "big"), payload, header))
         self._packets.append(packet)
         self._number = number + 1
-        self._engine._loss.pacer.update_after_send(self._now)
 
     def _record(self, size: int, handlers: list[Any], *, eliciting: bool) -> QuicSentPacket:
         return QuicSentPacket(
@@ -265,13 +317,10 @@ class _Batch:
         address, first, cid, low = path.addr, self._first, self._cid, packets[0].packet_number
         return [
             (
-                bytes((first ^ mask[0] & 0x1F,))
-                + cid
-                + (low + index & 0xFFFF ^ (mask[1] << 8 | mask[2])).to_bytes(2, "big")
-                + payload,
+                _FORM % (first ^ mask[0] & 0x1F, cid, n >> 8 & 0xFF ^ mask[1], n & 0xFF ^ mask[2], payload),
                 address,
             )
-            for index, (mask, payload) in enumerate(zip(found, sealed, strict=True))
+            for n, (mask, payload) in enumerate(zip(found, sealed, strict=True), low)
         ]
 
 
@@ -299,10 +348,10 @@ def masks(hp: Any, samples: list[bytes]) -> list[bytes]:
 
 def _varint(value: int) -> bytes:
     """RFC 9000 section 16."""
-    if value < 0x40:
-        return bytes((value,))
-    if value < 0x4000:
-        return (value | 0x4000).to_bytes(2, "big")
-    if value < 0x4000_0000:
-        return (value | 0x8000_0000).to_bytes(4, "big")
-    return (value | 0xC000_0000_0000_0000).to_bytes(8, "big")
+    width = size_uint_var(value)
+    return (value | _WIDTHS[width]).to_bytes(width, "big")
+
+
+def _length(size: int) -> bytes:
+    """The length of a frame, in two bytes."""
+    return (size | 0x4000).to_bytes(2, "big")

@@ -52,7 +52,11 @@ class Pacer:
 
     def update_after_send(self, now: float) -> None:
         """A packet has been begun, as large as it may be. aioquic calls this."""
-        self._begun += self.datagram_size
+        self.begin(1)
+
+    def begin(self, count: int) -> None:
+        """So many packets have been begun, as large as they may be."""
+        self._begun += count * self.datagram_size
 
     def charge(self, size: int) -> None:
         """A packet of `size` bytes was built, with all that were begun before this call."""

@@ -23,7 +23,7 @@ class StreamPacket:
     in_flight = is_ack_eliciting = True
     is_crypto_packet = False
 
-    def __init__(self, number: int, now: float, size: int, sender: Any, *, start: int, stop: int) -> None:
+    def __init__(self, number: int, now: float, size: int, sender: Any, start: int, stop: int) -> None:  # noqa: PLR0917 (keywords would double what it costs)
         self.packet_number = number
         self.sent_time = now
         self.sent_bytes = size

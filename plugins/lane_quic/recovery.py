@@ -142,14 +142,18 @@ class Recovery(QuicPacketRecovery):
     def on_packets_sent(self, packets: Sequence[Any], space: Any, now: float) -> None:
         """Packets of a bulk leave together; one of them may hold nothing but an ACK."""
         before = in_flight = self._in_flight
+        sent, controller, state = space.sent_packets, self.controller, None
         for packet in packets:
-            space.sent_packets[packet.packet_number] = packet
+            sent[packet.packet_number] = packet
             if packet.is_ack_eliciting:
                 space.ack_eliciting_in_flight += 1
                 self._time_of_last_sent_ack_eliciting_packet = now
             if packet.in_flight:
-                self.progress.on_sent(packet, in_flight)
-                self.controller.on_sent(packet, in_flight)
+                if state is None:
+                    self.progress.on_sent(packet, in_flight)
+                    state = packet.sent_state
+                packet.sent_state = state
+                controller.on_sent(packet, in_flight)
                 in_flight += packet.sent_bytes
             else:
                 self._remember_bare(packet, space)

@@ -40,20 +40,34 @@ class Sender(QuicStreamSender):
         first: range = ranges[0]
         return first.start > 0 and first.stop - first.start >= room - size_uint_var(first.start)
 
-    def take(self, start: int, stop: int, most: int) -> bytearray | None:
-        """The bytes of a frame, as `get_frame` gives them, if they are all there and not the last ones.
+    def take(self, room: int, most: int, packets: int) -> tuple[int, list[bytearray]] | None:
+        """The next offset, and data of up to so many frames from there on, as `get_frame` gives them.
 
-        `start`: the first that waits; `most`: the offset that flow control ends at.
+        Each fills `room` bytes with its offset, and none is the last one, or ends beyond `most`, where flow
+        control ends. None if there is no such frame.
         """
         ranges = self._pending._RangeSet__ranges  # type: ignore[attr-defined]
-        if not ranges or stop > ranges[0].stop or stop > most or stop == self._buffer_fin:
+        if not ranges:
             return None
-        if stop == ranges[0].stop:
+        waiting: range = ranges[0]
+        start = waiting.start
+        width = size_uint_var(start)
+        size = room - width
+        count = min((min(waiting.stop, most) - start) // size, packets)
+        if start + count * size == self._buffer_fin:
+            count -= 1
+        if count < 1:
+            return None
+        while size_uint_var(start + (count - 1) * size) > width:
+            count -= 1
+        stop = start + count * size
+        if stop == waiting.stop:
             del ranges[0]
         else:
-            ranges[0] = range(stop, ranges[0].stop)
+            ranges[0] = range(stop, waiting.stop)
         self.highest_offset = max(self.highest_offset, stop)
-        return self._buffer[start - self._buffer_start : stop - self._buffer_start]
+        buffer, base = self._buffer, self._buffer_start
+        return start, [buffer[at : at + size] for at in range(start - base, stop - base, size)]
 
     @property
     def drained(self) -> bool:
