@@ -262,7 +262,7 @@ class Engine(Resizing):
             if self._quic_logger is not None:
                 log_metrics(self._quic_logger, loss)
             self._flush_trace()
-            size = sum(len(data) for data, _ in datagrams)
+            size = sum([len(data) for data, _ in datagrams])
             self._tail_budget.on_sent(size)
             self.datagrams.outgoing.on_sent(size)
             self._ack_delay = min(MAX_ACK_DELAY, (loss.rtt or 0) / 8)

@@ -163,6 +163,7 @@ def _take_frames(engine: Any, plain: bytes, at: int, data: Data, now: float) -> 
     while at < end:
         after = _take_stream(engine, plain, at, data)
         if after is None and plain[at] & 0xFE == _DATAGRAM:
+            _tell(engine, data)  # what came before it
             after = _take_datagram(engine, plain, at)
         eliciting = eliciting or after is not None
         if after is None and plain[at] == _ACK:
@@ -206,7 +207,12 @@ def _take_stream(engine: Any, plain: bytes, at: int, data: Data) -> int | None:
         stream_id, at = plain[at + 1], at + 2
         if stream_id >= 0x40:
             stream_id, at = _varint(plain, at - 1)
-        offset, at = _varint(plain, at) if kind & 4 else (0, at)
+        if kind & 4 and plain[at] >= 0x80:  # nearly always; a call for each would show
+            width = 8 if plain[at] >= 0xC0 else 4
+            offset = int.from_bytes(plain[at : at + width], "big") & (1 << width * 8 - 2) - 1
+            at += width
+        else:
+            offset, at = _varint(plain, at) if kind & 4 else (0, at)
         if not kind & 2:
             length = end - at
         elif 0x40 <= plain[at] < 0x80:
@@ -217,7 +223,7 @@ def _take_stream(engine: Any, plain: bytes, at: int, data: Data) -> int | None:
         return None
     stop = at + length
     stream = engine._streams.get(stream_id)
-    if stream is None or stop > end or not length:
+    if stream is None or stop > end or length <= 0:
         return None
     receiver, limit, upto = stream.receiver, engine._local_max_data, offset + length
     if (

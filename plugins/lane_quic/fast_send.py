@@ -198,7 +198,7 @@ class _Batch:
             return None
         start, (data,) = taken
         packet = StreamPacket(self._number, self._now, size, stream.sender, start, start + len(data))
-        return packet, b"\x0e%b%b%b%b" % (name, _varint(start), _length(len(data)), data)
+        return packet, b"".join((b"\x0e", name, _varint(start), _length(len(data)), data))
 
     def _add_row(self, streams: list[Any], size: int, most: int) -> int:
         """Packets of `size` bytes with data of the stream whose turn it is: how many; 0 if it is not common.

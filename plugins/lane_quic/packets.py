@@ -71,16 +71,25 @@ def take(packets: dict[int, Any], ranges: Sequence[range], before: int) -> list[
 def deliver(packets: Sequence[Any]) -> None:
     """Tell those whose frames were in `packets`, oldest first, that they have arrived."""
     runs: dict[Any, tuple[int, int]] = {}  # of each stream, bytes in a row that were in packets of a bulk
+    sender, begin, end = None, 0, 0  # of the packet before
     for packet in packets:
-        if type(packet) is StreamPacket:
-            sender, start = packet.sender, packet.start
-            begin, end = runs.get(sender, (start, start))
-            if start != end:
-                sender.on_data_delivery(QuicDeliveryState.ACKED, begin, end, False)
-                begin = start
-            runs[sender] = begin, packet.stop
-        else:
+        if type(packet) is not StreamPacket:
             for handler, arguments in packet.delivery_handlers:
                 handler(QuicDeliveryState.ACKED, *arguments)
-    for sender, (begin, end) in runs.items():
+            continue
+        if packet.sender is not sender:
+            runs[sender] = begin, end
+            sender = packet.sender
+            begin, end = runs.get(sender, (0, 0))
+        if packet.start != end:
+            _acknowledge(sender, begin, end)
+            begin = packet.start
+        end = packet.stop
+    runs[sender] = begin, end
+    for known, (begin, end) in runs.items():
+        _acknowledge(known, begin, end)
+
+
+def _acknowledge(sender: Any, begin: int, end: int) -> None:
+    if begin < end:
         sender.on_data_delivery(QuicDeliveryState.ACKED, begin, end, False)

@@ -384,6 +384,16 @@ def test_whatever_a_peer_says_is_heard_as_aioquic_hears_it(payloads, together):
     assert heard == hear(payloads, fast=False, together=together)
 
 
+def test_a_frame_that_ends_in_its_offset_is_none():
+    pipe = Pipe().connect()
+    number = pipe.client.open(b"first")
+    pipe.settle(1)
+    stream = pipe.server.engine._streams[number]
+    stream.receiver._buffer_start = stream.receiver.highest_offset = 0x800005
+    stream.max_stream_data_local = 1 << 30
+    assert fast_receive._take_stream(pipe.server.engine, b"\x0c\x00\x80\x00\x05", 0, {}) is None
+
+
 def test_a_batch_gives_one_event_a_stream():
     pipe = Pipe().connect()
     first, second = pipe.client.open(b"first"), pipe.client.open(b"second")

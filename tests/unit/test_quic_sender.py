@@ -5,6 +5,7 @@ receiver gets the bytes that were written, nothing it is known to have goes agai
 from types import SimpleNamespace
 
 import pytest
+from aioquic.buffer import size_uint_var
 from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.stream import QuicStreamReceiver
 from hypothesis import given
@@ -254,3 +255,49 @@ def test_only_what_goes_again_counts_as_repeated(path):
     path.send(40)
     path.acked(path.send())
     assert path.sender.repeat(ALL) == len(path.pending()) == 40
+
+
+@given(
+    st.sampled_from([0, 0x40, 0x4000, 0x4000_0000]),
+    st.integers(0, 1500),
+    st.integers(1, 9000) | st.sampled_from([-1, -2, -5]),
+    st.booleans(),
+    st.integers(20, 1200),
+    st.integers(0, 12_000),
+    st.integers(1, 12),
+)
+def test_a_row_of_frames_is_what_single_frames_would_be(bound, before, size, end, room, most, packets):
+    """Around `bound`, where offsets take more bytes, and up to flow control, to the end, to what is there.
+
+    A `size` below 0 are so many whole frames.
+    """
+    start = max(0, bound - before)
+    size = size if size > 0 else -size * (room - size_uint_var(start))
+    ours, theirs = Sender(0, lambda: None), Sender(0, lambda: None)
+    for sender in (ours, theirs):
+        sender._buffer_start = sender._buffer_stop = sender.highest_offset = start
+        sender.write(bytes(n % 251 for n in range(size)), end)
+    frames = []
+    while len(frames) < packets:
+        at = theirs.next_offset
+        count = room - size_uint_var(at)
+        stop = at + count
+        if stop > min(start + size, start + most) or stop == theirs._buffer_fin:
+            break
+        frames.append((at, theirs.get_frame(count, start + most).data))
+        assert len(frames[-1][1]) == count
+    found = []
+    while len(found) < len(frames):  # a row ends where offsets begin to take more bytes
+        at, pieces = ours.take(room, start + most, packets - len(found))
+        assert pieces
+        for piece in pieces:
+            found.append((at, bytes(piece)))
+            at += len(piece)
+    assert found == frames
+    assert len(found) == packets or ours.take(room, start + most, packets - len(found)) is None
+    assert ranges(ours) == ranges(theirs)
+    assert ours.highest_offset == theirs.highest_offset
+
+
+def ranges(sender):
+    return [(r.start, r.stop) for r in sender._pending]
