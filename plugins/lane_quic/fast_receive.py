@@ -19,8 +19,9 @@ from aioquic.tls import Epoch
 from cryptography.exceptions import InvalidTag
 
 from lane_quic.configuration import CID_SIZE
-from lane_quic.fast_send import masks, settled
+from lane_quic.fast_send import settled
 from lane_quic.guarded import COSTLY
+from lane_quic.wire import masks
 
 _NUMBER_AT = 1 + CID_SIZE
 _PAYLOAD_AT = _NUMBER_AT + 2  # both sides write two bytes of a number
@@ -92,6 +93,7 @@ def _take_packets(engine: Any, datagrams: list[bytes], now: float) -> int:
         if not eliciting:
             eliciting, common = _take_frames(engine, plain, at or 0, data, now)
             if engine._state in END_STATES or engine._close_pending:
+                _tell(engine, data)
                 return taken
         _note_taken(engine, number, number + 1, now, eliciting=eliciting)
         low = due = space.largest_received_packet + 1

@@ -21,12 +21,11 @@ from aioquic.quic.packet_builder import QuicSentPacket
 from aioquic.tls import Epoch
 
 from lane_quic.packets import StreamPacket
+from lane_quic.wire import WIDTHS, length_of, masks, varint
 
 _HEADER = 3  # of a packet: its first byte and its number; the connection ID is between them
 _FRAME = 3  # of a frame: its type and two bytes of length; the stream and the offset are between them
 _TAG = 16
-_BLOCK = 16  # of AES
-_WIDTHS = {1: 0, 2: 0x4000, 4: 0x8000_0000, 8: 0xC000_0000_0000_0000}  # of integers, and what marks them
 _FORM = b"%c%b%c%c%b"  # of a packet: its first byte, connection ID, number, payload
 
 Datagrams = list[tuple[bytes, Any]]
@@ -142,6 +141,7 @@ class _Batch:
         overhead = _HEADER + len(self._cid) + _TAG
         waiting.contended = bool(streams)
         pending = bool(waiting)
+        alone = len(streams) == 1 and not pending
         while budget > 0:
             lead, count = ack, 0
             if pending:
@@ -149,10 +149,9 @@ class _Batch:
                 lead += frames
             packet: Any = None
             if streams and window >= size:
-                if not lead:
+                if alone and not lead:
                     due = min(window // size, -(-min(budget, window) // size))  # up to where the budget ends
-                    row = self._add_row(streams, size, 1 if pending or len(streams) > 1 else int(due))
-                    if not row:
+                    if not (row := self._add_row(streams[0], size, int(due))):
                         return False
                     budget -= row * size
                     window -= row * size
@@ -189,31 +188,35 @@ class _Batch:
         The packet is None where there is no room for any. None if it would be no ordinary frame.
         """
         for stream in streams:
-            name = _varint(stream.stream_id)
-            if room - _FRAME - len(name) - size_uint_var(stream.sender.next_offset) > 0:
+            name = varint(stream.stream_id)
+            left, sender = room - _FRAME - len(name), stream.sender
+            if left > 8 or left > size_uint_var(sender.next_offset):
                 break
         else:
             return None, b""
-        if (taken := self._take(stream, streams, room - _FRAME - len(name), 1)) is None:
+        before = sender.highest_offset
+        if (taken := self._take(stream, left, 1)) is None:
             return None
         start, (data,) = taken
-        packet = StreamPacket(self._number, self._now, size, stream.sender, start, start + len(data))
-        return packet, b"".join((b"\x0e", name, _varint(start), _length(len(data)), data))
+        if len(streams) > 1 and sender.highest_offset > before:  # it is the turn of others
+            streams.remove(stream)
+            streams.append(stream)
+        packet = StreamPacket(self._number, self._now, size, sender, start, start + len(data))
+        return packet, b"".join((b"\x0e", name, varint(start), length_of(len(data)), data))
 
-    def _add_row(self, streams: list[Any], size: int, most: int) -> int:
-        """Packets of `size` bytes with data of the stream whose turn it is: how many; 0 if it is not common.
+    def _add_row(self, stream: Any, size: int, most: int) -> int:
+        """Packets of `size` bytes with data of the only stream that has any: how many; 0 if it is not common.
 
         It may be fewer than `most`, and yet more to come: where offsets begin to take more bytes.
         """
-        stream, number, now = streams[0], self._number, self._now
-        sender, name = stream.sender, _varint(stream.stream_id)
+        number, now, sender, name = self._number, self._now, stream.sender, varint(stream.stream_id)
         room = size - _HEADER - len(self._cid) - _TAG - _FRAME - len(name)
-        if (taken := self._take(stream, streams, room, most)) is None:
+        if (taken := self._take(stream, room, most)) is None:
             return 0
         start, pieces = taken
         count, width = len(pieces[0]), size_uint_var(start)
         offsets = range(start, start + count * len(pieces), count)
-        head, form, filled, join = b"\x0e" + name, _WIDTHS[width], _length(count), b"".join
+        head, form, filled, join = b"\x0e" + name, WIDTHS[width], length_of(count), b"".join
         seal, iv, header = self._seal, self._iv, self._head
         self._sealed += [
             seal(
@@ -229,21 +232,13 @@ class _Batch:
         self._number = number + len(pieces)
         return len(pieces)
 
-    def _take(
-        self, stream: Any, streams: list[Any], room: int, packets: int
-    ) -> tuple[int, list[bytearray]] | None:
+    def _take(self, stream: Any, room: int, packets: int) -> tuple[int, list[bytearray]] | None:
         """Data of a stream for up to so many packets (see `Sender.take`), which count against credit."""
         engine, sender = self._engine, stream.sender
-        before = sender.highest_offset
-        credit = engine._remote_max_data - engine._remote_max_data_used
-        taken: tuple[int, list[bytearray]] | None = sender.take(
-            room, min(before + credit, stream.max_stream_data_remote), packets
-        )
-        if sender.highest_offset > before:
-            engine._remote_max_data_used += sender.highest_offset - before
-            if len(streams) > 1:  # it is the turn of others
-                streams.remove(stream)
-                streams.append(stream)
+        before, limit = sender.highest_offset, stream.max_stream_data_remote
+        most = before + engine._remote_max_data - engine._remote_max_data_used
+        taken: tuple[int, list[bytearray]] | None = sender.take(room, min(most, limit), packets)
+        engine._remote_max_data_used += sender.highest_offset - before
         return taken
 
     @property
@@ -286,13 +281,13 @@ class _Batch:
         low = ranges[0].start
         parts = [
             b"\x02",
-            _varint(ranges[0].stop - 1),
-            _varint(delay >> self._engine._local_ack_delay_exponent),
-            _varint(len(ranges) - 1),
-            _varint(ranges[0].stop - 1 - low),
+            varint(ranges[0].stop - 1),
+            varint(delay >> self._engine._local_ack_delay_exponent),
+            varint(len(ranges) - 1),
+            varint(ranges[0].stop - 1 - low),
         ]
         for r in ranges[1:]:
-            parts += [_varint(low - r.stop - 1), _varint(r.stop - r.start - 1)]
+            parts += [varint(low - r.stop - 1), varint(r.stop - r.start - 1)]
             low = r.start
         return b"".join(parts)
 
@@ -329,29 +324,10 @@ def _datagram_frames(waiting: Any, room: int) -> tuple[bytes, int]:
     frames: list[bytes] = []
     share = waiting.share if waiting.contended else inf
     for data in waiting:
-        frame = b"\x31%b%b" % (_varint(len(data)), data)
+        frame = b"\x31%b%b" % (varint(len(data)), data)
         room -= len(frame)
         if room < 0 or share <= 0:
             break
         share -= len(data)
         frames.append(frame)
     return b"".join(frames), len(frames)
-
-
-def masks(hp: Any, samples: list[bytes]) -> list[bytes]:
-    """The masks of header protection for samples of packets (RFC 9001 section 5.4): 5 bytes or more each."""
-    if hp._is_chacha20:
-        return [hp._mask(sample) for sample in samples]
-    found = hp._encryptor.update(b"".join(samples))
-    return [found[at : at + _BLOCK] for at in range(0, len(found), _BLOCK)]
-
-
-def _varint(value: int) -> bytes:
-    """RFC 9000 section 16."""
-    width = size_uint_var(value)
-    return (value | _WIDTHS[width]).to_bytes(width, "big")
-
-
-def _length(size: int) -> bytes:
-    """The length of a frame, in two bytes."""
-    return (size | 0x4000).to_bytes(2, "big")

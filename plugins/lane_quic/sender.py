@@ -58,7 +58,7 @@ class Sender(QuicStreamSender):
             count -= 1
         if count < 1:
             return None
-        while size_uint_var(start + (count - 1) * size) > width:
+        while count > 1 and size_uint_var(start + (count - 1) * size) > width:
             count -= 1
         stop = start + count * size
         if stop == waiting.stop:
@@ -67,6 +67,8 @@ class Sender(QuicStreamSender):
             ranges[0] = range(stop, waiting.stop)
         self.highest_offset = max(self.highest_offset, stop)
         buffer, base = self._buffer, self._buffer_start
+        if count == 1:
+            return start, [buffer[start - base : stop - base]]
         return start, [buffer[at : at + size] for at in range(start - base, stop - base, size)]
 
     @property

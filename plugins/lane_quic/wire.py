@@ -1,0 +1,31 @@
+"""Small things that packets are made of: integers, lengths, and the masks of header protection."""
+
+from typing import Any
+
+WIDTHS = {1: 0, 2: 0x4000, 4: 0x8000_0000, 8: 0xC000_0000_0000_0000}
+"""Bytes that an integer may take, and what marks it as one of that width (RFC 9000 section 16)."""
+_BLOCK = 16  # of AES
+
+
+def masks(hp: Any, samples: list[bytes]) -> list[bytes]:
+    """The masks of header protection for samples of packets (RFC 9001 section 5.4): 5 bytes or more each."""
+    if hp._is_chacha20:
+        return [hp._mask(sample) for sample in samples]
+    found = hp._encryptor.update(b"".join(samples))
+    return [found[at : at + _BLOCK] for at in range(0, len(found), _BLOCK)]
+
+
+def varint(value: int) -> bytes:
+    """RFC 9000 section 16."""
+    if value < 0x40:
+        return bytes((value,))
+    if value < 0x4000:
+        return (value | 0x4000).to_bytes(2, "big")
+    if value < 0x4000_0000:
+        return (value | 0x8000_0000).to_bytes(4, "big")
+    return (value | 0xC000_0000_0000_0000).to_bytes(8, "big")
+
+
+def length_of(size: int) -> bytes:
+    """The length of a frame, in two bytes."""
+    return (size | 0x4000).to_bytes(2, "big")
