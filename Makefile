@@ -1,10 +1,11 @@
 # run: try lane · test: lint, then all tests · lint · fuzz · bench · clean
 # bench: proxies on loopback · bench-flood: strangers, or ARGS="--attacks all" · bench-networks, bench-buffers, bench-auto: on emulated links (see bench/labs.py)
-# Variables: PYTHON (makes the virtual environment), ARGS (more arguments for what is run)
+# Variables: PYTHON (makes the virtual environment), ARGS (more arguments for what is run), JOBS (tests at once, of those that mostly wait)
 
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+JOBS ?= 2
 
 .PHONY: run test lint fuzz bench bench-networks bench-buffers bench-auto bench-loopback bench-flood clean
 
@@ -13,7 +14,7 @@ run: .venv/.lane
 
 test: lint
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not bulk" $(ARGS)
+	$(BIN)/coverage run -m pytest -n $(JOBS) --dist worksteal -m "not bulk" $(ARGS)
 	$(BIN)/pytest -m bulk $(ARGS)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=90

@@ -252,6 +252,7 @@ def test_stalled_readers_hold_little_and_hinder_nobody(pairs):
     assert alone / beside >= 0.8
 
 
+@pytest.mark.bulk
 def test_a_thousand_sessions_one_after_the_other(pairs):
     for number in range(1000):
         near, far = pairs.open()

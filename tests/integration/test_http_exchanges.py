@@ -459,6 +459,7 @@ def test_a_target_that_does_not_read_stops_the_application(field):
         web.done.set()
 
 
+@pytest.mark.bulk
 def test_what_is_held_of_pipelined_requests_is_bounded(monkeypatch):
     codecs = []
 

@@ -61,6 +61,7 @@ def web(ends):
         yield port
 
 
+@pytest.mark.bulk
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_20_mb_both_ways(ends, web, tmp_path, transport):
     here, there = ends

@@ -70,6 +70,7 @@ def test_a_port_in_use_and_a_name_that_is_none_are_one_line(kit):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.bulk
 def test_two_hundred_clients_on_one_socket(kit):
     kit.serve(echo)
     clients = [kit.transport.dial(kit.listener.address, kit.client_tls) for _ in range(200)]

@@ -50,6 +50,7 @@ def test_the_size_follows_the_path():
         assert near.stats().more["packet_size"] == 1452
 
 
+@pytest.mark.bulk
 def test_a_bulk_beside_a_thousand_datagrams_a_second():
     with quic() as kit:
         opened, accepted = kit.stream()

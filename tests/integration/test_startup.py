@@ -177,6 +177,7 @@ def test_where_the_link_may_come_from(server, origin, tmp_path, way):
         assert "embedded" not in client.stdout
         with connected(client.address, origin.echo) as sock:
             assert echoes(sock)
+        assert client.stop() == 0  # the server would wait for one that was killed
 
 
 def test_the_shipped_files_work(tmp_path, origin):

@@ -217,6 +217,7 @@ def test_datagrams_beside_a_bulk_go_first(fast, window):
     assert pipe.client.engine.datagrams.counts()["datagrams_dropped_out"] == 0
 
 
+@pytest.mark.bulk
 @both_paths
 def test_a_flood_of_datagrams_leaves_half_to_streams(fast):
     pipe = quiet(fast)

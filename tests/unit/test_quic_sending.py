@@ -27,6 +27,7 @@ def moved(pipe, side, number, seconds):
     return len(side.data[number]) - before
 
 
+@pytest.mark.bulk
 @pytest.mark.parametrize("beside", [False, True])
 def test_data_beside_acknowledgements_is_paced_as_well(beside):
     """An ACK may leave at any time. Data must not ride along, or a download would break the pacing."""

@@ -204,6 +204,7 @@ def seconds(found, host):
     return best
 
 
+@pytest.mark.bulk
 @pytest.mark.parametrize("host", ["www.nowhere.example.org", "203.0.113.7"])
 def test_a_hundred_thousand_rules_cost_about_what_ten_cost(host):
     def written(count):
