@@ -1,5 +1,5 @@
 # run: try lane · test: lint, then all tests · lint · fuzz · bench · clean
-# bench: proxies on loopback · bench-flood: strangers, or ARGS="--attacks all" · bench-networks, bench-buffers, bench-auto: on emulated links (see bench/labs.py)
+# bench: proxies on loopback · bench-flood: strangers, or ARGS="--attacks all" · bench-networks, bench-buffers, bench-auto, bench-udp: on emulated links (see bench/labs.py)
 # Variables: PYTHON (makes the virtual environment), ARGS (more arguments for what is run), JOBS (tests at once, of those that mostly wait)
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ BIN := .venv/bin
 ARGS ?=
 JOBS ?= 2
 
-.PHONY: run test lint fuzz bench bench-networks bench-buffers bench-auto bench-loopback bench-flood clean
+.PHONY: run test lint fuzz bench bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-udp clean
 
 run: .venv/.lane
 	$(BIN)/lane $(ARGS)
@@ -28,7 +28,7 @@ fuzz: .venv/.test
 
 bench: bench-loopback
 
-bench-networks bench-buffers bench-auto bench-loopback bench-flood: bench-%: .venv/.bench
+bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-udp: bench-%: .venv/.bench
 	$(BIN)/python bench/$*.py $(ARGS)
 
 clean:
