@@ -17,7 +17,6 @@ from gevent.queue import Queue
 
 from lane.errors import Closed, LaneError, Refused
 from lane.stream import ClientTLS, LinkStats
-from lane_quic.configuration import LARGEST_RECEIVED
 from lane_quic.datagrams import QuicDatagrams
 from lane_quic.engine import Engine
 from lane_quic.stream import QuicStream
@@ -141,8 +140,6 @@ class QuicCarrier:
 
     def receive(self, datagrams: Sequence[bytes], path: Path, now: float) -> None:
         """Take what came together; `flush` must follow. An engine that breaks costs only this connection."""
-        if len(datagrams[0]) > LARGEST_RECEIVED:  # what came together has one size, or less
-            return
         self.heard = now
         try:
             self.engine.receive_datagrams(datagrams, path, now)

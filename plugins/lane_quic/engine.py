@@ -47,6 +47,8 @@ MAX_ACK_DELAY, ACK_DELAY_SLACK = 0.005, 0.001
 """Seconds that an acknowledgement waits for more packets, at most, and what timers add to that."""
 ACK_EVERY = 64
 """Packets after which one is due at once."""
+ACK_SOON = 0.002
+"""Seconds before it is due that one leaves where packets came anyway: that saves a wake-up."""
 SILENT_TIMEOUTS = 3
 """Probe timeouts in a row after which a path may be gone: on a lossy one, one or two are not rare."""
 
@@ -205,8 +207,10 @@ class Engine(Resizing):
         self.receive_datagrams((data,), addr, now)
 
     def receive_datagrams(self, datagrams: Sequence[bytes], addr: Any, now: float) -> None:
-        """Take what came together. An ACK waits for more packets, for an eighth of a round trip at most."""
-        index, count = 0, len(datagrams)
+        """Take what came together. An ACK waits for more packets, for an eighth of a round trip at most; one
+        that tells of a new gap waits for nothing (RFC 9000 section 13.2.1).
+        """
+        index, count, gaps, soon = 0, len(datagrams), self._gaps, self._ack_soon(now)
         while index < count:
             if self._fast:
                 index = fast_receive.receive(self, datagrams, index, addr, now)
@@ -220,8 +224,18 @@ class Engine(Resizing):
         if self._space is None or self._space.ack_at is None:
             return
         self._unacknowledged += count
-        if self._unacknowledged >= ACK_EVERY:
+        if soon or self._unacknowledged >= ACK_EVERY or self._gaps > gaps:
             self._space.ack_at = now
+
+    def _ack_soon(self, now: float) -> bool:
+        """Whether an ACK is due in the next moments."""
+        at = None if self._space is None else self._space.ack_at
+        return at is not None and at - now <= ACK_SOON
+
+    @property
+    def _gaps(self) -> int:
+        """Rows of packets, less one, that the next ACK tells of."""
+        return 0 if self._space is None else max(0, len(self._space.ack_queue) - 1)
 
     def _note_path(self) -> None:
         """Whether the peer sends from elsewhere now."""

@@ -23,14 +23,15 @@ from gevent import socket as gsocket
 from lane.errors import ConfigError
 from lane.stream import Address
 from lane_quic import offload
+from lane_quic.configuration import LARGEST_RECEIVED
 
 log = logging.getLogger("lane.quic")
 
 BATCH, QUANTUM = 64, 0.002
 """Datagrams, and seconds, that a receive loop takes before others have their turn."""
-GATHER = 0.001
-"""Seconds that packets of a bulk transfer may gather before they are taken together: a wake-up costs more
-than a packet, and on real links they come one by one."""
+GATHER, GATHER_MOST = 16, 0.004
+"""Packets of a bulk transfer that gather before they are taken together, and seconds that this may take: a
+wake-up costs more than a packet, and on real links they come one by one."""
 BULK_SIZE, BULK_RATE = 1000, 600.0
 """Bytes of a packet that counts as one of a bulk transfer, and such packets a second that make one."""
 BULK_MEMORY = 0.020
@@ -156,24 +157,24 @@ class UdpSocket:
 
     def _receive(self) -> None:
         hub: Any = gevent.get_hub()
-        rate, last = 0.0, monotonic()
+        rate, last, pause = 0.0, monotonic(), 0.0
         while not self.closed and not self.error:
-            hub.wait(self._readable)
+            if not pause:
+                hub.wait(self._readable)
             drained, large = self._take_batch()
             now = monotonic()
             rate += (large / max(now - last, 1e-6) - rate) * min((now - last) / BULK_MEMORY, 1.0)
             last = now
-            if rate > BULK_RATE and drained:
-                gevent.sleep(GATHER)
+            pause = min(GATHER / rate, GATHER_MOST) if rate > BULK_RATE and drained else 0.0
+            if pause:
+                gevent.sleep(pause)
 
     def _take_batch(self) -> tuple[bool, int]:
         """Take what has come and let the carriers answer: whether that was all, and how many were large."""
         drained, large, count = False, 0, 0
-        touched: dict[Receiver, None] = {}
-        start = now = monotonic()
-        while count < BATCH:
-            if self.closed or now - start > QUANTUM:
-                break
+        rows: list[tuple[Any, list[bytes]]] = []  # what came in turn from one path
+        start = monotonic()
+        while count < BATCH and not self.closed and monotonic() - start <= QUANTUM:
             try:
                 data, ancillary, _, address = self._sock.recvmsg(65536, _ANCILLARY)
             except BlockingIOError:
@@ -183,15 +184,21 @@ class UdpSocket:
                 self._note(error)
                 count += 1
                 continue
-            now = monotonic()
-            if address and not address[1]:  # nobody can be answered there
-                count += 1
-                continue
             datagrams = offload.cut(data, ancillary)
             count += len(datagrams)
+            if len(datagrams[0]) > LARGEST_RECEIVED or (address and not address[1]):  # port 0: no answer
+                continue
             large += len(datagrams) if len(datagrams[0]) >= BULK_SIZE else 0
-            for carrier in self._on_datagrams(datagrams, (address, _source(ancillary)), now):
-                touched[carrier] = None
+            path = (address, _source(ancillary))
+            if rows and rows[-1][0] == path:
+                rows[-1][1].extend(datagrams)
+            else:
+                rows.append((path, datagrams))
+        touched: dict[Receiver, None] = {}
+        for path, datagrams in rows:
+            if not self.closed:
+                for carrier in self._on_datagrams(datagrams, path, monotonic()):
+                    touched[carrier] = None
         for carrier in touched:
             carrier.flush()
         return drained, large

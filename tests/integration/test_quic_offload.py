@@ -3,6 +3,7 @@
 import errno
 import socket
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 
 import gevent
 import pytest
@@ -57,7 +58,7 @@ def datagrams(*sizes, path=PATH):
         (300, 1200, 1200),
         (1, 1, 1),
         (1400,) * 46 + (7,),
-        (9000,) * 10,
+        (1500,) * 10,
     ],
 )
 def test_all_that_was_sent_arrives_in_order(sizes, offloads):
@@ -67,6 +68,22 @@ def test_all_that_was_sent_arrives_in_order(sizes, offloads):
         until(lambda: len(came) == len(sent))
         assert [data for data, _ in came] == [data for data, _ in sent]
         assert len({path for _, path in came}) == 1
+
+
+def test_what_comes_in_turn_from_one_path_is_told_of_together():
+    rows = []
+    with ExitStack() as stack:
+        far, *near = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(3))
+        far.bind(("127.0.0.1", 0))
+        for number, sock in enumerate((near[0], near[0], near[1], near[0])):
+            stack.enter_context(sock)
+            sock.sendto(bytes((number,)) * 1200, far.getsockname())
+        names = [sock.getsockname()[1] for sock in near]
+        receiver = udp.UdpSocket(far, lambda data, path, now: rows.append((path[0], data)) or [])
+        stack.callback(receiver.close)
+        until(lambda: len(rows) == 3)
+    assert [name[1] for name, _ in rows] == [names[0], names[1], names[0]]
+    assert [[data[0] for data in row] for _, row in rows] == [[0, 1], [2], [3]]
 
 
 def test_what_may_leave_at_once():
@@ -174,3 +191,20 @@ def test_small_buffers_are_told_of_once_with_what_helps(caplog):
         udp._warn_of_small_buffers(Small())
     (record,) = caplog.records
     assert "sysctl -w net.core.rmem_max=4194304 net.core.wmem_max=4194304" in record.getMessage()
+
+
+@pytest.mark.parametrize(("size", "gathers"), [(udp.BULK_SIZE - 1, False), (udp.BULK_SIZE, True)])
+def test_packets_of_a_bulk_gather_until_it_ends_and_others_do_not(monkeypatch, size, gathers):
+    pauses = []
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        gevent.sleep(seconds)
+
+    monkeypatch.setattr(udp, "gevent", SimpleNamespace(**{**vars(gevent), "sleep": sleep}))
+    with sockets() as (sender, receiver, came):
+        sender.send(datagrams(*(size,) * 200))
+        until(lambda: len(came) == 200)
+        until(lambda: receiver._readable.callback is not None)  # it waits again
+    assert bool(pauses) == gathers
+    assert max(pauses, default=0) <= udp.GATHER_MOST

@@ -2,6 +2,7 @@
 
 import pytest
 from aioquic.quic.packet_builder import QuicDeliveryState
+from lane_quic.engine import ACK_SOON
 from lane_quic.sender import Sender
 from quic_pipe import Pipe
 
@@ -67,3 +68,37 @@ def test_a_sender_that_was_reset_holds_nothing():
         stop = frame.offset + len(frame.data)
         sender.on_data_delivery(QuicDeliveryState.ACKED, frame.offset, stop, False)
     assert not sender._buffer
+
+
+@pytest.mark.parametrize("soon", [False, True])
+def test_an_ack_that_is_nearly_due_leaves_where_packets_come(soon):
+    pipe = Pipe().connect()
+    number = pipe.client.open(bytes(100))
+    pipe.settle(1)
+    server, now = pipe.server.engine, pipe.now
+    due = now + server._ack_delay
+    for _ in range(2):
+        pipe.client.engine.send_stream_data(number, bytes(100))
+        for datagram, _ in pipe.client.engine.datagrams_to_send(now=now):
+            server.receive_datagram(datagram, "peer", now=now)
+        assert server._space.ack_at == (now if soon and now > pipe.now else due)
+        now = due - ACK_SOON * (0.5 if soon else 1.5)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_gap_is_told_of_at_once(lost, fast):
+    """RFC 9000 section 13.2.1. Other acknowledgements wait for more packets."""
+    pipe = Pipe(fast=fast).connect()
+    number = pipe.client.open(bytes(100))
+    pipe.settle(1)
+    packets = []
+    for _ in range(3):
+        pipe.client.engine.send_stream_data(number, bytes(100))
+        packets += pipe.client.engine.datagrams_to_send(now=pipe.now)
+    server = pipe.server.engine
+    for datagram, _ in packets[: 1 if lost else 2]:
+        server.receive_datagram(datagram, "peer", now=pipe.now)
+        assert server._space.ack_at > pipe.now
+    server.receive_datagram(packets[2][0], "peer", now=pipe.now)
+    assert (server._space.ack_at == pipe.now) == lost
