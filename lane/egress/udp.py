@@ -171,11 +171,11 @@ def _open(family: int) -> UdpSocket | None:
 
 def _has_route(ip: str) -> bool:
     """Whether the system knows a way there; nothing is sent to find out."""
-    with socket.socket(_family(ip), socket.SOCK_DGRAM) as sock:
-        try:
+    try:
+        with socket.socket(_family(ip), socket.SOCK_DGRAM) as sock:
             sock.connect((ip, 9))
-        except OSError:
-            return False
+    except OSError:  # that it has no descriptor to give is as good a reason
+        return False
     return True
 
 

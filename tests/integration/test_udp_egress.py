@@ -1,5 +1,7 @@
 """UDP to targets on real loopback sockets: who is reached, whose answers count, and what is bounded."""
 
+import logging
+import resource
 import socket as native
 
 import gevent
@@ -240,3 +242,16 @@ def test_close_frees_the_sockets_and_drops_what_comes_after(make):
     egress.send(Address("127.0.0.9", 9), b"late")
     assert egress.dropped == 2
     assert not egress._sockets
+
+
+def test_without_descriptors_a_packet_is_dropped_like_any_other(make, caplog):
+    target, egress = Target(), make()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with caplog.at_level(logging.INFO):
+            egress.send(target.address, b"lost")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert egress.dropped == 1
+    assert not caplog.records
