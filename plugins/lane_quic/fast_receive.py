@@ -200,7 +200,10 @@ def _take_frames(engine: Any, plain: bytes, at: int, data: Data, now: float) -> 
 
 
 def _take_stream(engine: Any, plain: bytes, at: int, data: Data) -> int | None:
-    """Take a STREAM frame with the next bytes of a stream into `data`: where it ends. None if it is none."""
+    """Take a STREAM frame, and what it is the next bytes of a stream into `data`: where it ends.
+
+    None where it is no such frame, or no common one.
+    """
     end = len(plain)
     kind = plain[at] if at < end else 0
     if kind & 0xF9 != _STREAM:
@@ -229,21 +232,28 @@ def _take_stream(engine: Any, plain: bytes, at: int, data: Data) -> int | None:
         return None
     receiver, limit, upto = stream.receiver, engine._local_max_data, offset + length
     if (
-        offset != receiver._buffer_start
-        or receiver._buffer
-        or receiver.is_finished
+        receiver.is_finished
         or receiver._final_size is not None
         or upto > stream.max_stream_data_local
         or limit.used + length > limit.value
     ):
         return None
-    limit.used += upto - receiver.highest_offset
-    receiver._buffer_start = receiver.highest_offset = upto
+    piece = plain[at:stop]
+    if offset == receiver._buffer_start and not receiver._buffer:
+        limit.used += upto - receiver.highest_offset
+        receiver._buffer_start = receiver.highest_offset = upto
+    elif not receiver.bears(offset, upto):
+        return None
+    else:  # something is missing before it, or was
+        limit.used += max(0, upto - receiver.highest_offset)
+        piece = receiver.take(offset, piece)
+        if not piece:
+            return stop
     pieces = data.get(stream_id)
     if pieces is None:
-        data[stream_id] = [plain[at:stop]]
+        data[stream_id] = [piece]
     else:
-        pieces.append(plain[at:stop])
+        pieces.append(piece)
     return stop
 
 

@@ -46,24 +46,35 @@ class Receiver(QuicStreamReceiver):
 
     def handle_frame(self, frame: Any) -> StreamDataReceived | None:
         """Take a frame: what can be handed out now. Raises FinalSizeError or QuicConnectionError."""
-        start, stop = frame.offset, frame.offset + len(frame.data)
-        self._check_size(stop, fin=frame.fin)
+        self._check_size(frame.offset + len(frame.data), fin=frame.fin)
         if self.is_finished:
             return None
-        data = b""
-        if start > self._buffer_start:
-            self._keep(start, frame.data)
-        elif stop > self._buffer_start:
-            data = frame.data[self._buffer_start - start :]
-            self._buffer_start = stop
-            if self._starts:
-                data += self._following()
+        data = self.take(frame.offset, frame.data)
         end = self._buffer_start == self._final_size
         if end:
             self.is_finished = True
         if data or end:
             return StreamDataReceived(data=data, end_stream=end, stream_id=self._stream_id or 0)
         return None
+
+    def take(self, start: int, data: bytes) -> bytes:
+        """Take the bytes from `start` on: what can be handed out now. Raises QuicConnectionError."""
+        stop = start + len(data)
+        self.highest_offset = max(self.highest_offset, stop)
+        if start > self._buffer_start:
+            self._keep(start, data)
+            return b""
+        if stop <= self._buffer_start:
+            return b""
+        data = data[self._buffer_start - start :]
+        self._buffer_start = stop
+        return data + self._following() if self._starts else data
+
+    def bears(self, start: int, stop: int) -> bool:
+        """Whether `take` of the bytes from `start` to `stop` can't fail: they are one more piece at most."""
+        index = bisect_right(self._starts, start)
+        alone = index == len(self._starts) or self._starts[index] >= stop
+        return alone and len(self._starts) < PIECES + self._held // PIECE
 
     def handle_reset(self, *, final_size: int, error_code: int = QuicErrorCode.NO_ERROR) -> Any:
         """As aioquic does; and what waits is of no more use."""
@@ -79,7 +90,6 @@ class Receiver(QuicStreamReceiver):
             if stop < self.highest_offset:
                 raise FinalSizeError("data came beyond the final size")
             self._final_size = stop
-        self.highest_offset = max(self.highest_offset, stop)
 
     def _following(self) -> bytes:
         """Take out the pieces that need wait no more."""

@@ -94,3 +94,20 @@ def test_packets_behind_a_loss_in_a_long_fat_line_are_no_attack():
         if index % 10:
             receiver.handle_frame(QuicStreamFrame(offset=index * 1400, data=packet))
     assert len(receiver.handle_frame(QuicStreamFrame(offset=0, data=packet)).data) == 10 * 1400
+
+
+@given(st.lists(st.tuples(st.integers(0, 4000), st.integers(1, 40)), max_size=600), st.integers(0, 200))
+def test_what_it_bears_can_not_fail(pieces, before):
+    """It holds nearly as many pieces as it may, before more come anywhere between them."""
+    receiver = Receiver(0)
+    for number in range(PIECES - before):
+        receiver.take(1 + 20 * number, b"x")
+    for start, size in pieces:
+        if receiver.bears(start, start + size):
+            receiver.take(start, bytes(size))
+    start = 20_000
+    while receiver.bears(start, start + 1):
+        receiver.take(start, b"x")
+        start += 2
+    with pytest.raises(QuicConnectionError):
+        receiver.take(start, b"x")
