@@ -24,6 +24,7 @@ from lane.errors import Closed, LaneError, Refused, Status, TargetError, Unreach
 from lane.proto.frames import Received, ResetFrame, pack
 from lane.proto.hello import EARLY, ID_SIZE, RESUMABLE, Command, Reply, Request
 from lane.session.session import ABORT_WITHIN, ACTIVE, Session
+from lane.tasks import start
 
 log = logging.getLogger("lane.client")
 
@@ -100,14 +101,14 @@ class Passage:
             opening = self._insist(opening)
             bound = opening.reply().bound
         self._lanes.add(self)
-        gevent.spawn(self._travel, opening)
+        start(self._travel, opening)
         return bound
 
     def move(self, lane: Lane, *, fresh: bool = False) -> None:
         """Go on over `lane`, on a carrier that was made for it if `fresh`, as soon as the server agrees."""
         if not self._moving and not self.session.over:
             self._moving = True
-            gevent.spawn(self._move, lane, fresh)
+            start(self._move, lane, fresh)
 
     def rescue(self, lane: Lane) -> None:
         """The stream is silent: go on over `lane`, on a carrier that is known to work."""

@@ -16,7 +16,7 @@ from lane.errors import LaneError, ProtocolError, Status
 from lane.inbound.bind import bind
 from lane.inbound.connector import Connector
 from lane.inbound.http import forward
-from lane.inbound.talk import Asked, receive, refuse, status_of, talk
+from lane.inbound.talk import Asked, receive, refuse, say, status_of, talk
 from lane.inbound.udp import Port, UdpTerms, relay
 from lane.proto.events import Associate, Bind, Codec, Credentials, Forward, Refusal, Request
 from lane.proto.http import Http
@@ -77,7 +77,7 @@ def _connect(sock: gevent.socket.socket, connector: Connector, codec: Codec, tar
         refuse(sock, codec.refused(status_of(error), str(error)))
         return
     try:
-        sock.sendall(codec.accepted(connection.bound))
+        say(sock, codec.accepted(connection.bound))
     except OSError as error:
         connection.abort()
         log.debug("dropped a connection: %s", error)

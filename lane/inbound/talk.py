@@ -25,9 +25,16 @@ def talk(sock: gevent.socket.socket, codec: Codec) -> Asked:
         if event is None:
             codec.receive(receive(sock))
         elif isinstance(event, Reply):
-            sock.sendall(event.data)
+            say(sock, event.data)
         else:
             return event
+
+
+def say(sock: gevent.socket.socket, data: bytes) -> None:
+    """Write a few bytes. gevent's `sendall` begins with a question to the kernel. Raises OSError."""
+    sent = sock.send(data)
+    if sent < len(data):
+        sock.sendall(data[sent:])
 
 
 def receive(sock: gevent.socket.socket) -> bytes:

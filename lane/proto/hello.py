@@ -111,7 +111,8 @@ class Request:
 
     def pack(self) -> bytes:
         """The bytes, with 0 to 255 bytes of random padding, so that lengths tell less."""
-        padding = os.urandom(os.urandom(1)[0])
+        random = os.urandom(256)
+        padding = random[: random[255]]
         resumable = _RESUMABLE.pack(self.session, self.generation) if self.flags & RESUMABLE else b""
         rest = self.address.pack() + resumable + padding
         length = _REQUEST.size - 2 + len(rest)

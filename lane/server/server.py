@@ -38,6 +38,7 @@ from lane.session.flows import Flows
 from lane.session.registry import Registry
 from lane.session.session import Session
 from lane.stream import Carrier, Listener, Stream
+from lane.tasks import start
 
 log = logging.getLogger("lane.server")
 
@@ -283,8 +284,8 @@ class Server:
                 )
             )
             session.reports = entry is not None
-            life = gevent.spawn(self._live, service, session, request.address, user, entry)
-            life.link(partial(_release, resources.pop_all()))
+            live = partial(self._live, service, session, request.address, user, entry)
+            start(_hold, resources.pop_all(), live)
             return session, service.bound
 
     def _authorize(self, user: str, target: Address) -> None:
@@ -335,5 +336,6 @@ class Server:
         stream.close()
 
 
-def _release(resources: ExitStack, _: object) -> None:
-    resources.close()
+def _hold(resources: ExitStack, live: Callable[[], None]) -> None:
+    with resources:
+        live()

@@ -8,7 +8,6 @@ The greenlet that calls `relay` sends what the local side says. Another one exis
 something to deliver: most sessions are idle, and a greenlet that waits costs more than all their state.
 """
 
-import gevent
 from gevent.event import Event
 
 from lane.errors import Closed, LaneError
@@ -16,6 +15,7 @@ from lane.fair import be_fair
 from lane.proto.frames import MAX_PAYLOAD
 from lane.session.session import Session
 from lane.stream import Stream
+from lane.tasks import start
 
 FIRST_READ, LARGEST_READ = 16384, 2 * MAX_PAYLOAD
 """Bytes asked of the local socket: what is asked is allocated, so it grows only while reads fill it."""
@@ -36,7 +36,7 @@ class _Relay:
         self._errors: list[LaneError] = []
         self._sent = False  # the local side has ended
         self._delivered = Event()  # the peer has ended, or delivering failed
-        self._delivering: gevent.Greenlet[..., None] | None = None
+        self._delivering = False
 
     def run(self, early: bytes) -> LaneError | None:
         local, session, errors = self._local, self._session, self._errors
@@ -50,9 +50,6 @@ class _Relay:
         except BaseException:  # this greenlet was killed
             self._abort(Closed("the relay was ended"))
             raise
-        finally:
-            if self._delivering:
-                self._delivering.kill(block=False)
         if errors:
             self._abort(errors[0])
         else:
@@ -83,7 +80,8 @@ class _Relay:
 
     def _wake(self) -> None:
         if self._session.ready and not self._delivering and not self._delivered.is_set():
-            self._delivering = gevent.spawn(self._deliver)
+            self._delivering = True
+            start(self._deliver)
 
     def _deliver(self) -> None:
         """What the peer says, as far as it has come."""
@@ -109,7 +107,7 @@ class _Relay:
                 self._abort(error)
             self._delivered.set()
         finally:
-            self._delivering = None
+            self._delivering = False
 
     def _abort(self, error: LaneError) -> None:
         self._errors.append(error)

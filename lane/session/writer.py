@@ -9,7 +9,6 @@ was written before or meanwhile is written again from there.
 from collections.abc import Callable
 from time import monotonic
 
-import gevent
 from gevent.lock import BoundedSemaphore
 
 from lane.errors import Closed, LaneError, ProtocolError
@@ -29,6 +28,7 @@ from lane.proto.frames import (
 from lane.session.liveness import Liveness
 from lane.session.window import Buffer, Inbox, Outbox
 from lane.stream import Stream
+from lane.tasks import start
 
 FIRST_WRITE = 16384
 
@@ -75,7 +75,7 @@ class Writer:
         self.pong, self.ask, self.report = None, False, False
         self.tell = resumed  # the last ACK may be lost
         if first or announce or self._outbox.sent or self._outbox.final is not None:
-            gevent.spawn(self._catch_up_alone)  # whoever has the lock may be busy with the stream before
+            start(self._catch_up_alone)  # whoever has the lock may be busy with the stream before
 
     def detach(self) -> None:
         """Write to nothing, until there is another stream. Whoever is writing fails, and does not mind."""
@@ -90,7 +90,7 @@ class Writer:
         self._outbox.resume(arrived)
         self._cursor = min(arrived, self._outbox.sent)
         self._fin_told = arrived > self._outbox.sent
-        gevent.spawn(self._catch_up_alone)
+        start(self._catch_up_alone)
 
     def send(self, piece: Buffer) -> None:
         """Send data within the allowance, under the lock. They must not change any more."""
@@ -147,7 +147,7 @@ class Writer:
         """Send control frames without waiting for it."""
         if not self.lock.locked() and not self._flushing:
             self._flushing = True
-            gevent.spawn(self._flush_now)
+            start(self._flush_now)
 
     def end(self) -> None:
         """Send what waits, and END: nothing of the session may follow it."""

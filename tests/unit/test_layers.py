@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 STOREYS = [
-    {"lane", "lane.errors", "lane.fair"},  # `lane` itself is only the version and hookimpl
+    {"lane", "lane.errors", "lane.fair", "lane.tasks"},  # `lane` itself is only the version and hookimpl
     {"lane.address", "lane.values", "lane.log", "lane.udp"},
     {"lane.proto", "lane.stream", "lane.link", "lane.via", "lane.control"},
     {"lane.hookspecs", "lane.certs"},
