@@ -59,6 +59,7 @@ class QuicCarrier:
         self.ready = Event()  # the handshake is done, or the connection is over
         self.heard: float | None = None
         self.connected = False
+        self.hurries = False  # what came last is worth less when it comes later
         self._send = send
         self._on_cid = on_cid
         self._on_end = on_end
@@ -155,7 +156,7 @@ class QuicCarrier:
 
     def flush(self) -> None:
         """Act on what was received, send what is due, and set the timer."""
-        self._flushing = False
+        self._flushing = self.hurries = False
         if self._error:
             return
         now = monotonic()
@@ -243,6 +244,7 @@ class QuicCarrier:
                 if (stream := self._stream(event.stream_id)) is not None:
                     stream.received(event.data, event.end_stream)
             case events.DatagramFrameReceived():
+                self.hurries = True
                 self.engine.datagrams.received(event.data)
             case events.StreamReset():
                 if (stream := self._stream(event.stream_id)) is not None:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import islice
+from math import inf
 from time import monotonic
 from typing import Any, Protocol
 
@@ -36,6 +37,8 @@ BULK_SIZE, BULK_RATE = 1000, 600.0
 """Bytes of a packet that counts as one of a bulk transfer, and such packets a second that make one."""
 BULK_MEMORY = 0.020
 """Seconds over which that rate is measured."""
+HURRY = 1.0
+"""Seconds for which nothing gathers after somebody got what is worth less when it comes later."""
 BACKLOG = 4096
 """Datagrams that wait for a full socket; more are dropped, as a network would."""
 SOCKET_BUFFER = 4 << 20
@@ -50,6 +53,9 @@ _ANCILLARY = socket.CMSG_SPACE(20) * 2 + offload.ROOM
 
 class Receiver(Protocol):
     """Whoever a datagram was for."""
+
+    hurries: bool
+    """Whether what it got last is worth less when it comes later."""
 
     def flush(self) -> None:
         """Act on all that was received in a batch."""
@@ -79,6 +85,7 @@ class UdpSocket:
         self._backlog: deque[tuple[bytes, Any]] = deque()
         loop: Any = gevent.get_hub().loop
         self._readable, self._writable = loop.io(sock.fileno(), _READ), loop.io(sock.fileno(), _WRITE)
+        self._hurried = -inf
         self.closed = False
         self.error: OSError | None = None
         self._loop = gevent.spawn(self._receive)
@@ -165,7 +172,8 @@ class UdpSocket:
             now = monotonic()
             rate += (large / max(now - last, 1e-6) - rate) * min((now - last) / BULK_MEMORY, 1.0)
             last = now
-            pause = min(GATHER / rate, GATHER_MOST) if rate > BULK_RATE and drained else 0.0
+            gathers = drained and rate > BULK_RATE and now - self._hurried > HURRY
+            pause = min(GATHER / rate, GATHER_MOST) if gathers else 0.0
             if pause:
                 gevent.sleep(pause)
 
@@ -201,6 +209,8 @@ class UdpSocket:
                     touched[carrier] = None
         for carrier in touched:
             carrier.flush()
+            if carrier.hurries:
+                self._hurried = start
         return drained, large
 
     def _note(self, error: OSError) -> None:

@@ -24,8 +24,8 @@ def _watchdog():
 
 
 @contextmanager
-def sockets(**options):
-    """A UdpSocket that sends, one that receives, and what came to it: (datagram, path)."""
+def sockets(whose=(), **options):
+    """A UdpSocket that sends, one that receives for `whose`, and what came to it: (datagram, path)."""
     came = []
     with ExitStack() as stack:
         near, far = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
@@ -34,7 +34,7 @@ def sockets(**options):
 
         def receive(datagrams, path, now):
             came.extend((datagram, path) for datagram in datagrams)
-            return []
+            return whose
 
         receiver = udp.UdpSocket(far, receive, **options)
         stack.callback(receiver.close)
@@ -103,6 +103,16 @@ def test_what_may_leave_at_once():
         total = sum(len(data) for data, _ in batch[:count])
         assert total <= offload.MOST_BYTES
     assert offload.together([(b"xx", PATH), (b"x", PATH), (b"x", PATH)], 1) == 2
+
+
+class Whose:
+    """A `udp.Receiver`."""
+
+    def __init__(self, hurries):
+        self.hurries = hurries
+
+    def flush(self):
+        pass
 
 
 class Refusing:
@@ -193,8 +203,11 @@ def test_small_buffers_are_told_of_once_with_what_helps(caplog):
     assert "sysctl -w net.core.rmem_max=4194304 net.core.wmem_max=4194304" in record.getMessage()
 
 
-@pytest.mark.parametrize(("size", "gathers"), [(udp.BULK_SIZE - 1, False), (udp.BULK_SIZE, True)])
-def test_packets_of_a_bulk_gather_until_it_ends_and_others_do_not(monkeypatch, size, gathers):
+@pytest.mark.parametrize(
+    ("size", "hurries", "gathers"),
+    [(udp.BULK_SIZE - 1, False, False), (udp.BULK_SIZE, False, True), (udp.BULK_SIZE, True, False)],
+)
+def test_packets_of_a_bulk_gather_until_it_ends_and_others_do_not(monkeypatch, size, hurries, gathers):
     pauses = []
 
     def sleep(seconds):
@@ -202,7 +215,7 @@ def test_packets_of_a_bulk_gather_until_it_ends_and_others_do_not(monkeypatch, s
         gevent.sleep(seconds)
 
     monkeypatch.setattr(udp, "gevent", SimpleNamespace(**{**vars(gevent), "sleep": sleep}))
-    with sockets() as (sender, receiver, came):
+    with sockets(whose=[Whose(hurries)]) as (sender, receiver, came):
         sender.send(datagrams(*(size,) * 200))
         until(lambda: len(came) == 200)
         until(lambda: receiver._readable.callback is not None)  # it waits again

@@ -50,6 +50,16 @@ def test_the_size_follows_the_path():
         assert near.stats().more["packet_size"] == 1452
 
 
+def test_nothing_gathers_where_datagrams_come():
+    with quic() as kit:
+        near, far = kit.dial()
+        here = kit.listener._socket
+        until(lambda: far.engine._handshake_confirmed)
+        assert here._hurried < 0
+        assert near.datagrams.send(b"hello")
+        until(lambda: here._hurried > 0)
+
+
 @pytest.mark.bulk
 def test_a_bulk_beside_a_thousand_datagrams_a_second():
     with quic() as kit:
