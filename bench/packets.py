@@ -34,6 +34,8 @@ class Association:
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
         self.udp.setblocking(False)
+        self.came = select.poll()  # select.select takes no more than 1,024 descriptors
+        self.came.register(self.udp, select.POLLIN)
         self.head, self.where = b"", target
         if proxy:
             self.tcp = socket.create_connection(proxy, 30)
@@ -54,7 +56,7 @@ class Association:
 
     def recv(self, timeout):
         """A payload, None if none comes in time."""
-        if not select.select([self.udp], [], [], max(0, timeout))[0]:
+        if not self.came.poll(max(0, timeout) * 1000):
             return None
         try:
             return self.udp.recv(65535)[len(self.head) :]
