@@ -27,7 +27,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
+from cryptography.x509.verification import (
+    Criticality,
+    ExtensionPolicy,
+    Policy,
+    PolicyBuilder,
+    Store,
+    VerificationError,
+)
 
 from lane.errors import ConfigError, Refused
 from lane.link import KEY_SIZE, decode, encode
@@ -122,7 +129,20 @@ class VerifiedTLS:
     """
 
     def __init__(self, ca: Path | None, server_name: str) -> None:
-        self._store = Store(_authorities(ca))
+        # The web's rules, but for what home-made certificates lack and X.509 can do without: a CA without
+        # KeyUsage may be used for anything (RFC 5280 section 4.2.1.3), and a key identifier is only a hint.
+        self._policy = (
+            PolicyBuilder()
+            .store(Store(_authorities(ca)))
+            .extension_policies(
+                ca_policy=ExtensionPolicy.webpki_defaults_ca().may_be_present(
+                    x509.KeyUsage, Criticality.AGNOSTIC, _may_sign
+                ),
+                ee_policy=ExtensionPolicy.webpki_defaults_ee().may_be_present(
+                    x509.AuthorityKeyIdentifier, Criticality.AGNOSTIC, None
+                ),
+            )
+        )
         try:
             self._subject: x509.IPAddress | x509.DNSName = x509.IPAddress(ipaddress.ip_address(server_name))
             self.server_name: str | None = None  # SNI has no addresses (RFC 6066 section 3)
@@ -130,7 +150,7 @@ class VerifiedTLS:
             try:
                 self.server_name = server_name.encode("idna").decode()
                 self._subject = x509.DNSName(self.server_name)
-                PolicyBuilder().store(self._store).build_server_verifier(self._subject)
+                self._policy.build_server_verifier(self._subject)
             except ValueError:
                 raise ConfigError(f"{server_name!r} is no server name") from None
 
@@ -138,12 +158,15 @@ class VerifiedTLS:
         """The binding of the leaf, `chain[0]` (DER). Raises Refused when no CA vouches for it now."""
         try:
             leaf, *others = (x509.load_der_x509_certificate(der) for der in chain[:MAX_CHAIN])
-            PolicyBuilder().store(self._store).build_server_verifier(self._subject).verify(leaf, others)
+            self._policy.build_server_verifier(self._subject).verify(leaf, others)
         except VerificationError as error:
             # The one part of the library's message that helps a user.
             reason = str(error).removeprefix("validation failed: ").partition(" (encountered")[0]
-            if reason.startswith("candidates exhausted"):
+            if reason.endswith("no interior errors"):
                 reason = "no trusted CA signed it"
+            # Behind these: what is wrong with the CA that seems to have signed it.
+            for prefix in ("candidates exhausted: ", "Python extension validator failed: ValueError: "):
+                reason = reason.removeprefix(prefix)
             raise Refused(f"the server's certificate is not trusted: {reason}") from None
         except (ValueError, UnsupportedAlgorithm):
             raise Refused("the server's certificate is missing or malformed") from None
@@ -184,6 +207,11 @@ class KeyRing:
     def lookup(self, token: bytes, binding: bytes) -> str | None:
         """The user who proved a key with `token` on a carrier with `binding`; None for nobody."""
         return self._users.get((binding, token))
+
+
+def _may_sign(_policy: Policy, certificate: x509.Certificate, usage: x509.KeyUsage | None) -> None:
+    if usage is not None and not usage.key_cert_sign:
+        raise ValueError("its issuer may not sign certificates")
 
 
 def _binding(key: PublicKeyTypes) -> bytes:

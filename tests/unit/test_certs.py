@@ -36,7 +36,19 @@ def name(text):
 class Signed:
     """A certificate and its key, signed by `issuer` or by itself."""
 
-    def __init__(self, subject, issuer=None, *, ca=False, names=(), start=-DAY, end=10 * DAY, key=None):
+    def __init__(
+        self,
+        subject,
+        issuer=None,
+        *,
+        ca=False,
+        names=(),
+        start=-DAY,
+        end=10 * DAY,
+        key=None,
+        signs=True,
+        identified=True,
+    ):
         self.key = key or ec.generate_private_key(ec.SECP256R1())
         self.name = name(subject)
         now = datetime.datetime.now(datetime.UTC)
@@ -50,14 +62,16 @@ class Signed:
             .not_valid_before(now + start)
             .not_valid_after(now + end)
             .add_extension(x509.BasicConstraints(ca, None), critical=True)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(above.key.public_key()), critical=False
-            )
         )
+        if identified:
+            identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(above.key.public_key())
+            builder = builder.add_extension(identifier, critical=False)
         if ca:
-            usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
             own = x509.SubjectKeyIdentifier.from_public_key(self.key.public_key())
-            builder = builder.add_extension(usage, critical=True).add_extension(own, critical=False)
+            builder = builder.add_extension(own, critical=False)
+            if signs is not None:  # None: does not say what it may be used for
+                usage = x509.KeyUsage(False, False, False, False, False, signs, True, False, False)
+                builder = builder.add_extension(usage, critical=True)
         else:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         self.certificate = builder.sign(above.key, hashes.SHA256())
@@ -265,6 +279,31 @@ def test_what_a_ca_does_not_vouch_for(ca_file, root, leaf):
     for chain in ([], [b"garbage"], [leaf.der, b"garbage"]):
         with pytest.raises(Refused, match="missing or malformed"):
             tls.verify(chain)
+
+
+def test_a_home_made_ca_is_as_good(tmp_path):
+    root = Signed("root", ca=True, signs=None)
+    leaf = Signed("leaf", root, names=[x509.DNSName("a.test")], identified=False)
+    (tmp_path / "ca.pem").write_bytes(root.pem)
+    assert VerifiedTLS(tmp_path / "ca.pem", "a.test").verify([leaf.der]) == leaf.binding
+    with pytest.raises(Refused, match="no matching subjectAltName"):
+        VerifiedTLS(tmp_path / "ca.pem", "b.test").verify([leaf.der])
+
+
+@pytest.mark.parametrize(
+    ("root", "message"),
+    [
+        ({"ca": True, "signs": False}, "its issuer may not sign certificates"),
+        ({"ca": True, "end": -DAY / 2}, "cert is not valid at validation time"),
+        ({"ca": False}, "basicConstraints.cA must be asserted in a CA certificate"),
+    ],
+)
+def test_what_is_wrong_with_a_ca_is_said(tmp_path, root, message):
+    ca = Signed("root", **root)
+    leaf = Signed("leaf", ca, names=[x509.DNSName("a.test")])
+    (tmp_path / "ca.pem").write_bytes(ca.pem)
+    with pytest.raises(Refused, match=f"^the server's certificate is not trusted: {message}$"):
+        VerifiedTLS(tmp_path / "ca.pem", "a.test").verify([leaf.der])
 
 
 def test_an_intermediate_is_needed_and_used(ca_file, root):
