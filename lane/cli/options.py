@@ -72,7 +72,7 @@ def parse(command: str, argv: Sequence[str], warn: Warn) -> tuple[Namespace, Plu
     namespace.sources = parser.sources()
     if command == "check":
         if "transport" in namespace.sources:
-            namespace.transport = ""  # the client's choice, not what to check
+            namespace.transport = "auto"  # the client's choice, not what to check
         namespace = Namespace(**{**vars(defaults("client")), **vars(namespace)})
     return namespace, plugins
 
@@ -194,7 +194,12 @@ def _declare_connection(parser: Parser, transport: str, transport_help: str) -> 
     )
     _option(group, "--key", "KEY", "key of the user, or @FILE with it (--key=KEY: it may begin with a dash)")
     _option(group, "--ca", "FILE", "certificates that vouch for HOST:PORT (default: the system's)")
-    _option(group, "--server-name", "NAME", "name in the server's certificate (default: HOST)")
+    _option(
+        group,
+        "--server-name",
+        "NAME",
+        "name in the server's certificate (default: HOST); with a link it is sent (SNI), and proves nothing",
+    )
     _option(group, "--dial-timeout", "TIME", "for a connection to the server, at most 10s", "10s")
     _option(
         group,
@@ -327,7 +332,7 @@ def _declare_server(parser: Parser) -> None:
 
 
 def _declare_check(parser: Parser) -> None:
-    _declare_connection(parser, "", "the only transport to try (default: all)")
+    _declare_connection(parser, "auto", "the only transport to try; auto: all")
     _declare_log(parser)
     _declare_general(parser)
 

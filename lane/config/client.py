@@ -32,7 +32,7 @@ class ClientConfig:
     """How a client runs. Sizes are bytes, times are seconds."""
 
     transports: tuple[str, ...]
-    """Names to choose from, `("auto",)` for what is there; of `lane check`: none for all of them."""
+    """Names to choose from, `("auto",)` for what is there."""
     server: Link | Address | None
     """None: a server in this process."""
     key: bytes | None = field(repr=False)
@@ -98,7 +98,7 @@ def client_config(namespace: Namespace) -> ClientConfig:
     if credentials is None and not is_loopback(listen.host):
         raise options.error("listen", f"{listen} can be reached from other machines: that needs auth")
     return ClientConfig(
-        transports=options.required("transport", lambda text: parse_names(text) if text.strip() else ()),
+        transports=options.required("transport", parse_names),
         server=server,
         key=key,
         ca=options.optional("ca", parse_path),

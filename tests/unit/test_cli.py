@@ -222,7 +222,7 @@ def test_a_broken_plugin_is_reported_and_its_keys_are_no_error(plugin_dir, conf)
 def test_check_reads_the_clients_file_and_tries_all_transports(conf):
     file = conf("server = example.com:1\ntransport = tls\nbuffer-size = 8KB\nanything = 1\n")
     namespace, _, _ = parse("check", "-c", file)
-    assert (namespace.server, namespace.transport, namespace.buffer_size) == ("example.com:1", "", "16MB")
+    assert (namespace.server, namespace.transport, namespace.buffer_size) == ("example.com:1", "auto", "16MB")
     assert parse("check", "-c", file, "--transport", "tls")[0].transport == "tls"
 
 

@@ -92,6 +92,7 @@ def test_what_is_no_size_or_duration_is_a_usage_error(text):
         ("buffer_size", "2GB", "out of range"),
         ("buffer_size", "1GB", "--buffer-total: must be at least buffer-size"),
         ("buffer_total", "2TB", "out of range"),
+        ("transport", " ", "--transport: expected at least one name"),
         ("max_sessions", "0", "--max-sessions: 0 is out of range: 1 to 1000000"),
         ("max_sessions", "ten", "malformed number 'ten'"),
         ("dial_timeout", "0", "--dial-timeout: 0 is out of range: 100ms to 10s"),
