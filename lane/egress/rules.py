@@ -57,7 +57,7 @@ class RouteRule(NamedTuple):
         """
         words = text.split()
         if len(words) != 2:
-            raise UsageError(f"malformed rule {text!r}: expected ACTION PATTERN")
+            raise UsageError(f"malformed rule {text!r}: expected direct, block or lane, and a pattern")
         word, pattern = words
         if word.lower() not in _ACTIONS:
             raise UsageError(f"malformed rule {text!r}: expected direct, block or lane, not {word!r}")

@@ -163,7 +163,8 @@ def test_rules_of_the_command_line_come_before_the_file(tmp_path):
 
 def test_a_bad_file_at_the_start(tmp_path):
     config, path = configured(tmp_path, "lane *\nblock")
-    with pytest.raises(ConfigError, match=rf"^{path}:2: malformed rule 'block': expected ACTION PATTERN$"):
+    reason = "expected direct, block or lane, and a pattern"
+    with pytest.raises(ConfigError, match=rf"^{path}:2: malformed rule 'block': {reason}$"):
         made_by(config)
 
 

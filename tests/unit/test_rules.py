@@ -45,9 +45,9 @@ def test_how_rules_are_written(text, action, place, port):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "expected ACTION PATTERN"),
-        ("direct", "expected ACTION PATTERN"),
-        ("direct a b", "expected ACTION PATTERN"),
+        ("", "expected direct, block or lane, and a pattern"),
+        ("direct", "expected direct, block or lane, and a pattern"),
+        ("direct a b", "expected direct, block or lane, and a pattern"),
         ("allow example.com", "expected direct, block or lane, not 'allow'"),
         ("block *.example.com", "expected CIDR"),
         ("block *:0", r"malformed rule 'block \*:0': the port must be"),
