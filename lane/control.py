@@ -10,6 +10,7 @@ follows, one a second and one at each change. `{"error": TEXT}` instead of it is
     time, since    now, and since when `choice` carries: seconds since the epoch
     choice         the name of the lane (transport) that new sessions use; null for none
     reason         why that one, for people
+    failure        `time` and `reason` of the last try that did not reach the server; null once it answers
     sessions       how many there are
     lanes          a list; each has `name`, `alive` (whether it answers), `carries`, `rtt`, `best_rtt` and
                    `delay` (seconds), `loss` (0 to 1), `goodput` (bytes a second), `limited` (whether it

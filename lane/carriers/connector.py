@@ -120,7 +120,7 @@ class Connector:
                 self._reached.note(target, False)
                 raise
             except LaneError as error:
-                raise _failure(target, error) from None
+                raise self._failure(target, error) from None
             if not fast:
                 self._reached.note(target, True)
             return Connection(bound, session, resources.pop_all())
@@ -150,7 +150,7 @@ class Connector:
                 self._reached.note(ANYWHERE, False)
                 raise
             except LaneError as error:
-                raise _failure("UDP", error) from None
+                raise self._failure("UDP", error) from None
             association.begin(resources.pop_all())
             return association
 
@@ -164,7 +164,7 @@ class Connector:
         except TargetError:
             raise
         except LaneError as error:
-            raise _failure(peer, error) from None
+            raise self._failure(peer, error) from None
 
     def reverse(self, where: Address) -> Listening:
         """One of the connections to `where` on the server, an IP address; port 0: the server picks one.
@@ -225,8 +225,8 @@ class Connector:
         if error is not None:
             log.info("%s: %s (the application thought that it was connected: it gets a reset)", target, error)
 
-
-def _failure(what: object, error: LaneError) -> TargetError:
-    """What an application is told where lane itself failed: no server, a lost carrier."""
-    log.warning("%s: %s", what, error)
-    return TargetError(Status.FAILURE, str(error))
+    def _failure(self, what: object, error: LaneError) -> TargetError:
+        """What an application is told where lane itself failed: no server, a lost carrier."""
+        log.warning("%s: %s", what, error)
+        self._lanes.failed(error)
+        return TargetError(Status.FAILURE, str(error))

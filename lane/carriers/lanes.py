@@ -115,6 +115,7 @@ class Lanes:
         self._since = time()
         self._state = State(self._choice.name)
         self._changes: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
+        self._failure: dict[str, Any] | None = None  # since the server answered last
         self._passages: dict[Session, Passage] = {}
         self._watched: set[Passage] = set()  # those that were active at the last look at all of them
         self._swept = 0.0
@@ -146,10 +147,15 @@ class Lanes:
 
     def heard(self, boot: bytes) -> None:
         """A server process answered. One that is new has none of the sessions of the one before."""
+        self._failure = None
         if boot != self.boot:
             self.boot = boot
             for passage in [p for p in self._passages.values() if p.boot not in (None, boot)]:
                 passage.session.fail(Closed("the server was restarted"))
+
+    def failed(self, error: LaneError) -> None:
+        """Something found no way to the server: `lane why` tells of it until the server answers."""
+        self._failure = {"time": time(), "reason": str(error)}
 
     def look_now(self) -> None:
         """Something has changed: do not wait for the next look."""
@@ -214,6 +220,7 @@ class Lanes:
             "since": self._since,
             "choice": self._choice.name,
             "reason": self.reason,
+            "failure": self._failure,
             "sessions": len(self._passages),
             "lanes": rows,
             "changes": list(self._changes),

@@ -19,7 +19,7 @@ Change = tuple[str, str, str]
 
 def whole(snapshot: dict[str, Any]) -> str:
     """All of it, as lines without the last line end."""
-    lines = [_headline(snapshot)]
+    lines = [*_failure(snapshot), _headline(snapshot)]
     sessions = _number(snapshot.get("sessions"))
     if sessions is not None:
         lines.append(f"{sessions:.0f} session{'' if sessions == 1 else 's'} at the moment")
@@ -69,6 +69,16 @@ def _headline(snapshot: dict[str, Any]) -> str:
     when = f" since {_clock(since)}" if since is not None else ""
     age = f" ({_age(now - since)})" if now is not None and since is not None else ""
     return f"carried by {_text(snapshot['choice'])}{when}{age}: {reason}"
+
+
+def _failure(snapshot: dict[str, Any]) -> list[str]:
+    """A line of its own: `choice` may look well for as long as nothing was tried again."""
+    failure = snapshot.get("failure")
+    if not isinstance(failure, dict):
+        return []
+    now, then = _number(snapshot.get("time")), _number(failure.get("time"))
+    age = f" {_age(now - then)} ago" if now is not None and then is not None else ""
+    return [f"the server was not reached{age}: {_text(failure.get('reason'))}"]
 
 
 def _row(lane: dict[str, Any]) -> Sequence[str]:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from lane_kit import TRANSPORTS, Lane, connected, echoes, until
+from lane_kit import TRANSPORTS, Lane, connected, echoes, start_client, start_server, until
 from origin_kit import Origin
 
 
@@ -49,6 +49,28 @@ def test_two_clients_say_what_carries_each(tmp_path, run_lane, runtime):
     result = run_lane("why", "--listen", listen, env=runtime)
     assert result.returncode == 69
     assert re.fullmatch(r"lane: no client answers at .*\n", result.stderr)
+
+
+def test_a_server_that_is_not_reached_is_told_until_it_answers(tmp_path, run_lane, runtime):
+    with start_server(tmp_path / "server") as server:
+        address = "{}:{}".format(*server.address)
+        assert server.stop() == 0
+    with (
+        Origin() as origin,
+        start_client(tmp_path / "client", "tls", server.link, "--no-check", env=runtime) as lane,
+    ):
+        ask = ("why", "--listen", "{}:{}".format(*lane.address))
+        with pytest.raises(ConnectionError):
+            connected(lane.address, origin.echo)
+        first, second = run_lane(*ask, env=runtime).stdout.splitlines()[:2]
+        assert re.fullmatch(rf"the server was not reached \d+ s ago: .*{address}.*", first)
+        assert second.startswith("carried by tls")
+        with (
+            start_server(tmp_path / "server", listen=address),
+            connected(lane.address, origin.echo) as sock,
+        ):
+            assert echoes(sock)
+            assert run_lane(*ask, env=runtime).stdout.startswith("carried by tls")
 
 
 def test_to_follow_until_an_interrupt_or_the_end_of_the_client(tmp_path, runtime):

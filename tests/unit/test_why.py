@@ -73,6 +73,12 @@ def test_one_transport_of_which_little_is_known():
     assert shown.brief(snapshot) == "12:00:00  quic  -  loss -  round trip -"
 
 
+def test_a_server_that_is_not_there_is_told_first():
+    snapshot = {**AUTO, "failure": {"time": NOON + 195, "reason": "cannot reach h:1: refused"}}
+    assert shown.whole(snapshot) == f"the server was not reached 5 s ago: cannot reach h:1: refused\n{WHOLE}"
+    assert shown.whole({**AUTO, "failure": None}) == WHOLE
+
+
 def test_no_lane_at_all():
     snapshot = {"choice": None, "reason": "no lane answers", "lanes": []}
     assert shown.whole(snapshot) == "carried by nothing: no lane answers"
