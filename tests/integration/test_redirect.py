@@ -203,6 +203,33 @@ def test_what_the_document_says(spaces, web, tmp_path, transport, tool, section)
     assert "Traceback" not in server.stderr + client.stderr
 
 
+SENDS_UDP = """
+import os, socket, sys
+os.setuid(int(sys.argv[1]))
+sock = socket.socket(socket.AF_INET6 if ":" in sys.argv[2] else socket.AF_INET, socket.SOCK_DGRAM)
+sock.connect((sys.argv[2], int(sys.argv[3])))
+try:
+    print(sock.send(b"x"))
+except PermissionError:
+    print("refused")
+"""
+"""Sends one packet as a user: whether the kernel let it leave."""
+
+
+@pytest.mark.parametrize("tool", [0, 1])
+def test_who_is_refused_quic(spaces, tool):
+    def send(user, host, port):
+        command = [*spaces.here, sys.executable, "-c", SENDS_UDP, user, host, port]
+        return run(*command).strip()
+
+    with kernel_rules(spaces.here, tool, "QUIC of browsers"):
+        for target in TARGETS:
+            assert send(NOBODY, target, 443) == "refused"
+            assert send(NOBODY, target, 444) == "1"
+            assert send(os.geteuid(), target, 443) == "1"  # lane's own
+    assert [send(NOBODY, target, 443) for target in TARGETS] == ["1", "1"]
+
+
 class Redirected:
     """A socket whose destination was rewritten, as the kernel tells it."""
 
