@@ -17,7 +17,7 @@ from lane.address import Address
 from lane.errors import LaneError, ProtocolError
 from lane.fair import be_fair
 from lane.inbound.connector import Connection, Connector
-from lane.inbound.talk import LINGER_SIZE, RECV_SIZE, Asked, refuse, status_of, talk
+from lane.inbound.talk import LINGER_SIZE, RECV_SIZE, Asked, Left, refuse, status_of, talk
 from lane.proto.events import Forward, Refusal
 from lane.proto.http import Http
 from lane.proto.http_messages import Answer
@@ -50,7 +50,8 @@ def forward(sock: gevent.socket.socket, connector: Connector, codec: Http, first
                 return None
             asked = gevent.with_timeout(IDLE_TIME, talk, sock, codec, timeout_value=None)
     except (OSError, ProtocolError) as error:
-        log.debug("dropped a connection: %s", error)
+        if not isinstance(error, Left) or codec.trailing_data:  # between two requests it may leave
+            log.debug("dropped a connection: %s", error)
         return None
     finally:
         exchanges.leave()

@@ -15,6 +15,10 @@ LINGER_TIME = 1.0
 LINGER_SIZE = 262144
 """Bytes that it may send meanwhile."""
 
+class Left(ProtocolError):
+    """The application ended its side where something was to come."""
+
+
 Asked = Request | Forward | Bind | Associate | Refusal
 
 
@@ -38,10 +42,10 @@ def say(sock: gevent.socket.socket, data: bytes) -> None:
 
 
 def receive(sock: gevent.socket.socket) -> bytes:
-    """The next bytes of the application. Raises ProtocolError where it has left."""
+    """The next bytes of the application. Raises Left, OSError."""
     data: bytes = sock.recv(RECV_SIZE)
     if not data:
-        raise ProtocolError("the application left before its request was complete")
+        raise Left("the application left before its request was complete")
     return data
 
 

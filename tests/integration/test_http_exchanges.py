@@ -480,6 +480,19 @@ def test_what_is_held_of_pipelined_requests_is_bounded(monkeypatch):
         assert 0 < held <= MAX_HEAD + http.BODY_SIZE
 
 
+@pytest.mark.parametrize("rest", [b"", b"GET http://"])
+def test_an_application_may_leave_between_two_requests(caplog, rest):
+    caplog.set_level("DEBUG", "lane.inbound")
+    with target(answers(SHORT)) as web, running(Direct) as inbound, dial(inbound) as sock:
+        sock.sendall(get(web))
+        assert receive(sock, len(SHORT)) == SHORT
+        sock.sendall(rest)
+        sock.shutdown(socket.SHUT_WR)
+        assert to_end(sock) == b""
+    left = "dropped a connection: the application left before its request was complete"
+    assert caplog.messages == [left] * bool(rest)
+
+
 def test_an_application_that_asks_for_no_more_is_dropped(monkeypatch):
     monkeypatch.setattr(http, "IDLE_TIME", 0.05)
     with target(answers(SHORT)) as web, running(Direct) as inbound, dial(inbound) as sock:
