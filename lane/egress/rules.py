@@ -104,15 +104,17 @@ class RouteTable:
     def _places(self, host: str) -> Iterator[Place]:
         """What a rule may name that matches `host`."""
         yield EVERYWHERE
-        address = _address(host)
+        name, address = "", _address(host)
+        if address is None:
+            try:
+                name = normal_name(host)
+            except TargetError:
+                return  # what is no name has no domain
+            address = _address(name)  # a resolver is asked for that: `127.0.0.1.` is an address as well
         if address is not None:
             for length in self._lengths[address.version]:
                 yield _network(address, length)
             return
-        try:
-            name = normal_name(host)
-        except TargetError:
-            return  # what is no name has no domain
         while name:
             yield name
             name = name.partition(".")[2]

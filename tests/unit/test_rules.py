@@ -95,7 +95,13 @@ def test_the_first_rule_that_matches_counts():
     assert way(RouteTable(), "10.1.2.3:80") is None
 
 
-@pytest.mark.parametrize("host", ["10.1", "0x0a000001", "012.0.0.1", "167772161", "[::ffff:10.0.0.1]"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("10.1", "0x0a000001", "012.0.0.1", "167772161", "[::ffff:10.0.0.1]"),
+        *("10.0.0.1.", "10.1.", "\uff110.0.0.1"),  # a resolver takes them for addresses as well
+    ],
+)
 def test_other_ways_to_write_an_address_are_that_address(host):
     assert way(table("block 10.0.0.0/8"), f"{host}:80") == "block 10.0.0.0/8"
 
