@@ -110,8 +110,7 @@ class UdpEgress:
             found = self._resolver.resolve(target.host, target.port)
             # IPv4 first: a packet can't race another one over the family that may not work.
             for _, ip in sorted(found, key=lambda one: one[0] != socket.AF_INET):
-                if _has_route(ip):
-                    self._policy.check(target.host, ipaddress.ip_address(ip), target.port)
+                if self._passes(target, ip) and _has_route(ip):  # the system gets no text that was not judged
                     where, life = (ip, target.port), NAME_LIFE
                     break
         except LaneError as error:
@@ -122,6 +121,14 @@ class UdpEgress:
         if where is not None:
             _remember(self._peers, where[0], True)
         return where
+
+    def _passes(self, target: Address, ip: str) -> bool:
+        try:
+            self._policy.check(target.host, ipaddress.ip_address(ip), target.port)
+        except TargetError as error:
+            log.debug("no packets to %s: %s", target, error)
+            return False
+        return True
 
     def _transmit(self, where: Where | None, payload: Buffer) -> None:
         sock = None if where is None or self._closed else self._socket(_family(where[0]))
@@ -153,11 +160,7 @@ class UdpEgress:
     def _may_answer(self, ip: str, port: int) -> bool:
         allowed = self._peers.get(ip)
         if allowed is None and self._anyone:
-            try:
-                self._policy.check(ip, ipaddress.ip_address(ip), port)
-                allowed = True
-            except TargetError:
-                allowed = False
+            allowed = self._passes(Address(ip, port), ip)
             _remember(self._peers, ip, allowed)
         return bool(allowed)
 

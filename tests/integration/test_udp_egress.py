@@ -192,6 +192,23 @@ def test_ipv4_is_taken_where_a_name_has_both(make):
     until(lambda: target.got)
 
 
+def test_an_address_that_is_refused_leaves_the_others_of_a_name(make):
+    names = Names(**{"target.test": ["127.0.0.1", "127.0.0.2"]})
+    egress, target = make(Policy(deny=[Rule.parse("127.0.0.1")], local=True), names), Target("127.0.0.2")
+    egress.send(Address("target.test", target.address.port), b"hello")
+    until(lambda: target.got)
+
+
+@pytest.mark.parametrize("host", ["::1%lo", "::1%" + "\u00e9" * 70, "fe80::1%1"])
+def test_an_address_with_a_scope_is_for_nobody(make, monkeypatch, caplog, host):
+    monkeypatch.setattr(udp, "_has_route", lambda ip: pytest.fail("the system was asked"))
+    egress = make(Policy((Rule.parse("::/0"),)))
+    with caplog.at_level(logging.INFO):
+        egress.send(Address(host, 9), b"no")
+    assert egress.dropped == 1
+    assert not caplog.records
+
+
 def test_look_ups_at_once_are_bounded(make):
     names = Names()
     names.go.clear()
