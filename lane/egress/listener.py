@@ -45,7 +45,7 @@ class Listener:
             status = Status.NOT_ALLOWED if isinstance(error, PermissionError) else Status.FAILURE
             text = (error.strerror or "failed").lower()
             raise TargetError(status, f"cannot listen on {where}: {text}") from None
-        except ValueError:
+        except (ValueError, TypeError):  # TypeError: a scope that can't be encoded
             raise TargetError(
                 Status.ADDRESS_NOT_SUPPORTED, f"cannot listen on {where}: no IP address"
             ) from None
@@ -112,10 +112,12 @@ def _peer(where: Any) -> Address:
 
 def own_address(peer: str) -> str:
     """The address of this machine on the way to `peer`; nothing is sent to find out. Raises TargetError."""
-    with socket.socket(AF_INET6 if ":" in peer else AF_INET, SOCK_DGRAM) as sock:
-        try:
+    status = Status.FAILURE  # no descriptor
+    try:
+        with socket.socket(AF_INET6 if ":" in peer else AF_INET, SOCK_DGRAM) as sock:
+            status = Status.NETWORK_UNREACHABLE
             sock.connect((peer, 9))
-        except OSError as error:
-            raise TargetError(Status.NETWORK_UNREACHABLE, (error.strerror or "no route").lower()) from None
-        host: str = sock.getsockname()[0]
-        return host
+            host: str = sock.getsockname()[0]
+            return host
+    except OSError as error:
+        raise TargetError(status, (error.strerror or "no route").lower()) from None

@@ -1,5 +1,7 @@
 """The ports that a server opens for its clients: who may connect, who gets it, and that all is bounded."""
 
+import resource
+
 import gevent
 import pytest
 from gevent import socket
@@ -267,6 +269,22 @@ def test_where_nobody_can_listen(make):
     ports = make()
     assert status_of(ports.park, Address("192.0.2.1", 9000), "user")[0] is Status.FAILURE
     assert status_of(ports.park, Address("name.test", 9000), "user")[0] is Status.ADDRESS_NOT_SUPPORTED
+    no_scope = Address("fe80::1%" + "\u00e9" * 70, 9000)
+    assert status_of(ports.park, no_scope, "user")[0] is Status.ADDRESS_NOT_SUPPORTED
+    assert len(ports) == 0
+
+
+def test_without_descriptors_it_is_said_that_there_is_no_port(make):
+    ports = make()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        found = [status_of(call, LOOPBACK, "user") for call in (ports.expect, ports.park)]
+        found.append(status_of(ports.expect, Address("0.0.0.0", 0), "user"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert {status for status, _ in found} == {Status.FAILURE}
+    assert all("too many open files" in text for _, text in found)
     assert len(ports) == 0
 
 
