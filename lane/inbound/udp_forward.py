@@ -117,7 +117,8 @@ class UdpForward:
             source.association = self._connector.associate(source.deliver)
         except LaneError as error:
             log.info("%s: no packets from %s: %s", self._target, where[0], error)
-            self._sources.pop(where, None)
+            if self._sources.get(where) is source:  # else another one has its place meanwhile
+                del self._sources[where]
             return
         if source.over:
             source.association.close()

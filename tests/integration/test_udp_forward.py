@@ -1,5 +1,7 @@
 """Local UDP ports that stand for one target: who gets an association, and when it ends."""
 
+import logging
+
 import gevent
 import pytest
 from gevent import socket
@@ -177,6 +179,28 @@ def test_an_association_that_comes_too_late_is_closed(make, world, application):
     forward.close()
     world.go.set()
     until(lambda: world.made and world.made[0].closed)
+
+
+def test_a_refusal_that_comes_late_leaves_the_next_one_alone(make, world, application, caplog):
+    caplog.set_level(logging.INFO)
+    late, asked = Event(), []
+
+    def associate(deliver):
+        asked.append(deliver)
+        if len(asked) == 1:
+            late.wait()
+            raise TargetError(Status.FAILURE, "no")
+        return Echo(deliver)
+
+    world.associate = associate
+    forward, app, other = make(most=1), application(), application()
+    for number, sock in enumerate((app, other, app), 1):  # the last one has lost its place, and gets another
+        sock.sendto(b"x", forward.address)
+        until(lambda number=number: len(asked) == number)
+    assert app.recv(100) == b"x"
+    late.set()
+    until(lambda: caplog.records)
+    assert list(forward._sources) == [app.getsockname()]
 
 
 def test_a_port_that_is_taken(make):
