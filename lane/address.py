@@ -60,9 +60,13 @@ class Address(NamedTuple):
 
 
 def normal_host(host: str) -> str:
-    """The shortest text of an IP address; a name stays as it is."""
+    """The shortest text of an IP address; a name stays as it is.
+
+    So does an address with a scope, which travels as a name: the shortest text (RFC 5952 section 4) can be
+    a byte longer than what was written, and then too long for one.
+    """
     try:
-        return ipaddress.ip_address(host).compressed
+        return host if "%" in host else ipaddress.ip_address(host).compressed
     except ValueError:
         return host
 

@@ -82,6 +82,12 @@ def test_the_longest_name():
     assert unpack(address.pack()) == (address, MAX_PACKED)
 
 
+def test_an_address_with_a_scope_fits_wherever_it_fitted_before():
+    name = b"1::3:4:5:6:7:8%" + b"a" * 240  # without the scope it is 1:0:3:4:5:6:7:8, a byte more
+    address, _ = unpack(bytes((3, len(name))) + name + b"\0\x09")
+    assert unpack(address.pack()) == (address, MAX_PACKED)
+
+
 def test_an_address_that_is_sent_as_a_name_is_an_address():
     assert unpack(b"\x03\x09127.0.0.1\x00\x50") == (Address("127.0.0.1", 80), 13)
     assert unpack(b"\x03\x07::0:0:1\x00\x50") == (Address("::1", 80), 11)
