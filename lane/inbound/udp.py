@@ -18,6 +18,7 @@ from gevent.event import Event
 
 from lane.address import Address, normal_host
 from lane.errors import Closed, ProtocolError
+from lane.fair import be_fair
 from lane.inbound.connector import Association, Buffer
 from lane.proto.udp import pack_socks, parse_socks
 from lane.udp import UdpSocket
@@ -123,7 +124,7 @@ def _watch(sock: gsocket.socket, left: Event) -> None:
     """Nothing is to come over the connection but its end."""
     with suppress(OSError):
         while sock.recv(4096):
-            pass
+            be_fair()
     left.set()
 
 

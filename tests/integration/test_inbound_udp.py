@@ -9,6 +9,7 @@ from inbound_kit import GREETING, dial, receive, running, to_end, until
 from lane.address import Address, unpack
 from lane.errors import Closed, Status, TargetError
 from lane.inbound import UdpTerms
+from lane.inbound.udp import _watch
 from lane.proto.udp import pack_socks, parse_socks
 
 ANYWHERE = Address("0.0.0.0", 0)
@@ -226,3 +227,20 @@ def test_anyone_is_asked_for_where_the_user_wants_it():
     with running(associate=world.associate, udp=UdpTerms(anyone=True)) as inbound:
         ask(inbound)[0].close()
     assert world.asked == [True]
+
+
+def test_what_an_application_floods_its_connection_with_keeps_nobody_waiting():
+    class Endless:
+        """There is always something to receive, so that `recv` never waits, until the test gives up."""
+
+        reads = 0
+
+        def recv(self, size):
+            self.reads += 1
+            return b"x" * size if self.reads < 1_000_000 else b""
+
+    sock, left = Endless(), Event()
+    watch = gevent.spawn(_watch, sock, left)
+    gevent.sleep(0.01)
+    assert 0 < sock.reads < 1_000_000
+    watch.kill()
