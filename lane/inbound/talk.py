@@ -6,6 +6,7 @@ import gevent
 import gevent.socket
 
 from lane.errors import LaneError, ProtocolError, Status, TargetError
+from lane.fair import be_fair
 from lane.proto.events import Associate, Bind, Codec, Forward, Refusal, Reply, Request
 
 RECV_SIZE = 16384
@@ -25,6 +26,7 @@ Asked = Request | Forward | Bind | Associate | Refusal
 def talk(sock: gevent.socket.socket, codec: Codec) -> Asked:
     """Go on until the application has asked for something or is refused. Raises ProtocolError, OSError."""
     while True:
+        be_fair()  # requests may come, and be answered, without end
         event = codec.next_event()
         if event is None:
             codec.receive(receive(sock))

@@ -28,6 +28,8 @@ from lane.address import Address
 from lane.errors import ConfigError, Status, TargetError
 from lane.inbound import listener as listener_module
 from lane.inbound import talk
+from lane.proto.http import Http
+from lane.testing.harness import outcome
 
 
 def test_lingering_ends_with_bytes(monkeypatch):
@@ -258,3 +260,23 @@ def test_port_in_use(host):
         address = Address(host, inbound.address.port)
         with pytest.raises(ConfigError, match=rf"^cannot listen on {address}: Address already in use$"):
             proxy(address)
+
+
+def test_requests_that_are_answered_without_end_keep_nobody_waiting():
+    class Endless:
+        """An application that always has another request, and takes every answer, until the test gives up."""
+
+        reads = 0
+
+        def recv(self, size):
+            self.reads += 1
+            return b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 100 if self.reads < 100 else b""
+
+        def send(self, data):
+            return len(data)
+
+    sock = Endless()
+    talking = gevent.spawn(outcome, talk.talk, sock, Http())
+    until(lambda: sock.reads)
+    assert sock.reads < 100
+    talking.kill()
