@@ -29,8 +29,8 @@ KEEP_TIME = 15.0
 """Seconds that a connection to a target is kept for the next request: not long, a new one costs little."""
 PART_TIME = 2.0
 """Seconds that a target may take to close its side once it is told that this was all."""
-BODY_SIZE = 131072
-"""Bytes of a request's body that are read at once."""
+BODY_SIZE = 65536
+"""Bytes of a request or an answer that are read at once. In tiny chunks they take a while, and all wait."""
 
 _RESET, _FINISH = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)  # SO_LINGER: what closing does
 
@@ -157,7 +157,7 @@ class _Exchanges:
         sender = gevent.spawn(self._send, request, stream)
         try:
             while not answer.done:
-                data = stream.recv()
+                data = stream.recv(BODY_SIZE)
                 if not data:
                     answer.end()
                     break
