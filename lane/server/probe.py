@@ -5,6 +5,7 @@ how long an answer takes, and whether the server is still the same process.
 """
 
 from lane.errors import ProtocolError
+from lane.fair import be_fair
 from lane.proto.frames import FrameReader, Ping, Pong, pack
 from lane.stream import Stream
 
@@ -18,5 +19,6 @@ def answer_pings(stream: Stream, early: bytes) -> None:
             if not isinstance(frame, Ping):
                 raise ProtocolError("a probe sends nothing but PING")
             stream.sendall(pack(Pong(frame.value)))
+            be_fair()
         data = stream.recv()
     stream.close()
