@@ -66,6 +66,8 @@ multicast (RFC 5771, RFC 4291), site-local (RFC 3879) and IPv4-compatible (RFC 4
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _LAST_32_BITS = tuple(map(IPv6Network, ("::ffff:0:0/96", "::/96", "64:ff9b::/96", "64:ff9b:1::/48")))
 """IPv6 forms that end in the IPv4 address they stand for."""
+_LOOPBACK: dict[int, IPv4Address | IPv6Address] = {4: IPv4Address("127.0.0.1"), 6: IPv6Address("::1")}
+"""Where Linux connects to that is asked for an unspecified address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +141,9 @@ class Policy:
             # It names an interface of this machine, which is for nobody outside to choose.
             raise TargetError(Status.NOT_ALLOWED, "not allowed: an address with a scope")
         name = normal_name(host)
-        # A denied IPv4 network must not be reached through an IPv6 form of it that a wide rule allows.
-        forms = (address, *_embedded(address))
+        # A denied network must not be reached through another form of it that a wide rule allows.
+        forms = {address, *_embedded(address)}
+        forms |= {_LOOPBACK[form.version] for form in forms if form.is_unspecified}
         if any(rule.matches(name, form, port) for rule in self.deny for form in forms):
             raise TargetError(Status.NOT_ALLOWED, "not allowed: denied by a rule")
         if any(rule.matches(name, address, port) for rule in self.allow):

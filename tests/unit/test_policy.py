@@ -86,6 +86,15 @@ def test_an_allow_rule_opens_what_it_names_and_no_more():
     assert not allowed(one, "::ffff:10.1.2.3")
 
 
+@pytest.mark.parametrize(
+    ("form", "denied"),
+    [("0.0.0.0", "127.0.0.0/8"), ("::ffff:0.0.0.0", "127.0.0.1"), ("::", "::1"), ("::", "127.0.0.0/8")],
+)
+def test_an_unspecified_address_is_loopback_to_the_system(form, denied):
+    assert not allowed(policy("0.0.0.0/0", "::/0", deny=[denied]), form)
+    assert allowed(policy("0.0.0.0/0", "::/0", deny=["11.0.0.0/8"]), form)
+
+
 def test_deny_comes_before_allow():
     one = policy(
         "10.0.0.0/8", "example.com", deny=["10.1.0.0/16", "bad.example.com", "9.9.9.9:53", "1.1.1.1"]
