@@ -17,22 +17,14 @@ from gevent import get_hub
 QUANTUM = 0.0005
 """Seconds that greenlets may run before the event loop looks at what else is ready."""
 
-_ready: list[int] = []  # the descriptor, made when it is first needed
-
-
-def _ready_fd() -> int:
-    """A descriptor that is readable for ever."""
-    if not _ready:
-        read, write = os.pipe()
-        os.write(write, b".")
-        _ready.append(read)
-    return _ready[0]
+_ready, _write = os.pipe()  # readable for ever; made now, since there may be no descriptor when it is needed
+os.write(_write, b".")
 
 
 def pass_turn() -> None:
     """Let the event loop go around once."""
     hub: Any = get_hub()
-    watcher = hub.loop.io(_ready_fd(), 1)
+    watcher = hub.loop.io(_ready, 1)
     try:
         hub.wait(watcher)
     finally:

@@ -1,5 +1,7 @@
 """Turns: who never has to wait makes way all the same, and costs nothing before."""
 
+import subprocess
+import sys
 import time
 
 import gevent
@@ -42,3 +44,14 @@ def test_others_run_beside_a_loop_that_never_waits():
         fair.be_fair()
     assert done
     other.join()
+
+
+def test_turns_are_passed_on_where_there_are_no_descriptors():
+    program = """
+import resource, gevent
+from lane import fair
+gevent.sleep(0.001)
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+fair.pass_turn()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
