@@ -16,6 +16,7 @@ LINGER_TIME = 1.0
 LINGER_SIZE = 262144
 """Bytes that it may send meanwhile."""
 
+
 class Left(ProtocolError):
     """The application ended its side where something was to come."""
 

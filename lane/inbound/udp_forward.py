@@ -65,6 +65,7 @@ class UdpForward:
         self._sources: OrderedDict[Any, _Source] = OrderedDict()  # who was not heard for longest comes first
         self._greenlets: list[gevent.Greenlet[..., None]] = []
         self._stopped = Event()
+        self._told = False  # that sources are refused
         self._port = _bind(address)
         self.address = Address(normal_host(address.host), self._port.port)
         """Where it listens."""
@@ -116,10 +117,13 @@ class UdpForward:
         try:
             source.association = self._connector.associate(source.deliver)
         except LaneError as error:
-            log.info("%s: no packets from %s: %s", self._target, where[0], error)
+            level = logging.DEBUG if self._told else logging.INFO  # addresses of packets may be faked, many
+            self._told = True
+            log.log(level, "%s: no packets from %s: %s", self._target, where[0], error)
             if self._sources.get(where) is source:  # else another one has its place meanwhile
                 del self._sources[where]
             return
+        self._told = False
         if source.over:
             source.association.close()
         while source.waiting:
