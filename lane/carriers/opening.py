@@ -45,6 +45,7 @@ class Opening:
         """Whether frames begin with RECEIVED, in both directions."""
         self._timeout = timeout
         self._unsent = request.pack() + behind
+        self._sent = False  # all of that was sent, and nobody is about to
         self._asked = Event()
         self._lock = BoundedSemaphore(1)
         self._reply: Reply | None = None
@@ -87,8 +88,8 @@ class Opening:
 
     def sendall(self, data: bytes | bytearray | memoryview) -> None:
         """See `lane.stream.Stream`. Before the REPLY, a failure shows where the session reads."""
-        if self._unsent:
-            with self._lock:
+        if not self._sent:
+            with self._lock:  # the request may be on its way, from whoever waits for its answer
                 if self._unsent:
                     self._ask(bytes(data))
                     return
@@ -164,6 +165,7 @@ class Opening:
         self._asked.set()
         with suppress(Closed):  # whoever reads learns it, and why
             self.lease.send(data)
+        self._sent = True
 
 
 def read_reply(recv: Callable[[int], bytes]) -> tuple[Reply, bytes]:

@@ -1,6 +1,7 @@
 """A stream from REQUEST to REPLY: what travels together, what is truthful, what is replaced."""
 
 from contextlib import suppress
+from types import SimpleNamespace
 
 import gevent
 import pytest
@@ -11,13 +12,13 @@ from lane.address import Address
 from lane.carriers import reached as reached_module
 from lane.carriers.connector import Connector, FastOpen
 from lane.carriers.lanes import Lanes
-from lane.carriers.opening import NOWHERE
+from lane.carriers.opening import NOWHERE, Opening
 from lane.carriers.passage import Deadlines
 from lane.carriers.pool import Pool
 from lane.carriers.reached import Reached
 from lane.errors import Closed, LaneError, ProtocolError, Status, TargetError
 from lane.proto.frames import Data, FrameReader, Ping, Received, pack
-from lane.proto.hello import EARLY, Command, Reply, parse_request
+from lane.proto.hello import EARLY, Command, Reply, Request, parse_request
 from lane.session.registry import Registry
 from lane.session.window import INITIAL_WINDOW, Budget, Inbox
 from lane.testing import MemoryTransport, TCPTransport, client_tls, server_tls
@@ -183,6 +184,39 @@ def test_the_first_data_share_a_write_with_the_request(beds, monkeypatch):
     until(lambda: written)
     assert written[0].startswith(HELLO)
     assert written[0].endswith(b"first words")
+
+
+class SlowStream:
+    """Takes one write at a time, each when it may `go`."""
+
+    def __init__(self):
+        self.sent, self.go, self.busy = b"", Event(), False
+
+    def sendall(self, data):
+        assert not self.busy
+        self.busy = True
+        self.go.wait()
+        self.sent += data
+        self.busy = False
+
+    def recv(self, limit):
+        Event().wait()
+
+
+def test_data_wait_for_a_request_that_is_being_sent():
+    stream, request = SlowStream(), Request(Command.CONNECT, TARGET, MB)
+    lease = SimpleNamespace(stream=stream, send=stream.sendall, discard=lambda: None)
+    opening = Opening(lease, request, 10.0)
+    with gevent.Timeout(10):
+        reader = gevent.spawn(opening.recv)  # nobody has said anything: the request leaves alone
+        until(lambda: stream.busy)
+        writer = gevent.spawn(opening.sendall, b"data")
+        gevent.sleep(0)
+        stream.go.set()
+        writer.get()
+    reader.kill()
+    assert parse_request(stream.sent)[0] == request
+    assert stream.sent.endswith(b"data")
 
 
 def test_an_application_that_listens_first_is_not_waited_for(beds):
