@@ -50,9 +50,9 @@ def open_reverses(config: ClientConfig, reverser: Reverser) -> list[Reverse]:
     if config.server is not None:
         server = (config.server.address if isinstance(config.server, Link) else config.server).host
     most = config.max_sessions // 4 // max(1, len(config.reverses))  # applications need some, too
-    parked = max(1, min(PARKED, most))
+    limits = {"parked": max(1, min(PARKED, most)), "most": max(1, most)}
     found = [
-        Reverse(reverser, one.where, one.target, dialer.connect, shown=server, parked=parked)
+        Reverse(reverser, one.where, one.target, dialer.connect, shown=server, **limits)
         for one in config.reverses
     ]
     for reverse in found:

@@ -21,6 +21,8 @@ from lane.inbound.connector import Listening
 
 PARKED = 8
 """Sessions that wait on the server for a reverse forward."""
+MOST = 1024
+"""Sessions of a reverse forward, those that wait included: who connects there can be anyone."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
 """Seconds between two tries to reach the server; each pause is twice the one before."""
 REFUSED_PAUSE = 60.0
@@ -45,7 +47,7 @@ class Reverse:
     """Carries what connects to `where` on the server, an IP address, to `target`.
 
     `dial` reaches the target or raises TargetError. `shown`: how people call the server. `parked`: sessions
-    that wait there.
+    that wait there, `most` of them with those that are served: then others wait in the server's kernel.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Reverse:
         *,
         shown: str,
         parked: int = PARKED,
+        most: int = MOST,
         refused_pause: float = REFUSED_PAUSE,
     ) -> None:
         self.where = where
@@ -68,6 +71,7 @@ class Reverse:
         self._parked = parked
         self._refused_pause = refused_pause
         self._turn = BoundedSemaphore(1)
+        self._places = BoundedSemaphore(most)
         self._works = False
         self._told: Status | None = None  # what was logged: OK where it works, FAILURE for a lost server, too
         self._target_fails = False
@@ -88,20 +92,22 @@ class Reverse:
         return f"reverse: {at} -> {self._target}"
 
     def _keep_one(self) -> None:
-        """Have one session parked, always."""
+        """Have one session parked, whenever there may be one."""
         while True:
+            self._places.acquire()
             listening = self._park()
             try:
                 peer = listening.accept()
             except LaneError as error:
                 listening.abort()
+                self._places.release()
                 log.debug("%s: a parked session ended: %s", self, error)
                 gevent.sleep(FIRST_PAUSE)
                 continue
             except BaseException:
                 listening.abort()
                 raise
-            gevent.spawn(self._serve, listening, peer)
+            gevent.spawn(self._serve, listening, peer).rawlink(lambda _: self._places.release())
 
     def _park(self) -> Listening:
         """A session that waits on the server, as soon as there is one."""

@@ -2,14 +2,14 @@
 
 import gevent
 import pytest
-from gevent.event import AsyncResult
+from gevent.event import AsyncResult, Event
 
 from lane.address import Address
 from lane.config.reverse import Reverse as Option
 from lane.errors import Closed, Status, TargetError, Unreachable, UsageError
 from lane.inbound import reverse as module
 from lane.inbound.reverse import PARKED, Reverse
-from lane.testing.harness import until
+from lane.testing.harness import settled, until
 
 TARGET = Address("127.0.0.1", 3000)
 PEER = Address("198.51.100.7", 20)
@@ -101,6 +101,20 @@ def test_after_a_loss_too(start, caplog):
         " does not work, and is tried again: away",
         "",
     ]
+
+
+def test_connections_that_are_served_are_bounded_with_those_that_wait(start, monkeypatch):
+    go, running = Event(), []
+    monkeypatch.setattr(Parked, "run", lambda self, sock, early: running.append(self) or go.wait())
+    server = Server()
+    start(server, parked=2, most=5)
+    for number in range(5):
+        until(lambda number=number: len(server.parked) > number)
+        server.parked[number].came.set(PEER)
+    until(lambda: len(running) == 5)
+    assert settled(lambda: len(server.parked)) == 5
+    go.set()
+    until(lambda: len(server.parked) == 7)
 
 
 def test_an_accident_is_not_worth_a_line(start, caplog):
