@@ -54,6 +54,7 @@ class TLSStream:
         self._sending = False
         self._ended = False  # the peer sent close_notify
         self._since = monotonic()  # when the event loop last had a turn because of this stream
+        self._busy_since = self._sent_at = self._since  # `sendall` after `sendall`; when the last one ended
         self.finished = False
         """Whether we sent close_notify."""
 
@@ -114,19 +115,23 @@ class TLSStream:
         if self.finished or self._sending:
             raise Closed("the stream is finished" if self.finished else "another sendall was not completed")
         self._sending = True
+        now = monotonic()
+        if now - self._sent_at > _QUANTUM:  # who sends now and then has let others run meanwhile
+            self._busy_since = now
         view = memoryview(data).cast("B")
         if self.congestion and len(view) > _BULK:
             use(self.sock, self.congestion)
             self.congestion = None
         try:
             while view:
-                if monotonic() - self._since > _QUANTUM:
+                if monotonic() - max(self._since, self._busy_since) > _QUANTUM:
                     self._wait(self._writable)
                 view = view[self._records.write(view) :]
                 self._flush()
         except SSL.Error as error:
             raise self._fail(error) from None
         self._sending = False  # not in a `finally`: what a deadline has cut stays cut
+        self._sent_at = monotonic()
 
     def _flush(self) -> None:
         """Hand what was written to the kernel. Blocks for room. Raises Closed."""
