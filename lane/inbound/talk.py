@@ -38,7 +38,7 @@ def talk(sock: gevent.socket.socket, codec: Codec) -> Asked:
 
 
 def say(sock: gevent.socket.socket, data: bytes) -> None:
-    """Write a few bytes. gevent's `sendall` begins with a question to the kernel. Raises OSError."""
+    """Write a few bytes. Raises OSError. gevent's `sendall` begins with a question to the kernel."""
     sent = sock.send(data)
     if sent < len(data):
         sock.sendall(data[sent:])

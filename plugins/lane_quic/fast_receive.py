@@ -200,7 +200,7 @@ def _take_frames(engine: Any, plain: bytes, at: int, data: Data, now: float) -> 
 
 
 def _take_stream(engine: Any, plain: bytes, at: int, data: Data) -> int | None:
-    """Take a STREAM frame, and what it is the next bytes of a stream into `data`: where it ends.
+    """Take a STREAM frame, and into `data` what can be handed out now: where it ends.
 
     None where it is no such frame, or no common one.
     """

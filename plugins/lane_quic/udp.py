@@ -38,7 +38,7 @@ BULK_SIZE, BULK_RATE = 1000, 600.0
 BULK_MEMORY = 0.020
 """Seconds over which that rate is measured."""
 HURRY = 1.0
-"""Seconds for which nothing gathers after somebody got what is worth less when it comes later."""
+"""Seconds after such a packet for which nothing gathers: see `Receiver.hurries`."""
 BACKLOG = 4096
 """Datagrams that wait for a full socket; more are dropped, as a network would."""
 SOCKET_BUFFER = 4 << 20
@@ -85,7 +85,7 @@ class UdpSocket:
         self._backlog: deque[tuple[bytes, Any]] = deque()
         loop: Any = gevent.get_hub().loop
         self._readable, self._writable = loop.io(sock.fileno(), _READ), loop.io(sock.fileno(), _WRITE)
-        self._hurried = -inf
+        self._hurried = -inf  # when somebody got what is worth less when it comes later
         self.closed = False
         self.error: OSError | None = None
         self._loop = gevent.spawn(self._receive)
