@@ -88,7 +88,11 @@ class LinkStats:
 
 
 class Carrier(Protocol):
-    """One live connection between client and server."""
+    """One live connection between client and server.
+
+    An attribute `one_stream = True` beside this says that there is never a second stream: the server does not
+    wait for one then, which saves it a greenlet, and closes the carrier once the stream has ended.
+    """
 
     @property
     def capacity(self) -> int:

@@ -31,6 +31,8 @@ _idle = _Idle()
 class _Runner(greenlet):  # type: ignore[misc]  # greenlet has no types
     """Runs tasks one after the other."""
 
+    __slots__ = ("task",)
+
     def __init__(self, hub: Any) -> None:
         super().__init__(parent=hub)
         self.task: Callable[[], object] | None = None

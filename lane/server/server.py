@@ -124,8 +124,11 @@ class Server:
     def _serve(self, carrier: Carrier) -> None:
         """All streams of a carrier, until it is gone."""
         judged = Event()
-        watch = gevent.spawn(self._expel, carrier, judged)
+        start(self._expel, carrier, judged)
         try:
+            if getattr(carrier, "one_stream", False):
+                self._stream(carrier, carrier.accept(), judged)
+                return
             while True:
                 stream = gevent.spawn(self._stream, carrier, carrier.accept(), judged)
                 if not judged.is_set():
@@ -133,7 +136,7 @@ class Server:
         except Closed as error:
             log.debug("a carrier from %s ended: %s", carrier.peer, error)
         finally:
-            watch.kill(block=False)
+            judged.set()
             self._carriers.discard(carrier)
             self._flows.pop(carrier, None)
             self._strangers.discard(carrier)

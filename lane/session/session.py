@@ -53,12 +53,35 @@ RECENT = 1.0
 """Seconds for which a packet beside the stream counts as being sent: nobody acknowledges it to us."""
 
 
+def _nothing() -> None:
+    """Nobody wants to know."""
+
+
 class Session:
     """Lives on the streams that `carry` is called with, one after the other, until it is `over`.
 
     `credit`: bytes the peer takes before its first ACK. `wake` is called when there is something for
     `tick` to look after. `resumable`: it survives the loss of a stream.
     """
+
+    reports = False
+    """Whether the peer wants STATS."""
+    told: Stats | None = None
+    """The newest STATS of the peer."""
+    offer: Callable[[Buffer], int] | None = None
+    """Takes in received bytes without waiting, from the first on: how many. They count as consumed."""
+    beside = 0
+    """Bytes that came and went beside its streams."""
+    parked = False
+    """Whether it waits for what may take long: it is not idle then, and has nothing to finish."""
+    parting: "gevent.Greenlet[..., None] | None" = None
+    """Tells the peer of a reset, for ABORT_WITHIN seconds at most."""
+    _error: LaneError | None = None
+    _closing = False
+    _shrinking = False
+    _free = False
+    _reported = 0.0
+    _sent_beside = -inf
 
     def __init__(
         self,
@@ -73,43 +96,25 @@ class Session:
         self.outbox = Outbox(buffer_size, budget, credit)
         self.last_data = monotonic()
         self.resumable = resumable
-        self.reports = False
-        """Whether the peer wants STATS."""
-        self.told: Stats | None = None
-        """The newest STATS of the peer."""
-        self.offer: Callable[[Buffer], int] | None = None
-        """Takes in received bytes without waiting, from the first on: how many. They count as consumed."""
-        self.readable: Callable[[], None] = lambda: None
+        self.readable: Callable[[], None] = _nothing
         """Called when there may be something to receive, for who does not wait in `recv`."""
-        self.cut: Callable[[], None] = lambda: None
+        self.cut: Callable[[], None] = _nothing
         """Called when the session breaks and no reader would notice, to wake who waits beside it."""
-        self.beside = 0
-        """Bytes that came and went beside its streams."""
-        self.flows: Callable[[], Flows | None] = lambda: None
+        self.flows: Callable[[], Flows | None] = _nothing
         """Looks up the datagrams of what carries the session, or did so last."""
-        self.moved: Callable[[], None] = lambda: None
+        self.moved: Callable[[], None] = _nothing
         """Called when another stream carries it."""
-        self.ended: Callable[[], None] = lambda: None
+        self.ended: Callable[[], None] = _nothing
         """Called when the session needs no stream any more."""
-        self.attached: Callable[[], None] = lambda: None
+        self.attached: Callable[[], None] = _nothing
         """Called when there is another stream."""
-        self.parked = False
-        """Whether it waits for what may take long: it is not idle then, and has nothing to finish."""
-        self.parting: gevent.Greenlet[..., None] | None = None
-        """Tells the peer of a reset, for ABORT_WITHIN seconds at most."""
         self._liveness = Liveness()
         self._writer = Writer(self.inbox, self.outbox, self._liveness, self._lost)
         self._wake = wake
         self._frames = FrameReader()
-        self._error: LaneError | None = None
-        self._closing = False
         self._readable, self._writable, self._over = Event(), Event(), Event()
         self._unread = Event()  # nobody reads a stream, and nobody will
         self._unread.set()
-        self._shrinking = False
-        self._free = False
-        self._reported = 0.0
-        self._sent_beside = -inf
 
     # What an owner does with it.
 

@@ -13,6 +13,7 @@ class TLSCarrier:
     """A carrier of one stream, which the side that dialled opens and the other accepts."""
 
     datagrams = None
+    one_stream = True
 
     def __init__(self, stream: TLSStream, binding: bytes, peer: str, dialled: bool) -> None:
         self.binding = binding

