@@ -23,6 +23,7 @@ from lane.carriers.probe import Probe
 from lane.carriers.steer import Decision, State, steer
 from lane.carriers.turns import Turns
 from lane.errors import Closed, LaneError, Unreachable
+from lane.session.session import ACTIVE
 
 if TYPE_CHECKING:
     from lane.carriers.passage import Passage
@@ -266,7 +267,8 @@ class Lanes:
         if now - self._swept >= REST:
             self._swept = now
             self._watched = {passage for passage in self._passages.values() if passage.active}
-        awake = {self._passages[session] for session in self.awake() if session in self._passages}
+        fresh = [session for session in self.awake() if now - session.last_data < ACTIVE]
+        awake = {self._passages[session] for session in fresh if session in self._passages}
         return [passage for passage in self._watched | awake if passage.active]
 
     def _figures(self, now: float, active: "Iterable[Passage]") -> list[Figures]:

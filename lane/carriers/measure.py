@@ -56,7 +56,7 @@ class Measure:
         counted = {passage: passage.count() for passage in passages}
         moved = sent = lost = 0
         held = 0.0
-        rtts = []
+        rtts = []  # of those that move: a look costs a system call, and there may be thousands of others
         for passage, (stream, counts) in counted.items():
             last_stream, last = self._before.get(passage, (None, counts))
             if last_stream is not stream:
@@ -67,9 +67,9 @@ class Measure:
                     sent += way.sent - before.sent
                     lost += way.lost - before.lost
                     held = max(held, way.held - before.held)
-            if rtt := passage.rtt:
+            if counts.moved > last.moved and (rtt := passage.rtt):
                 rtts.append(rtt)
-        self.rtt = min(rtts) if rtts else None
+        self.rtt = min(rtts) if rtts else self.rtt if counted else None
         self._before = counted
         self._samples.append(_Sample(now, moved, sent, lost, held))
         while self._samples[0].at < now - LOSS_OF:

@@ -50,8 +50,8 @@ class Liveness:
 
     def silent(self, now: float) -> bool:
         """Whether it is time to ask."""
-        quiet = max(QUIET, 3 * self.rtt()) * self._patience
-        return now - self.heard > quiet and not self.asked
+        quiet = (now - self.heard) / self._patience
+        return quiet > QUIET and not self.asked and quiet > 3 * self.rtt()
 
     def silence(self, now: float) -> float:
         """Seconds that nothing came although a PING asked for it; 0 where all is well."""
@@ -65,6 +65,10 @@ class Liveness:
         """The value of the PING that is being sent."""
         self._asked = int(monotonic() * 1e6)
         return self._asked
+
+    def questioned(self) -> None:
+        """The peer asks: the path works that way, and one of both is enough to find out about the other."""
+        self._patience *= 2
 
     def answered(self, value: int) -> bool:
         """A PONG came; whether it answers the PING that is outstanding."""

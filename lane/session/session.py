@@ -427,6 +427,7 @@ class Session:
             case End() if not self.complete:
                 raise ProtocolError("an end in the middle of the session")
             case Ping(value):
+                self._liveness.questioned()
                 self._writer.pong = value
                 self.inbox.urge()
                 self._writer.flush_soon()

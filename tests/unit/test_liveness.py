@@ -50,6 +50,23 @@ def test_a_path_that_answers_is_asked_less_and_less_until_data_come(clock):
     assert live.silent(clock.now + QUIET + 0.001)
 
 
+def test_a_peer_that_asks_is_asked_less_itself(clock):
+    """A pair of idle sessions finds out with the questions of one of them."""
+    live = Liveness(lambda: LinkStats(rtt=0.01))
+    live.questioned()
+    assert not live.silent(clock.now + 2 * QUIET - 0.001)
+    assert live.silent(clock.now + 2 * QUIET + 0.001)
+
+
+def test_the_carrier_is_not_asked_before_it_matters(clock):
+    looks = []
+    live = Liveness(lambda: looks.append(1) or LinkStats(rtt=0.02))
+    assert not live.silent(clock.now + QUIET - 0.001)
+    assert not looks
+    assert live.silent(clock.now + QUIET + 0.001)
+    assert looks
+
+
 def test_an_answer_measures_the_path_where_the_carrier_does_not(clock):
     live = Liveness()
     assert live.rtt() == UNKNOWN_RTT

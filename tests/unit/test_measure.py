@@ -79,13 +79,18 @@ def test_who_was_held_most_says_how_far_the_lane_is_the_limit():
     assert measure.limited(now + 0.1) == 1.0
 
 
-def test_the_round_trip_is_the_shortest_of_those_that_carry():
-    measure, passages = Measure(), [Passage(), Passage()]
+def test_the_round_trip_is_the_shortest_of_those_that_carry_and_stays_while_they_pause():
+    measure, passages = Measure(), [Passage(), Passage(), Passage()]
     measure.take(0.0, passages)
     assert measure.rtt is None
-    passages[0].rtt, passages[1].rtt = 0.3, 0.1
+    for passage, rtt, moved in zip(passages, (0.3, 0.2, 0.1), (1, 1, 0), strict=True):
+        passage.rtt, passage.moved = rtt, moved
     measure.take(0.1, passages)
-    assert measure.rtt == 0.1
+    assert measure.rtt == 0.2
+    measure.take(0.2, passages)
+    assert measure.rtt == 0.2
+    measure.take(0.3, [])
+    assert measure.rtt is None
 
 
 def test_it_remembers_two_seconds():
