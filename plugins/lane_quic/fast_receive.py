@@ -16,19 +16,14 @@ from aioquic.quic.events import DatagramFrameReceived, StreamDataReceived
 from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import MAX_ACK_RANGES
 from aioquic.tls import Epoch
-from cryptography.exceptions import InvalidTag
 
-from lane_quic.configuration import CID_SIZE
 from lane_quic.fast_send import settled
 from lane_quic.guarded import COSTLY
-from lane_quic.wire import masks
+from lane_quic.unprotect import SHORTEST, SPIN, expected, open_in_turn, open_one
+from lane_quic.wire import WIDTHS
 
-_NUMBER_AT = 1 + CID_SIZE
-_PAYLOAD_AT = _NUMBER_AT + 2  # both sides write two bytes of a number
-_SAMPLE_AT = _NUMBER_AT + 4
-_SHORTEST = _SAMPLE_AT + 16
-_SPIN = 0x20
 _ACK, _STREAM = 0x02, 0x08  # the last three bits of a STREAM frame: offset, length, end
+_USUAL = 0x0E  # a STREAM frame with offset and length
 _DATAGRAM = 0x30  # the last bit: length
 
 Data = dict[int, list[bytes]]
@@ -47,7 +42,7 @@ def receive(engine: Any, datagrams: Sequence[bytes], start: int, address: Any, n
         return start
     cid, ours = engine.host_cid, []
     for datagram in islice(datagrams, start, None):
-        if datagram[0] & 0xC0 != 0x40 or not datagram.startswith(cid, 1) or len(datagram) < _SHORTEST:
+        if datagram[0] & 0xC0 != 0x40 or not datagram.startswith(cid, 1) or len(datagram) < SHORTEST:
             break
         ours.append(datagram)
     return start + _take_packets(engine, ours, now) if ours else start
@@ -56,58 +51,97 @@ def receive(engine: Any, datagrams: Sequence[bytes], start: int, address: Any, n
 def _take_packets(engine: Any, datagrams: list[bytes], now: float) -> int:
     """Take packets that are for this connection, and have a short header: how many.
 
-    It ends behind one that had other frames: they may have changed anything. Those that come in their turn
-    with the next bytes of a stream are noted together.
+    It ends behind one that had other frames: they may have changed anything.
     """
-    space, keys, cid = engine._space, engine._keys.recv, engine.host_cid
-    form, received = keys.key_phase << 2 | 1, space.received_packets
-    decrypt, iv = keys.aead._aead.decrypt, keys.aead._iv
     data: Data = {}
-    low = due = space.largest_received_packet + 1  # all from `low` on that came before the one that is `due`
-    first, head, taken, common = 0, b"", 0, True
-    samples = [datagram[_SAMPLE_AT:_SHORTEST] for datagram in datagrams]
-    for datagram, mask in zip(datagrams, masks(keys.hp, samples), strict=True):
-        byte = datagram[0] ^ mask[0] & 0x1F
-        if byte != first:
-            if byte & 0x1F != form:
-                break
-            _note(engine, low, due, first, now)
-            low, first, head = due, byte, bytes((byte,)) + cid
-        truncated = (datagram[_NUMBER_AT] ^ mask[1]) << 8 | datagram[_NUMBER_AT + 1] ^ mask[2]
-        number = due if truncated == due & 0xFFFF else _nearest(truncated, space.expected_packet_number)
-        nonce, header = (iv ^ number).to_bytes(12, "big"), head + truncated.to_bytes(2, "big")
-        try:
-            plain = decrypt(nonce, datagram[_PAYLOAD_AT:], header)
-        except InvalidTag:
+    taken, common = 0, True
+    while taken < len(datagrams) and common:
+        if plains := open_in_turn(engine, datagrams, taken):
+            count, common = _take_in_turn(engine, plains, data, now)
+            taken += count
+            continue
+        opened = open_one(engine, datagrams[taken])
+        if opened is None:
             break
         taken += 1
-        if number != due and number in received:
-            continue
-        at = _take_stream(engine, plain, 0, data)
-        eliciting = at == len(plain)
-        if number == due and eliciting:
-            due += 1
-            continue
-        _note(engine, low, due, first, now)
-        _note_opened(engine, number, number + 1, first)
-        if not eliciting:
-            eliciting, common = _take_frames(engine, plain, at or 0, data, now)
-            if engine._state in END_STATES or engine._close_pending:
-                _tell(engine, data)
-                return taken
-        _note_taken(engine, number, number + 1, now, eliciting=eliciting)
-        low = due = space.largest_received_packet + 1
-        if not common:
-            break
-    _note(engine, low, due, first, now)
+        number, first, plain = opened
+        if number not in engine._space.received_packets:
+            at = _take_stream(engine, plain, 0, data)
+            _note_opened(engine, number, number + 1, first)
+            common = _take_rest(engine, number, plain, at, data, now=now)
     _tell(engine, data)
     return taken
 
 
-def _nearest(truncated: int, expected: int) -> int:
-    """The packet number that ends as `truncated` and is the nearest to `expected` (RFC 9000 appendix A.3)."""
-    number = expected + (truncated - expected) % 0x10000
-    return number - 0x10000 if number - expected > 0x8000 and number >= 0x10000 else number
+def _take_in_turn(engine: Any, plains: list[bytes], data: Data, now: float) -> tuple[int, bool]:
+    """Act on packets that come in their turn: on how many, and whether all frames were common.
+
+    Those in a row with nothing but the next bytes of a stream are noted together.
+    """
+    first, low = expected(engine), engine._space.largest_received_packet + 1
+    index = noted = 0
+    common = True
+    while index < len(plains) and common:
+        plain = plains[index]
+        at = _take_stream(engine, plain, 0, data)
+        if at == len(plain):
+            index += 1
+            if index < len(plains):
+                index += _take_row(engine, plains, index, data)
+            continue
+        _note(engine, low + noted, low + index, first, now)
+        _note_opened(engine, low + index, low + index + 1, first)
+        common = _take_rest(engine, low + index, plain, at, data, now=now)
+        index += 1
+        noted = index
+    _note(engine, low + noted, low + index, first, now)
+    return index, common
+
+
+def _take_rest(engine: Any, number: int, plain: bytes, at: int | None, data: Data, *, now: float) -> bool:
+    """Act on the rest of one packet, of which a STREAM frame up to `at` was taken, or nothing: whether all
+    frames were common.
+    """
+    eliciting = common = True
+    if at != len(plain):
+        eliciting, common = _take_frames(engine, plain, at or 0, data, now)
+        if engine._state in END_STATES or engine._close_pending:
+            return False
+    _note_taken(engine, number, number + 1, now, eliciting=eliciting)
+    return common
+
+
+def _take_row(engine: Any, plains: list[bytes], start: int, data: Data) -> int:
+    """Take packets from `plains[start]` on that go on as the one before, one STREAM frame: how many.
+
+    Only the offset differs in what stands before their data, so that is compared and not parsed.
+    """
+    before = plains[start - 1]
+    if before[0] != _USUAL:
+        return 0
+    stream_id, offset_at = _varint(before, 1)
+    offset, length_at = _varint(before, offset_at)
+    begin, filled, width = before[:offset_at], before[length_at : length_at + 2], length_at - offset_at
+    size, data_at = len(before), length_at + 2
+    count, pieces = size - data_at, data.get(stream_id)
+    stream, limit = engine._streams[stream_id], engine._local_max_data
+    receiver, at = stream.receiver, offset + count
+    if filled[0] >> 6 != 1 or pieces is None or receiver._buffer:
+        return 0
+    if not at == receiver._buffer_start == receiver.highest_offset:
+        return 0
+    most = min(stream.max_stream_data_local, at + limit.value - limit.used, 1 << width * 8 - 2)
+    form, number = WIDTHS[width], start
+    while number < len(plains) and at + count <= most:
+        plain, lead = plains[number], begin + (at | form).to_bytes(width, "big") + filled
+        if len(plain) != size or not plain.startswith(lead):
+            break
+        pieces.append(plain[data_at:])
+        at += count
+        number += 1
+    limit.used += at - receiver._buffer_start
+    receiver._buffer_start = receiver.highest_offset = at
+    return number - start
 
 
 def _note(engine: Any, low: int, stop: int, first: int, now: float) -> None:
@@ -124,7 +158,7 @@ def _note_opened(engine: Any, low: int, stop: int, first: int) -> None:
     if fresh < stop:  # aioquic moves on with every second packet
         space.expected_packet_number = fresh + (stop - 1 - fresh | 1)
     if stop - 1 > engine._spin_highest_pn:
-        engine._spin_bit = bool(first & _SPIN) != engine._is_client
+        engine._spin_bit = bool(first & SPIN) != engine._is_client
         engine._spin_highest_pn = stop - 1
 
 
