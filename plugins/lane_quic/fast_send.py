@@ -52,6 +52,7 @@ def send(engine: Any, now: float) -> tuple[Datagrams, bool]:
         return [], False  # aioquic adds a PING, to hear that its ACKs arrive
     room = engine._max_datagram_size - _HEADER - len(engine._peer_cid.cid) - _FRAME - _TAG
     streams = engine.gather_streams()
+    rest_alone = len(streams) == 1 and not ack and not engine.datagrams.outgoing and not engine._lossy
     for stream in streams:
         sender = stream.sender
         if (
@@ -59,8 +60,10 @@ def send(engine: Any, now: float) -> tuple[Datagrams, bool]:
             or stream.receiver.stop_pending
             or stream.is_finished
             or stream.is_blocked
-            or not sender.has_pending(room - size_uint_var(stream.stream_id))
         ):
+            return [], False
+        left = room - size_uint_var(stream.stream_id)
+        if not sender.has_pending(left) and not (rest_alone and sender.has_rest(left)):
             return [], False
     pacer = engine._loss.pacer
     budget = pacer.allowance(now)
@@ -152,7 +155,7 @@ class _Batch:
                 if alone and not lead:
                     due = min(window // size, -(-min(budget, window) // size))  # up to where the budget ends
                     if not (row := self._add_row(streams[0], size, int(due))):
-                        return False
+                        return self._add_rest(streams[0], size)
                     budget -= row * size
                     window -= row * size
                     continue
@@ -231,6 +234,24 @@ class _Batch:
         ]
         self._number = number + len(pieces)
         return len(pieces)
+
+    def _add_rest(self, stream: Any, size: int) -> bool:
+        """A packet with all that waits of the only stream, if that is less than `size` bytes would hold."""
+        engine, sender, name = self._engine, stream.sender, varint(stream.stream_id)
+        overhead = _HEADER + len(self._cid) + _TAG + _FRAME + len(name)
+        if engine._lossy or not sender.has_rest(size - overhead):  # the end may be sent twice: see tail.py
+            return False
+        before = sender.highest_offset
+        credit = before + engine._remote_max_data - engine._remote_max_data_used
+        if (taken := sender.take_rest(min(credit, stream.max_stream_data_remote))) is None:
+            return False
+        engine._remote_max_data_used += sender.highest_offset - before
+        start, data = taken
+        offset = varint(start)
+        size = overhead + len(offset) + len(data)
+        packet = StreamPacket(self._number, self._now, size, sender, start, start + len(data))
+        self._add(packet, b"".join((b"\x0e", name, offset, length_of(len(data)), data)))
+        return True
 
     def _take(self, stream: Any, room: int, packets: int) -> tuple[int, list[bytearray]] | None:
         """Data of a stream for up to so many packets (see `Sender.take`), which count against credit."""

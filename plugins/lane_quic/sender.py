@@ -71,6 +71,25 @@ class Sender(QuicStreamSender):
             return start, [buffer[start - base : stop - base]]
         return start, [buffer[at : at + size] for at in range(start - base, stop - base, size)]
 
+    def has_rest(self, room: int) -> bool:
+        """Whether all that waits fits into a frame of `room` bytes, and is neither the first nor the last."""
+        ranges = self._pending._RangeSet__ranges  # type: ignore[attr-defined]
+        if len(ranges) != 1 or self._buffer_fin is not None or self._reset_error_code is not None:
+            return False
+        first: range = ranges[0]
+        return first.start > 0 and first.stop - first.start <= room - size_uint_var(first.start)
+
+    def take_rest(self, most: int) -> tuple[int, bytearray] | None:
+        """What `has_rest` told of: its offset, and the data. None if flow control ends before it does."""
+        ranges = self._pending._RangeSet__ranges  # type: ignore[attr-defined]
+        start, stop = ranges[0].start, ranges[0].stop
+        if stop > most:
+            return None
+        ranges.clear()
+        self.highest_offset = max(self.highest_offset, stop)
+        self.buffer_is_empty = True
+        return start, self._buffer[start - self._buffer_start : stop - self._buffer_start]
+
     @property
     def drained(self) -> bool:
         """Whether all that was written and finished was acknowledged."""
