@@ -43,12 +43,13 @@ from lane_quic.tail import EVIDENCE, LOSSY, PAUSE, SHORTEST_PAUSE, TAIL, Arrival
 
 UNSENT_TIME, UNSENT_LEAST, UNSENT_MOST = 0.010, 32768, 262144
 """Seconds of the pacing rate that a stream may have waiting to be sent, and bounds for that in bytes."""
-MAX_ACK_DELAY, ACK_DELAY_SLACK = 0.005, 0.001
-"""Seconds that an acknowledgement waits for more packets, at most, and what timers add to that."""
-ACK_EVERY = 64
+MIN_ACK_DELAY, MAX_ACK_DELAY, ACK_DELAY_SLACK = 0.001, 0.005, 0.001
+"""Seconds that an acknowledgement waits for more packets, between which it is an eighth of a round trip, and
+what timers add to that."""
+ACK_EVERY = 256
 """Packets after which one is due at once."""
 ACK_SOON = 0.002
-"""Seconds before it is due that one leaves where packets came anyway: that saves a wake-up."""
+"""Seconds before it is due, at most, that one leaves where packets came anyway: that saves a wake-up."""
 SILENT_TIMEOUTS = 3
 """Probe timeouts in a row after which a path may be gone: on a lossy one, one or two are not rare."""
 
@@ -230,7 +231,7 @@ class Engine(Resizing):
     def _ack_soon(self, now: float) -> bool:
         """Whether an ACK is due in the next moments."""
         at = None if self._space is None else self._space.ack_at
-        return at is not None and at - now <= ACK_SOON
+        return at is not None and at - now <= min(ACK_SOON, self._ack_delay / 2)
 
     @property
     def _gaps(self) -> int:
@@ -279,7 +280,7 @@ class Engine(Resizing):
             size = sum([len(data) for data, _ in datagrams])
             self._tail_budget.on_sent(size)
             self.datagrams.outgoing.on_sent(size)
-            self._ack_delay = min(MAX_ACK_DELAY, (loss.rtt or 0) / 8)
+            self._ack_delay = min(MAX_ACK_DELAY, max(MIN_ACK_DELAY, (loss.rtt or 0) / 8))
         return datagrams
 
     def _send_the_rest(self, now: float) -> list[tuple[bytes, Any]]:
