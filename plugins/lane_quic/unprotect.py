@@ -1,8 +1,9 @@
 """The protection of common packets, taken off: those that come in their turn without a look at their headers.
 
 A header is protected by a mask that depends on the payload (RFC 9001 section 5.4). But whoever knows what the
-header should be can try to open the payload with that: where it opens, number, key phase and connection ID
-are proven, more strictly than by reading them. On a bulk this is right nearly always, and saves the masks.
+header should be can try to open the payload with that: where it opens, the payload is the one that was sent
+with this header, and what became of the header on the way does not matter. On a bulk this is right nearly
+always, and saves the masks.
 """
 
 from itertools import islice

@@ -72,7 +72,7 @@ class Sessions:
 
     The first key exchange is also safe from quantum computers where OpenSSL knows one (X25519MLKEM768). Its
     secret goes into the keys of all connections that resume it, so those exchange with X25519 alone: that
-    takes a quarter off the work of a handshake, and 11 KB off what OpenSSL holds for each connection.
+    is less work, and OpenSSL keeps the keys of the exchange, which are larger, as long as the connection.
     """
 
     def __init__(self) -> None:

@@ -58,10 +58,11 @@ class TLSTransport:
             offered = self._sessions.offer(connection, server)
             try:
                 stream.handshake()
+                chain = self._sessions.chain(connection, offered)
             except ProtocolError:
                 if not offered:
                     raise
-            chain = self._sessions.chain(connection, offered)
+                chain = None
             if chain is None:
                 self._sessions.forget(server)
                 stream.reset()

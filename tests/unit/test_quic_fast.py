@@ -277,6 +277,23 @@ def test_nearly_all_packets_of_a_bulk_are_common_ones(counted, loss):
     assert counted["read"] < 0.1 * counted["received"], "what comes out of order is common too"
 
 
+def test_the_rest_of_a_lone_stream_is_common_until_its_end():
+    pipe = Pipe().connect()
+    number, engine = pipe.client.open(bytes(300_000)), pipe.client.engine
+    pipe.run(lambda: len(pipe.server.data[number]) == 300_000)
+    pipe.settle(1)
+    assert not engine._lossy
+    for size in (100, 3 * LARGE_DATAGRAM + 100):
+        engine.send_stream_data(number, bytes(size))
+        datagrams, done = fast_send.send(engine, pipe.now)
+        assert done
+        assert sum(len(data) for data, _ in datagrams) > size
+        assert not engine._streams[number].sender.unsent
+        pipe.settle(1)
+    engine.send_stream_data(number, b"end", True)
+    assert fast_send.send(engine, pipe.now) == ([], False)
+
+
 def test_common_packets_stay_so_beside_a_stream_that_nobody_reads(counted):
     pipe = Pipe().connect()
     number, other = pipe.client.open(b"unread"), pipe.client.open(b"first")

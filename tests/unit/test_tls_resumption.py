@@ -12,6 +12,7 @@ from OpenSSL import SSL
 from tls_peer import CLIENT, IDENTITY, LOOPBACK, until
 
 from lane.errors import ConfigError, Refused
+from lane.stream import Address
 from lane.testing import client_tls, server_tls
 
 
@@ -151,6 +152,57 @@ def test_a_server_without_x25519_is_reached_again_though_it_gave_a_session():
         assert [group(transport, listener) for _ in range(3)] == ["secp384r1"] * 3
     finally:
         listener.close()
+
+
+class Between:
+    """A way to `listener` that changes the server's encrypted bytes on the connections that `spoil` names."""
+
+    def __init__(self, listener, spoil):
+        self.accept, self._listener, self._spoil = listener.accept, listener, spoil
+        self._sock = socket.socket()
+        self._sock.bind(("127.0.0.1", 0))
+        self._sock.listen()
+        self.address = Address(*self._sock.getsockname())
+        self.count = 0
+        self._socks = [self._sock]
+        self._jobs = [gevent.spawn(self._run)]
+
+    def _run(self):
+        while True:
+            near, _ = self._sock.accept()
+            far = socket.create_connection(self._listener.address)
+            self.count += 1
+            self._socks += [near, far]
+            self._jobs += [
+                gevent.spawn(self._pump, near, far, 0),
+                gevent.spawn(self._pump, far, near, int(self.count in self._spoil)),
+            ]
+
+    def _pump(self, source, sink, change):
+        with suppress(OSError):
+            while data := source.recv(65536):  # what is encrypted comes last in what a server says at once
+                sink.sendall(data[:-1] + bytes((data[-1] ^ change,)))
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+    def close(self):
+        gevent.killall(self._jobs)
+        for sock in self._socks:
+            sock.close()
+
+
+def test_a_handshake_that_fails_after_the_server_resumed_counts_for_nothing(listener):
+    """Whoever stands between them can have it fail there, when OpenSSL says "resumed" already."""
+    between = Between(listener, spoil={2})
+    transport = TLSTransport()
+    assert not talk(transport, between)
+    near = transport.dial(between.address, CLIENT)
+    assert not near.closed
+    assert not resumed(near._stream.connection)
+    assert between.count == 3
+    near.close()
+    forget(listener)
+    between.close()
 
 
 def test_the_sessions_that_are_kept_are_bounded(monkeypatch):
