@@ -22,9 +22,12 @@ from lane.address import Address
 from lane.errors import Closed, Reset
 
 __all__ = [
-    "Address", "Carrier", "ClientTLS", "Closed", "Datagrams", "LinkStats", "Listener", "OverTCP",
-    "Reset", "ServerTLS", "Stream", "Transport", "Views", "receiver",
+    "Address", "Carrier", "ClientTLS", "Closed", "Datagrams", "Joins", "LinkStats", "Listener", "OverTCP",
+    "Reset", "ServerTLS", "Stream", "Transport", "Views", "receiver", "send_joined",
 ]  # fmt: skip
+
+_BEHIND_HEAD = 16384
+"""Bytes of data that are copied to stand behind their head."""
 
 
 class Stream(Protocol):
@@ -196,6 +199,29 @@ def receiver(stream: Stream) -> Callable[[int], bytes | memoryview]:
     """The cheapest way to receive from `stream`; what it gives is to be used before anything else runs."""
     receive: Callable[[int], bytes | memoryview] = getattr(stream, "recv_view", stream.recv)
     return receive
+
+
+class Joins(Protocol):
+    """What a stream has as well if two buffers can leave together without a copy."""
+
+    def send_joined(self, head: bytes, data: bytes | bytearray | memoryview) -> None:
+        """As one `sendall` of `head`, which is short, and `data` behind it."""
+
+
+def send_joined(stream: Stream, head: bytes, data: bytes | bytearray | memoryview) -> None:
+    """Send `head` and `data` behind it in the cheapest way that `stream` has.
+
+    Where it has none, only the start of `data` is copied to stand behind its head, so that no write is tiny;
+    the rest, which is most of it, goes out from where it is.
+    """
+    joined: Callable[..., None] | None = getattr(stream, "send_joined", None)
+    if joined is not None:
+        joined(head, data)
+        return
+    view = memoryview(data)
+    stream.sendall(b"".join((head, view[:_BEHIND_HEAD])))
+    if len(view) > _BEHIND_HEAD:
+        stream.sendall(view[_BEHIND_HEAD:])
 
 
 @runtime_checkable

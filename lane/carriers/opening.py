@@ -17,7 +17,7 @@ from lane.carriers.pool import Lease
 from lane.errors import Closed, LaneError, ProtocolError, Refused, Reset, Status, TargetError, Unreachable
 from lane.proto.hello import Reply, Request, parse_reply
 from lane.session.flows import Flows
-from lane.stream import LinkStats, receiver
+from lane.stream import LinkStats, receiver, send_joined
 
 NOWHERE = Address("0.0.0.0", 0)
 """The address of a request that has none, and of a target that has not answered yet."""
@@ -94,6 +94,13 @@ class Opening:
                     self._ask(bytes(data))
                     return
         self.lease.stream.sendall(data)
+
+    def send_joined(self, head: bytes, data: bytes | bytearray | memoryview) -> None:
+        """See `lane.stream.Joins`."""
+        if self._sent:
+            send_joined(self.lease.stream, head, data)
+        else:
+            self.sendall(b"".join((head, data)))
 
     def finish(self) -> None:
         """See `lane.stream.Stream`."""

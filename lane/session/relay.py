@@ -12,12 +12,12 @@ from gevent.event import Event
 
 from lane.errors import Closed, LaneError
 from lane.fair import be_fair
-from lane.proto.frames import MAX_PAYLOAD
 from lane.session.session import Session
+from lane.session.writer import PIECE
 from lane.stream import Stream
 from lane.tasks import start
 
-FIRST_READ, LARGEST_READ = 16384, 2 * MAX_PAYLOAD
+FIRST_READ, LARGEST_READ = 16384, 2 * PIECE
 """Bytes asked of the local socket: what is asked is allocated, so it grows only while reads fill it."""
 
 

@@ -19,7 +19,6 @@ from gevent.event import Event
 from lane.errors import Closed, LaneError, ProtocolError, Reset
 from lane.fair import be_fair
 from lane.proto.frames import (
-    MAX_PAYLOAD,
     Ack,
     Data,
     End,
@@ -35,10 +34,11 @@ from lane.proto.frames import (
 from lane.session.flows import Flows
 from lane.session.liveness import Liveness
 from lane.session.window import Budget, Buffer, Inbox, Outbox
-from lane.session.writer import Writer
+from lane.session.writer import PIECE, Writer
 from lane.stream import LinkStats, Stream, receiver
 
-READ_SIZE = 262144
+READ_SIZE = 279552
+"""Bytes asked of a stream: two frames of bulk, and for TLS the rest of a record that came before."""
 ABORT_WITHIN = 1.0
 """Seconds that a reset may take to reach the peer in good order before the stream is cut."""
 LINGER = 5.0
@@ -199,7 +199,7 @@ class Session:
             with self._writer.lock:  # credit is looked up under it: a PONG promises that we know the newest
                 if self._error:
                     raise self._error
-                size = self.outbox.allowance(min(len(view) - start, MAX_PAYLOAD))
+                size = self.outbox.allowance(min(len(view) - start, PIECE))
                 if size:
                     piece = view[start : start + size]
                     if not isinstance(data, bytes):  # it may change

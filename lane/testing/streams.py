@@ -4,7 +4,7 @@ import gevent
 import pytest
 
 from lane.errors import Closed
-from lane.stream import Stream
+from lane.stream import Stream, send_joined
 from lane.testing.harness import (
     Flood,
     Kit,
@@ -40,6 +40,17 @@ class StreamContract:
         near.sendall(memoryview(b"two"))
         near.finish()
         assert read_all(near) == b"two"
+
+    @pytest.mark.parametrize("size", [0, 1, 16380, 16381, 130560, 400_000])
+    @pytest.mark.parametrize("length", [4, 20_000])
+    def test_a_head_and_what_is_behind_it(self, kit: Kit, length: int, size: int) -> None:
+        near, far = kit.stream()
+        head, data = pattern(length, 1), pattern(size, 2)
+        reading = gevent.spawn(read_all, far)
+        send_joined(near, head, memoryview(data))
+        send_joined(near, head, bytearray(data))
+        near.finish()
+        assert reading.get() == 2 * (head + data)
 
     @both_sides
     def test_single_bytes(self, kit: Kit, swap: bool) -> None:

@@ -15,9 +15,9 @@ from typing import Any
 
 from OpenSSL import SSL
 
-LARGEST = 262144
-"""Bytes that one call returns at most."""
 _RECORD = 17408  # bytes of a record at most, and a little
+LARGEST = 262144 + _RECORD
+"""Bytes that one call returns at most: the kernel is asked for a record less."""
 _PIECE = 131072
 """Bytes that are encrypted before the kernel gets them: some 0.1 ms of work."""
 _LONG = 4096
@@ -107,7 +107,7 @@ class Records:
         return self._kept is not None or self.connection.pending() > 0
 
     def write(self, data: memoryview) -> int:
-        """Encrypt a piece of `data`: how many bytes. To be flushed before the next. Raises SSL.Error."""
+        """Encrypt a piece of `data`: how many bytes. To be flushed before many more. Raises SSL.Error."""
         size = min(len(data), _PIECE)
         self.forget()
         with _ffi.from_buffer(data) as start:

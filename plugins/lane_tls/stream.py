@@ -25,6 +25,8 @@ from lane_tls.openssl import Records
 from lane_tls.tcp import use
 from lane_tls.words import reason
 
+_FULL = 16384  # bytes in a full record (RFC 8446 section 5.1)
+_NOTHING = memoryview(b"")
 _BULK = 32768  # bytes of one `sendall` from which it is a part of something large
 _QUANTUM = 0.0005  # seconds a greenlet may work before others have a turn
 _LINGER = 15.0  # seconds that close_notify may wait for room in the kernel's buffer after a close
@@ -111,6 +113,16 @@ class TLSStream:
 
     def sendall(self, data: bytes | bytearray | memoryview) -> None:
         """Encrypt all of `data` and hand it to the kernel. Raises Reset or Closed."""
+        self._send(memoryview(data).cast("B"))
+
+    def send_joined(self, head: bytes, data: bytes | bytearray | memoryview) -> None:
+        """See `lane.stream.Joins`. The first record has the head; all its data are copied behind it."""
+        view = memoryview(data).cast("B")
+        room = max(_FULL - len(head), 0)
+        self._send(view[room:], memoryview(b"".join((head, view[:room]))))
+
+    def _send(self, view: memoryview, first: memoryview = _NOTHING) -> None:
+        """Encrypt `first` and `view`, and hand them to the kernel in as few writes as that takes."""
         self._check()
         if self.finished or self._sending:
             raise Closed("the stream is finished" if self.finished else "another sendall was not completed")
@@ -118,15 +130,17 @@ class TLSStream:
         now = monotonic()
         if now - self._sent_at > _QUANTUM:  # who sends now and then has let others run meanwhile
             self._busy_since = now
-        view = memoryview(data).cast("B")
         if self.congestion and len(view) > _BULK:
             use(self.sock, self.congestion)
             self.congestion = None
         try:
-            while view:
+            while first or view:
                 if monotonic() - max(self._since, self._busy_since) > _QUANTUM:
                     self._wait(self._writable)
-                view = view[self._records.write(view) :]
+                if first:
+                    first = first[self._records.write(first) :]
+                if view and not first:
+                    view = view[self._records.write(view) :]
                 self._flush()
         except SSL.Error as error:
             raise self._fail(error) from None

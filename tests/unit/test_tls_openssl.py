@@ -2,12 +2,16 @@
 
 import inspect
 
+import gevent
 import pytest
 from gevent import socket
 from lane_tls import openssl
 from OpenSSL import SSL
 from test_tls_carrier import listener, pair  # noqa: F401  (fixtures)
 from tls_peer import until
+
+from lane.proto.frames import data_head
+from lane.session.writer import PIECE
 
 
 def records_of(foreign, sizes):
@@ -97,6 +101,28 @@ def test_one_call_writes_many_records(pair):  # noqa: F811
     while len(got) < 100_000:
         got += foreign.recv()
     assert got == bytes(100_000)
+
+
+def test_a_frame_of_bulk_leaves_in_one_write_of_two_segments(pair, monkeypatch):  # noqa: F811
+    """Those of loopback: an MTU of 65536, less 20 bytes for IP and 32 for TCP with time stamps."""
+    foreign, stream = pair
+    sock, offered = stream._records._sock, []
+
+    class Watched:
+        def send(self, data):
+            offered.append(len(data))
+            return sock.send(data)
+
+    monkeypatch.setattr(stream._records, "_sock", Watched())
+    head, data = data_head(0, PIECE), bytes(PIECE)
+    sending = gevent.spawn(stream.send_joined, head, data)
+    got = b""
+    while len(got) < len(head) + PIECE:
+        got += foreign.recv()
+    sending.get()
+    assert got == head + data
+    assert PIECE < offered[0] <= 2 * (65536 - 52)
+    assert offered[0] == PIECE + len(head) + 8 * 22  # so many records: nothing was left for another write
 
 
 def test_what_the_kernel_does_not_take_stays(pair):  # noqa: F811
