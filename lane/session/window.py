@@ -24,8 +24,10 @@ PLENTY = 64
 """First steps that must be left for one to be taken without need."""
 GROWTH = 16
 """Window over what was under way, after growth: one that is too small costs round trips."""
+UNTOLD = 2 * 1024 * 1024
+"""Bytes that may be consumed before the peer is told, whatever the window: it retains all of them."""
 MAX_TOLD = 64
-"""Acknowledgements that are remembered; there are four a window."""
+"""Acknowledgements that are remembered: more than a round trip has on any but the longest, fastest paths."""
 REACTION = 0.020
 """Seconds, beside the round trip, until an acknowledgement can show in what comes: what waits on the way
 to the wire takes time, too."""
@@ -247,7 +249,7 @@ class Inbox:
         """Whether the peer should hear of what was consumed now, lest it runs out of credit."""
         news = self.consumed - self._acked
         urgent = self._grown or self._acked < self._urged or self.ended
-        return news > 0 and (news >= self.window // 4 or urgent)
+        return news > 0 and (news >= min(self.window // 4, UNTOLD) or urgent)
 
     def urge(self) -> None:
         """The peer waits for an ACK: it may retain less than our window allows it to send."""

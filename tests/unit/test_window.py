@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lane.errors import ProtocolError
 from lane.session import window as module
-from lane.session.window import FIRST_STEP, INITIAL_WINDOW, SHORT, Budget, ByteQueue, Inbox, Outbox
+from lane.session.window import FIRST_STEP, INITIAL_WINDOW, SHORT, UNTOLD, Budget, ByteQueue, Inbox, Outbox
 
 pytestmark = pytest.mark.bulk  # many small turns: without the tracer
 
@@ -169,6 +169,18 @@ def test_an_acknowledgement_is_due_for_a_quarter_of_the_window_or_when_it_is_ask
     pour(inbox, QUARTER, 1000.0 + KNOWN)
     inbox.take(QUARTER)
     assert not inbox.ack_due, "it was taken, and is consumed when the reader comes back"
+    drink(inbox)
+    assert inbox.ack_due
+
+
+def test_an_acknowledgement_is_due_for_2_mb_of_the_largest_window():
+    inbox = Inbox(64 * UNTOLD, Budget(1 << 30))
+    inbox._grow_to(64 * UNTOLD)
+    inbox.acknowledge(1000.0)
+    pour(inbox, UNTOLD - 1)
+    drink(inbox)
+    assert not inbox.ack_due
+    pour(inbox, 1)
     drink(inbox)
     assert inbox.ack_due
 
