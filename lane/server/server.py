@@ -281,12 +281,14 @@ class Server:
             resources.enter_context(self._registry.admit(carrier.peer))
             service = self._offers[request.command](request, user, partial(self._authorize, user))
             resources.callback(service.reset)
+            if service.parked and self._closing:  # it took a while, and nobody would end it now
+                raise TargetError(Status.FAILURE, "the server is closing")
             session = resources.enter_context(
                 self._registry.session(
                     request.window, resumable=entry is not None, buffer_size=service.buffer_size
                 )
             )
-            session.reports = entry is not None
+            session.reports, session.parked = entry is not None, service.parked
             live = partial(self._live, service, session, request.address, user, entry)
             start(_hold, resources.pop_all(), live)
             return session, service.bound

@@ -31,6 +31,10 @@ class Service(Protocol):
         """The most that a window of the session grows to; None: as much as any."""
 
     @property
+    def parked(self) -> bool:
+        """Whether its session begins by waiting for what may take long: a server that ends resets it."""
+
+    @property
     def bound(self) -> Address:
         """For the REPLY: where the target sees the server from, or may reach it."""
 
@@ -53,6 +57,7 @@ class Connect:
     """A TCP connection to the target."""
 
     buffer_size = None
+    parked = False
 
     def __init__(self, sock: Socket) -> None:
         self.bound = Address(*sock.getsockname()[:2])
@@ -71,6 +76,7 @@ class Associate:
     """Packets to and from anywhere; `release` is called when it ends."""
 
     buffer_size = WINDOW
+    parked = False
     bound = Address("0.0.0.0", 0)
 
     def __init__(self, egress: UdpEgress, flow: bytes, release: Callable[[], None]) -> None:
@@ -130,6 +136,7 @@ class Arrive:
     """
 
     buffer_size = None
+    parked = True
 
     def __init__(self, port: Port) -> None:
         self.bound = port.bound
@@ -139,7 +146,6 @@ class Arrive:
     def run(self, session: Session) -> LaneError | None:
         """See `Service`."""
         port = self._port
-        session.parked = True
         session.ended, session.attached = port.close, port.poke
         if session.over:
             port.close()

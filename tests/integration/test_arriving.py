@@ -9,6 +9,8 @@ from lane.address import Address
 from lane.carriers.steer import Decision
 from lane.errors import Closed, Status, TargetError
 from lane.inbound.reverse import PARKED, Reverse
+from lane.server import services
+from lane.server.services import Arrive
 from lane.testing.harness import outcome, pattern, until
 
 LOOPBACK = Address("127.0.0.1", 0)
@@ -181,6 +183,31 @@ def test_nobody_waits_for_waiting_sessions_at_the_end(beds, opening, side):
     until(lambda: bed.session().parked)
     getattr(bed, side).drain(1000.0)  # the test would hang
     job.get()
+
+
+def test_a_waiting_session_is_known_as_one_before_it_runs(beds, opening, monkeypatch):
+    """A server may end between the REPLY and the turn of the session's own greenlet."""
+    bed, known, run = beds(), [], Arrive.run
+    monkeypatch.setattr(
+        Arrive, "run", lambda self, session: known.append(session.parked) or run(self, session)
+    )
+    listening = opening(bed)
+    until(lambda: known)
+    assert known == [True]
+    listening.abort()
+
+
+def test_no_session_waits_at_a_server_that_began_to_end_meanwhile(beds, opening, monkeypatch):
+    bed = beds()
+
+    def arrive(port):
+        monkeypatch.setattr(bed.server, "_closing", True)
+        return Arrive(port)
+
+    monkeypatch.setattr(services, "Arrive", arrive)
+    with pytest.raises(TargetError, match="the server is closing"):
+        opening(bed)
+    until(lambda: not len(bed.server_registry))
 
 
 class Reversed:
