@@ -52,29 +52,35 @@ def pack_packet(address: Address, payload: Buffer) -> bytes:
 
 
 class PacketReader:
-    """Packets from a stream, which may come in any pieces. It holds less than one packet."""
+    """Packets from a stream, in whatever pieces they come: copied once. It holds less than one packet."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
+        self._wanted = 0  # bytes without which there is nothing to be done with the rest
 
     def feed(self, data: Buffer) -> Iterator[tuple[Address, Buffer]]:
         """The packets that are complete with `data`. Raises ProtocolError, after those that are right."""
         if self._rest:
-            data = self._rest + bytes(data)
-            self._rest = b""
+            self._rest += data
+            if len(self._rest) < self._wanted:
+                return
+            data, self._rest = self._rest, bytearray()
         view = memoryview(data)
-        at = 0
+        at = self._wanted = 0
         while len(view) - at >= 2:
             size = int.from_bytes(view[at : at + 2], "big")
             if size > MAX_PACKET:
                 raise ProtocolError(f"a packet of {size} bytes")
             found = unpack(view, at + 2)
-            if found is None or len(view) - found[1] < size:
+            if found is None:
                 break
             address, begin = found
+            if len(view) - begin < size:
+                self._wanted = begin + size - at
+                break
             at = begin + size
             yield address, view[begin:at]
-        self._rest = bytes(view[at:])
+        self._rest += view[at:]
 
     @property
     def at_boundary(self) -> bool:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lane.address import MAX_PACKED, Address
+from lane.address import MAX_PACKED, Address, unpack
 from lane.errors import ProtocolError
 from lane.proto import udp
 
@@ -116,3 +116,14 @@ def test_a_reader_holds_less_than_one_packet():
     for start in range(0, len(whole) - 1, 1000):
         assert not list(reader.feed(whole[start : min(start + 1000, len(whole) - 1)]))
     assert len(reader._rest) < 2 + MAX_PACKED + udp.MAX_PACKET
+
+
+def test_a_packet_in_single_bytes_is_looked_at_once_its_length_is_there(monkeypatch):
+    """A peer that sends it so must not have us copy or parse it for each byte."""
+    looks = []
+    monkeypatch.setattr(udp, "unpack", lambda *at: looks.append(at) or unpack(*at))
+    data = udp.pack_packet(TARGET, bytes(5000)) + udp.pack_packet(TARGET, b"next")
+    packets, reader = read(*(data[at : at + 1] for at in range(len(data))))
+    assert [len(payload) for _, payload in packets] == [5000, 4]
+    assert len(looks) < 30
+    assert reader.at_boundary
