@@ -288,7 +288,8 @@ class Server:
                     request.window, resumable=entry is not None, buffer_size=service.buffer_size
                 )
             )
-            session.reports, session.parked = entry is not None, service.parked
+            session.reports = entry is not None
+            session.parked = service.parked  # from now on, and not only once it runs
             live = partial(self._live, service, session, request.address, user, entry)
             start(_hold, resources.pop_all(), live)
             return session, service.bound

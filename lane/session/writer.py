@@ -33,7 +33,7 @@ PIECE = 130560
 """The most data that go into one frame, bytes.
 
 With what TLS adds, and without it, they fill two segments of loopback (MTU 65536). What is over would go
-in a tiny third one, and wake whoever gets it once more: that cost a tenth of a bulk transfer.
+in a tiny third one, and wake whoever gets it once more.
 """
 
 
