@@ -8,6 +8,7 @@ from time import monotonic
 
 from gevent.socket import socket as Socket  # noqa: N812  (the name of the type, not of a function)
 
+from lane import census
 from lane.address import Address, unpack
 from lane.carriers.association import Association
 from lane.carriers.lanes import Lanes
@@ -106,6 +107,11 @@ class Connector:
         self._reached = Reached()
         self._max_associations = max_associations
         self._associations = 0
+        census.register(self)
+
+    def census(self) -> dict[str, int]:
+        """See `lane.census`."""
+        return {"associations": self._associations, "reached": len(self._reached)}
 
     def connect(self, target: Address) -> Connection:
         """A connection to `target`. Raises TargetError with the true reason, unless it opens fast."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.event import Event
 
+from lane import census
 from lane.carriers.evidence import Figures
 from lane.carriers.measure import Measure
 from lane.carriers.pool import Lease, Pool
@@ -126,6 +127,11 @@ class Lanes:
         self._wake = Event()
         self._works = Event()  # a lane came to life
         self._looker = gevent.spawn(self._run)
+        census.register(self)
+
+    def census(self) -> dict[str, int]:
+        """See `lane.census`."""
+        return {"passages": len(self._passages), "turns": len(self._turns)}
 
     def __len__(self) -> int:
         return len(self._passages)

@@ -16,6 +16,7 @@ from time import monotonic
 import gevent
 from gevent.event import AsyncResult
 
+from lane import census
 from lane.carriers.demand import Demand
 from lane.errors import Closed, LaneError, Unreachable
 from lane.session.flows import Flows
@@ -120,6 +121,12 @@ class Pool:
         self._waiting = 0  # sessions that wait for a handshake
         self._closed = False
         self._sweeper = gevent.spawn(self._sweep)
+        census.register(self)
+
+    def census(self) -> dict[str, int]:
+        """See `lane.census`."""
+        kept = {"carriers": len(self._leases), "flows": len(self._flows)}
+        return {**kept, "spares": len(self._spares), "dials": len(self._dials)}
 
     def __len__(self) -> int:
         return len(self._leases)

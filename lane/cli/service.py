@@ -8,6 +8,7 @@ from collections.abc import Callable
 import gevent
 from gevent.event import Event
 
+from lane import census
 from lane.address import Address
 from lane.carriers.lanes import Lanes, Steering
 from lane.carriers.pool import Pool
@@ -31,7 +32,7 @@ def run_until_signal(
 ) -> int:
     """Wait for SIGINT or SIGTERM, then `close`: exit status 0. A second signal ends the process at once.
 
-    `reload` is called on SIGHUP, which ends a process that has none.
+    `reload` is called on SIGHUP, which ends a process that has none. SIGUSR1 has it log what it holds.
     `greet` says that all is ready: whoever reads that may send a signal, so the handlers are there before.
     """
     stop = Event()
@@ -44,6 +45,7 @@ def run_until_signal(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         gevent.signal_handler(number, on_signal, number)
+    gevent.signal_handler(signal.SIGUSR1, census.tell)
     if reload:
         gevent.signal_handler(signal.SIGHUP, reload)
     greet()

@@ -18,6 +18,7 @@ from typing import Protocol
 import gevent
 from gevent.event import Event
 
+from lane import census
 from lane.address import Address
 from lane.egress.listener import Arrival, Listener, own_address
 from lane.egress.policy import ListenRule, Policy
@@ -82,6 +83,11 @@ class Ports:
         self._linger = linger
         self._open: Counter[str] = Counter()
         self._shared: dict[Address, _Shared] = {}
+        census.register(self)
+
+    def census(self) -> dict[str, int]:
+        """See `lane.census`."""
+        return {"ports": len(self)}
 
     def __len__(self) -> int:
         return self._open.total()

@@ -13,6 +13,7 @@ import gevent
 from gevent.event import Event
 from gevent.socket import socket as Socket  # noqa: N812  (the name of the type, not of a function)
 
+from lane import census
 from lane.address import Address
 from lane.egress.dialer import Dialer
 from lane.egress.policy import Policy
@@ -43,6 +44,11 @@ class Direct:
         self._none = Event()
         self._none.set()
         self._sweeper = gevent.spawn(self._sweep)
+        census.register(self)
+
+    def census(self) -> dict[str, int]:
+        """See `lane.census`."""
+        return {"direct": len(self._running)}
 
     def connect(self, target: Address) -> "DirectConnection":
         """A connection to `target` from here. Raises TargetError with the true reason."""

@@ -14,6 +14,7 @@ import gevent
 from gevent import socket as gsocket
 from gevent.event import Event
 
+from lane import census
 from lane.address import Address, normal_host
 from lane.errors import Closed, ConfigError, LaneError
 from lane.inbound.connector import Association, Buffer, Connector
@@ -69,6 +70,11 @@ class UdpForward:
         self._port = _bind(address)
         self.address = Address(normal_host(address.host), self._port.port)
         """Where it listens."""
+        census.register(self)
+
+    def census(self) -> dict[str, int]:
+        """See `lane.census`."""
+        return {"sources": len(self)}
 
     def __len__(self) -> int:
         return len(self._sources)

@@ -12,6 +12,7 @@ from time import monotonic
 import gevent
 from gevent.event import Event
 
+from lane import census
 from lane.errors import Closed, Status, TargetError
 from lane.session.session import Session
 
@@ -67,6 +68,11 @@ class Resumption:
         self._orphans: OrderedDict[Key, Entry] = OrderedDict()  # who waits for longest comes first
         self._ended: deque[tuple[float, Key]] = deque()
         self._sweeper = gevent.spawn(self._sweep)
+        census.register(self)
+
+    def census(self) -> dict[str, int]:
+        """See `lane.census`."""
+        return {"resumable": len(self._entries), "orphans": len(self._orphans), "ended": len(self._ended)}
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -18,6 +18,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
+from lane import census
 from lane.address import Address
 from lane.errors import Closed, LaneError, ProtocolError, Status, TargetError
 from lane.proto.hello import (
@@ -95,6 +96,12 @@ class Server:
         self._names = count(1)
         for listener in listeners:
             gevent.spawn(self._accept, listener)
+        census.register(self)
+
+    def census(self) -> dict[str, int]:
+        """See `lane.census`."""
+        users = {"peers": len(self._peers), "strangers": len(self._strangers)}
+        return {"carriers": len(self._carriers), "flows": len(self._flows), **users}
 
     def close(self, grace: float) -> None:
         """Take no more carriers, let sessions finish for `grace` seconds, then end everything."""

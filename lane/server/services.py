@@ -11,6 +11,7 @@ from typing import Protocol
 
 from gevent.socket import socket as Socket  # noqa: N812  (the name of the type)
 
+from lane import census
 from lane.address import Address
 from lane.egress.listening import Port, Ports
 from lane.egress.udp import UdpEgress
@@ -111,6 +112,11 @@ class Associations:
         self._make_egress = make_egress
         self._most = most
         self._users: Counter[str] = Counter()
+        census.register(self)
+
+    def census(self) -> dict[str, int]:
+        """See `lane.census`."""
+        return {"associations": len(self)}
 
     def __len__(self) -> int:
         return self._users.total()

@@ -12,6 +12,7 @@ from time import monotonic
 import gevent
 from gevent.event import Event
 
+from lane import census
 from lane.errors import Status, TargetError
 from lane.session.session import ACTIVE, IDLE, Session
 from lane.session.window import Budget, initial_window
@@ -44,6 +45,12 @@ class Registry:
         self._empty.set()
         self._activity = Event()
         self._ticker = gevent.spawn(self._tick)
+        census.register(self)
+
+    def census(self) -> dict[str, int]:
+        """See `lane.census`; `budget` is in bytes."""
+        sessions = {"sessions": len(self._sessions), "active": len(self._active), "admitted": self._total}
+        return {**sessions, "budget": self.budget.used}
 
     def __len__(self) -> int:
         return self._total

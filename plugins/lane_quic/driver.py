@@ -14,6 +14,7 @@ from aioquic.quic.packet import QuicPacketType, pull_quic_header
 from gevent import socket as gsocket
 from gevent.queue import Queue
 
+from lane import census
 from lane.errors import Closed, ConfigError, Unreachable
 from lane.stream import Address, ClientTLS, ServerTLS
 from lane_quic.carrier import QuicCarrier
@@ -187,6 +188,11 @@ class QuicListener:
         self._accepting = True
         self._waiting: Queue[QuicCarrier | None] = Queue()
         self._socket = UdpSocket(sock, self._receive, offloads=settings.offloads)
+        census.register(self)
+
+    def census(self) -> dict[str, int]:
+        """See `lane.census`."""
+        return {"quic": len(self._carriers), "quic_ids": len(self._by_cid), "half_open": len(self._half_open)}
 
     def accept(self) -> QuicCarrier:
         """See `lane.stream.Listener`."""

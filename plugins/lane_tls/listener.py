@@ -12,6 +12,7 @@ from gevent.pool import Pool
 from gevent.queue import Queue, ShutDown
 from gevent.socket import socket as gevent_socket
 
+from lane import census
 from lane.errors import Closed, ConfigError, ProtocolError
 from lane.stream import Address, ServerTLS
 from lane_tls import tcp
@@ -63,6 +64,11 @@ class TLSListener:
         self._shaking: set[TLSStream] = set()
         self.address = Address(*sock.getsockname()[:2])
         self._accepting = gevent.spawn(self._accept_all)
+        census.register(self)
+
+    def census(self) -> dict[str, int]:
+        """See `lane.census`."""
+        return {"shaking": len(self._shaking)}
 
     def accept(self) -> TLSCarrier:
         """The next carrier. Raises Closed with the listener."""

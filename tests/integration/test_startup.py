@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from lane_kit import TRANSPORTS, Lane, connected, echoes, start_client, start_server
+from lane_kit import TRANSPORTS, Lane, connected, echoes, start_client, start_server, until
 from origin_kit import Origin
 
 from lane.address import Address
@@ -214,3 +215,26 @@ def test_the_command_of_the_package(tmp_path):
     command = [Path(sys.executable).with_name("lane"), "--version"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
     assert re.fullmatch(r"lane \d.*\n", result.stdout)
+
+
+def counted(end):
+    """What a process says that it holds."""
+    before = end.stderr.count("lane.census")
+    end.process.send_signal(signal.SIGUSR1)
+    line = until(lambda: re.findall(r"lane.census: (.*)\n", end.stderr)[before:], end.describe)[0]
+    return {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", line)}
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_both_ends_say_what_they_hold(tmp_path, server, origin, transport):
+    """SIGUSR1 costs nobody anything: the session goes on."""
+    with (
+        start_client(tmp_path, transport, server.link) as client,
+        connected(client.address, origin.echo) as sock,
+    ):
+        assert echoes(sock)
+        for end in (client, server):
+            held = counted(end)
+            assert held["sessions"] >= 1  # of the server's, some may be ending
+            assert held["carriers"] >= 1
+        assert echoes(sock)

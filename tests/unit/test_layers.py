@@ -8,7 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 STOREYS = [
-    {"lane", "lane.errors", "lane.fair", "lane.tasks"},  # `lane` itself is only the version and hookimpl
+    # `lane` itself is only the version and hookimpl
+    {"lane", "lane.errors", "lane.fair", "lane.tasks", "lane.census"},
     {"lane.address", "lane.values", "lane.log", "lane.udp"},
     {"lane.proto", "lane.stream", "lane.link", "lane.via", "lane.control"},
     {"lane.hookspecs", "lane.certs"},
@@ -19,7 +20,7 @@ STOREYS = [
     {"lane.__main__"},
 ]
 STOREY = {room: number for number, rooms in enumerate(STOREYS) for room in rooms}
-FOR_PLUGINS = {"lane", "lane.stream", "lane.errors", "lane.address", "lane.hookspecs", "lane.testing"}
+FOR_PLUGINS = {f"lane.{name}" for name in ["address", "census", "errors", "hookspecs", "stream", "testing"]} | {"lane"}
 SOURCES = [*sorted((ROOT / "lane").rglob("*.py")), *sorted((ROOT / "plugins").rglob("*.py"))]
 
 
