@@ -20,7 +20,8 @@ STOREYS = [
     {"lane.__main__"},
 ]
 STOREY = {room: number for number, rooms in enumerate(STOREYS) for room in rooms}
-FOR_PLUGINS = {f"lane.{name}" for name in ["address", "census", "errors", "hookspecs", "stream", "testing"]} | {"lane"}
+FOR_PLUGINS = {"lane", "lane.stream", "lane.errors", "lane.address", "lane.hookspecs", "lane.testing"}
+FOR_PLUGINS.add("lane.census")
 SOURCES = [*sorted((ROOT / "lane").rglob("*.py")), *sorted((ROOT / "plugins").rglob("*.py"))]
 
 
