@@ -6,9 +6,10 @@ import gevent
 import pytest
 
 from lane.errors import Closed, ConfigError, Refused, Unreachable
-from lane.stream import Address, Carrier, LinkStats, Stream
+from lane.stream import Address, Carrier, Stream
 from lane.testing.certs import client_tls, server_tls
 from lane.testing.harness import (
+    PATIENCE,
     Flood,
     Kit,
     echo,
@@ -36,6 +37,7 @@ class CarrierContract:
     """See `lane.testing.TransportContract`."""
 
     certificates: bool
+    measures: bool
 
     def abrupt(self, carrier: Carrier) -> None:
         raise NotImplementedError
@@ -193,18 +195,23 @@ class CarrierContract:
 
     def test_what_a_carrier_tells(self, kit: Kit) -> None:
         near, far = kit.stream()
+        before = near_before, _ = [carrier.stats() for carrier in kit.last]
         near.sendall(bytes(100_000))
         near.finish()
         read_all(far)
-        for carrier in kit.last:
+        if self.measures:
+            until(lambda: kit.last[0].stats().sent >= near_before.sent + 100_000)
+        for carrier, then in zip(kit.last, before, strict=True):
+            assert carrier.peer
+            assert carrier.datagrams is None or carrier.datagrams.max_size > 0
             stats = carrier.stats()
-            assert isinstance(stats, LinkStats)
-            assert stats.rtt is None or stats.rtt > 0
+            assert stats.rtt is not None or not self.measures
+            assert stats.rtt is None or 0 < stats.rtt < PATIENCE
+            assert 0 <= stats.lost <= stats.sent
+            assert (stats.sent, stats.lost) >= (then.sent, then.lost), "they only grow"
             assert stats.loss is None or 0 <= stats.loss <= 1
             assert stats.delivered >= 0
             assert stats.in_flight >= 0
-            assert carrier.datagrams is None or carrier.datagrams.max_size > 0
-            assert carrier.peer
 
 
 def _has_ipv6() -> bool:

@@ -31,6 +31,8 @@ class TransportContract(StreamContract, CarrierContract, DatagramContract):
     """Where to listen; port 0 lets the system choose."""
     certificates: bool = True
     """Whether the transport proves who the server is. A shipped one must."""
+    measures: bool = True
+    """Whether carriers know the round trip of their link, and the bytes sent and lost; `auto` needs them."""
     buffered_limit: int = 64 << 20
     """Bytes that may be on the way, unread, before a sender must block: the kernel's buffers included."""
     datagram_limit: int = 4 << 20

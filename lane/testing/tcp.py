@@ -15,6 +15,7 @@ from gevent.socket import socket as gevent_socket
 from lane.errors import Closed, ConfigError, Unreachable
 from lane.session.sockets import SocketStream
 from lane.stream import Address, ClientTLS, LinkStats, ServerTLS
+from lane.tcp_info import link_stats
 
 _DIAL_DEADLINE = 10.0
 
@@ -108,8 +109,8 @@ class TCPCarrier:
         raise Closed("the connection is closed")
 
     def stats(self) -> LinkStats:
-        """Nothing is measured."""
-        return LinkStats()
+        """What the kernel measured."""
+        return self._stream.stats()
 
     def close(self, grace: float = 0) -> None:
         """Close the connection. A stream that is not finished is reset: it must not look whole."""
@@ -125,6 +126,10 @@ class _WatchedStream(SocketStream):
     def __init__(self, sock: Any) -> None:
         super().__init__(sock)
         self.dead = Event()
+
+    def stats(self) -> LinkStats:
+        """Of the connection."""
+        return link_stats(self._sock)
 
     def _end(self, why: Closed) -> None:
         super()._end(why)

@@ -1,11 +1,8 @@
 """A TLS connection as a carrier: one stream, and what the kernel knows of the link."""
 
-import socket
-import struct
-from time import monotonic
-
 from lane.errors import Closed
 from lane.stream import LinkStats
+from lane.tcp_info import link_stats
 from lane_tls.stream import TLSStream
 
 
@@ -49,11 +46,7 @@ class TLSCarrier:
 
     def stats(self) -> LinkStats:
         """What the kernel measured (TCP_INFO); nothing where there is none."""
-        try:
-            info = self._stream.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-        except (OSError, AttributeError):
-            return LinkStats()
-        return link_stats(info)
+        return link_stats(self._stream.sock)
 
     def close(self, grace: float = 0) -> None:
         """Close the connection. What a finished stream sent is delivered by the kernel, `grace` or not.
@@ -64,27 +57,3 @@ class TLSCarrier:
             self._stream.close()
         else:
             self._stream.reset()
-
-
-def link_stats(info: bytes) -> LinkStats:
-    """Read Linux's `struct tcp_info` (linux/tcp.h), which grows at its end: older kernels give less of it."""
-
-    def field(offset: int, form: str = "I") -> int:
-        if len(info) < offset + struct.calcsize(form):
-            return 0
-        value: int = struct.unpack_from("=" + form, info, offset)[0]
-        return value
-
-    segment, unacked, rtt, retransmitted = field(16), field(24), field(68), field(100)
-    sent = field(200, "Q") or segment * (field(156) or field(136))  # segments with data, or all of them
-    lost = min(sent, field(208, "Q") or segment * retransmitted)
-    return LinkStats(
-        rtt=rtt / 1e6 if rtt else None,
-        loss=lost / sent if sent else None,
-        sent=sent,
-        lost=lost,
-        delivered=field(120, "Q"),
-        in_flight=unacked * segment,
-        rate=field(160, "Q") or None,
-        measured_at=monotonic(),
-    )

@@ -7,6 +7,7 @@ from lane.testing.memory import BUFFERED, WAITING
 
 class TestMemory(TransportContract):
     certificates = False
+    measures = False
     buffered_limit = BUFFERED
     datagram_limit = WAITING * 1200
 

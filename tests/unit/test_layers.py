@@ -12,7 +12,7 @@ STOREYS = [
     {"lane", "lane.errors", "lane.fair", "lane.tasks", "lane.census"},
     {"lane.address", "lane.values", "lane.log", "lane.udp"},
     {"lane.proto", "lane.stream", "lane.link", "lane.via", "lane.control"},
-    {"lane.hookspecs", "lane.certs"},
+    {"lane.hookspecs", "lane.certs", "lane.tcp_info"},
     {"lane.session", "lane.egress", "lane.plugins"},
     {"lane.carriers", "lane.config", "lane.testing"},
     {"lane.inbound", "lane.server"},
@@ -20,8 +20,10 @@ STOREYS = [
     {"lane.__main__"},
 ]
 STOREY = {room: number for number, rooms in enumerate(STOREYS) for room in rooms}
-FOR_PLUGINS = {"lane", "lane.stream", "lane.errors", "lane.address", "lane.hookspecs", "lane.testing"}
-FOR_PLUGINS.add("lane.census")
+FOR_PLUGINS = {
+    "lane", "lane.stream", "lane.errors", "lane.address", "lane.hookspecs", "lane.tcp_info", "lane.census",
+    "lane.testing",
+}  # fmt: skip
 SOURCES = [*sorted((ROOT / "lane").rglob("*.py")), *sorted((ROOT / "plugins").rglob("*.py"))]
 
 

@@ -1,13 +1,12 @@
 """A TLS stream and its carrier: ends, damage, fairness, and what the kernel tells of the link."""
 
 import socket as real_socket
-import struct
 from time import monotonic, perf_counter
 
 import gevent
 import pytest
 from gevent import socket
-from lane_tls.carrier import TLSCarrier, link_stats
+from lane_tls.carrier import TLSCarrier
 from lane_tls.plugin import TLSTransport
 from lane_tls.stream import TLSStream
 from OpenSSL import SSL
@@ -335,18 +334,6 @@ def test_figures_of_a_real_connection(pair):
     assert stats.measured_at <= monotonic()
     stream.reset()
     assert carrier.stats().rtt is None
-
-
-def test_figures_of_any_kernel():
-    info = bytearray(232)
-    for offset, value in [(16, 1000), (24, 7), (68, 50_000), (100, 10), (136, 400), (156, 200)]:
-        struct.pack_into("=I", info, offset, value)
-    struct.pack_into("=Q", info, 120, 1 << 40)
-    stats = link_stats(bytes(info))
-    assert (stats.rtt, stats.loss, stats.delivered, stats.in_flight) == (0.05, 0.05, 1 << 40, 7000)
-    assert link_stats(bytes(info[:144])).loss == 0.025  # only all segments are counted
-    old = link_stats(bytes(info[:104]))
-    assert (old.rtt, old.loss, old.delivered) == (0.05, None, 0)
 
 
 def test_buffers_are_left_to_the_kernel(pair):
