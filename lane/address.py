@@ -7,6 +7,7 @@ to the server's resolver, and the limits (255 bytes of name, 16 bits of port) ar
 import ipaddress
 import socket
 import struct
+from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from lane.errors import ProtocolError, UsageError
@@ -60,15 +61,22 @@ class Address(NamedTuple):
 
 
 def normal_host(host: str) -> str:
-    """The shortest text of an IP address; a name stays as it is.
+    """The shortest text of an IP address, an IPv4 one also where it is written as IPv6 (`::ffff:192.0.2.1`).
 
-    So does an address with a scope, which travels as a name: the shortest text (RFC 5952 section 4) can be
-    a byte longer than what was written, and then too long for one.
+    A name stays as it is. So does an address with a scope, which travels as a name: the shortest text
+    (RFC 5952 section 4) can be a byte longer than what was written, and then too long for one.
     """
     try:
-        return host if "%" in host else ipaddress.ip_address(host).compressed
+        return host if "%" in host else unmapped(ipaddress.ip_address(host)).compressed
     except ValueError:
         return host
+
+
+def unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """An IPv4-mapped address (RFC 4291 section 2.5.5.2) as the IPv4 address that it is to every system."""
+    if isinstance(address, IPv6Address) and address.scope_id is None:
+        return address.ipv4_mapped or address
+    return address
 
 
 def unpack(data: bytes | bytearray | memoryview, start: int = 0) -> tuple[Address, int] | None:
@@ -101,5 +109,5 @@ def unpack(data: bytes | bytearray | memoryview, start: int = 0) -> tuple[Addres
             raise ProtocolError("a host name that is empty or not printable")
         host = normal_host(host)
     else:
-        host = ipaddress.ip_address(raw).compressed
+        host = unmapped(ipaddress.ip_address(raw)).compressed
     return Address(host, int.from_bytes(data[end : end + 2], "big")), end + 2

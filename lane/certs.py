@@ -36,8 +36,9 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
-from lane.errors import ConfigError, Refused
+from lane.errors import ConfigError, Refused, TargetError
 from lane.link import KEY_SIZE, decode, encode
+from lane.net.names import normal_name
 from lane.proto.hello import token
 
 MAX_FILE = 4 * 1024 * 1024  # bytes of a file that is read
@@ -105,10 +106,13 @@ class ServerIdentity:
 
 
 class PinnedTLS:
-    """A server with the public key that was pinned, by whomever it is signed: `lane.stream.ClientTLS`."""
+    """A server with the public key that was pinned, by whomever it is signed: `lane.stream.ClientTLS`.
+
+    Raises ConfigError for a `server_name` that can't be one.
+    """
 
     def __init__(self, pin: bytes, server_name: str | None = None) -> None:
-        self.server_name = server_name
+        self.server_name = server_name and _server_name(server_name)
         self._pin = pin
 
     def verify(self, chain: list[bytes]) -> bytes:
@@ -148,7 +152,7 @@ class VerifiedTLS:
             self.server_name: str | None = None  # SNI has no addresses (RFC 6066 section 3)
         except ValueError:
             try:
-                self.server_name = server_name.encode("idna").decode()
+                self.server_name = _server_name(server_name)
                 self._subject = x509.DNSName(self.server_name)
                 self._policy.build_server_verifier(self._subject)
             except ValueError:
@@ -207,6 +211,14 @@ class KeyRing:
     def lookup(self, token: bytes, binding: bytes) -> str | None:
         """The user who proved a key with `token` on a carrier with `binding`; None for nobody."""
         return self._users.get((binding, token))
+
+
+def _server_name(text: str) -> str:
+    """As SNI has it: ASCII, without a final dot (RFC 6066 section 3). Raises ConfigError."""
+    try:
+        return normal_name(text)
+    except TargetError as error:
+        raise ConfigError(f"{text!r} is no server name: {error}") from None
 
 
 def _may_sign(_policy: Policy, certificate: x509.Certificate, usage: x509.KeyUsage | None) -> None:

@@ -149,7 +149,7 @@ class ClientTLS(Protocol):
 
     @property
     def server_name(self) -> str | None:
-        """For the SNI extension; None to send none."""
+        """For the SNI extension, as it has names: ASCII, without a final dot; None to send none."""
 
     def verify(self, chain: list[bytes]) -> bytes:
         """Judge the server's certificates (DER, leaf first): the binding, or raises `lane.errors.Refused`.

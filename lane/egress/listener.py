@@ -21,7 +21,7 @@ from typing import Any
 import gevent
 from gevent import socket
 
-from lane.address import Address
+from lane.address import Address, normal_host
 from lane.errors import Closed, Status, TargetError
 
 BACKLOG = 256
@@ -104,10 +104,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _peer(where: Any) -> Address:
     """Whom a connection is from; one of IPv4 is, however it came."""
-    address = ipaddress.ip_address(where[0].partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    return Address(address.compressed, where[1])
+    return Address(normal_host(where[0].partition("%")[0]), where[1])
 
 
 def own_address(peer: str) -> str:

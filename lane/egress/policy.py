@@ -3,7 +3,8 @@
 A proxy that dials whatever it is asked to is a door into the network it stands in: to services on
 loopback, to private hosts, to the metadata service of a cloud. So only plain global unicast passes
 unless a rule says otherwise. `ipaddress.is_global` does not know the forms that hide such an address in
-another one (mapped, NAT64, 6to4 and others), so the table is written out here.
+another one (NAT64, 6to4 and others), so the table is written out here. An IPv4-mapped address is the IPv4
+address, to the system as well as here.
 
 The policy judges the address that is then dialled, never a text that somebody else may read in another
 way: `127.1`, `2130706433` and `0x7f.1` reach it as what the resolver made of them.
@@ -14,8 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from lane.address import Address
+from lane.address import Address, unmapped
 from lane.errors import Status, TargetError, UsageError
+from lane.net.names import normal_name
 
 _LOCAL = ("loopback", "private", "link-local")
 """What `Policy(local=True)` lets through."""
@@ -41,7 +43,6 @@ _NOT_PUBLIC = tuple(
         ("240.0.0.0/4", "reserved"),
         ("::/128", "unspecified"),
         ("::1/128", "loopback"),
-        ("::ffff:0:0/96", "IPv4-mapped"),
         ("::/96", "IPv4-compatible"),
         ("64:ff9b::/96", "NAT64"),
         ("64:ff9b:1::/48", "NAT64"),
@@ -64,7 +65,8 @@ multicast (RFC 5771, RFC 4291), site-local (RFC 3879) and IPv4-compatible (RFC 4
 """
 
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
-_LAST_32_BITS = tuple(map(IPv6Network, ("::ffff:0:0/96", "::/96", "64:ff9b::/96", "64:ff9b:1::/48")))
+_MAPPED = IPv6Network("::ffff:0:0/96")
+_LAST_32_BITS = tuple(map(IPv6Network, ("::/96", "64:ff9b::/96", "64:ff9b:1::/48")))
 """IPv6 forms that end in the IPv4 address they stand for."""
 _LOOPBACK: dict[int, IPv4Address | IPv6Address] = {4: IPv4Address("127.0.0.1"), 6: IPv6Address("::1")}
 """Where Linux connects to that is asked for an unspecified address."""
@@ -95,7 +97,7 @@ class Rule:
             place, _, port = text.partition(":")
         number = parse_port(text, port)
         try:
-            return cls(ipaddress.ip_network(place), None, number)
+            return cls(_unmapped(ipaddress.ip_network(place)), None, number)
         except ValueError as error:
             # No top-level domain starts with a digit: that is an address gone wrong, such as 127.1.
             if set(place) & set("/:%") or place.rstrip(".").rpartition(".")[2][:1].isdigit():
@@ -140,7 +142,8 @@ class Policy:
         if isinstance(address, IPv6Address) and address.scope_id is not None:
             # It names an interface of this machine, which is for nobody outside to choose.
             raise TargetError(Status.NOT_ALLOWED, "not allowed: an address with a scope")
-        name = normal_name(host)
+        name = "" if ":" in host else normal_name(host)  # an IPv6 address is in no domain
+        address = unmapped(address)
         # A denied network must not be reached through another form of it that a wide rule allows.
         forms = {address, *_embedded(address)}
         forms |= {_LOOPBACK[form.version] for form in forms if form.is_unspecified}
@@ -188,7 +191,7 @@ class ListenRule:
             raise UsageError(f"malformed rule {text!r}: {place!r} is no IP address") from None
         if (bare != place) != (address.version == 6):
             raise UsageError(f"malformed rule {text!r}: brackets are for IPv6, and it needs them")
-        return cls(address.compressed, first, last)
+        return cls(unmapped(address).compressed, first, last)
 
     def permits(self, where: Address) -> bool:
         """Whether the server may listen there. Port 0, any that is free, needs a rule for all ports."""
@@ -206,19 +209,10 @@ def _ports(text: str) -> tuple[int, int]:
     return (numbers[0], numbers[1]) if numbers[0] > 0 and numbers[1] <= 0xFFFF else (1, 0)
 
 
-def normal_name(host: str) -> str:
-    """The form in which names are compared and looked up: ASCII (RFC 3490), lower case, no final dot.
-
-    Raises TargetError (HOST_UNREACHABLE) for what can't be a name.
-    """
-    try:
-        # Unicode has more than one dot and more than one "a": the codec folds them before the last step.
-        name = host.encode("idna").decode("ascii").lower().removesuffix(".")
-    except UnicodeError:
-        name = ""
-    if not name or "\0" in name:
-        raise TargetError(Status.HOST_UNREACHABLE, "not a host name")
-    return name
+def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+        return IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
+    return network
 
 
 def _kind(address: IPv4Address | IPv6Address) -> str | None:

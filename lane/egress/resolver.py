@@ -6,16 +6,17 @@ makes look-ups fail, and neither fills memory nor touches sessions that are up. 
 system has one that knows the time to live.
 """
 
-import ipaddress
 import itertools
 import socket
 from collections.abc import Iterable
+from ipaddress import ip_address
 
 import gevent
 from gevent.threadpool import ThreadPool
 
-from lane.egress.policy import normal_name
+from lane.address import unmapped
 from lane.errors import Status, TargetError
+from lane.net.names import ascii_name, literal
 
 MAX_ADDRESSES = 16
 """Addresses of one name that are used."""
@@ -44,13 +45,9 @@ class Resolver:
         An IP address is its own answer. Raises TargetError: HOST_UNREACHABLE for a name that is not
         known or not answered, FAILURE when too many are waiting or the resolver itself fails.
         """
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            pass
-        else:
+        if address := literal(host):
             return [(socket.AF_INET if address.version == 4 else socket.AF_INET6, str(address))]
-        name = normal_name(host)
+        name = ascii_name(host)
         with gevent.Timeout(self._timeout, TargetError(Status.HOST_UNREACHABLE, "name look-up timed out")):
             answer = self._in_thread(name, port)
         if isinstance(answer, OSError):
@@ -78,7 +75,8 @@ def _look_up(name: str, port: int) -> Found | OSError:
         infos = socket.getaddrinfo(name.encode("ascii"), port, type=socket.SOCK_STREAM)
     except OSError as error:
         return error
-    return [(family, str(where[0])) for family, _, _, _, where in infos]
+    found = [unmapped(ip_address(where[0])) for _, _, _, _, where in infos]
+    return [(socket.AF_INET if one.version == 4 else socket.AF_INET6, str(one)) for one in found]
 
 
 def _interleave(found: Iterable[tuple[socket.AddressFamily, str]]) -> Found:

@@ -8,8 +8,6 @@ Names are never resolved for this. Whoever watches the client's name server must
 what was to go through lane: a network matches those targets only that are given as addresses.
 """
 
-import ipaddress
-import socket
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
@@ -17,9 +15,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lane.address import Address
-from lane.egress.policy import Rule, normal_name, parse_port
+from lane.egress.policy import Rule, parse_port
 from lane.errors import ConfigError, TargetError, UsageError
 from lane.fair import be_fair
+from lane.net.names import literal, normal_name
 
 MAX_RULES = 100_000
 MAX_FILE = 4 << 20
@@ -104,17 +103,14 @@ class RouteTable:
     def _places(self, host: str) -> Iterator[Place]:
         """What a rule may name that matches `host`."""
         yield EVERYWHERE
-        name, address = "", _address(host)
-        if address is None:
-            try:
-                name = normal_name(host)
-            except TargetError:
-                return  # what is no name has no domain
-            address = _address(name)  # a resolver is asked for that: `127.0.0.1.` is an address as well
-        if address is not None:
+        if address := literal(host):
             for length in self._lengths[address.version]:
                 yield _network(address, length)
             return
+        try:
+            name = normal_name(host)
+        except TargetError:
+            return  # what is no name has no domain
         while name:
             yield name
             name = name.partition(".")[2]
@@ -153,16 +149,3 @@ def read_rules(path: Path) -> Iterator[RouteRule]:
 
 def _network(address: IPv4Address | IPv6Address, length: int) -> tuple[int, int, int]:
     return address.version, length, int(address) >> address.max_prefixlen - length
-
-
-def _address(host: str) -> IPv4Address | IPv6Address | None:
-    """The address that `host` is, in any form that a resolver takes for one (`127.1`); None for a name."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        try:
-            return IPv4Address(socket.inet_aton(host))
-        except (OSError, ValueError):  # ValueError: a NUL in it
-            return None
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address

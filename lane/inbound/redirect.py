@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import gevent.socket
 
-from lane.address import Address
+from lane.address import Address, unmapped
 from lane.errors import ConfigError
 from lane.inbound import forward
 from lane.inbound.connector import Connector
@@ -59,8 +59,7 @@ def original_destination(sock: gevent.socket.socket) -> Address | None:
     Raises OSError where the kernel does not know.
     """
     host, port = sock.getsockname()[:2]
-    here = ip_address(host.partition("%")[0])  # without the interface of a link-local address
-    here = getattr(here, "ipv4_mapped", None) or here
+    here = unmapped(ip_address(host.partition("%")[0]))  # without the interface of a link-local address
     address: IPv4Address | IPv6Address
     if here.version == 4:  # struct sockaddr_in: family, port, address
         raw = sock.getsockopt(socket.SOL_IP, SO_ORIGINAL_DST, 16)

@@ -4,7 +4,6 @@ The association lives as long as the TCP connection that asked for it, unless no
 first packet pins where the application sends from: nobody else can use its port.
 """
 
-import ipaddress
 import logging
 import socket
 from contextlib import suppress
@@ -43,7 +42,7 @@ class Port:
     """
 
     def __init__(self, sock: gsocket.socket, source: Address) -> None:
-        host, self._peer = _plain(sock.getsockname()[0]), _plain(sock.getpeername()[0])
+        host, self._peer = normal_host(sock.getsockname()[0]), normal_host(sock.getpeername()[0])
         self._sock = UdpSocket(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
         self.address = Address(normal_host(host), self._sock.port)
         self.last = monotonic()
@@ -126,10 +125,3 @@ def _watch(sock: gsocket.socket, left: Event) -> None:
         while sock.recv(4096):
             be_fair()
     left.set()
-
-
-def _plain(host: str) -> str:
-    """The IPv4 address that a socket for both families shows as an IPv6 one."""
-    address = ipaddress.ip_address(host.partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped) if mapped else host

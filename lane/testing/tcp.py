@@ -12,6 +12,7 @@ from gevent.event import Event
 from gevent.socket import create_connection
 from gevent.socket import socket as gevent_socket
 
+from lane.address import normal_host
 from lane.errors import Closed, ConfigError, Unreachable
 from lane.session.sockets import SocketStream
 from lane.stream import Address, ClientTLS, LinkStats, ServerTLS
@@ -64,7 +65,7 @@ class TCPListener:
             sock, (host, *_) = self._sock.accept()
         except OSError:
             raise Closed("the listener is closed") from None
-        return TCPCarrier(sock, host.removeprefix("::ffff:") if "." in host else host, dialled=False)
+        return TCPCarrier(sock, normal_host(host), dialled=False)
 
     def close(self) -> None:
         """Stop."""

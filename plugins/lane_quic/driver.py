@@ -15,7 +15,7 @@ from gevent import socket as gsocket
 from gevent.queue import Queue
 
 from lane import census
-from lane.errors import Closed, ConfigError, Unreachable
+from lane.errors import Closed, Unreachable
 from lane.stream import Address, ClientTLS, ServerTLS
 from lane_quic.carrier import QuicCarrier
 from lane_quic.configuration import (
@@ -51,7 +51,7 @@ class Client:
     """One connection to a server."""
 
     def __init__(self, family: int, address: Any, tls: ClientTLS, settings: Settings) -> None:
-        configuration = settings.apply(client_configuration(_ascii(tls.server_name)))
+        configuration = settings.apply(client_configuration(tls.server_name))
         self.engine = Engine(configuration, settings=settings)
         self._peer, self._offloads = (family, address), settings.offloads
         self._path = (None, None)
@@ -119,14 +119,6 @@ class Client:
         if self.engine.is_stateless_reset(datagram):
             self.carrier.fail(Closed("the server was restarted"))
         return False
-
-
-def _ascii(name: str | None) -> str | None:
-    """A server's name as the SNI extension has it. Raises ConfigError."""
-    try:
-        return name and name.encode("idna").decode()
-    except UnicodeError:
-        raise ConfigError(f"{name!r} is no name of a server") from None
 
 
 def dial(endpoint: Address, tls: ClientTLS, settings: Settings = DEFAULTS) -> QuicCarrier:

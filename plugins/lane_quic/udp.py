@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import gevent
 from gevent import socket as gsocket
 
+from lane.address import normal_host
 from lane.errors import ConfigError
 from lane.stream import Address
 from lane_quic import offload
@@ -330,5 +331,4 @@ def _source(ancillary: list[tuple[int, int, bytes]]) -> tuple[tuple[int, int, by
 
 def peer_name(path: Any) -> str:
     """The peer's IP address as people write it."""
-    host: str = path[0][0]
-    return host.removeprefix("::ffff:") if "." in host else host
+    return normal_host(path[0][0])

@@ -13,13 +13,14 @@ from gevent.queue import Queue, ShutDown
 from gevent.socket import socket as gevent_socket
 
 from lane import census
+from lane.address import normal_host
 from lane.errors import Closed, ConfigError, ProtocolError
 from lane.stream import Address, ServerTLS
 from lane_tls import tcp
 from lane_tls.carrier import TLSCarrier
 from lane_tls.context import server_context
 from lane_tls.stream import TLSStream, deadline
-from lane_tls.words import host, words
+from lane_tls.words import words
 
 _BACKLOG = 1024
 _HANDSHAKES = 256  # at once, a listener
@@ -105,7 +106,7 @@ class TLSListener:
             stream.connection.set_accept_state()
             stream.congestion = self._congestion
             self._shaking.add(stream)
-            self._handshakes.spawn(self._handshake, stream, host(address))
+            self._handshakes.spawn(self._handshake, stream, normal_host(address[0]))
 
     def _handshake(self, stream: TLSStream, peer: str) -> None:
         """Whatever this peer does costs only this connection."""

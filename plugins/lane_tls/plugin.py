@@ -8,14 +8,15 @@ from functools import cached_property
 from typing import Any
 
 from lane import hookimpl
-from lane.errors import Closed, ConfigError, ProtocolError, Refused, Unreachable
+from lane.address import normal_host
+from lane.errors import Closed, ProtocolError, Refused, Unreachable
 from lane.stream import Address, ClientTLS, ServerTLS, Transport
 from lane_tls import tcp
 from lane_tls.carrier import TLSCarrier
 from lane_tls.context import Sessions, client_context
 from lane_tls.listener import TLSListener, listen
 from lane_tls.stream import TLSStream, deadline
-from lane_tls.words import host, words
+from lane_tls.words import words
 
 DEADLINE = 10.0
 """Seconds for a connection to be made, handshake included, on either side."""
@@ -53,7 +54,7 @@ class TLSTransport:
             tcp.tune(sock)
             stream.congestion = self.congestion
             if tls.server_name is not None:
-                connection.set_tlsext_host_name(tls.server_name.encode("idna"))
+                connection.set_tlsext_host_name(tls.server_name.encode())
             connection.set_connect_state()
             offered = self._sessions.offer(connection, server)
             try:
@@ -69,7 +70,7 @@ class TLSTransport:
                 return None
             binding = tls.verify(chain)
             stream.on_data = lambda: self._sessions.keep(connection, server, chain)
-            return TLSCarrier(stream, binding, host(sock.getpeername()), dialled=True)
+            return TLSCarrier(stream, binding, normal_host(sock.getpeername()[0]), dialled=True)
         except BaseException as error:
             stream.reset()
             if isinstance(error, ProtocolError):
@@ -77,8 +78,6 @@ class TLSTransport:
             if isinstance(error, Closed | OSError):
                 reason = words(error) if isinstance(error, OSError) else error
                 raise Unreachable(f"{endpoint} hung up during the TLS handshake: {reason}") from None
-            if isinstance(error, UnicodeError):
-                raise ConfigError(f"{tls.server_name!r} is no name of a server") from None
             raise
 
     def listen(self, endpoint: Address, tls: ServerTLS) -> TLSListener:

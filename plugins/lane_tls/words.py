@@ -1,7 +1,6 @@
 """What the system and OpenSSL say, in words for people."""
 
 import os
-from typing import Any
 
 
 def words(error: Exception) -> str:
@@ -18,9 +17,3 @@ def reason(error: Exception) -> str:
         return str(error.args[0][0][2])
     except (IndexError, TypeError):
         return "unknown error"
-
-
-def host(address: Any) -> str:
-    """The host of a socket address, as IPv4 where it came in through a socket for both."""
-    text: str = address[0]
-    return text.removeprefix("::ffff:") if "." in text else text

@@ -335,11 +335,11 @@ def test_addresses_are_limited_and_both_families_stay(monkeypatch):
     assert families == [native.AF_INET6, native.AF_INET] * (MAX_ADDRESSES // 2)
 
 
-def test_the_name_is_looked_up_in_one_form(monkeypatch):
+def test_the_name_is_looked_up_in_one_form_and_stays_absolute(monkeypatch):
     asked = []
     answers(monkeypatch, lambda name, *_, **__: asked.append(name) or infos("1.1.1.1"))
     Resolver().resolve("BÜCHER.example.", 443)
-    assert asked == [b"xn--bcher-kva.example"]
+    assert asked == [b"xn--bcher-kva.example."]
 
 
 @pytest.mark.parametrize(

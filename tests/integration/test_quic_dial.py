@@ -8,7 +8,7 @@ from lane_quic.configuration import LARGE_DATAGRAM, SMALL_DATAGRAM
 from lane_quic.plugin import QuicTransport
 from quic_kit import Relay, descriptors, exchange, udp
 
-from lane.errors import ConfigError, Unreachable
+from lane.errors import Unreachable
 from lane.stream import Address
 from lane.testing import PinnedClient
 from lane.testing.harness import Kit, until
@@ -150,17 +150,6 @@ def test_names_that_are_none(kit, host, monkeypatch):
 def test_addresses_that_can_not_be_reached(kit):
     with pytest.raises(Unreachable, match=r"unreachable|[Ii]nvalid|denied"):
         driver.dial(Address("255.255.255.255", 1), kit.client_tls)
-
-
-def test_server_names_are_sent_as_sni_has_them(kit):
-    tls = PinnedClient(kit.server_tls.binding, "b\u00fccher.test")
-    near = driver.dial(kit.listener.address, tls)
-    assert near.engine.configuration.server_name == "xn--bcher-kva.test"
-    near.close()
-    before = descriptors()
-    with pytest.raises(ConfigError, match="is no name of a server"):
-        driver.dial(kit.listener.address, PinnedClient(kit.server_tls.binding, "a" * 64 + ".test"))
-    assert descriptors() == before
 
 
 @pytest.mark.parametrize("how", ["timeout", "kill"])

@@ -246,12 +246,18 @@ def test_a_pin_is_believed_for_its_key_only(leaf):
     with pytest.raises(Refused, match="no certificate"):
         PinnedTLS(leaf.binding).verify([])
     assert PinnedTLS(leaf.binding).server_name is None
-    assert PinnedTLS(leaf.binding, "a.test").server_name == "a.test"
+
+
+@pytest.mark.parametrize(
+    ("name", "sni"), [("a.test", "a.test"), ("Straße.test.", "xn--strae-oqa.test"), ("a_b.test", "a_b.test")]
+)
+def test_a_server_name_is_sent_as_sni_has_it(name, sni):
+    assert PinnedTLS(bytes(32), name).server_name == sni
 
 
 @pytest.mark.parametrize(
     ("server", "sni"),
-    [("a.test", "a.test"), ("A.test", "A.test"), ("bücher.test", "xn--bcher-kva.test"), ("192.0.2.1", None)],
+    [("a.test", "a.test"), ("A.test.", "a.test"), ("bücher.test", "xn--bcher-kva.test"), ("192.0.2.1", None)],
 )
 def test_a_ca_vouches_for_names_and_addresses(ca_file, leaf, server, sni):
     tls = VerifiedTLS(ca_file, server)
@@ -330,6 +336,12 @@ def test_the_systems_bundle_is_the_default(ca_file, leaf, monkeypatch):
 def test_what_is_no_server_name(ca_file, server):
     with pytest.raises(ConfigError, match="is no server name"):
         VerifiedTLS(ca_file, server)
+
+
+@pytest.mark.parametrize("server", ["bad name!", "a..b", "x" * 64, "\u00ad.test"])
+def test_what_is_no_server_name_is_not_pinned_either(server):
+    with pytest.raises(ConfigError, match="is no server name: not a host name"):
+        PinnedTLS(bytes(32), server)
 
 
 def test_a_ca_file_that_is_none(tmp_path):

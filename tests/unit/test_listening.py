@@ -116,7 +116,7 @@ def test_anyone_is_whom_the_policy_lets_through(make):
         assert peer == Address("127.0.0.3", here.getsockname()[1])
 
 
-@pytest.mark.parametrize("host", ["127.0.0.2", "::ffff:127.0.0.1", "224.0.0.1"])
+@pytest.mark.parametrize("host", ["127.0.0.2", "::ffff:127.0.0.2", "224.0.0.1"])
 def test_a_peer_that_the_policy_refuses_gets_no_port(make, host):
     ports = make(deny=["127.0.0.2"])
     assert status_of(ports.expect, Address(host, 21), "user")[0] is Status.NOT_ALLOWED

@@ -4,25 +4,26 @@ import ipaddress
 
 import pytest
 
-from lane.egress.policy import Policy, Rule, normal_name
+from lane.egress.policy import ListenRule, Policy, Rule
 from lane.errors import Status, TargetError, UsageError
 
 LOCAL = ["127.0.0.1", "127.255.255.254", "::1", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.1.1",
-         "fc00::1", "fdff::1", "169.254.169.254", "fe80::1"]  # fmt: skip
+         "fc00::1", "fdff::1", "169.254.169.254", "fe80::1", "::ffff:127.0.0.1"]  # fmt: skip
 NEVER = [
     "0.0.0.0", "0.1.2.3", "100.64.0.1", "100.127.255.255", "192.0.0.1", "192.0.0.170", "192.0.2.1",
     "192.88.99.1", "198.18.0.1", "198.19.255.255", "198.51.100.1", "203.0.113.1", "224.0.0.1",
     "239.255.255.255", "240.0.0.1", "255.255.255.255", "::", "::2", "::127.0.0.1", "::8.8.8.8",
-    "::ffff:127.0.0.1", "::ffff:8.8.8.8", "::ffff:0:7f00:1", "64:ff9b::7f00:1", "64:ff9b::808:808",
+    "::ffff:0:7f00:1", "::ffff:224.0.0.1", "64:ff9b::7f00:1", "64:ff9b::808:808",
     "64:ff9b:1::1", "64:ff9b:1:ffff::7f00:1", "100::1", "100:0:0:1::1", "2001::1", "2001:0:7f00:1::",
     "2001:2::1", "2001:10::1", "2001:20::1", "2001:1ff::1", "2001:db8::1", "2002:7f00:1::1", "2002::1",
     "3fff::1", "4000::1", "5f00::1", "fec0::1", "feff::1", "ff02::1", "ff0e::1", "1::1", "8000::1", "e000::1",
     "2a00::5efe:7f00:1", "2a00::200:5efe:a00:1",
 ]  # fmt: skip
 PUBLIC = [
-    "1.1.1.1", "8.8.8.8", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "126.255.255.255",
-    "128.0.0.0", "169.253.255.255", "172.15.255.255", "172.32.0.0", "192.0.1.0", "192.167.255.255",
-    "198.17.255.255", "198.20.0.0", "223.255.255.255", "2001:200::1", "2001:4860:4860::8888", "2003::1",
+    "::ffff:8.8.8.8", "1.1.1.1", "8.8.8.8", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0",
+    "126.255.255.255", "128.0.0.0", "169.253.255.255", "172.15.255.255", "172.32.0.0",
+    "192.0.1.0", "192.167.255.255", "198.17.255.255", "198.20.0.0", "223.255.255.255", "2001:200::1",
+    "2001:4860:4860::8888", "2003::1",
     "2606:4700::1111", "2a00::1", "2000::1", "3ffe::1", "2a00::5eff:7f00:1",
 ]  # fmt: skip
 
@@ -83,7 +84,8 @@ def test_an_allow_rule_opens_what_it_names_and_no_more():
     assert not allowed(one, "fd00::1", port=23)
     assert not allowed(one, "fd00::2", port=22)
     assert all(allowed(one, "192.168.0.7", port=port) for port in (1, 80, 65535))
-    assert not allowed(one, "::ffff:10.1.2.3")
+    assert allowed(one, "::ffff:10.1.2.3")  # the same address
+    assert not allowed(one, "::ffff:10.2.0.1")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_deny_comes_before_allow():
 
 @pytest.mark.parametrize(
     "form",
-    ["::ffff:10.1.2.3", "::10.1.2.3", "64:ff9b::a01:203", "64:ff9b:1::a01:203", "2002:a01:203::1",
+    ["::10.1.2.3", "64:ff9b::a01:203", "64:ff9b:1::a01:203", "2002:a01:203::1",
      "2001:0:808:808:0:0:f5fe:fdfc", "2a00::5efe:a01:203"],
 )  # fmt: skip
 def test_a_denied_network_is_denied_in_every_form(form):
@@ -138,14 +140,28 @@ def test_no_spelling_of_a_denied_name_passes(name):
 
 
 def test_a_unicode_domain_and_its_ascii_form_are_one():
-    assert Rule.parse("bücher.example") == Rule.parse("xn--bcher-kva.example")
+    assert Rule.parse("straße.example") == Rule.parse("xn--strae-oqa.example")
+    assert Rule.parse("straße.example") != Rule.parse("strasse.example")
 
 
-@pytest.mark.parametrize("name", ["", ".", "a..b", "x" * 64, "a\0b"])
-def test_what_can_not_be_a_name_is_unreachable(name):
-    with pytest.raises(TargetError) as caught:
-        normal_name(name)
-    assert caught.value.status is Status.HOST_UNREACHABLE
+def test_a_denied_domain_is_what_browsers_call_it():
+    one = policy(deny=["straße.test"])
+    assert not allowed(one, "8.8.8.8", host="xn--strae-oqa.test")
+    assert not allowed(one, "8.8.8.8", host="www.Straße.test.")
+    assert allowed(one, "8.8.8.8", host="strasse.test")
+
+
+@pytest.mark.parametrize(
+    ("rule", "same"),
+    [("::ffff:10.0.0.0/104:443", "10.0.0.0/8:443"), ("[::ffff:10.1.2.3]:443", "10.1.2.3:443")],
+)
+def test_a_rule_for_a_mapped_network_is_one_for_the_ipv4_network(rule, same):
+    assert Rule.parse(rule.replace("::ffff:10.0.0.0/104", "[::ffff:10.0.0.0/104]")) == Rule.parse(same)
+    assert not allowed(policy("10.0.0.0/8", deny=[same]), "::ffff:10.1.2.3")
+
+
+def test_where_to_listen_is_unmapped_too():
+    assert ListenRule.parse("[::ffff:192.0.2.1]:80") == ListenRule.parse("192.0.2.1:80")
 
 
 @pytest.mark.parametrize(

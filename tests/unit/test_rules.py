@@ -1,6 +1,7 @@
 """The rules of a client: how they are written, which one counts, and what a long list costs."""
 
 import ipaddress
+import socket
 import time
 from contextlib import suppress
 
@@ -116,7 +117,7 @@ def test_a_name_is_never_looked_up(monkeypatch):
     def getaddrinfo(*_):
         raise AssertionError("a look-up")
 
-    monkeypatch.setattr(rules.socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     assert way(table("block 127.0.0.0/8", "block ::1"), "localhost:80") is None
 
 

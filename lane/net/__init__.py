@@ -1,0 +1,1 @@
+"""What every room does with names and sockets, once: look-ups, connecting, binding, errors of the kernel."""
