@@ -6,6 +6,7 @@ import pytest
 from lane.errors import Closed
 from lane.stream import Stream, send_joined
 from lane.testing.harness import (
+    PATIENCE,
     Flood,
     Kit,
     echo,
@@ -15,6 +16,7 @@ from lane.testing.harness import (
     read_to_error,
     send_all,
     settled,
+    until,
 )
 
 both_sides = pytest.mark.parametrize("swap", [False, True], ids=["opener", "accepter"])
@@ -189,12 +191,65 @@ class StreamContract:
         assert isinstance(reading.get(), Closed)
         assert isinstance(writing.failure.get(), Closed)
 
-    def test_close_wakes_the_reader(self, kit: Kit) -> None:
-        near, _ = kit.stream()
+    @both_sides
+    def test_close_wakes_the_reader(self, kit: Kit, swap: bool) -> None:
+        near, _ = ends(kit, swap)
         reading = gevent.spawn(outcome, near.recv)
         gevent.idle()
         near.close()
         assert isinstance(reading.get(), Closed)
+
+    @both_sides
+    def test_close_wakes_the_writer_and_is_no_end_then(self, kit: Kit, swap: bool) -> None:
+        near, far = ends(kit, swap)
+        writing = Flood(near)
+        writing.wait_until_blocked()
+        near.close()
+        assert isinstance(writing.failure.get(), Closed)
+        assert isinstance(read_to_error(far), Closed)
+
+    @both_sides
+    def test_closing_while_the_peer_still_sends(self, kit: Kit, swap: bool) -> None:
+        near, far = ends(kit, swap)
+        writing = Flood(far)
+        writing.wait_until_blocked()
+        near.close()
+        assert isinstance(writing.failure.get(), Closed)
+        assert isinstance(read_to_error(far), Closed)
+
+    @both_sides
+    def test_closing_between_two_reads_of_what_the_peer_still_sends(self, kit: Kit, swap: bool) -> None:
+        near, far = ends(kit, swap)
+        writing, came = Flood(far), 0
+
+        def read() -> Exception:
+            nonlocal came
+            while not isinstance(result := outcome(near.recv), Exception):
+                assert result, "a stream that was closed looked like a clean end"
+                came += len(result)
+            return result
+
+        reading = gevent.spawn(read)
+        until(lambda: came > 1 << 20)
+        near.close()
+        assert isinstance(reading.get(), Closed)
+        assert isinstance(writing.failure.get(), Closed)
+
+    @both_sides
+    @pytest.mark.parametrize("what", ["stream", "carrier", "both"])
+    def test_an_end_that_comes_after_a_close_destroys_nothing(self, kit: Kit, what: str, swap: bool) -> None:
+        """To the kernel a framed end is data, and it answers data for a closed socket with RST."""
+        near, far = ends(kit, swap)
+        mine, _ = kit.last[::-1] if swap else kit.last
+        data = pattern(100_000)
+        near.sendall(data)
+        near.finish() if what == "carrier" else near.close()
+        closing = gevent.spawn(mine.close, PATIENCE) if what != "stream" else None
+        gevent.sleep(0)
+        outcome(far.finish)
+        assert read_all(far) == data
+        if closing:
+            closing.get()
 
     @both_sides
     def test_a_sender_that_outruns_the_reader_blocks(self, kit: Kit, swap: bool) -> None:

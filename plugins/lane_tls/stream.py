@@ -18,6 +18,7 @@ from typing import Any
 
 import gevent
 from gevent.event import Event
+from gevent.pool import Pool
 from OpenSSL import SSL
 
 from lane.errors import Closed, ProtocolError, Reset
@@ -29,8 +30,10 @@ _FULL = 16384  # bytes in a full record (RFC 8446 section 5.1)
 _NOTHING = memoryview(b"")
 _BULK = 32768  # bytes of one `sendall` from which it is a part of something large
 _QUANTUM = 0.0005  # seconds a greenlet may work before others have a turn
-_LINGER = 15.0  # seconds that close_notify may wait for room in the kernel's buffer after a close
+_LINGER = 15.0  # seconds that a socket may outlive its close: until both sides' close_notify have arrived
+_LINGERING = 256  # such sockets at most
 _LINGER_NOT = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds, so that close sends RST
+_lingering = Pool(_LINGERING)
 
 
 class TLSStream:
@@ -54,6 +57,7 @@ class TLSStream:
         self._error: Closed | None = None
         self._released = False
         self._sending = False
+        self._lingers = False  # closed, but the socket is open
         self._ended = False  # the peer sent close_notify
         self._since = monotonic()  # when the event loop last had a turn because of this stream
         self._busy_since = self._sent_at = self._since  # `sendall` after `sendall`; when the last one ended
@@ -175,17 +179,23 @@ class TLSStream:
         """End our direction and release the socket; the kernel delivers the rest. Never blocks.
 
         Input that nobody read turns it into a reset, and so does a `sendall` that was not completed: what
-        the peer has then is not all.
+        the peer has then is not all. The socket stays until the peer has ended too, or for some seconds.
         """
+        if self._lingers:
+            return
         if self._released or self._error is not None:
             self.abandon()
         elif self._sending or self._unread():
             self.reset()
-        elif self._notify_now():
+        elif self._notify_now() and (self._ended or self._error is not None):
             self.abandon()
         else:
             self._die(Closed("closed here"))
-            gevent.spawn(self._linger)
+            if _lingering.full():
+                self.abandon()
+            else:
+                self._lingers = True
+                _lingering.spawn(self._linger)
 
     def abandon(self) -> None:
         """Release the socket without a word of TLS: the peer sees a connection cut short."""
@@ -246,10 +256,18 @@ class TLSStream:
         return True  # nobody is there to be told
 
     def _linger(self) -> None:
-        """Deliver close_notify in the background, behind what the kernel still has to send."""
-        with gevent.Timeout(_LINGER, False):
-            while not self._released and not self._notify_now():
+        """Deliver close_notify in the background, and take the peer's.
+
+        To the kernel that is data: it answers data for a closed socket with RST, and forgets what it still
+        has to send.
+        """
+        with gevent.Timeout(_LINGER, False), suppress(SSL.Error, OSError, Closed):
+            while not self._notify_now():
                 self._hub.wait(self._writable)
+            self.sock.shutdown(socket.SHUT_WR)
+            while not self._records.unread():
+                self._hub.wait(self._readable)
+            self.reset()  # data, and nobody will read them
         self.abandon()
 
     def _check(self) -> None:

@@ -6,6 +6,8 @@ from time import monotonic, perf_counter
 import gevent
 import pytest
 from gevent import socket
+from gevent.pool import Pool
+from lane_tls import stream as tls_stream
 from lane_tls.carrier import TLSCarrier
 from lane_tls.plugin import TLSTransport
 from lane_tls.stream import TLSStream
@@ -238,6 +240,35 @@ def test_close_lingers_until_the_end_is_sent(scripted):
     assert isinstance(reading.get(), Closed)
     assert there.recv(1) == b"", "the socket is closed in the end"
     assert flushes == [True]
+
+
+@pytest.mark.parametrize("then", ["end", "hang up", "data", "nothing", "reset"])
+def test_close_lingers_until_the_peer_has_ended(pair, monkeypatch, then):
+    monkeypatch.setattr(tls_stream, "_LINGER", 0.05 if then == "nothing" else 60.0)
+    foreign, stream = pair
+    stream.close()
+    TLSCarrier(stream, bytes(32), "127.0.0.1", dialled=False).close()
+    assert not stream.sock.closed
+    if then == "reset":
+        stream.reset()
+    elif then == "end":
+        foreign.finish()
+    elif then == "data":
+        foreign.send(b"late")
+    elif then == "hang up":
+        foreign.sock.close()
+    until(lambda: stream.sock.closed)
+
+
+def test_no_more_linger_than_may(pair, listener, monkeypatch):
+    monkeypatch.setattr(tls_stream, "_lingering", Pool(1))
+    _, stream = pair
+    other = foreign_client(listener)
+    second = listener.accept().accept()
+    stream.close()
+    second.close()
+    assert (stream.sock.closed, second.sock.closed) == (False, True)
+    other.sock.close()
 
 
 def test_close_says_no_end_after_a_cut_sendall(scripted):
