@@ -10,12 +10,15 @@ follows, one a second and one at each change. `{"error": TEXT}` instead of it is
     time, since    now, and since when `choice` carries: seconds since the epoch
     choice         the name of the lane (transport) that new sessions use; null for none
     reason         why that one, for people
+    outage         `since` and `reason`, while no lane works; else null, and where nobody asked lately
     failure        `time` and `reason` of the last try that did not reach the server; null once it answers
     sessions       how many there are
-    lanes          a list; each has `name`, `alive` (whether it answers), `carries`, `rtt`, `best_rtt` and
-                   `delay` (seconds), `loss` (0 to 1), `goodput` (bytes a second), `limited` (whether it
-                   could not carry more), `cost` (CPU for a byte; 1: the cheapest lane's), `silent`
-                   (seconds without an answer). Null is what is not known
+    lanes          a list; each has `name`, `alive` (whether it answers), `why` (it does not, for people),
+                   `carries`, `rtt`, `best_rtt` and `delay` (seconds), `loss` (0 to 1), `goodput` (bytes a
+                   second), `limited` (part of the last second, 0 to 1, in which there was more to send than
+                   it took), `backlog` (seconds that an answer has waited behind data), `cost` (CPU for a
+                   byte; 1: TLS over TCP), `silent` (seconds that an answer has been due). Null is what is
+                   not known
     changes        the latest, each with `time`, `from`, `to` and `reason`
 """
 
@@ -37,6 +40,7 @@ from gevent.event import Event
 
 from lane.address import Address
 from lane.errors import ConfigError, ProtocolError, Unreachable
+from lane.supervisor import supervise
 
 Where = Path | Literal["auto", "off"]
 """A socket; `auto`: the one of the port that the client listens on; `off`: none."""
@@ -53,6 +57,8 @@ SEND_TIME = 5.0
 """Seconds for a line to leave."""
 ANSWER_TIME = 10.0
 """Seconds that who asks waits for a line."""
+PREPARE_TIME = 2.0
+"""Seconds that the first snapshot may take, so that what it says is true now."""
 PERIOD = 1.0
 """Seconds between the lines to a follower when nothing changes."""
 BACK_OFF = 0.1
@@ -80,11 +86,17 @@ def find(listen: Address) -> Path:
 
 
 class Control:
-    """Answers at `path` with what `snapshot` returns. Nothing is listened on before `start`."""
+    """Answers at `path` with what `snapshot` returns. Nothing is listened on before `start`.
 
-    def __init__(self, path: Path, snapshot: Snapshot) -> None:
+    `prepare` finds out what is true now, and may take so many seconds: it is called before each snapshot.
+    """
+
+    def __init__(
+        self, path: Path, snapshot: Snapshot, prepare: Callable[[float], None] = lambda within: None
+    ) -> None:
         self.path = path
         self._snapshot = snapshot
+        self._prepare = prepare
         self._pool = gevent.pool.Pool(MAX_CONNECTIONS)
         self._followers: set[Event] = set()
         self._acceptor: Any = None
@@ -99,7 +111,7 @@ class Control:
     def start(self) -> None:
         """Listen. Raises ConfigError if that can't be done, or where another client listens."""
         self._listener, self._file = _listen(self.path)
-        self._acceptor = gevent.spawn(self._accept)
+        self._acceptor = supervise("the control socket", self._accept)
 
     def changed(self) -> None:
         """Have the followers get a snapshot at once. Never blocks."""
@@ -147,9 +159,11 @@ class Control:
             changed = Event()
             self._followers.add(changed)
             try:
+                self._prepare(PREPARE_TIME)
                 while self._answer(sock) and follow:
                     changed.wait(PERIOD)
                     changed.clear()
+                    self._prepare(0.0)
             finally:
                 self._followers.discard(changed)
 
@@ -165,7 +179,9 @@ class Control:
         return True
 
 
-def open_control(where: Where, listen: Address, snapshot: Snapshot) -> Control | None:
+def open_control(
+    where: Where, listen: Address, snapshot: Snapshot, prepare: Callable[[float], None] = lambda within: None
+) -> Control | None:
     """A Control that was started for the client that listens on `listen`; None where there is none.
 
     Raises ConfigError if a path that was asked for can't be used. The default one is no reason not to run:
@@ -173,7 +189,7 @@ def open_control(where: Where, listen: Address, snapshot: Snapshot) -> Control |
     """
     if where == "off":
         return None
-    control = Control(default_path(listen) if where == "auto" else where, snapshot)
+    control = Control(default_path(listen) if where == "auto" else where, snapshot, prepare)
     try:
         control.start()
     except ConfigError as error:

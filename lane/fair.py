@@ -31,21 +31,32 @@ def pass_turn() -> None:
         watcher.close()
 
 
-class _Round(threading.local):
-    """When the event loop of this thread last went around: `loop.now()` is off by up to a second."""
+class Round:
+    """The present turn of one thread's event loop. Other threads may look at it."""
 
     def __init__(self) -> None:
+        self.began = 0.0
+        """When it began: `loop.now()` is off by up to a second."""
         self._watcher = get_hub().loop.check(ref=False)
         self._watcher.start(self._note)
-        self.began = 0.0
 
     def _note(self) -> None:
         self.began = monotonic()
 
 
+class _Rounds(threading.local):
+    def __init__(self) -> None:
+        self.round = Round()
+
+
 @cache
-def _round() -> _Round:
-    return _Round()
+def _rounds() -> _Rounds:
+    return _Rounds()
+
+
+def this_round() -> Round:
+    """That of this thread, which keeps itself up to date."""
+    return _rounds().round
 
 
 def be_fair() -> None:
@@ -53,5 +64,5 @@ def be_fair() -> None:
 
     It counts what all greenlets did since: one that has just begun makes way, too.
     """
-    if monotonic() - _round().began > QUANTUM:
+    if monotonic() - _rounds().round.began > QUANTUM:
         pass_turn()

@@ -11,7 +11,10 @@ import os
 import queue
 import select
 import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from pathlib import Path
+from time import monotonic
 
 from lane.errors import ConfigError
 
@@ -21,6 +24,32 @@ FLUSH_TIME = 1.0
 """Seconds that the end of the process waits for them."""
 LEVELS = ("debug", "info", "warning", "error")
 _FORMAT = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
+
+
+class Throttle:
+    """Says which of many like messages to log: for each kind one in `period` seconds.
+
+    At most `most` kinds are remembered, those that were heard of last.
+    """
+
+    def __init__(self, period: float = 60.0, most: int = 256, clock: Callable[[], float] = monotonic) -> None:
+        self._period = period
+        self._most = most
+        self._clock = clock
+        self._kinds: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kinds)
+
+    def allows(self, kind: Hashable) -> int | None:
+        """None: not now. Else log it: how many were not logged since the last one."""
+        now = self._clock()
+        since, missed = self._kinds.pop(kind, (now - self._period, 0))
+        due = now - since >= self._period
+        self._kinds[kind] = (now, 0) if due else (since, missed + 1)
+        if len(self._kinds) > self._most:
+            self._kinds.popitem(last=False)
+        return missed if due else None
 
 
 class QueuedWriter(logging.Handler):
@@ -46,11 +75,13 @@ class QueuedWriter(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Queue the record's line, or count it as dropped. Never blocks."""
         try:
-            self._lines.put_nowait(self.format(record) + "\n")
+            line = self.format(record)
+        except Exception as error:  # a plugin's mistake, say; logging itself would print it, which may block
+            line = f"a message of {record.name} could not be written: {type(error).__name__}"
+        try:
+            self._lines.put_nowait(line + "\n")
         except queue.Full:
             self.dropped += 1
-        except Exception:
-            self.handleError(record)
 
     def close(self) -> None:
         """Stop after what is queued, or after FLUSH_TIME seconds."""
@@ -96,7 +127,10 @@ class QueuedWriter(logging.Handler):
 def setup(level: str, file: Path | None = None) -> QueuedWriter:
     """Send what lane logs at `level` (of LEVELS) and above to `file`, or to standard error.
 
-    A second call replaces the first. Raises ConfigError when `file` cannot be written to.
+    Warnings of everything else in the process (plugins, libraries) go there, too: whatever writes to standard
+    error by itself may block. A second call replaces the first.
+
+    Raises ConfigError when `file` cannot be written.
     """
     fd = 2
     if file is not None:
@@ -104,12 +138,12 @@ def setup(level: str, file: Path | None = None) -> QueuedWriter:
             fd = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except OSError as error:
             raise ConfigError(f"cannot write the log file {file}: {error.strerror}") from None
-    logger = logging.getLogger("lane")
-    for handler in [*logger.handlers]:
-        logger.removeHandler(handler)
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, QueuedWriter)]:
+        root.removeHandler(handler)
         handler.close()
     writer = QueuedWriter(fd)
-    logger.addHandler(writer)
-    logger.setLevel(level.upper())
-    logger.propagate = False
+    root.addHandler(writer)
+    logging.getLogger("lane").setLevel(level.upper())
+    logging.captureWarnings(True)
     return writer

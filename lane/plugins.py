@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pluggy
@@ -99,6 +100,20 @@ class Plugins:
         """
         for name in [*self._info]:
             self._call(name, hook, **arguments)
+
+    def owner(self, filename: str) -> str | None:
+        """The plugin that a source file is of, if any."""
+        for name, plugin in self._manager.list_name_plugin():
+            module = plugin if isinstance(plugin, ModuleType) else sys.modules.get(type(plugin).__module__)
+            top = sys.modules.get(module.__name__.partition(".")[0]) if module else None
+            if top is None or top.__name__ == "lane":
+                continue
+            folders = getattr(top, "__path__", None)
+            if filename == getattr(top, "__file__", None) or any(
+                filename.startswith(f"{folder}{os.sep}") for folder in folders or ()
+            ):
+                return name
+        return None
 
     def transport(self, name: str) -> Transport:
         """The transport called `name`. Raises UsageError where there is none."""

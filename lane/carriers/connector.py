@@ -1,7 +1,7 @@
 """From a target's address to a session with it: over the lanes, told truly or at once."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import ExitStack
 from enum import Enum
 from time import monotonic
@@ -28,8 +28,15 @@ from lane.session.window import Buffer
 from lane.stream import Stream
 
 log = logging.getLogger("lane.client")
-ANYWHERE = Address("*", 0)
-"""Stands for all targets of UDP in what was reached lately; no application can name it."""
+
+
+class Targets(Enum):
+    """Stand for many targets in what was reached lately: no application can name them."""
+
+    UDP = "UDP"
+
+    def __str__(self) -> str:
+        return self.value
 
 
 class FastOpen(Enum):
@@ -143,20 +150,20 @@ class Connector:
             resources.callback(self._dissociate)
             session, passage = self._passage(resources, Command.UDP, NOWHERE, ANYONE if anyone else 0, WINDOW)
             association = Association(session, passage.id[:FLOW_SIZE], deliver)
-            fast = self._fast(ANYWHERE)
+            fast = self._fast(Targets.UDP)
 
             def answered(error: LaneError | None) -> None:
                 association.answered(error)
-                self._answered(ANYWHERE, error)
+                self._answered(Targets.UDP, error)
 
             passage.answered = answered
             try:
                 passage.begin(fast=fast)
             except TargetError:
-                self._reached.note(ANYWHERE, False)
+                self._reached.note(Targets.UDP, False)
                 raise
             except LaneError as error:
-                raise self._failure("UDP", error) from None
+                raise self._failure(Targets.UDP, error) from None
             association.begin(resources.pop_all())
             return association
 
@@ -220,12 +227,12 @@ class Connector:
         asked = Request(command, address, self._registry.window, RESUMABLE | flags)
         return session, Passage(self._lanes, session, asked, self._deadlines)
 
-    def _fast(self, target: Address) -> bool:
+    def _fast(self, target: Hashable) -> bool:
         if self._fast_open is FastOpen.AUTO:
             return target in self._reached
         return self._fast_open is FastOpen.ON
 
-    def _answered(self, target: Address, error: LaneError | None) -> None:
+    def _answered(self, target: Hashable, error: LaneError | None) -> None:
         """What came of a request whose application was told that it is connected."""
         self._reached.note(target, error is None)
         if error is not None:

@@ -8,10 +8,10 @@ sessions do not dial at the same time.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import gevent
 from gevent.event import Event
@@ -19,12 +19,15 @@ from gevent.event import Event
 from lane import census
 from lane.carriers.evidence import Figures
 from lane.carriers.measure import Measure
+from lane.carriers.outage import Asked, Outage, outage
 from lane.carriers.pool import Lease, Pool
 from lane.carriers.probe import Probe
 from lane.carriers.steer import Decision, State, steer
 from lane.carriers.turns import Turns
 from lane.errors import Closed, LaneError, Unreachable
 from lane.session.session import ACTIVE
+from lane.supervisor import report, supervise
+from lane.tasks import start
 
 if TYPE_CHECKING:
     from lane.carriers.passage import Passage
@@ -42,6 +45,8 @@ DOUBT = 0.1
 """Seconds, at least, without an answer after which the lane is asked as well."""
 SILENT = 0.25
 """Seconds, at least, without an answer after which a lane counts as silent."""
+TRY = 1.0
+"""Seconds, at least, that a stream may take where no lane worked a moment ago."""
 STUCK = 1.0
 """Seconds, at least, without an answer after which a session needs another carrier, though its lane works."""
 RATE = 15.0
@@ -49,6 +54,7 @@ RATE = 15.0
 REMEMBERED = 50
 """Changes that `lane why` can tell of."""
 
+Result = TypeVar("Result")
 Steering = Callable[[float, Sequence[Figures], State], Decision]
 
 
@@ -126,7 +132,7 @@ class Lanes:
             lane.pool.crowded = lambda: len(self._turns) > 0
         self._wake = Event()
         self._works = Event()  # a lane came to life
-        self._looker = gevent.spawn(self._run)
+        self._looker = supervise("the look at the lanes", self._run)
         census.register(self)
 
     def census(self) -> dict[str, int]:
@@ -179,8 +185,33 @@ class Lanes:
         if lane is not None:
             return lane, lane.pool.lease(fresh=fresh or lane.probe.alive is False, moved=True)
         order = [self._choice, *(one for one in self.lanes.values() if one is not self._choice)]
+        if all(one.probe.alive is False for one in order):
+            return self._try_all(order)
         order.sort(key=lambda one: one.probe.alive is False)
         return _race(order, fresh)
+
+    def _try_all(self, order: list[Lane]) -> tuple[Lane, Lease]:
+        """No lane works, as far as is known: a stream of the first that does by now. Raises Unreachable.
+
+        All are dialled at once, and shortly: who waits has waited for others before, and may try again.
+        """
+        for lane in order:
+            lane.probe.want(active=True, waited_for=True)
+        now_out = self.outage(monotonic())
+        late = Unreachable(f"the server is not reached: {now_out.reason if now_out else 'no answer'}")
+        with gevent.Timeout(max(lane.patience(TRY) for lane in order), late):
+            return _race(order, fresh=True, head_start=0.0)
+
+    def outage(self, now: float) -> Outage | None:
+        """Since when no lane works; None where one does, and where nobody asked."""
+        return outage(
+            Asked(name, lane.probe.alive, lane.probe.unanswered(now), lane.patience(0.0), lane.probe.why)
+            for name, lane in self.lanes.items()
+        )
+
+    def ask_all(self, within: float) -> None:
+        """Find out what is true now: ask on each lane, and wait `within` seconds at most for the answers."""
+        gevent.joinall([gevent.spawn(lane.probe.ask, within) for lane in self.lanes.values()])
 
     def best(self, within: float) -> Lane:
         """The lane to go on over: the choice if it works, else one that does. Raises Unreachable."""
@@ -201,10 +232,16 @@ class Lanes:
         self.look_now()
         self._works.wait(max(0.0, min(within, 1.0)))
 
-    def turn(self, lane: Lane, *, urgent: bool) -> None:
-        """Wait until a session may go to a stream of `lane`: where that needs a dial, others want one too."""
-        if not (lane.pool.shared and lane.pool.ready):
-            self._turns.wait(urgent=urgent)
+    def turn(self, lane: Lane, passage: "Passage", within: float, *, urgent: bool) -> None:
+        """Wait until a session may go to a stream of `lane`: where that needs a dial, others want one too.
+
+        Raises Unreachable if that takes longer than `within` seconds, Closed if the session ended meanwhile.
+        """
+        if lane.pool.shared and lane.pool.ready:
+            return
+        session = passage.session
+        if not self._turns.wait(within, urgent=urgent, wanted=lambda: not session.over):
+            raise Closed("the session is over") if session.over else Unreachable("no turn to dial in time")
 
     def close(self) -> None:
         """Close the carriers of all lanes."""
@@ -216,17 +253,19 @@ class Lanes:
 
     def snapshot(self) -> dict[str, Any]:
         """What `lane why` shows; times are seconds since 1970."""
-        now = monotonic()
+        now, out = monotonic(), self.outage(monotonic())
         rows = []
         for figures in self._figures(now, self._active(now)):
             lane = self.lanes[figures.name]
             row = {name: getattr(figures, name) for name in figures.__slots__}
-            rows.append({**row, "carries": lane is self._choice, "why": lane.probe.why})
+            row |= {"carries": lane is self._choice and out is None, "why": lane.probe.why}
+            rows.append(row if figures.alive else row | {"silent": lane.probe.unanswered(now)})
         return {
             "time": time(),
             "since": self._since,
             "choice": self._choice.name,
             "reason": self.reason,
+            "outage": out and {"since": time() - out.seconds, "reason": out.reason},
             "failure": self._failure,
             "sessions": len(self._passages),
             "lanes": rows,
@@ -238,12 +277,7 @@ class Lanes:
     def _run(self) -> None:
         while True:
             self._wake.clear()
-            try:
-                active = self._look()
-            except Exception:
-                log.exception("looking after the lanes failed")
-                active = True
-            if active:
+            if self._look():
                 gevent.sleep(LOOK)
             elif self._passages:
                 self._wake.wait(REST)
@@ -255,27 +289,44 @@ class Lanes:
         now = monotonic()
         active = self._active(now)
         waiting = any(passage.waiting(now) for passage in active)
+        counted = dict(self._each(active, lambda passage: passage.count()))
         for lane in self.lanes.values():
             if self._passages:
                 lane.probe.want(active=bool(active), waited_for=waiting)
-            lane.measure.take(now, [p for p in active if p.lane is lane])
+            lane.measure.take(now, {p: counts for p, counts in counted.items() if p.lane is lane})
         if any(lane.probe.alive for lane in self.lanes.values()):
             self._works.set()
         figures = self._figures(now, active)
         if len(self.lanes) > 1 and self._passages:
             self._decide(self._policy(now, figures, self._state))
-        for passage in active:
-            self._care(passage, now)
+        for _ in self._each(active, lambda passage: self._care(passage, now)):
+            pass
         return bool(active)
+
+    def _each(
+        self, passages: "Iterable[Passage]", look: "Callable[[Passage], Result]"
+    ) -> "Iterator[tuple[Passage, Result]]":
+        """Look at each session. A fault in that ends the session, and not the look at the others."""
+        for passage in list(passages):
+            try:
+                result = look(passage)
+            except Exception as error:
+                report("the look after a session", error)
+                passage.session.fail(Closed("looking after the session failed"))
+            else:
+                yield passage, result
 
     def _active(self, now: float) -> "list[Passage]":
         """The sessions that move data, or wait to. All of them are looked at only once a second."""
         if now - self._swept >= REST:
             self._swept = now
-            self._watched = {passage for passage in self._passages.values() if passage.active}
+            self._watched = set(self._only_active(self._passages.values()))
         fresh = [session for session in self.awake() if now - session.last_data < ACTIVE]
         awake = {self._passages[session] for session in fresh if session in self._passages}
-        return [passage for passage in self._watched | awake if passage.active]
+        return self._only_active(self._watched | awake)
+
+    def _only_active(self, passages: "Iterable[Passage]") -> "list[Passage]":
+        return [passage for passage, active in self._each(passages, lambda passage: passage.active) if active]
 
     def _figures(self, now: float, active: "Iterable[Passage]") -> list[Figures]:
         """Of each lane."""
@@ -316,11 +367,13 @@ class Lanes:
             passage.move(choice, fresh=not silent and not choice.pool.shared)
 
 
-def _race(order: list[Lane], fresh: bool) -> tuple[Lane, Lease]:
+def _race(order: list[Lane], fresh: bool, head_start: float = HEAD_START) -> tuple[Lane, Lease]:
     """The first stream that a lane gives; each has a head start before the next one. Raises LaneError."""
-    results: gevent.queue.Queue[tuple[Lane, Lease | LaneError]] = gevent.queue.Queue()
-    if len(order) == 1 or order[0].pool.ready:
+    if not fresh and (lease := order[0].pool.lease_at_once()) is not None:
+        return order[0], lease
+    if len(order) == 1:
         return order[0], order[0].pool.lease(fresh=fresh)
+    results: gevent.queue.Queue[tuple[Lane, Lease | LaneError]] = gevent.queue.Queue()
 
     def attempt(lane: Lane) -> None:
         try:
@@ -335,7 +388,8 @@ def _race(order: list[Lane], fresh: bool) -> tuple[Lane, Lease]:
             if len(attempts) < len(order) and len(failures) == len(attempts):
                 attempts.append(gevent.spawn(attempt, order[len(attempts)]))
             try:
-                left = HEAD_START if len(attempts) < len(order) else None
+                # The last one needs no limit of ours: a pool gives a stream or fails within its dial timeout.
+                left = head_start if len(attempts) < len(order) else None
                 lane, result = results.get(timeout=left)
             except gevent.queue.Empty:
                 attempts.append(gevent.spawn(attempt, order[len(attempts)]))
@@ -345,12 +399,12 @@ def _race(order: list[Lane], fresh: bool) -> tuple[Lane, Lease]:
             failures.append(result)
         raise failures[0]
     finally:
-        gevent.spawn(_give_back, attempts, results)
+        start(_give_back, attempts, results)
 
 
 def _give_back(attempts: list[Any], results: Any) -> None:
     """What came too late in a race is of use for the next session."""
-    gevent.joinall(attempts)
+    gevent.joinall(attempts)  # each ends within the dial timeout of its pool
     while not results.empty():
         _, result = results.get()
         if isinstance(result, Lease):

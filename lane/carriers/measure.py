@@ -5,7 +5,6 @@ server had more to send than the lane took, comes from the server's STATS.
 """
 
 from collections import deque
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -15,6 +14,8 @@ RATE_OF = 1.0
 """Seconds over which goodput and limits are taken."""
 LOSS_OF = 2.0
 """Seconds over which loss is taken."""
+MOST_SAMPLES = 1024
+"""Looks that are remembered, however many there are in that time."""
 ENOUGH = 30_000
 """Bytes sent within that time that say something about loss."""
 
@@ -48,12 +49,11 @@ class Measure:
     def __init__(self) -> None:
         self.rtt: float | None = None
         """Round trip of what carries data now, seconds."""
-        self._samples: deque[_Sample] = deque()
+        self._samples: deque[_Sample] = deque(maxlen=MOST_SAMPLES)
         self._before: dict[Passage, tuple[object, Counts]] = {}
 
-    def take(self, now: float, passages: "Iterable[Passage]") -> None:
-        """Look at the sessions that are active on the lane."""
-        counted = {passage: passage.count() for passage in passages}
+    def take(self, now: float, counted: "dict[Passage, tuple[object, Counts]]") -> None:
+        """What `Passage.count` says of each session that is active on the lane, now."""
         moved = sent = lost = 0
         held = 0.0
         rtts = []  # of those that move: a look costs a system call, and there may be thousands of others

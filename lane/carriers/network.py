@@ -13,6 +13,8 @@ from typing import Any
 import gevent
 import gevent.socket as gsocket
 
+from lane.supervisor import supervise
+
 log = logging.getLogger("lane.carriers")
 
 POLL = 5.0
@@ -25,7 +27,7 @@ _GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
 
 def watch(changed: Callable[[], None]) -> "gevent.Greenlet[..., None]":
     """Call `changed` after each change, from a greenlet that is to be killed in the end."""
-    return gevent.spawn(_watch, changed)
+    return supervise("the watch of the network", _watch, changed)
 
 
 def _watch(changed: Callable[[], None]) -> None:

@@ -68,7 +68,7 @@ class Passage:
         self._opening: Opening | None = None
         self._moving = False
         self._next_lane: Lane | None = None  # of the newest opening
-        session.ended = self._ended
+        session.when_over(self._ended)
 
     @property
     def moving(self) -> bool:
@@ -177,21 +177,21 @@ class Passage:
                 if self._boot is None and lost is not None:
                     return self._insist(lost)
                 lane = self._lanes.best(until - monotonic())
-                self._lanes.turn(lane, urgent=self.active)
+                self._lanes.turn(lane, self, until - monotonic(), urgent=self.active)
                 return self._resume(lane)
             except LaneError as error:
                 if self._boot is None or monotonic() > until:
                     self._fail(error)
-                elif self._judge(error):
-                    self._lanes.wait(until - monotonic())
-                else:
+                elif not self._judge(error):
                     break
+                elif not session.over:
+                    self._lanes.wait(until - monotonic())
         return None
 
     def _move(self, lane: Lane, fresh: bool) -> None:
         opening = None
         try:
-            self._lanes.turn(lane, urgent=True)
+            self._lanes.turn(lane, self, self._grace, urgent=True)
             if not self.session.over and self._boot is not None:
                 opening = self._resume(lane, fresh)
         except LaneError as error:

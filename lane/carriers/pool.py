@@ -21,6 +21,7 @@ from lane.carriers.demand import Demand
 from lane.errors import Closed, LaneError, Unreachable
 from lane.session.flows import Flows
 from lane.stream import Carrier, Stream
+from lane.supervisor import report, supervise
 
 log = logging.getLogger("lane.carriers")
 
@@ -36,6 +37,8 @@ BREATH = 0.25
 """Seconds, at most, between two spares of one maker: a far server gets a dozen dials a second, no crowd."""
 PAUSE = 5.0
 """Seconds without a try to make a spare after one failed: sessions that are asked for still dial."""
+TRIES = 8
+"""Carriers that are dialled for one session, where others take the streams of each first."""
 LAST_WORDS = 1.0
 """Seconds that a carrier nobody uses has to deliver what its streams said last."""
 _SHARED = 8
@@ -120,7 +123,7 @@ class Pool:
         self._paused_until = 0.0
         self._waiting = 0  # sessions that wait for a handshake
         self._closed = False
-        self._sweeper = gevent.spawn(self._sweep)
+        self._sweeper = supervise("the sweeper of carriers", self._sweep)
         census.register(self)
 
     def census(self) -> dict[str, int]:
@@ -134,7 +137,7 @@ class Pool:
     @property
     def ready(self) -> bool:
         """Whether a stream can be had without a handshake."""
-        return bool(self._spares) or self._least_loaded() is not None
+        return any(not _dead(spare.carrier) for spare, _ in self._spares) or self._least_loaded() is not None
 
     @property
     def shared(self) -> bool:
@@ -148,9 +151,16 @@ class Pool:
         """
         if not moved:
             self._demand.note(monotonic())
-        lease = (None if fresh else self._take_spare()) or self._lease(fresh)
-        if len(self._spares) * 2 < self._wanted:  # else sessions that end may give theirs back first
-            self._refill()
+        lease = (None if fresh else self._at_once()) or self._dialled(fresh)
+        self._taken()
+        return lease
+
+    def lease_at_once(self) -> Lease | None:
+        """A stream for a new session, where none has to be dialled for."""
+        lease = self._at_once()
+        if lease is not None:
+            self._demand.note(monotonic())
+            self._taken()
         return lease
 
     def flows(self, carrier: Carrier) -> Flows | None:
@@ -198,33 +208,48 @@ class Pool:
         self._flows.clear()
         self._roomy.clear()
 
-    def _take_spare(self) -> Lease | None:
+    def _taken(self) -> None:
+        """Make spares where few are left: else sessions that end may give theirs back first."""
+        if len(self._spares) * 2 < self._wanted:
+            self._refill()
+
+    def _at_once(self) -> Lease | None:
+        """A spare, or a stream on a carrier that has room."""
         while self._spares:
             spare, _ = self._spares.pop()  # the newest: its path is measured, and old ones may go
-            if not spare.carrier.closed:
+            if not _dead(spare.carrier):
                 return spare
             spare.discard()
+        while (carrier := self._least_loaded()) is not None:
+            if (lease := self._open_on(carrier, fresh=False)) is not None:
+                return lease
         return None
 
-    def _lease(self, fresh: bool) -> Lease:
-        """A stream on a carrier that has room, or on a new one."""
-        while True:
-            carrier = None if fresh else self._least_loaded()
-            dialled = carrier is None
-            if carrier is None:
-                self._waiting += 1
-                try:
-                    carrier = self._dial_shared(1 if fresh else self._share)
-                finally:
-                    self._waiting -= 1
+    def _dialled(self, fresh: bool) -> Lease:
+        """A stream on a carrier that is dialled now; unless `fresh`, others may have a part of it."""
+        for _ in range(TRIES):
+            self._waiting += 1
             try:
-                return self._open(carrier, dialled)
-            except Closed:
-                if carrier.closed and not self._leases[carrier]:
-                    self._drop(carrier)
-                    if dialled:
-                        raise Unreachable("the server closed the connection at once") from None
-                # else others were quicker, or it died in this moment
+                carrier = self._dial_shared(1 if fresh else self._share)
+            finally:
+                self._waiting -= 1
+            if (lease := self._open_on(carrier, fresh=True)) is not None:
+                return lease
+            if carrier not in self._leases:
+                raise Unreachable("the server closed the connection at once")
+            if not fresh and (lease := self._at_once()) is not None:  # others were quicker
+                return lease
+        raise Unreachable("no connection to the server had a stream to give")
+
+    def _open_on(self, carrier: Carrier, *, fresh: bool) -> Lease | None:
+        """A stream; None where others were quicker, or the carrier has died, which is forgotten then."""
+        try:
+            return self._open(carrier, fresh)
+        except Closed:
+            self._roomy.discard(carrier)
+            if carrier.closed and not self._leases[carrier]:
+                self._drop(carrier)
+            return None
 
     def _least_loaded(self) -> Carrier | None:
         """The carrier with the most room. Looks only at those that may have some: there can be thousands."""
@@ -322,6 +347,9 @@ class Pool:
         except LaneError as error:
             log.debug("no spare: %s", error)
             self._paused_until = monotonic() + PAUSE
+        except Exception as error:
+            report("the maker of spares", error)
+            self._paused_until = monotonic() + PAUSE
         finally:
             self._making -= 1
 
@@ -332,11 +360,20 @@ class Pool:
         """Forget carriers that ended while nobody used them, and spares that died, are old or too many."""
         while True:
             gevent.sleep(SWEEP)
-            for carrier in [c for c, leases in self._leases.items() if not leases and c.closed]:
+            for carrier in [c for c, leases in self._leases.items() if not leases and _dead(c)]:
                 self._drop(carrier)
             oldest, surplus = monotonic() - SPARE_LIFE, len(self._spares) - self._wanted
             for number, (spare, since) in enumerate(list(self._spares)):
-                if number < surplus or since < oldest or spare.carrier.closed:
+                if number < surplus or since < oldest or _dead(spare.carrier):
                     self._spares.remove((spare, since))
                     spare.discard()
             self._refill()
+
+
+def _dead(carrier: Carrier) -> bool:
+    """Whether it is closed, or fails to say so: a foreign transport's fault costs its own carrier."""
+    try:
+        return carrier.closed
+    except Exception as error:
+        report("a carrier that was asked whether it is closed", error)
+        return True

@@ -23,6 +23,7 @@ from lane.carriers.pool import Lease
 from lane.errors import Closed, LaneError
 from lane.proto.frames import FrameReader, Ping, Pong, pack
 from lane.proto.hello import Command, Request
+from lane.supervisor import supervise
 
 log = logging.getLogger("lane.carriers")
 
@@ -42,6 +43,8 @@ MOST_PAUSE = 60.0
 """Seconds between two dials of a lane that does not work and that nobody waits for."""
 ATTEMPT = 4.0
 """Seconds that one attempt may take."""
+MOST_ATTEMPTS = 6
+"""At once, however many sessions are in a hurry."""
 REMEMBERED = 8
 """PINGs that count."""
 BEST_OF = 600.0
@@ -67,13 +70,14 @@ class Probe:
         self._changed = changed
         self._times: deque[float] = deque(maxlen=REMEMBERED)
         self._best_until = 0.0
-        self._asked: float | None = None  # when the PING left that has no answer
+        self._unanswered: float | None = None  # since when something was asked and nothing came
         self._last_use = -UNUSED
         self._every = EVERY
         self._waited_for = False
         self._doubtful = False
         self._wanted, self._hurry = Event(), Event()
-        self._prober = gevent.spawn(self._run)
+        self._news = Event()  # an answer, or that there is none
+        self._prober = supervise("a probe", self._run)
 
     @property
     def rtt(self) -> float | None:
@@ -86,8 +90,12 @@ class Probe:
         return median(self._times) if self._times else None
 
     def silence(self, now: float) -> float:
-        """Seconds that a PING has had no answer, 0 where none is due."""
-        return 0.0 if self._asked is None else now - self._asked
+        """Seconds that a lane which worked has given no answer, 0 where none is due."""
+        return 0.0 if self.alive is None else self.unanswered(now)
+
+    def unanswered(self, now: float) -> float:
+        """Seconds that an answer has been due, on a lane that may never have worked as well."""
+        return 0.0 if self._unanswered is None else now - self._unanswered
 
     def note(self, rtt: float) -> None:
         """A round trip that somebody measured on this lane, seconds."""
@@ -106,8 +114,15 @@ class Probe:
 
     def check(self) -> None:
         """Ask now: a session hears nothing, or the network has changed."""
-        if self._asked is None:
+        if self._unanswered is None or not self.alive:
             self._hurry.set()
+
+    def ask(self, within: float) -> None:
+        """Ask now, and wait until something is known, `within` seconds at most."""
+        self._news.clear()
+        self.want(active=True, waited_for=self._waited_for)
+        self.check()
+        self._news.wait(within)
 
     def doubt(self) -> None:
         """Ask now, and have little patience: what was known may be no longer true."""
@@ -126,17 +141,21 @@ class Probe:
                 self._set(True, "")
                 try:
                     self._keep_asking(opening)
-                    self.alive = None  # nobody needs to know
+                    self._rest()
                 except LaneError as error:
                     opening.lease.distrust()
                     self._set(False, str(error))
                 finally:
                     opening.discard()
-                    self._asked = None
                     self._times.clear()
+
+    def _rest(self) -> None:
+        """Nobody needs to know any more."""
+        self.alive, self.why, self._unanswered = None, "", None
 
     def _set(self, alive: bool, why: str) -> None:
         self.why = why
+        self._news.set()
         if alive != self.alive:
             self.alive = alive
             self._changed()
@@ -146,18 +165,22 @@ class Probe:
         results: Queue[Opening | LaneError] = Queue()
         attempts: list[gevent.Greenlet[..., None]] = []
         pause = AGAIN
+        if self._unanswered is None:
+            self._unanswered = monotonic()
         try:
             while monotonic() - self._last_use < UNUSED:
                 self._hurry.clear()
                 attempts = [attempt for attempt in attempts if not attempt.dead]
-                attempts.append(gevent.spawn(self._attempt, results))
+                if len(attempts) < MOST_ATTEMPTS:
+                    attempts.append(gevent.spawn(self._attempt, results))
                 pause = AGAIN if self._waited_for or self.alive is None else min(2 * pause, MOST_PAUSE)
                 if (opening := self._result(results, pause * random.uniform(0.8, 1.0))) is not None:  # noqa: S311
                     return opening
             self._wanted.clear()
+            self._rest()
             return None
         finally:
-            gevent.killall(attempts, block=False)
+            gevent.killall(attempts)  # and wait: one may be about to give a result; none takes long to end
             while not results.empty():
                 if isinstance(left := results.get(), Opening):
                     left.discard()
@@ -192,6 +215,8 @@ class Probe:
                 opening.discard()
 
     def _measured(self, rtt: float) -> None:
+        self._unanswered = None
+        self._news.set()
         self._times.append(rtt)
         self.note(rtt)
 
@@ -200,13 +225,12 @@ class Probe:
         frames = FrameReader()
         while monotonic() - self._last_use < UNUSED:
             self._hurry.clear()
-            self._asked = began = monotonic()
+            self._unanswered = began = monotonic()
             patience = max(DOUBTFUL if self._doubtful else GIVE_UP, 4 * (self.delay or 0.0))
             self._doubtful = False
             with gevent.Timeout(patience, Closed(f"no answer for {patience:.1f} s")):
                 opening.sendall(pack(Ping(int(began * 1e6))))
                 self._await(opening, frames, int(began * 1e6))
-            self._asked = None
             self._measured(monotonic() - began)
             self._hurry.wait(self._every)
 

@@ -6,9 +6,8 @@ for any other it would be a guess, and wrong too often to be worth it.
 """
 
 from collections import OrderedDict
+from collections.abc import Hashable
 from time import monotonic
-
-from lane.address import Address
 
 LIFE = 600.0
 """Seconds that a success counts."""
@@ -17,18 +16,18 @@ MOST = 4096
 
 
 class Reached:
-    """The destinations, host and port as the application names them."""
+    """The destinations, host and port as the application names them, or what stands for several of them."""
 
     def __init__(self) -> None:
-        self._until: OrderedDict[Address, float] = OrderedDict()
+        self._until: OrderedDict[Hashable, float] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._until)
 
-    def __contains__(self, target: Address) -> bool:
+    def __contains__(self, target: Hashable) -> bool:
         return self._until.get(target, 0.0) > monotonic()
 
-    def note(self, target: Address, reached: bool) -> None:
+    def note(self, target: Hashable, reached: bool) -> None:
         """What became of a request."""
         if not reached:
             self._until.pop(target, None)

@@ -4,13 +4,15 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import lane
-from lane import log
+from lane import log, supervisor
 from lane.cli import options
 from lane.config import ClientConfig, ServerConfig, client_config, link_config, server_config, why_config
 from lane.errors import Fatal, UsageError
+from lane.watchdog import Watchdog
 
 _CONFIGS: dict[str, Callable[[Any], Any]] = {
     "client": client_config,
@@ -59,9 +61,12 @@ def _run(argv: list[str]) -> int:
         plugins.call_each("lane_configure", options=namespace, call_each=plugins.call_each)
         for error in plugins.errors[known:]:
             _complain(str(error))
-    if isinstance(config, ClientConfig | ServerConfig):
-        log.setup(config.log_level, config.log_file)
-    status: int = importlib.import_module(f"lane.cli.{command}").run(config, plugins)
+    with ExitStack() as resources:
+        if isinstance(config, ClientConfig | ServerConfig):
+            log.setup(config.log_level, config.log_file)
+            supervisor.report_all()
+            resources.callback(Watchdog(plugins.owner).close)
+        status: int = importlib.import_module(f"lane.cli.{command}").run(config, plugins)
     return status
 
 

@@ -65,7 +65,7 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
     address = inbounds[0].address
     if config.check:
         log.info("%s answered in %.1f ms", way[0], connector.ping() * 1000)
-    control = open_control(config.control, address, lanes.snapshot)
+    control = open_control(config.control, address, lanes.snapshot, lanes.ask_all)
     if control:
         lanes.changed = control.changed
     for inbound in inbounds:

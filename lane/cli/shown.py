@@ -19,13 +19,17 @@ Change = tuple[str, str, str]
 
 def whole(snapshot: dict[str, Any]) -> str:
     """All of it, as lines without the last line end."""
-    lines = [*_failure(snapshot), _headline(snapshot)]
+    lines = [_outage(snapshot)] if _is_out(snapshot) else [*_failure(snapshot), _headline(snapshot)]
     sessions = _number(snapshot.get("sessions"))
     if sessions is not None:
         lines.append(f"{sessions:.0f} session{'' if sessions == 1 else 's'} at the moment")
     lanes = _dicts(snapshot.get("lanes"))
     if lanes:
         lines += ["", *_table([_HEADINGS, *map(_row, lanes)])]
+        if reasons := [
+            f"{_text(lane.get('name'))}: {_text(lane['why'])}" for lane in lanes if lane.get("why")
+        ]:
+            lines += ["", *reasons]
     if found := changes(snapshot)[-MAX_CHANGES:]:
         lines += ["", "last changes", *_table(found[::-1])]
     return "\n".join(lines)
@@ -33,6 +37,8 @@ def whole(snapshot: dict[str, Any]) -> str:
 
 def brief(snapshot: dict[str, Any]) -> str:
     """The figures of the lane that carries, on one line."""
+    if _is_out(snapshot):
+        return f"{_clock(snapshot.get('time'))}  {_outage(snapshot)}"
     choice = snapshot.get("choice")
     lane = next((lane for lane in _dicts(snapshot.get("lanes")) if lane.get("name") == choice), {})
     return "  ".join(
@@ -71,6 +77,17 @@ def _headline(snapshot: dict[str, Any]) -> str:
     return f"carried by {_text(snapshot['choice'])}{when}{age}: {reason}"
 
 
+def _is_out(snapshot: dict[str, Any]) -> bool:
+    return isinstance(snapshot.get("outage"), dict)
+
+
+def _outage(snapshot: dict[str, Any]) -> str:
+    """In place of what carries: nothing does."""
+    now, since = _number(snapshot.get("time")), _number(snapshot["outage"].get("since"))
+    age = f" ({_age(now - since)})" if now is not None and since is not None else ""
+    return f"not reached since {_clock(since)}{age}: {_text(snapshot['outage'].get('reason'))}"
+
+
 def _failure(snapshot: dict[str, Any]) -> list[str]:
     """A line of its own: `choice` may look well for as long as nothing was tried again."""
     failure = snapshot.get("failure")
@@ -95,8 +112,8 @@ def _row(lane: dict[str, Any]) -> Sequence[str]:
 
 
 def _state(lane: dict[str, Any]) -> str:
-    if lane.get("alive") is False:
-        seconds = _number(lane.get("silent"))
+    seconds = _number(lane.get("silent"))
+    if lane.get("alive") is False or (lane.get("alive") is None and seconds and seconds >= 1):
         return "silent" if seconds is None else f"silent {_age(seconds)}"
     if lane.get("carries") is True:
         return "carries"

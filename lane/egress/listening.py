@@ -24,6 +24,7 @@ from lane.egress.listener import Arrival, Listener, own_address
 from lane.egress.policy import ListenRule, Policy
 from lane.egress.resolver import Resolver
 from lane.errors import Closed, Status, TargetError
+from lane.supervisor import supervise
 
 MOST = 1024
 """Ports that are open at once."""
@@ -201,7 +202,7 @@ class _Shared:
         self._places: deque[_Place] = deque()
         self._changed = Event()
         self._last: gevent.Greenlet[..., None] | None = None  # closes the port where nobody parks
-        self._acceptor = gevent.spawn(self._serve)
+        self._acceptor = supervise(f"the port {self.bound}", self._serve)
 
     def park(self) -> "_Place":
         if len(self._places) >= MOST_PARKED:
@@ -235,7 +236,10 @@ class _Shared:
 
     def _serve(self) -> None:
         while True:
-            sock, peer = self._listener.accept()
+            try:
+                sock, peer = self._listener.accept()
+            except Closed:
+                return
             try:
                 self._able().arrive((sock, peer))
             except BaseException:

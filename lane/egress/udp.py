@@ -21,6 +21,7 @@ from lane.address import Address
 from lane.egress.policy import Policy
 from lane.egress.resolver import Resolver
 from lane.errors import Closed, LaneError, Status, TargetError
+from lane.supervisor import supervise
 from lane.udp import Buffer, UdpSocket
 
 REMEMBERED = 4096
@@ -145,7 +146,7 @@ class UdpEgress:
         if family not in self._sockets and not self._closed:
             self._sockets[family] = sock = _open(family)
             if sock is not None:
-                self._readers.append(gevent.spawn(self._read, sock))
+                self._readers.append(supervise("the packets of targets", self._read, sock))
         return self._sockets.get(family)
 
     def _read(self, sock: UdpSocket) -> None:

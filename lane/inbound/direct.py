@@ -25,6 +25,7 @@ from lane.inbound.connector import Buffer
 from lane.session.relay import FIRST_READ, LARGEST_READ
 from lane.session.sockets import SocketStream
 from lane.stream import Stream
+from lane.supervisor import supervise
 
 SWEEP = 0.125
 """Seconds between two looks for idle connections, at least."""
@@ -43,7 +44,7 @@ class Direct:
         self._running: set[DirectConnection] = set()
         self._none = Event()
         self._none.set()
-        self._sweeper = gevent.spawn(self._sweep)
+        self._sweeper = supervise("the sweeper of direct connections", self._sweep)
         census.register(self)
 
     def census(self) -> dict[str, int]:

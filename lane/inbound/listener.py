@@ -16,6 +16,7 @@ import gevent.socket as gsocket
 
 from lane.address import Address, normal_host
 from lane.errors import ConfigError
+from lane.supervisor import supervise
 
 BACKLOG = 1024
 """Connections that may wait in the kernel, which has a limit of its own (net.core.somaxconn)."""
@@ -50,7 +51,7 @@ class Inbound:
 
     def start(self) -> None:
         """Begin to accept."""
-        self._acceptor = gevent.spawn(self._accept)
+        self._acceptor = supervise(f"the acceptance of connections on {self.address}", self._accept)
 
     def close(self) -> None:
         """Stop accepting; connections that are served go on. Idempotent."""

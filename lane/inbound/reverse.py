@@ -18,6 +18,7 @@ from gevent.lock import BoundedSemaphore
 from lane.address import Address
 from lane.errors import LaneError, Status, TargetError
 from lane.inbound.connector import Listening
+from lane.supervisor import supervise
 
 PARKED = 8
 """Sessions that wait on the server for a reverse forward."""
@@ -80,7 +81,7 @@ class Reverse:
 
     def start(self) -> None:
         """Begin to park."""
-        self._parkers = [gevent.spawn(self._keep_one) for _ in range(self._parked)]
+        self._parkers = [supervise(str(self), self._keep_one) for _ in range(self._parked)]
 
     def close(self) -> None:
         """Park no more; what is connected goes on."""
@@ -95,19 +96,29 @@ class Reverse:
         """Have one session parked, whenever there may be one."""
         while True:
             self._places.acquire()
-            listening = self._park()
             try:
-                peer = listening.accept()
-            except LaneError as error:
-                listening.abort()
-                self._places.release()
-                log.debug("%s: a parked session ended: %s", self, error)
-                gevent.sleep(FIRST_PAUSE)
-                continue
+                arrival = self._arrival()
             except BaseException:
-                listening.abort()
+                self._places.release()
                 raise
-            gevent.spawn(self._serve, listening, peer).rawlink(lambda _: self._places.release())
+            if arrival is None:
+                self._places.release()
+                gevent.sleep(FIRST_PAUSE)
+            else:
+                gevent.spawn(self._serve, *arrival).rawlink(lambda _: self._places.release())
+
+    def _arrival(self) -> tuple[Listening, Address] | None:
+        """The next connection to a parked session, and whom it is from; None where the session was lost."""
+        listening = self._park()
+        try:
+            return listening, listening.accept()
+        except LaneError as error:
+            listening.abort()
+            log.debug("%s: a parked session ended: %s", self, error)
+            return None
+        except BaseException:
+            listening.abort()
+            raise
 
     def _park(self) -> Listening:
         """A session that waits on the server, as soon as there is one."""

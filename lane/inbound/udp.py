@@ -20,6 +20,7 @@ from lane.errors import Closed, ProtocolError
 from lane.fair import be_fair
 from lane.inbound.connector import Association, Buffer
 from lane.proto.udp import pack_socks, parse_socks
+from lane.supervisor import supervise
 from lane.udp import UdpSocket
 
 log = logging.getLogger("lane.inbound")
@@ -95,7 +96,7 @@ def relay(sock: gsocket.socket, port: Port, association: Association, idle_timeo
     """
     left = Event()
     watch = gevent.spawn(_watch, sock, left)
-    pump = gevent.spawn(_pump, port, association)
+    pump = supervise("the packets of an application", _pump, port, association)
     try:
         while True:
             idle = port.last + idle_timeout - monotonic()

@@ -18,6 +18,7 @@ from lane import census
 from lane.address import Address, normal_host
 from lane.errors import Closed, ConfigError, LaneError
 from lane.inbound.connector import Association, Buffer, Connector
+from lane.supervisor import supervise
 from lane.udp import UdpSocket
 
 WAITING = 16
@@ -81,7 +82,10 @@ class UdpForward:
 
     def start(self) -> None:
         """Begin to take packets."""
-        self._greenlets = [gevent.spawn(self._receive), gevent.spawn(self._sweep)]
+        self._greenlets = [
+            supervise(f"the port of the forward to {self._target}", self._receive),
+            supervise(f"the sweeper of the forward to {self._target}", self._sweep),
+        ]
 
     def close(self) -> None:
         """Take no more packets, and end what there is. Idempotent."""

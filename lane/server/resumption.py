@@ -15,6 +15,7 @@ from gevent.event import Event
 from lane import census
 from lane.errors import Closed, Status, TargetError
 from lane.session.session import Session
+from lane.supervisor import report, supervise
 
 SWEEP = 1.0
 """Seconds between two looks at the sessions that nothing carries."""
@@ -67,7 +68,7 @@ class Resumption:
         self._entries: dict[Key, Entry] = {}
         self._orphans: OrderedDict[Key, Entry] = OrderedDict()  # who waits for longest comes first
         self._ended: deque[tuple[float, Key]] = deque()
-        self._sweeper = gevent.spawn(self._sweep)
+        self._sweeper = supervise("the sweeper of sessions that wait", self._sweep)
         census.register(self)
 
     def census(self) -> dict[str, int]:
@@ -159,7 +160,10 @@ class Resumption:
     def _give_up(self, entry: Entry, why: str) -> None:
         self._orphans.pop(entry.key, None)
         if entry.session is not None:
-            entry.session.fail(Closed(why))
+            try:
+                entry.session.fail(Closed(why))
+            except Exception as error:  # that one's fault is not the others'
+                report("giving a session up", error)
 
 
 def _held(entry: Entry) -> int:

@@ -39,6 +39,7 @@ from lane.session.flows import Flows
 from lane.session.registry import Registry
 from lane.session.session import Session
 from lane.stream import Carrier, Listener, Stream
+from lane.supervisor import report, supervise
 from lane.tasks import start
 
 log = logging.getLogger("lane.server")
@@ -95,7 +96,7 @@ class Server:
         self._closing = False
         self._names = count(1)
         for listener in listeners:
-            gevent.spawn(self._accept, listener)
+            supervise("the acceptance of carriers", self._accept, listener)
         census.register(self)
 
     def census(self) -> dict[str, int]:
@@ -118,15 +119,22 @@ class Server:
                 carrier = listener.accept()
             except Closed:
                 return
-            crowded = len(self._strangers) >= MAX_STRANGERS or self._peers[carrier.peer] >= self._per_peer
-            if self._closing or crowded:
-                log.debug("a carrier from %s is one too many", carrier.peer)
-                carrier.close()
-            else:
-                self._carriers.add(carrier)
-                self._strangers.add(carrier)
-                self._peers[carrier.peer] += 1
-                gevent.spawn(self._serve, carrier)
+            try:
+                self._welcome(carrier)
+            except Exception as error:  # of a foreign transport: it costs this carrier
+                report("a carrier that was accepted", error)
+                gevent.spawn(carrier.close)
+
+    def _welcome(self, carrier: Carrier) -> None:
+        crowded = len(self._strangers) >= MAX_STRANGERS or self._peers[carrier.peer] >= self._per_peer
+        if self._closing or crowded:
+            log.debug("a carrier from %s is one too many", carrier.peer)
+            carrier.close()
+            return
+        self._carriers.add(carrier)
+        self._strangers.add(carrier)
+        self._peers[carrier.peer] += 1
+        gevent.spawn(self._serve, carrier)
 
     def _serve(self, carrier: Carrier) -> None:
         """All streams of a carrier, until it is gone."""
@@ -187,8 +195,8 @@ class Server:
         except LaneError as error:
             log.debug("a stream from %s ended: %s", carrier.peer, error)
             stream.reset()
-        except Exception:
-            log.exception("a stream from %s failed", carrier.peer)
+        except Exception as error:
+            report("a stream", error)
             stream.reset()
 
     def _greet(self, carrier: Carrier, reader: Reader) -> str | None:
@@ -331,8 +339,8 @@ class Server:
         """Call observers; one that raises is not the session's fault."""
         try:
             hook(**what)
-        except Exception:
-            log.exception("a plugin failed to observe a session")
+        except Exception as error:
+            report("a plugin that observes sessions", error)
 
     def _reply(self, stream: Stream, status: Status, text: str = "") -> None:
         stream.sendall(self._message(status, _NOWHERE, text))

@@ -152,9 +152,8 @@ class Arrive:
     def run(self, session: Session) -> LaneError | None:
         """See `Service`."""
         port = self._port
-        session.ended, session.attached = port.close, port.poke
-        if session.over:
-            port.close()
+        session.attached = port.poke
+        session.when_over(port.close)
         try:
             sock, peer = port.accept(lambda: session.carried)
             self._target = SocketStream(sock)

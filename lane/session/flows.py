@@ -8,12 +8,11 @@ reach what its own carrier carries.
 from collections.abc import Callable
 from typing import Any
 
-import gevent
-
 from lane.errors import Closed
 from lane.fair import be_fair
 from lane.proto.udp import FLOW_SIZE
 from lane.stream import Carrier, Datagrams
+from lane.supervisor import report, supervise
 
 BATCH = 32
 """Datagrams that are delivered before others get their turn: as many may come at once."""
@@ -46,7 +45,7 @@ class Flows:
         self._members[flow] = deliver
         datagrams = self.datagrams
         if self._pump is None and datagrams is not None:
-            self._pump = gevent.spawn(self._receive, datagrams)
+            self._pump = supervise("the sorting of datagrams", self._receive, datagrams)
         return True
 
     def leave(self, flow: bytes) -> None:
@@ -60,9 +59,16 @@ class Flows:
                 for _ in range(BATCH):
                     datagram = datagrams.recv()
                     if deliver := self._members.get(datagram[:FLOW_SIZE]):
-                        deliver(datagram)
+                        self._deliver(deliver, datagram)
                     else:
                         self.strays += 1
                 be_fair()
         except Closed:
             self._members.clear()
+
+    def _deliver(self, deliver: Deliver, datagram: bytes) -> None:
+        """What goes wrong costs this datagram: the next one may be for somebody else."""
+        try:
+            deliver(datagram)
+        except Exception as error:
+            report("the delivery of a datagram", error)

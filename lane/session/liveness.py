@@ -2,7 +2,7 @@
 
 A session that only receives has no other way to see that the path died, and its transport nothing whose
 loss it would notice: so who was active and hears nothing asks. A path that answers is asked more and more
-seldom, until data come again.
+seldom, up to a limit, until data move again.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,8 @@ QUIET = 0.25
 """Seconds of silence, at least, in an active session before it asks whether the path is alive."""
 RTT_AGE = 0.05
 """Seconds that a look at the carrier's round trip counts: it may cost a system call."""
+MOST_PATIENCE = 16
+"""Times QUIET after which a path that always answers is asked at the latest."""
 UNKNOWN_RTT = 0.1
 """Seconds assumed until a round trip has been measured."""
 
@@ -68,17 +70,20 @@ class Liveness:
 
     def questioned(self) -> None:
         """The peer asks: the path works that way, and one of both is enough to find out about the other."""
-        self._patience *= 2
+        self._be_patient()
 
     def answered(self, value: int) -> bool:
         """A PONG came; whether it answers the PING that is outstanding."""
         if value != self._asked:
             return False
         self._asked = None
-        self._patience *= 2
+        self._be_patient()
         self._measured = self.heard - value / 1e6
         return True
 
     def moved(self) -> None:
-        """Data came."""
+        """Data came, or went, to which an answer is due."""
         self._patience = 1
+
+    def _be_patient(self) -> None:
+        self._patience = min(2 * self._patience, MOST_PATIENCE)

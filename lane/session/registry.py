@@ -13,9 +13,10 @@ import gevent
 from gevent.event import Event
 
 from lane import census
-from lane.errors import Status, TargetError
+from lane.errors import Closed, Status, TargetError
 from lane.session.session import ACTIVE, IDLE, Session
 from lane.session.window import Budget, initial_window
+from lane.supervisor import report, supervise
 
 TICK = 0.125
 """Seconds between two looks at the active sessions."""
@@ -44,7 +45,7 @@ class Registry:
         self._empty = Event()
         self._empty.set()
         self._activity = Event()
-        self._ticker = gevent.spawn(self._tick)
+        self._ticker = supervise("the clock of the sessions", self._tick)
         census.register(self)
 
     def census(self) -> dict[str, int]:
@@ -128,7 +129,7 @@ class Registry:
             for session in list(self._active):
                 if ACTIVE < now - session.last_data <= IDLE:
                     continue  # it only waits to give up its window; there may be thousands
-                if not session.tick(now):
+                if not self._look_after(session, now):
                     self._active.discard(session)
             if not self._active:
                 self._activity.clear()
@@ -137,3 +138,12 @@ class Registry:
                 for session in list(self._sessions):
                     if now - session.last_data > self._idle_timeout and not session.parked:
                         session.reset()
+
+    def _look_after(self, session: Session, now: float) -> bool:
+        """Whether something is left to look after. A fault in that ends the session, and no other one."""
+        try:
+            return session.tick(now)
+        except Exception as error:
+            report("the look after a session", error)
+            session.fail(Closed("looking after the session failed"))
+            return False

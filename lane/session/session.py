@@ -77,6 +77,7 @@ class Session:
     parting: "gevent.Greenlet[..., None] | None" = None
     """Tells the peer of a reset, for ABORT_WITHIN seconds at most."""
     _error: LaneError | None = None
+    _when_over: tuple[Callable[[], None], ...] = ()
     _closing = False
     _shrinking = False
     _free = False
@@ -104,8 +105,6 @@ class Session:
         """Looks up the datagrams of what carries the session, or did so last."""
         self.moved: Callable[[], None] = _nothing
         """Called when another stream carries it."""
-        self.ended: Callable[[], None] = _nothing
-        """Called when the session needs no stream any more."""
         self.attached: Callable[[], None] = _nothing
         """Called when there is another stream."""
         self._liveness = Liveness()
@@ -117,6 +116,13 @@ class Session:
         self._unread.set()
 
     # What an owner does with it.
+
+    def when_over(self, call: Callable[[], None]) -> None:
+        """Have `call` called once the session needs no stream any more: at once, if that is so already."""
+        if self.over:
+            call()
+        else:
+            self._when_over = (*self._when_over, call)
 
     def grant(self, credit: int) -> None:
         """The peer takes `credit` bytes before its first ACK: more than was known at the start."""
@@ -215,6 +221,7 @@ class Session:
         if self._error:
             raise self._error
         self.last_data = monotonic()
+        self._liveness.moved()
         self._wake(self)
 
     def finish(self) -> None:
@@ -278,9 +285,9 @@ class Session:
         """A packet of `size` bytes came beside the stream of the session, or went: it is active."""
         now = self.last_data = monotonic()
         self.beside += size
+        self._liveness.moved()
         if came:
             self._liveness.heard = now
-            self._liveness.moved()
         else:
             self._sent_beside = now
         self._wake(self)
@@ -476,7 +483,9 @@ class Session:
     def _end(self) -> None:
         if not self._over.is_set():
             self._over.set()
-            self.ended()
+            calls, self._when_over = self._when_over, ()
+            for call in calls:
+                call()
 
     def _abort(self, code: int) -> None:
         """Tell the peer, in good order if that is quick, and cut the stream."""

@@ -12,6 +12,7 @@ from time import monotonic
 from gevent.lock import BoundedSemaphore
 
 from lane.errors import Closed, LaneError, ProtocolError
+from lane.fair import this_round
 from lane.proto.frames import (
     Ack,
     End,
@@ -60,6 +61,7 @@ class Writer:
         self._outbox = outbox
         self._liveness = liveness
         self._lost = lost
+        self._round = this_round()
         self._first = b""  # what goes before all frames
         self._announce = False  # RECEIVED is to be sent
         self._cursor: int | None = 0  # what was written to this stream ends here; None: the peer has not said
@@ -115,7 +117,7 @@ class Writer:
         stream = self.stream
         if stream is None or self._ended:
             return  # what matters is retained
-        began = monotonic()
+        began, turn = monotonic(), self._round.began
         try:
             head = self._control(self._inbox.ack_possible) + head
             if data:
@@ -130,7 +132,8 @@ class Writer:
             self._lost(stream, Closed("a write was cut off"))
             raise
         finally:
-            self.held += monotonic() - began
+            if self._round.began != turn:  # the event loop went around: it was not taken at once
+                self.held += monotonic() - began
 
     def flush(self) -> None:
         """Send control frames, unless somebody is writing, who will do it."""

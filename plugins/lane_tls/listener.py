@@ -16,6 +16,7 @@ from lane import census
 from lane.address import normal_host
 from lane.errors import Closed, ConfigError, ProtocolError
 from lane.stream import Address, ServerTLS
+from lane.supervisor import report, supervise
 from lane_tls import tcp
 from lane_tls.carrier import TLSCarrier
 from lane_tls.context import server_context
@@ -27,7 +28,7 @@ _HANDSHAKES = 256  # at once, a listener
 _READY = 256  # connections that wait to be accepted, a listener
 _NO_ROOM_PAUSE = 0.1  # seconds without accepting when the process has no descriptors left
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("lane.tls")
 
 
 def listen(endpoint: Address, tls: ServerTLS, patience: float, congestion: bytes | None) -> "TLSListener":
@@ -64,7 +65,7 @@ class TLSListener:
         self._handshakes = Pool(_HANDSHAKES)
         self._shaking: set[TLSStream] = set()
         self.address = Address(*sock.getsockname()[:2])
-        self._accepting = gevent.spawn(self._accept_all)
+        self._accepting = supervise("the acceptance of TLS connections", self._accept_all)
         census.register(self)
 
     def census(self) -> dict[str, int]:
@@ -102,11 +103,18 @@ class TLSListener:
                 log.warning("tls: cannot accept a connection: %s", words(error))
                 gevent.sleep(_NO_ROOM_PAUSE)
                 continue
-            stream = TLSStream(self._context, sock)
-            stream.connection.set_accept_state()
-            stream.congestion = self._congestion
-            self._shaking.add(stream)
-            self._handshakes.spawn(self._handshake, stream, normal_host(address[0]))
+            try:
+                self._greet(sock, normal_host(address[0]))
+            except Exception as error:
+                report("a TLS connection that was accepted", error)
+                sock.close()
+
+    def _greet(self, sock: Any, peer: str) -> None:
+        stream = TLSStream(self._context, sock)
+        stream.connection.set_accept_state()
+        stream.congestion = self._congestion
+        self._shaking.add(stream)
+        self._handshakes.spawn(self._handshake, stream, peer)
 
     def _handshake(self, stream: TLSStream, peer: str) -> None:
         """Whatever this peer does costs only this connection."""

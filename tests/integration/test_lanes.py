@@ -132,7 +132,7 @@ def test_turns_are_given_one_by_one_and_the_urgent_come_first():
     turns, order = Turns(200.0), []
 
     def take(name, urgent):
-        turns.wait(urgent=urgent)
+        turns.wait(60.0, urgent=urgent)
         order.append(name)
 
     jobs = [gevent.spawn(take, name, urgent) for name, urgent in [("a", False), ("b", False), ("c", True)]]

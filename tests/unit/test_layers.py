@@ -11,6 +11,7 @@ STOREYS = [
     # `lane` itself is only the version and hookimpl
     {"lane", "lane.errors", "lane.fair", "lane.tasks", "lane.census"},
     {"lane.address", "lane.values", "lane.log", "lane.udp"},
+    {"lane.supervisor", "lane.watchdog"},
     {"lane.net"},
     {"lane.proto", "lane.stream", "lane.link", "lane.via", "lane.control"},
     {"lane.hookspecs", "lane.certs", "lane.tcp_info"},
@@ -23,7 +24,7 @@ STOREYS = [
 STOREY = {room: number for number, rooms in enumerate(STOREYS) for room in rooms}
 FOR_PLUGINS = {
     "lane", "lane.stream", "lane.errors", "lane.address", "lane.hookspecs", "lane.tcp_info", "lane.census",
-    "lane.testing",
+    "lane.supervisor", "lane.testing",
 }  # fmt: skip
 SOURCES = [*sorted((ROOT / "lane").rglob("*.py")), *sorted((ROOT / "plugins").rglob("*.py"))]
 

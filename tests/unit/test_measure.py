@@ -13,18 +13,22 @@ class Passage:
         return self.stream, Counts(self.moved, (self.near, self.far))
 
 
+def take(measure, now, passages):
+    measure.take(now, {passage: passage.count() for passage in passages})
+
+
 def run(measure, passages, seconds, step, *, start=0.0):
     now = start
     for _ in range(round(seconds / 0.125)):
         step()
         now += 0.125
-        measure.take(now, passages)
+        take(measure, now, passages)
     return now
 
 
 def test_goodput_is_of_the_last_second_and_all_sessions():
     measure, passages = Measure(), [Passage(), Passage()]
-    measure.take(0.0, passages)
+    take(measure, 0.0, passages)
 
     def step():
         for passage in passages:
@@ -38,27 +42,27 @@ def test_goodput_is_of_the_last_second_and_all_sessions():
 def test_loss_is_of_both_directions_and_only_where_enough_was_sent():
     measure, passage = Measure(), Passage()
     passage.near, passage.far = Way(10**9, 10**8, 0.0), Way(0, 0, 0.0)
-    measure.take(0.0, [passage])
+    take(measure, 0.0, [passage])
     passage.far = Way(ENOUGH - 1, 1000, 0.0)
-    measure.take(0.1, [passage])
+    take(measure, 0.1, [passage])
     assert measure.loss(0.1) is None
     passage.near = Way(10**9 + 10_001, 10**8 + 1000, 0.0)
-    measure.take(0.2, [passage])
+    take(measure, 0.2, [passage])
     assert measure.loss(0.2) == pytest.approx(2000 / (ENOUGH + 10_000))
-    measure.take(3.0, [passage])
+    take(measure, 3.0, [passage])
     assert measure.loss(3.0) is None  # long ago
 
 
 def test_another_stream_counts_from_elsewhere():
     measure, passage = Measure(), Passage()
     passage.moved, passage.far = 1000, Way(0, 0, 0.0)
-    measure.take(0.0, [passage])
+    take(measure, 0.0, [passage])
     passage.stream, passage.moved, passage.far = object(), 2000, Way(10**9, 10**8, 0.0)
-    measure.take(0.1, [passage])
+    take(measure, 0.1, [passage])
     assert measure.goodput(0.1) == 0
     assert measure.loss(0.1) is None
     passage.moved = 2500
-    measure.take(0.2, [passage])
+    take(measure, 0.2, [passage])
     assert measure.goodput(0.2) == 500
 
 
@@ -66,7 +70,7 @@ def test_who_was_held_most_says_how_far_the_lane_is_the_limit():
     measure, passages = Measure(), [Passage(), Passage()]
     for passage in passages:
         passage.near = passage.far = Way(0, 0, 0.0)
-    measure.take(0.0, passages)
+    take(measure, 0.0, passages)
 
     def step():
         passages[0].near = Way(0, 0, passages[0].near.held + 0.025)
@@ -75,21 +79,21 @@ def test_who_was_held_most_says_how_far_the_lane_is_the_limit():
     now = run(measure, passages, 2, step)
     assert measure.limited(now) == pytest.approx(0.8)
     passages[1].far = Way(0, 0, 100.0)  # told late, of all that time
-    measure.take(now + 0.1, passages)
+    take(measure, now + 0.1, passages)
     assert measure.limited(now + 0.1) == 1.0
 
 
 def test_the_round_trip_is_the_shortest_of_those_that_carry_and_stays_while_they_pause():
     measure, passages = Measure(), [Passage(), Passage(), Passage()]
-    measure.take(0.0, passages)
+    take(measure, 0.0, passages)
     assert measure.rtt is None
     for passage, rtt, moved in zip(passages, (0.3, 0.2, 0.1), (1, 1, 0), strict=True):
         passage.rtt, passage.moved = rtt, moved
-    measure.take(0.1, passages)
+    take(measure, 0.1, passages)
     assert measure.rtt == 0.2
-    measure.take(0.2, passages)
+    take(measure, 0.2, passages)
     assert measure.rtt == 0.2
-    measure.take(0.3, [])
+    take(measure, 0.3, [])
     assert measure.rtt is None
 
 
@@ -97,5 +101,5 @@ def test_it_remembers_two_seconds():
     measure, passage = Measure(), Passage()
     run(measure, [passage], 100, lambda: None)
     assert len(measure._samples) <= 18
-    measure.take(200.0, [])
+    take(measure, 200.0, [])
     assert not measure._before

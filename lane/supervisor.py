@@ -1,0 +1,96 @@
+"""Loops that live as long as the process: one that fails is reported, and goes on.
+
+A greenlet that dies takes with it whatever it looked after, and nobody notices: no time-outs any more, no
+new connections, no news of a path. So each such loop runs here. Its exception is logged once, with the name
+of the loop, and the loop is called again, after a pause that grows while it fails again and again.
+
+What other greenlets raise ends in the same log. gevent would print it on standard error, and a pipe there
+that nobody reads blocks the whole process.
+"""
+
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import Any
+
+import gevent
+from gevent import Greenlet, get_hub
+
+from lane.log import Throttle
+
+LEAST_PAUSE, MOST_PAUSE = 0.1, 30.0
+"""Seconds until a loop that failed is called again; they double with each failure."""
+STEADY = 60.0
+"""Seconds without a failure after which the next pause is the least one again."""
+
+log = logging.getLogger("lane.supervisor")
+_throttle = Throttle()
+
+
+def supervise(name: str, run: Callable[..., object], *arguments: object) -> "Greenlet[..., None]":
+    """Call `run(*arguments)` until it returns: again after each exception. `name` is for the log.
+
+    It starts soon, beside the caller; the owner kills the greenlet in the end.
+    """
+    return gevent.spawn(_supervise, name, partial(run, *arguments))
+
+
+def _supervise(name: str, run: Callable[[], object]) -> None:
+    pause = LEAST_PAUSE
+    while True:
+        began = monotonic()
+        try:
+            run()
+        except (Exception, gevent.Timeout) as error:  # a Timeout that leaks is a bug like any other
+            report(name, error)
+        else:
+            return
+        if monotonic() - began > STEADY:
+            pause = LEAST_PAUSE
+        gevent.sleep(pause)
+        pause = min(2 * pause, MOST_PAUSE)
+
+
+def report(name: str, error: BaseException) -> None:
+    """Log that `name` failed with `error`, with its traceback: the same failure once a minute at most."""
+    if (missed := _throttle.allows((name, type(error)))) is not None:
+        again = f" (and {missed} times before that)" if missed else ""
+        log.error("%s failed%s", name, again, exc_info=error)
+
+
+def report_all() -> None:
+    """Have the log get what greenlets of this thread, and other threads, raise and nobody waits for."""
+    get_hub().print_exception = _print_exception
+    threading.excepthook = _thread_failed
+    sys.unraisablehook = _unraisable
+
+
+def _thread_failed(what: threading.ExceptHookArgs) -> None:
+    if what.exc_value is not None:
+        report(f"the thread {what.thread.name if what.thread else '?'}", what.exc_value)
+
+
+def _unraisable(what: Any) -> None:
+    """See `sys.unraisablehook`: what a finaliser raises."""
+    report(what.err_msg or "a finaliser", what.exc_value or what.exc_type())
+
+
+def _print_exception(context: Any, kind: Any, error: Any, trace: Any) -> None:
+    """See `gevent.hub.Hub.print_exception`, which this replaces. It must not raise."""
+    if not isinstance(error, BaseException):
+        error = kind(error)
+    if error.__traceback__ is None:
+        error.__traceback__ = trace
+    report(f"the task {_name(context, trace)}", error)
+
+
+def _name(context: Any, trace: Any) -> str:
+    """Of what failed: a Greenlet knows what it runs, and so does a task; else what was called."""
+    run = getattr(context, "_run", None) or getattr(context, "task", None)
+    while isinstance(run, partial):
+        run = run.func
+    called = trace.tb_frame.f_code.co_qualname if trace else "?"
+    return str(getattr(run, "__qualname__", called))
