@@ -11,7 +11,8 @@ follows, one a second and one at each change. `{"error": TEXT}` instead of it is
     choice         the name of the lane (transport) that new sessions use; null for none
     reason         why that one, for people
     outage         `since` and `reason`, while no lane works; else null, and where nobody asked lately
-    failure        `time` and `reason` of the last try that did not reach the server; null once it answers
+    failure        `time` and `reason` of the last try that did not reach the server, and when that was so
+                   `first`; null once it answers
     sessions       how many there are
     lanes          a list; each has `name`, `alive` (whether it answers), `why` (it does not, for people),
                    `carries`, `rtt`, `best_rtt` and `delay` (seconds), `loss` (0 to 1), `goodput` (bytes a

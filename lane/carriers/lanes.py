@@ -168,7 +168,8 @@ class Lanes:
 
     def failed(self, error: LaneError) -> None:
         """Something found no way to the server: `lane why` tells of it until the server answers."""
-        self._failure = {"time": time(), "reason": str(error)}
+        first = self._failure["first"] if self._failure else time()
+        self._failure = {"time": time(), "first": first, "reason": str(error)}
 
     def look_now(self) -> None:
         """Something has changed: do not wait for the next look."""
@@ -265,12 +266,17 @@ class Lanes:
             "since": self._since,
             "choice": self._choice.name,
             "reason": self.reason,
-            "outage": out and {"since": time() - out.seconds, "reason": out.reason},
+            "outage": out and {"since": self._out_since(out), "reason": out.reason},
             "failure": self._failure,
             "sessions": len(self._passages),
             "lanes": rows,
             "changes": list(self._changes),
         }
+
+    def _out_since(self, out: Outage) -> float:
+        """Probes may have asked later than sessions did; seconds since 1970."""
+        since = time() - out.seconds
+        return min(since, self._failure["first"]) if self._failure else since
 
     # What is done again and again.
 

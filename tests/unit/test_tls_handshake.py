@@ -57,7 +57,7 @@ def test_alpn(listener, offered, chosen):
 
 
 def test_older_tls_is_told_so(listener, caplog):
-    caplog.set_level(logging.DEBUG, "lane_tls")
+    caplog.set_level(logging.DEBUG, "lane.tls")
     context = foreign_context()
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with socket.create_connection(listener.address) as sock, pytest.raises(ssl.SSLError, match="ALERT"):
