@@ -4,9 +4,42 @@ Three families, apart because they cost different things. `Closed` (with its chi
 stream or carrier. `TargetError` is the honest answer for one request: a status that the application
 is told. `Fatal` and its children end the program with one line and an exit status. Bytes that break a
 protocol are a `ProtocolError`: they cost the peer its own connection and nobody else anything.
+
+What is raised is not kept: see `Failure`.
 """
 
+from dataclasses import dataclass
 from enum import IntEnum
+from typing import Generic, TypeVar
+
+E = TypeVar("E", bound=Exception)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure(Generic[E]):
+    """An error that is kept for whoever asks later, and built each time that it is raised.
+
+    An exception that was raised holds its traceback: all frames that it passed, and what they held. Raised
+    again, it holds more each time, from whichever greenlet that was. So no object keeps an exception.
+    """
+
+    kind: type[E]
+    arguments: tuple[object, ...]
+    attributes: dict[str, object]
+
+    @classmethod
+    def of(cls, error: E) -> "Failure[E]":
+        """What `error` says, without where it was raised and why."""
+        return cls(type(error), error.args, dict(vars(error)))
+
+    def build(self) -> E:
+        """A new exception that says the same. Its constructor is not called: it may want other arguments."""
+        error = self.kind.__new__(self.kind, *self.arguments)
+        error.__dict__.update(self.attributes)
+        return error
+
+    def __str__(self) -> str:
+        return str(self.build())
 
 
 class LaneError(Exception):

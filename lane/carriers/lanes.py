@@ -24,7 +24,7 @@ from lane.carriers.pool import Lease, Pool
 from lane.carriers.probe import Probe
 from lane.carriers.steer import Decision, State, steer
 from lane.carriers.turns import Turns
-from lane.errors import Closed, LaneError, Unreachable
+from lane.errors import Closed, Failure, LaneError, Unreachable
 from lane.session.session import ACTIVE
 from lane.supervisor import report, supervise
 from lane.tasks import start
@@ -379,16 +379,16 @@ def _race(order: list[Lane], fresh: bool, head_start: float = HEAD_START) -> tup
         return order[0], lease
     if len(order) == 1:
         return order[0], order[0].pool.lease(fresh=fresh)
-    results: gevent.queue.Queue[tuple[Lane, Lease | LaneError]] = gevent.queue.Queue()
+    results: gevent.queue.Queue[tuple[Lane, Lease | Failure[LaneError]]] = gevent.queue.Queue()
 
     def attempt(lane: Lane) -> None:
         try:
             results.put((lane, lane.pool.lease(fresh=fresh)))
         except LaneError as error:
-            results.put((lane, error))
+            results.put((lane, Failure.of(error)))
 
     attempts: list[gevent.Greenlet[..., None]] = []
-    failures: list[LaneError] = []
+    failures: list[Failure[LaneError]] = []
     try:
         while len(failures) < len(order):
             if len(attempts) < len(order) and len(failures) == len(attempts):
@@ -403,7 +403,7 @@ def _race(order: list[Lane], fresh: bool, head_start: float = HEAD_START) -> tup
             if isinstance(result, Lease):
                 return lane, result
             failures.append(result)
-        raise failures[0]
+        raise failures[0].build()
     finally:
         start(_give_back, attempts, results)
 

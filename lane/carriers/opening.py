@@ -2,7 +2,7 @@
 
 It is a stream like any other to the session on top of it, which may begin before the server has answered:
 then HELLO, REQUEST and the first data leave together, and the answer is one round trip away. What the
-server refuses is raised where the session reads, and stays in `error`.
+server refuses is raised where the session reads, each time that it does.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,17 @@ from gevent.lock import BoundedSemaphore
 
 from lane.address import Address
 from lane.carriers.pool import Lease
-from lane.errors import Closed, LaneError, ProtocolError, Refused, Reset, Status, TargetError, Unreachable
+from lane.errors import (
+    Closed,
+    Failure,
+    LaneError,
+    ProtocolError,
+    Refused,
+    Reset,
+    Status,
+    TargetError,
+    Unreachable,
+)
 from lane.proto.hello import Reply, Request, parse_reply
 from lane.session.flows import Flows
 from lane.stream import LinkStats, receiver, send_joined
@@ -37,13 +47,12 @@ class Opening:
         self.lease = lease
         self.answered: Callable[[Reply], None] = _nobody
         """Called once with a good REPLY."""
-        self.error: LaneError | None = None
-        """Why there is no good REPLY."""
         self.boot: bytes | None = None
         """Which server process sent the REPLY, good or not."""
         self.resumed = bool(behind)
         """Whether frames begin with RECEIVED, in both directions."""
         self._timeout = timeout
+        self._failure: Failure[LaneError] | None = None  # why there is no good REPLY
         self._unsent = request.pack() + behind
         self._sent = False  # all of that was sent, and nobody is about to
         self._asked = Event()
@@ -130,8 +139,8 @@ class Opening:
     # REQUEST and REPLY.
 
     def _answer(self) -> Reply:
-        if self.error is not None:
-            raise self.error
+        if self._failure is not None:
+            raise self._failure.build()
         if self._reply is None:
             try:
                 late = TargetError(Status.TTL_EXPIRED, "the server gave no answer in time")
@@ -141,7 +150,8 @@ class Opening:
                 if reply.verdict is not Status.OK:
                     raise TargetError(reply.verdict, reply.text or reply.verdict.name.lower())
             except BaseException as error:
-                self.error = error if isinstance(error, LaneError) else Closed("nobody waits for the answer")
+                told = error if isinstance(error, LaneError) else Closed("nobody waits for the answer")
+                self._failure = Failure.of(told)
                 self.discard()
                 raise
             self._reply, self._rest = reply, rest

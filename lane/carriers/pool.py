@@ -18,7 +18,7 @@ from gevent.event import AsyncResult
 
 from lane import census
 from lane.carriers.demand import Demand
-from lane.errors import Closed, LaneError, Unreachable
+from lane.errors import Closed, Failure, LaneError, Unreachable
 from lane.session.flows import Flows
 from lane.stream import Carrier, Stream
 from lane.supervisor import report, supervise
@@ -41,6 +41,8 @@ TRIES = 8
 """Carriers that are dialled for one session, where others take the streams of each first."""
 LAST_WORDS = 1.0
 """Seconds that a carrier nobody uses has to deliver what its streams said last."""
+OVERDUE = 1.0
+"""Seconds beyond its time-out that a transport has to give up a dial: then nobody waits for it any more."""
 _SHARED = 8
 """Sessions that wait for one handshake, until it is known how many streams a carrier has."""
 
@@ -93,7 +95,7 @@ class Lease:
 
 class _Dial:
     def __init__(self) -> None:
-        self.result: AsyncResult[Carrier] = AsyncResult()
+        self.result: AsyncResult[Carrier | Failure[LaneError]] = AsyncResult()
         self.waiting = 0
 
 
@@ -281,29 +283,39 @@ class Pool:
             self._dials.add(dial)
             gevent.spawn(self._carry_out, dial)
         dial.waiting += 1
-        carrier: Carrier = dial.result.get()
-        return carrier
+        found: Carrier | Failure[LaneError] | None = dial.result.wait(self._dial_timeout + OVERDUE)
+        if found is None:
+            self._dials.discard(dial)
+            raise Unreachable("the transport does not end its dial in time")
+        if isinstance(found, Failure):
+            raise found.build()
+        return found
 
     def _carry_out(self, dial: _Dial) -> None:
+        found: Carrier | Failure[LaneError] = Failure.of(Unreachable("the dial was ended"))
+        try:
+            found = self._outcome()
+        finally:
+            self._dials.discard(dial)
+            dial.result.set(found)
+
+    def _outcome(self) -> Carrier | Failure[LaneError]:
+        """What comes of a dial."""
         try:
             with gevent.Timeout(self._dial_timeout, Unreachable("no answer from the server in time")):
                 carrier = self._dial()
         except LaneError as error:
-            dial.result.set_exception(error)
-        except Exception as error:
+            return Failure.of(error)
+        except (Exception, gevent.Timeout) as error:  # a Timeout that leaks is a bug like any other
             log.exception("the transport failed to dial")
-            dial.result.set_exception(Unreachable(f"the transport failed to dial: {error!r}"))
-        else:
-            if self._closed:
-                gevent.spawn(carrier.close)
-                dial.result.set_exception(Unreachable("lane is closing"))
-                return
-            self._share = max(carrier.capacity, 1)
-            self._leases[carrier] = 0
-            self._roomy.add(carrier)
-            dial.result.set(carrier)
-        finally:
-            self._dials.discard(dial)
+            return Failure.of(Unreachable(f"the transport failed to dial: {error!r}"))
+        if self._closed:
+            gevent.spawn(carrier.close)
+            return Failure.of(Unreachable("lane is closing"))
+        self._share = max(carrier.capacity, 1)
+        self._leases[carrier] = 0
+        self._roomy.add(carrier)
+        return carrier
 
     def _refill(self) -> None:
         """Begin to make the spares that are lacking."""

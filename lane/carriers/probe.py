@@ -20,7 +20,7 @@ from gevent.queue import Empty, Queue
 
 from lane.carriers.opening import NOWHERE, Opening
 from lane.carriers.pool import Lease
-from lane.errors import Closed, LaneError
+from lane.errors import Closed, Failure, LaneError
 from lane.proto.frames import FrameReader, Ping, Pong, pack
 from lane.proto.hello import Command, Request
 from lane.supervisor import supervise
@@ -162,7 +162,7 @@ class Probe:
 
     def _reach(self) -> Opening | None:
         """A stream on which the server has answered; None if that is not wanted any more."""
-        results: Queue[Opening | LaneError] = Queue()
+        results: Queue[Opening | Failure[LaneError]] = Queue()
         attempts: list[gevent.Greenlet[..., None]] = []
         pause = AGAIN
         if self._unanswered is None:
@@ -185,7 +185,7 @@ class Probe:
                 if isinstance(left := results.get(), Opening):
                     left.discard()
 
-    def _result(self, results: "Queue[Opening | LaneError]", pause: float) -> Opening | None:
+    def _result(self, results: "Queue[Opening | Failure[LaneError]]", pause: float) -> Opening | None:
         """What comes of the attempts within `pause` seconds, or until there is a hurry."""
         until = monotonic() + pause
         while (left := until - monotonic()) > 0 and not self._hurry.is_set():
@@ -196,7 +196,7 @@ class Probe:
                 self._set(False, str(result))
         return None
 
-    def _attempt(self, results: "Queue[Opening | LaneError]") -> None:
+    def _attempt(self, results: "Queue[Opening | Failure[LaneError]]") -> None:
         opening = None
         try:
             with gevent.Timeout(ATTEMPT, Closed("no answer")):
@@ -209,7 +209,7 @@ class Probe:
                 results.put(opening)
                 opening = None
         except LaneError as error:
-            results.put(error)
+            results.put(Failure.of(error))
         finally:
             if opening is not None:
                 opening.discard()

@@ -20,6 +20,9 @@ from lane.egress.policy import Policy
 from lane.egress.resolver import Found, Resolver
 from lane.errors import Status, TargetError
 
+Verdict = tuple[Status, str]
+"""What came of an attempt that failed, and in which words."""
+
 STAGGER = 0.25
 """Seconds from one attempt to the next (RFC 8305 section 8)."""
 
@@ -74,10 +77,9 @@ class Dialer:
     def _only(self, address: tuple[int, str], port: int) -> socket.socket:
         """A race of one needs nobody to watch it."""
         family, ip = address
-        late = OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
         sock = None
         try:
-            with gevent.Timeout(self._timeout, late):
+            with gevent.Timeout(self._timeout, _late()):
                 sock = socket.socket(family, SOCK_STREAM)
                 _connect(sock, (ip, port))
                 return sock
@@ -85,7 +87,7 @@ class Dialer:
             if sock is not None:
                 sock.close()
             if isinstance(error, OSError):
-                raise _most_telling([error]) from None
+                raise TargetError(*_verdict(error)) from None
             raise
 
     def _race(self, addresses: Found, port: int) -> socket.socket:
@@ -94,7 +96,7 @@ class Dialer:
         running = 0
         outcomes: Queue = Queue()
         opened: list[socket.socket] = []
-        errors: list[OSError] = []
+        verdicts: list[Verdict] = []
         winner = None
         try:
             with gevent.Timeout(self._timeout, False):
@@ -105,7 +107,7 @@ class Dialer:
                             # Opened here and closed here: an attempt that nobody hears of can't leak one.
                             opened.append(socket.socket(family, SOCK_STREAM))
                         except OSError as error:
-                            errors.append(error)
+                            verdicts.append(_verdict(error))
                             continue
                         gevent.spawn(_attempt, opened[-1], (ip, port), outcomes)
                         running += 1
@@ -117,7 +119,7 @@ class Dialer:
                     if failure is None:
                         winner = sock
                     else:
-                        errors.append(failure)
+                        verdicts.append(failure)
         finally:
             for sock in opened:
                 if sock is not winner:
@@ -125,16 +127,16 @@ class Dialer:
         if winner is not None:
             return winner
         if untried or running:
-            errors.append(OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)))
-        raise _most_telling(errors)
+            verdicts.append(_verdict(_late()))
+        raise TargetError(*min(verdicts, key=lambda verdict: _TELLING.index(verdict[0])))
 
 
 def _attempt(sock: socket.socket, where: tuple[str, int], outcomes: Queue) -> None:
-    """Connect, and put the socket with None or its error in `outcomes`. Ends by itself when closed."""
+    """Connect, and put the socket with None or a Verdict in `outcomes`. Ends by itself when closed."""
     try:
         _connect(sock, where)
     except OSError as error:
-        outcomes.put((sock, error))
+        outcomes.put((sock, _verdict(error)))
     else:
         outcomes.put((sock, None))
 
@@ -145,9 +147,10 @@ def _connect(sock: socket.socket, where: tuple[str, int]) -> None:
     sock.connect(where)
 
 
-def _most_telling(errors: list[OSError]) -> TargetError:
-    def status(error: OSError) -> Status:
-        return _STATUS.get(error.errno or 0, Status.FAILURE)
+def _late() -> OSError:
+    return OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
 
-    best = min(errors, key=lambda error: _TELLING.index(status(error)))
-    return TargetError(status(best), (best.strerror or "connection failed").lower())
+
+def _verdict(error: OSError) -> Verdict:
+    status = _STATUS.get(error.errno or 0, Status.FAILURE)
+    return status, (error.strerror or "connection failed").lower()

@@ -19,7 +19,7 @@ from lane.egress.dialer import Dialer
 from lane.egress.policy import Policy
 from lane.egress.resolver import Resolver
 from lane.egress.udp import UdpEgress
-from lane.errors import LaneError
+from lane.errors import Failure, LaneError
 from lane.fair import be_fair
 from lane.inbound.connector import Buffer
 from lane.session.relay import FIRST_READ, LARGEST_READ
@@ -113,7 +113,7 @@ class DirectConnection:
         self._target = _Target(sock)
         self._app: SocketStream | None = None
         self._owner = owner
-        self._error: LaneError | None = None
+        self._failure: Failure[LaneError] | None = None
 
     @property
     def last(self) -> float:
@@ -134,15 +134,15 @@ class DirectConnection:
         try:
             self._pump(app, self._target, early)
             back.get()
-            if self._error is None:
+            if self._failure is None:
                 app.close()
                 self._target.close()
         finally:
             back.kill(block=False)
             self.reset()  # what is not closed: an error, or this greenlet was killed
             self._owner.ended(self)
-        if self._error:
-            log.debug("a direct connection ended: %s", self._error)
+        if self._failure:
+            log.debug("a direct connection ended: %s", self._failure)
 
     def abort(self) -> None:
         """Drop the target."""
@@ -169,6 +169,6 @@ class DirectConnection:
                 be_fair()
             sink.finish()
         except LaneError as error:
-            self._error = self._error or error
+            self._failure = self._failure or Failure.of(error)
             if source.broken:
                 self.reset()  # else what `sink` said before it broke is still to be delivered

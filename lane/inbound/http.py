@@ -14,7 +14,7 @@ import gevent
 import gevent.socket
 
 from lane.address import Address
-from lane.errors import LaneError, ProtocolError
+from lane.errors import Failure, LaneError, ProtocolError
 from lane.fair import be_fair
 from lane.inbound.connector import Connection, Connector
 from lane.inbound.talk import LINGER_SIZE, RECV_SIZE, Asked, Left, refuse, status_of, talk
@@ -113,7 +113,7 @@ class _Exchanges:
         # Of the exchange that goes on:
         self._sent = False  # the target was sent all of the request
         self._ended = False  # the application has ended its side, and the target was told
-        self._fault: Exception | None = None  # what the application did wrong
+        self._fault: Failure[OSError | ProtocolError] | None = None  # what the application did wrong
 
     def leave(self) -> None:
         """Part with the target."""
@@ -198,7 +198,7 @@ class _Exchanges:
                 codec.receive(data)
                 return
         except (OSError, ProtocolError) as error:
-            self._fault = error
+            self._fault = Failure.of(error)
             stream.reset()
             return
         self._ended = True
@@ -235,7 +235,7 @@ class _Exchanges:
     def _broke(self, answer: Answer, error: LaneError) -> bool:
         """End a connection that can't go on, and that has a part of an answer or sent a part of a request."""
         log.debug("an exchange ended: %s", self._fault or error)
-        if not answer.started and isinstance(self._fault, ProtocolError):
+        if not answer.started and self._fault is not None and issubclass(self._fault.kind, ProtocolError):
             refuse(self._sock, self._codec.malformed(str(self._fault)))
         else:
             with suppress(OSError):  # it may be gone

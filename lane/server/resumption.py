@@ -3,10 +3,11 @@
 A session lives on here when its stream is lost, for a while and within limits: the client opens another
 stream, over whatever transport works, and goes on. What is late is recognised by its generation. A session
 that has ended is remembered for as long, because its client may not have heard of it: the last
-acknowledgement can be lost, too.
+acknowledgement can be lost, too. There can be many of those, so little is kept of each.
 """
 
 from collections import OrderedDict, deque
+from sys import intern
 from time import monotonic
 
 import gevent
@@ -14,16 +15,22 @@ from gevent.event import Event
 
 from lane import census
 from lane.errors import Closed, Status, TargetError
+from lane.proto.hello import MAX_TEXT
 from lane.session.session import Session
 from lane.supervisor import report, supervise
 
 SWEEP = 1.0
 """Seconds between two looks at the sessions that nothing carries."""
 MOST_ENDED = 65536
-"""Ended sessions that are remembered; the one that ended first is forgotten first."""
+"""Ended sessions that are remembered; the one that ended first is forgotten first. Some 300 bytes are kept of
+each, 500 where it was refused with the longest of texts: 33 MB."""
 
 _STALE = "a newer request for this session was here before"
 _CROWDED = "too many sessions wait for their clients"
+_COMPLETE = "the session is complete"
+_SETTLED = Event()
+"""For all that have ended: an event of its own is larger than the rest of an entry."""
+_SETTLED.set()
 
 Key = tuple[str, bytes]
 """User, and what he calls the session."""
@@ -32,27 +39,40 @@ Key = tuple[str, bytes]
 class Entry:
     """A session from its first request on. `settled` is set once its target was reached, or was not."""
 
+    __slots__ = ("generation", "key", "session", "settled", "since", "text", "verdict")
+
     def __init__(self, key: Key, generation: int) -> None:
         self.key = key
         self.generation = generation
         self.settled = Event()
         self.session: Session | None = None
-        self.refusal: TargetError | None = None
-        """What a request for it is answered with: it failed, or has ended."""
+        self.verdict: Status | None = None
+        """What a request for it is answered with, and in which words: it failed, or has ended."""
+        self.text = ""
         self.since = 0.0
-        """Since when nothing carries it, where that is so."""
+        """Since when nothing carries it, or it has ended, where that is so."""
 
     def join(self, generation: int) -> Session:
         """Wait until the target was reached, and take the session over. Raises TargetError."""
         self.settled.wait()
         if self.generation != generation:
             raise TargetError(Status.STALE, _STALE)
-        if self.refusal is not None:
-            raise self.refusal
+        if self.verdict is not None:
+            raise TargetError(self.verdict, self.text)
         assert self.session is not None
         if self.session.complete:
-            raise _complete()
+            raise TargetError(Status.COMPLETE, _COMPLETE)
         return self.session
+
+    def end(self, refusal: TargetError | None) -> None:
+        """It is over, and failed unless that is None: whoever asks for it is told."""
+        self.session = None
+        self.verdict = Status.COMPLETE if refusal is None else refusal.status
+        # What a REPLY has room for, and one copy of what is said of many.
+        self.text = intern(_COMPLETE if refusal is None else str(refusal)[:MAX_TEXT])
+        self.since = monotonic()
+        self.settled.set()
+        self.settled = _SETTLED
 
 
 class Resumption:
@@ -67,7 +87,7 @@ class Resumption:
         self._most_bytes = most_bytes
         self._entries: dict[Key, Entry] = {}
         self._orphans: OrderedDict[Key, Entry] = OrderedDict()  # who waits for longest comes first
-        self._ended: deque[tuple[float, Key]] = deque()
+        self._ended: deque[Entry] = deque()
         self._sweeper = supervise("the sweeper of sessions that wait", self._sweep)
         census.register(self)
 
@@ -119,19 +139,16 @@ class Resumption:
     def ended(self, entry: Entry, refusal: TargetError | None, *, known: bool) -> None:
         """The session is over; None: in good order. `known`: its client knows, and asked once only."""
         self._orphans.pop(entry.key, None)
-        entry.session = None
-        entry.refusal = refusal or _complete()
-        entry.settled.set()
+        entry.end(refusal)
         if known and not entry.generation:
             self._entries.pop(entry.key, None)
             return
-        self._ended.append((monotonic(), entry.key))
+        self._ended.append(entry)
         if len(self._ended) > MOST_ENDED:
             self._forget()
 
     def _forget(self) -> None:
-        _, key = self._ended.popleft()
-        self._entries.pop(key, None)
+        self._entries.pop(self._ended.popleft().key, None)
 
     def _sweep(self) -> None:
         while True:
@@ -139,7 +156,7 @@ class Resumption:
             oldest = monotonic() - self._grace
             for entry in [entry for entry in self._orphans.values() if entry.since <= oldest]:
                 self._give_up(entry, "its client did not come back in time")
-            while self._ended and self._ended[0][0] <= oldest:
+            while self._ended and self._ended[0].since <= oldest:
                 self._forget()
             self._make_room(list(self._orphans.values()), self._most, self._most_bytes)
             users: dict[str, list[Entry]] = {}
@@ -168,7 +185,3 @@ class Resumption:
 
 def _held(entry: Entry) -> int:
     return entry.session.retained if entry.session else 0
-
-
-def _complete() -> TargetError:
-    return TargetError(Status.COMPLETE, "the session is complete")

@@ -10,7 +10,7 @@ something to deliver: most sessions are idle, and a greenlet that waits costs mo
 
 from gevent.event import Event
 
-from lane.errors import Closed, LaneError
+from lane.errors import Closed, Failure, LaneError
 from lane.fair import be_fair
 from lane.session.session import Session
 from lane.session.writer import PIECE
@@ -33,13 +33,13 @@ class _Relay:
     def __init__(self, local: Stream, session: Session) -> None:
         self._local = local
         self._session = session
-        self._errors: list[LaneError] = []
+        self._failure: Failure[LaneError] | None = None
         self._sent = False  # the local side has ended
         self._delivered = Event()  # the peer has ended, or delivering failed
         self._delivering = False
 
     def run(self, early: bytes) -> LaneError | None:
-        local, session, errors = self._local, self._session, self._errors
+        local, session = self._local, self._session
         session.cut = local.reset
         session.readable = self._wake
         session.offer = getattr(local, "offer", None)
@@ -50,12 +50,12 @@ class _Relay:
         except BaseException:  # this greenlet was killed
             self._abort(Closed("the relay was ended"))
             raise
-        if errors:
-            self._abort(errors[0])
+        if self._failure:
+            self._abort(self._failure.build())
         else:
             local.close()
             session.close()
-        return errors[0] if errors else session.error
+        return self._failure.build() if self._failure else session.error
 
     def _send(self, data: bytes) -> None:
         """What the local side says, up to its end."""
@@ -75,7 +75,7 @@ class _Relay:
                 self._abort(error)
                 self._delivered.set()
             else:  # what came before the error is still to be delivered
-                self._errors.append(error)
+                self._note(error)
         self._sent = True
 
     def _wake(self) -> None:
@@ -102,14 +102,18 @@ class _Relay:
                 be_fair()
         except LaneError as error:
             if session.error is None:  # the local side broke; what it said before that is passed on
-                self._errors.append(error)
+                self._note(error)
             else:
                 self._abort(error)
             self._delivered.set()
         finally:
             self._delivering = False
 
+    def _note(self, error: LaneError) -> None:
+        """Keep the first one."""
+        self._failure = self._failure or Failure.of(error)
+
     def _abort(self, error: LaneError) -> None:
-        self._errors.append(error)
+        self._note(error)
         self._session.reset()
         self._local.reset()

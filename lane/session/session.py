@@ -16,7 +16,7 @@ from time import monotonic
 import gevent
 from gevent.event import Event
 
-from lane.errors import Closed, LaneError, ProtocolError, Reset
+from lane.errors import Closed, Failure, LaneError, ProtocolError, Reset
 from lane.fair import be_fair
 from lane.proto.frames import (
     Ack,
@@ -76,7 +76,7 @@ class Session:
     """Whether it waits for what may take long: it is not idle then, and has nothing to finish."""
     parting: "gevent.Greenlet[..., None] | None" = None
     """Tells the peer of a reset, for ABORT_WITHIN seconds at most."""
-    _error: LaneError | None = None
+    _failure: Failure[LaneError] | None = None
     _when_over: tuple[Callable[[], None], ...] = ()
     _closing = False
     _shrinking = False
@@ -132,7 +132,7 @@ class Session:
     @property
     def error(self) -> LaneError | None:
         """What ended the session, if that was no clean end."""
-        return self._error
+        return self._failure.build() if self._failure else None
 
     @property
     def over(self) -> bool:
@@ -178,8 +178,8 @@ class Session:
                     if not self.outbox.fin_acked:  # else END says it
                         self._writer.flush()
                 return b""
-            if self._error:
-                raise self._error
+            if self._failure:
+                raise self._failure.build()
             self._readable.clear()
             self._readable.wait()
         return inbox.take(limit)
@@ -187,7 +187,7 @@ class Session:
     @property
     def ready(self) -> bool:
         """Whether `recv` would not wait."""
-        return bool(self.inbox.held or self.inbox.at_end or self._error)
+        return bool(self.inbox.held or self.inbox.at_end or self._failure)
 
     def consumed(self) -> None:
         """What was received has left the process; `recv` supposes so, too."""
@@ -203,8 +203,8 @@ class Session:
             if self.outbox.final is not None:
                 raise Closed("this direction is finished")
             with self._writer.lock:  # credit is looked up under it: a PONG promises that we know the newest
-                if self._error:
-                    raise self._error
+                if self._failure:
+                    raise self._failure.build()
                 size = self.outbox.allowance(min(len(view) - start, PIECE))
                 if size:
                     piece = view[start : start + size]
@@ -218,27 +218,27 @@ class Session:
                 self._writer.ask = True  # the peer would wait for more before it acknowledges
                 self._writer.flush()
             self._writable.wait()
-        if self._error:
-            raise self._error
+        if self._failure:
+            raise self._failure.build()
         self.last_data = monotonic()
         self._liveness.moved()
         self._wake(self)
 
     def finish(self) -> None:
         """Half-close our direction. Idempotent."""
-        if self.outbox.final is None and not self._error:
+        if self.outbox.final is None and not self._failure:
             with self._writer.lock:
                 self._writer.finish()
-            if self._error:
-                raise self._error
+            if self._failure:
+                raise self._failure.build()
 
     def reset(self, code: int = 0) -> None:
         """Abort both directions; the peer learns `code`. Never blocks."""
-        if not self._error and not self._closing:
+        if not self._failure and not self._closing:
             self._fail(Closed("the session was reset on this side"))
             self.cut()
             self.parting = gevent.spawn(self._abort, code)
-        elif self._error and not self._closing:
+        elif self._failure and not self._closing:
             self.cut()  # somebody may wait beside a session that was lost long ago
         self._release()
 
@@ -247,20 +247,20 @@ class Session:
 
         Blocks while the peer is still consuming.
         """
-        if self._closing or self._error or not self.inbox.ended:
+        if self._closing or self._failure or not self.inbox.ended:
             self.reset()
             return
         try:
             self.finish()
-            while not self.outbox.fin_acked and not self._error:
+            while not self.outbox.fin_acked and not self._failure:
                 self._writable.clear()
                 self._writable.wait()
-            if not self._error:
+            if not self._failure:
                 self._closing = True
                 frames, stream = self._frames, self._writer.stream
                 self._writer.end()
                 self._unread.wait(LINGER)
-                self._free = frames.rest is not None and stream is not None and self._error is None
+                self._free = frames.rest is not None and stream is not None and self._failure is None
         except LaneError:
             pass  # all that mattered has been acknowledged, or `error` says that it was not
         finally:
@@ -313,7 +313,7 @@ class Session:
 
     def tick(self, now: float) -> bool:
         """Look after what no caller would: late ACKs, liveness, unused windows. False: nothing is left."""
-        if self._error or self._closing:
+        if self._failure or self._closing:
             return False
         inbox, writer, age = self.inbox, self._writer, now - self.last_data
         writer.tell = writer.tell or inbox.ack_possible
@@ -358,7 +358,7 @@ class Session:
         behind the session if another one may follow on the stream; else None, and the stream is closed or
         was reset.
         """
-        if self._error or self._closing:
+        if self._failure or self._closing:
             stream.reset()
             return None
         self._writer.detach()
@@ -407,7 +407,7 @@ class Session:
         self._liveness.heard = monotonic()
         known = self.inbox.received, self.inbox.final
         for frame in frames.feed(data):
-            if self._error:
+            if self._failure:
                 return
             self._receive(frame)
         if (self.inbox.received, self.inbox.final) != known:
@@ -471,8 +471,8 @@ class Session:
 
     def _fail(self, error: LaneError) -> None:
         """The session is over; data that came before may still be received."""
-        if self._error is None:
-            self._error = error
+        if self._failure is None:
+            self._failure = Failure.of(error)
             self.outbox.release()
             if self.inbox.ended:
                 self.cut()

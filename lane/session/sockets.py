@@ -18,7 +18,7 @@ from typing import Any
 
 from gevent.exceptions import ConcurrentObjectUseError
 
-from lane.errors import Closed, Reset
+from lane.errors import Closed, Failure, Reset
 
 _LINGER = struct.pack("ii", 0, 0)  # struct linger: off, so that close sends FIN and the kernel delivers
 _LINGER_NOT = struct.pack("ii", 1, 0)  # on, 0 seconds, so that close sends RST
@@ -29,7 +29,7 @@ class SocketStream:
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
-        self._error: Closed | None = None
+        self._failure: Failure[Closed] | None = None
         self._finished = False
         self._sending = False
         # A process that is killed closes its sockets: with RST, so that the peer sees that it was no end.
@@ -43,22 +43,22 @@ class SocketStream:
     @property
     def broken(self) -> bool:
         """Whether the stream was closed here or is known to be lost."""
-        return self._error is not None
+        return self._failure is not None
 
     def recv(self, limit: int = 262144) -> bytes:
         """Block for 1 to `limit` bytes; b"" for the peer's FIN. Raises Reset or Closed."""
         try:
             data: bytes = self._sock.recv(limit)
         except (OSError, ConcurrentObjectUseError) as error:
-            raise self._failure(error) from None
-        if not data and self._error is not None:
-            raise self._error
+            raise self._fail(error) from None
+        if not data and self._failure is not None:
+            raise self._failure.build()
         return data
 
     def sendall(self, data: bytes | bytearray | memoryview) -> None:
         """Hand all of `data` to the kernel. Raises Reset or Closed."""
         if self._finished:
-            raise self._error or Closed("the stream is finished")
+            raise self._failure.build() if self._failure else Closed("the stream is finished")
         if self._sending:
             raise Closed("another sendall was not completed")
         self._sending = True
@@ -69,12 +69,12 @@ class SocketStream:
                 while sent < len(view):
                     sent += self._sock.send(view[sent:])
         except (OSError, ConcurrentObjectUseError) as error:
-            raise self._failure(error) from None
+            raise self._fail(error) from None
         self._sending = False  # not in a `finally`: what a deadline has cut stays cut
 
     def offer(self, data: bytes | bytearray | memoryview) -> int:
         """Hand to the kernel what it takes at once: how many bytes. What is wrong shows later."""
-        if self._finished or self._sending or self._error is not None:
+        if self._finished or self._sending or self._failure is not None:
             return 0
         timeout = self._sock.gettimeout()
         self._sock.settimeout(0)  # no switch to other greenlets before it is restored
@@ -83,7 +83,7 @@ class SocketStream:
         except BlockingIOError:
             return 0
         except OSError as error:
-            self._failure(error)  # the kernel says it once
+            self._fail(error)  # the kernel says it once
             return 0
         finally:
             self._sock.settimeout(timeout)
@@ -97,7 +97,7 @@ class SocketStream:
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError as error:
-            raise self._failure(error) from None
+            raise self._fail(error) from None
 
     def reset(self, code: int = 0) -> None:
         """Send RST (TCP has no room for a code) and wake whoever is blocked here with Closed."""
@@ -117,7 +117,7 @@ class SocketStream:
 
     def lost(self) -> bool:
         """Whether a stream that nobody reads from yet has lost its peer; looks now, never blocks."""
-        if self._error is None:
+        if self._failure is None:
             timeout = self._sock.gettimeout()
             self._sock.settimeout(0)  # no switch to other greenlets before it is restored
             try:
@@ -126,7 +126,7 @@ class SocketStream:
             except BlockingIOError:
                 pass
             except OSError as error:
-                self._failure(error)
+                self._fail(error)
             finally:
                 self._sock.settimeout(timeout)
         return self.broken
@@ -142,14 +142,14 @@ class SocketStream:
 
     def _end(self, why: Closed) -> None:
         """Keep `why` as what ended the stream, unless it had ended before."""
-        self._error = self._error or why
+        self._failure = self._failure or Failure.of(why)
 
-    def _failure(self, error: Exception) -> Closed:
+    def _fail(self, error: Exception) -> Closed:
         """What `error` means to callers."""
         if isinstance(error, ConcurrentObjectUseError):
             return Closed("two greenlets use one direction of a stream")
         number = getattr(error, "errno", None) or errno.EIO
         reset = number in (errno.ECONNRESET, errno.EPIPE)
         self._end(Reset() if reset else Closed(os.strerror(number)))
-        assert self._error is not None
-        return self._error
+        assert self._failure is not None
+        return self._failure.build()

@@ -8,7 +8,7 @@ from collections import deque
 from gevent.event import Event
 from gevent.queue import Queue, ShutDown
 
-from lane.errors import Closed, ConfigError, Reset, Unreachable
+from lane.errors import Closed, ConfigError, Failure, Reset, Unreachable
 from lane.stream import Address, ClientTLS, LinkStats, ServerTLS
 
 BUFFERED = 262144
@@ -145,11 +145,11 @@ class MemoryDatagrams:
         self.max_size = max_size
         self._arrived: deque[bytes] = deque(maxlen=WAITING)
         self._readable = Event()
-        self._error: Closed | None = None
+        self._failure: Failure[Closed] | None = None
 
     def send(self, data: bytes) -> bool:
         """Put `data` into the far queue; False if it is too large, or the carrier is closed."""
-        if len(data) > self.max_size or self._error is not None:
+        if len(data) > self.max_size or self._failure is not None:
             return False
         self.other._arrived.append(bytes(data))
         self.other._readable.set()
@@ -158,15 +158,15 @@ class MemoryDatagrams:
     def recv(self) -> bytes:
         """The next datagram. Raises Closed with the carrier."""
         while not self._arrived:
-            if self._error is not None:
-                raise self._error
+            if self._failure is not None:
+                raise self._failure.build()
             self._readable.clear()
             self._readable.wait()
         return self._arrived.popleft()
 
     def fail(self, why: Closed) -> None:
         """End with the carrier."""
-        self._error = why
+        self._failure = Failure.of(why)
         self._arrived.clear()
         self._readable.set()
 
@@ -193,8 +193,8 @@ class MemoryStream:
 
     def finish(self) -> None:
         """End our direction. Idempotent. Raises Closed where it can't be delivered."""
-        if self._out.error is not None and not self._released:
-            raise self._out.error
+        if self._out.failure is not None and not self._released:
+            raise self._out.failure.build()
         self._out.finish()
 
     def reset(self, code: int = 0) -> None:
@@ -232,16 +232,16 @@ class _Pipe:
         self.data = bytearray()
         self.finished = False
         self.writing = False
-        self.error: Closed | None = None
+        self.failure: Failure[Closed] | None = None
         self._for_reader = Event()  # one each: whoever waits clears its own, and never the other's
         self._for_writer = Event()
 
     def read(self, limit: int) -> bytes:
-        while self.error is None and not self.data and not self.finished:
+        while self.failure is None and not self.data and not self.finished:
             self._for_reader.clear()
             self._for_reader.wait()
-        if self.error is not None:
-            raise self.error
+        if self.failure is not None:
+            raise self.failure.build()
         piece = bytes(self.data[:limit])
         del self.data[:limit]
         self._for_writer.set()
@@ -252,8 +252,8 @@ class _Pipe:
             raise Closed("another sendall was not completed")
         self.writing = True
         while True:
-            if self.error is not None:
-                raise self.error
+            if self.failure is not None:
+                raise self.failure.build()
             if self.finished:
                 raise Closed("the stream is finished")
             room = BUFFERED - len(self.data)
@@ -272,8 +272,8 @@ class _Pipe:
 
     def fail(self, why: Closed) -> None:
         """End both calls with `why`; what was not read is lost."""
-        if self.error is None:
-            self.error = why
+        if self.failure is None:
+            self.failure = Failure.of(why)
             self.data.clear()
             self._for_reader.set()
             self._for_writer.set()

@@ -1,5 +1,7 @@
 """The contract of one stream, as tests: bytes, ends, resets and back-pressure."""
 
+import traceback
+
 import gevent
 import pytest
 
@@ -153,6 +155,17 @@ class StreamContract:
         assert isinstance(read_to_error(far), Closed)
         assert isinstance(outcome(far.recv), Closed), "an error does not turn into an end later"
         assert isinstance(Flood(far).failure.get(), Closed)
+
+    @both_sides
+    def test_an_error_that_is_raised_again_has_not_grown(self, kit: Kit, swap: bool) -> None:
+        """An exception that is kept, and raised again, holds the frames of all who ever got it."""
+        near, far = ends(kit, swap)
+        near.reset()
+        read_to_error(far)
+        Flood(far).failure.get()
+        for call, *arguments in ((far.recv,), (far.sendall, b"late")):
+            sizes = {len(traceback.extract_tb(outcome(call, *arguments).__traceback__)) for _ in range(4)}
+            assert len(sizes) == 1
 
     def test_a_reset_that_the_writer_saw_is_no_end_to_the_reader(self, kit: Kit) -> None:
         near, far = kit.stream()

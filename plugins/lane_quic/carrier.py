@@ -15,7 +15,7 @@ from aioquic.quic import events
 from gevent.event import Event
 from gevent.queue import Queue
 
-from lane.errors import Closed, LaneError, Refused
+from lane.errors import Closed, Failure, LaneError, Refused
 from lane.stream import ClientTLS, LinkStats
 from lane_quic.datagrams import QuicDatagrams
 from lane_quic.engine import Engine
@@ -65,7 +65,7 @@ class QuicCarrier:
         self._on_end = on_end
         self._on_ready = on_ready
         self._on_silence = on_silence
-        self._error: LaneError | None = None
+        self._failure: Failure[LaneError] | None = None
         self._streams: dict[int, QuicStream] = {}
         self._incoming: Queue[QuicStream | None] = Queue()
         self._next_incoming = int(engine.configuration.is_client)
@@ -87,7 +87,7 @@ class QuicCarrier:
     @property
     def closed(self) -> bool:
         """See `lane.stream.Carrier`."""
-        return self._error is not None
+        return self._failure is not None
 
     @property
     def datagrams(self) -> QuicDatagrams | None:
@@ -97,12 +97,12 @@ class QuicCarrier:
     @property
     def error(self) -> LaneError | None:
         """Why the connection is over; None while it is not."""
-        return self._error
+        return self._failure.build() if self._failure else None
 
     def open(self) -> QuicStream:
         """See `lane.stream.Carrier`."""
-        if self._error or not self.engine.capacity:
-            raise Closed(str(self._error) if self._error else "the connection has no more streams")
+        if self._failure or not self.engine.capacity:
+            raise Closed(str(self._failure) if self._failure else "the connection has no more streams")
         stream_id = self.engine.get_next_available_stream_id()
         self.engine.send_stream_data(stream_id, b"")  # takes the id
         stream = self._streams[stream_id] = QuicStream(self, stream_id)
@@ -111,11 +111,11 @@ class QuicCarrier:
     def accept(self) -> QuicStream:
         """See `lane.stream.Carrier`."""
         stream: QuicStream | None = None
-        if not (self._error and self._incoming.empty()):
+        if not (self._failure and self._incoming.empty()):
             stream = self._incoming.get()
         if stream is None:
             self._incoming.put(None)  # for whoever waits beside us
-            raise Closed(str(self._error or "the carrier is closed"))
+            raise Closed(str(self._failure or "the carrier is closed"))
         return stream
 
     def stats(self) -> LinkStats:
@@ -125,7 +125,7 @@ class QuicCarrier:
     def close(self, grace: float = 0) -> None:
         """See `lane.stream.Carrier`."""
         deadline = monotonic() + grace
-        while not self._error and not self.engine.drained() and (left := deadline - monotonic()) > 0:
+        while not self._failure and not self.engine.drained() and (left := deadline - monotonic()) > 0:
             self._drained.clear()
             self._drained.wait(left)
         self.shut("closed on this side")
@@ -157,7 +157,7 @@ class QuicCarrier:
     def flush(self) -> None:
         """Act on what was received, send what is due, and set the timer."""
         self._flushing = self.hurries = False
-        if self._error:
+        if self._failure:
             return
         now = monotonic()
         try:
@@ -179,8 +179,8 @@ class QuicCarrier:
 
     def fail(self, error: LaneError) -> None:
         """The connection is over: everything that waits for it learns `error`."""
-        if self._error is None:
-            self._error = error
+        if self._failure is None:
+            self._failure = Failure.of(error)
             self._timer.close()
             self._keepalive.close()
             self.engine.close_trace()
@@ -196,7 +196,7 @@ class QuicCarrier:
 
     def shut(self, reason: str, error: LaneError | None = None) -> None:
         """Tell the peer that the connection ends, and end it."""
-        if self._error:
+        if self._failure:
             return
         self.engine.close(reason_phrase=reason)
         self.flush()
@@ -208,7 +208,7 @@ class QuicCarrier:
 
     def _arm(self, at: float | None, now: float) -> None:
         """Have the timer fire at `at` or earlier: moving it back is not worth a system call."""
-        if self._error or at is None or (self._timer_at is not None and self._timer_at <= at):
+        if self._failure or at is None or (self._timer_at is not None and self._timer_at <= at):
             return
         self._timer.close()
         self._timer_at = at
@@ -279,7 +279,7 @@ class QuicCarrier:
         A stream that the peer opens opens all before it as well (RFC 9000 section 2.1).
         """
         if stream_id % 2 == self.engine.configuration.is_client:
-            while self._next_incoming <= stream_id and not self._error:
+            while self._next_incoming <= stream_id and not self._failure:
                 if self._incoming.qsize() >= MAX_WAITING:
                     self.shut("too many streams that nobody has accepted")
                     break

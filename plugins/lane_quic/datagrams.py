@@ -14,7 +14,7 @@ from typing import Any
 
 from gevent.event import Event
 
-from lane.errors import Closed
+from lane.errors import Closed, Failure, LaneError
 
 OVERHEAD = 1 + 2 + 16 + 1 + 2
 """Bytes of a packet that one datagram fills, without that and the connection ID: the packet's first byte and
@@ -101,7 +101,7 @@ class QuicDatagrams:
         self._engine = engine
         self._incoming = Waiting(UNASKED_MOST)
         self._readable = Event()
-        self._error: Exception | None = None
+        self._failure: Failure[LaneError] | None = None
         self._fits = 0  # the largest that one packet took when last looked at
         self._received = self._too_large = 0
 
@@ -116,7 +116,7 @@ class QuicDatagrams:
 
     def send(self, data: bytes) -> bool:
         """Send one packet at the end of this turn of the event loop; False if it is too large or too late."""
-        if self._error is not None:
+        if self._failure is not None:
             return False
         self.fit()
         if len(data) > self._fits:
@@ -133,8 +133,8 @@ class QuicDatagrams:
         """Block for the next packet. Raises Closed with the carrier; what was not read by then is lost."""
         self._incoming.most = UNREAD_MOST
         while not self._incoming:
-            if self._error is not None:
-                raise Closed(str(self._error))
+            if self._failure is not None:
+                raise Closed(str(self._failure))
             self._readable.clear()
             self._readable.wait()
         return self._incoming.popleft()
@@ -154,9 +154,9 @@ class QuicDatagrams:
         self._incoming.append(data)
         self._readable.set()
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: LaneError) -> None:
         """The connection is over."""
-        self._error = error
+        self._failure = Failure.of(error)
         self.outgoing.keep(-1)
         self._incoming.keep(-1)
         self._readable.set()

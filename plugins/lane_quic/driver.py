@@ -104,7 +104,7 @@ class Client:
         self.engine.move()
 
     def _receive(self, datagrams: list[bytes], path: Any, now: float) -> list[QuicCarrier]:
-        if not datagrams and self._socket.error:
+        if not datagrams and self._socket.refused:
             self.carrier.fail(Closed("nobody listens on that port"))
         cid = self.engine.host_cid
         ours = [d for d in datagrams if (d < b"\x80" and d.startswith(cid, 1)) or (d and self._is_ours(d))]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gevent.event import Event
 
-from lane.errors import Closed, LaneError, Reset
+from lane.errors import Closed, Failure, LaneError, Reset
 
 if TYPE_CHECKING:
     from lane_quic.carrier import QuicCarrier
@@ -32,15 +32,15 @@ class QuicStream:
         self._eof = False
         self._finished = False
         self._cut = False  # a write is under way, or was cut off: what was sent is no whole
-        self._stopped: LaneError | None = None  # the peer reads no more
-        self._error: LaneError | None = None
+        self._stopped: Failure[Reset] | None = None  # the peer reads no more
+        self._failure: Failure[LaneError] | None = None
         self._readable, self._writable = Event(), Event()
 
     def recv(self, limit: int = 262144) -> bytes:
         """See `lane.stream.Stream`."""
         while not self._chunks:
-            if self._error:
-                raise self._error
+            if self._failure:
+                raise self._failure.build()
             if self._eof:
                 self._forget()
                 return b""
@@ -84,8 +84,8 @@ class QuicStream:
         self._cut = False
 
     def _check(self) -> None:
-        if self._error or self._stopped:
-            raise self._error or self._stopped or Closed("")
+        if failure := self._failure or self._stopped:
+            raise failure.build()
         if self._finished:
             raise Closed("this direction is finished")
 
@@ -95,7 +95,7 @@ class QuicStream:
             return
         self._carrier.waiting.add(self)
         try:
-            while not (self._error or self._stopped) and not self._has_room:
+            while not (self._failure or self._stopped) and not self._has_room:
                 self._writable.clear()
                 self._writable.wait()
         finally:
@@ -106,7 +106,7 @@ class QuicStream:
         """See `lane.stream.Stream`."""
         if self._cut:
             self.reset()
-        elif not self._finished and not self._error:
+        elif not self._finished and not self._failure:
             self._finished = True
             if not self._stopped:
                 self._engine.send_stream_data(self.id, b"", end_stream=True)
@@ -157,12 +157,12 @@ class QuicStream:
 
     def was_reset(self, code: int) -> None:
         """The peer aborted its direction, and so both."""
-        self._error = self._error or Reset(code & 0xFFFFFFFF)
+        self._failure = self._failure or Failure.of(Reset(code & 0xFFFFFFFF))
         self.reset()
 
     def was_stopped(self, code: int) -> None:
         """The peer reads no more; what it sent before that is still good."""
-        self._stopped = Reset(code & 0xFFFFFFFF)
+        self._stopped = Failure.of(Reset(code & 0xFFFFFFFF))
         self._writable.set()
 
     @property
@@ -174,7 +174,7 @@ class QuicStream:
             self._writable.set()
 
     def fail(self, error: LaneError) -> None:
-        if self._error is None:
-            self._error = error
+        if self._failure is None:
+            self._failure = Failure.of(error)
         self._readable.set()
         self._writable.set()

@@ -88,7 +88,8 @@ class UdpSocket:
         self._readable, self._writable = loop.io(sock.fileno(), _READ), loop.io(sock.fileno(), _WRITE)
         self._hurried = -inf  # when somebody got what is worth less when it comes later
         self.closed = False
-        self.error: OSError | None = None
+        self.refused = False
+        """Whether nobody listens where a connected socket sends to."""
         self._loop = gevent.spawn(self._receive)
 
     def send(self, datagrams: list[tuple[bytes, Any]]) -> None:
@@ -166,7 +167,7 @@ class UdpSocket:
     def _receive(self) -> None:
         hub: Any = gevent.get_hub()
         rate, last, pause = 0.0, monotonic(), 0.0
-        while not self.closed and not self.error:
+        while not self.closed and not self.refused:
             if not pause:
                 hub.wait(self._readable)
             drained, large = self._take_batch()
@@ -216,8 +217,8 @@ class UdpSocket:
 
     def _note(self, error: OSError) -> None:
         """A connected socket hears of a port where nobody listens: it is of no more use then."""
-        if error.errno == errno.ECONNREFUSED and self.error is None:
-            self.error = error
+        if error.errno == errno.ECONNREFUSED and not self.refused:
+            self.refused = True
             gevent.spawn(self._end)
 
     def _end(self) -> None:

@@ -21,7 +21,7 @@ from gevent.event import Event
 from gevent.pool import Pool
 from OpenSSL import SSL
 
-from lane.errors import Closed, ProtocolError, Reset
+from lane.errors import Closed, Failure, ProtocolError, Reset
 from lane_tls.openssl import Records
 from lane_tls.tcp import use
 from lane_tls.words import reason
@@ -54,7 +54,7 @@ class TLSStream:
         self._hub: Any = gevent.get_hub()
         self._readable = self._hub.loop.io(sock.fileno(), 1)
         self._writable = self._hub.loop.io(sock.fileno(), 2)
-        self._error: Closed | None = None
+        self._failure: Failure[Closed] | None = None
         self._released = False
         self._sending = False
         self._lingers = False  # closed, but the socket is open
@@ -67,7 +67,7 @@ class TLSStream:
     @property
     def broken(self) -> bool:
         """Whether the stream was closed here, or failed."""
-        return self._error is not None
+        return self._failure is not None
 
     def handshake(self) -> None:
         """Raises ProtocolError for a peer that does not do TLS as we do, Closed for one that went away."""
@@ -183,11 +183,11 @@ class TLSStream:
         """
         if self._lingers:
             return
-        if self._released or self._error is not None:
+        if self._released or self._failure is not None:
             self.abandon()
         elif self._sending or self._unread():
             self.reset()
-        elif self._notify_now() and (self._ended or self._error is not None):
+        elif self._notify_now() and (self._ended or self._failure is not None):
             self.abandon()
         else:
             self._die(Closed("closed here"))
@@ -207,7 +207,7 @@ class TLSStream:
         While nobody reads, it also looks behind what OpenSSL has to read for itself (session tickets, a
         close_notify): the end of the connection may stand there.
         """
-        if self._error is not None:
+        if self._failure is not None:
             return True
         try:
             gone = not self.sock.recv(1, socket.MSG_PEEK)
@@ -218,7 +218,7 @@ class TLSStream:
             return True
         if not gone and self._readable.callback is None:
             self._unread()
-            gone = self._ended or self._error is not None
+            gone = self._ended or self._failure is not None
         if gone:
             self.dead.set()
         return gone
@@ -271,8 +271,8 @@ class TLSStream:
         self.abandon()
 
     def _check(self) -> None:
-        if self._error is not None:
-            raise self._error
+        if self._failure is not None:
+            raise self._failure.build()
 
     def _wait(self, watcher: Any) -> None:
         """Let others run until the socket is ready."""
@@ -284,39 +284,40 @@ class TLSStream:
 
     def _fail(self, error: Exception) -> Closed:
         """Keep what `error` means as the end of both directions, and wake who is blocked in the other."""
-        if self._error is None:
+        if self._failure is None:
             with suppress(OSError):
                 self._records.flush()  # an alert, so that the peer learns why
             number = error.args[0] if isinstance(error, OSError | SSL.SysCallError) else None
             if number is None:
-                self._error = Closed(f"TLS failed: {reason(error)}")
+                why = Closed(f"TLS failed: {reason(error)}")
             elif number == -1:
-                self._error = Closed("the connection was cut short")
+                why = Closed("the connection was cut short")
             elif number in (errno.ECONNRESET, errno.EPIPE):
-                self._error = Reset()
+                why = Reset()
             else:
-                self._error = Closed(os.strerror(number))
-            self._die(self._error)
-        return self._error
+                why = Closed(os.strerror(number))
+            self._die(why)
+        assert self._failure is not None
+        return self._failure.build()
 
     def _die(self, why: Closed) -> None:
         """End both directions and wake who is blocked in them; the socket stays open."""
-        self._error = why
+        self._failure = Failure.of(why)
         self.dead.set()
         for watcher in (self._readable, self._writable):
-            self._hub.cancel_wait(watcher, why)
+            self._hub.cancel_wait(watcher, self._failure.build())
 
     def _release(self, why: Closed) -> None:
         if not self._released:
             self._released = self.finished = True
             self._records.forget()
-            self._error = self._error or why
+            failure = self._failure = self._failure or Failure.of(why)
             self.dead.set()
             # OpenSSL resumes no session of a connection that it thinks was cut short.
             self.connection.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
             # The descriptor stays open until nobody waits for it: its number may be used again at once.
             self._hub.cancel_waits_close_and_then(
-                (self._readable, self._writable), self._error, self.sock.close
+                (self._readable, self._writable), failure.build(), self.sock.close
             )
 
 

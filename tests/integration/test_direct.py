@@ -117,7 +117,7 @@ def test_what_came_before_a_reset_arrives(make):
     until(lambda: unsent(bed.target) == 0)  # and far more than the application's side has room for
     reset(bed.target)
     bed.app.sendall(b"x")
-    until(lambda: bed.connection._error)
+    until(lambda: bed.connection._failure)
     got = b""
     with pytest.raises(ConnectionError):
         while data := bed.app.recv(65536):

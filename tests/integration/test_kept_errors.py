@@ -1,0 +1,105 @@
+"""What ended badly is remembered in few bytes, and no traceback lives on in what remembers it."""
+
+import gc
+import logging
+import tracemalloc
+from contextlib import suppress
+
+import pytest
+from gevent import socket
+from resume_kit import making_beds
+
+from lane.address import Address
+from lane.carriers.connector import FastOpen
+from lane.errors import LaneError, Status, TargetError
+from lane.proto.hello import MAX_TEXT
+from lane.server import resumption
+from lane.testing.harness import until
+
+REQUESTS = 640
+
+
+@pytest.fixture
+def beds():
+    with making_beds(ways=("cheap",), grace=1000.0) as make:
+        yield make
+
+
+def refuse(bed, texts):
+    """A refused request for each of `texts`, until nothing but what the server remembers is left of it."""
+    way = bed.ways["cheap"]
+    for text in texts:
+        bed.dial = lambda _, text=text: (_ for _ in ()).throw(TargetError(Status.REFUSED, text))
+        with pytest.raises(TargetError):
+            bed.connect(Address("target.test", 80))
+    ends = [end for carrier in way.carriers for end in (carrier, carrier.other)]
+    until(lambda: not any(end._streams for end in ends))
+    way.flights.clear()  # of the kit
+    gc.collect()
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [("connection refused", 300), (f"{{:0{MAX_TEXT}}}", 550)],
+    ids=["usual", "longest"],
+)
+def test_an_ended_session_costs_some_hundred_bytes(beds, text, most):
+    bed = beds()
+    sizes = []
+    tracemalloc.start(1)
+    try:
+        for batch in range(2):
+            refuse(bed, [text.format(batch * REQUESTS + number) for number in range(REQUESTS)])
+            sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert len(bed.resumption) == 2 * REQUESTS
+    assert (sizes[1] - sizes[0]) / REQUESTS < most
+    assert most * resumption.MOST_ENDED < 40 << 20
+
+
+def raised():
+    """The errors of lane that something still holds with their tracebacks."""
+    gc.collect()
+    return [error for error in gc.get_objects() if isinstance(error, LaneError) and error.__traceback__]
+
+
+def abort(sock):
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    sock.close()
+
+
+def answer_until_asked_to_abort(sock):
+    while (asked := sock.recv(1)) != b"!":
+        sock.sendall(asked)
+    abort(sock)
+
+
+@pytest.mark.parametrize("fast_open", [FastOpen.OFF, FastOpen.ON])
+def test_no_error_is_kept_with_its_traceback(beds, fast_open, caplog):
+    caplog.set_level(logging.CRITICAL, "lane")  # pytest keeps what is logged
+    bed = beds(answer_until_asked_to_abort, fast_open=fast_open)
+    way = bed.ways["cheap"]
+    broken = [bed.application() for _ in range(3)]
+    for app in broken:
+        app.sock.sendall(b"?")
+        assert app.sock.recv(1) == b"?"
+    broken[0].sock.sendall(b"!")
+    abort(broken[1].sock)
+    for app in broken[:2]:
+        app.job.join()
+    way.cut()
+    until(lambda: bed.resumption.waiting)
+    with suppress(TargetError):
+        bed.connect(Address("target.test", 80))
+    until(lambda: bed.lanes.snapshot()["lanes"][0]["alive"] is False)
+    way.blocked = False
+    until(lambda: broken[2].session.carried)
+    bed.dial = lambda _: (_ for _ in ()).throw(TargetError(Status.REFUSED, "connection refused"))
+    with suppress(TargetError):
+        here, there = socket.socketpair()
+        with here, there:
+            bed.connect(Address("target.test", 80)).run(there, b"")
+    assert [app.session.error is None for app in broken] == [False, False, True]
+    assert len(bed.resumption) >= 2
+    until(lambda: not raised())
