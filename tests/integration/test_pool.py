@@ -1,5 +1,7 @@
 """The client's pool of carriers, over transports of the kit: one stream a carrier (TCP) and many (memory)."""
 
+from contextlib import suppress
+
 import gevent
 import pytest
 from gevent.event import Event
@@ -11,7 +13,7 @@ from lane.carriers import pool as pool_module
 from lane.carriers.pool import Pool
 from lane.errors import Closed, Refused, Unreachable
 from lane.testing import MemoryTransport, TCPTransport, client_tls, server_tls
-from lane.testing.harness import settled, until
+from lane.testing.harness import outcome, settled, until
 
 HELLO = b"hello"
 
@@ -303,9 +305,10 @@ def test_a_hundred_at_once_all_get_a_stream(bed):
 @pytest.mark.parametrize("failure", [Unreachable("nobody"), Refused("not you")], ids=["lost", "refused"])
 def test_a_failed_dial_fails_all_who_waited_and_no_one_later(bed, failure):
     bed.failure = failure
-    for job in [gevent.spawn(bed.pool.lease) for _ in range(5)]:
-        job.join()
-        assert job.exception is failure
+    jobs = [gevent.spawn(outcome, bed.pool.lease) for _ in range(5)]
+    found = [job.get() for job in jobs]
+    assert {(type(error), str(error)) for error in found} == {(type(failure), str(failure))}
+    assert len({*found, failure}) == 6, "each has its own: what is raised grows"
     bed.failure = None
     assert bed.pool.lease().stream
 
@@ -315,6 +318,27 @@ def test_a_transport_that_breaks_is_unreachable(bed):
     bed.failure = ValueError("a bug")
     with pytest.raises(Unreachable, match="a bug"):
         bed.pool.lease()
+
+
+@both
+def test_a_transport_that_never_gives_up_holds_up_nobody(bed, monkeypatch):
+    monkeypatch.setattr(pool_module, "OVERDUE", 0.05)
+    bed.pool._dial_timeout = 0.05
+    dial, gate = bed.pool._dial, Event()
+
+    def stubborn():
+        with suppress(Unreachable):  # the deadline's
+            gate.wait()
+        gate.wait()
+        return dial()
+
+    bed.pool._dial = stubborn
+    with pytest.raises(Unreachable, match="in time"):
+        bed.pool.lease()
+    bed.pool._dial = dial
+    assert bed.pool.lease().stream
+    gate.set()
+    until(lambda: len(bed.accepted) >= 2)
 
 
 @both
