@@ -10,21 +10,27 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import pluggy
 
 from lane import hookspecs
-from lane.errors import ConfigError, Fatal, UsageError
+from lane.errors import ConfigError, Fatal, LaneError, UsageError
 from lane.stream import Transport
+from lane.supervisor import culprit, report
 
 GROUP = "lane.plugins"
+Answer = TypeVar("Answer")
 _NAME = re.compile(r"[a-z0-9_-]+")
+
+
+class BadAnswer(LaneError):
+    """A plugin failed in a hook that asks it something, or gave what is no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,33 @@ class Plugins:
         """
         for name in [*self._info]:
             self._call(name, hook, **arguments)
+
+    def ask(self, hook: str, read: Callable[[Any], Answer], **arguments: Any) -> Answer | None:
+        """What the first plugin that knows says to `hook`, as `read` understands it; None where none knows.
+
+        `read` raises ValueError for what is no answer. That, and what a plugin raises, costs this call: it is
+        logged with the plugin's name, once a minute at most. Raises BadAnswer then.
+        """
+        caller = getattr(self._manager.hook, hook)
+        if not caller.get_hookimpls():
+            return None
+        found: Any = None
+        try:
+            found = caller(**arguments)
+            return None if found is None else read(found)
+        except (Exception, SystemExit) as error:
+            name = self._culprit(hook, error)
+            if isinstance(error, ValueError | TypeError) and found is not None:
+                error = BadAnswer(f"the plugin {name} answers {hook} with {found!r}, which is no answer")
+                report(f"{hook} of the plugin {name}", error)
+                raise error from None
+            report(f"{hook} of the plugin {name}", error)
+            raise BadAnswer(f"the plugin {name} failed in {hook}") from None
+
+    def _culprit(self, hook: str, error: BaseException) -> str:
+        """Which plugin: as far as its source files tell, else those that have the hook."""
+        names = [str(impl.plugin_name) for impl in getattr(self._manager.hook, hook).get_hookimpls()]
+        return culprit(error, self.owner) or " or ".join(names)
 
     def owner(self, filename: str) -> str | None:
         """The plugin that a source file is of, if any."""

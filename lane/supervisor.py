@@ -17,7 +17,7 @@ from time import monotonic
 from typing import Any
 
 import gevent
-from gevent import Greenlet, get_hub
+from gevent import Greenlet, GreenletExit, get_hub
 
 from lane.log import Throttle
 
@@ -26,7 +26,14 @@ LEAST_PAUSE, MOST_PAUSE = 0.1, 30.0
 STEADY = 60.0
 """Seconds without a failure after which the next pause is the least one again."""
 
+FAULTS = (Exception, gevent.Timeout, SystemExit)
+"""What ends one task: a Timeout that leaks is a bug as any other, and so is a plugin's exit()."""
+
+Owner = Callable[[str], str | None]
+"""The plugin that a source file is of; None for all other files."""
+
 log = logging.getLogger("lane.supervisor")
+_owners: list[Owner] = []  # at most one
 _throttle = Throttle()
 
 
@@ -44,7 +51,7 @@ def _supervise(name: str, run: Callable[[], object]) -> None:
         began = monotonic()
         try:
             run()
-        except (Exception, gevent.Timeout) as error:  # a Timeout that leaks is a bug like any other
+        except FAULTS as error:
             report(name, error)
         else:
             return
@@ -55,15 +62,33 @@ def _supervise(name: str, run: Callable[[], object]) -> None:
 
 
 def report(name: str, error: BaseException) -> None:
-    """Log that `name` failed with `error`, with its traceback: the same failure once a minute at most."""
+    """Log that `name` failed with `error`, with its traceback: the same failure once a minute at most.
+
+    Where the fault is in the code of a plugin, that is named as well.
+    """
     if (missed := _throttle.allows((name, type(error)))) is not None:
+        plugin = next((culprit(error, owner) for owner in _owners), None)
+        whose = f" in the plugin {plugin}" if plugin else ""
         again = f" (and {missed} times before that)" if missed else ""
-        log.error("%s failed%s", name, again, exc_info=error)
+        log.error("%s failed%s%s", name, whose, again, exc_info=error)
 
 
-def report_all() -> None:
+def culprit(error: BaseException, owner: Owner) -> str | None:
+    """The plugin whose code raised `error`: the innermost function of one, by its source file."""
+    found, trace = None, error.__traceback__
+    while trace is not None:
+        found = owner(trace.tb_frame.f_code.co_filename) or found
+        trace = trace.tb_next
+    return found
+
+
+def report_all(owner: Owner) -> None:
     """Have the log get what greenlets of this thread, and other threads, raise and nobody waits for."""
-    get_hub().print_exception = _print_exception
+    _owners[:] = [owner]
+    hub: Any = get_hub()
+    hub.print_exception = _print_exception
+    hub.NOT_ERROR = (GreenletExit,)  # and what else comes up in a task does not end the process:
+    hub.SYSTEM_ERROR = (KeyboardInterrupt,)
     threading.excepthook = _thread_failed
     sys.unraisablehook = _unraisable
 

@@ -9,7 +9,6 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
 from time import monotonic
 from types import FrameType
 
@@ -17,6 +16,7 @@ from gevent.hub import Hub
 
 from lane.fair import this_round
 from lane.log import Throttle
+from lane.supervisor import Owner
 
 LIMIT = 1.0
 """Seconds that the event loop may stand still."""
@@ -26,9 +26,6 @@ SHOWN = 4
 """Functions that a warning names, the innermost first."""
 
 log = logging.getLogger("lane.watchdog")
-
-Owner = Callable[[str], str | None]
-"""The plugin whose source file that is; None for all other files."""
 
 
 class Watchdog:

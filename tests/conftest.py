@@ -9,6 +9,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from lane import supervisor
+from lane.log import Throttle
+
 hypothesis.settings.register_profile("default", max_examples=50, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("fuzz", max_examples=5000, deadline=None, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
@@ -28,6 +31,24 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("XDG_STATE_HOME", str(home / "state"))
         patch.setenv("XDG_RUNTIME_DIR", str(home / "run"))
         yield
+
+
+class FakeClock:
+    """A clock that stands still unless somebody moves `now`, seconds."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def throttled(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    """The clock by which like failures are logged once a minute: each test begins anew."""
+    clock = FakeClock()
+    monkeypatch.setattr(supervisor, "_throttle", Throttle(clock=clock))
+    return clock
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def _run(argv: list[str]) -> int:
     with ExitStack() as resources:
         if isinstance(config, ClientConfig | ServerConfig):
             log.setup(config.log_level, config.log_file)
-            supervisor.report_all()
+            supervisor.report_all(plugins.owner)
             resources.callback(Watchdog(plugins.owner).close)
         status: int = importlib.import_module(f"lane.cli.{command}").run(config, plugins)
     return status

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import gevent
 
@@ -30,7 +31,7 @@ from lane.errors import UsageError
 from lane.inbound import Inbound
 from lane.inbound.udp_forward import UdpForward
 from lane.link import KEY_SIZE
-from lane.plugins import Plugins
+from lane.plugins import BadAnswer, Plugins
 from lane.server import Server
 from lane.server.auth import KeyAuth
 from lane.server.resumption import Resumption
@@ -112,25 +113,29 @@ def _transports(config: ClientConfig, plugins: Plugins) -> list[Transport]:
 
 def _steering(plugins: Plugins) -> Steering:
     """What plugins say, and where they say nothing what lane itself would do."""
-    failed = False
 
     def choose(now: float, lanes: Sequence[Figures], state: State) -> Decision:
-        nonlocal failed
-        found = None
+        names = [lane.name for lane in lanes]
         try:
-            if not failed:
-                found = plugins.hook.lane_choose(now=now, lanes=lanes, choice=state.choice)
-        except Exception:
-            failed = True  # it would fail eight times a second
-            log.exception("a plugin failed to choose a transport: it is not asked any more")
+            found = plugins.ask(
+                "lane_choose", partial(_read_choice, names), now=now, lanes=lanes, choice=state.choice
+            )
+        except BadAnswer:
+            found = None
         if found is None:
             return steer(now, lanes, state)
         name, reason = found
-        if name not in [lane.name for lane in lanes]:
-            return Decision(state.choice, f"a plugin chose {name}, which is not there", state)
         return Decision(name, reason, replace(state, choice=name))
 
     return choose
+
+
+def _read_choice(names: Sequence[str], answer: Any) -> tuple[str, str]:
+    """The lane that a plugin chose of `names`, and why. Raises ValueError."""
+    name, reason = answer
+    if name not in names or not isinstance(reason, str):
+        raise ValueError(answer)
+    return name, reason
 
 
 def _embed(

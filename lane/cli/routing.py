@@ -11,11 +11,11 @@ from lane.config import ClientConfig
 from lane.egress.policy import Policy, Rule
 from lane.egress.resolver import Resolver
 from lane.egress.rules import Action, RouteTable, read_rules
-from lane.errors import ConfigError
+from lane.errors import ConfigError, Status, TargetError
 from lane.inbound import Connector
 from lane.inbound.direct import Direct
 from lane.inbound.routes import Ask, Routes
-from lane.plugins import Plugins
+from lane.plugins import BadAnswer, Plugins
 
 log = logging.getLogger("lane.client")
 
@@ -58,26 +58,13 @@ def reloading(config: ClientConfig, routes: Routes) -> Callable[[], None]:
 
 
 def asking(plugins: Plugins) -> Ask:
-    """What plugins say of a target. One that fails is asked no more; one that talks nonsense means lane."""
-    failed = warned = False
+    """What plugins say of a target. Where one fails to, the target is refused: it might have been blocked."""
 
     def ask(target: Address) -> Action | None:
-        nonlocal failed, warned
-        if failed:
-            return None
         try:
-            found = plugins.hook.lane_route(target=target)
-        except Exception:
-            failed = True
-            log.exception("a plugin failed to route a connection: the rules alone do from now on")
-            return None
-        try:
-            return None if found is None else Action(found)
-        except ValueError:
-            if not warned:
-                warned = True
-                log.warning("a plugin routed %s to %r, which is no way: lane carries it", target, found)
-            return Action.LANE
+            return plugins.ask("lane_route", Action, target=target)
+        except BadAnswer as error:
+            raise TargetError(Status.NOT_ALLOWED, str(error)) from None
 
     return ask
 

@@ -34,7 +34,7 @@ class Routes:
         self._ask = ask
 
     def action(self, target: Address) -> Action:
-        """What becomes of a connection to `target`, or of packets to it."""
+        """What becomes of a connection to `target`, or of packets to it. Raises TargetError if `ask` does."""
         asked = self._ask(target)
         if asked is not None:
             log.debug("%s: %s, says a plugin", target, asked.value)
@@ -81,7 +81,12 @@ class _Routed:
 
     def send(self, target: Address, payload: Buffer) -> None:
         """See `Association`."""
-        match self._action(target):
+        try:
+            action = self._action(target)
+        except TargetError as error:
+            log.debug("dropped a packet to %s: %s", target, error)
+            return
+        match action:
             case Action.LANE:
                 self._lane.send(target, payload)
             case Action.DIRECT:

@@ -204,9 +204,12 @@ class Server:
         try:
             with gevent.Timeout(self._deadlines.hello, Closed("no HELLO in time")):
                 token, end = reader.parse(parse_hello)
-                user: str | None = self._hook.lane_authenticate(token=token, binding=carrier.binding)
-                if user is not None:
-                    reader.skip(end)
+                user = self._hook.lane_authenticate(token=token, binding=carrier.binding)
+                if user is None:
+                    return None
+                if not isinstance(user, str):
+                    raise TypeError(f"lane_authenticate of a plugin names a user {user!r}")
+                reader.skip(end)
                 return user
         except ProtocolError:
             return None
@@ -310,7 +313,12 @@ class Server:
             return session, service.bound
 
     def _authorize(self, user: str, target: Address) -> None:
-        if not self._hook.lane_authorize(request=target, identity=user):
+        try:
+            allowed = self._hook.lane_authorize(request=target, identity=user)
+        except (Exception, SystemExit) as error:
+            report("lane_authorize", error)
+            raise TargetError(Status.FAILURE, "the server failed to decide whether that is allowed") from None
+        if allowed is not True:
             raise TargetError(Status.NOT_ALLOWED, "not allowed")
 
     def _live(
@@ -340,7 +348,7 @@ class Server:
         try:
             hook(**what)
         except Exception as error:
-            report("a plugin that observes sessions", error)
+            report("a hook that observes sessions", error)
 
     def _reply(self, stream: Stream, status: Status, text: str = "") -> None:
         stream.sendall(self._message(status, _NOWHERE, text))

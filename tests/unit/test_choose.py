@@ -46,21 +46,34 @@ def test_a_plugin_that_says_nothing_leaves_it_to_lane():
     assert choose(1.0, dead, State("cheap")).lane == "dear"
 
 
-def test_a_choice_that_is_not_there_changes_nothing():
-    choose, _ = steering(lambda: ("gone", "because"))
-    decision = choose(1.0, LANES, State("cheap"))
-    assert (decision.lane, decision.reason) == ("cheap", "a plugin chose gone, which is not there")
+def out_of_seed():
+    raise RuntimeError("out of seed")
 
 
-def test_a_plugin_that_fails_is_asked_once(caplog):
-    def fail():
-        raise RuntimeError("out of seed")
+def leaves():
+    raise SystemExit(1)
 
-    choose, asked = steering(fail)
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda: ("gone", "because"), lambda: "tls", lambda: "cheap", lambda: ("dear",), 
+        lambda: ("dear", None),        lambda: (["dear"], "because"), lambda: 7, lambda: True, lambda: (), out_of_seed, leaves,
+    ],
+)  # fmt: skip
+def test_a_wrong_answer_costs_that_call(caplog, throttled, answer):
+    """Lane's own policy decides, the log names the plugin once a minute, and the plugin is asked again."""
+    choose, asked = steering(answer)
+    dead = [dataclasses.replace(LANES[0], alive=False), LANES[1]]
     for now in range(3):
-        assert choose(float(now), LANES, State("cheap")).lane == "cheap"
-    assert len(asked) == 1
-    assert caplog.text.count("RuntimeError: out of seed") == 1
+        assert choose(float(now), dead, State("cheap")).lane == "dear"
+    assert len(asked) == 3
+    assert [record.getMessage() for record in caplog.records] == ["lane_choose of the plugin chooser failed"]
+    throttled.now += 61
+    choose(4.0, dead, State("cheap"))
+    assert [record.getMessage() for record in caplog.records][1:] == [
+        "lane_choose of the plugin chooser failed (and 2 times before that)"
+    ]
 
 
 def test_nothing_to_choose_from_is_said():

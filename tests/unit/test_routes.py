@@ -121,26 +121,44 @@ def test_plugins_come_before_the_rules():
     assert routing.asking(Plugins())(TARGET) is None
 
 
-def test_a_plugin_that_fails_is_asked_once(caplog):
-    asked = []
-
-    def fail(target):
-        asked.append(target)
-        raise RuntimeError("out of maps")
-
-    made, _, _ = routes("block *", ask=asking(fail))
-    assert [made.action(TARGET) for _ in range(3)] == [Action.BLOCK] * 3
-    assert asked == [TARGET]
-    assert len(caplog.records) == 1
-    assert "out of maps" in caplog.text
+def answering(answers):
+    """One of them after the other."""
+    left = iter(answers)
+    return lambda target: next(left)(target)
 
 
-@pytest.mark.parametrize("answer", ["north", "DIRECT", 7, [1], True])
-def test_an_unknown_answer_means_lane(caplog, answer):
-    made, _, _ = routes("block *", ask=asking(lambda target: answer))
-    assert [made.action(TARGET) for _ in range(3)] == [Action.LANE] * 3
-    assert len(caplog.records) == 1
-    assert repr(answer) in caplog.text
+def out_of_maps(target):
+    raise RuntimeError("out of maps")
+
+
+@pytest.mark.parametrize(
+    "answer", [out_of_maps, *(lambda target, a=a: a for a in ("north", "DIRECT", 7, [1], True, ("block",)))]
+)
+@pytest.mark.parametrize("rule", ["block *", "direct *", "lane *"])
+def test_a_wrong_answer_refuses_that_connection(caplog, throttled, answer, rule):
+    """It might have been one to block. The plugin is asked again, and named in the log once a minute."""
+    answers = [answer, lambda target: "direct", answer]
+    made, _, _ = routes(rule, ask=asking(answering(answers)))
+    for right in (False, True, False):
+        if right:
+            assert made.action(TARGET) is Action.DIRECT
+            continue
+        with pytest.raises(TargetError) as caught:
+            made.action(TARGET)
+        assert caught.value.status is Status.NOT_ALLOWED
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
+        "lane_route of the plugin router failed"
+    ]
+
+
+def test_a_packet_is_dropped_where_a_plugin_fails_and_the_next_one_is_not(throttled):
+    answers = [out_of_maps, lambda target: "lane"]
+    made, _, way = routes(ask=asking(answering(answers)))
+    association = made.associate(lambda *_: None)
+    for _ in range(2):
+        association.send(TARGET, b"x")
+    assert [target for target, _ in way.packets] == [TARGET]
+    association.close()
 
 
 def configured(tmp_path, text, *texts):

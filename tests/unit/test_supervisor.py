@@ -1,6 +1,7 @@
 """Loops that live as long as the process: a failure is logged once, and they go on."""
 
 import ast
+import sys
 import threading
 from pathlib import Path
 
@@ -94,19 +95,20 @@ def test_its_owner_can_kill_it(clock, caplog):
     assert not caplog.records
 
 
-class Reports:
-    def __init__(self, monkeypatch):
-        hub = gevent.get_hub()
-        monkeypatch.setattr(hub, "print_exception", hub.print_exception)  # restored at the end
-        report_all()
+@pytest.fixture
+def reports(monkeypatch):
+    """All goes to the log, until the end of the test."""
+    hub = gevent.get_hub()
+    for owner, name in [
+        (hub, "print_exception"), (hub, "NOT_ERROR"), (hub, "SYSTEM_ERROR"),
+        (threading, "excepthook"), (sys, "unraisablehook"), (supervisor, "_owners"),
+    ]:  # fmt: skip
+        monkeypatch.setattr(owner, name, [] if name == "_owners" else getattr(owner, name))
+    report_all(lambda path: "mine" if path == __file__ else None)
 
 
 @pytest.mark.parametrize("begin", [gevent.spawn, start, gevent.get_hub().loop.run_callback])
-def test_what_a_greenlet_raises_is_in_the_log_and_not_on_standard_error(
-    begin, clock, caplog, capfd, monkeypatch
-):
-    Reports(monkeypatch)
-
+def test_what_a_greenlet_raises_is_in_the_log_and_not_on_standard_error(begin, clock, caplog, capfd, reports):
     def faulty():
         raise ValueError("no")
 
@@ -119,13 +121,30 @@ def test_what_a_greenlet_raises_is_in_the_log_and_not_on_standard_error(
     assert capfd.readouterr().err == ""
 
 
-def test_what_a_thread_raises_is_in_the_log(clock, caplog, capfd, monkeypatch):
-    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
-    Reports(monkeypatch)
+@pytest.mark.parametrize("error", [SystemExit(3), SystemError("no"), gevent.Timeout(1)])
+def test_no_task_ends_the_process(clock, caplog, capfd, reports, error):
+    def faulty():
+        raise error
+
+    gevent.spawn(faulty)
+    gevent.idle()
+    gevent.sleep(0)
+    assert [type(error)] == [record.exc_info[0] for record in caplog.records]
+    assert capfd.readouterr().err == ""
+
+
+def test_the_plugin_that_a_fault_is_in_is_named(clock, caplog, reports):
+    supervise("the test", Loop(clock, [ValueError("no")])).get(timeout=60)
+    assert [record.getMessage() for record in caplog.records] == ["the test failed in the plugin mine"]
+
+
+def test_what_a_thread_raises_is_in_the_log(clock, caplog, capfd, reports):
     thread = threading.Thread(target=lambda: 1 / 0, name="worker")
     thread.start()
     thread.join()
-    assert [record.getMessage() for record in caplog.records] == ["the thread worker failed"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "the thread worker failed in the plugin mine"
+    ]
     assert capfd.readouterr().err == ""
 
 
