@@ -119,7 +119,9 @@ class QueuedWriter(logging.Handler):
             try:
                 data = data[os.write(self._fd, data) :]
             except BlockingIOError:  # a terminal or pipe that some other process made non-blocking
-                select.select([], [self._fd], [])
+                poller = select.poll()  # not select, which knows descriptors up to 1023 only
+                poller.register(self._fd, select.POLLOUT)
+                poller.poll()
             except OSError:  # the reader is gone or the disk is full: there is nobody to tell
                 return
 

@@ -1,7 +1,7 @@
 """Names what blocks the event loop: all connections wait meanwhile, and nothing else shows why.
 
-A thread looks four times a second whether the loop has gone around, and what the main thread is doing: that
-costs some 0.01 % of a core. gevent's own monitor (`GEVENT_MONITOR_THREAD_ENABLE`) traces each switch between
+A thread looks four times a second whether the loop has gone around, and what the main thread is doing. That
+is all that it costs. gevent's own monitor (`GEVENT_MONITOR_THREAD_ENABLE`) traces each switch between
 greenlets instead, and prints to standard error.
 """
 

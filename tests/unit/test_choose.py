@@ -57,8 +57,9 @@ def leaves():
 @pytest.mark.parametrize(
     "answer",
     [
-        lambda: ("gone", "because"), lambda: "tls", lambda: "cheap", lambda: ("dear",), 
-        lambda: ("dear", None),        lambda: (["dear"], "because"), lambda: 7, lambda: True, lambda: (), out_of_seed, leaves,
+        lambda: ("gone", "because"), lambda: "tls", lambda: "cheap", lambda: ("dear",),
+        lambda: ("dear", None), lambda: (["dear"], "because"), lambda: 7, lambda: True, lambda: (),
+        out_of_seed, leaves,
     ],
 )  # fmt: skip
 def test_a_wrong_answer_costs_that_call(caplog, throttled, answer):

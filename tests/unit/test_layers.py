@@ -11,8 +11,8 @@ STOREYS = [
     # `lane` itself is only the version and hookimpl
     {"lane", "lane.errors", "lane.fair", "lane.tasks", "lane.census"},
     {"lane.address", "lane.values", "lane.log", "lane.udp"},
-    {"lane.supervisor", "lane.watchdog"},
-    {"lane.net"},
+    {"lane.supervisor"},
+    {"lane.net", "lane.watchdog"},
     {"lane.proto", "lane.stream", "lane.link", "lane.via", "lane.control"},
     {"lane.hookspecs", "lane.certs", "lane.tcp_info"},
     {"lane.session", "lane.egress", "lane.plugins"},

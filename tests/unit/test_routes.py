@@ -124,7 +124,11 @@ def test_plugins_come_before_the_rules():
 def answering(answers):
     """One of them after the other."""
     left = iter(answers)
-    return lambda target: next(left)(target)
+
+    def answer(target):
+        return next(left)(target)
+
+    return answer
 
 
 def out_of_maps(target):
@@ -153,7 +157,7 @@ def test_a_wrong_answer_refuses_that_connection(caplog, throttled, answer, rule)
 
 def test_a_packet_is_dropped_where_a_plugin_fails_and_the_next_one_is_not(throttled):
     answers = [out_of_maps, lambda target: "lane"]
-    made, _, way = routes(ask=asking(answering(answers)))
+    made, way, _ = routes(ask=asking(answering(answers)))
     association = made.associate(lambda *_: None)
     for _ in range(2):
         association.send(TARGET, b"x")
