@@ -7,7 +7,10 @@ built on streams in tests, without certificates. The kit needs pytest.
 import pytest
 
 pytest.register_assert_rewrite(
-    *(f"lane.testing.{name}" for name in ("carriers", "datagrams", "streams", "harness"))
+    *(
+        f"lane.testing.{name}"
+        for name in ("carriers", "datagrams", "harness", "scene", "strangers", "streams")
+    )
 )
 
 from lane.testing.certs import PinnedClient, SelfSigned, client_tls, server_tls  # noqa: E402

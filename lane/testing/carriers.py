@@ -6,31 +6,22 @@ import gevent
 import pytest
 
 from lane.errors import Closed, ConfigError, Refused, Unreachable
-from lane.stream import Address, Carrier, Stream
+from lane.stream import Address, Carrier
 from lane.testing.certs import client_tls, server_tls
 from lane.testing.harness import (
     PATIENCE,
     Flood,
     Kit,
     echo,
+    exchange,
     outcome,
     pattern,
     read_all,
     read_to_error,
-    send_all,
     until,
 )
 
 both_ends = pytest.mark.parametrize("swap", [False, True], ids=["dialled", "accepted"])
-
-
-def exchange(stream: Stream, data: bytes) -> bytes:
-    """Send `data` to an echo, end, and read what comes back."""
-    sending = gevent.spawn(send_all, stream, data)
-    answer = read_all(stream)
-    sending.get()
-    stream.close()
-    return answer
 
 
 class CarrierContract:

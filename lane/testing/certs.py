@@ -1,14 +1,14 @@
 """Certificates for tests of transports: made in memory, valid for an hour, pinned by the client."""
 
 import datetime
-import hashlib
 from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from lane.certs import binding_of
 from lane.errors import Refused
 
 SERVER_NAME = "server.test"
@@ -31,8 +31,8 @@ class PinnedClient:
     server_name: str | None = SERVER_NAME
 
     def verify(self, chain: list[bytes]) -> bytes:
-        """The binding; raises Refused if the leaf's key is not the pinned one."""
-        found = _binding(x509.load_der_x509_certificate(chain[0])) if chain else b""
+        """The binding; raises Refused if the leaf's key is not the pinned one, or there is none."""
+        found = binding_of(chain[0]) if chain else b""
         if found != self.pin:
             raise Refused("the server's certificate is not the pinned one")
         return found
@@ -58,15 +58,10 @@ def server_tls() -> SelfSigned:
     return SelfSigned(
         certificate.public_bytes(Encoding.PEM),
         key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-        _binding(certificate),
+        binding_of(certificate.public_bytes(Encoding.DER)),
     )
 
 
 def client_tls(server: SelfSigned) -> PinnedClient:
     """A client that pins the key of `server`."""
     return PinnedClient(server.binding)
-
-
-def _binding(certificate: x509.Certificate) -> bytes:
-    spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(spki).digest()

@@ -9,10 +9,11 @@ from lane.stream import Address, Carrier, Transport
 from lane.testing.carriers import CarrierContract
 from lane.testing.datagrams import DatagramContract
 from lane.testing.harness import PATIENCE, Kit
+from lane.testing.strangers import StrangerContract
 from lane.testing.streams import StreamContract
 
 
-class TransportContract(StreamContract, CarrierContract, DatagramContract):
+class TransportContract(StreamContract, CarrierContract, DatagramContract, StrangerContract):
     """What every transport must do. Subclass it in a test module, and say how one is made:
 
         from lane.testing import TransportContract
@@ -37,6 +38,9 @@ class TransportContract(StreamContract, CarrierContract, DatagramContract):
     """Bytes that may be on the way, unread, before a sender must block: the kernel's buffers included."""
     datagram_limit: int = 4 << 20
     """Bytes of datagrams that may wait to be read, where carriers have any."""
+
+    greeting_limit: float = 30.0
+    """Seconds in which a listener gives up a client that does not complete its handshake; a dial likewise."""
 
     def make(self) -> Transport:
         """The transport under test, fresh for each test."""

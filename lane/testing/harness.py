@@ -144,6 +144,15 @@ def send_all(stream: Stream, data: bytes) -> None:
     stream.finish()
 
 
+def exchange(stream: Stream, data: bytes) -> bytes:
+    """Send `data` to an echo, end, and read what comes back."""
+    sending = gevent.spawn(send_all, stream, data)
+    answer = read_all(stream)
+    sending.get()
+    stream.close()
+    return answer
+
+
 def until(condition: Callable[[], Any]) -> None:
     """Wait until `condition` holds."""
     with gevent.Timeout(PATIENCE, AssertionError("what was waited for did not happen")):

@@ -1,0 +1,180 @@
+"""What the tests with strangers stand on: a listener in use, its visitors, and a look at what they leave."""
+
+import gc
+import io
+import logging
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, suppress
+from typing import Any
+
+import gevent
+import pytest
+from gevent.pool import Group
+
+from lane import census
+from lane.errors import Closed
+from lane.stream import Address, Carrier, Listener
+from lane.testing.harness import Kit, echo, exchange, outcome, pattern
+from lane.testing.raw import Recording, Stranger
+
+MANY = 64
+"""Strangers at once: no listener gives each of them a second in turn, and serves a right client in time."""
+ATTENTION = 20.0
+"""Seconds in which a right client must be served among them, on a busy machine too."""
+LEFT = 40.0
+"""Seconds until nothing may be left of who is gone: over UDP that shows only when they have been idle."""
+
+_BETWEEN = 0.1  # seconds between two looks at what is held
+
+
+class House:
+    """Takes carriers in as a server does: echoes their streams, and closes what has ended."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.guests = 0
+        """Carriers that came."""
+        self._tasks = Group()
+        self._tasks.spawn(self._take_in, listener)
+
+    def close(self) -> None:
+        """End all that it does."""
+        self._tasks.kill()
+
+    def _take_in(self, listener: Listener) -> None:
+        with suppress(Closed):
+            while True:
+                carrier = listener.accept()
+                self.guests += 1
+                self._tasks.spawn(self._serve, carrier)
+
+    def _serve(self, carrier: Carrier) -> None:
+        try:
+            while True:
+                self._tasks.spawn(outcome, echo, carrier.accept())
+        except Closed:
+            pass
+        finally:
+            carrier.close()
+
+
+class Scene:
+    """The kit's listener with a house behind it, and a neighbour who has been there for long."""
+
+    def __init__(self, kit: Kit, recording: Recording) -> None:
+        assert recording.kind is not None
+        self.kit, self.recording, self.kind = kit, recording, recording.kind
+        self.come = 0
+        """Strangers that have come."""
+        self._house = House(kit.listener)
+        self._neighbour = kit.open()
+        self._visits = 0
+        self.visit()
+        self._before = taken()
+
+    def close(self) -> None:
+        """Leave the listener to the kit."""
+        self._house.close()
+
+    def visit(self) -> None:
+        """A right client is served in time, and so is the neighbour."""
+        late = AssertionError(f"a right client was not served within {ATTENTION:g} seconds")
+        with gevent.Timeout(ATTENTION, late):
+            carrier = self.kit.transport.dial(self.kit.listener.address, self.kit.client_tls)
+            data = pattern(10_000)
+            assert exchange(carrier.open(), data) == data
+            carrier.close()
+            self._neighbour.sendall(b"?")
+            assert self._neighbour.recv(1) == b"?"
+        self._visits += 1
+
+    def strangers(self, act: Callable[[int, Stranger], None], at: Address | None = None) -> Any:
+        """Have MANY of them come and act, each with its number; to the kit's listener, or to `at`."""
+        group = Group()
+
+        def come(number: int) -> None:
+            stranger = Stranger(self.kind, at or self.kit.listener.address)
+            self.come += 1
+            act(number, stranger)
+
+        for number in range(MANY):
+            group.spawn(come, number)
+        return group
+
+    def beginnings(self) -> list[list[bytes]]:
+        """Halves of a client's handshake. Skips the test where a client says nothing in its own."""
+        found = self.recording.beginnings(of_client=True)
+        if not found:
+            pytest.skip("a client says nothing in its handshake")
+        return found
+
+    def skip_unless_there_is(self, leave: str) -> None:
+        """UDP has one way to leave."""
+        if self.kind == "udp" and leave != "close":
+            pytest.skip("UDP has no way to leave")
+
+    def all_is_well(self) -> None:
+        """Right clients are served, nobody else was taken for one, and nothing is left of anybody."""
+        for _ in range(3):
+            self.visit()
+        if self.recording.flights(of_client=True):  # else whoever connects has done all that a client does
+            assert self._house.guests == 1 + self._visits, "the listener gave out a half-made carrier"
+        nothing_left(self._before)
+
+
+def taken() -> dict[str, int]:
+    """What the process holds, once that has settled."""
+    last, before = _held(), None
+    while last != before:
+        gevent.sleep(_BETWEEN)
+        last, before = _held(), last
+    return last
+
+
+def nothing_left(before: dict[str, int]) -> None:
+    """Wait until the process holds no more than `before`."""
+    more: list[str] = []
+    with gevent.Timeout(LEFT, False):
+        while more := _grown(before):
+            gevent.sleep(_BETWEEN)
+    assert not more, "something is left of who is gone"
+
+
+def _grown(before: dict[str, int]) -> list[str]:
+    found = [(name, before.get(name, 0), number) for name, number in _held().items()]
+    return [f"{name}: {then} -> {now}" for name, then, now in found if now > then]
+
+
+def _held() -> dict[str, int]:
+    gc.collect()
+    found = census.take()
+    return {name: number for name, number in found.items() if name not in ("objects", "blocks", "threads")}
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """Fail where something goes wrong out of sight: an error in the log, an exception that nobody catches."""
+    found: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(self.format(record))
+
+    handler = Handler(logging.ERROR)
+    hub: Any = gevent.get_hub()
+
+    def handle_error(context: object, kind: Any, value: Any, trace: Any) -> None:
+        if not issubclass(kind, hub.NOT_ERROR):
+            found.append(f"{context}\n{''.join(traceback.format_exception(kind, value, trace))}")
+
+    said = io.StringIO()
+    hub.handle_error = handle_error
+    logging.getLogger().addHandler(handler)
+    try:
+        with redirect_stderr(said):
+            yield
+    finally:
+        del hub.handle_error
+        logging.getLogger().removeHandler(handler)
+    assert not found, "\n".join(found)
+    assert "Traceback" not in said.getvalue(), said.getvalue()

@@ -1,0 +1,138 @@
+"""The contract of a listener among strangers, and of a dial to one, as tests.
+
+Anybody can reach the port of a server, and does: scanners, browsers, clients whose network went away. What
+they send or leave unsaid costs their own connection and nobody else's, and leaves nothing behind.
+"""
+
+from collections.abc import Iterator
+
+import gevent
+import pytest
+
+from lane.errors import Refused, Unreachable
+from lane.stream import Address
+from lane.testing.harness import Kit, outcome, until
+from lane.testing.raw import BadServer, Stranger, record
+from lane.testing.scene import MANY, Scene, nothing_left, taken, watched
+
+ways_to_leave = pytest.mark.parametrize("leave", ["close", "reset", "end"])
+
+
+class StrangerContract:
+    """See `lane.testing.TransportContract`. Skipped where there is no TCP and no UDP below the transport."""
+
+    greeting_limit: float
+
+    @pytest.fixture
+    def scene(self, kit: Kit) -> Iterator[Scene]:
+        """The kit's listener in use, and what a genuine handshake looks like. Nothing may go wrong unseen."""
+        recording = record(kit.transport, kit.listener.address, kit.server_tls, kit.client_tls)
+        if recording.kind is None:
+            pytest.skip("neither TCP nor UDP is below this transport")
+        with watched():
+            scene = Scene(kit, recording)
+            try:
+                yield scene
+            finally:
+                scene.close()
+
+    @ways_to_leave
+    def test_who_connects_and_leaves(self, scene: Scene, leave: str) -> None:
+        scene.skip_unless_there_is(leave)
+
+        def act(number: int, stranger: Stranger) -> None:
+            stranger.say([b""])  # over UDP that is an empty datagram
+            stranger.leave(leave)
+
+        scene.strangers(act).join(raise_error=True)
+        scene.all_is_well()
+
+    @ways_to_leave
+    def test_who_sends_garbage(self, scene: Scene, leave: str) -> None:
+        scene.skip_unless_there_is(leave)
+        garbage = scene.recording.garbage(of_client=True)
+
+        def act(number: int, stranger: Stranger) -> None:
+            stranger.say(garbage[number % len(garbage)])
+            stranger.leave(leave)
+
+        scene.strangers(act).join(raise_error=True)
+        scene.all_is_well()
+
+    @ways_to_leave
+    def test_who_leaves_half_way_through_a_handshake(self, scene: Scene, leave: str) -> None:
+        scene.skip_unless_there_is(leave)
+        beginnings = scene.beginnings()
+
+        def act(number: int, stranger: Stranger) -> None:
+            stranger.say(beginnings[number % len(beginnings)])
+            stranger.leave(leave)
+
+        scene.strangers(act).join(raise_error=True)
+        scene.all_is_well()
+
+    def test_a_slow_greeter_keeps_nobody_waiting_and_is_given_up(self, scene: Scene) -> None:
+        """A third say nothing, a third the half, and a third a byte now and then, which no pause betrays."""
+        if scene.kind == "udp":
+            pytest.skip("that is to leave half-way: nobody sees more of it")
+        beginnings = scene.beginnings()
+        first = b"".join(scene.recording.flights(of_client=True)[0])
+        pause = 2 * self.greeting_limit / len(first)
+
+        def act(number: int, stranger: Stranger) -> None:
+            if number % 3 == 1:
+                stranger.say(beginnings[number % len(beginnings)])
+            elif number % 3 == 2:
+                stranger.say([first[at : at + 1] for at in range(len(first))], pause)
+            stranger.wait()
+            stranger.leave("close")
+
+        group = scene.strangers(act)
+        until(lambda: scene.come == MANY)
+        for _ in range(4):
+            scene.visit()
+        with gevent.Timeout(self.greeting_limit, AssertionError("slow greeters are not given up")):
+            group.join(raise_error=True)
+        scene.all_is_well()
+
+    def test_closing_a_listener_drops_who_is_half_way(self, scene: Scene) -> None:
+        kit, before = scene.kit, taken()
+        beginnings = scene.recording.beginnings(of_client=True)
+        listener = kit.transport.listen(Address(kit.listener.address.host, 0), kit.server_tls)
+
+        def act(number: int, stranger: Stranger) -> None:
+            if beginnings and number % 2:
+                stranger.say(beginnings[number % len(beginnings)])
+            if scene.kind == "tcp":
+                stranger.wait()
+            stranger.leave("close")
+
+        group = scene.strangers(act, at=listener.address)
+        until(lambda: scene.come == MANY)
+        kit.transport.dial(listener.address, kit.client_tls).close()  # it has seen those before, too
+        listener.close()
+        group.join(raise_error=True)
+        nothing_left(before)
+
+    @pytest.mark.parametrize("then", ["close", "reset", "stay"])
+    def test_dialling_what_is_no_server(self, scene: Scene, then: str) -> None:
+        if scene.kind == "udp" and then != "stay":
+            pytest.skip("UDP has no way to leave")
+        if not scene.recording.flights(of_client=False):
+            pytest.skip("a dial needs no answer")
+        kit, before = scene.kit, taken()
+        answers = [
+            [],
+            *scene.recording.beginnings(of_client=False),
+            *scene.recording.garbage(of_client=False),
+        ]
+        servers = [BadServer(scene.kind, answer, then) for answer in answers]
+        dials = [gevent.spawn(outcome, kit.transport.dial, one.address, kit.client_tls) for one in servers]
+        with gevent.Timeout(self.greeting_limit, AssertionError("a dial waits for too long")):
+            gevent.joinall(dials, raise_error=True)
+        for dial in dials:
+            assert isinstance(dial.value, Unreachable | Refused)
+            assert "\n" not in str(dial.value)
+        for one in servers:
+            one.close()
+        nothing_left(before)
