@@ -1,12 +1,17 @@
 """A QUIC connection as a carrier: the engine, its timer and its streams.
 
-Nothing here waits for the network. Datagrams come in from an endpoint (driver.py), what the engine has
-to say goes out through `send`; greenlets block only on their own stream. All that a turn of the event
-loop changes is flushed once, at its end, so that small writes share packets.
+Nothing here waits for the network. Datagrams come in from an endpoint (driver.py, listener.py), what the
+engine has to say goes out through `send`; greenlets block only on their own stream. All that a turn of the
+event loop changes is flushed once, at its end, so that small writes share packets.
+
+Whatever fails in a connection ends it and nobody else's: each way in, from the endpoint, from a timer or from
+the event loop, ends in `fail`, which does all it has to do whatever fails on the way.
 """
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -26,6 +31,8 @@ log = logging.getLogger("lane.quic")
 KEEPALIVE = 6.0
 """Seconds of silence after which a client with open streams shows that it is there."""
 
+PROBE_PAUSE = 1.0
+"""Seconds between two packets that ask the peer for a sign of life because something speaks against it."""
 MAX_WAITING = 128
 """Streams that wait to be accepted: the stream limit does not hold a peer that resets what it opens."""
 
@@ -70,6 +77,7 @@ class QuicCarrier:
         self._incoming: Queue[QuicStream | None] = Queue()
         self._next_incoming = int(engine.configuration.is_client)
         self._drained = Event()
+        self._probed = -inf
         self._loop: Any = gevent.get_hub().loop
         self._timer = self._loop.timer(0)
         self._timer_at: float | None = None
@@ -145,8 +153,7 @@ class QuicCarrier:
         try:
             self.engine.receive_datagrams(datagrams, path, now)
         except Exception:
-            log.exception("the engine failed on a packet from %s", self.peer)
-            self.fail(Closed("internal error in the QUIC engine"))
+            self._broke("a packet")
 
     def flush_soon(self) -> None:
         """Flush at the end of this turn of the event loop."""
@@ -170,35 +177,67 @@ class QuicCarrier:
             if not self.waiting:
                 self.engine.note_idle()
             self._arm(self.engine.get_timer(), now)
+            for stream in list(self.waiting):
+                stream.wake_writer()
         except Exception:
-            log.exception("the connection with %s failed", self.peer)
-            self.fail(Closed("internal error in the QUIC engine"))
-        for stream in list(self.waiting):
-            stream.wake_writer()
+            self._broke("what is to be sent")
         self._drained.set()
+
+    def probe(self) -> None:
+        """Have the peer answer, if it is there: something says that it may not be."""
+        now = monotonic()
+        if now - self._probed >= PROBE_PAUSE:
+            self._probed = now
+            self._ask(now)
+
+    def _ask(self, now: float) -> None:
+        if self._failure:
+            return
+        try:
+            self.engine.probe(now)
+        except Exception:
+            self._broke("a probe")
+        self.flush()
 
     def fail(self, error: LaneError) -> None:
         """The connection is over: everything that waits for it learns `error`."""
-        if self._failure is None:
-            self._failure = Failure.of(error)
-            self._timer.close()
-            self._keepalive.close()
-            self.engine.close_trace()
-            log.debug("the connection with %s ended: %s; %s", self.peer, error, self.engine.stats())
-            for stream in list(self._streams.values()):
-                stream.fail(error)
-            self._streams.clear()
-            self.engine.datagrams.fail(error)
-            self._incoming.put(None)
-            self.ready.set()
-            self._drained.set()
-            self._on_end()
+        if self._failure is not None:
+            return
+        self._failure = Failure.of(error)
+        for step in (partial(self._wake_all, error), partial(self._close_engine, error), self._on_end):
+            try:
+                step()
+            except Exception:
+                log.exception("the end of the connection with %s failed", self.peer)
+
+    def _wake_all(self, error: LaneError) -> None:
+        self._timer.close()
+        self._keepalive.close()
+        self.ready.set()
+        self._drained.set()
+        self._incoming.put(None)
+        for stream in list(self._streams.values()):
+            stream.fail(error)
+        self._streams.clear()
+
+    def _close_engine(self, error: LaneError) -> None:
+        self.engine.datagrams.fail(error)
+        self.engine.close_trace()
+        log.debug("the connection with %s ended: %s; %s", self.peer, error, self.engine.stats())
+
+    def _broke(self, what: str) -> None:
+        """An exception is being handled that is nobody's fault but ours."""
+        log.exception("the connection with %s failed: %s", self.peer, what)
+        self.fail(Closed("internal error in the QUIC engine"))
 
     def shut(self, reason: str, error: LaneError | None = None) -> None:
         """Tell the peer that the connection ends, and end it."""
         if self._failure:
             return
-        self.engine.close(reason_phrase=reason)
+        try:
+            self.engine.close(reason_phrase=reason)
+        except Exception:
+            self._broke("its end")
         self.flush()
         self.fail(error or Closed(reason))
 
@@ -225,17 +264,16 @@ class QuicCarrier:
                 if self.connected and self.engine.silent:
                     self._on_silence()
         except Exception:
-            log.exception("the engine failed on a timer for %s", self.peer)
-            self.fail(Closed("internal error in the QUIC engine"))
+            self._broke("a timer")
         self.flush()
 
     def _keep_alive(self) -> None:
-        if self._streams and monotonic() - (self.heard or 0) >= KEEPALIVE:
-            self.engine.send_ping(0)
-            self.flush()
+        now = monotonic()
+        if self._streams and now - (self.heard or 0) >= KEEPALIVE:
+            self._ask(now)
 
     def _handle_events(self) -> None:
-        while (event := self.engine.next_event()) is not None:
+        while not self._failure and (event := self.engine.next_event()) is not None:
             self._handle(event)
 
     def _handle(self, event: events.QuicEvent) -> None:

@@ -118,6 +118,13 @@ class Engine(Resizing):
         """Whether answers have been due for some probe timeouts, and none came."""
         return self._loss.timeouts >= SILENT_TIMEOUTS
 
+    def probe(self, now: float) -> None:
+        """Send something that the peer has to answer: a PING, or the handshake as far as it goes again."""
+        if self._handshake_complete:
+            self.send_ping(0)
+        else:
+            self._loss.reschedule_data(now=now)
+
     @property
     def capacity(self) -> int:
         """Streams that may be opened now without waiting for the peer to allow them."""

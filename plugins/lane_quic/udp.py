@@ -3,29 +3,28 @@
 A receive loop takes what is there, but never more than a batch before the rest of the process has had
 its turn, and lets the carriers that it touched answer once each. What the kernel does not take at once
 waits, in order and bounded.
+
+What the kernel reports is a hint and no more. Most of it comes from ICMP messages, which anybody can send
+who guesses two ports, and a port may be closed for a moment only (RFC 8085 section 5.2). Only a socket that
+is none any more is of no more use.
 """
 
 import errno
 import logging
-import os
 import socket
-import struct
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import cache
 from itertools import islice
 from math import inf
 from time import monotonic
 from typing import Any, Protocol
 
 import gevent
-from gevent import socket as gsocket
 
-from lane.address import normal_host
-from lane.errors import ConfigError
-from lane.stream import Address
+from lane.supervisor import report, supervise
 from lane_quic import offload
 from lane_quic.configuration import LARGEST_RECEIVED
+from lane_quic.sockets import source, tune
 
 log = logging.getLogger("lane.quic")
 
@@ -42,12 +41,16 @@ HURRY = 1.0
 """Seconds after such a packet for which nothing gathers: see `Receiver.hurries`."""
 BACKLOG = 4096
 """Datagrams that wait for a full socket; more are dropped, as a network would."""
-SOCKET_BUFFER = 4 << 20
+BACK_OFF = 0.01
+"""Seconds to wait where the kernel had nothing but errors: trying again at once would only burn CPU."""
+HINTS = {
+    errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN,
+    errno.EADDRNOTAVAIL, errno.ENOPROTOOPT, errno.EPROTO, errno.EPERM, errno.EACCES, errno.EINVAL,
+}
+"""Errors that say that the peer may not be reached. Others (no room, too large) lose a packet."""
+BROKEN = {errno.EBADF, errno.ENOTSOCK}
+"""Errors that say that there is no socket any more."""
 
-_IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE = 10, 23, 3
-_SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 33, 32
-_IP_PKTINFO = 8
-_IPV6_RECVPKTINFO, _IPV6_PKTINFO = 49, 50
 _READ, _WRITE = 1, 2
 _ANCILLARY = socket.CMSG_SPACE(20) * 2 + offload.ROOM
 
@@ -65,8 +68,9 @@ class Receiver(Protocol):
 class UdpSocket:
     """A UDP socket in the event loop. A path is (address, ancillary data that picks our own address).
 
-    `on_datagrams` gets what came together from one path, with the time, and gives whom it was for; it gets
-    nothing at all where the socket has failed.
+    `on_datagrams` gets what came together from one path, with the time, and gives whom it was for. `on_hint`
+    hears, soon after, the number of an error that says that the peer may not be reached; `on_broken`, once,
+    that the socket is of no more use.
     """
 
     def __init__(
@@ -74,23 +78,26 @@ class UdpSocket:
         sock: socket.socket,
         on_datagrams: Callable[[list[bytes], Any, float], Sequence[Receiver]],
         *,
+        on_hint: Callable[[int], None] = lambda number: None,
+        on_broken: Callable[[], None] = lambda: None,
         offloads: bool = True,
     ) -> None:
         sock.setblocking(False)
-        _tune(sock)
+        tune(sock)
         self._segments = offloads and offload.can_segment(sock)
         if offloads:
             offload.want_gro(sock)
         self._sock = sock
         self._on_datagrams = on_datagrams
+        self._on_hint = on_hint
+        self._on_broken = on_broken
         self._backlog: deque[tuple[bytes, Any]] = deque()
-        loop: Any = gevent.get_hub().loop
-        self._readable, self._writable = loop.io(sock.fileno(), _READ), loop.io(sock.fileno(), _WRITE)
+        self._events: Any = gevent.get_hub().loop
+        self._readable, self._writable = (self._events.io(sock.fileno(), event) for event in (_READ, _WRITE))
         self._hurried = -inf  # when somebody got what is worth less when it comes later
-        self.closed = False
-        self.refused = False
-        """Whether nobody listens where a connected socket sends to."""
-        self._loop = gevent.spawn(self._receive)
+        self.closed = self.broken = False
+        self._hint: int | None = None  # that is still to be told
+        self._loop = supervise("receiving over UDP", self._receive)
 
     def send(self, datagrams: list[tuple[bytes, Any]]) -> None:
         """Send now, or as soon as the kernel takes it."""
@@ -157,7 +164,11 @@ class UdpSocket:
     def _send_backlog(self) -> None:
         while self._backlog:
             batch = list(islice(self._backlog, offload.MOST_SEGMENTS))
-            sent = self._send_all(batch)
+            try:
+                sent = self._send_all(batch)
+            except Exception as error:  # what can't be sent must not hold up the rest
+                report("sending over UDP", error)
+                sent = 1
             for _ in range(sent):
                 self._backlog.popleft()
             if sent < len(batch):
@@ -167,7 +178,7 @@ class UdpSocket:
     def _receive(self) -> None:
         hub: Any = gevent.get_hub()
         rate, last, pause = 0.0, monotonic(), 0.0
-        while not self.closed and not self.refused:
+        while not self.closed and not self.broken:
             if not pause:
                 hub.wait(self._readable)
             drained, large = self._take_batch()
@@ -184,7 +195,7 @@ class UdpSocket:
         drained, large, count = False, 0, 0
         rows: list[tuple[Any, list[bytes]]] = []  # what came in turn from one path
         start = monotonic()
-        while count < BATCH and not self.closed and monotonic() - start <= QUANTUM:
+        while count < BATCH and not self.broken and monotonic() - start <= QUANTUM:
             try:
                 data, ancillary, _, address = self._sock.recvmsg(65536, _ANCILLARY)
             except BlockingIOError:
@@ -199,32 +210,55 @@ class UdpSocket:
             if len(datagrams[0]) > LARGEST_RECEIVED or (address and not address[1]):  # port 0: no answer
                 continue
             large += len(datagrams) if len(datagrams[0]) >= BULK_SIZE else 0
-            path = (address, _source(ancillary))
+            path = (address, source(ancillary))
             if rows and rows[-1][0] == path:
                 rows[-1][1].extend(datagrams)
             else:
                 rows.append((path, datagrams))
+        if not rows and not drained:
+            gevent.sleep(BACK_OFF)
+        self._hand_out(rows, start)
+        return drained, large
+
+    def _hand_out(self, rows: list[tuple[Any, list[bytes]]], start: float) -> None:
+        """Give whom they are for what came in turn, and have them act on it. Who fails costs nobody else."""
         touched: dict[Receiver, None] = {}
         for path, datagrams in rows:
             if not self.closed:
-                for carrier in self._on_datagrams(datagrams, path, monotonic()):
-                    touched[carrier] = None
+                try:
+                    for carrier in self._on_datagrams(datagrams, path, monotonic()):
+                        touched[carrier] = None
+                except Exception as error:
+                    report("taking datagrams", error)
         for carrier in touched:
-            carrier.flush()
+            try:
+                carrier.flush()
+            except Exception as error:
+                report("acting on datagrams", error)
             if carrier.hurries:
                 self._hurried = start
-        return drained, large
 
     def _note(self, error: OSError) -> None:
-        """A connected socket hears of a port where nobody listens: it is of no more use then."""
-        if error.errno == errno.ECONNREFUSED and not self.refused:
-            self.refused = True
-            gevent.spawn(self._end)
+        """Tell of an error in the next turn of the event loop: who sends must not be called back."""
+        if error.errno in BROKEN:
+            if not self.broken:
+                self.broken = True
+                self._events.run_callback(self._tell)
+        elif error.errno in HINTS and self._hint is None:
+            self._hint = error.errno
+            self._events.run_callback(self._tell)
 
-    def _end(self) -> None:
-        """Tell of the error, after what came before it: the peer may have said why it leaves."""
-        self._take_batch()
-        self._on_datagrams([], None, monotonic())
+    def _tell(self) -> None:
+        hint, self._hint = self._hint, None
+        try:
+            if self.closed:
+                return
+            if self.broken:
+                self._on_broken()
+            elif hint is not None:
+                self._on_hint(hint)
+        except Exception as error:
+            report("acting on an error of a UDP socket", error)
 
     def close(self) -> None:
         """Close the socket, once what waits has been sent if the kernel takes it."""
@@ -235,101 +269,3 @@ class UdpSocket:
             self._writable.close()
             self._sock.close()
             self._loop.kill(block=False)
-
-
-def bind(endpoint: Address) -> socket.socket:
-    """A UDP socket on `endpoint`. Raises ConfigError."""
-    try:
-        if not endpoint.host:
-            try:
-                sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-                address: Any = ("::", endpoint.port)
-            except OSError:  # a kernel without IPv6
-                sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-                address = ("0.0.0.0", endpoint.port)
-        else:
-            family, _, _, _, address = gsocket.getaddrinfo(
-                endpoint.host, endpoint.port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
-            )[0]
-            sock = socket.socket(family, socket.SOCK_DGRAM)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        try:
-            sock.bind(address)
-        except OSError:
-            sock.close()
-            raise
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {endpoint} (UDP): {error.strerror or error}") from None
-    if not endpoint.host or endpoint.host in ("::", "0.0.0.0"):
-        _want_pktinfo(sock)
-    return sock
-
-
-def _tune(sock: socket.socket) -> None:
-    """Large buffers, and packets that are never fragmented, where the kernel lets us."""
-    v6 = sock.family == socket.AF_INET6
-    for option, forced in (
-        (socket.SO_RCVBUF, _SO_RCVBUFFORCE),
-        (socket.SO_SNDBUF, _SO_SNDBUFFORCE),
-    ):
-        _try_option(sock, socket.SOL_SOCKET, option, SOCKET_BUFFER)
-        if os.name == "posix" and hasattr(socket, "SO_DOMAIN"):
-            _try_option(sock, socket.SOL_SOCKET, forced, SOCKET_BUFFER)
-    _warn_of_small_buffers(sock)
-    if hasattr(socket, "SO_DOMAIN"):  # Linux
-        _try_option(sock, socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
-        if v6:
-            _try_option(sock, socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
-
-
-@cache
-def _warn(limits: str) -> None:
-    """Once in the life of a process."""
-    log.warning(
-        "small UDP buffers slow quic down on fast lines; to let lane have larger ones: sysctl -w %s", limits
-    )
-
-
-def _warn_of_small_buffers(sock: socket.socket) -> None:
-    """Where the kernel gives less than was asked for (Linux counts twice what it gives)."""
-    if hasattr(socket, "SO_DOMAIN"):
-        options = {"rmem_max": socket.SO_RCVBUF, "wmem_max": socket.SO_SNDBUF}
-        small = [
-            n for n, option in options.items() if sock.getsockopt(socket.SOL_SOCKET, option) < SOCKET_BUFFER
-        ]
-        if small:
-            _warn(" ".join(f"net.core.{name}={SOCKET_BUFFER}" for name in small))
-
-
-def _want_pktinfo(sock: socket.socket) -> None:
-    """Have the kernel say which of our addresses a datagram came to, so that the answer leaves from it."""
-    if sock.family == socket.AF_INET6:
-        _try_option(sock, socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
-    else:
-        _try_option(sock, socket.IPPROTO_IP, _IP_PKTINFO, 1)
-
-
-def _try_option(sock: socket.socket, level: int, option: int, value: int) -> None:
-    try:
-        sock.setsockopt(level, option, value)
-    except OSError:
-        log.debug("the kernel refuses socket option %d at level %d", option, level)
-
-
-def _source(ancillary: list[tuple[int, int, bytes]]) -> tuple[tuple[int, int, bytes], ...]:
-    """Ancillary data that has an answer leave from the address that was sent to, by any interface."""
-    for level, kind, data in ancillary:
-        if level == socket.IPPROTO_IPV6 and kind == _IPV6_PKTINFO:
-            scoped = data[:2] == b"\xfe\x80"  # a link-local address needs its interface
-            return ((level, kind, data if scoped else data[:16] + bytes(4)),)
-        if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
-            _, local, _ = struct.unpack("=I4s4s", data[:12])
-            return ((level, kind, struct.pack("=I4s4s", 0, local, bytes(4))),)
-    return ()
-
-
-def peer_name(path: Any) -> str:
-    """The peer's IP address as people write it."""
-    return normal_host(path[0][0])

@@ -17,7 +17,8 @@ from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import QuicErrorCode
 from aioquic.tls import Epoch
 from lane_quic.configuration import Settings
-from lane_quic.driver import Client, QuicListener
+from lane_quic.driver import Client
+from lane_quic.listener import QuicListener
 from lane_quic.qlog import Qlog
 from quic_corpus import put_together, record, spoiled, take_apart
 from quic_kit import BOUNDS, exchange, first_flight, sizes

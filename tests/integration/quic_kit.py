@@ -19,9 +19,9 @@ from lane.testing.harness import pattern, read_all, send_all
 ODD_VERSION = b"\x1a\x2a\x3a\x4a"
 
 
-def udp(address="127.0.0.1"):
+def udp(address="127.0.0.1", port=0):
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.bind((address, 0))
+    sock.bind((address, port))
     return sock
 
 
@@ -40,6 +40,16 @@ class Relay:
         """Have the server see the client at another port from now on."""
         self._backs.append(udp())
         self._jobs.append(gevent.spawn(self._down, self._backs[-1]))
+
+    def close_front(self):
+        """Close the port that the client sends to."""
+        self._jobs.pop(0).kill()
+        self._front.close()
+
+    def open_front(self):
+        """Open it again."""
+        self._front = udp(port=self.port)
+        self._jobs.insert(0, gevent.spawn(self._up))
 
     def _up(self):
         while True:

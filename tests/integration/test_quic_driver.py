@@ -1,5 +1,6 @@
 """Many connections on one QUIC socket: addresses, fairness, time-outs, full sockets, and what is left."""
 
+import errno
 import gc
 import socket as real_socket
 import time
@@ -296,21 +297,28 @@ def test_a_closed_listener_sends_away_what_nobody_accepted(kit):
     until(lambda: kit.listener._socket.closed)
 
 
-def test_only_a_refusal_is_the_end_of_a_socket():
+def test_what_a_socket_says_of_a_packet_is_loss_and_of_its_peer_a_hint():
     """A datagram that is too large, or a network that is down, is loss: a network does that, too."""
     first, second = (real_socket.socket(real_socket.AF_INET, real_socket.SOCK_DGRAM) for _ in range(2))
     second.bind(("127.0.0.1", 0))
-    heard = []
-    sock = udp.UdpSocket(first, lambda came, path, now: heard.append(came) or [])
+    came, hints = [], []
+    sock = udp.UdpSocket(first, lambda data, path, now: came.extend(data) or [], on_hint=hints.append)
     there = (second.getsockname(), ())
-    sock.send([(bytes(100_000), there), (b"x", (("255.255.255.255", 1), ())), (b"after", there)])
+    sock.send([(bytes(100_000), there), (b"after", there)])
     assert second.recv(10) == b"after"
-    assert not sock.refused
-    first.connect(second.getsockname())
-    second.sendto(b"last words", first.getsockname())
+    gevent.sleep(0.01)
+    assert hints == []
+    sock.send([(b"x", (("255.255.255.255", 1), ()))])
+    until(lambda: hints)
+    assert hints.pop() == errno.EACCES
+    first.connect(address := second.getsockname())
     second.close()
     sock.send([(b"anybody?", (None, None))])
-    until(lambda: [] in heard)
-    assert heard == [[b"last words"], []]
-    assert sock.refused
+    until(lambda: hints)
+    assert hints[0] == errno.ECONNREFUSED
+    second = real_socket.socket(real_socket.AF_INET, real_socket.SOCK_DGRAM)
+    second.bind(address)
+    second.sendto(b"I am", first.getsockname())
+    until(lambda: came == [b"I am"])
     sock.close()
+    second.close()

@@ -9,6 +9,7 @@ import gevent
 import pytest
 from lane_quic import offload, udp
 from lane_quic.plugin import QuicTransport
+from lane_quic.sockets import _warn, _warn_of_small_buffers
 from quic_kit import exchange
 
 from lane.stream import Address
@@ -196,9 +197,9 @@ class Small:
 
 
 def test_small_buffers_are_told_of_once_with_what_helps(caplog):
-    udp._warn.cache_clear()
+    _warn.cache_clear()
     for _ in range(3):
-        udp._warn_of_small_buffers(Small())
+        _warn_of_small_buffers(Small())
     (record,) = caplog.records
     assert "sysctl -w net.core.rmem_max=4194304 net.core.wmem_max=4194304" in record.getMessage()
 

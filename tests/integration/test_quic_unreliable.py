@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import gevent
 import pytest
-from lane_quic import driver
+from lane_quic import driver, listener
 from lane_quic.configuration import client_configuration, server_configuration
 from lane_quic.datagrams import COST, UNASKED_MOST
 from lane_quic.plugin import QuicTransport
@@ -31,7 +31,7 @@ def test_a_peer_that_takes_none_may_send_some(monkeypatch, client):
     def without(*arguments):
         return replace(make(*arguments), max_datagram_frame_size=None)
 
-    monkeypatch.setattr(driver, make.__name__, without)
+    monkeypatch.setattr(driver if client else listener, make.__name__, without)
     with quic() as kit:
         near, far = kit.dial()
         takes, none = (far, near) if client else (near, far)

@@ -1,0 +1,219 @@
+"""A server's end of QUIC: the connections of one UDP port, found by their connection IDs."""
+
+import hashlib
+import hmac
+import logging
+import socket
+from dataclasses import replace
+from typing import Any
+
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]
+from aioquic.quic.packet import QuicPacketType, pull_quic_header
+from gevent.queue import Queue
+
+from lane import census
+from lane.errors import Closed
+from lane.stream import Address, ServerTLS
+from lane.supervisor import report, supervise
+from lane_quic.carrier import QuicCarrier
+from lane_quic.configuration import CID_SIZE, DEFAULTS, SMALL_DATAGRAM, Settings, server_configuration
+from lane_quic.engine import Engine
+from lane_quic.sockets import bind, peer_name
+from lane_quic.stateless import Stateless
+from lane_quic.udp import UdpSocket
+
+log = logging.getLogger("lane.quic")
+
+HANDSHAKE_TIMEOUT = 10.0
+"""Seconds that a handshake may take: clients give up no later."""
+MAX_HALF_OPEN = 1000
+"""Handshakes that a listener has under way at most; more Initials are dropped."""
+RETRY_ABOVE = 100
+"""Handshakes under way above which a client has to show first that its address is its own."""
+MAX_WAITING = 1024
+"""Carriers that wait to be accepted."""
+
+
+class QuicListener:
+    """All connections that come to one UDP port."""
+
+    def __init__(self, endpoint: Address, tls: ServerTLS, settings: Settings = DEFAULTS) -> None:
+        self._tls = tls
+        self._settings = settings
+        self._state_key = hmac.digest(hashlib.sha256(tls.key_pem).digest(), b"lane stateless reset", "sha256")
+        self._configuration = settings.apply(server_configuration(tls))
+        self._stateless = Stateless(self._state_key, self._configuration.supported_versions)
+        sock = bind(endpoint)
+        self.address = Address(endpoint.host, sock.getsockname()[1])
+        self._by_cid: dict[bytes, QuicCarrier] = {}
+        self._half_open: dict[QuicCarrier, float] = {}  # since when
+        self._carriers: set[QuicCarrier] = set()
+        self._accepting = True
+        self._waiting: Queue[QuicCarrier | None] = Queue()
+        self._socket = self._open(sock)
+        census.register(self)
+
+    def census(self) -> dict[str, int]:
+        """See `lane.census`."""
+        return {"quic": len(self._carriers), "quic_ids": len(self._by_cid), "half_open": len(self._half_open)}
+
+    def _open(self, sock: socket.socket) -> UdpSocket:
+        """Errors of sending are one peer's, and prove nothing: his connection ends by its time-outs."""
+        return UdpSocket(sock, self._receive, on_broken=self._renew, offloads=self._settings.offloads)
+
+    def _renew(self) -> None:
+        log.error("the UDP socket of %s failed: another one is made", self.address)
+        supervise(f"listening on {self.address} (UDP)", self._listen_again)
+
+    def _listen_again(self) -> None:
+        """Raises ConfigError as long as that is not possible."""
+        before = self._socket
+        if before.closed:
+            return
+        self._socket = self._open(bind(self.address))
+        before.close()
+
+    def accept(self) -> QuicCarrier:
+        """See `lane.stream.Listener`."""
+        carrier: QuicCarrier | None = self._waiting.get()
+        if carrier is None:
+            self._waiting.put(None)
+            raise Closed("the listener is closed")
+        return carrier
+
+    def close(self) -> None:
+        """See `lane.stream.Listener`. The socket stays until the last connection has ended."""
+        if self._accepting:
+            self._accepting = False
+            for carrier in list(self._half_open):
+                carrier.shut("the server is closing")
+            while not self._waiting.empty():
+                self._waiting.get().shut("the server is closing")
+            self._waiting.put(None)
+            self._close_if_unused()
+
+    def _send(self, datagrams: list[tuple[bytes, Any]]) -> None:
+        self._socket.send(datagrams)
+
+    def _close_if_unused(self) -> None:
+        if not self._accepting and not self._carriers:
+            self._socket.close()
+
+    def _receive(self, datagrams: list[bytes], path: Any, now: float) -> list[QuicCarrier]:
+        """What came together is mostly for one connection."""
+        first = datagrams[0] if datagrams else b""
+        form, cid = first[:1] < b"\x80", first[1 : 1 + CID_SIZE]
+        carrier = self._by_cid.get(cid) if form else None
+        if carrier is not None and all(d[:1] < b"\x80" and d[1 : 1 + CID_SIZE] == cid for d in datagrams):
+            carrier.receive(datagrams, path, now)
+            return [carrier]
+        found = [self._receive_one(datagram, path, now) for datagram in datagrams]
+        return [carrier for carrier in found if carrier is not None]
+
+    def _receive_one(self, datagram: bytes, path: Any, now: float) -> QuicCarrier | None:
+        """Whom a datagram was for. One that makes something fail is dropped, and the next one is taken."""
+        try:
+            return self._route(datagram, path, now)
+        except Exception as error:
+            report("taking a datagram", error)
+            return None
+
+    def _route(self, datagram: bytes, path: Any, now: float) -> QuicCarrier | None:
+        if len(datagram) < 1 + CID_SIZE:
+            return None
+        if datagram[0] < 0x80:
+            carrier = self._by_cid.get(datagram[1 : 1 + CID_SIZE])
+            if carrier is None and (answer := self._stateless.reset(datagram)):
+                self._socket.send([(answer, path)])
+        else:
+            carrier = self._by_cid.get(datagram[6 : 6 + datagram[5]]) or self._greet(datagram, path, now)
+        if carrier is not None:
+            carrier.receive((datagram,), path, now)
+            if not carrier.engine.reached:  # garbage in the form of a first datagram
+                carrier.fail(Closed("not a QUIC client"))
+        return carrier
+
+    def _greet(self, datagram: bytes, path: Any, now: float) -> QuicCarrier | None:
+        """A connection for a client's first datagram, if that is what it is."""
+        try:
+            header = pull_quic_header(Buffer(data=datagram), host_cid_length=CID_SIZE)
+        except ValueError:
+            return None
+        if not self._accepting or len(datagram) < SMALL_DATAGRAM or len(header.destination_cid) < 8:
+            return None
+        if header.packet_type == QuicPacketType.VERSION_NEGOTIATION:  # no answer to an answer
+            return None
+        if header.version not in self._configuration.supported_versions:
+            self._socket.send([(self._stateless.negotiation(header), path)])
+            return None
+        if header.packet_type != QuicPacketType.INITIAL:
+            return None
+        self._end_slow_handshakes(now)
+        first_cid = self._stateless.came_back(header, path, now) if header.token else None
+        if first_cid is None and len(self._half_open) >= RETRY_ABOVE:
+            self._socket.send([(self._stateless.retry(header, path, now), path)])
+            return None
+        if len(self._half_open) >= MAX_HALF_OPEN:
+            return None
+        try:
+            engine = Engine(
+                replace(self._configuration),
+                first_cid or header.destination_cid,
+                self._state_key,
+                retry_cid=header.destination_cid if first_cid else None,
+                settings=self._settings,
+            )
+        except Exception as error:
+            report(f"making a connection for {peer_name(path)}", error)
+            return None
+        return self._make_carrier(engine, header.destination_cid, path, now)
+
+    def _end_slow_handshakes(self, now: float) -> None:
+        """Those that have taken too long: clients give up earlier."""
+        while self._half_open:
+            carrier, since = next(iter(self._half_open.items()))
+            if now - since < HANDSHAKE_TIMEOUT:
+                break
+            del self._half_open[carrier]  # here, whatever comes of its end
+            carrier.fail(Closed("the handshake took too long"))
+
+    def _make_carrier(self, engine: Engine, first_cid: bytes, path: Any, now: float) -> QuicCarrier:
+        """A carrier that is found by its connection IDs, and forgotten when it ends."""
+        cids = {first_cid, *engine.host_cids}
+
+        def on_cid(cid: bytes, used: bool) -> None:
+            if used and carrier in self._carriers:
+                cids.add(cid)
+                self._by_cid[cid] = carrier
+            else:
+                cids.discard(cid)
+                self._by_cid.pop(cid, None)
+
+        def on_end() -> None:
+            for cid in cids:
+                self._by_cid.pop(cid, None)
+            self._half_open.pop(carrier, None)
+            self._carriers.discard(carrier)
+            self._close_if_unused()
+
+        def on_ready() -> None:
+            self._half_open.pop(carrier, None)
+            if self._accepting and self._waiting.qsize() < MAX_WAITING:
+                self._waiting.put(carrier)
+            else:
+                carrier.shut("the server is full")
+
+        carrier = QuicCarrier(
+            engine,
+            self._send,
+            peer_name(path),
+            binding=self._tls.binding,
+            on_cid=on_cid,
+            on_end=on_end,
+            on_ready=on_ready,
+        )
+        for cid in cids:
+            self._by_cid[cid] = carrier
+        self._half_open[carrier] = now
+        self._carriers.add(carrier)
+        return carrier
