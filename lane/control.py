@@ -141,12 +141,19 @@ class Control:
                 log.debug("cannot accept on %s: %s", self.path, error.strerror)
                 gevent.sleep(BACK_OFF)
                 continue
-            if self._pool.full():
-                # Who followed for ever would otherwise keep everybody else waiting without a word.
-                sock.setblocking(False)
-                with sock, suppress(OSError):
-                    sock.send(_line({"error": "too many connections"}))
-                continue
+            try:
+                self._welcome(sock)
+            except BaseException:
+                sock.close()
+                raise
+
+    def _welcome(self, sock: gsocket.socket) -> None:
+        if self._pool.full():
+            # Who followed for ever would otherwise keep everybody else waiting without a word.
+            sock.setblocking(False)
+            with sock, suppress(OSError):
+                sock.send(_line({"error": "too many connections"}))
+        else:
             self._pool.spawn(self._serve, sock)
 
     def _serve(self, sock: gsocket.socket) -> None:

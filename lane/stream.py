@@ -20,10 +20,11 @@ from typing import Any, Protocol, runtime_checkable
 
 from lane.address import Address
 from lane.errors import Closed, Reset
+from lane.supervisor import report
 
 __all__ = [
     "Address", "Carrier", "ClientTLS", "Closed", "Datagrams", "Joins", "LinkStats", "Listener", "OverTCP",
-    "Reset", "ServerTLS", "Stream", "Transport", "Views", "receiver", "send_joined",
+    "Reset", "ServerTLS", "Stream", "Transport", "Views", "measured", "receiver", "send_joined",
 ]  # fmt: skip
 
 _BEHIND_HEAD = 16384
@@ -199,6 +200,15 @@ def receiver(stream: Stream) -> Callable[[int], bytes | memoryview]:
     """The cheapest way to receive from `stream`; what it gives is to be used before anything else runs."""
     receive: Callable[[int], bytes | memoryview] = getattr(stream, "recv_view", stream.recv)
     return receive
+
+
+def measured(carrier: Carrier) -> LinkStats:
+    """What `carrier` knows of its link: nothing where a foreign one fails to say so."""
+    try:
+        return carrier.stats()
+    except Exception as error:
+        report("a carrier that was asked for its figures", error)
+        return LinkStats()
 
 
 class Joins(Protocol):

@@ -27,7 +27,7 @@ from lane.errors import (
 )
 from lane.proto.hello import Reply, Request, parse_reply
 from lane.session.flows import Flows
-from lane.stream import LinkStats, receiver, send_joined
+from lane.stream import LinkStats, measured, receiver, send_joined
 
 NOWHERE = Address("0.0.0.0", 0)
 """The address of a request that has none, and of a target that has not answered yet."""
@@ -68,7 +68,7 @@ class Opening:
 
     def stats(self) -> LinkStats:
         """Of the carrier."""
-        return self.lease.carrier.stats()
+        return measured(self.lease.carrier)
 
     def flows(self) -> Flows | None:
         """The datagrams of the carrier."""

@@ -180,7 +180,7 @@ class Passage:
                 self._lanes.turn(lane, self, until - monotonic(), urgent=self.active)
                 return self._resume(lane)
             except LaneError as error:
-                if self._boot is None or monotonic() > until:
+                if self._boot is None or monotonic() >= until:
                     self._fail(error)
                 elif not self._judge(error):
                     break

@@ -76,7 +76,11 @@ class Inbound:
                 gevent.sleep(BACK_OFF)
                 continue
             failing = False
-            self._pool.spawn(self._serve, sock, peer)
+            try:
+                self._pool.spawn(self._serve, sock, peer)
+            except BaseException:
+                sock.close()
+                raise
 
     def _serve(self, sock: gsocket.socket, peer: Any) -> None:
         with sock:

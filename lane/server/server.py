@@ -38,7 +38,7 @@ from lane.server.services import Offers, Service
 from lane.session.flows import Flows
 from lane.session.registry import Registry
 from lane.session.session import Session
-from lane.stream import Carrier, Listener, Stream
+from lane.stream import Carrier, Listener, Stream, measured
 from lane.supervisor import report, supervise
 from lane.tasks import start
 
@@ -245,7 +245,7 @@ class Server:
         try:
             rest = session.carry(
                 stream,
-                carrier.stats,
+                partial(measured, carrier),
                 first=self._message(Status.OK, bound),
                 early=reader.rest(),
                 resumed=request.generation > 0,

@@ -27,7 +27,7 @@ from lane.proto.frames import (
 )
 from lane.session.liveness import Liveness
 from lane.session.window import Buffer, Inbox, Outbox
-from lane.stream import Stream, send_joined
+from lane.stream import LinkStats, Stream, send_joined
 from lane.tasks import start
 
 PIECE = 130560
@@ -36,6 +36,10 @@ PIECE = 130560
 With what TLS adds, and without it, they fill two segments of loopback (MTU 65536). What is over would go
 in a tiny third one, and wake whoever gets it once more.
 """
+
+
+_MOST = (1 << 32) - 1, (1 << 64) - 1, (1 << 64) - 1
+"""What the fields of STATS hold."""
 
 
 class Writer:
@@ -197,11 +201,19 @@ class Writer:
             out += pack(Ping(self._liveness.ask()))
         if self.report:
             self.report = False
-            stats = self._liveness.stats()
-            rtt = min(int((stats.rtt or 0) * 1e6), 0xFFFFFFFF)
-            out += pack(Stats(rtt, stats.sent, stats.lost, int(self.held * 1e6)))
+            out += pack(_stats(self._liveness.stats(), self.held))
         return out
 
     def _flush_now(self) -> None:
         self._flushing = False
         self.flush()
+
+
+def _stats(link: LinkStats, held: float) -> Stats:
+    """As the peer is told. What a foreign transport may have counted wrong is 0."""
+    try:
+        figures = int((link.rtt or 0) * 1e6), int(link.sent), int(link.lost)
+    except (TypeError, ValueError, OverflowError):
+        figures = 0, 0, 0
+    rtt, sent, lost = (min(max(figure, 0), most) for figure, most in zip(figures, _MOST, strict=True))
+    return Stats(rtt, sent, lost, int(held * 1e6))
