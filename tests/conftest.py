@@ -6,11 +6,13 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import gevent
 import hypothesis
 import pytest
 
 from lane import supervisor
 from lane.log import Throttle
+from tests.support.clock import FakeClock
 
 hypothesis.settings.register_profile("default", max_examples=50, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("fuzz", max_examples=5000, deadline=None, print_blob=True)
@@ -33,22 +35,23 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-class FakeClock:
-    """A clock that stands still unless somebody moves `now`, seconds."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture(autouse=True)
 def throttled(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     """The clock by which like failures are logged once a minute: each test begins anew."""
     clock = FakeClock()
     monkeypatch.setattr(supervisor, "_throttle", Throttle(clock=clock))
     return clock
+
+
+@pytest.fixture(autouse=True)
+def _hangs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Ends a test that waits for ever, a moment before pytest's `--timeout` would.
+
+    That one raises in whatever greenlet runs, mostly gevent's hub, where nobody sees it.
+    """
+    seconds = 0.9 * request.config.getoption("timeout")
+    with gevent.Timeout(seconds or None, AssertionError("the test hangs")):
+        yield
 
 
 @pytest.fixture
@@ -62,7 +65,7 @@ def run_lane(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
             env={**os.environ, **(env or {})},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=100,
             check=False,
         )
 

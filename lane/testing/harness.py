@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 import gevent
@@ -153,11 +154,13 @@ def exchange(stream: Stream, data: bytes) -> bytes:
     return answer
 
 
-def until(condition: Callable[[], Any]) -> None:
-    """Wait until `condition` holds."""
-    with gevent.Timeout(PATIENCE, AssertionError("what was waited for did not happen")):
-        while not condition():
-            gevent.sleep(0.002)
+def until(condition: Callable[[], Any], what: Callable[[], str] | None = None) -> Any:
+    """Wait for a true value of `condition()`: the value. After `PATIENCE` it fails with `what()`."""
+    end = monotonic() + PATIENCE
+    while not (value := condition()):
+        assert monotonic() < end, what() if what else "what was waited for did not happen"
+        gevent.sleep(0.002)
+    return value
 
 
 def settled(value: Callable[[], int]) -> int:

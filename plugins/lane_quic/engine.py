@@ -4,7 +4,7 @@ What aioquic does otherwise and a proxy cannot live with: its receive windows (c
 lost (recovery.py), the CPU for a common packet (fast_send.py, fast_receive.py), packets of one size
 (path_size.py). And its stateless reset tokens are random and the peer's are ignored: here the server derives
 them from its key, so that a restarted server can end the connections of its former self at once (RFC 9000
-section 10.3.2). tests/unit/test_quic_engine.py holds the canaries: they fail when a new aioquic means
+section 10.3.2). tests/unit/lane_quic/test_engine.py holds the canaries: they fail when a new aioquic means
 something else by these names.
 """
 

@@ -4,7 +4,7 @@ aioquic makes an object of each header, of each frame and of the buffers between
 connection ID and path. A packet that comes where all others came, with the keys of before, needs none of
 that, and most frames are the next bytes of a stream, a datagram or an acknowledgement. Whatever is not so
 common is left to aioquic: a whole packet before anything has changed, or the rest of its frames. The state
-afterwards is the same; tests/unit/test_quic_fast.py compares packet by packet.
+afterwards is the same; tests/unit/lane_quic/test_fast_send_and_receive.py compares packet by packet.
 """
 
 from collections.abc import Sequence

@@ -4,7 +4,7 @@ aioquic asks for each packet what else there might be to say, and builds it fram
 but datagrams, data of streams and an acknowledgement waits, and each stream with data has a whole packet of
 them (or the only one the rest of a packet), the packets are known beforehand: those that aioquic would send,
 with the same state afterwards, at less than half of the cost. Whatever is not so common is left to it.
-tests/unit/test_quic_fast.py compares packet by packet.
+tests/unit/lane_quic/test_fast_send_and_receive.py compares packet by packet.
 
 One thing differs: what is left of a congestion window, less than a packet, waits for the next
 acknowledgement and is not filled with a smaller one (but with datagrams, if they fit).

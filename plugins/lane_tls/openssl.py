@@ -6,7 +6,7 @@ connections of the process share, and what OpenSSL writes is collected: that tak
 receiving, and a tenth off that of sending. Nobody may switch greenlets between filling a shared buffer and
 using it. What a connection keeps of its own is what has to stay: an incomplete record (OpenSSL has it),
 records that nobody asked for yet, and what the kernel did not take. The canaries are in
-tests/unit/test_tls_openssl.py.
+tests/unit/lane_tls/test_openssl.py.
 """
 
 import socket

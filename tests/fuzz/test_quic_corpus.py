@@ -20,12 +20,12 @@ from lane_quic.configuration import Settings
 from lane_quic.driver import Client
 from lane_quic.listener import QuicListener
 from lane_quic.qlog import Qlog
-from quic_corpus import put_together, record, spoiled, take_apart
-from quic_kit import BOUNDS, exchange, first_flight, sizes
 
 from lane.stream import Address
 from lane.testing import client_tls, server_tls
 from lane.testing.harness import outcome
+from tests.support.quic_corpus import put_together, record, spoiled, take_apart
+from tests.support.quic_endpoints import BOUNDS, exchange, first_flight, sizes
 
 LONG = 600.0 if os.environ.get("HYPOTHESIS_PROFILE") == "fuzz" else 0.0
 SECONDS = float(os.environ.get("LANE_TEST_FUZZ_SECONDS", LONG))

@@ -3,7 +3,6 @@
 import gevent
 import pytest
 from gevent import socket
-from resume_kit import Bed, digest, making_beds, read_to_end
 
 from lane.address import Address
 from lane.carriers.steer import Decision
@@ -12,6 +11,7 @@ from lane.inbound.reverse import PARKED, Reverse
 from lane.server import services
 from lane.server.services import Arrive
 from lane.testing.harness import outcome, pattern, until
+from tests.support.beds import Bed, digest, making_beds, read_to_end
 
 LOOPBACK = Address("127.0.0.1", 0)
 DATA = pattern(1 << 20)

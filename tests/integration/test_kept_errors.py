@@ -7,7 +7,6 @@ from contextlib import suppress
 
 import pytest
 from gevent import socket
-from resume_kit import making_beds
 
 from lane.address import Address
 from lane.carriers.connector import FastOpen
@@ -15,6 +14,7 @@ from lane.errors import LaneError, Status, TargetError
 from lane.proto.hello import MAX_TEXT
 from lane.server import resumption
 from lane.testing.harness import until
+from tests.support.beds import making_beds
 
 REQUESTS = 640
 

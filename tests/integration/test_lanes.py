@@ -8,13 +8,13 @@ import time
 
 import gevent
 import pytest
-from resume_kit import making_beds
 
 from lane.carriers import lanes as lanes_module
 from lane.carriers import probe as probe_module
 from lane.carriers.turns import Turns
 from lane.errors import Unreachable
 from lane.testing.harness import until
+from tests.support.beds import making_beds
 
 WATCH = """
 import gevent

@@ -14,6 +14,7 @@ from lane import control
 from lane.address import Address
 from lane.control import Control, ask, default_path, find, open_control
 from lane.errors import ConfigError, Unreachable
+from lane.testing.harness import until
 
 DEADLINE = 20.0
 FOLLOW = b'{"follow": true}\n'
@@ -48,12 +49,6 @@ def answer(path, request=ONCE):
     with connection(path, request) as (_, lines):
         (line,) = lines
         return line
-
-
-def until(condition):
-    with gevent.Timeout(DEADLINE):
-        while not condition():
-            gevent.sleep(0.005)
 
 
 def stale(path):

@@ -4,19 +4,12 @@ import os
 import re
 import subprocess
 import sys
-import time
 
 import pytest
 
 from lane import log
 from lane.errors import ConfigError
-
-
-def until(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.005)
+from lane.testing.harness import until
 
 
 def read_all(fd):

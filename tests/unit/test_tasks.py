@@ -14,8 +14,6 @@ from lane.tasks import start
 @pytest.fixture(autouse=True)
 def _none_idle():
     tasks._idle.runners.clear()
-    with gevent.Timeout(10):
-        yield
 
 
 def test_it_runs_beside_the_caller_with_its_arguments():

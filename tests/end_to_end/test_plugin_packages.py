@@ -1,0 +1,122 @@
+"""Other people's plugins: a package from pip and a file in a folder carry traffic as lane's own do."""
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from tests.support.origin import CONTENT, MB
+from tests.support.processes import curl, running_pair
+
+PLUGIN = """
+import sys
+from lane import hookimpl
+from lane.testing.tcp import TCPTransport
+
+def say(line):
+    sys.stderr.write(line + "\\n")  # one write: the log has a thread of its own, which must not come between
+
+class Pigeon(TCPTransport):
+    name = "pigeon"
+
+@hookimpl
+def lane_register_transports(register):
+    register(Pigeon())
+
+@hookimpl
+def lane_authenticate(token, binding):
+    return "guest" if binding == bytes(32) else None  # it has no certificates, and no secrets
+
+@hookimpl
+def lane_authorize(request, identity):
+    return False if identity == "guest" and request.port == 7 else None
+
+@hookimpl
+def lane_session_started(session, target, identity):
+    say(f"{identity} started {session} to {target}")
+
+@hookimpl
+def lane_session_ended(session, sent, received, error):
+    say(f"{session} ended: {sent} {received} {error}")
+"""
+BROKEN = "raise RuntimeError('out of seed')"
+
+
+def install(tmp_path, name, code):
+    """A distribution with one module, installed by pip: the environment in which lane finds it."""
+    wheel = tmp_path / f"{name}-1.5-py3-none-any.whl"
+    files = {
+        f"{name}.py": code,
+        f"{name}-1.5.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n",
+        f"{name}-1.5.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{name}-1.5.dist-info/entry_points.txt": f"[lane.plugins]\n{name} = {name}\n",
+    }
+    files[f"{name}-1.5.dist-info/RECORD"] = "".join(f"{file},,\n" for file in files)
+    # Packed by hand: a build backend would have to be there, or come from the network.
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for file, text in files.items():
+            archive.writestr(file, text)
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target"]
+    subprocess.run([*command, tmp_path / "site", wheel], check=True, timeout=60, capture_output=True)
+    paths = [str(tmp_path / "site"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def in_folder(tmp_path, **plugins):
+    """Options for a plugin folder."""
+    folder = tmp_path / "plugins"
+    folder.mkdir(mode=0o755, exist_ok=True)
+    for name, code in plugins.items():
+        (folder / f"{name}.py").write_text(code)
+        (folder / f"{name}.py").chmod(0o644)
+    return ["--plugin-dir", folder]
+
+
+def carries_traffic(tmp_path, origin, options=()):
+    """(server, client) after a session of both ways, over the plugin's transport."""
+    with running_pair(tmp_path, "pigeon", ["--transport", "pigeon", *options], options) as (server, client):
+        for kind in ("socks5", "http"):
+            assert curl(client.address, kind, f"http://localhost:{origin.web}/5/{MB}") == CONTENT[5 : 5 + MB]
+        with pytest.raises(AssertionError, match=r"\(2\)"):
+            curl(client.address, "socks5", "http://localhost:7/")
+        assert client.stop() == 0
+        assert server.stop() == 0
+    assert "guest started 1 to localhost:" in server.stderr
+    assert re.search(r"^1 ended: \d+ \d+ None$", server.stderr, re.MULTILINE), server.stderr
+    return server, client
+
+
+def test_a_package_that_pip_installed(tmp_path, origin, run_lane, monkeypatch):
+    for name, value in install(tmp_path, "coop", PLUGIN).items():
+        monkeypatch.setenv(name, value)
+    carries_traffic(tmp_path, origin)
+    rows = [row.split() for row in run_lane("plugins").stdout.splitlines()]
+    assert ["coop", "1.5", "coop", "pigeon"] in [row[:4] for row in rows]
+
+
+def test_a_file_in_the_plugin_folder(tmp_path, origin):
+    carries_traffic(tmp_path, origin, in_folder(tmp_path, coop=PLUGIN))
+
+
+def test_broken_plugins_are_named_and_the_rest_goes_on(tmp_path, origin, run_lane, monkeypatch):
+    for name, value in install(tmp_path, "barren", BROKEN).items():
+        monkeypatch.setenv(name, value)
+    options = in_folder(tmp_path, aviary=BROKEN, coop=PLUGIN)
+    lines = [
+        "plugin barren (barren): RuntimeError: out of seed",
+        f"plugin aviary ({options[1] / 'aviary.py'}): RuntimeError: out of seed",
+    ]
+    for lane in carries_traffic(tmp_path, origin, options):
+        assert [line.removeprefix("lane: ") for line in lane.stderr.splitlines() if "seed" in line] == lines
+        assert "Traceback" not in lane.stderr
+    listed = run_lane("plugins", *options).stdout
+    assert listed.partition("Errors:\n")[2].split("\n  ") == ["  " + lines[0], lines[1] + "\n"]
+
+
+def test_without_the_plugin_there_is_no_such_transport(run_lane):
+    result = run_lane("client", "--transport", "pigeon")
+    assert result.returncode == 2
+    assert result.stderr == "lane: unknown transport 'pigeon' (there are: quic, tls)\n"

@@ -1,0 +1,234 @@
+"""What can be wrong when lane starts: one line that says it, and the right exit status, with no traceback."""
+
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lane.address import Address
+from lane.certs import ServerIdentity
+from lane.link import Link
+from lane.testing.harness import until
+from tests.support.processes import TRANSPORTS, Lane, connected, echoes, start_client, start_server
+
+CONF = Path(__file__).parents[2] / "conf"
+FREE = ("--listen", "127.0.0.1:0")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with start_server(tmp_path_factory.mktemp("server")) as server:
+        server.state = Path(server.arguments[2])
+        yield server
+        assert server.stop() == 0
+        assert "Traceback" not in server.stderr
+
+
+@pytest.fixture
+def link(server):
+    return Link.parse(server.link)
+
+
+def fails(result, status, pattern):
+    assert result.returncode == status, result.stderr
+    assert re.fullmatch(rf"lane: .*{pattern}.*\n", result.stderr), result.stderr
+    assert result.stdout == ""
+
+
+def wrong_key(link, origin):
+    return replace(link, key=secrets.token_bytes(32))
+
+
+def wrong_pin(link, origin):
+    return replace(link, pin=secrets.token_bytes(32))
+
+
+def closed_port(link, origin):
+    return replace(link, address=Address("127.0.0.1", origin.closed))
+
+
+MISTAKES = [
+    (wrong_key, 77, "refused", "wrong key"),
+    (wrong_pin, 77, "refused", "certificate is not the pinned one"),
+    (closed_port, 69, "unreachable", ""),
+]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize(("mistake", "status", "verdict", "reason"), MISTAKES)
+def test_a_server_that_can_not_be_used(run_lane, link, origin, transport, mistake, status, verdict, reason):
+    wrong = mistake(link, origin)
+    result = run_lane("client", *FREE, "--transport", transport, "--server", wrong)
+    fails(result, status, reason)
+    result = run_lane("check", "--transport", transport, "--server", wrong)
+    assert result.returncode == status
+    assert re.fullmatch(rf"{transport:8} {verdict}: .*{reason}.*\n", result.stdout)
+    assert result.stderr == ""
+
+
+def test_check_tries_all_transports(run_lane, link, origin):
+    result = run_lane("check", "--server", link)
+    trip = r"works: round trip \d+\.\d ms, connected in \d+\.\d ms\n"
+    assert re.fullmatch(f"quic     {trip}tls      {trip}", result.stdout), result.stdout
+    assert (result.returncode, result.stderr) == (0, "")
+    result = run_lane("check", "--server", wrong_key(link, origin))
+    assert re.fullmatch("quic     refused: .*\ntls      refused: .*\n", result.stdout)
+    assert (result.returncode, result.stderr) == (77, "")
+
+
+def test_check_is_good_if_one_transport_works(run_lane, tmp_path):
+    with start_server(tmp_path / "server", "--transport", "tls") as server:
+        result = run_lane("check", "--server", server.link)
+    assert re.fullmatch("quic     unreachable: .*\ntls      works: .*\n", result.stdout)
+    assert result.returncode == 0
+
+
+SOMEWHERE = ["client", "--server", "127.0.0.1:9", "--key=" + "A" * 43]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "pattern"),
+    [
+        (["client", "--no-such-option"], 2, "--no-such-option"),
+        (["server", "--max-sessions", "many"], 2, "--max-sessions"),
+        (["client", "--transport", "pigeon"], 2, "unknown transport 'pigeon'"),
+        (["server", "--transport", "pigeon"], 2, "unknown transport 'pigeon'"),
+        (["client", "--congestion", "vegas"], 2, "unknown controller 'vegas' (there are: bbr, cubic, reno)"),
+        (["server", "--congestion", "vegas"], 2, "unknown controller 'vegas'"),
+        (["client", "--tcp-congestion", "vegas"], 2, "--tcp-congestion: vegas cannot be used"),
+        (["server", "--tcp-congestion", "vegas"], 2, "--tcp-congestion: vegas cannot be used"),
+        (["client", "--fast-open", "maybe"], 2, "--fast-open: expected auto, on or off"),
+        (["client", "--via", "socks5://127.0.0.1:1"], 2, "--via: does not go with an embedded server"),
+        ([*SOMEWHERE, "--via", "ftp://me:secret@h"], 2, "--via: malformed proxy"),
+        ([*SOMEWHERE, "--transport", "quic", "--via", "http://h"], 2, "quic does not run over TCP"),
+        ([*SOMEWHERE, "--transport", "tls", "--via", "http://127.0.0.1:1"], 69, "http://127.0.0.1:1"),
+        (["client", "--server", "lane://x"], 2, "malformed link"),
+        (["client", "--server", "127.0.0.1:1"], 2, "needs a key"),
+        (["client", "--server", "@missing"], 78, "missing"),
+        (["client", "--listen", "0.0.0.0:0"], 2, "needs auth"),
+        (["client", "-c", "bad.conf"], 78, "unknown key 'colour'"),
+        (["server", "-c", "bad.conf"], 78, "unknown key 'colour'"),
+        (["server", "--cert", "missing.pem", "--cert-key", "missing.pem"], 78, "missing.pem"),
+        (["server", "--cert", "bad.conf", "--cert-key", "bad.conf"], 78, "no certificate in"),
+        (["server", "--cert", ".", "--cert-key", "bad.conf"], 78, "cannot read"),
+        (["server", "--state-dir", "bad.conf"], 78, "bad.conf"),
+    ],
+)
+def test_a_mistake_is_one_line(run_lane, tmp_path, arguments, status, pattern):
+    (tmp_path / "bad.conf").write_text("colour = blue\n")
+    defaults = [] if "--listen" in arguments else [*FREE]
+    fails(run_lane(*arguments, *defaults), status, re.escape(pattern))
+
+
+def test_an_unreadable_certificate_is_78(run_lane, server, tmp_path):
+    identity, other = ServerIdentity.make(), ServerIdentity.make()
+    (tmp_path / "cert").write_bytes(identity.chain_pem)
+    (tmp_path / "key").write_bytes(other.key_pem)
+    result = run_lane("server", *FREE, "--cert", "cert", "--cert-key", "key", "--state-dir", "state")
+    fails(result, 78, "not that of the first certificate")
+
+
+@pytest.mark.parametrize("command", ["client", "server"])
+def test_a_port_in_use_is_78(run_lane, tmp_path, command):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        where = "{}:{}".format(*taken.getsockname())
+        state = ["--state-dir", "state"] if command == "server" else []
+        fails(run_lane(command, "--listen", where, *state), 78, rf"cannot listen on {where}: .* in use")
+
+
+def test_a_udp_port_in_use_is_78(run_lane):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        where = "{}:{}".format(*taken.getsockname())
+        result = run_lane("server", "--listen", where, "--state-dir", "state", "--transport", "quic")
+        fails(result, 78, rf"cannot listen on {where}.* in use")
+
+
+def test_the_link_alone(run_lane, server):
+    host = "{}:{}".format(*server.address)
+    result = run_lane("link", "--state-dir", server.state, "--host", host)
+    assert (result.returncode, result.stdout, result.stderr) == (0, server.link + "\n", "")
+
+
+def test_the_link_stays_when_the_server_starts_again(tmp_path):
+    with start_server(tmp_path) as first:
+        assert first.stop() == 0
+    with start_server(tmp_path, listen="{}:{}".format(*first.address)) as second:
+        assert second.link == first.link
+
+
+@pytest.mark.parametrize("way", ["file", "variable"])
+def test_where_the_link_may_come_from(server, origin, tmp_path, way):
+    (tmp_path / "link").write_text(f"{server.link}\n")
+    options, env = (["--server", "@link"], {}) if way == "file" else ([], {"LANE_SERVER": server.link})
+    with Lane(tmp_path, "--transport", "tls", *FREE, *options, env=env) as client:
+        client.ready()
+        assert "embedded" not in client.stdout
+        with connected(client.address, origin.echo) as sock:
+            assert echoes(sock)
+        assert client.stop() == 0  # the server would wait for one that was killed
+
+
+def test_the_shipped_files_work(tmp_path, origin):
+    with Lane(tmp_path, "client", "-c", CONF / "client.conf", *FREE) as client:
+        client.ready()
+        with connected(client.address, origin.echo) as sock:
+            assert echoes(sock)
+        assert client.stop() == 0
+    arguments = ["-c", CONF / "server.conf", *FREE, "--state-dir", tmp_path / "state"]
+    with (
+        Lane(tmp_path, "server", *arguments) as server,
+        start_client(tmp_path, "quic", server.ready().wait_for("(lane://.*)")[1]) as client,
+    ):
+        assert client.stop() == 0
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_client_that_does_not_insist_starts_without_its_server(tmp_path, origin, transport):
+    with start_server(tmp_path / "server") as server:
+        address = "{}:{}".format(*server.address)
+        assert server.stop() == 0
+    with start_client(tmp_path / "client", transport, server.link, "--no-check") as client:
+        with pytest.raises(ConnectionError, match="reply code 1"):
+            connected(client.address, origin.echo)
+        with (
+            start_server(tmp_path / "server", listen=address),
+            connected(client.address, origin.echo) as sock,
+        ):
+            assert echoes(sock)
+
+
+def test_the_command_of_the_package(tmp_path):
+    command = [Path(sys.executable).with_name("lane"), "--version"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert re.fullmatch(r"lane \d.*\n", result.stdout)
+
+
+def counted(end):
+    """What a process says that it holds."""
+    before = end.stderr.count("lane.census")
+    end.process.send_signal(signal.SIGUSR1)
+    line = until(lambda: re.findall(r"lane.census: (.*)\n", end.stderr)[before:], end.describe)[0]
+    return {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", line)}
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_both_ends_say_what_they_hold(tmp_path, server, origin, transport):
+    """SIGUSR1 costs nobody anything: the session goes on."""
+    with (
+        start_client(tmp_path, transport, server.link) as client,
+        connected(client.address, origin.echo) as sock,
+    ):
+        assert echoes(sock)
+        for end in (client, server):
+            held = counted(end)
+            assert held["sessions"] >= 1  # of the server's, some may be ending
+            assert held["carriers"] >= 1
+        assert echoes(sock)

@@ -1,0 +1,1 @@
+"""What tests share, one module a topic: docs/DESIGN.md says where what lies."""

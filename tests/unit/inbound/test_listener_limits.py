@@ -1,0 +1,281 @@
+"""The inbound under stress: deadlines, full, failing accepts, and where it can listen."""
+
+import errno
+import logging
+import socket as blocking
+
+import gevent
+import pytest
+from gevent import socket
+from gevent.event import Event
+
+from lane.address import Address
+from lane.errors import ConfigError, Status, TargetError
+from lane.inbound import listener as listener_module
+from lane.inbound import talk
+from lane.proto.http import Http
+from lane.testing.harness import outcome, until
+from tests.support.inbound import (
+    CONNECT,
+    GREETING,
+    HEAD,
+    HTTP_SUCCESS,
+    SUCCESS,
+    Echo,
+    dial,
+    proxy,
+    raising,
+    receive,
+    running,
+    to_end,
+)
+
+
+def test_lingering_ends_with_bytes(monkeypatch):
+    monkeypatch.setattr(talk, "LINGER_TIME", 60)
+    with running(raising(TargetError(Status.REFUSED, "refused"))) as inbound, dial(inbound) as sock:
+        sock.sendall(HEAD)
+        to_end(sock)  # and keep our own side open, and then send without end
+        with pytest.raises(OSError, match=r"reset|[Bb]roken"):
+            while True:
+                sock.sendall(bytes(65536))
+        until(lambda: inbound.sessions == 0)
+
+
+def test_lingering_ends_with_time(monkeypatch):
+    monkeypatch.setattr(talk, "LINGER_TIME", 0.05)
+    with running(raising(TargetError(Status.REFUSED, "refused"))) as inbound, dial(inbound) as sock:
+        sock.sendall(HEAD)
+        to_end(sock)
+        until(lambda: inbound.sessions == 0)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x05", GREETING, GREETING + CONNECT[:-1], HEAD[:-1]])
+def test_a_slow_handshake_is_dropped(data):
+    with running(handshake_timeout=0.05) as inbound, dial(inbound) as sock:
+        sock.sendall(data)
+        assert to_end(sock) in (b"", b"\x05\x00")
+        until(lambda: inbound.sessions == 0)
+
+
+def test_the_deadline_is_one_for_the_whole_handshake():
+    with running(handshake_timeout=0.2) as inbound, dial(inbound) as sock:
+        with pytest.raises(OSError):  # every byte comes in time for a deadline of its own
+            while True:
+                sock.sendall(b"A")
+                gevent.sleep(0.01)
+        assert inbound.sessions == 0
+
+
+def test_the_deadline_is_over_with_the_request():
+    go = Event()
+
+    def connect(target):
+        go.wait()
+        return Echo()
+
+    with running(connect, handshake_timeout=0.05) as inbound, dial(inbound) as sock:
+        sock.sendall(GREETING + CONNECT)
+        assert receive(sock, 2) == b"\x05\x00"
+        with dial(inbound) as other:
+            assert other.recv(1) == b""  # one that began later has been dropped
+        go.set()
+        assert receive(sock, len(SUCCESS)) == SUCCESS
+
+
+def test_full(monkeypatch):
+    accepted = []
+    accept = socket.socket.accept
+
+    def counted(listener):
+        found = accept(listener)
+        accepted.append(found)
+        return found
+
+    monkeypatch.setattr(socket.socket, "accept", counted)
+    with running(max_sessions=1) as inbound, dial(inbound) as first:
+        first.sendall(GREETING + CONNECT)
+        receive(first, 2 + len(SUCCESS))
+        with dial(inbound) as second:
+            second.sendall(HEAD)
+            for _ in range(50):  # the first is untouched, and time enough for an answer to the second
+                first.sendall(b"ping")
+                assert receive(first, 4) == b"ping"
+            with pytest.raises(BlockingIOError):
+                second._sock.recv(1, socket.MSG_DONTWAIT)
+            assert len(accepted) == inbound.sessions == 1
+            first.close()
+            assert receive(second, len(HTTP_SUCCESS)) == HTTP_SUCCESS
+            assert inbound.sessions == 1
+        until(lambda: inbound.sessions == 0)
+
+
+def test_close_stops_accepting_only():
+    with running() as inbound, dial(inbound) as sock:
+        sock.sendall(HEAD)
+        receive(sock, len(HTTP_SUCCESS))
+        inbound.close()
+        inbound.close()
+        with pytest.raises(ConnectionRefusedError):
+            dial(inbound)
+        sock.sendall(b"still here")
+        assert receive(sock, 10) == b"still here"
+
+
+@pytest.mark.parametrize("data", [b"\x05", GREETING + CONNECT])
+def test_kill_closes_the_sockets(data):
+    def connect(target):
+        Event().wait()
+
+    with running(connect) as inbound, dial(inbound) as sock:
+        sock.sendall(data)
+        until(lambda: inbound.sessions == 1)
+        if len(data) > 1:
+            assert receive(sock, 2) == b"\x05\x00"
+        inbound.kill()
+        assert inbound.sessions == 0
+        assert sock.recv(1) == b""
+
+
+def test_close_before_start():
+    inbound = proxy(Address("127.0.0.1", 0))
+    inbound.close()
+    with pytest.raises(ConnectionRefusedError):
+        dial(inbound)
+
+
+def test_failing_accepts_are_retried_and_logged_once_a_burst(monkeypatch, caplog):
+    class Failing:
+        """Fails twice, accepts, fails twice."""
+
+        errors = [OSError(errno.EMFILE, "Too many open files")] * 2
+
+        def __init__(self, listener):
+            self.listener = listener
+            self.left = list(self.errors)
+
+        def accept(self):
+            if self.left:
+                raise self.left.pop()
+            accepted = self.listener.accept()
+            self.left = list(self.errors)
+            return accepted
+
+        def close(self):
+            self.listener.close()
+
+    monkeypatch.setattr(listener_module, "BACK_OFF", 0.001)
+    caplog.set_level(logging.INFO, "lane.inbound")
+    inbound = proxy(Address("127.0.0.1", 0))
+    inbound._listener = Failing(inbound._listener)
+    inbound.start()
+    try:
+        for burst in (1, 2):
+            with dial(inbound) as sock:
+                sock.sendall(HEAD)
+                assert receive(sock, len(HTTP_SUCCESS)) == HTTP_SUCCESS
+            until(lambda burst=burst: len(caplog.records) == burst + 1)
+        assert str(inbound.address) in caplog.text
+        assert "Too many open files" in caplog.text
+    finally:
+        inbound.close()
+        inbound.kill()
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [
+        ("127.0.0.1", ["127.0.0.1"]),
+        ("localhost", ["localhost"]),
+        ("::1", ["::1"]),
+        ("", ["127.0.0.1", "::1"]),
+    ],
+)
+def test_hosts(host, reached):
+    if "::1" in reached and not has_ipv6():
+        pytest.skip("no IPv6 on this machine")
+    with running(host=host) as inbound:
+        assert inbound.address.port
+        for name in reached:
+            with socket.create_connection((name, inbound.address.port), timeout=10) as sock:
+                sock.sendall(HEAD)
+                assert receive(sock, len(HTTP_SUCCESS)) == HTTP_SUCCESS
+
+
+def has_ipv6():
+    try:
+        with blocking.socket(blocking.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def test_every_address_without_ipv6(monkeypatch):
+    class NoIPv6(socket.socket):
+        def __init__(self, family, *args):
+            if family == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, "Address family not supported")
+            super().__init__(family, *args)
+
+    monkeypatch.setattr(listener_module.gsocket, "socket", NoIPv6)
+    with running(host="") as inbound:
+        monkeypatch.undo()
+        assert inbound.address.host == "0.0.0.0"
+        with socket.create_connection(("127.0.0.1", inbound.address.port), timeout=10) as sock:
+            sock.sendall(HEAD)
+            assert receive(sock, len(HTTP_SUCCESS)) == HTTP_SUCCESS
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [("192.0.2.1", "assign requested"), ("a" * 64 + ".invalid", "label"), ("nobody", "not known")],
+)
+def test_cannot_listen(host, reason, monkeypatch):
+    look_up = socket.getaddrinfo
+
+    def getaddrinfo(name, *args):
+        if name == "nobody":  # asking for it might leave the machine
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return look_up(name, *args)
+
+    monkeypatch.setattr(listener_module.gsocket, "getaddrinfo", getaddrinfo)
+    with pytest.raises(ConfigError, match=rf"^cannot listen on {host}:0: .*{reason}.*$") as caught:
+        proxy(Address(host, 0))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_restart_gets_the_port_back():
+    with running() as inbound, dial(inbound) as sock:
+        sock.sendall(b"?")
+        assert sock.recv(1) == b""  # closed from there first: the port keeps a TIME_WAIT
+    with running(port=inbound.address.port) as again:
+        assert again.address == inbound.address
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", ""])
+def test_port_in_use(host):
+    with running(host=host) as inbound:
+        address = Address(host, inbound.address.port)
+        with pytest.raises(ConfigError, match=rf"^cannot listen on {address}: Address already in use$"):
+            proxy(address)
+
+
+def test_requests_that_are_answered_without_end_keep_nobody_waiting():
+    class Endless:
+        """An application that always has another request, and takes every answer, until the test gives up."""
+
+        reads = 0
+
+        def recv(self, size):
+            self.reads += 1
+            return b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 100 if self.reads < 100 else b""
+
+        def send(self, data):
+            return len(data)
+
+    sock = Endless()
+    talking = gevent.spawn(outcome, talk.talk, sock, Http())
+    until(lambda: sock.reads)
+    assert sock.reads < 100
+    talking.kill()

@@ -1,0 +1,183 @@
+"""Dialling over QUIC: nobody, silence, narrow paths, many addresses, and giving up at any moment."""
+
+import gevent
+import pytest
+from gevent import socket
+from lane_quic import driver, path_size
+from lane_quic.configuration import LARGE_DATAGRAM, SMALL_DATAGRAM
+from lane_quic.plugin import QuicTransport
+
+from lane.errors import Unreachable
+from lane.stream import Address
+from lane.testing import PinnedClient
+from lane.testing.harness import Kit, until
+from tests.support.quic_endpoints import Relay, descriptors, exchange, udp
+
+LOOPBACK = Address("127.0.0.1", 0)
+
+
+@pytest.fixture
+def kit():
+    with gevent.Timeout(30, AssertionError("the test hangs")):
+        kit = Kit(QuicTransport(), LOOPBACK)
+        try:
+            yield kit
+        finally:
+            kit.close()
+
+
+@pytest.fixture
+def silent():
+    sock = udp()
+    yield sock
+    sock.close()
+
+
+@pytest.fixture
+def relay(kit):
+    relay = Relay(kit.listener.address)
+    yield relay
+    relay.close()
+
+
+def sizes(sock):
+    """Sizes of the datagrams that a socket has got."""
+    sock.settimeout(0.2)
+    found = []
+    with pytest.raises(TimeoutError):
+        while True:
+            found.append(len(sock.recv(65536)))
+    return found
+
+
+def test_a_closed_port_is_noticed_by_its_refusal(kit):
+    sock = udp()
+    port = sock.getsockname()[1]
+    sock.close()
+    with pytest.raises(Unreachable, match="nobody listens on that port"):
+        driver.dial(Address("127.0.0.1", port), kit.client_tls)
+
+
+def test_silence_is_unreachable(kit, silent, monkeypatch):
+    monkeypatch.setattr(driver, "DIAL_TIMEOUT", 0.3)
+    with pytest.raises(Unreachable, match="no answer"):
+        driver.dial(Address(*silent.getsockname()), kit.client_tls)
+    assert set(sizes(silent)) == {SMALL_DATAGRAM}
+
+
+@pytest.mark.parametrize("narrow", [{True}, {False}, {True, False}], ids=["up", "down", "both"])
+def test_a_path_that_drops_large_datagrams(kit, relay, narrow):
+    """Each side finds what its own way carries."""
+    relay.harm = lambda datagram, up: [] if up in narrow and len(datagram) > 1300 else [datagram]
+    near = driver.dial(Address("127.0.0.1", relay.port), kit.client_tls)
+    far = kit.listener.accept()
+    for side, up in ((near, True), (far, False)):
+        low, high = (1300 - path_size.CLOSE, 1300) if up in narrow else (LARGE_DATAGRAM, LARGE_DATAGRAM)
+        while not low <= side.engine._max_datagram_size <= high:
+            exchange(near, far, 20_000)
+    near.close()
+
+
+def test_a_path_that_carries_large_datagrams_gets_them(kit):
+    near, far = kit.dial()
+    while {near.engine._max_datagram_size, far.engine._max_datagram_size} != {LARGE_DATAGRAM}:
+        exchange(near, far, 20_000)
+
+
+def test_a_path_that_becomes_narrow_in_mid_transfer(kit, relay):
+    near = driver.dial(Address("127.0.0.1", relay.port), kit.client_tls)
+    far = kit.listener.accept()
+    while {near.engine._max_datagram_size, far.engine._max_datagram_size} != {LARGE_DATAGRAM}:
+        exchange(near, far, 20_000)
+    passed = []
+
+    def narrow(datagram, up):
+        if len(datagram) > 1300:
+            return []
+        passed.append(len(datagram))
+        return [datagram]
+
+    relay.harm = narrow
+    while max(passed, default=0) <= 1200:  # until it has found more
+        exchange(near, far, 200_000)
+    near.close()
+
+
+def test_garbage_is_no_answer(kit, silent, monkeypatch):
+    monkeypatch.setattr(driver, "DIAL_TIMEOUT", 0.4)
+
+    def babble():
+        while True:
+            _, client = silent.recvfrom(65536)
+            for noise in (b"\x40", b"\xc0" + bytes(40), b"\x40" + bytes(60), b"\xff" * 1200):
+                silent.sendto(noise, client)
+
+    babbling = gevent.spawn(babble)
+    with pytest.raises(Unreachable, match="no answer"):
+        driver.dial(Address(*silent.getsockname()), kit.client_tls)
+    babbling.kill()
+
+
+def test_an_address_that_is_silent_leaves_time_for_the_next(kit, silent, monkeypatch):
+    monkeypatch.setattr(driver, "PATIENCE", 0.1)
+    both = [(socket.AF_INET, None, None, "", silent.getsockname()),
+            (socket.AF_INET, None, None, "", tuple(kit.listener.address))]  # fmt: skip
+    monkeypatch.setattr(driver.gsocket, "getaddrinfo", lambda *args, **options: both)
+    near = driver.dial(Address("two.test", 1), kit.client_tls)
+    exchange(near, kit.listener.accept())
+    near.close()
+
+
+def test_looking_up_a_name_counts_as_dialling(kit, monkeypatch):
+    monkeypatch.setattr(driver, "DIAL_TIMEOUT", 0.05)
+    monkeypatch.setattr(driver.gsocket, "getaddrinfo", lambda *args, **options: gevent.sleep(1000))
+    with pytest.raises(Unreachable, match="no answer"):
+        driver.dial(Address("slow.test", 1), kit.client_tls)
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".test", "name.invalid", "..", "1.2.3.4.5"])
+def test_names_that_are_none(kit, host, monkeypatch):
+    def look_up(name, *_, **__):  # as the C library does, without asking the network
+        name.encode("idna")
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(driver.gsocket, "getaddrinfo", look_up)
+    with pytest.raises(Unreachable) as caught:
+        driver.dial(Address(host, 1), kit.client_tls)
+    assert "\n" not in str(caught.value)
+
+
+def test_addresses_that_can_not_be_reached(kit):
+    with pytest.raises(Unreachable, match=r"unreachable|[Ii]nvalid|denied"):
+        driver.dial(Address("255.255.255.255", 1), kit.client_tls)
+
+
+@pytest.mark.parametrize("how", ["timeout", "kill"])
+@pytest.mark.parametrize("whom", ["server", "silence"])
+def test_giving_up_at_any_moment_leaves_no_socket(kit, silent, how, whom):
+    address = kit.listener.address if whom == "server" else Address(*silent.getsockname())
+
+    def attempt():
+        driver.dial(address, kit.client_tls).close()
+
+    kit.dial()[0].close()  # everything that opens once is open
+    until(lambda: not kit.listener._carriers)
+    before = descriptors()
+    for step in range(40):
+        moment = step * 0.0005
+        if how == "timeout":
+            with gevent.Timeout(moment, False):
+                attempt()
+        else:
+            job = gevent.spawn(attempt)
+            job.join(moment)
+            job.kill()
+    until(lambda: descriptors() == before)
+
+
+def test_a_certificate_that_is_not_accepted_leaves_no_socket(kit):
+    kit.dial()[0].close()
+    before = descriptors()
+    with pytest.raises(Exception, match="not the pinned one"):
+        driver.dial(kit.listener.address, PinnedClient(bytes(32)))
+    assert descriptors() == before

@@ -1,0 +1,290 @@
+"""TLS connections being made: against other TLS stacks, garbage, silence and hang-ups, on either side."""
+
+import logging
+import os
+import resource
+import socket as real_socket
+import ssl
+import struct
+
+import gevent
+import pytest
+from gevent import socket
+from gevent.event import Event
+from lane_tls import listener as tls_listener
+from lane_tls import tcp
+from lane_tls.plugin import TLSTransport, lane_register_transports
+
+from lane.errors import ConfigError, Refused, Unreachable
+from lane.stream import Address
+from lane.testing import PinnedClient, SelfSigned, client_tls, server_tls
+from lane.testing.harness import until
+from tests.support.tls_peer import (
+    CLIENT,
+    IDENTITY,
+    LOOPBACK,
+    Foreign,
+    foreign_client,
+    foreign_context,
+    foreign_server_context,
+)
+
+# --- as a server
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [(["h2", "http/1.1"], "http/1.1"), (["h2"], None), ([], None)],
+)
+def test_alpn(listener, offered, chosen):
+    foreign = foreign_client(listener, alpn=offered)
+    assert (foreign.tls.selected_alpn_protocol(), foreign.tls.version()) == (chosen, "TLSv1.3")
+    foreign.abort()
+
+
+def test_older_tls_is_told_so(listener, caplog):
+    caplog.set_level(logging.DEBUG, "lane.tls")
+    context = foreign_context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with socket.create_connection(listener.address) as sock, pytest.raises(ssl.SSLError, match="ALERT"):
+        Foreign(sock, context)
+    until(lambda: "no handshake with 127.0.0.1: " in caplog.text)
+    TLSTransport().dial(listener.address, CLIENT).close()
+
+
+@pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01" + b"\xff" * 600, b""])
+def test_a_bad_peer_costs_only_its_connection(listener, garbage):
+    with socket.create_connection(listener.address) as sock:
+        sock.sendall(garbage)
+        sock.shutdown(socket.SHUT_WR)
+        try:
+            while sock.recv(1000):
+                pass
+        except ConnectionResetError:
+            pass
+    carrier, accepted = TLSTransport().dial(listener.address, CLIENT), listener.accept()
+    assert accepted.binding == carrier.binding
+    carrier.close()
+    accepted.close()
+
+
+def test_a_peer_that_vanishes_before_the_handshake(listener):
+    sock = socket.create_connection(listener.address)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+    TLSTransport().dial(listener.address, CLIENT).close()
+
+
+def test_a_silent_peer_is_dropped_at_the_deadline():
+    listener = TLSTransport(deadline=0.05).listen(LOOPBACK, IDENTITY)
+    with socket.create_connection(listener.address) as sock:
+        assert sock.recv(1) == b""
+    listener.close()
+
+
+def test_closing_a_listener_drops_handshakes_and_what_nobody_accepted(listener):
+    silent = socket.create_connection(listener.address)
+    done = foreign_client(listener)
+    until(lambda: not listener._ready.empty() and len(listener._handshakes))
+    listener.close()
+    for sock in (silent, done.sock):
+        with pytest.raises(ConnectionResetError):
+            while sock.recv(1000):
+                pass
+        sock.close()
+
+
+def test_no_descriptors_left_is_waited_out(listener, caplog, monkeypatch):
+    monkeypatch.setattr(tls_listener, "_NO_ROOM_PAUSE", 0.01)
+    sock = real_socket.create_connection(listener.address)  # no greenlet runs before the limit is there
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    spare = os.dup(0)
+    os.close(spare)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (spare, hard))
+    try:
+        until(lambda: "cannot accept a connection: Too many open files" in caplog.text)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    sock.close()
+    TLSTransport().dial(listener.address, CLIENT).close()
+
+
+@pytest.mark.parametrize(
+    "identity",
+    [
+        SelfSigned(b"no PEM", IDENTITY.key_pem, bytes(32)),
+        SelfSigned(IDENTITY.chain_pem, b"no PEM", bytes(32)),
+        SelfSigned(IDENTITY.chain_pem, server_tls().key_pem, bytes(32)),
+    ],
+)
+def test_an_unusable_certificate_is_a_configuration_error(identity):
+    with pytest.raises(ConfigError, match="certificate"):
+        TLSTransport().listen(LOOPBACK, identity)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "x" * 64 + ".invalid"])
+def test_where_nobody_can_listen(host):
+    with pytest.raises(ConfigError, match=f"cannot listen on {host}"):
+        TLSTransport().listen(Address(host, 0), IDENTITY)
+
+
+def test_a_machine_without_ipv6_listens_on_ipv4(monkeypatch):
+    monkeypatch.setattr(real_socket, "has_dualstack_ipv6", lambda: False)
+    listener = TLSTransport().listen(Address("", 0), IDENTITY)
+    assert listener.address.host == "0.0.0.0"
+    listener.close()
+
+
+# --- as a client
+
+
+@pytest.fixture
+def plain_server():
+    """A listening socket that knows no TLS, and its address."""
+    with socket.socket() as server:
+        server.bind(LOOPBACK)
+        server.listen()
+        yield server, Address(*server.getsockname())
+
+
+@pytest.fixture
+def answering(plain_server):
+    """Start a server that handles its one connection with a function; gives its address."""
+    server, address = plain_server
+    greenlets = []
+
+    def start(handle):
+        def run():
+            sock, _ = server.accept()
+            with sock:
+                handle(sock)
+
+        greenlets.append(gevent.spawn(run))
+        return address
+
+    yield start
+    gevent.killall(greenlets)
+
+
+def test_a_server_that_is_no_tls(answering):
+    address = answering(lambda sock: sock.sendall(b"SSH-2.0-OpenSSH_9.9\r\n" * 20) or sock.recv(10000))
+    with pytest.raises(Refused, match=rf"127.0.0.1:{address.port} does not speak TLS 1.3 with us: "):
+        TLSTransport().dial(address, CLIENT)
+
+
+def test_a_server_with_older_tls(answering, tmp_path):
+    context = foreign_server_context(tmp_path)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    def handle(sock):
+        with pytest.raises(ssl.SSLError):
+            Foreign(sock, context, server_side=True)
+
+    with pytest.raises(Refused):
+        TLSTransport().dial(answering(handle), CLIENT)
+
+
+def test_a_server_that_hangs_up(answering):
+    with pytest.raises(Unreachable, match="hung up"):
+        TLSTransport().dial(answering(lambda sock: sock.recv(10000)), CLIENT)
+
+
+def test_a_server_that_says_nothing(plain_server):
+    _, address = plain_server
+    with pytest.raises(Unreachable, match=r"did not answer in 0.05 seconds"):
+        TLSTransport(deadline=0.05).dial(address, CLIENT)
+
+
+def test_a_deadline_of_the_caller_is_left_alone(plain_server):
+    _, address = plain_server
+    with pytest.raises(gevent.Timeout) as caught, gevent.Timeout(0.05) as mine:
+        TLSTransport().dial(address, CLIENT)
+    assert caught.value is mine
+
+
+@pytest.mark.parametrize("name", ["server.test", "xn--bcher-kva.test", None])
+def test_the_name_of_the_server_is_sent_or_not(answering, tmp_path, name):
+    context = foreign_server_context(tmp_path)
+    seen, done = [], Event()
+    context.sni_callback = lambda _, name, __: seen.append(name)
+
+    def handle(sock):
+        Foreign(sock, context, server_side=True)
+        done.wait()
+
+    carrier = TLSTransport().dial(answering(handle), PinnedClient(CLIENT.pin, name))
+    done.set()
+    carrier.close()
+    assert seen == [name]
+
+
+def test_the_whole_chain_is_judged_leaf_first(listener):
+    other = server_tls()
+    chained = SelfSigned(IDENTITY.chain_pem + other.chain_pem, IDENTITY.key_pem, IDENTITY.binding)
+    second = TLSTransport().listen(LOOPBACK, chained)
+    seen = []
+
+    class Judge:
+        server_name = None
+
+        def verify(self, chain):
+            seen.extend(ssl.DER_cert_to_PEM_cert(one).encode() for one in chain)
+            return IDENTITY.binding
+
+    TLSTransport().dial(second.address, Judge()).close()
+    second.close()
+    assert b"".join(seen) == chained.chain_pem
+
+
+def test_nothing_is_sent_to_a_server_that_was_refused(answering, tmp_path):
+    received = []
+
+    def handle(sock):
+        try:
+            received.append(Foreign(sock, foreign_server_context(tmp_path), server_side=True).recv())
+        except OSError as error:
+            received.append(type(error))
+
+    address = answering(handle)
+    with pytest.raises(Refused):
+        TLSTransport().dial(address, client_tls(server_tls()))
+    until(lambda: received)
+    assert received == [ConnectionResetError]
+
+
+def test_every_address_of_a_name_is_tried(listener, monkeypatch):
+    def look_up(host, port, *, type, flags=0):
+        if flags & real_socket.AI_NUMERICHOST:
+            raise real_socket.gaierror(real_socket.EAI_NONAME, "no number")
+        with real_socket.create_server(("127.0.0.1", 0)) as nobody:
+            closed = nobody.getsockname()
+        return [(real_socket.AF_INET, type, 0, "", address) for address in (closed, ("127.0.0.1", port))]
+
+    monkeypatch.setattr(real_socket, "getaddrinfo", look_up)
+    carrier = TLSTransport().dial(Address("server.test", listener.address.port), CLIENT)
+    assert carrier.peer == "127.0.0.1"
+    carrier.close()
+
+
+def test_a_name_that_does_not_exist(monkeypatch):
+    def look_up(*_, **__):
+        raise real_socket.gaierror(real_socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(real_socket, "getaddrinfo", look_up)
+    with pytest.raises(Unreachable, match=r"cannot look up nowhere\.test: Name or service not known"):
+        TLSTransport().dial(Address("nowhere.test", 443), CLIENT)
+
+
+def test_a_deadline_while_connecting_leaves_no_socket(monkeypatch):
+    def connect(self, address):
+        raise gevent.Timeout
+
+    monkeypatch.setattr(tcp.gevent_socket, "connect", connect)
+    with pytest.raises(gevent.Timeout):
+        TLSTransport().dial(Address("127.0.0.1", 1), CLIENT)
+
+
+def test_it_registers_as_a_plugin():
+    found = []
+    lane_register_transports(found.append)
+    assert [transport.name for transport in found] == ["tls"]
