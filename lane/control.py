@@ -41,6 +41,7 @@ from gevent.event import Event
 
 from lane.address import Address
 from lane.errors import ConfigError, ProtocolError, Unreachable
+from lane.net.accept import Acceptor
 from lane.supervisor import supervise
 
 Where = Path | Literal["auto", "off"]
@@ -62,8 +63,6 @@ PREPARE_TIME = 2.0
 """Seconds that the first snapshot may take, so that what it says is true now."""
 PERIOD = 1.0
 """Seconds between the lines to a follower when nothing changes."""
-BACK_OFF = 0.1
-"""Seconds to wait after a failed accept, so as not to burn CPU."""
 SERVICE = Path("/run/lane")
 """The folder that systemd makes for the shipped unit."""
 
@@ -134,13 +133,9 @@ class Control:
         self._pool.kill()
 
     def _accept(self) -> None:
+        acceptor = Acceptor(self._listener, f"connections on {self.path}")
         while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError as error:
-                log.debug("cannot accept on %s: %s", self.path, error.strerror)
-                gevent.sleep(BACK_OFF)
-                continue
+            sock, _ = acceptor.accept()
             try:
                 self._welcome(sock)
             except BaseException:

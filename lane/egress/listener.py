@@ -1,7 +1,6 @@
 """A listening socket of the server, and what there is to know about addresses for it."""
 
 import ipaddress
-import logging
 from collections.abc import Callable
 from socket import (
     AF_INET,
@@ -18,18 +17,14 @@ from socket import (
 )
 from typing import Any
 
-import gevent
 from gevent import socket
 
 from lane.address import Address, normal_host
-from lane.errors import Closed, Status, TargetError
+from lane.errors import Status, TargetError
+from lane.net.accept import Acceptor
 
 BACKLOG = 256
 """Connections that may wait in the kernel, which has a limit of its own (net.core.somaxconn)."""
-BACK_OFF = 0.1
-"""Seconds to wait after a failed accept: without descriptors, trying at once again would only burn CPU."""
-
-log = logging.getLogger("lane.server")
 
 Arrival = tuple[socket.socket, Address]
 """A connection that came, and whom it is from."""
@@ -50,23 +45,14 @@ class Listener:
                 Status.ADDRESS_NOT_SUPPORTED, f"cannot listen on {where}: no IP address"
             ) from None
         self.address = Address(*self._sock.getsockname()[:2])
+        self._acceptor = Acceptor(self._sock, f"connections on {self.address}")
         self._on_close = closed
         self.closed = False
 
     def accept(self) -> Arrival:
         """The next connection. Raises Closed."""
-        failing = False
-        while True:
-            try:
-                sock, where = self._sock.accept()
-                return sock, _peer(where)
-            except OSError as error:
-                if self.closed:
-                    raise Closed("the port was closed") from None
-                if not failing:
-                    log.warning("cannot accept connections on %s: %s", self.address, error.strerror)
-                failing = True
-                gevent.sleep(BACK_OFF)
+        sock, where = self._acceptor.accept()
+        return sock, _peer(where)
 
     def close(self) -> None:
         """Idempotent."""

@@ -16,12 +16,11 @@ import gevent.socket as gsocket
 
 from lane.address import Address, normal_host
 from lane.errors import ConfigError
+from lane.net.accept import Acceptor
 from lane.supervisor import supervise
 
 BACKLOG = 1024
 """Connections that may wait in the kernel, which has a limit of its own (net.core.somaxconn)."""
-BACK_OFF = 0.1
-"""Seconds to wait after a failed accept: without descriptors, trying at once again would only burn CPU."""
 
 log = logging.getLogger("lane.inbound")
 
@@ -64,18 +63,10 @@ class Inbound:
         self._pool.kill()
 
     def _accept(self) -> None:
-        failing = False
+        acceptor = Acceptor(self._listener, f"connections on {self.address}")
         while True:
             self._pool.wait_available()
-            try:
-                sock, peer = self._listener.accept()
-            except OSError as error:
-                if not failing:
-                    log.warning("cannot accept connections on %s: %s", self.address, error.strerror)
-                failing = True
-                gevent.sleep(BACK_OFF)
-                continue
-            failing = False
+            sock, peer = acceptor.accept()
             try:
                 self._pool.spawn(self._serve, sock, peer)
             except BaseException:

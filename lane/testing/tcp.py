@@ -14,6 +14,7 @@ from gevent.socket import socket as gevent_socket
 
 from lane.address import normal_host
 from lane.errors import Closed, ConfigError, Unreachable
+from lane.net.accept import Acceptor
 from lane.session.sockets import SocketStream
 from lane.stream import Address, ClientTLS, LinkStats, ServerTLS
 from lane.tcp_info import link_stats
@@ -58,13 +59,11 @@ class TCPListener:
         self._sock = sock
         host, port, *_ = sock.getsockname()
         self.address = Address(host, port)
+        self._acceptor = Acceptor(sock, f"connections on {self.address}")
 
     def accept(self) -> "TCPCarrier":
         """The next connection. Raises Closed with the listener."""
-        try:
-            sock, (host, *_) = self._sock.accept()
-        except OSError:
-            raise Closed("the listener is closed") from None
+        sock, (host, *_) = self._acceptor.accept()
         return TCPCarrier(sock, normal_host(host), dialled=False)
 
     def close(self) -> None:

@@ -7,7 +7,6 @@ import logging
 import socket
 from typing import Any
 
-import gevent
 from gevent.pool import Pool
 from gevent.queue import Queue, ShutDown
 from gevent.socket import socket as gevent_socket
@@ -15,6 +14,7 @@ from gevent.socket import socket as gevent_socket
 from lane import census
 from lane.address import normal_host
 from lane.errors import Closed, ConfigError, ProtocolError
+from lane.net.accept import Acceptor
 from lane.stream import Address, ServerTLS
 from lane.supervisor import report, supervise
 from lane_tls import tcp
@@ -26,7 +26,6 @@ from lane_tls.words import words
 _BACKLOG = 1024
 _HANDSHAKES = 256  # at once, a listener
 _READY = 256  # connections that wait to be accepted, a listener
-_NO_ROOM_PAUSE = 0.1  # seconds without accepting when the process has no descriptors left
 
 log = logging.getLogger("lane.tls")
 
@@ -57,6 +56,7 @@ class TLSListener:
         self, sock: Any, context: Any, binding: bytes, patience: float, congestion: bytes | None
     ) -> None:
         self._sock = sock
+        self._acceptor = Acceptor(sock, "connections for tls")
         self._context = context
         self._binding = binding
         self._patience = patience
@@ -94,15 +94,9 @@ class TLSListener:
         while True:
             self._handshakes.wait_available()
             try:
-                sock, address = self._sock.accept()
-            except ConnectionError:
-                continue  # it went away while it was queued
-            except OSError as error:
-                if self._sock.closed:
-                    return
-                log.warning("tls: cannot accept a connection: %s", words(error))
-                gevent.sleep(_NO_ROOM_PAUSE)
-                continue
+                sock, address = self._acceptor.accept()
+            except Closed:
+                return
             try:
                 self._greet(sock, normal_host(address[0]))
             except Exception as error:

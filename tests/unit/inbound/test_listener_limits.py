@@ -1,7 +1,6 @@
 """The inbound under stress: deadlines, full, failing accepts, and where it can listen."""
 
 import errno
-import logging
 import socket as blocking
 
 import gevent
@@ -142,44 +141,6 @@ def test_close_before_start():
     inbound.close()
     with pytest.raises(ConnectionRefusedError):
         dial(inbound)
-
-
-def test_failing_accepts_are_retried_and_logged_once_a_burst(monkeypatch, caplog):
-    class Failing:
-        """Fails twice, accepts, fails twice."""
-
-        errors = [OSError(errno.EMFILE, "Too many open files")] * 2
-
-        def __init__(self, listener):
-            self.listener = listener
-            self.left = list(self.errors)
-
-        def accept(self):
-            if self.left:
-                raise self.left.pop()
-            accepted = self.listener.accept()
-            self.left = list(self.errors)
-            return accepted
-
-        def close(self):
-            self.listener.close()
-
-    monkeypatch.setattr(listener_module, "BACK_OFF", 0.001)
-    caplog.set_level(logging.INFO, "lane.inbound")
-    inbound = proxy(Address("127.0.0.1", 0))
-    inbound._listener = Failing(inbound._listener)
-    inbound.start()
-    try:
-        for burst in (1, 2):
-            with dial(inbound) as sock:
-                sock.sendall(HEAD)
-                assert receive(sock, len(HTTP_SUCCESS)) == HTTP_SUCCESS
-            until(lambda burst=burst: len(caplog.records) == burst + 1)
-        assert str(inbound.address) in caplog.text
-        assert "Too many open files" in caplog.text
-    finally:
-        inbound.close()
-        inbound.kill()
 
 
 @pytest.mark.parametrize(

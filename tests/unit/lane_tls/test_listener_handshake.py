@@ -1,8 +1,6 @@
 """TLS connections being made: against other TLS stacks, garbage, silence and hang-ups, on either side."""
 
 import logging
-import os
-import resource
 import socket as real_socket
 import ssl
 import struct
@@ -11,7 +9,6 @@ import gevent
 import pytest
 from gevent import socket
 from gevent.event import Event
-from lane_tls import listener as tls_listener
 from lane_tls import tcp
 from lane_tls.plugin import TLSTransport, lane_register_transports
 
@@ -92,21 +89,6 @@ def test_closing_a_listener_drops_handshakes_and_what_nobody_accepted(listener):
             while sock.recv(1000):
                 pass
         sock.close()
-
-
-def test_no_descriptors_left_is_waited_out(listener, caplog, monkeypatch):
-    monkeypatch.setattr(tls_listener, "_NO_ROOM_PAUSE", 0.01)
-    sock = real_socket.create_connection(listener.address)  # no greenlet runs before the limit is there
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    spare = os.dup(0)
-    os.close(spare)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (spare, hard))
-    try:
-        until(lambda: "cannot accept a connection: Too many open files" in caplog.text)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    sock.close()
-    TLSTransport().dial(listener.address, CLIENT).close()
 
 
 @pytest.mark.parametrize(

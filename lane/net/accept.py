@@ -1,0 +1,97 @@
+"""Accepting connections, for as long as the listening socket is there.
+
+A process without descriptors can't accept, and the connections wait in the kernel. It goes on as soon as it
+has some again, which mostly is at once. Where that takes longer, nobody should have to wait for it without a
+word: then each connection is accepted with a descriptor that is kept for that, and reset.
+"""
+
+import errno
+import logging
+import os
+import socket
+import struct
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+import gevent
+from gevent import socket as gsocket
+
+from lane.errors import Closed
+from lane.fair import be_fair
+
+BACK_OFF = 0.1
+"""Seconds to wait after a failed accept: without descriptors, trying at once again would only burn CPU."""
+PATIENCE = 3.0
+"""Seconds without descriptors after which who connects is reset."""
+_AT_ONCE = 64  # connections that are reset before others have their turn
+_LINGER_NOT = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds, so that close sends RST
+
+log = logging.getLogger("lane.net")
+
+
+class Acceptor:
+    """Takes connections from `sock`, which listens and stays the caller's to close. `what`: for the log."""
+
+    def __init__(self, sock: Any, what: str) -> None:
+        self._sock = sock
+        self._what = what
+        self._failing_since: float | None = None
+
+    def accept(self) -> tuple[gsocket.socket, Any]:
+        """The next connection, and whom it is from. Raises Closed once the socket is closed."""
+        while True:
+            try:
+                found: tuple[gsocket.socket, Any] = self._sock.accept()
+            except ConnectionError:
+                be_fair()  # it went away while it was queued
+            except OSError as error:
+                if self._sock.closed:
+                    raise Closed("the listener is closed") from None
+                self._failed(error)
+            else:
+                self._failing_since = None
+                return found
+
+    def _failed(self, error: OSError) -> None:
+        now = monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+            log.warning("cannot accept %s: %s", self._what, error.strerror or error)
+        elif error.errno in (errno.EMFILE, errno.ENFILE) and now - self._failing_since > PATIENCE:
+            with _reserve, suppress(OSError):  # there are no more of them, or another thread was quicker
+                self._reset_some()
+        gevent.sleep(BACK_OFF)
+
+    def _reset_some(self) -> None:
+        """Reset connections that wait. Raises OSError when there is none."""
+        timeout = self._sock.gettimeout()
+        self._sock.settimeout(0)  # no switch to other greenlets before it is restored
+        try:
+            for _ in range(_AT_ONCE):
+                sock, _ = self._sock.accept()
+                with sock, suppress(OSError):  # a UNIX socket has no such option
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+        finally:
+            self._sock.settimeout(timeout)
+
+
+class _Reserve:
+    """A descriptor that is free while the context lasts, in which nothing may switch greenlets."""
+
+    def __init__(self) -> None:
+        self._held: int | None = None
+        self.__exit__()
+
+    def __enter__(self) -> None:
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # another thread took it: the next time, then
+            self._held = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+
+_reserve = _Reserve()
+"""One for all, made now: there is no descriptor when it is needed."""
