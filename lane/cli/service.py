@@ -1,5 +1,6 @@
 """What the client and the server have in common as services: signals, readiness, the way to a server."""
 
+import importlib
 import os
 import signal
 import socket
@@ -22,6 +23,14 @@ from lane.proto.hello import pack_hello, token
 from lane.stream import ClientTLS, Listener, OverTCP, Transport
 from lane.via import Via
 
+_LATE = (
+    "pickle",  # by gevent, for a greenlet that dies
+    "encodings.idna",  # by Python, for a name that is given to a socket
+    "encodings.punycode",  # for a name of another alphabet
+    "idna.uts46data",
+)
+"""What others import when they first need it, by whom. There may be no descriptor then to read it with: so it
+is imported at the start."""
 _PORT_TRIES = 20
 UNKNOWN_COST = 5.0
 """CPU a byte of a transport that does not tell, as a multiple of TLS over TCP."""
@@ -37,6 +46,8 @@ def run_until_signal(
     """
     stop = Event()
     keep_buffers()
+    for name in _LATE:
+        importlib.import_module(name)
 
     def on_signal(number: int) -> None:
         if stop.is_set():

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from secrets import randbelow
 from typing import Any
 
+import cryptography.hazmat.backends.openssl.backend  # noqa: F401  (aioquic would, when it first dials)
 from aioquic.quic.connection import QuicConnection, QuicConnectionError
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, pull_ack_frame
 
