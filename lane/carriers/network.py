@@ -71,7 +71,7 @@ def _poll(changed: Callable[[], None]) -> None:
 
 def _address() -> str:
     """The address that packets to the Internet would leave from; nothing is sent to find out."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, suppress(OSError):
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.connect(("192.0.2.1", 9))  # TEST-NET-1, RFC 5737
         host: str = sock.getsockname()[0]
         return host
