@@ -1,6 +1,7 @@
 """The contract of `lane.stream` as a pytest class, for each transport's tests to subclass."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import gevent
 import pytest
@@ -52,7 +53,13 @@ class TransportContract(StreamContract, CarrierContract, DatagramContract, Stran
 
     @pytest.fixture
     def kit(self) -> Iterator[Kit]:
-        """The transport with a listener, under a watchdog: no test hangs."""
+        """The transport with a listener."""
+        with self.opened() as kit:
+            yield kit
+
+    @contextmanager
+    def opened(self) -> Iterator[Kit]:
+        """A kit, under a watchdog: no test hangs."""
         with gevent.Timeout(PATIENCE, AssertionError(f"the test took longer than {PATIENCE:g} seconds")):
             kit = Kit(self.make(), self.endpoint)
             try:

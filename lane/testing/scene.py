@@ -16,7 +16,7 @@ from lane import census
 from lane.errors import Closed
 from lane.stream import Address, Carrier, Listener
 from lane.testing.harness import Kit, echo, exchange, outcome, pattern
-from lane.testing.raw import Recording, Stranger
+from lane.testing.raw import Recording, Stranger, record
 
 MANY = 64
 """Strangers at once: no listener gives each of them a second in turn, and serves a right client in time."""
@@ -69,11 +69,14 @@ class Scene:
         self._house = House(kit.listener)
         self._neighbour = kit.open()
         self._visits = 0
+        self._strangers: list[Any] = []
         self.visit()
         self._before = taken()
 
     def close(self) -> None:
         """Leave the listener to the kit."""
+        for group in self._strangers:
+            group.kill()
         self._house.close()
 
     def visit(self) -> None:
@@ -91,11 +94,15 @@ class Scene:
     def strangers(self, act: Callable[[int, Stranger], None], at: Address | None = None) -> Any:
         """Have MANY of them come and act, each with its number; to the kit's listener, or to `at`."""
         group = Group()
+        self._strangers.append(group)
 
         def come(number: int) -> None:
             stranger = Stranger(self.kind, at or self.kit.listener.address)
             self.come += 1
-            act(number, stranger)
+            try:
+                act(number, stranger)
+            finally:
+                stranger.leave("close")
 
         for number in range(MANY):
             group.spawn(come, number)
@@ -120,6 +127,20 @@ class Scene:
         if self.recording.flights(of_client=True):  # else whoever connects has done all that a client does
             assert self._house.guests == 1 + self._visits, "the listener gave out a half-made carrier"
         nothing_left(self._before)
+
+
+@contextmanager
+def staged(kit: Kit) -> Iterator[Scene]:
+    """A scene with the kit's listener. Fails if anything goes wrong unseen, and skips what has no network."""
+    recording = record(kit.transport, kit.listener.address, kit.server_tls, kit.client_tls)
+    if recording.kind is None:
+        pytest.skip("neither TCP nor UDP is below this transport")
+    with watched():
+        scene = Scene(kit, recording)
+        try:
+            yield scene
+        finally:
+            scene.close()
 
 
 def taken() -> dict[str, int]:

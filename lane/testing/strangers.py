@@ -12,8 +12,8 @@ import pytest
 from lane.errors import Refused, Unreachable
 from lane.stream import Address
 from lane.testing.harness import Kit, outcome, until
-from lane.testing.raw import BadServer, Stranger, record
-from lane.testing.scene import MANY, Scene, nothing_left, taken, watched
+from lane.testing.raw import BadServer, Stranger
+from lane.testing.scene import MANY, Scene, nothing_left, staged, taken
 
 ways_to_leave = pytest.mark.parametrize("leave", ["close", "reset", "end"])
 
@@ -26,15 +26,8 @@ class StrangerContract:
     @pytest.fixture
     def scene(self, kit: Kit) -> Iterator[Scene]:
         """The kit's listener in use, and what a genuine handshake looks like. Nothing may go wrong unseen."""
-        recording = record(kit.transport, kit.listener.address, kit.server_tls, kit.client_tls)
-        if recording.kind is None:
-            pytest.skip("neither TCP nor UDP is below this transport")
-        with watched():
-            scene = Scene(kit, recording)
-            try:
-                yield scene
-            finally:
-                scene.close()
+        with staged(kit) as scene:
+            yield scene
 
     @ways_to_leave
     def test_who_connects_and_leaves(self, scene: Scene, leave: str) -> None:
@@ -85,7 +78,6 @@ class StrangerContract:
             elif number % 3 == 2:
                 stranger.say([first[at : at + 1] for at in range(len(first))], pause)
             stranger.wait()
-            stranger.leave("close")
 
         group = scene.strangers(act)
         until(lambda: scene.come == MANY)
@@ -105,7 +97,6 @@ class StrangerContract:
                 stranger.say(beginnings[number % len(beginnings)])
             if scene.kind == "tcp":
                 stranger.wait()
-            stranger.leave("close")
 
         group = scene.strangers(act, at=listener.address)
         until(lambda: scene.come == MANY)

@@ -44,8 +44,17 @@ BACKLOG = 4096
 BACK_OFF = 0.01
 """Seconds to wait where the kernel had nothing but errors: trying again at once would only burn CPU."""
 HINTS = {
-    errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN,
-    errno.EADDRNOTAVAIL, errno.ENOPROTOOPT, errno.EPROTO, errno.EPERM, errno.EACCES, errno.EINVAL,
+    errno.ECONNREFUSED,
+    errno.EHOSTUNREACH,
+    errno.EHOSTDOWN,
+    errno.ENETUNREACH,
+    errno.ENETDOWN,
+    errno.EADDRNOTAVAIL,
+    errno.ENOPROTOOPT,
+    errno.EPROTO,
+    errno.EPERM,
+    errno.EACCES,
+    errno.EINVAL,
 }
 """Errors that say that the peer may not be reached. Others (no room, too large) lose a packet."""
 BROKEN = {errno.EBADF, errno.ENOTSOCK}

@@ -68,9 +68,9 @@ def split(data, cuts):
     return [data[a:b] for a, b in pairwise(edges)]
 
 
-addresses = st.one_of(
-    ips, st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,60}[a-z])?", fullmatch=True)
-).flatmap(lambda host: st.builds(Address, st.just(host), st.integers(1, 65535)))
+addresses = st.one_of(ips, st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,60}[a-z])?", fullmatch=True)).flatmap(
+    lambda host: st.builds(Address, st.just(host), st.integers(1, 65535))
+)
 
 short = st.binary(max_size=255)
 socks_logins = st.one_of(st.just(LOGIN), st.tuples(short, short)).map(
