@@ -59,7 +59,7 @@ SEND_TIME = 5.0
 """Seconds for a line to leave."""
 ANSWER_TIME = 10.0
 """Seconds that who asks waits for a line."""
-PREPARE_TIME = 2.0
+PREPARE_TIME = 1.8
 """Seconds that the first snapshot may take, so that what it says is true now."""
 PERIOD = 1.0
 """Seconds between the lines to a follower when nothing changes."""
