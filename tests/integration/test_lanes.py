@@ -10,6 +10,7 @@ import gevent
 import pytest
 
 from lane.carriers import lanes as lanes_module
+from lane.carriers import opening as opening_module
 from lane.carriers import probe as probe_module
 from lane.carriers.turns import Turns
 from lane.errors import Unreachable
@@ -126,6 +127,132 @@ def test_nobody_is_asked_without_sessions(beds, monkeypatch):
     app.sock.close()
     until(lambda: not bed.lanes._passages)
     until(lambda: all(probe.alive is None for probe in probes))
+
+
+def test_a_race_is_one_where_the_first_lane_has_only_dead_spares(beds):
+    bed = beds()
+    pool = bed.lanes.lanes["cheap"].pool
+    lease = pool.lease()
+    lease.send(b"")
+    pool._stand_by(lease)
+    bed.ways["cheap"].cut()
+    for _ in range(2):
+        lane, found = bed.lanes.lease()
+        assert lane.name == "dear"
+        found.discard()
+    assert len(pool) == 0
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_first_lane_that_hangs_has_its_head_start_and_no_more(beds, monkeypatch, fresh):
+    monkeypatch.setattr(lanes_module, "HEAD_START", 0.01)
+    bed = beds()
+    gate = gevent.event.Event()
+    if fresh:  # a carrier with room is not wanted
+        bed.lanes.lanes["cheap"].pool.lease().discard()
+    dial = bed.ways["cheap"].dial
+    monkeypatch.setattr(bed.ways["cheap"], "dial", lambda *where: gate.wait() and dial(*where))
+    lane, found = bed.lanes.lease(fresh=fresh)
+    assert lane.name == "dear"
+    found.discard()
+    gate.set()
+
+
+def test_while_no_lane_works_all_are_tried_at_once(beds, monkeypatch):
+    bed = beds()
+    app = bed.application()
+    probes = [lane.probe for lane in bed.lanes.lanes.values()]
+    until(lambda: all(probe.alive for probe in probes))
+    for way in bed.ways.values():
+        way.cut()
+        probes[0].check()
+        probes[1].check()
+    until(lambda: all(probe.alive is False for probe in probes))
+    assert bed.lanes.outage(time.monotonic()).reason == "the network is cut (cheap, dear)"
+    with pytest.raises(Unreachable, match="the network is cut"):
+        bed.lanes.lease()
+    monkeypatch.setattr(probe_module, "AGAIN", 1000.0)  # no probe finds it out first
+    gate, dial = gevent.event.Event(), bed.ways["cheap"].dial
+    monkeypatch.setattr(bed.ways["cheap"], "dial", lambda *where: gate.wait() and dial(*where))
+    bed.ways["dear"].blocked = False
+    lane, found = bed.lanes.lease()
+    assert lane.name == "dear"
+    found.discard()
+    gate.set()
+    bed.ways["cheap"].blocked = False
+    assert exchange(app)
+
+
+def test_a_try_of_all_lanes_ends_soon(beds, monkeypatch):
+    monkeypatch.setattr(lanes_module, "TRY", 0.01)
+    bed = beds()
+    gate = gevent.event.Event()
+    for lane in bed.lanes.lanes.values():
+        lane.probe.alive = False
+    for way in bed.ways.values():
+        monkeypatch.setattr(way, "dial", lambda *where: gate.wait())
+    with pytest.raises(Unreachable, match="the server is not reached"):
+        bed.lanes.lease()
+    gate.set()
+
+
+def test_a_probe_that_is_ended_while_it_dials_gives_all_back(beds):
+    """It was about to say that it has a stream: nobody would have taken that."""
+    bed = beds()
+    lane = bed.lanes.lanes["cheap"]
+    lane.probe.close()
+    left = []
+    lane.probe._lease = lambda fresh: left.append(lane.pool.lease()) or left[-1]
+    for turns in range(12):  # ended after each number of turns of the event loop, until it has its stream
+        lane.probe.want(active=True, waited_for=False)
+        prober = gevent.spawn(lane.probe._reach)
+        for _ in range(turns):
+            gevent.sleep(0)
+        prober.kill()
+        if isinstance(prober.value, opening_module.Opening):  # it was quicker
+            prober.value.discard()
+    until(lambda: not any(lane.pool._leases.values()))
+    assert all(lease._pool is None for lease in left)
+
+
+def test_attempts_of_a_probe_are_bounded_however_many_are_in_a_hurry(beds, monkeypatch):
+    bed = beds()
+    lane = bed.lanes.lanes["cheap"]
+    lane.probe.close()
+    gate, tried = gevent.event.Event(), []
+    lane.probe._lease = lambda fresh: tried.append(1) or gate.wait()
+    lane.probe.want(active=True, waited_for=True)
+    prober = gevent.spawn(lane.probe._reach)
+    for _ in range(5 * probe_module.MOST_ATTEMPTS):
+        lane.probe._hurry.set()
+        before = len(tried)
+        until(lambda before=before: not lane.probe._hurry.is_set() or len(tried) > before)
+    assert len(tried) <= probe_module.MOST_ATTEMPTS
+    prober.kill()
+
+
+def test_who_asks_is_told_what_is_true_now(beds):
+    """Nobody has asked for long, and still it is known which lane works."""
+    bed = beds()
+    bed.lanes.ask_all(60.0)
+    assert all(lane.probe.alive for lane in bed.lanes.lanes.values())
+    assert bed.lanes.snapshot()["outage"] is None
+    for way in bed.ways.values():
+        way.cut()
+    bed.lanes.ask_all(60.0)
+    until(lambda: bed.lanes.snapshot()["outage"])
+    snapshot = bed.lanes.snapshot()
+    assert snapshot["outage"]["reason"] == "the network is cut (cheap, dear)"
+    assert [(row["why"], row["carries"]) for row in snapshot["lanes"]] == [("the network is cut", False)] * 2
+
+
+def test_a_lane_that_never_connected_has_a_reason(beds):
+    bed = beds()
+    for way in bed.ways.values():
+        way.blocked = True
+    bed.lanes.ask_all(60.0)
+    assert [row["why"] for row in bed.lanes.snapshot()["lanes"]] == ["the network is cut"] * 2
+    assert bed.lanes.snapshot()["outage"]
 
 
 def test_turns_are_given_one_by_one_and_the_urgent_come_first():
