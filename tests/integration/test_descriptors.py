@@ -24,7 +24,7 @@ ENOUGH = 20.0
 """Seconds for an answer: time-outs of a second each, and a machine with other work to do."""
 TIMEOUTS = ("--dial-timeout", "1s", "--request-timeout", "1s", "--fast-open", "off")
 
-NOTES = '''
+NOTES = """
 import os, sys
 import gevent
 from lane import hookimpl
@@ -40,7 +40,7 @@ sys.addaudithook(note)
 @hookimpl
 def lane_route(target):
     gevent.spawn(lambda: 1 / 0)  # a greenlet that dies
-'''
+"""
 
 
 @pytest.fixture(scope="module")

@@ -77,9 +77,7 @@ def test_who_connects_without_descriptors_waits_for_some(
     }
 
 
-def test_who_would_wait_for_long_is_reset(
-    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_would_wait_for_long_is_reset(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accept, "BACK_OFF", 0.001)
     monkeypatch.setattr(accept, "PATIENCE", 0.01)
     acceptor = Acceptor(listener, "what comes")

@@ -73,6 +73,33 @@ def test_one_transport_of_which_little_is_known():
     assert shown.brief(snapshot) == "12:00:00  quic  -  loss -  round trip -"
 
 
+OUT = {
+    **AUTO,
+    "outage": {"since": NOON + 175, "reason": "no answer (tls, quic)"},
+    "failure": {"time": NOON + 195, "reason": "no answer"},
+    "sessions": 1,
+    "lanes": [
+        {"name": "tls", "alive": False, "carries": False, "silent": 25, "why": "no answer", "cost": 1},
+        {"name": "quic", "alive": None, "carries": False, "silent": 3.2, "why": "", "cost": 20},
+    ],
+    "changes": [],
+}
+
+
+def test_an_outage_is_told_first_and_nothing_is_said_to_carry():
+    assert shown.whole(OUT) == (
+        "not reached since 12:02:55 (25 s): no answer (tls, quic)\n"
+        "1 session at the moment\n\n"
+        "lane  state        round trip  delay  loss  goodput  CPU/byte\n"
+        "tls   silent 25 s  -           -      -     -        1x\n"
+        "quic  silent 3 s   -           -      -     -        20x\n\n"
+        "tls: no answer"
+    )
+    assert shown.brief(OUT) == "12:03:20  not reached since 12:02:55 (25 s): no answer (tls, quic)"
+    for broken in ({}, {"since": "x", "reason": 7}, {"since": None}):
+        assert shown.whole({**OUT, "outage": broken}).startswith("not reached since -: -\n")
+
+
 def test_a_server_that_is_not_there_is_told_first():
     snapshot = {**AUTO, "failure": {"time": NOON + 195, "reason": "cannot reach h:1: refused"}}
     assert shown.whole(snapshot) == f"the server was not reached 5 s ago: cannot reach h:1: refused\n{WHOLE}"

@@ -3,7 +3,7 @@
 import pytest
 
 from lane.session import liveness as module
-from lane.session.liveness import QUIET, RTT_AGE, UNKNOWN_RTT, Liveness
+from lane.session.liveness import MOST_PATIENCE, QUIET, RTT_AGE, UNKNOWN_RTT, Liveness
 from lane.stream import LinkStats
 
 
@@ -109,3 +109,14 @@ def test_on_another_path_nothing_was_asked_and_its_figures_count(clock):
     assert not live.asked
     assert live.silence(clock.now) == 0
     assert live.rtt() == 0.2
+
+
+def test_patience_is_bounded_however_often_it_doubles(clock):
+    """A float can't be divided by 2 ** 1024: all sessions of the process lost their clock by it."""
+    live = Liveness(lambda: LinkStats(rtt=0.01))
+    for _ in range(3000):
+        live.questioned()
+        live.answered(live.ask())
+        live.silent(clock.now + 1)
+    assert not live.silent(clock.now + QUIET * MOST_PATIENCE - 0.001)
+    assert live.silent(clock.now + QUIET * MOST_PATIENCE + 0.001)
