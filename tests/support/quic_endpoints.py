@@ -3,6 +3,7 @@ much there is of whatever a peer may have an endpoint keep.
 """
 
 import os
+from contextlib import suppress
 
 import gevent
 from aioquic.buffer import Buffer
@@ -61,8 +62,9 @@ class Relay:
         while True:
             data = back.recv(65536)
             if back is self._backs[-1]:
-                for passed in self.harm(data, False):
-                    self._front.sendto(passed, self._client)
+                with suppress(OSError):  # the front may be closed
+                    for passed in self.harm(data, False):
+                        self._front.sendto(passed, self._client)
 
     def close(self):
         gevent.killall(self._jobs)
