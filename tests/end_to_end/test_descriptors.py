@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 
 import pytest
-from lane_kit import (
+
+from lane.testing.harness import until
+from tests.support.processes import (
     TRANSPORTS,
     Lane,
     connected,
@@ -16,9 +18,7 @@ from lane_kit import (
     read_exactly,
     socks5,
     start_server,
-    until,
 )
-from origin_kit import Origin
 
 ENOUGH = 20.0
 """Seconds for an answer: time-outs of a second each, and a machine with other work to do."""
@@ -41,12 +41,6 @@ sys.addaudithook(note)
 def lane_route(target):
     gevent.spawn(lambda: 1 / 0)  # a greenlet that dies
 """
-
-
-@pytest.fixture(scope="module")
-def origin():
-    with Origin() as origin:
-        yield origin
 
 
 def client(folder, *options, **how):
