@@ -19,6 +19,7 @@ from gevent import socket as gsocket
 
 from lane.errors import Closed
 from lane.fair import be_fair
+from lane.log import Throttle
 
 BACK_OFF = 0.1
 """Seconds to wait after a failed accept: without descriptors, trying at once again would only burn CPU."""
@@ -28,6 +29,7 @@ _AT_ONCE = 64  # connections that are reset before others have their turn
 _LINGER_NOT = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds, so that close sends RST
 
 log = logging.getLogger("lane.net")
+_throttle = Throttle()
 
 
 class Acceptor:
@@ -55,9 +57,10 @@ class Acceptor:
 
     def _failed(self, error: OSError) -> None:
         now = monotonic()
+        if _throttle.allows(self._what) is not None:
+            log.warning("cannot accept %s: %s", self._what, error.strerror or error)
         if self._failing_since is None:
             self._failing_since = now
-            log.warning("cannot accept %s: %s", self._what, error.strerror or error)
         elif error.errno in (errno.EMFILE, errno.ENFILE) and now - self._failing_since > PATIENCE:
             with _reserve, suppress(OSError):  # there are no more of them, or another thread was quicker
                 self._reset_some()
