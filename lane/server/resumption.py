@@ -14,6 +14,7 @@ import gevent
 from gevent.event import Event
 
 from lane import census
+from lane.address import Address
 from lane.errors import Closed, Status, TargetError
 from lane.proto.hello import MAX_TEXT
 from lane.session.session import Session
@@ -28,6 +29,8 @@ each, 500 where it was refused with the longest of texts: 33 MB."""
 _STALE = "a newer request for this session was here before"
 _CROWDED = "too many sessions wait for their clients"
 _COMPLETE = "the session is complete"
+NOWHERE = Address("0.0.0.0", 0)
+"""Stands in a REPLY that has no address to tell."""
 _SETTLED = Event()
 """For all that have ended: an event of its own is larger than the rest of an entry."""
 _SETTLED.set()
@@ -39,18 +42,25 @@ Key = tuple[str, bytes]
 class Entry:
     """A session from its first request on. `settled` is set once its target was reached, or was not."""
 
-    __slots__ = ("generation", "key", "session", "settled", "since", "text", "verdict")
+    __slots__ = ("bound", "generation", "key", "session", "settled", "since", "text", "verdict")
 
     def __init__(self, key: Key, generation: int) -> None:
         self.key = key
         self.generation = generation
         self.settled = Event()
         self.session: Session | None = None
+        self.bound = NOWHERE
+        """Where its target sees it from, or its port is: each good REPLY tells, for the first may be lost."""
         self.verdict: Status | None = None
         """What a request for it is answered with, and in which words: it failed, or has ended."""
         self.text = ""
         self.since = 0.0
         """Since when nothing carries it, or it has ended, where that is so."""
+
+    def begin(self, session: Session, bound: Address) -> None:
+        """Its target was reached."""
+        self.session, self.bound = session, bound
+        self.settled.set()
 
     def join(self, generation: int) -> Session:
         """Wait until the target was reached, and take the session over. Raises TargetError."""
@@ -66,7 +76,7 @@ class Entry:
 
     def end(self, refusal: TargetError | None) -> None:
         """It is over, and failed unless that is None: whoever asks for it is told."""
-        self.session = None
+        self.session, self.bound = None, NOWHERE
         self.verdict = Status.COMPLETE if refusal is None else refusal.status
         # What a REPLY has room for, and one copy of what is said of many.
         self.text = intern(_COMPLETE if refusal is None else str(refusal)[:MAX_TEXT])

@@ -33,7 +33,7 @@ from lane.proto.hello import (
 )
 from lane.server.probe import answer_pings
 from lane.server.reader import Reader
-from lane.server.resumption import Entry, Resumption
+from lane.server.resumption import NOWHERE, Entry, Resumption
 from lane.server.services import Offers, Service
 from lane.session.flows import Flows
 from lane.session.registry import Registry
@@ -50,7 +50,6 @@ SPARES_PER_PEER = 64
 """Carriers that a peer may have beyond the sessions it may have."""
 LAST_WORDS = 1.0
 """Seconds to let the peer read what a stream said last."""
-_NOWHERE = Address("0.0.0.0", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +269,8 @@ class Server:
         if request.flags & RESUMABLE:
             key = user, request.session
             if entry := self._resumption.find(key, request.generation):
-                return entry, entry.join(request.generation), _NOWHERE
+                session = entry.join(request.generation)
+                return entry, session, entry.bound
             if request.command != Command.RESUME:
                 entry = self._resumption.begin(key, request.generation)
         if request.command == Command.RESUME:
@@ -283,8 +283,7 @@ class Server:
                 self._resumption.ended(entry, refusal, known=False)
             raise
         if entry:
-            entry.session = session
-            entry.settled.set()
+            entry.begin(session, bound)
             if entry.generation != request.generation:
                 raise TargetError(Status.STALE, "a newer request for this session was here before")
         return entry, session, bound
@@ -351,7 +350,7 @@ class Server:
             report("a hook that observes sessions", error)
 
     def _reply(self, stream: Stream, status: Status, text: str = "") -> None:
-        stream.sendall(self._message(status, _NOWHERE, text))
+        stream.sendall(self._message(status, NOWHERE, text))
 
     def _message(self, status: Status, bound: Address, text: str = "") -> bytes:
         return Reply(status, self._boot_id, self._registry.window, bound, text).pack()

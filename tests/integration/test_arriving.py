@@ -59,6 +59,29 @@ def test_a_lost_stream_does_not_cost_the_port(beds, opening):
     swap(bed, listening, peer)
 
 
+def test_who_asks_again_learns_where_the_port_is(beds, opening, monkeypatch):
+    """The first REPLY is lost: a reverse forward would move to another port, and BIND have none."""
+    bed, gate, ports = beds(), gevent.event.Event(), []
+
+    def arrive(port):
+        gate.wait()
+        ports.append(port.bound)
+        return Arrive(port)
+
+    monkeypatch.setattr(services, "Arrive", arrive)
+    bed.lanes.lease()[1].discard()  # so that there is a carrier that is not fresh
+    job = gevent.spawn(opening, bed)
+    until(lambda: bed.resumption._entries)
+    (entry,) = bed.resumption._entries.values()
+    bed.ways["cheap"].drop()
+    until(lambda: entry.generation)  # it has asked again
+    gate.set()
+    listening = job.get()
+    assert [listening.bound] == ports
+    assert listening.bound.port
+    listening.abort()
+
+
 def test_a_move_does_not_cost_the_port(beds, opening):
     wanted = ["cheap"]
     bed = beds(ways=("cheap", "dear"), policy=lambda now, lanes, state: Decision(wanted[0], "a test", state))

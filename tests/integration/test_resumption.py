@@ -213,6 +213,30 @@ def test_a_late_request_of_an_older_generation_is_refused(beds):
     assert app.sock.recv(1) == b"y"
 
 
+def test_who_asks_again_learns_where_the_target_sees_him_from(beds):
+    """The first REPLY is lost: the next one has its address."""
+    bed, gate, seen = beds(), gevent.event.Event(), []
+    connect = bed.dial
+
+    def slow(address):
+        gate.wait()
+        sock = connect(address)
+        seen.append(Address(*sock.getsockname()[:2]))
+        return sock
+
+    bed.dial = slow
+    bed.lanes.lease()[1].discard()  # so that there is a carrier that is not fresh
+    job = gevent.spawn(bed.connect, Address("target.test", 80))
+    until(lambda: bed.resumption._entries)
+    (entry,) = bed.resumption._entries.values()
+    bed.ways["cheap"].drop()
+    until(lambda: entry.generation)  # it has asked again
+    gate.set()
+    connection = job.get()
+    assert [connection.bound] == seen
+    connection.abort()
+
+
 @pytest.mark.parametrize("fast", [FastOpen.OFF, FastOpen.ON])
 def test_a_carrier_lost_while_the_target_is_reached(beds, fast):
     gate, reached = gevent.event.Event(), []
