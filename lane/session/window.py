@@ -305,6 +305,8 @@ class Outbox:
         self.acked = 0
         self.limit = limit
         self.final: int | None = None
+        self.released = False
+        """Whether the session is over, and nothing can be sent again."""
 
     @property
     def retained(self) -> int:
@@ -372,6 +374,7 @@ class Outbox:
 
     def release(self) -> None:
         """Drop all that is retained; the outbox is of no more use."""
+        self.released = True
         self._retained.clear()
         self._budget.give(self._reserved)
         self._reserved = 0

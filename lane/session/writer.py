@@ -170,9 +170,12 @@ class Writer:
             self._catch_up()
 
     def _catch_up(self) -> None:
-        """Write what the stream lacks, and FIN if that follows; under the lock."""
+        """Write what the stream lacks, and FIN if that follows; under the lock.
+
+        A session that is over keeps its stream for a moment, to say so, and lacks nothing any more.
+        """
         outbox = self._outbox
-        while self.stream is not None and self._cursor is not None:
+        while self.stream is not None and self._cursor is not None and not outbox.released:
             at = self._cursor = max(self._cursor, min(outbox.acked, outbox.sent))
             if at < outbox.sent:
                 piece = outbox.again(at, PIECE)

@@ -1,56 +1,62 @@
-"""What a session says: how long its stream did not take it, and figures that fit their fields."""
+"""What goes over a stream, and what does not any more."""
 
-from math import inf, nan
-
-import gevent
 import pytest
 
+from lane.proto.frames import Data, FrameReader
+from lane.session import writer as writer_module
 from lane.session.liveness import Liveness
 from lane.session.window import Budget, Inbox, Outbox
-from lane.session.writer import Writer, _stats
-from lane.stream import LinkStats
+from lane.session.writer import Writer
+
+SIZE = 1 << 20
 
 
-class Stream:
-    """Takes what is written: at once, or after the event loop went around so often."""
+class Kept:
+    """A stream that keeps what is sent."""
 
-    def __init__(self, rounds):
-        self.rounds, self.taken = rounds, 0
+    def __init__(self):
+        self.data = b""
 
     def sendall(self, data):
-        for _ in range(self.rounds):
-            gevent.sleep(0.001)
-        self.taken += len(data)
+        self.data += bytes(data)
 
-    def reset(self, code=0):
-        pass
+    def frames(self):
+        return list(FrameReader().feed(self.data))
 
 
-@pytest.mark.parametrize("rounds", [0, 2])
-def test_held_counts_what_was_not_taken_at_once(rounds):
-    gevent.sleep(0.001)  # the event loop goes around
-    budget = Budget(1 << 30)
-    writer = Writer(Inbox(1 << 20, budget), Outbox(1 << 20, budget, 1 << 20), Liveness(), lambda *_: None)
-    stream = Stream(rounds)
-    writer.attach(stream, b"", resumed=False, announce=False)
-    for _ in range(5):
-        with writer.lock:
-            writer.send(bytes(1000))
-    assert stream.taken > 5000
-    assert (writer.held > 0) == (rounds > 0)
+@pytest.fixture
+def tasks(monkeypatch):
+    """What was begun beside the caller, for a test to run when it likes."""
+    begun = []
+    monkeypatch.setattr(writer_module, "start", begun.append)
+    return begun
 
 
-@pytest.mark.parametrize(
-    ("link", "told"),
-    [
-        (LinkStats(), (0, 0, 0)),
-        (LinkStats(rtt=0.05, sent=10, lost=2), (50_000, 10, 2)),
-        (LinkStats(rtt=1e9, sent=1 << 70, lost=-5), ((1 << 32) - 1, (1 << 64) - 1, 0)),
-        (LinkStats(rtt=nan, sent=1), (0, 0, 0)),
-        (LinkStats(rtt=inf), (0, 0, 0)),
-        (LinkStats(sent=1.5, lost="x"), (0, 0, 0)),
-    ],
-)
-def test_what_a_foreign_transport_counts_fits_its_field(link, told):
-    found = _stats(link, 0.25)
-    assert (found.rtt, found.sent, found.lost, found.held) == (*told, 250_000)
+def resumed(arrived):
+    """A writer of 100 bytes that were sent, of which the peer has the first ones, on a new stream."""
+    budget = Budget(64 * SIZE)
+    outbox = Outbox(SIZE, budget, SIZE)
+    writer = Writer(Inbox(SIZE, budget), outbox, Liveness(), lambda stream, error: None)
+    outbox.send(bytes(range(100)))
+    stream = Kept()
+    writer.attach(stream, b"", resumed=True, announce=False)
+    writer.resume(arrived)
+    return outbox, stream
+
+
+def test_a_stream_gets_what_the_peer_has_not(tasks):
+    _, stream = resumed(arrived=40)
+    for task in tasks:
+        task()
+    assert [(frame.offset, bytes(frame.data)) for frame in stream.frames() if isinstance(frame, Data)] == [
+        (40, bytes(range(40, 100)))
+    ]
+
+
+def test_a_session_that_ends_meanwhile_sends_nothing_again(tasks):
+    """It was reset between RECEIVED and the turn of who writes: there is nothing to write any more."""
+    outbox, stream = resumed(arrived=40)
+    outbox.release()
+    for task in tasks:
+        task()
+    assert not [frame for frame in stream.frames() if isinstance(frame, Data)]
