@@ -1,4 +1,5 @@
 # run: try lane · test: lint, then all tests · lint · fuzz · bench · clean
+# soak: everything at once for 20 minutes, or ARGS="--minutes 60 --plot FILE"; fails if anything grows (see bench/soak.py)
 # bench: proxies on loopback · bench-flood: strangers, or ARGS="--attacks all" · bench-networks, bench-buffers, bench-auto, bench-udp: on emulated links (see bench/labs.py)
 # Variables: PYTHON (makes the virtual environment), ARGS (more arguments for what is run), JOBS (tests at once, of those that mostly wait)
 
@@ -7,7 +8,7 @@ BIN := .venv/bin
 ARGS ?=
 JOBS ?= 2
 
-.PHONY: run test lint fuzz bench bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-udp clean
+.PHONY: run test lint fuzz soak bench bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-udp clean
 
 run: .venv/.lane
 	$(BIN)/lane $(ARGS)
@@ -25,6 +26,10 @@ lint: .venv/.test
 
 fuzz: .venv/.test
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest --timeout=0 tests/fuzz $(ARGS)
+
+# The plot alone needs .venv/.bench.
+soak: .venv/.test
+	$(BIN)/python bench/soak.py $(ARGS)
 
 bench: bench-loopback
 

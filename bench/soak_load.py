@@ -1,0 +1,217 @@
+"""The applications of bench/soak.py: they use a lane client in every way there is, and check what they get.
+
+    python bench/soak_load.py ENDS [--kinds NAMES] [--every SECS] [--secs SECS] [--user NUMBER]
+
+ENDS is JSON: the client's ports and the target's. Each kind of exchange is done again and again by a thread
+of its own, every --every seconds or so; those of LONG are one session each, that lasts to the end. It ends
+after --secs, or with SIGTERM. It prints a line of JSON for each failure, with its times on the monotonic
+clock, and one at the end. Data that differ, and answers that end early as if they were whole, are `grave`.
+"""
+
+import argparse
+import encodings.idna
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+from load import Corrupt, check, part, read_exactly
+from packets import Association
+from soak_kinds import (
+    HOST,
+    SELDOM,
+    SHORT,
+    TIMEOUT,
+    Packets,
+    Truncated,
+    check_count,
+    dial,
+    http_connect,
+    socks5,
+)
+from soak_target import COUNT, HEAD, UDP_HOST, paced
+
+LAST = 60
+"""Seconds for what lasts to the end to come to it."""
+
+
+# Sessions that last to the end
+
+
+def down(ends, chance, load):
+    """Data come, and nothing is said."""
+    phase, got, held, told = chance.randrange(1 << 20), 0, b"", False
+    with socks5(ends, HOST, ends.tcp)[0] as sock:
+        sock.sendall(HEAD.pack(b"D", phase, 0, load.rate))
+        while True:
+            if load.over.is_set() and not told:
+                told = True
+                sock.shutdown(socket.SHUT_WR)
+            data = sock.recv(1 << 17)
+            held += data
+            size = len(held) - COUNT.size  # what is held back may be the count
+            if not data:
+                break
+            if size > 0:
+                check(held[:size], phase + got)
+                got, held = got + size, held[size:]
+            load.moved("down", len(data))
+    if held != COUNT.pack(got):
+        raise Truncated(f"an end after {got} bytes")
+
+
+def up(ends, chance, load):
+    """Data go, and nothing comes."""
+    phase = chance.randrange(1 << 20)
+    with dial(ends.forward) if chance.random() < 0.5 else socks5(ends, HOST, ends.tcp)[0] as sock:
+        sock.sendall(HEAD.pack(b"U", phase, 0, 0))
+        size = paced(sock, phase, 0, load.rate, load.over.is_set)
+        load.moved("up", size)
+        sock.shutdown(socket.SHUT_WR)
+        sock.settimeout(LAST)
+        check_count(sock, size)
+
+
+def idle(ends, chance, load):
+    """Hardly ever a word."""
+    talk(ends, chance, load, 20 * load.every)
+
+
+def chat(ends, chance, load):
+    """Always a word."""
+    talk(ends, chance, load, load.every / 4)
+
+
+def talk(ends, chance, load, every):
+    with http_connect(ends, HOST, ends.tcp) as sock:
+        sock.sendall(HEAD.pack(b"E", 0, 0, 0))
+        while True:
+            phase, size = chance.randrange(1 << 20), chance.randrange(1, 2000)
+            sock.sendall(part(phase, size))
+            check(read_exactly(sock, size), phase)
+            load.moved("talk", size)
+            if load.over.wait(every * chance.uniform(0.5, 1.5)):
+                break
+        sock.shutdown(socket.SHUT_WR)
+        if sock.recv(1):
+            raise Corrupt("more came than was sent")
+
+
+def packets(ends, chance, load):
+    """One association, to the end."""
+    with Packets(lambda: Association((HOST, ends.proxy), (UDP_HOST, ends.udp))) as association:
+        while not load.over.wait(load.every / 10):
+            association.ask(chance)
+
+
+LONG = {"down": down, "up": up, "idle": idle, "chat": chat, "packets": packets}
+MANY = {"idle": 6, "chat": 2}
+
+
+class Load:
+    """Threads that do all that again and again, and the account of it."""
+
+    def __init__(self, ends, every, rate):
+        self.every, self.rate = every, rate
+        self.over = threading.Event()
+        self._ends = ends
+        self._lock = threading.Lock()
+        self._done, self._bytes, self._longest = {}, {}, {}
+        self._threads = []
+
+    def start(self, kind):
+        work = self._last if kind in LONG else self._repeat
+        for _ in range(MANY.get(kind, 1)):
+            self._threads.append(threading.Thread(target=work, args=(kind,), name=kind, daemon=True))
+            self._threads[-1].start()
+
+    def moved(self, kind, size):
+        with self._lock:
+            self._bytes[kind] = self._bytes.get(kind, 0) + size
+
+    def end(self):
+        """Let all come to their end; what does not is a failure. The account."""
+        self.over.set()
+        deadline = time.monotonic() + LAST + TIMEOUT
+        for thread in self._threads:
+            thread.join(max(0, deadline - time.monotonic()))
+            if thread.is_alive():
+                self._failed(thread.name, deadline - LAST - TIMEOUT, TimeoutError("it does not end"))
+        return {"done": self._done, "bytes": self._bytes, "longest": self._longest}
+
+    def _repeat(self, kind):
+        chance, every, due = random.Random(), self.every * SELDOM.get(kind, 1), time.monotonic()
+        while True:
+            # From begin to begin, so that a busy machine changes the load no more than it must.
+            due = max(due + every * chance.uniform(0.5, 1.5), time.monotonic())
+            if self.over.wait(due - time.monotonic()):
+                return
+            self._try(kind, lambda: SHORT[kind](self._ends, chance))
+
+    def _last(self, kind):
+        """One session; another one after a failure, so that there is always one."""
+        chance = random.Random()
+        while not self.over.is_set():
+            self._try(kind, lambda: LONG[kind](self._ends, chance, self))
+            self.over.wait(1)
+
+    def _try(self, kind, what):
+        begin = time.monotonic()
+        try:
+            what()
+        except (OSError, Corrupt) as error:
+            self._failed(kind, begin, error)
+        except Exception as error:  # a fault of this program must not look like silence
+            self._failed(kind, begin, error, grave=True)
+        else:
+            with self._lock:
+                self._done[kind] = self._done.get(kind, 0) + 1
+                if kind in SHORT:
+                    took = round(time.monotonic() - begin, 2)
+                    self._longest[kind] = max(self._longest.get(kind, 0), took)
+
+    def _failed(self, kind, begin, error, grave=False):
+        line = {
+            "kind": kind,
+            "begin": begin,
+            "end": time.monotonic(),
+            "error": f"{type(error).__name__}: {error}",
+            "grave": grave or isinstance(error, Corrupt),
+            "long": kind in LONG,
+        }
+        with self._lock:
+            print(json.dumps(line), flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("ends", type=json.loads)
+    parser.add_argument("--kinds")
+    parser.add_argument("--every", type=float, default=1.0)
+    parser.add_argument("--rate", type=int, default=100_000, help="bytes a second of what lasts to the end")
+    parser.add_argument("--secs", type=float)
+    parser.add_argument("--user", type=int, help="whose the applications are")
+    args = parser.parse_args()
+    if args.user is not None:
+        assert encodings.idna  # needed by what connects, and loaded while we may still read it
+        os.setuid(args.user)
+    kinds = args.kinds.split(",") if args.kinds else [*SHORT, *LONG]
+    load = Load(SimpleNamespace(**args.ends), args.every, args.rate)
+    told = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: told.set())
+    for kind in kinds:
+        load.start(kind)
+    print(json.dumps({"began": time.monotonic()}), flush=True)
+    told.wait(args.secs)
+    print(json.dumps(load.end()), flush=True)
+    sys.stdout.flush()
+    os._exit(0)  # threads that hang must not hang us
+
+
+if __name__ == "__main__":
+    main()
