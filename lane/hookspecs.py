@@ -35,8 +35,10 @@ def lane_register_congestion(register: Callable[[str, Callable[[int], Any]], Non
 
 @hookspec
 def lane_configure(options: Any, call_each: Callable[..., None]) -> None:
-    """See the parsed options (a namespace) before any transport is used. Raise `lane.errors.ConfigError`.
+    """See the parsed options (a namespace) before any transport is used.
 
+    What it raises ends the program with one line: `lane.errors.UsageError` and ValueError with exit status 2,
+    everything else with that of `lane.errors.ConfigError`, 78.
     `call_each(hook, **arguments)` calls a hook in one plugin after the other, and reports who fails.
     """
 

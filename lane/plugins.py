@@ -89,7 +89,7 @@ class Plugins:
         except Exception as error:
             if self._manager.has_plugin(name):
                 self._manager.unregister(name=name)
-            self._failed(name, where, _describe(error))
+            self._failed(name, where, describe(error))
             return
         hooks = [hook.name for hook in self._manager.get_hookcallers(plugin) or []]
         info = self._info[name] = PluginInfo(name, version, where, hooks)
@@ -106,6 +106,24 @@ class Plugins:
         """
         for name in [*self._info]:
             self._call(name, hook, **arguments)
+
+    def configure(self, options: Any) -> None:
+        """Have each plugin read the options. One that could not must not run: it would do something else.
+
+        Raises UsageError for a ValueError, which says that a value is no good, and ConfigError for whatever
+        else a plugin raises. `lane.errors.Fatal` passes.
+        """
+        for name, info in [*self._info.items()]:
+            try:
+                self._caller(name, "lane_configure")(options=options, call_each=self.call_each)
+            except Fatal:
+                raise
+            except ValueError as error:
+                raise UsageError(f"plugin {name}: {' '.join(str(error).split()) or 'a bad option'}") from None
+            except (Exception, SystemExit) as error:
+                raise ConfigError(
+                    str(LoadError(name, info.where, f"lane_configure: {describe(error)}"))
+                ) from None
 
     def ask(self, hook: str, read: Callable[[Any], Answer], **arguments: Any) -> Answer | None:
         """What the first plugin that knows says to `hook`, as `read` understands it; None where none knows.
@@ -170,7 +188,7 @@ class Plugins:
         try:
             plugin = entry.load()
         except (Exception, SystemExit) as error:
-            self._failed(entry.name, where, _describe(error))
+            self._failed(entry.name, where, describe(error))
         else:
             self.register(plugin, entry.name, version, where)
 
@@ -183,7 +201,7 @@ class Plugins:
         try:
             module = _import_file(f"lane_plugin_dir_{name}", path)
         except (Exception, SystemExit) as error:
-            self._failed(name, str(path), _describe(error))
+            self._failed(name, str(path), describe(error))
         else:
             self.register(module, name, str(getattr(module, "__version__", "")), str(path))
 
@@ -192,15 +210,19 @@ class Plugins:
             if not hook.has_spec():
                 raise LookupError(f"there is no hook {hook.name}")
 
-    def _call(self, name: str, hook: str, **arguments: Any) -> None:
+    def _caller(self, name: str, hook: str) -> Any:
+        """Calls `hook` in one plugin alone."""
         plugin = self._manager.get_plugin(name)
         others = [other for other in self._manager.get_plugins() if other is not plugin]
+        return self._manager.subset_hook_caller(hook, remove_plugins=others)
+
+    def _call(self, name: str, hook: str, **arguments: Any) -> None:
         try:
-            self._manager.subset_hook_caller(hook, remove_plugins=others)(**arguments)
+            self._caller(name, hook)(**arguments)
         except Fatal:
             raise
         except (Exception, SystemExit) as error:
-            self._failed(name, self._info[name].where, f"{hook}: {_describe(error)}")
+            self._failed(name, self._info[name].where, f"{hook}: {describe(error)}")
 
     def _add_transport(self, transport: Transport, info: PluginInfo) -> None:
         name = getattr(transport, "name", None)
@@ -270,7 +292,7 @@ def _import_file(module_name: str, path: Path) -> object:
     return module
 
 
-def _describe(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """An exception on one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -47,7 +47,10 @@ class Stream(Protocol):
         """Abort both directions. Never blocks; nothing more is delivered to the peer."""
 
     def close(self) -> None:
-        """Finish, and release what the stream holds; input nobody read turns it into a reset. Idempotent."""
+        """Finish, release what the stream holds, and wake who waits here; unread input makes it a reset.
+
+        Idempotent. What was sent before still arrives, whatever the peer says after it.
+        """
 
 
 class Datagrams(Protocol):
@@ -69,7 +72,10 @@ class Datagrams(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LinkStats:
-    """What a carrier knows of its link; None where it does not know."""
+    """What a carrier knows of its link; None where it does not know.
+
+    `--transport auto` goes by `rtt`, `sent` and `lost`. `lane.tcp_info` has them all for TCP.
+    """
 
     rtt: float | None = None
     """Smoothed round trip, seconds."""
@@ -139,7 +145,10 @@ class Listener(Protocol):
         """The bound address; its port where port 0 was asked for."""
 
     def accept(self) -> Carrier:
-        """Block for the next carrier, handshake done. Raises Closed with the listener."""
+        """Block for the next carrier, handshake done. Raises Closed with the listener.
+
+        A peer that does not complete its handshake keeps nobody waiting, and is given up after a while.
+        """
 
     def close(self) -> None:
         """Stop taking carriers. Those that were accepted go on."""

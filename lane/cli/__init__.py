@@ -10,7 +10,16 @@ from typing import Any
 import lane
 from lane import log, supervisor
 from lane.cli import options
-from lane.config import ClientConfig, ServerConfig, client_config, link_config, server_config, why_config
+from lane.config import (
+    ClientConfig,
+    PluginsConfig,
+    ServerConfig,
+    client_config,
+    link_config,
+    plugins_config,
+    server_config,
+    why_config,
+)
 from lane.errors import Fatal, UsageError
 from lane.watchdog import Watchdog
 
@@ -20,7 +29,7 @@ _CONFIGS: dict[str, Callable[[Any], Any]] = {
     "check": client_config,
     "why": why_config,
     "link": link_config,
-    "plugins": lambda namespace: None,
+    "plugins": plugins_config,
 }
 
 
@@ -56,9 +65,9 @@ def _run(argv: list[str]) -> int:
     config = _CONFIGS[command](namespace)
     if command == "check" and config.server is None:
         raise UsageError("no server to check: pass --server")
-    if command in options.WITH_PLUGIN_OPTIONS:
+    if command in options.WITH_PLUGIN_OPTIONS and config != PluginsConfig(measure=None):
         known = len(plugins.errors)
-        plugins.call_each("lane_configure", options=namespace, call_each=plugins.call_each)
+        plugins.configure(namespace)
         for error in plugins.errors[known:]:
             _complain(str(error))
     with ExitStack() as resources:

@@ -19,7 +19,16 @@ from lane.carriers.steer import Decision, State, steer
 from lane.certs import KeyRing, Keys, PinnedTLS, ServerIdentity
 from lane.cli.entrances import open_all, open_reverses
 from lane.cli.routing import make_direct, make_routes, reloading
-from lane.cli.service import cost, lead_through, listen_all, make_lanes, run_until_signal, way_to
+from lane.cli.service import (
+    beyond_default,
+    cost,
+    for_auto,
+    lead_through,
+    listen_all,
+    make_lanes,
+    run_until_signal,
+    way_to,
+)
 from lane.config import ClientConfig
 from lane.control import open_control
 from lane.egress.dialer import Dialer
@@ -51,6 +60,8 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
     else:
         transports = lead_through(config.via, transports)
         way = way_to(config)
+        if config.transports == ("auto",) and (others := beyond_default(transports)):
+            log.info("auto tries %s as well: a server offers it only if its --transport names it", others)
     transports.sort(key=cost)
     names = ", ".join(transport.name for transport in transports)
     registry = _registry(config)
@@ -105,7 +116,7 @@ def _registry(config: ClientConfig) -> Registry:
 def _transports(config: ClientConfig, plugins: Plugins) -> list[Transport]:
     """What was asked for. Raises UsageError for what is not there."""
     if config.transports == ("auto",):
-        if able := [one for one in plugins.transports.values() if hasattr(one, "cost")]:
+        if able := for_auto(plugins.transports.values()):
             return able
         raise UsageError("--transport auto: there is no transport to choose (lane plugins says why)")
     return [plugins.transport(name) for name in config.transports]

@@ -15,9 +15,9 @@ from typing import Any
 
 from lane import log
 from lane.cli.sources import PREFIX, Parser, Syntax, given_file, open_file, standard_files, unknown_variables
-from lane.config import plugin_dir
-from lane.errors import ConfigError, UsageError
-from lane.plugins import Plugins
+from lane.config import DEFAULT_TRANSPORTS, plugin_dir
+from lane.errors import ConfigError, Fatal, UsageError
+from lane.plugins import Plugins, describe
 
 COMMANDS = {
     "client": "carry the connections of applications to a server (what lane does without a command)",
@@ -25,7 +25,7 @@ COMMANDS = {
     "check": "try the server over each transport and say what was found",
     "why": "say which transport a running client uses, and why",
     "link": "print the link that is all a client needs",
-    "plugins": "list the plugins, and what is wrong with those that did not load",
+    "plugins": "list the plugins, and what is wrong with those that did not load; or measure a transport",
 }
 _FILES = {
     "client": ["client.conf"],
@@ -35,7 +35,7 @@ _FILES = {
     "link": ["server.conf"],
     "plugins": ["client.conf", "server.conf"],
 }
-WITH_PLUGIN_OPTIONS = ("client", "server", "check")
+WITH_PLUGIN_OPTIONS = ("client", "server", "check", "plugins")
 WITHOUT_PLUGINS = ("link", "why")
 
 Warn = Callable[[str], None]
@@ -63,7 +63,12 @@ def parse(command: str, argv: Sequence[str], warn: Warn) -> tuple[Namespace, Plu
     known = {name for each in COMMANDS for name in build(each).settings()} | parser.settings().keys()
     for name in unknown_variables(known):
         warn(f"{name} is no option of lane: ignored")
-    namespace, rest = parser.parse_known_args(argv)
+    try:
+        namespace, rest = parser.parse_known_args(argv)
+    except (Fatal, SystemExit):
+        raise
+    except Exception as error:  # lane's own options can't fail so
+        raise UsageError(f"an option of a plugin: {describe(error)}") from None
     _judge_keys(parser, plugins, warn)
     for argument in rest:
         if argument in argv:  # what is not came from a file, and was judged
@@ -309,7 +314,8 @@ def _declare_client(parser: Parser) -> None:
 
 def _declare_server(parser: Parser) -> None:
     group = _declare_identity(parser)
-    _option(group, "--transport", "NAMES", "what clients may use, separated by commas", "quic,tls")
+    names = ",".join(DEFAULT_TRANSPORTS)
+    _option(group, "--transport", "NAMES", "what clients may use, separated by commas", names)
     group = parser.add_argument_group("targets")
     rules = "CIDR or DOMAIN, each with [:PORT], separated by commas"
     for name, text in ("--allow", "may be reached although not public"), ("--deny", "never reached"):
@@ -345,6 +351,12 @@ def _declare_why(parser: Parser) -> None:
     _declare_general(parser)
 
 
+def _declare_plugins(parser: Parser) -> None:
+    group = parser.add_argument_group("what is printed")
+    _option(group, "--measure", "NAME", "what a byte costs over this transport: the value for its `cost`")
+    _declare_general(parser)
+
+
 def _declare_link(parser: Parser) -> None:
     _declare_identity(parser)
     _declare_general(parser)
@@ -356,5 +368,5 @@ _DECLARE: dict[str, Callable[[Parser], None]] = {
     "check": _declare_check,
     "why": _declare_why,
     "link": _declare_link,
-    "plugins": _declare_general,
+    "plugins": _declare_plugins,
 }

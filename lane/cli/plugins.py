@@ -1,10 +1,15 @@
 """`lane plugins`: what each plugin brings, and what is wrong with those that did not load."""
 
+from lane.config import PluginsConfig
 from lane.plugins import Plugins
 
 
-def run(config: None, plugins: Plugins) -> int:
-    """Print a table of the plugins, then the errors."""
+def run(config: PluginsConfig, plugins: Plugins) -> int:
+    """Print a table of the plugins, then the errors; or what a transport costs."""
+    if config.measure is not None:
+        from lane.cli.measure import measure  # noqa: PLC0415 - it needs the client and the server
+
+        return measure(config.measure, plugins)
     rows = [("NAME", "VERSION", "FROM", "TRANSPORTS", "HOOKS")]
     rows += [
         (info.name, info.version or "-", info.where, _listed(info.transports), _listed(info.hooks))

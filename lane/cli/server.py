@@ -6,8 +6,8 @@ from functools import partial
 
 from lane.address import Address
 from lane.certs import KeyRing, Keys, ServerIdentity
-from lane.cli.service import listen_all, run_until_signal
-from lane.config import ServerConfig
+from lane.cli.service import beyond_default, for_auto, listen_all, run_until_signal
+from lane.config import DEFAULT_TRANSPORTS, ServerConfig
 from lane.egress.dialer import Dialer
 from lane.egress.listening import Ports
 from lane.egress.policy import Policy
@@ -28,6 +28,9 @@ log = logging.getLogger("lane.server")
 def run(config: ServerConfig, plugins: Plugins) -> int:
     """Serve until a signal. Raises what keeps it from starting."""
     transports = [plugins.transport(name) for name in config.transports]
+    others = beyond_default(for_auto(plugins.transports.values()))
+    if others and config.transports == DEFAULT_TRANSPORTS:
+        log.info("%s is not offered, though clients try it by themselves: --transport names what is", others)
     if config.cert is not None and config.cert_key is not None:
         identity = ServerIdentity.load(config.cert, config.cert_key)
     else:

@@ -4,7 +4,7 @@ import importlib
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import gevent
 from gevent.event import Event
@@ -16,7 +16,7 @@ from lane.carriers.pool import Pool
 from lane.carriers.steer import steer
 from lane.certs import PinnedTLS, ServerIdentity, VerifiedTLS
 from lane.cli.allocator import keep_buffers
-from lane.config import ClientConfig
+from lane.config import DEFAULT_TRANSPORTS, ClientConfig
 from lane.errors import ConfigError, UsageError
 from lane.link import Link
 from lane.proto.hello import pack_hello, token
@@ -119,6 +119,16 @@ def listen_all(transports: list[Transport], address: Address, identity: ServerId
         else:
             return listeners
     raise AssertionError("the last try returns or raises")
+
+
+def for_auto(transports: Iterable[Transport]) -> list[Transport]:
+    """Those that a client with `--transport auto` tries."""
+    return [one for one in transports if hasattr(one, "cost")]
+
+
+def beyond_default(transports: Iterable[Transport]) -> str:
+    """The names of those that a server does not offer unless it is told to; empty if there are none."""
+    return ", ".join(one.name for one in transports if one.name not in DEFAULT_TRANSPORTS)
 
 
 def make_lanes(

@@ -12,6 +12,9 @@ from lane.egress.policy import ListenRule, Rule
 from lane.errors import UsageError
 from lane.values import parse_names, parse_path, split
 
+DEFAULT_TRANSPORTS = ("quic", "tls")
+"""What a server offers unless it is told: the transports that ship with lane."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:

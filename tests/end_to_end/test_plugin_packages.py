@@ -9,7 +9,7 @@ import zipfile
 import pytest
 
 from tests.support.origin import CONTENT, MB
-from tests.support.processes import curl, running_pair
+from tests.support.processes import curl, running_pair, start_client, start_server
 
 PLUGIN = """
 import sys
@@ -41,6 +41,18 @@ def lane_session_started(session, target, identity):
 @hookimpl
 def lane_session_ended(session, sent, received, error):
     say(f"{session} ended: {sent} {received} {error}")
+"""
+PRICED = """
+from lane import hookimpl
+from lane.testing.tcp import TCPTransport
+
+class Ostrich(TCPTransport):
+    name = "ostrich"
+    cost = 3
+
+@hookimpl
+def lane_register_transports(register):
+    register(Ostrich())
 """
 BROKEN = "raise RuntimeError('out of seed')"
 
@@ -120,3 +132,17 @@ def test_without_the_plugin_there_is_no_such_transport(run_lane):
     result = run_lane("client", "--transport", "pigeon")
     assert result.returncode == 2
     assert result.stderr == "lane: unknown transport 'pigeon' (there are: quic, tls)\n"
+
+
+def test_who_tries_a_plugin_and_does_not_offer_it_says_so(tmp_path):
+    folder = tmp_path / "plugins"
+    folder.mkdir(mode=0o755)
+    (folder / "ostrich.py").write_text(PRICED)
+    with start_server(tmp_path / "server", "--plugin-dir", folder) as server:
+        assert "INFO lane.server: ostrich is not offered, though clients try it" in server.stderr
+        with start_client(tmp_path / "client", "auto", server.link, "--plugin-dir", folder) as client:
+            assert "INFO lane.client: auto tries ostrich as well: a server offers it only if" in client.stderr
+        with start_client(tmp_path / "named", "quic,tls", server.link, "--plugin-dir", folder) as client:
+            assert "ostrich" not in client.stderr
+    with start_server(tmp_path / "told", "--plugin-dir", folder, "--transport", "quic,ostrich") as server:
+        assert "offered" not in server.stderr

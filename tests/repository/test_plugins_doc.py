@@ -17,7 +17,7 @@ from lane_quic import plugin as lane_quic_plugin
 from lane import hookimpl, hookspecs
 from lane.address import Address
 from lane.carriers.evidence import Figures
-from lane.errors import ConfigError, UsageError
+from lane.errors import UsageError
 from lane.plugins import Plugins, load
 from lane.proto.hello import token
 from tests.support.quic_pipe import Pipe
@@ -82,6 +82,40 @@ def test_its_file_is_loaded_from_a_folder(tmp_path):
     plugins = load(write(tmp_path / "plugins", "lane_plain.py"))
     assert plugins.transport("plain").name == "plain"
     assert not [error for error in plugins.errors if error.name == "lane_plain"]
+
+
+def measure(folder, name):
+    """What `lane plugins --measure` says, in a hurry."""
+    hurry = "from lane.cli import main, measure as m; m.ROUNDS, m.SECONDS, m.WARM = 1, 0.2, 0.1; "
+    command = (
+        f"import sys; {hurry} sys.exit(main(['plugins', '--plugin-dir', '{folder}', '--measure', '{name}']))"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", command],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def test_its_cost_is_measured(tmp_path):
+    result = measure(write(tmp_path / "plugins", "lane_plain.py"), "plain")
+    assert (result.returncode, result.stderr) == (0, "")
+    figures = r"client \d+\.\d\d, server \d+\.\d\d CPU s/GB, \d+ Mbit/s\n"
+    assert re.fullmatch(rf".* on loopback\ntls    {figures}plain  {figures}cost = [\d.]+\n", result.stdout)
+
+
+def test_what_can_not_be_measured_says_why(tmp_path):
+    folder = write(tmp_path / "plugins", "lane_plain.py")
+    text = (folder / "lane_plain.py").read_text()
+    (folder / "lane_plain.py").write_text(
+        text.replace("return PlainListener(", 'raise ConfigError("no port for me")#')
+    )
+    result = measure(folder, "plain")
+    assert result.returncode == 78
+    assert result.stderr == "lane: no port for me\nlane: it could not be measured\n"
 
 
 @contextmanager
@@ -155,7 +189,7 @@ def test_the_example_of_users_and_targets(hooks):
     assert hooks.lane_authorize(Address("www.example.com", 80), "example") is True
     assert hooks.lane_authorize(Address("notexample.com", 80), "example") is False
     assert hooks.lane_authorize(Address("notexample.com", 80), "another") is None
-    with pytest.raises(ConfigError, match="expected 64 hex digits"):
+    with pytest.raises(UsageError, match="expected 64 hex digits"):
         configured(hooks, "--example-key", "no hex")
 
 
@@ -191,7 +225,7 @@ def test_the_example_of_a_congestion_controller(hooks):
             example_key="",
             example_domain="",
         )
-        plugins.call_each("lane_configure", options=options, call_each=plugins.call_each)
+        plugins.configure(options)
 
     try:
         choose("example-fixed")
@@ -219,12 +253,12 @@ def test_a_controller_whose_name_is_taken_is_an_error_of_its_plugin(hooks):
         example_key="",
         example_domain="",
     )
-    plugins.call_each("lane_configure", options=options, call_each=plugins.call_each)
+    plugins.configure(options)
     (error,) = plugins.errors
     assert "the congestion controller cubic is taken" in str(error)
     assert error.name == "example"
     options.congestion = "bbr"
-    plugins.call_each("lane_configure", options=options, call_each=plugins.call_each)
+    plugins.configure(options)
 
 
 def test_the_example_of_observers(hooks, caplog):

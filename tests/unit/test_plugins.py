@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from lane import hookimpl
-from lane.errors import ConfigError, UsageError
+from lane.errors import ConfigError, Unreachable, UsageError
 from lane.plugins import Plugins, load
 
 
@@ -136,28 +136,71 @@ def test_call_each_isolates_what_raises_but_lets_fatal_errors_pass():
 
     class Raises:
         @hookimpl
-        def lane_configure(self, options):
+        def lane_add_options(self, group):
             raise RuntimeError("two\nlines")
 
     class Works:
         @hookimpl
-        def lane_configure(self, options):
-            calls.append(options)
+        def lane_add_options(self, group):
+            calls.append(group)
 
     class Stops:
         @hookimpl
-        def lane_configure(self, options):
+        def lane_add_options(self, group):
             raise ConfigError("my key is bad")
 
     plugins = Plugins()
     plugins.register(Raises(), "raises")
     plugins.register(Works(), "works")
-    plugins.call_each("lane_configure", options="o", call_each=None)
-    assert calls == ["o"]
-    assert str(plugins.errors[0]) == "plugin raises (built in): lane_configure: RuntimeError: two lines"
+    plugins.call_each("lane_add_options", group="g")
+    assert calls == ["g"]
+    assert str(plugins.errors[0]) == "plugin raises (built in): lane_add_options: RuntimeError: two lines"
     plugins.register(Stops(), "stops")
     with pytest.raises(ConfigError, match="my key is bad"):
-        plugins.call_each("lane_configure", options="o", call_each=None)
+        plugins.call_each("lane_add_options", group="g")
+
+
+class Configured:
+    def __init__(self, error=None):
+        self.error, self.options = error, None
+
+    @hookimpl
+    def lane_configure(self, options):
+        self.options = options
+        if self.error:
+            raise self.error
+
+
+def test_all_plugins_are_configured():
+    plugins, both = Plugins(), [Configured(), Configured()]
+    for number, one in enumerate(both):
+        plugins.register(one, f"p{number}")
+    plugins.configure("o")
+    assert [one.options for one in both] == ["o", "o"]
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "line"),
+    [
+        (ValueError("not\na port"), UsageError, "plugin odd: not a port"),
+        (ValueError(), UsageError, "plugin odd: a bad option"),
+        (UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"), UsageError, "plugin odd: 'utf-8' codec can't .*"),
+        (UsageError("--odd-port: not a port"), UsageError, "--odd-port: not a port"),
+        (ConfigError("odd.pem: no such file"), ConfigError, "odd.pem: no such file"),
+        (Unreachable("odd"), Unreachable, "odd"),
+        (
+            AttributeError("no\nport"),
+            ConfigError,
+            r"plugin odd \(a dist\): lane_configure: AttributeError: no port",
+        ),
+        (SystemExit(3), ConfigError, r"plugin odd \(a dist\): lane_configure: SystemExit: 3"),
+    ],
+)
+def test_a_plugin_that_can_not_be_configured_ends_the_program(error, raised, line):
+    plugins = Plugins()
+    plugins.register(Configured(error), "odd", where="a dist")
+    with pytest.raises(raised, match=f"^{line}$"):
+        plugins.configure("o")
 
 
 def test_a_hook_that_registers_transports_and_then_raises_keeps_those():

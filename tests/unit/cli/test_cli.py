@@ -26,6 +26,7 @@ def lane_configure(options):
         raise ConfigError("good-mood: must not be bad")
     if options.good_mood == "broken":
         raise RuntimeError("broken mood")
+    int(options.good_mood or 1)
 """
 
 
@@ -197,13 +198,34 @@ def test_a_plugin_adds_options_and_sees_their_values(run_lane, plugin_dir, conf)
     fails(run_lane("server", env=variables), 78, "lane: good-mood: must not be bad")
 
 
-def test_a_plugin_that_breaks_while_configured_is_reported(plugin_dir, capsys, monkeypatch):
+@pytest.mark.parametrize("command", ["client", "server", "check"])
+def test_a_plugin_that_refuses_its_option_ends_lane_with_a_line(run_lane, plugin_dir, command):
     (plugin_dir / "good.py").write_text(OPTIONS)
-    status = cli.main(["client", "--plugin-dir", str(plugin_dir), "--good-mood", "broken", "--log-file", "/"])
-    assert status == 78
-    file, last = capsys.readouterr().err.splitlines()[-2:]
-    assert file == f"lane: plugin good ({plugin_dir}/good.py): lane_configure: RuntimeError: broken mood"
-    assert last == "lane: cannot write the log file /: Is a directory"
+    link = ("--server", "example.com:1", "--key=" + "A" * 43) if command == "check" else ()
+
+    def run(mood):
+        return run_lane(command, *link, "--plugin-dir", plugin_dir, "--good-mood", mood)
+
+    fails(run("3x"), 2, "lane: plugin good: invalid literal for int.. with base 10: '3x'")
+    file = re.escape(f"{plugin_dir}/good.py")
+    fails(run("broken"), 78, rf"lane: plugin good \({file}\): lane_configure: RuntimeError: broken mood")
+
+
+@pytest.mark.parametrize(
+    ("declared", "arguments", "line"),
+    [
+        ("type=int", ["--odd-x", "y"], "argument --odd-x: invalid int value: 'y'"),
+        ("type={'a': 1}.__getitem__", ["--odd-x", "y"], "an option of a plugin: KeyError: 'y'"),
+        ("type=open", ["--odd-x", "/no/such"], "an option of a plugin: FileNotFoundError: .*"),
+        ("help='100 % of it'", ["--help"], "an option of a plugin: TypeError: .*"),
+    ],
+)
+def test_a_plugins_option_that_raises_is_a_line(run_lane, plugin_dir, declared, arguments, line):
+    (plugin_dir / "odd.py").write_text(
+        "from lane import hookimpl\n"
+        f"@hookimpl\ndef lane_add_options(group):\n    group.add_argument('--odd-x', {declared})\n"
+    )
+    fails(run_lane("server", "--plugin-dir", plugin_dir, *arguments), 2, f"lane: {line}")
 
 
 def test_a_broken_plugin_is_reported_and_its_keys_are_no_error(plugin_dir, conf):
