@@ -30,7 +30,8 @@ def make_direct(config: ClientConfig) -> Direct:
 
 def make_routes(config: ClientConfig, plugins: Plugins, lane: Connector, direct: Direct) -> Routes:
     """The way for each target. Raises ConfigError for a bad file of rules."""
-    return Routes(lane, direct, _table(config), asking(plugins))
+    ask = asking(plugins) if plugins.hook.lane_route.get_hookimpls() else None
+    return Routes(lane, direct, _table(config), ask, config.max_associations)
 
 
 def reloading(config: ClientConfig, routes: Routes) -> Callable[[], None]:

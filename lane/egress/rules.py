@@ -88,6 +88,9 @@ class RouteTable:
                 version, length, _ = rule.place
                 self._lengths[version].add(length)
 
+    def __len__(self) -> int:
+        return len(self._first)
+
     def find(self, target: Address) -> RouteRule | None:
         """The first rule that matches."""
         if not self._first:

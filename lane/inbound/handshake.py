@@ -104,9 +104,10 @@ def _associate(
         port.close()
         refuse(sock, codec.refused(status_of(error), str(error)))
         return
-    with contextlib.suppress(OSError):  # else the application has left, which is seen at once
-        sock.sendall(codec.accepted(port.address))
-    log.debug("an association ended: %s", relay(sock, port, association, terms.idle_timeout))
+    with contextlib.closing(port), contextlib.closing(association):
+        with contextlib.suppress(OSError):  # else the application has left, which is seen at once
+            sock.sendall(codec.accepted(port.address))
+        log.debug("an association ended: %s", relay(sock, port, association, terms.idle_timeout))
 
 
 def _handshake(sock: gevent.socket.socket, terms: Terms) -> tuple[Codec, Asked]:

@@ -5,37 +5,52 @@ An inbound asks for a way to a target and gets one; which one that is stays unkn
 
 import logging
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from lane.address import Address
 from lane.egress.rules import Action, RouteTable
 from lane.egress.udp import UdpEgress
-from lane.errors import Status, TargetError
+from lane.errors import LaneError, Status, TargetError
 from lane.inbound.connector import Association, Buffer, Connection, Connector, Listening
 from lane.inbound.direct import Direct
+from lane.inbound.later import Later
+from lane.log import Throttle
 
 REMEMBERED = 1024
 """Targets of one association whose way is known."""
 
 log = logging.getLogger("lane.inbound")
+_throttle = Throttle()
 
 Ask = Callable[[Address], Action | None]
 """What plugins say of a target; None where they leave it to the rules."""
 
 
 class Routes:
-    """A Connector that asks `ask`, then the rules, and goes through `lane` where neither says anything."""
+    """A Connector that asks `ask`, then the rules, and goes through `lane` where neither says anything.
 
-    def __init__(self, lane: Connector, direct: Direct, rules: RouteTable, ask: Ask) -> None:
+    `ask` is None where no plugin has a say. There are `most_associations` at once.
+    """
+
+    def __init__(
+        self,
+        lane: Connector,
+        direct: Direct,
+        rules: RouteTable,
+        ask: Ask | None,
+        most_associations: int = 1024,
+    ) -> None:
         self._lane = lane
         self._direct = direct
         self.rules = rules
         """May be replaced at any time; what is connected stays as it is."""
         self._ask = ask
+        self._most = most_associations
+        self._associations = 0
 
     def action(self, target: Address) -> Action:
         """What becomes of a connection to `target`, or of packets to it. Raises TargetError if `ask` does."""
-        asked = self._ask(target)
+        asked = self._ask(target) if self._ask else None
         if asked is not None:
             log.debug("%s: %s, says a plugin", target, asked.value)
             return asked
@@ -62,22 +77,56 @@ class Routes:
         return self._lane.bind(peer)
 
     def associate(self, deliver: Callable[[Address, Buffer], None], *, anyone: bool = False) -> Association:
-        """A UDP association whose packets go the way of their targets. Raises as `Connector.associate` does.
+        """A UDP association whose packets go the way of their targets. Those that are blocked are dropped.
 
-        Those that are blocked are dropped. What was decided for a target holds for the association.
+        What was decided for a target holds for the association. Where nothing can say that packets go past
+        lane, raises as `Connector.associate` does. Otherwise the first packet that goes through lane asks the
+        server, and TargetError is raised for one association too many only.
         """
-        lane = self._lane.associate(deliver, anyone=anyone)
-        return _Routed(self.action, lane, self._direct.associate(deliver, anyone=anyone))
+        if self._associations >= self._most:
+            raise TargetError(Status.FAILURE, "too many UDP associations at once")
+        routed = _Routed(
+            self.action,
+            Later(partial(self._lane.associate, deliver, anyone=anyone), _refused),
+            partial(self._direct.associate, deliver, anyone=anyone),
+            self._dissociated,
+        )
+        self._associations += 1
+        if self._ask is None and not self.rules:
+            try:
+                routed.open()
+            except BaseException:
+                routed.close()
+                raise
+        return routed
+
+    def _dissociated(self) -> None:
+        self._associations -= 1
+
+
+def _refused(error: LaneError) -> None:
+    """No application is there to be told: its packets are dropped."""
+    if _throttle.allows("refused") is not None:
+        log.info("UDP: no packets through lane: %s", error)
 
 
 class _Routed:
-    """Packets of one application, some of which go through lane."""
+    """Packets of one application, some of which go through `lane`, and some from here."""
 
-    def __init__(self, action: Callable[[Address], Action], lane: Association, direct: UdpEgress) -> None:
+    def __init__(
+        self,
+        action: Callable[[Address], Action],
+        lane: Later,
+        make_direct: Callable[[], UdpEgress],
+        ended: Callable[[], None],
+    ) -> None:
         self.over = lane.over
+        self.open = lane.open
         self._action = lru_cache(REMEMBERED)(action)
         self._lane = lane
-        self._direct = direct
+        self._make_direct = make_direct
+        self._direct: UdpEgress | None = None
+        self._ended: Callable[[], None] | None = ended
 
     def send(self, target: Address, payload: Buffer) -> None:
         """See `Association`."""
@@ -89,10 +138,17 @@ class _Routed:
         match action:
             case Action.LANE:
                 self._lane.send(target, payload)
-            case Action.DIRECT:
+            case Action.DIRECT if self._ended is not None:
+                self._direct = self._direct or self._make_direct()
                 self._direct.send(target, payload)
 
     def close(self) -> None:
         """See `Association`."""
+        ended, self._ended = self._ended, None
+        if ended is None:
+            return
+        ended()
         self._lane.close()
-        self._direct.close()
+        if self._direct is not None:
+            self._direct.close()
+        log.debug("an association ended: %d packets dropped that came too early", self._lane.dropped)

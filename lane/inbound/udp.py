@@ -110,8 +110,6 @@ def relay(sock: gsocket.socket, port: Port, association: Association, idle_timeo
     finally:
         watch.kill(block=False)
         pump.kill(block=False)
-        port.close()
-        association.close()
 
 
 def _pump(port: Port, association: Association) -> None:

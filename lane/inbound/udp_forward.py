@@ -6,7 +6,9 @@ when a new one needs its place.
 """
 
 import logging
-from collections import OrderedDict, deque
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -17,12 +19,12 @@ from gevent.event import Event
 from lane import census
 from lane.address import Address, normal_host
 from lane.errors import Closed, ConfigError, LaneError
-from lane.inbound.connector import Association, Buffer, Connector
+from lane.inbound.connector import Buffer, Connector
+from lane.inbound.later import Later
+from lane.log import Throttle
 from lane.supervisor import supervise
 from lane.udp import UdpSocket
 
-WAITING = 16
-"""Packets of one source that wait for its association."""
 SWEEP = 1.0
 """Seconds between two looks for associations that are idle."""
 
@@ -30,25 +32,20 @@ log = logging.getLogger("lane.inbound")
 
 
 class _Source:
-    """Who sends to the port, and its association once there is one."""
+    """Who sends to the port, and its association. `failed` hears why it has none."""
 
-    def __init__(self, port: UdpSocket, where: Any) -> None:
+    def __init__(
+        self, port: UdpSocket, where: Any, connector: Connector, failed: Callable[[Any, LaneError], None]
+    ) -> None:
         self.last = monotonic()
-        self.association: Association | None = None
-        self.over = False
-        self.waiting: deque[bytes] = deque(maxlen=WAITING)
+        self.association = Later(partial(connector.associate, self.deliver), partial(failed, self))
         self._port = port
-        self._where = where
+        self.where = where
 
     def deliver(self, _: Address, payload: Buffer) -> None:
         """Send it what the target says; packets have come from nobody else, unless that is wanted."""
         self.last = monotonic()
-        self._port.send(payload, self._where)
-
-    def close(self) -> None:
-        self.over = True
-        if self.association:
-            self.association.close()
+        self._port.send(payload, self.where)
 
 
 class UdpForward:
@@ -67,7 +64,7 @@ class UdpForward:
         self._sources: OrderedDict[Any, _Source] = OrderedDict()  # who was not heard for longest comes first
         self._greenlets: list[gevent.Greenlet[..., None]] = []
         self._stopped = Event()
-        self._told = False  # that sources are refused
+        self._throttle = Throttle()
         self._port = _bind(address)
         self.address = Address(normal_host(address.host), self._port.port)
         """Where it listens."""
@@ -92,7 +89,7 @@ class UdpForward:
         self._stopped.set()
         self._port.close()
         for source in self._sources.values():
-            source.close()
+            source.association.close()
         self._sources.clear()
 
     def kill(self) -> None:
@@ -104,40 +101,29 @@ class UdpForward:
             while True:
                 payload, where = self._port.recv()
                 source = self._sources.get(where)
-                if source is None or (source.association and source.association.over.is_set()):
-                    source = self._welcome(where)
+                if source is None or source.association.over.is_set():
+                    source = self._welcome(where, source)
                 source.last = monotonic()
                 self._sources.move_to_end(where)
-                if source.association:
-                    source.association.send(self._target, payload)
-                else:
-                    source.waiting.append(bytes(payload))
+                source.association.send(self._target, payload)
         except Closed:
             return
 
-    def _welcome(self, where: Any) -> _Source:
-        """A source that is new, or whose association is over."""
-        source = self._sources[where] = _Source(self._port, where)
+    def _welcome(self, where: Any, before: _Source | None) -> _Source:
+        """A source that is new, or whose association of `before` is over."""
+        if before is not None:
+            before.association.close()
+        source = self._sources[where] = _Source(self._port, where, self._connector, self._failed)
         if len(self._sources) > self._most:
-            self._sources.popitem(last=False)[1].close()
-        gevent.spawn(self._associate, source, where)
+            self._sources.popitem(last=False)[1].association.close()
         return source
 
-    def _associate(self, source: _Source, where: Any) -> None:
-        try:
-            source.association = self._connector.associate(source.deliver)
-        except LaneError as error:
-            level = logging.DEBUG if self._told else logging.INFO  # addresses of packets may be faked, many
-            self._told = True
-            log.log(level, "%s: no packets from %s: %s", self._target, where[0], error)
-            if self._sources.get(where) is source:  # else another one has its place meanwhile
-                del self._sources[where]
-            return
-        self._told = False
-        if source.over:
-            source.association.close()
-        while source.waiting:
-            source.association.send(self._target, source.waiting.popleft())
+    def _failed(self, source: _Source, error: LaneError) -> None:
+        """Its next packet is that of a new source. Addresses of packets may be faked, so many may fail."""
+        if self._throttle.allows("failed") is not None:
+            log.info("%s: no packets from %s: %s", self._target, source.where[0], error)
+        if self._sources.get(source.where) is source:  # else another one has its place meanwhile
+            del self._sources[source.where]
 
     def _sweep(self) -> None:
         while not self._stopped.wait(SWEEP):
@@ -145,7 +131,7 @@ class UdpForward:
             for where, source in list(self._sources.items()):
                 if source.last < oldest:
                     del self._sources[where]
-                    source.close()
+                    source.association.close()
 
 
 def _bind(address: Address) -> UdpSocket:

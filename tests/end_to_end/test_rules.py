@@ -7,9 +7,11 @@ import socket
 
 import pytest
 
+from lane.address import Address
 from lane.testing.harness import until
 from tests.support.origin import CONTENT, MB, Origin
 from tests.support.processes import (
+    DEADLINE,
     TRANSPORTS,
     connected,
     curl,
@@ -92,6 +94,28 @@ def test_packets_go_the_way_of_their_targets(transport, tmp_path):
         assert client.stop() == 0
         assert server.stop() == 0
         assert "Traceback" not in client.stderr + server.stderr
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_packets_that_go_directly_need_no_server(transport, tmp_path):
+    """And where none may go directly, an application is told that there is no server."""
+    with UdpServer() as target:
+        with start_server(tmp_path / "server") as server:
+            link = server.link
+        forward = f"--forward=udp://127.0.0.1:0={Address(*target.address)}"
+        with start_client(tmp_path, transport, link, "--no-check", "--rule=direct *", forward) as client:
+            with Associated(client.address) as app:
+                assert app.ask(target.address, b"directly") == (target.address, b"directly")
+            port = int(client.wait_for(r"forwarding .*:(\d+) to .*")[1])
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.settimeout(DEADLINE)
+                sock.sendto(b"forwarded", ("127.0.0.1", port))
+                assert sock.recv(100) == b"forwarded"
+        with (
+            start_client(tmp_path, transport, link, "--no-check") as client,
+            Associated(client.address) as app,
+        ):
+            assert app.code == 1
 
 
 def code_of(client, port):

@@ -5,6 +5,7 @@ from types import ModuleType, SimpleNamespace
 
 import gevent
 import pytest
+from gevent.event import Event
 
 from lane import hookimpl
 from lane.address import Address
@@ -12,7 +13,10 @@ from lane.cli import options, routing
 from lane.config import client_config
 from lane.egress.rules import Action, RouteRule, RouteTable
 from lane.errors import ConfigError, Status, TargetError
+from lane.inbound import later
+from lane.inbound import routes as routes_module
 from lane.inbound.routes import Routes
+from lane.log import Throttle
 from lane.plugins import Plugins
 from lane.testing.harness import until
 
@@ -24,8 +28,9 @@ class Way:
 
     def __init__(self):
         self.targets, self.packets = [], []
-        self.over = object()
-        self.closed = 0
+        self.over = Event()
+        self.associations = self.closed = 0
+        self.error = None
 
     def connect(self, target):
         self.targets.append(target)
@@ -34,6 +39,9 @@ class Way:
     bind = connect
 
     def associate(self, deliver, *, anyone=False):
+        if self.error:
+            raise self.error
+        self.associations += 1
         self.deliver, self.anyone = deliver, anyone
         return self
 
@@ -44,10 +52,10 @@ class Way:
         self.closed += 1
 
 
-def routes(*texts, ask=lambda target: None):
+def routes(*texts, ask=None, **options):
     lane, direct = Way(), Way()
     table = RouteTable(RouteRule.parse(text) for text in texts)
-    return Routes(lane, direct, table, ask), lane, direct
+    return Routes(lane, direct, table, ask, **options), lane, direct
 
 
 def test_each_way():
@@ -88,15 +96,83 @@ def test_packets_go_the_way_of_their_target():
     made, lane, direct = routes("direct 10.0.0.0/8", "block ads.example")
     deliver = object()
     association = made.associate(deliver, anyone=True)
-    assert association.over is lane.over
+    for host in (b"example.com", b"10.0.0.1", b"ads.example", b"example.com"):
+        association.send(Address(host.decode(), 53), host)
+    until(lambda: lane.packets)
     assert lane.deliver is direct.deliver is deliver
     assert lane.anyone is direct.anyone is True
-    for host in ("example.com", "10.0.0.1", "ads.example", "example.com"):
-        association.send(Address(host, 53), host)
-    assert [payload for _, payload in lane.packets] == ["example.com", "example.com"]
-    assert [payload for _, payload in direct.packets] == ["10.0.0.1"]
+    assert [payload for _, payload in lane.packets] == [b"example.com", b"example.com"]
+    assert [payload for _, payload in direct.packets] == [b"10.0.0.1"]
+    lane.over.set()
+    until(association.over.is_set)
+    association.close()
     association.close()
     assert lane.closed == direct.closed == 1
+
+
+DOWN = TargetError(Status.FAILURE, "no way to the server")
+HERE, THERE = Address("10.0.0.1", 53), Address("192.0.2.1", 53)
+
+
+def here(target):
+    return Action.DIRECT if target == HERE else None
+
+
+@pytest.mark.parametrize(("texts", "ask"), [(["direct 10.0.0.1"], None), ([], here)], ids=["rule", "plugin"])
+def test_no_server_is_asked_for_what_it_has_no_part_in(texts, ask, caplog, monkeypatch):
+    caplog.set_level("INFO", "lane.inbound")
+    monkeypatch.setattr(routes_module, "_throttle", Throttle())
+    monkeypatch.setattr(later, "PAUSE", 0.0)
+    made, lane, direct = routes(*texts, ask=ask)
+    lane.error = DOWN
+    association = made.associate(lambda *_: None)
+    association.send(HERE, b"1")
+    assert lane.associations == 0
+    for _ in range(2):
+        association.send(THERE, b"lost")
+        gevent.idle()
+    association.send(HERE, b"2")
+    assert [payload for _, payload in direct.packets] == [b"1", b"2"]
+    assert not association.over.is_set()
+    assert caplog.messages == ["UDP: no packets through lane: no way to the server"]
+    lane.error = None
+    association.send(THERE, b"found")
+    until(lambda: lane.packets == [(THERE, b"found")])
+    association.close()
+    association.send(HERE, b"late")
+    association.send(THERE, b"late")
+    assert (lane.closed, direct.closed) == (1, 1)
+    assert len(direct.packets) == 2
+
+
+def test_a_way_that_no_packet_took_is_not_closed():
+    made, lane, direct = routes("direct 10.0.0.1")
+    made.associate(lambda *_: None).close()
+    assert (lane.associations, direct.associations, lane.closed, direct.closed) == (0, 0, 0, 0)
+
+
+def test_where_all_goes_through_lane_a_refusal_is_told_at_once():
+    made, lane, _ = routes()
+    lane.error = DOWN
+    for _ in range(3):
+        with pytest.raises(TargetError, match="no way to the server"):
+            made.associate(lambda *_: None)
+    assert made._associations == 0
+    lane.error = None
+    association = made.associate(lambda *_: None)
+    association.send(THERE, b"at once")
+    assert lane.packets == [(THERE, b"at once")]
+    association.close()
+    assert made._associations == 0
+
+
+def test_associations_are_limited_whichever_way_they_go():
+    made, _, _ = routes("direct *", most_associations=2)
+    first, _ = (made.associate(lambda *_: None) for _ in range(2))
+    with pytest.raises(TargetError, match="too many UDP associations at once"):
+        made.associate(lambda *_: None)
+    first.close()
+    made.associate(lambda *_: None)
 
 
 def asking(answer):
@@ -161,7 +237,7 @@ def test_a_packet_is_dropped_where_a_plugin_fails_and_the_next_one_is_not(thrott
     association = made.associate(lambda *_: None)
     for _ in range(2):
         association.send(TARGET, b"x")
-    assert [target for target, _ in way.packets] == [TARGET]
+    until(lambda: [target for target, _ in way.packets] == [TARGET])
     association.close()
 
 

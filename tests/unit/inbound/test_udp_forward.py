@@ -8,7 +8,7 @@ from gevent.event import Event
 
 from lane.address import Address
 from lane.errors import ConfigError, Status, TargetError
-from lane.inbound import udp_forward
+from lane.inbound import later, udp_forward
 from lane.inbound.udp_forward import UdpForward
 from lane.testing.harness import until
 
@@ -103,11 +103,11 @@ def test_each_source_has_an_association_of_its_own(make, world, application):
 def test_packets_wait_for_their_association_and_the_oldest_makes_room(make, world, application):
     world.go.clear()
     forward, app = make(), application()
-    for number in range(udp_forward.WAITING + 3):
+    for number in range(later.WAITING + 3):
         app.sendto(b"%d" % number, forward.address)
-    until(lambda: any(source.waiting and source.waiting[-1] == b"18" for source in forward._sources.values()))
+    until(lambda: [source.association.dropped for source in forward._sources.values()] == [3])
     world.go.set()
-    until(lambda: world.made and len(world.made[0].sent) == udp_forward.WAITING)
+    until(lambda: world.made and len(world.made[0].sent) == later.WAITING)
     assert world.made[0].sent[0] == (TARGET, b"3")
 
 
