@@ -1,20 +1,23 @@
 """Accepting: TCP connections in, carriers whose handshake is done out.
 
-Whatever a peer does during its handshake costs only its own connection, and as much time as it is given.
+Whatever a peer does during its handshake costs only its own connection, and as much time as it is given. Who
+fills the places costs only its own address: see `lane.net.places`.
 """
 
 import logging
 import socket
 from typing import Any
 
-from gevent.pool import Pool
+import gevent
 from gevent.queue import Queue, ShutDown
 from gevent.socket import socket as gevent_socket
 
 from lane import census
 from lane.address import normal_host
 from lane.errors import Closed, ConfigError, ProtocolError
+from lane.fair import be_fair
 from lane.net.accept import Acceptor
+from lane.net.places import Places
 from lane.stream import Address, ServerTLS
 from lane.supervisor import report, supervise
 from lane_tls import tcp
@@ -25,6 +28,8 @@ from lane_tls.words import words
 
 _BACKLOG = 1024
 _HANDSHAKES = 256  # at once, a listener
+FIRST_BYTE = 3.0
+"""Seconds, at most, until a peer's first byte: an honest client's comes with the end of TCP's handshake."""
 _READY = 256  # connections that wait to be accepted, a listener
 
 log = logging.getLogger("lane.tls")
@@ -62,8 +67,7 @@ class TLSListener:
         self._patience = patience
         self._congestion = congestion
         self._ready: Any = Queue(_READY)
-        self._handshakes = Pool(_HANDSHAKES)
-        self._shaking: set[TLSStream] = set()
+        self._shaking: Places[TLSStream] = Places(_HANDSHAKES)
         self.address = Address(*sock.getsockname()[:2])
         self._accepting = supervise("the acceptance of TLS connections", self._accept_all)
         census.register(self)
@@ -92,7 +96,7 @@ class TLSListener:
 
     def _accept_all(self) -> None:
         while True:
-            self._handshakes.wait_available()
+            be_fair()  # whoever lost his place gives back what he held
             try:
                 sock, address = self._acceptor.accept()
             except Closed:
@@ -107,17 +111,21 @@ class TLSListener:
         stream = TLSStream(self._context, sock)
         stream.connection.set_accept_state()
         stream.congestion = self._congestion
-        self._shaking.add(stream)
-        self._handshakes.spawn(self._handshake, stream, peer)
+        if (lost := self._shaking.enter(stream, peer)) is not None:
+            lost.reset()
+        gevent.spawn(self._handshake, stream, peer)
 
     def _handshake(self, stream: TLSStream, peer: str) -> None:
         """Whatever this peer does costs only this connection."""
         try:
             with deadline(self._patience, Closed("too slow")):
+                with deadline(FIRST_BYTE, Closed("not a byte came")):
+                    stream.arrive()
+                self._shaking.speaks(stream)
                 stream.handshake()
             self._ready.put(TLSCarrier(stream, self._binding, peer, dialled=False))
         except (Closed, ProtocolError, ShutDown) as error:
             stream.abandon()  # and no reset, which could destroy the alert that tells the peer why
             log.debug("tls: no handshake with %s: %s", peer, error)
         finally:
-            self._shaking.discard(stream)
+            self._shaking.leave(stream)

@@ -69,6 +69,16 @@ class TLSStream:
         """Whether the stream was closed here, or failed."""
         return self._failure is not None
 
+    def arrive(self) -> None:
+        """Wait for the peer's first byte, or for its end. Raises Closed."""
+        self._check()
+        try:
+            self.sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            self._wait(self._readable)
+        except OSError as error:
+            raise self._fail(error) from None
+
     def handshake(self) -> None:
         """Raises ProtocolError for a peer that does not do TLS as we do, Closed for one that went away."""
         self._check()

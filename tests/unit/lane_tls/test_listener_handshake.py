@@ -9,6 +9,7 @@ import gevent
 import pytest
 from gevent import socket
 from gevent.event import Event
+from lane_tls import listener as listener_module
 from lane_tls import tcp
 from lane_tls.plugin import TLSTransport, lane_register_transports
 
@@ -79,10 +80,43 @@ def test_a_silent_peer_is_dropped_at_the_deadline():
     listener.close()
 
 
+def test_a_peer_that_says_nothing_has_less_time(monkeypatch):
+    monkeypatch.setattr(listener_module, "FIRST_BYTE", 0.05)
+    listener = TLSTransport(deadline=600.0).listen(LOOPBACK, IDENTITY)
+    with socket.create_connection(listener.address) as sock:
+        assert sock.recv(1) == b""
+    listener.close()
+
+
+@pytest.mark.parametrize("said", [b"", b"\x16"])
+def test_an_address_that_takes_all_places_loses_them(listener, said):
+    """The others connect at once, however many connections one address makes."""
+    crowd = []
+    for _ in range(listener_module._HANDSHAKES + 20):
+        crowd.append(socket.create_connection(listener.address, source_address=("127.0.0.2", 0)))
+        crowd[-1].sendall(said)
+    until(lambda: len(listener._shaking) == listener_module._HANDSHAKES)
+    with socket.create_connection(listener.address) as early:  # it is half-way when more of them come
+        until(lambda: listener._shaking.oldest_of("127.0.0.1"))
+        crowd += [
+            socket.create_connection(listener.address, source_address=("127.0.0.2", 0)) for _ in range(20)
+        ]
+        with gevent.Timeout(20):
+            for sock in crowd[:20]:  # whoever came first has lost his place
+                with pytest.raises(ConnectionResetError):
+                    sock.recv(1)
+            assert listener._shaking.oldest_of("127.0.0.1")
+            Foreign(early, foreign_context())
+            TLSTransport().dial(listener.address, CLIENT).close()
+    assert len(listener._shaking) <= listener_module._HANDSHAKES
+    for sock in crowd:
+        sock.close()
+
+
 def test_closing_a_listener_drops_handshakes_and_what_nobody_accepted(listener):
     silent = socket.create_connection(listener.address)
     done = foreign_client(listener)
-    until(lambda: not listener._ready.empty() and len(listener._handshakes))
+    until(lambda: not listener._ready.empty() and len(listener._shaking))
     listener.close()
     for sock in (silent, done.sock):
         with pytest.raises(ConnectionResetError):

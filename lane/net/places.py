@@ -1,0 +1,140 @@
+"""Places for peers that have proven nothing yet, so that no address keeps the others out.
+
+Anybody may connect, and each who does costs something until he has shown who he is. Places are limited, and
+counted by address. When all are taken, whoever comes still gets one: the oldest peer of the address that has
+the most goes, one that has said nothing first. So an address that takes them all takes them from itself.
+"""
+
+import ipaddress
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator
+from typing import Generic, TypeVar
+
+from lane.address import unmapped
+
+IPV6_PREFIX = 64
+"""Bits of an IPv6 address that name a network, of which one customer has all addresses (RFC 6177)."""
+
+Guest = TypeVar("Guest", bound=Hashable)
+
+
+def network(host: str) -> str:
+    """What an IP address is counted as: an IPv4 address as itself, an IPv6 one as its /64.
+
+    Any other text stays as it is.
+    """
+    try:
+        address = unmapped(ipaddress.ip_address(host))
+    except ValueError:
+        return host
+    if address.version == 4:
+        return address.compressed
+    return str(ipaddress.ip_network((int(address), IPV6_PREFIX), strict=False))
+
+
+class _Network(Generic[Guest]):
+    """Who is there from one network, the oldest first."""
+
+    __slots__ = ("silent", "speaking")
+
+    def __init__(self) -> None:
+        self.silent: OrderedDict[Guest, None] = OrderedDict()
+        self.speaking: OrderedDict[Guest, None] = OrderedDict()
+
+    @property
+    def rank(self) -> tuple[int, bool]:
+        """How many there are, and whether one of them is silent."""
+        return len(self.silent) + len(self.speaking), bool(self.silent)
+
+    def oldest(self) -> Guest:
+        """Who goes first."""
+        return next(iter(self.silent or self.speaking))
+
+
+class Places(Generic[Guest]):
+    """`most` places. All that it does takes the same time, however many there are."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._networks: dict[str, _Network[Guest]] = {}
+        self._homes: dict[Guest, str] = {}
+        self._ranks: dict[tuple[int, bool], OrderedDict[str, None]] = {}  # each with the oldest first
+        self._top = 0  # the most that one network has
+
+    def __len__(self) -> int:
+        return len(self._homes)
+
+    def __contains__(self, guest: Guest) -> bool:
+        return guest in self._homes
+
+    def __iter__(self) -> Iterator[Guest]:
+        """All that are there now, the oldest first."""
+        return iter(list(self._homes))
+
+    def enter(self, guest: Guest, host: str) -> Guest | None:
+        """Give a place to `guest`, a peer from the address `host`; who lost his for that, if anybody did.
+
+        Whoever lost it has left already: he is the caller's to send away.
+        """
+        name = network(host)
+        lost = self._least_welcome(name) if len(self) >= self._most else None
+        if lost is not None:
+            self.leave(lost)
+        self._homes[guest] = name
+        home = self._take(name)
+        home.silent[guest] = None
+        self._put(name, home)
+        return lost
+
+    def speaks(self, guest: Guest) -> None:
+        """`guest` has said something."""
+        if (name := self._homes.get(guest)) is not None:
+            home = self._take(name)
+            if guest in home.silent:
+                del home.silent[guest]
+                home.speaking[guest] = None
+            self._put(name, home)
+
+    def leave(self, guest: Guest) -> bool:
+        """Free the place of `guest`; whether he had one."""
+        name = self._homes.pop(guest, None)
+        if name is None:
+            return False
+        home = self._take(name)
+        home.silent.pop(guest, None)
+        home.speaking.pop(guest, None)
+        self._put(name, home)
+        return True
+
+    def oldest_of(self, host: str) -> Guest | None:
+        """Who of that address goes first; None if nobody is there."""
+        home = self._networks.get(network(host))
+        return home.oldest() if home else None
+
+    def _least_welcome(self, newcomer: str) -> Guest:
+        """Who makes room for somebody from a network."""
+        own = self._networks.get(newcomer)
+        if own is not None and own.rank[0] >= self._top:
+            return own.oldest()
+        fullest = self._ranks.get((self._top, True)) or self._ranks[self._top, False]
+        return self._networks[next(iter(fullest))].oldest()
+
+    def _take(self, name: str) -> _Network[Guest]:
+        """A network, which is in no rank until it is put back."""
+        home = self._networks.pop(name, None)
+        if home is None:
+            return _Network()
+        rank = home.rank
+        del self._ranks[rank][name]
+        if not self._ranks[rank]:
+            del self._ranks[rank]
+        return home
+
+    def _put(self, name: str, home: _Network[Guest]) -> None:
+        count, silent = home.rank
+        if count:
+            self._networks[name] = home
+            self._ranks.setdefault((count, silent), OrderedDict())[name] = None
+        self._top = max(self._top, count)
+        while self._top and (self._top, True) not in self._ranks and (self._top, False) not in self._ranks:
+            self._top -= 1
