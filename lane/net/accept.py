@@ -43,10 +43,11 @@ class Acceptor:
     def accept(self) -> tuple[gsocket.socket, Any]:
         """The next connection, and whom it is from. Raises Closed once the socket is closed."""
         while True:
+            be_fair()  # there may always be one that waits
             try:
                 found: tuple[gsocket.socket, Any] = self._sock.accept()
             except ConnectionError:
-                be_fair()  # it went away while it was queued
+                pass  # it went away while it was queued
             except OSError as error:
                 if self._sock.closed:
                     raise Closed("the listener is closed") from None

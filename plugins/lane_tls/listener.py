@@ -15,7 +15,6 @@ from gevent.socket import socket as gevent_socket
 from lane import census
 from lane.address import normal_host
 from lane.errors import Closed, ConfigError, ProtocolError
-from lane.fair import be_fair
 from lane.net.accept import Acceptor
 from lane.net.places import Places
 from lane.stream import Address, ServerTLS
@@ -96,7 +95,6 @@ class TLSListener:
 
     def _accept_all(self) -> None:
         while True:
-            be_fair()  # whoever lost his place gives back what he held
             try:
                 sock, address = self._acceptor.accept()
             except Closed:
