@@ -3,13 +3,13 @@
     python bench/strangers.py [--attacks silent,half,unproven,guess] [--transports tls,quic] [--count 1200]
         [--addresses 1,200] [--secs 8]
 
-With root and netlab (see bench/labs.py) the server is in one network namespace, the strangers and the user are
-in another one, where the strangers have up to 200 addresses; without, all are on loopback. For each attack,
-transport and number of addresses, before the strangers come and while they are there:
+With root and netlab (see bench/labs.py) the server is in one network namespace, the strangers and the user
+are in another one, where the strangers have up to 200 addresses; without, all are on loopback. For each
+attack, transport and number of addresses, before the strangers come and while they are there:
 
-- "connect": milliseconds of a new connection to the server with the right key, until it has answered (p50, p99,
-  the longest), and how many failed; one after the other;
-- "trip": milliseconds of an answer on a connection that was there before (p50, p99);
+- "connect": milliseconds of a new connection to the server with the right key, until it has answered (p50,
+  p99, the longest; of how many), and how many failed; one after the other;
+- "trip": milliseconds of an answer on a connection that was there before (the same);
 - "CPU": of the server, of one core; "MB": its resident memory more than before the strangers came, and then
   15 s after they have gone.
 """
