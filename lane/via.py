@@ -6,7 +6,6 @@ reach a server often cannot look it up either.
 """
 
 import base64
-import os
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,10 +14,11 @@ from urllib.parse import unquote, urlsplit
 
 import gevent
 import h11
-from gevent.socket import create_connection
 
 from lane.address import Address
-from lane.errors import Status, Unreachable, UsageError
+from lane.errors import Status, TargetError, Unreachable, UsageError
+from lane.net.connect import Connector
+from lane.net.failures import words
 from lane.values import check_credentials
 
 _PORTS = {"socks5": 1080, "http": 8080}
@@ -33,6 +33,7 @@ class Via:
     kind: str
     address: Address
     credentials: tuple[bytes, bytes] | None = field(default=None, repr=False)
+    connector: Connector = field(default_factory=Connector, repr=False, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> "Via":
@@ -60,9 +61,7 @@ class Via:
         sock = None
         try:
             with gevent.Timeout(timeout, _Late("no answer in time")):
-                # One silent address leaves time for another.
-                sock = create_connection(tuple(self.address), timeout / 2)
-                sock.settimeout(None)
+                sock = self.connector.open(self.address, timeout)
                 greet = _socks5 if self.kind == "socks5" else _http
                 greet(endpoint, self.credentials, sock.sendall, sock.recv)
                 return sock
@@ -71,10 +70,10 @@ class Via:
                 sock.close()
             if isinstance(error, _Refusal):
                 raise Unreachable(f"the proxy {self} does not connect us to {endpoint}: {error}") from None
-            if isinstance(error, OSError | UnicodeError | _Late):
-                number = getattr(error, "errno", None)
-                reason = os.strerror(number) if number and number > 0 else error
-                raise Unreachable(f"cannot reach {endpoint} through the proxy {self}: {reason}") from None
+            if isinstance(error, OSError | TargetError | _Late):
+                raise Unreachable(
+                    f"cannot reach {endpoint} through the proxy {self}: {words(error)}"
+                ) from None
             raise
 
 

@@ -34,12 +34,12 @@ from lane.control import open_control
 from lane.egress.dialer import Dialer
 from lane.egress.listening import Ports
 from lane.egress.policy import ListenRule, Policy
-from lane.egress.resolver import Resolver
 from lane.egress.udp import UdpEgress
 from lane.errors import UsageError
 from lane.inbound import Inbound
 from lane.inbound.udp_forward import UdpForward
 from lane.link import KEY_SIZE
+from lane.net.resolver import system_resolver
 from lane.plugins import BadAnswer, Plugins
 from lane.server import Server
 from lane.server.auth import KeyAuth
@@ -160,7 +160,7 @@ def _embed(
     key = secrets.token_bytes(KEY_SIZE)
     plugins.register(KeyAuth(KeyRing(Keys({"embedded": key}), [identity.binding])), "lane-keys")
     listeners = listen_all(transports, Address("127.0.0.1", 0), identity)
-    policy, resolver = Policy((), (), local=True), Resolver()
+    policy, resolver = Policy((), (), local=True), system_resolver()
     service = offers(
         Dialer(policy, resolver).connect,
         Associations(partial(UdpEgress, policy, resolver), config.max_associations),

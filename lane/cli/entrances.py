@@ -7,12 +7,12 @@ from gevent.pool import Pool
 from lane.cli.routing import ANYWHERE
 from lane.config import ClientConfig
 from lane.egress.dialer import Dialer
-from lane.egress.resolver import Resolver
 from lane.inbound import Connector, Inbound, Terms, UdpTerms, forward, handshake
 from lane.inbound.redirect import Redirect
 from lane.inbound.reverse import PARKED, Reverse, Reverser
 from lane.inbound.udp_forward import UdpForward
 from lane.link import Link
+from lane.net.resolver import system_resolver
 
 
 def open_all(config: ClientConfig, connector: Connector) -> list[Inbound | UdpForward]:
@@ -45,7 +45,7 @@ def open_all(config: ClientConfig, connector: Connector) -> list[Inbound | UdpFo
 
 def open_reverses(config: ClientConfig, reverser: Reverser) -> list[Reverse]:
     """The reverse forwards, started. Their targets are what the user says: no policy judges them."""
-    dialer = Dialer(ANYWHERE, Resolver())
+    dialer = Dialer(ANYWHERE, system_resolver())
     server = "this machine"
     if config.server is not None:
         server = (config.server.address if isinstance(config.server, Link) else config.server).host

@@ -9,12 +9,12 @@ import gevent
 from lane.address import Address
 from lane.config import ClientConfig
 from lane.egress.policy import Policy, Rule
-from lane.egress.resolver import Resolver
 from lane.egress.rules import Action, RouteTable, read_rules
 from lane.errors import ConfigError, Status, TargetError
 from lane.inbound import Connector
 from lane.inbound.direct import Direct
 from lane.inbound.routes import Ask, Routes
+from lane.net.resolver import system_resolver
 from lane.plugins import BadAnswer, Plugins
 
 log = logging.getLogger("lane.client")
@@ -25,7 +25,7 @@ ANYWHERE = Policy([Rule.parse("0.0.0.0/0"), Rule.parse("::/0")])
 
 def make_direct(config: ClientConfig) -> Direct:
     """Connections that leave from this machine."""
-    return Direct(ANYWHERE, Resolver(), config.idle_timeout)
+    return Direct(ANYWHERE, system_resolver(), config.idle_timeout)
 
 
 def make_routes(config: ClientConfig, plugins: Plugins, lane: Connector, direct: Direct) -> Routes:

@@ -11,9 +11,9 @@ from lane.config import DEFAULT_TRANSPORTS, ServerConfig
 from lane.egress.dialer import Dialer
 from lane.egress.listening import Ports
 from lane.egress.policy import Policy
-from lane.egress.resolver import Resolver
 from lane.egress.udp import UdpEgress
 from lane.link import Link
+from lane.net.resolver import system_resolver
 from lane.plugins import Plugins
 from lane.server import Server
 from lane.server.auth import KeyAuth
@@ -45,7 +45,7 @@ def run(config: ServerConfig, plugins: Plugins) -> int:
         max_sessions=config.max_sessions,
         max_per_peer=config.max_sessions_per_peer,
     )
-    policy, resolver = Policy(config.allow, config.deny), Resolver()
+    policy, resolver = Policy(config.allow, config.deny), system_resolver()
     server = Server(
         listeners,
         plugins.hook,

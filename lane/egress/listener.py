@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address
 from socket import (
     AF_INET,
     AF_INET6,
@@ -10,7 +11,6 @@ from socket import (
     IPV6_V6ONLY,
     SO_KEEPALIVE,
     SO_REUSEADDR,
-    SOCK_DGRAM,
     SOCK_STREAM,
     SOL_SOCKET,
     TCP_NODELAY,
@@ -21,7 +21,9 @@ from gevent import socket
 
 from lane.address import Address, normal_host
 from lane.errors import Status, TargetError
+from lane.net import sockets
 from lane.net.accept import Acceptor
+from lane.net.failures import target_error
 
 BACKLOG = 256
 """Connections that may wait in the kernel, which has a limit of its own (net.core.somaxconn)."""
@@ -37,9 +39,8 @@ class Listener:
         try:
             self._sock = _listen(where.host, where.port)
         except OSError as error:
-            status = Status.NOT_ALLOWED if isinstance(error, PermissionError) else Status.FAILURE
-            text = (error.strerror or "failed").lower()
-            raise TargetError(status, f"cannot listen on {where}: {text}") from None
+            why = target_error(error)
+            raise TargetError(why.status, f"cannot listen on {where}: {why}") from None
         except (ValueError, TypeError):  # TypeError: a scope that can't be encoded
             raise TargetError(
                 Status.ADDRESS_NOT_SUPPORTED, f"cannot listen on {where}: no IP address"
@@ -93,14 +94,9 @@ def _peer(where: Any) -> Address:
     return Address(normal_host(where[0].partition("%")[0]), where[1])
 
 
-def own_address(peer: str) -> str:
-    """The address of this machine on the way to `peer`; nothing is sent to find out. Raises TargetError."""
-    status = Status.FAILURE  # no descriptor
+def own_address(peer: IPv4Address | IPv6Address) -> str:
+    """The address of this machine on the way to `peer`. Raises TargetError."""
     try:
-        with socket.socket(AF_INET6 if ":" in peer else AF_INET, SOCK_DGRAM) as sock:
-            status = Status.NETWORK_UNREACHABLE
-            sock.connect((peer, 9))
-            host: str = sock.getsockname()[0]
-            return host
+        return sockets.own_address(peer)
     except OSError as error:
-        raise TargetError(status, (error.strerror or "no route").lower()) from None
+        raise target_error(error) from None

@@ -22,8 +22,8 @@ from lane import census
 from lane.address import Address
 from lane.egress.listener import Arrival, Listener, own_address
 from lane.egress.policy import ListenRule, Policy
-from lane.egress.resolver import Resolver
 from lane.errors import Closed, Status, TargetError
+from lane.net.resolver import Resolver
 from lane.supervisor import supervise
 
 MOST = 1024
@@ -36,7 +36,7 @@ WAIT = 60.0
 """Seconds for an expected peer to connect."""
 LINGER = 10.0
 """Seconds that a port stays open while no session is parked there."""
-_ELSEWHERE = {"0.0.0.0": "192.0.2.1", "::": "2001:db8::1"}
+_ELSEWHERE = {"0.0.0.0": ipaddress.ip_address("192.0.2.1"), "::": ipaddress.ip_address("2001:db8::1")}
 """Somewhere outside, to look up which address leads there (RFC 5737, RFC 3849)."""
 
 log = logging.getLogger("lane.server")
@@ -100,19 +100,20 @@ class Ports:
             return Expected(self._listen(Address(peer.host, 0), user), own, welcome, self._wait)
         allowed = []
         refusal: TargetError | None = None
-        for _, host in self._resolver.resolve(peer.host, peer.port):
+        for address in self._resolver.resolve(peer.host, user):
             try:
-                self._policy.check(peer.host, address := ipaddress.ip_address(host), peer.port)
+                self._policy.check(peer.host, address, peer.port)
             except TargetError as error:
                 refusal = refusal or error
             else:
-                allowed.append(address.compressed)
+                allowed.append(address)
         if refusal and not allowed:
             raise refusal
         # SOCKS4 and the PORT of FTP have room for IPv4 only, so that comes first.
-        own = own_address(min(allowed, key=lambda host: ":" in host))
+        own = own_address(min(allowed, key=lambda address: address.version))
+        hosts = {address.compressed for address in allowed}
         return Expected(
-            self._listen(Address(own, 0), user), own, lambda came: came.host in allowed, self._wait
+            self._listen(Address(own, 0), user), own, lambda came: came.host in hosts, self._wait
         )
 
     def park(self, where: Address, user: str) -> Port:

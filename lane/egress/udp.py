@@ -12,6 +12,7 @@ import socket
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address
 from time import monotonic
 from typing import Any
 
@@ -19,8 +20,9 @@ import gevent
 
 from lane.address import Address
 from lane.egress.policy import Policy
-from lane.egress.resolver import Resolver
 from lane.errors import Closed, LaneError, Status, TargetError
+from lane.net.resolver import Resolver
+from lane.net.sockets import own_address
 from lane.supervisor import supervise
 from lane.udp import Buffer, UdpSocket
 
@@ -30,7 +32,7 @@ NAME_LIFE = 60.0
 """Seconds that the address of a name is used."""
 REFUSAL_LIFE = 5.0
 """Seconds that a target which can't be reached is not tried again."""
-LOOKUPS, WAITING = 16, 16
+LOOKUPS, WAITING = 64, 16
 """Names of one association that are looked up at once, and packets that wait for each."""
 
 log = logging.getLogger("lane.egress")
@@ -41,11 +43,17 @@ Where = tuple[str, int]
 class UdpEgress:
     """The sockets of one association. `authorize(target)` raises TargetError, as the policy does.
 
-    `anyone`: take packets from addresses that nothing was sent to, too.
+    `user`: to whom look-ups are counted. `anyone`: take packets from addresses that nothing was sent to, too.
     """
 
     def __init__(
-        self, policy: Policy, resolver: Resolver, authorize: Callable[[Address], None], *, anyone: bool
+        self,
+        policy: Policy,
+        resolver: Resolver,
+        authorize: Callable[[Address], None],
+        *,
+        user: str = "",
+        anyone: bool,
     ) -> None:
         self.deliver: Callable[[Address, Buffer], None] = lambda source, payload: None
         """Gets what arrives, and from where; the payload is gone when it returns. It must not block."""
@@ -54,9 +62,11 @@ class UdpEgress:
         self._policy = policy
         self._resolver = resolver
         self._authorize = authorize
+        self._user = user
         self._anyone = anyone
         self._targets: OrderedDict[Address, tuple[Where | None, float]] = OrderedDict()  # and until when
         self._lookups: dict[Address, deque[bytes]] = {}
+        self._asking: dict[Address, Any] = {}  # the greenlets that do so
         self._peers: OrderedDict[str, bool] = OrderedDict()  # whether an address may answer
         self._sockets: dict[int, UdpSocket | None] = {}
         self._readers: list[Any] = []
@@ -76,17 +86,19 @@ class UdpEgress:
         else:
             waiting = self._lookups[target] = deque()
             self._wait(waiting, payload)
-            gevent.spawn(self._look_up, target)
+            self._asking[target] = gevent.spawn(self._look_up, target)
 
     def close(self) -> None:
         """Close the sockets. Idempotent."""
         self._closed = True
-        for reader in self._readers:
-            reader.kill(block=False)
+        for greenlet in (*self._readers, *self._asking.values()):
+            greenlet.kill(block=False)
         for sock in self._sockets.values():
             if sock is not None:
                 sock.close()
         self._readers.clear()
+        self._asking.clear()
+        self._lookups.clear()
         self._sockets.clear()
 
     def _wait(self, waiting: deque[bytes], payload: Buffer) -> None:
@@ -97,6 +109,7 @@ class UdpEgress:
 
     def _look_up(self, target: Address) -> None:
         where = self._find(target)
+        self._asking.pop(target, None)
         for payload in self._lookups.pop(target):
             self._transmit(where, payload)
 
@@ -108,11 +121,11 @@ class UdpEgress:
             if target.port == 0:
                 raise TargetError(Status.NOT_ALLOWED, "not allowed: port 0")
             self._authorize(target)
-            found = self._resolver.resolve(target.host, target.port)
+            found = self._resolver.resolve(target.host, self._user)
             # IPv4 first: a packet can't race another one over the family that may not work.
-            for _, ip in sorted(found, key=lambda one: one[0] != socket.AF_INET):
-                if self._passes(target, ip) and _has_route(ip):  # the system gets no text that was not judged
-                    where, life = (ip, target.port), NAME_LIFE
+            for address in sorted(found, key=lambda one: one.version):
+                if self._passes(target, address) and _has_route(address):
+                    where, life = (str(address), target.port), NAME_LIFE
                     break
         except LaneError as error:
             log.debug("no packets to %s: %s", target, error)
@@ -123,9 +136,9 @@ class UdpEgress:
             _remember(self._peers, where[0], True)
         return where
 
-    def _passes(self, target: Address, ip: str) -> bool:
+    def _passes(self, target: Address, address: IPv4Address | IPv6Address) -> bool:
         try:
-            self._policy.check(target.host, ipaddress.ip_address(ip), target.port)
+            self._policy.check(target.host, address, target.port)
         except TargetError as error:
             log.debug("no packets to %s: %s", target, error)
             return False
@@ -161,7 +174,7 @@ class UdpEgress:
     def _may_answer(self, ip: str, port: int) -> bool:
         allowed = self._peers.get(ip)
         if allowed is None and self._anyone:
-            allowed = self._passes(Address(ip, port), ip)
+            allowed = self._passes(Address(ip, port), ipaddress.ip_address(ip))
             _remember(self._peers, ip, allowed)
         return bool(allowed)
 
@@ -173,11 +186,10 @@ def _open(family: int) -> UdpSocket | None:
         return None
 
 
-def _has_route(ip: str) -> bool:
-    """Whether the system knows a way there; nothing is sent to find out."""
+def _has_route(address: IPv4Address | IPv6Address) -> bool:
+    """Whether the system knows a way there."""
     try:
-        with socket.socket(_family(ip), socket.SOCK_DGRAM) as sock:
-            sock.connect((ip, 9))
+        own_address(address)
     except OSError:  # that it has no descriptor to give is as good a reason
         return False
     return True

@@ -17,11 +17,11 @@ from lane import census
 from lane.address import Address
 from lane.egress.dialer import Dialer
 from lane.egress.policy import Policy
-from lane.egress.resolver import Resolver
 from lane.egress.udp import UdpEgress
 from lane.errors import Failure, LaneError
 from lane.fair import be_fair
 from lane.inbound.connector import Buffer
+from lane.net.resolver import Resolver
 from lane.session.relay import FIRST_READ, LARGEST_READ
 from lane.session.sockets import SocketStream
 from lane.stream import Stream

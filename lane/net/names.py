@@ -54,6 +54,8 @@ def literal(host: str) -> IPv4Address | IPv6Address | None:
 
     An IPv4 address that is written as an IPv6 one is that IPv4 address.
     """
+    if host.isascii() and ":" not in host and not host.rstrip(".").rpartition(".")[2][:1].isdigit():
+        return None  # most names, at little cost
     try:
         return unmapped(ipaddress.ip_address(host))
     except ValueError:

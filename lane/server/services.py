@@ -126,7 +126,7 @@ class Associations:
         if self._users[user] >= self._most:
             raise TargetError(Status.FAILURE, "too many UDP associations at once")
         self._users[user] += 1
-        egress = self._make_egress(authorize, anyone=bool(request.flags & ANYONE))
+        egress = self._make_egress(authorize, user=user, anyone=bool(request.flags & ANYONE))
         return Associate(egress, request.session[:FLOW_SIZE], partial(self._release, user))
 
     def _release(self, user: str) -> None:
@@ -172,13 +172,13 @@ class Arrive:
 
 
 def offers(
-    connect: Callable[[Address], Socket], associate: Offer | None = None, ports: Ports | None = None
+    connect: Callable[[Address, str], Socket], associate: Offer | None = None, ports: Ports | None = None
 ) -> Offers:
-    """What a server has to offer. `connect` reaches a target or raises TargetError."""
+    """What a server has to offer. `connect` reaches a target for a user, or raises TargetError."""
 
-    def to_target(request: Request, _: str, authorize: Authorize) -> Service:
+    def to_target(request: Request, user: str, authorize: Authorize) -> Service:
         authorize(request.address)
-        return Connect(connect(request.address))
+        return Connect(connect(request.address, user))
 
     found: dict[int, Offer] = {Command.CONNECT: to_target}
     if associate is not None:

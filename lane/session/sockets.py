@@ -10,7 +10,6 @@ like a clean end to the reader.
 """
 
 import errno
-import os
 import socket
 import struct
 from contextlib import suppress
@@ -18,7 +17,8 @@ from typing import Any
 
 from gevent.exceptions import ConcurrentObjectUseError
 
-from lane.errors import Closed, Failure, Reset
+from lane.errors import Closed, Failure
+from lane.net.failures import ended
 
 _LINGER = struct.pack("ii", 0, 0)  # struct linger: off, so that close sends FIN and the kernel delivers
 _LINGER_NOT = struct.pack("ii", 1, 0)  # on, 0 seconds, so that close sends RST
@@ -148,8 +148,6 @@ class SocketStream:
         """What `error` means to callers."""
         if isinstance(error, ConcurrentObjectUseError):
             return Closed("two greenlets use one direction of a stream")
-        number = getattr(error, "errno", None) or errno.EIO
-        reset = number in (errno.ECONNRESET, errno.EPIPE)
-        self._end(Reset() if reset else Closed(os.strerror(number)))
+        self._end(ended(getattr(error, "errno", None) or errno.EIO))
         assert self._failure is not None
         return self._failure.build()

@@ -9,12 +9,12 @@ import socket
 from typing import Any
 
 from gevent.event import Event
-from gevent.socket import create_connection
 from gevent.socket import socket as gevent_socket
 
 from lane.address import normal_host
-from lane.errors import Closed, ConfigError, Unreachable
+from lane.errors import Closed, ConfigError
 from lane.net.accept import Acceptor
+from lane.net.connect import Connector
 from lane.session.sockets import SocketStream
 from lane.stream import Address, ClientTLS, LinkStats, ServerTLS
 from lane.tcp_info import link_stats
@@ -27,14 +27,12 @@ class TCPTransport:
 
     name = "tcp"
 
+    def __init__(self) -> None:
+        self._connector = Connector()
+
     def dial(self, endpoint: Address, tls: ClientTLS) -> "TCPCarrier":
         """Connect; `tls` is not used."""
-        try:
-            sock = create_connection(tuple(endpoint), _DIAL_DEADLINE)
-        except OSError as error:
-            raise Unreachable(f"cannot reach {endpoint}: {error.strerror or error}") from None
-        sock.settimeout(None)
-        return TCPCarrier(sock, endpoint.host, dialled=True)
+        return TCPCarrier(self._connector.connect(endpoint, _DIAL_DEADLINE), endpoint.host, dialled=True)
 
     def listen(self, endpoint: Address, tls: ServerTLS) -> "TCPListener":
         """Listen; `tls` is not used."""

@@ -8,9 +8,11 @@ from time import monotonic
 from typing import Any
 
 import gevent
-from gevent import socket as gsocket
 
-from lane.errors import Closed, Unreachable
+from lane.errors import Closed, TargetError, Unreachable
+from lane.net.connect import Connector, Where
+from lane.net.failures import words
+from lane.net.sockets import family_of, sockaddr
 from lane.stream import Address, ClientTLS
 from lane_quic.carrier import QuicCarrier
 from lane_quic.configuration import CID_SIZE, DEFAULTS, Settings, client_configuration
@@ -18,10 +20,9 @@ from lane_quic.engine import Engine
 from lane_quic.udp import UdpSocket
 
 log = logging.getLogger("lane.quic")
+_connector = Connector()
 
 DIAL_TIMEOUT = 10.0
-PATIENCE = 1.5
-"""Seconds without any answer after which a client tries the next address of a name."""
 ASK_AGAIN = 0.1
 """Seconds after a refusal until a client that has heard nothing asks again: a second refusal is an answer."""
 MOVE_AFTER, MOVE_AFTER_MOST = 1.0, 8.0
@@ -129,41 +130,29 @@ class Client:
 
 def dial(endpoint: Address, tls: ClientTLS, settings: Settings = DEFAULTS) -> QuicCarrier:
     """A carrier to `endpoint`. Raises Unreachable or Refused, within DIAL_TIMEOUT."""
-    reason = "no answer"
-    with gevent.Timeout(DIAL_TIMEOUT, False):
-        try:
-            found = gsocket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_DGRAM)
-        except (OSError, UnicodeError) as error:
-            raise Unreachable(f"{endpoint} over quic: {_words(error)}") from None
-        for left, (family, _, _, _, address) in zip(range(len(found) - 1, -1, -1), found, strict=True):
-            try:
-                return _dial_address(family, address, tls, PATIENCE if left else None, settings)
-            except (OSError, Closed) as error:
-                reason = _words(error)
-    raise Unreachable(f"{endpoint} over quic: {reason}")
 
+    def attempt(where: Where) -> QuicCarrier:
+        address, port = where
+        return _shake_hands(Client(family_of(address), sockaddr(address, port), tls, settings).carrier)
 
-def _words(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
-
-
-def _dial_address(
-    family: int, address: Any, tls: ClientTLS, patience: float | None, settings: Settings
-) -> QuicCarrier:
-    """A carrier to one address. `patience`: seconds that it has for a first answer; None: the last hope.
-
-    Raises Closed, OSError or Refused.
-    """
-    carrier = Client(family, address, tls, settings).carrier
     try:
-        if not carrier.ready.wait(patience) and carrier.engine.reached:
-            carrier.ready.wait()
+        return _connector.race(endpoint, attempt, _give_up, DIAL_TIMEOUT)
+    except (OSError, Closed, TargetError) as error:
+        reason = "no answer" if isinstance(error, TimeoutError) else words(error)
+        raise Unreachable(f"{endpoint} over quic: {reason}") from None
+
+
+def _shake_hands(carrier: QuicCarrier) -> QuicCarrier:
+    """Wait until it is connected. Raises Closed or Refused."""
+    try:
+        carrier.ready.wait()
     except BaseException:  # even if it has just been connected: nobody will hear of it
-        carrier.shut("the handshake was given up")
+        _give_up(carrier)
         raise
     if carrier.error:
         raise carrier.error
-    if carrier.connected:
-        return carrier
+    return carrier
+
+
+def _give_up(carrier: QuicCarrier) -> None:
     carrier.shut("the handshake was given up")
-    raise Closed("no answer")

@@ -16,6 +16,7 @@ from lane import census
 from lane.address import normal_host
 from lane.errors import Closed, ConfigError, ProtocolError
 from lane.net.accept import Acceptor
+from lane.net.failures import words
 from lane.net.places import Places
 from lane.stream import Address, ServerTLS
 from lane.supervisor import report, supervise
@@ -23,7 +24,6 @@ from lane_tls import tcp
 from lane_tls.carrier import TLSCarrier
 from lane_tls.context import server_context
 from lane_tls.stream import TLSStream, deadline
-from lane_tls.words import words
 
 _BACKLOG = 1024
 _HANDSHAKES = 256  # at once, a listener

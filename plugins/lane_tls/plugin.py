@@ -10,13 +10,14 @@ from typing import Any
 from lane import hookimpl
 from lane.address import normal_host
 from lane.errors import Closed, ProtocolError, Refused, Unreachable
+from lane.net.connect import Connector
+from lane.net.failures import words
 from lane.stream import Address, ClientTLS, ServerTLS, Transport
 from lane_tls import tcp
 from lane_tls.carrier import TLSCarrier
 from lane_tls.context import Sessions, client_context
 from lane_tls.listener import TLSListener, listen
 from lane_tls.stream import TLSStream, deadline
-from lane_tls.words import words
 
 DEADLINE = 10.0
 """Seconds for a connection to be made, handshake included, on either side."""
@@ -29,7 +30,7 @@ class TLSTransport:
     cost = 1.0
 
     def __init__(self, deadline: float = DEADLINE, congestion: str = tcp.AUTO) -> None:
-        self.connect: Callable[[Address, float], Any] = tcp.connect
+        self.connect: Callable[[Address, float], Any] = Connector().connect
         """See `lane.stream.OverTCP`."""
         self.congestion = tcp.choose(congestion)
         """What the kernel is asked to use for bulk; None: what the system uses."""

@@ -7,8 +7,6 @@ A clean end is close_notify (RFC 8446 section 6.1), which ends one direction and
 connection that ends without it was cut short, by a broken network or an attacker, and is an error.
 """
 
-import errno
-import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -21,7 +19,8 @@ from gevent.event import Event
 from gevent.pool import Pool
 from OpenSSL import SSL
 
-from lane.errors import Closed, Failure, ProtocolError, Reset
+from lane.errors import Closed, Failure, ProtocolError
+from lane.net.failures import ended
 from lane_tls.openssl import Records
 from lane_tls.tcp import use
 from lane_tls.words import reason
@@ -302,10 +301,8 @@ class TLSStream:
                 why = Closed(f"TLS failed: {reason(error)}")
             elif number == -1:
                 why = Closed("the connection was cut short")
-            elif number in (errno.ECONNRESET, errno.EPIPE):
-                why = Reset()
             else:
-                why = Closed(os.strerror(number))
+                why = ended(number)
             self._die(why)
         assert self._failure is not None
         return self._failure.build()

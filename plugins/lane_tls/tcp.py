@@ -1,4 +1,4 @@
-"""The TCP connection below TLS: how it is made, and what the kernel is asked to do with it.
+"""The TCP connection below TLS: what the kernel is asked to do with it.
 
 Congestion control is the kernel's, a connection at a time: BBR moves bytes over paths that lose some at
 random, where the usual CUBIC takes each loss for a full queue. It also spreads packets over time from the
@@ -12,12 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gevent.socket import socket as gevent_socket
-from gevent.threadpool import ThreadPool
-
-from lane.errors import Unreachable, UsageError
-from lane.stream import Address
-from lane_tls.words import words
+from lane.errors import UsageError
 
 AUTO, SYSTEM = "auto", "system"
 _ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
@@ -35,8 +30,6 @@ _OPTIONS = [
     ("IPPROTO_TCP", "TCP_NODELAY", 1),
     ("IPPROTO_TCP", "TCP_NOTSENT_LOWAT", UNSENT),
 ]  # and no buffer sizes: they would end the kernel's own tuning
-
-_resolver: list[Any] = []  # made when it is first needed
 
 
 def choose(name: str) -> bytes | None:
@@ -78,37 +71,3 @@ def tune(sock: Any) -> None:
     for level, option, value in _OPTIONS:
         if hasattr(socket, option):
             sock.setsockopt(getattr(socket, level), getattr(socket, option), value)
-
-
-def connect(endpoint: Address, timeout: float) -> Any:
-    """A socket (gevent's) to the first address of `endpoint` that takes one. Raises Unreachable."""
-    failure = "no address"
-    addresses = _resolve(endpoint)
-    for family, kind, protocol, _, address in addresses:
-        sock = gevent_socket(family, kind, protocol)
-        try:
-            sock.settimeout(timeout / len(addresses))  # one silent address leaves time for others
-            sock.connect(address)
-            return sock
-        except BaseException as error:
-            sock.close()
-            if not isinstance(error, OSError):
-                raise
-            failure = words(error)
-    raise Unreachable(f"cannot reach {endpoint}: {failure}")
-
-
-def _resolve(endpoint: Address) -> list[Any]:
-    """The addresses of a host. A name is looked up in a thread: the C library's resolver blocks."""
-    try:
-        return socket.getaddrinfo(*endpoint, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except (OSError, UnicodeError):
-        pass
-    if not _resolver:
-        # Threads of our own: a look-up that timed out keeps its thread until it ends.
-        _resolver.append(ThreadPool(4))
-    try:
-        found: list[Any] = _resolver[0].apply(socket.getaddrinfo, endpoint, {"type": socket.SOCK_STREAM})
-    except (OSError, UnicodeError) as error:
-        raise Unreachable(f"cannot look up {endpoint.host}: {words(error)}") from None
-    return found

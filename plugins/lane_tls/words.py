@@ -1,14 +1,4 @@
-"""What the system and OpenSSL say, in words for people."""
-
-import os
-
-
-def words(error: Exception) -> str:
-    """One line of the system's: the standard library adds to it at places."""
-    number = getattr(error, "errno", None)
-    if number and number > 0:
-        return os.strerror(number)
-    return getattr(error, "strerror", None) or str(error)
+"""What OpenSSL says, in words for people."""
 
 
 def reason(error: Exception) -> str:

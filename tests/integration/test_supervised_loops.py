@@ -8,6 +8,7 @@ import pytest
 from gevent import socket
 from gevent.event import Event
 from gevent.pool import Pool as Greenlets
+from lane.egress.resolver import Resolver
 from lane_tls.plugin import TLSTransport
 
 from lane import supervisor
@@ -18,7 +19,6 @@ from lane.carriers.demand import Demand
 from lane.carriers.turns import Turns
 from lane.control import Control, ask
 from lane.egress.policy import Policy
-from lane.egress.resolver import Resolver
 from lane.egress.udp import UdpEgress
 from lane.errors import Closed, TargetError, Unreachable
 from lane.inbound import Inbound, udp_forward

@@ -17,8 +17,8 @@ from lane.carriers.passage import Deadlines
 from lane.carriers.pool import Pool
 from lane.egress.listening import Ports
 from lane.egress.policy import ListenRule, Policy
-from lane.egress.resolver import Resolver
 from lane.errors import Closed, Unreachable
+from lane.net.resolver import Resolver
 from lane.proto.hello import pack_hello, token
 from lane.server import Server
 from lane.server.resumption import Resumption
@@ -176,12 +176,12 @@ class Bed:
         """The server's way to its target, for tests to replace."""
         return socket.create_connection(self.target.address)
 
-    def _world(self, authorize, *, anyone):
+    def _world(self, authorize, *, user, anyone):
         """An egress for packets, where a test has none of its own."""
         self.worlds.append(World())
         return self.worlds[-1]
 
-    def _connect(self, address):
+    def _connect(self, address, user):
         return self.dial(address)
 
     def restart_server(self):

@@ -1,9 +1,8 @@
-"""Resolver and dialer on real loopback sockets: the fastest address, the true error, nothing left open."""
+"""The dialer on real loopback sockets: the fastest address, the true error, nothing left open."""
 
 import errno
 import os
 import socket as native
-import threading
 
 import gevent
 import pytest
@@ -13,11 +12,22 @@ from lane.address import Address
 from lane.egress import dialer as dialer_module
 from lane.egress.dialer import Dialer
 from lane.egress.policy import Policy, Rule
-from lane.egress.resolver import MAX_ADDRESSES, Resolver
 from lane.errors import Status, TargetError
+from lane.net import connect as net_connect
+from lane.net import race
+from lane.net.resolver import Resolver
 from lane.testing.harness import until
+from tests.support.loopback import deaf, listen
+from tests.support.names import Names
 
 LOCAL = Policy(local=True)
+OPTIONS = [
+    (native.SOL_SOCKET, native.SO_KEEPALIVE, 1),
+    (native.SOL_SOCKET, native.SO_OOBINLINE, 1),
+    (native.IPPROTO_TCP, native.TCP_KEEPIDLE, 120),
+    (native.IPPROTO_TCP, native.TCP_KEEPINTVL, 30),
+    (native.IPPROTO_TCP, native.TCP_KEEPCNT, 4),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -29,23 +39,6 @@ def descriptors():
     return len(os.listdir("/proc/self/fd"))
 
 
-class Names:
-    """A resolver that knows what it was told."""
-
-    def __init__(self, *addresses):
-        self.found = [(native.AF_INET6 if ":" in one else native.AF_INET, one) for one in addresses]
-
-    def resolve(self, host, port):
-        return self.found
-
-
-def listen(address, port=0, backlog=16):
-    listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
-    listener.bind((address, port))
-    listener.listen(backlog)
-    return listener
-
-
 @pytest.fixture
 def listener():
     with listen("127.0.0.1") as one:
@@ -54,19 +47,9 @@ def listener():
 
 @pytest.fixture
 def stuck():
-    """An address that does not answer: 127.0.0.2, where a listener's backlog is full."""
-    with listen("127.0.0.2", backlog=0) as one:
-        fillers = []
-        try:
-            while True:
-                fillers.append(native.socket())
-                fillers[-1].settimeout(0.3)
-                fillers[-1].connect(one.getsockname())
-        except TimeoutError:
-            yield one.getsockname()[1]
-        finally:
-            for filler in fillers:
-                filler.close()
+    """The port of an address that does not answer, 127.0.0.2."""
+    with deaf("127.0.0.2") as port:
+        yield port
 
 
 def refusal(dialer, target):
@@ -94,7 +77,8 @@ def test_a_connection_carries_bytes_and_has_its_options(listener):
             assert peer.recv(10) == b"hello"
         assert isinstance(sock, socket.socket)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        for level, option, value in OPTIONS:
+            assert sock.getsockopt(level, option) == value
 
 
 def test_a_name_and_ipv6(listener):
@@ -113,7 +97,7 @@ def test_a_refused_port_is_refused():
 
 
 def test_an_address_that_fails_gives_way_at_once(listener, monkeypatch):
-    monkeypatch.setattr(dialer_module, "STAGGER", 3600)
+    monkeypatch.setattr(race, "STAGGER", 3600)
     port = listener.getsockname()[1]
     dialer = Dialer(LOCAL, Names("127.0.0.9", "127.0.0.8", "127.0.0.1"))
     with dialer.connect(Address("name.test", port)) as sock:
@@ -149,14 +133,40 @@ def test_attempts_start_in_order(monkeypatch):
 
 def record_attempts(monkeypatch):
     tried = []
-    connect = dialer_module._connect
 
-    def spy(sock, where):
-        tried.append(where)
-        connect(sock, where)
+    def spy(where):
+        tried.append((str(where[0]), where[1]))
+        return net_connect.connect_to(where)
 
-    monkeypatch.setattr(dialer_module, "_connect", spy)
+    monkeypatch.setattr(dialer_module, "connect_to", spy)
     return tried
+
+
+def test_the_address_that_answered_is_tried_first_from_then_on(stuck, monkeypatch):
+    tried = record_attempts(monkeypatch)
+    dialer = Dialer(LOCAL, Names("127.0.0.2", "127.0.0.3"))
+    with listen("127.0.0.3", stuck):
+        for _ in range(2):
+            dialer.connect(Address("name.test", stuck)).close()
+    assert [ip for ip, _ in tried] == ["127.0.0.2", "127.0.0.3", "127.0.0.3"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0"])
+def test_a_connection_to_itself_is_refused(monkeypatch, host):
+    """The system may pick the target's port, on which nobody listens, for our end of the connection."""
+    with listen(host) as one:
+        port = one.getsockname()[1]
+
+    class Socket(socket.socket):
+        def connect(self, where):
+            self.bind(where)
+            super().connect(where)
+
+    monkeypatch.setattr(net_connect.socket, "socket", Socket)
+    before = descriptors()
+    error = refusal(Dialer(Policy([Rule.parse("0.0.0.0/0")], local=True), Resolver()), Address(host, port))
+    assert (error.status, str(error)) == (Status.REFUSED, "connection refused")
+    assert descriptors() == before
 
 
 def test_no_answer_in_time(stuck):
@@ -211,7 +221,7 @@ class Failing:
                 number = connect.pop(0)
                 raise OSError(number, os.strerror(number))
 
-        monkeypatch.setattr(dialer_module.socket, "socket", Socket)
+        monkeypatch.setattr(net_connect.socket, "socket", Socket)
 
 
 @pytest.mark.parametrize(
@@ -232,6 +242,12 @@ def test_what_the_kernel_says_is_what_is_told(monkeypatch, number, status):
     error = refusal(Dialer(LOCAL, Names("::1", "127.0.0.1", "127.0.0.2")), Address("name.test", 9))
     assert (error.status, str(error)) == (status, os.strerror(number).lower())
     until(lambda: descriptors() == before)
+
+
+def test_ports_that_are_all_in_use_are_our_failure(monkeypatch):
+    Failing(monkeypatch, connect=[errno.EADDRNOTAVAIL])
+    error = refusal(Dialer(LOCAL, Names("127.0.0.1")), Address("name.test", 9))
+    assert (error.status, str(error)) == (Status.FAILURE, "no local port or address is free for that")
 
 
 def test_too_many_open_files_is_said(monkeypatch):
@@ -259,16 +275,7 @@ DISGUISES = [
 
 @pytest.mark.parametrize("host", DISGUISES)
 def test_no_disguise_of_loopback_is_dialled(listener, monkeypatch, host):
-    monkeypatch.setattr(dialer_module.socket, "socket", None)  # no socket, no dialling
-    # Numbers are the system's to read and need no network; what it would have to ask for is unknown here.
-    known = native.getaddrinfo
-
-    def offline(name, *arguments, **options):
-        if name == b"localhost":
-            return known(name, *arguments, **options)
-        return known(name, *arguments, **{**options, "flags": native.AI_NUMERICHOST})
-
-    monkeypatch.setattr("lane.egress.resolver.socket.getaddrinfo", offline)
+    monkeypatch.setattr(net_connect.socket, "socket", None)  # no socket, no dialling
     dialer = Dialer(Policy(), Resolver())
     error = refusal(dialer, Address(host, listener.getsockname()[1]))
     assert error.status in (Status.NOT_ALLOWED, Status.HOST_UNREACHABLE)
@@ -293,149 +300,3 @@ def test_an_allowed_name_reaches_its_address_and_the_address_alone_does_not(list
 
 def test_port_0_is_never_dialled():
     assert refusal(Dialer(LOCAL, Names("127.0.0.1")), Address("name.test", 0)).status is Status.NOT_ALLOWED
-
-
-# The resolver
-
-
-def answers(monkeypatch, function):
-    monkeypatch.setattr("lane.egress.resolver.socket.getaddrinfo", function)
-
-
-def infos(*addresses):
-    return [
-        (native.AF_INET6 if ":" in one else native.AF_INET, native.SOCK_STREAM, 6, "", (one, 443))
-        for one in addresses
-    ]
-
-
-def test_an_address_needs_no_look_up(monkeypatch):
-    answers(monkeypatch, None)
-    assert Resolver().resolve("192.0.2.1", 443) == [(native.AF_INET, "192.0.2.1")]
-    assert Resolver().resolve("2001:DB8::1", 443) == [(native.AF_INET6, "2001:db8::1")]
-
-
-def test_families_take_turns_ipv6_first(monkeypatch):
-    found = infos("1.1.1.1", "1.1.1.2", "1.1.1.2", "1.1.1.3", "2a00::1", "2a00::2")
-    answers(monkeypatch, lambda *_, **__: found)
-    expected = ["2a00::1", "1.1.1.1", "2a00::2", "1.1.1.2", "1.1.1.3"]
-    assert [ip for _, ip in Resolver().resolve("name.test", 443)] == expected
-
-
-def test_addresses_are_limited_and_both_families_stay(monkeypatch):
-    found = infos(*(f"1.1.1.{n}" for n in range(200)), *(f"2a00::{n:x}" for n in range(200)))
-    answers(monkeypatch, lambda *_, **__: found)
-    families = [family for family, _ in Resolver().resolve("name.test", 443)]
-    assert families == [native.AF_INET6, native.AF_INET] * (MAX_ADDRESSES // 2)
-
-
-def test_the_name_is_looked_up_in_one_form_and_stays_absolute(monkeypatch):
-    asked = []
-    answers(monkeypatch, lambda name, *_, **__: asked.append(name) or infos("1.1.1.1"))
-    Resolver().resolve("BÜCHER.example.", 443)
-    assert asked == [b"xn--bcher-kva.example."]
-
-
-@pytest.mark.parametrize(
-    ("code", "status", "text"),
-    [
-        (native.EAI_NONAME, Status.HOST_UNREACHABLE, "name not known"),
-        (native.EAI_NODATA, Status.HOST_UNREACHABLE, "name not known"),
-        (native.EAI_AGAIN, Status.HOST_UNREACHABLE, "name look-up failed for now"),
-        (native.EAI_FAIL, Status.FAILURE, "name look-up failed: why"),
-    ],
-)
-def test_errors_of_the_resolver(monkeypatch, capfd, code, status, text):
-    def fail(*_, **__):
-        raise native.gaierror(code, "why")
-
-    answers(monkeypatch, fail)
-    with pytest.raises(TargetError) as caught:
-        Resolver().resolve("name.test", 443)
-    assert (caught.value.status, str(caught.value)) == (status, text)
-    assert capfd.readouterr().err == ""
-
-
-@pytest.mark.parametrize("host", ["", "a..b", "x" * 64, "a\0b"])
-def test_what_is_no_name_is_not_looked_up(monkeypatch, host):
-    answers(monkeypatch, None)
-    with pytest.raises(TargetError, match="not a host name"):
-        Resolver().resolve(host, 443)
-
-
-def test_a_name_without_an_address(monkeypatch):
-    answers(monkeypatch, lambda *_, **__: [])
-    with pytest.raises(TargetError, match="no address") as caught:
-        Resolver().resolve("name.test", 443)
-    assert caught.value.status is Status.HOST_UNREACHABLE
-
-
-class SlowNames:
-    """A getaddrinfo that answers when `go` is set, and knows how many threads are in it."""
-
-    def __init__(self):
-        self.go = threading.Event()
-        self.inside = 0
-        self.most = 0
-        self.calls = 0
-        self._lock = threading.Lock()
-
-    def __call__(self, *_, **__):
-        with self._lock:
-            self.calls += 1
-            self.inside += 1
-            self.most = max(self.most, self.inside)
-        assert self.go.wait(60)
-        with self._lock:
-            self.inside -= 1
-        return infos("1.1.1.1")
-
-
-def outcome(resolver):
-    try:
-        return resolver.resolve("name.test", 443)
-    except TargetError as error:
-        return error
-
-
-def test_a_full_resolver_says_so_and_recovers(monkeypatch):
-    slow = SlowNames()
-    answers(monkeypatch, slow)
-    resolver = Resolver(threads=2, waiting=3)
-    jobs = [gevent.spawn(outcome, resolver) for _ in range(20)]
-    until(lambda: slow.inside == 2 and sum(job.ready() for job in jobs) > 10)
-    refused = [job.value for job in jobs if job.ready()]
-    slow.go.set()
-    gevent.joinall(jobs)
-    assert {(error.status, str(error)) for error in refused} == {(Status.FAILURE, "resolver is full")}
-    assert sum(isinstance(job.value, list) for job in jobs) == 20 - len(refused)
-    assert slow.most == 2
-    assert resolver.resolve("name.test", 443) == [(native.AF_INET, "1.1.1.1")]
-
-
-def test_a_time_out_does_not_give_the_thread_away(monkeypatch):
-    slow = SlowNames()
-    answers(monkeypatch, slow)
-    resolver = Resolver(threads=2, waiting=100, timeout=0.05)
-    for _ in range(3):
-        jobs = [gevent.spawn(outcome, resolver) for _ in range(10)]
-        gevent.joinall(jobs)
-        assert {str(job.value) for job in jobs} == {"name look-up timed out"}
-        assert {job.value.status for job in jobs} == {Status.HOST_UNREACHABLE}
-    assert slow.most == 2
-    slow.go.set()
-    until(lambda: slow.inside == 0)
-    assert slow.calls <= 3  # who gave up in line is not looked up afterwards
-    until(lambda: isinstance(outcome(resolver), list))
-
-
-def test_others_run_while_a_look_up_blocks(monkeypatch, listener):
-    slow = SlowNames()
-    answers(monkeypatch, slow)
-    resolver = Resolver(threads=1)
-    job = gevent.spawn(outcome, resolver)
-    until(lambda: slow.inside == 1)
-    Dialer(LOCAL, resolver).connect(Address(*listener.getsockname())).close()
-    assert not job.ready()
-    slow.go.set()
-    assert isinstance(job.get(), list)

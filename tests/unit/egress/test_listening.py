@@ -10,22 +10,13 @@ from lane.address import Address
 from lane.egress import listening
 from lane.egress.listening import Ports
 from lane.egress.policy import ListenRule, Policy, Rule
-from lane.egress.resolver import Resolver
 from lane.errors import Closed, Status, TargetError, UsageError
+from lane.net.resolver import Resolver
 from lane.testing.harness import outcome, until
+from tests.support.names import Names
 
 LOOPBACK = Address("127.0.0.1", 0)
 ANYWHERE = (ListenRule.parse("*"),)
-
-
-class Names(Resolver):
-    """Knows what it is given."""
-
-    def __init__(self, *found):
-        self._found = [(socket.AF_INET6 if ":" in host else socket.AF_INET, host) for host in found]
-
-    def resolve(self, host, port):
-        return self._found
 
 
 @pytest.fixture

@@ -11,32 +11,16 @@ from gevent import socket
 from lane.address import Address
 from lane.egress import udp
 from lane.egress.policy import Policy, Rule
-from lane.egress.resolver import Resolver
 from lane.egress.udp import UdpEgress
 from lane.errors import Status, TargetError
+from lane.net.resolver import Resolver
 from lane.testing.harness import until
+from tests.support.names import Names
 
 LOCAL = Policy(local=True)
 TARGETS = []
 
 
-class Names:
-    """A resolver that knows what it was told, once it is told to answer."""
-
-    def __init__(self, **known):
-        self.known = known
-        self.asked = []
-        self.go = gevent.event.Event()
-        self.go.set()
-
-    def resolve(self, host, port):
-        self.asked.append(host)
-        if host[0].isdigit() or ":" in host:
-            return [(native.AF_INET6 if ":" in host else native.AF_INET, host)]
-        self.go.wait()
-        if host not in self.known:
-            raise TargetError(Status.HOST_UNREACHABLE, "name not known")
-        return [(native.AF_INET6 if ":" in ip else native.AF_INET, ip) for ip in self.known[host]]
 
 
 class Target:
@@ -210,6 +194,18 @@ def test_look_ups_at_once_are_bounded(make):
     names.go.set()
     until(lambda: not egress._lookups)
     assert egress.dropped == udp.LOOKUPS + 5
+
+
+def test_look_ups_end_with_the_association(make):
+    names = Names()
+    names.go.clear()
+    egress = make(resolver=names)
+    egress.send(Address("name.test", 1), b"x")
+    until(lambda: names.waiting)
+    egress.close()
+    until(lambda: not names.waiting)
+    egress.send(Address("name.test", 1), b"x")
+    assert egress.dropped == 1
 
 
 def test_a_name_that_is_not_known_is_not_looked_up_for_each_packet(make):

@@ -10,10 +10,10 @@ from gevent import socket
 
 from lane.address import Address
 from lane.cli.routing import ANYWHERE
-from lane.egress.resolver import Resolver
 from lane.errors import Closed, Status, TargetError
 from lane.inbound import direct as direct_module
 from lane.inbound.direct import Direct
+from lane.net.resolver import Resolver
 from lane.testing.harness import pattern, settled, until
 from tests.support.inbound import reset, to_end
 

@@ -7,10 +7,12 @@ from lane_quic import driver, path_size
 from lane_quic.configuration import LARGE_DATAGRAM, SMALL_DATAGRAM
 from lane_quic.plugin import QuicTransport
 
-from lane.errors import Unreachable
+from lane.errors import Refused, Unreachable
+from lane.net.connect import Connector
 from lane.stream import Address
 from lane.testing import PinnedClient
 from lane.testing.harness import Kit, until
+from tests.support.names import Names
 from tests.support.quic_endpoints import Relay, descriptors, exchange, udp
 
 LOOPBACK = Address("127.0.0.1", 0)
@@ -118,31 +120,58 @@ def test_garbage_is_no_answer(kit, silent, monkeypatch):
     babbling.kill()
 
 
-def test_an_address_that_is_silent_leaves_time_for_the_next(kit, silent, monkeypatch):
-    monkeypatch.setattr(driver, "PATIENCE", 0.1)
-    both = [(socket.AF_INET, None, None, "", silent.getsockname()),
-            (socket.AF_INET, None, None, "", tuple(kit.listener.address))]  # fmt: skip
-    monkeypatch.setattr(driver.gsocket, "getaddrinfo", lambda *args, **options: both)
-    near = driver.dial(Address("two.test", 1), kit.client_tls)
-    exchange(near, kit.listener.accept())
-    near.close()
+def known_as(monkeypatch, *found, **known):
+    """Have names be looked up by a resolver of the test's."""
+    names = Names(*found, **known)
+    monkeypatch.setattr(driver, "_connector", Connector(names))
+    return names
+
+
+def test_an_address_that_is_silent_is_overtaken(kit, monkeypatch):
+    """And tried after the other from then on."""
+    known_as(monkeypatch, "127.0.0.2", "127.0.0.1")
+    port = kit.listener.address.port
+    silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    silent.bind(("127.0.0.2", port))
+    kit.dial()[0].close()
+    until(lambda: not kit.listener._carriers)
+    before = descriptors()
+    for _ in range(2):
+        near = driver.dial(Address("two.test", port), kit.client_tls)
+        exchange(near, kit.listener.accept())
+        near.close()
+    until(lambda: not kit.listener._carriers)
+    until(lambda: descriptors() == before)
+    silent.settimeout(0)
+    callers = set()
+    with pytest.raises(BlockingIOError):
+        while True:
+            callers.add(silent.recvfrom(65536)[1])
+    silent.close()
+    assert len(callers) == 1
+
+
+def test_the_address_of_another_server_is_overtaken(kit, monkeypatch):
+    """The server that is wrong refuses, and the one that is right may be the next."""
+    known_as(monkeypatch, "127.0.0.2", "127.0.0.1")
+    other = Kit(QuicTransport(), Address("127.0.0.2", kit.listener.address.port))
+    driver.dial(Address("two.test", kit.listener.address.port), kit.client_tls).close()
+    with pytest.raises(Refused, match="not the pinned one"):
+        driver.dial(Address("two.test", kit.listener.address.port), PinnedClient(bytes(32)))
+    other.close()
 
 
 def test_looking_up_a_name_counts_as_dialling(kit, monkeypatch):
     monkeypatch.setattr(driver, "DIAL_TIMEOUT", 0.05)
-    monkeypatch.setattr(driver.gsocket, "getaddrinfo", lambda *args, **options: gevent.sleep(1000))
-    with pytest.raises(Unreachable, match="no answer"):
+    known_as(monkeypatch).go.clear()
+    with pytest.raises(Unreachable, match="timed out"):
         driver.dial(Address("slow.test", 1), kit.client_tls)
 
 
 @pytest.mark.parametrize("host", ["a" * 64 + ".test", "name.invalid", "..", "1.2.3.4.5"])
 def test_names_that_are_none(kit, host, monkeypatch):
-    def look_up(name, *_, **__):  # as the C library does, without asking the network
-        name.encode("idna")
-        raise socket.gaierror(-2, "Name or service not known")
-
-    monkeypatch.setattr(driver.gsocket, "getaddrinfo", look_up)
-    with pytest.raises(Unreachable) as caught:
+    known_as(monkeypatch)
+    with pytest.raises(Unreachable, match=r"not a host name|name not known") as caught:
         driver.dial(Address(host, 1), kit.client_tls)
     assert "\n" not in str(caught.value)
 

@@ -10,13 +10,14 @@ import pytest
 from gevent import socket
 from gevent.event import Event
 from lane_tls import listener as listener_module
-from lane_tls import tcp
 from lane_tls.plugin import TLSTransport, lane_register_transports
 
 from lane.errors import ConfigError, Refused, Unreachable
+from lane.net.connect import Connector
 from lane.stream import Address
 from lane.testing import PinnedClient, SelfSigned, client_tls, server_tls
 from lane.testing.harness import until
+from tests.support.names import Names
 from tests.support.tls_peer import (
     CLIENT,
     IDENTITY,
@@ -268,34 +269,34 @@ def test_nothing_is_sent_to_a_server_that_was_refused(answering, tmp_path):
     assert received == [ConnectionResetError]
 
 
-def test_every_address_of_a_name_is_tried(listener, monkeypatch):
-    def look_up(host, port, *, type, flags=0):
-        if flags & real_socket.AI_NUMERICHOST:
-            raise real_socket.gaierror(real_socket.EAI_NONAME, "no number")
-        with real_socket.create_server(("127.0.0.1", 0)) as nobody:
-            closed = nobody.getsockname()
-        return [(real_socket.AF_INET, type, 0, "", address) for address in (closed, ("127.0.0.1", port))]
+@pytest.fixture
+def called(monkeypatch):
+    """A transport for which each name has the addresses that it is called with."""
 
-    monkeypatch.setattr(real_socket, "getaddrinfo", look_up)
-    carrier = TLSTransport().dial(Address("server.test", listener.address.port), CLIENT)
+    def make(*found):
+        transport = TLSTransport()
+        monkeypatch.setattr(transport, "connect", Connector(Names(*found)).connect)
+        return transport
+
+    return make
+
+
+def test_every_address_of_a_name_is_tried(listener, called):
+    carrier = called("127.0.0.2", "127.0.0.1").dial(Address("server.test", listener.address.port), CLIENT)
     assert carrier.peer == "127.0.0.1"
     carrier.close()
 
 
-def test_a_name_that_does_not_exist(monkeypatch):
-    def look_up(*_, **__):
-        raise real_socket.gaierror(real_socket.EAI_NONAME, "Name or service not known")
-
-    monkeypatch.setattr(real_socket, "getaddrinfo", look_up)
-    with pytest.raises(Unreachable, match=r"cannot look up nowhere\.test: Name or service not known"):
-        TLSTransport().dial(Address("nowhere.test", 443), CLIENT)
+def test_a_name_that_does_not_exist(called):
+    with pytest.raises(Unreachable, match=r"cannot look up nowhere\.test: name not known"):
+        called().dial(Address("nowhere.test", 443), CLIENT)
 
 
 def test_a_deadline_while_connecting_leaves_no_socket(monkeypatch):
     def connect(self, address):
         raise gevent.Timeout
 
-    monkeypatch.setattr(tcp.gevent_socket, "connect", connect)
+    monkeypatch.setattr(socket.socket, "connect", connect)
     with pytest.raises(gevent.Timeout):
         TLSTransport().dial(Address("127.0.0.1", 1), CLIENT)
 

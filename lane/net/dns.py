@@ -1,0 +1,226 @@
+"""One question to the name servers of this machine (RFC 1035), and what their answer says.
+
+The messages are dnspython's. Sending them is not: its resolvers wait in threads or in an event loop of
+their own, and gevent's two resolvers know no time to live, or go on after nobody waits any more. Here a
+question is a socket and a greenlet, and both are gone the moment that it is killed. Of an answer only the
+records are read that count: dnspython imports a module for each type of record that it meets, and keeps
+each in a table, which a hostile server would fill.
+
+An answer is believed only from the server that was asked, at the port that it was sent from, with the id and
+the question that were sent (RFC 5452): each socket is connected and used once, so the kernel drops what
+comes from elsewhere, and says at once when nobody listens there.
+"""
+
+import socket
+import struct
+from collections import defaultdict
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, NamedTuple
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdataclass
+import dns.rdatatype
+import gevent
+from gevent import socket as gsocket
+
+from lane.address import unmapped
+from lane.errors import Status, TargetError
+from lane.net.sockets import family_of, sockaddr
+from lane.net.system import ResolvConf
+
+A, AAAA = dns.rdatatype.A, dns.rdatatype.AAAA
+TIMEOUT = 2.0
+"""Seconds that a server has where resolv.conf says nothing; twice as many in each further round."""
+ATTEMPTS = 3
+PAYLOAD = 1232
+"""Bytes of a packet that we take where resolv.conf wants EDNS (RFC 9715)."""
+MAX_ANSWER = 8192
+"""Bytes of an answer, some 250 addresses. A larger one would only keep the process busy."""
+
+MAX_ALIASES = 16
+MAX_TTL = 2**31 - 1
+"""A larger one is 0 (RFC 2181 section 8)."""
+
+_MALFORMED = (dns.exception.DNSException, ValueError, struct.error)
+
+IpAddress = IPv4Address | IPv6Address
+
+
+class Answer(NamedTuple):
+    """What there is of one kind under a name."""
+
+    addresses: tuple[IpAddress, ...]
+    exists: bool
+    """Whether there is such a name at all."""
+    ttl: float
+    """Seconds that the answer holds."""
+
+
+class NameServers:
+    """Asks servers; the one that answered last is asked first. `port` is theirs."""
+
+    def __init__(self, port: int = 53) -> None:
+        self._port = port
+        self._good: IpAddress | None = None
+        self._turn = 0
+
+    def ask(self, conf: ResolvConf, name: str, kind: dns.rdatatype.RdataType) -> Answer:
+        """What there is of `kind` under `name`, which is absolute and ASCII.
+
+        Raises TargetError (HOST_UNREACHABLE) where no server answers, or none knows.
+        """
+        question = dns.message.make_query(_labels(name), kind, use_edns=conf.edns, payload=PAYLOAD)
+        failure = "name look-up timed out"
+        for server, patience in self._schedule(conf):
+            try:
+                with gevent.Timeout(patience, _Late()):
+                    head, data = self._exchange(server, question, conf.over_tcp)
+                answer = _read(head, data)
+            except _Late:
+                continue
+            except (OSError, _Useless, *_MALFORMED) as error:
+                failure = f"name look-up failed for now: {_words(error)}"
+                continue
+            self._good = server
+            return answer
+        raise TargetError(Status.HOST_UNREACHABLE, failure)
+
+    def _schedule(self, conf: ResolvConf) -> Iterator[tuple[IpAddress, float]]:
+        """The servers in turns, and how long each of them has."""
+        servers = list(conf.servers)
+        if conf.rotate:
+            self._turn += 1
+            at = self._turn % len(servers)
+            servers = servers[at:] + servers[:at]
+        elif self._good in servers:
+            servers.remove(self._good)
+            servers.insert(0, self._good)
+        for attempt in range(conf.attempts or ATTEMPTS):
+            for server in servers:
+                yield server, conf.timeout or TIMEOUT * 2**attempt
+
+    def _exchange(
+        self, server: IpAddress, question: dns.message.Message, over_tcp: bool
+    ) -> tuple[dns.message.Message, bytes]:
+        """The head of the response, and all of it. Raises OSError or _Useless."""
+        where, family = sockaddr(server, self._port), family_of(server)
+        if not over_tcp:
+            with gsocket.socket(family, socket.SOCK_DGRAM) as sock:
+                sock.connect(where)
+                sock.send(question.to_wire())
+                head, data = None, b""
+                while head is None:
+                    data = sock.recv(MAX_ANSWER)
+                    head = _head(data, question)
+            if not head.flags & dns.flags.TC:
+                return head, data
+        with gsocket.socket(family, socket.SOCK_STREAM) as sock:
+            sock.connect(where)
+            sock.sendall(question.to_wire(prepend_length=True))
+            (size,) = struct.unpack("!H", _exactly(sock, 2))
+            if size > MAX_ANSWER:
+                raise _Useless("the answer is too long")
+            data = _exactly(sock, size)
+        head = _head(data, question)
+        if head is None:
+            raise _Useless("the name server does not speak DNS")
+        return head, data
+
+
+class _Late(Exception):
+    """The server's time is over."""
+
+
+class _Useless(Exception):
+    """An answer from which nothing can be learnt."""
+
+
+def _labels(name: str) -> dns.name.Name:
+    return dns.name.Name([*name.encode("ascii").split(b"."), b""])
+
+
+def _head(data: bytes, question: dns.message.Message) -> dns.message.Message | None:
+    """The head of a response to `question`; None for what is none."""
+    try:
+        head = dns.message.from_wire(data, question_only=True)
+        return head if question.is_response(head) else None
+    except _MALFORMED:
+        return None
+
+
+def _exactly(sock: Any, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = sock.recv(size - len(data))
+        if not more:
+            raise _Useless("the name server hung up")
+        data += more
+    return data
+
+
+def _read(head: dns.message.Message, data: bytes) -> Answer:
+    """What a response says of the name that was asked for. Raises _Useless, or one of _MALFORMED."""
+    code = head.rcode()
+    if code not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+        raise _Useless(f"the name server says {dns.rcode.to_text(code)}")
+    (asked,) = head.question
+    aliases: dict[dns.name.Name, tuple[dns.name.Name, int]] = {}
+    found: defaultdict[dns.name.Name, list[tuple[IpAddress, int]]] = defaultdict(list)
+    denial = 0
+    for record in _records(data):
+        if record.answers and record.kind == dns.rdatatype.CNAME:
+            alias, _ = dns.name.from_wire(data, record.at)
+            aliases[record.owner] = alias, record.ttl
+        elif record.answers and record.kind == asked.rdtype:
+            address = (IPv4Address if record.kind == A else IPv6Address)(data[record.at : record.end])
+            found[record.owner].append((unmapped(address), record.ttl))
+        elif record.kind == dns.rdatatype.SOA and not record.answers:
+            (minimum,) = struct.unpack_from("!I", data, record.end - 4)
+            denial = min(record.ttl, minimum)  # RFC 2308 section 5
+    name, life = asked.name, MAX_TTL
+    for _ in range(MAX_ALIASES):
+        if name in found:
+            addresses = tuple(address for address, _ in found[name])
+            return Answer(addresses, True, min(life, *(ttl for _, ttl in found[name])))
+        if name not in aliases:
+            return Answer((), code == dns.rcode.NOERROR, denial)
+        name, ttl = aliases[name]
+        life = min(life, ttl)
+    raise _Useless("its aliases do not end")
+
+
+class _Record(NamedTuple):
+    """A record of the Internet: where its data begins and ends, and whether it answers."""
+
+    answers: bool
+    owner: dns.name.Name
+    kind: int
+    ttl: int
+    at: int
+    end: int
+
+
+def _records(data: bytes) -> Iterator[_Record]:
+    """Answers and authorities of a message (RFC 1035 section 4.1.3)."""
+    questions, answers, authorities = struct.unpack_from("!4x3H", data)
+    at = 12
+    for _ in range(questions):
+        at += dns.name.from_wire(data, at)[1] + 4
+    for number in range(answers + authorities):
+        owner, size = dns.name.from_wire(data, at)
+        kind, network, ttl, length = struct.unpack_from("!HHIH", data, at + size)
+        at += size + 10
+        if network == dns.rdataclass.IN:
+            yield _Record(number < answers, owner, kind, ttl if ttl <= MAX_TTL else 0, at, at + length)
+        at += length
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"the name server cannot be reached: {error.strerror or error}".lower()
+    return str(error) if isinstance(error, _Useless) else "the name server's answer is malformed"
