@@ -22,12 +22,12 @@ from lane.carriers.measure import Measure
 from lane.carriers.outage import Asked, Outage, outage
 from lane.carriers.pool import Lease, Pool
 from lane.carriers.probe import Probe
+from lane.carriers.race import race
 from lane.carriers.steer import Decision, State, steer
 from lane.carriers.turns import Turns
-from lane.errors import Closed, Failure, LaneError, Unreachable
+from lane.errors import Closed, LaneError, Unreachable
 from lane.session.session import ACTIVE
 from lane.supervisor import report, supervise
-from lane.tasks import start
 
 if TYPE_CHECKING:
     from lane.carriers.passage import Passage
@@ -39,8 +39,6 @@ LOOK = 0.125
 """Seconds between two looks at the lanes while sessions move data."""
 REST = 1.0
 """Seconds between two looks while all sessions are idle."""
-HEAD_START = 0.25
-"""Seconds that a lane has to give a stream before the next one is tried as well."""
 DOUBT = 0.1
 """Seconds, at least, without an answer after which the lane is asked as well."""
 SILENT = 0.25
@@ -189,7 +187,11 @@ class Lanes:
         if all(one.probe.alive is False for one in order):
             return self._try_all(order)
         order.sort(key=lambda one: one.probe.alive is False)
-        return _race(order, fresh)
+        return self._race(order, fresh=fresh)
+
+    def _race(self, order: list[Lane], **how: Any) -> tuple[Lane, Lease]:
+        number, lease = race([lane.pool for lane in order], **how)
+        return order[number], lease
 
     def _try_all(self, order: list[Lane]) -> tuple[Lane, Lease]:
         """No lane works, as far as is known: a stream of the first that does by now. Raises Unreachable.
@@ -201,7 +203,7 @@ class Lanes:
         now_out = self.outage(monotonic())
         late = Unreachable(f"the server is not reached: {now_out.reason if now_out else 'no answer'}")
         with gevent.Timeout(max(lane.patience(TRY) for lane in order), late):
-            return _race(order, fresh=True, head_start=0.0)
+            return self._race(order, fresh=True, head_start=0.0)
 
     def outage(self, now: float) -> Outage | None:
         """Since when no lane works; None where one does, and where nobody asked."""
@@ -371,47 +373,3 @@ class Lanes:
             # Nothing hurries while the stream carries, and what stood by since the network was worse may
             # have been slowed down by that for good.
             passage.move(choice, fresh=not silent and not choice.pool.shared)
-
-
-def _race(order: list[Lane], fresh: bool, head_start: float = HEAD_START) -> tuple[Lane, Lease]:
-    """The first stream that a lane gives; each has a head start before the next one. Raises LaneError."""
-    if not fresh and (lease := order[0].pool.lease_at_once()) is not None:
-        return order[0], lease
-    if len(order) == 1:
-        return order[0], order[0].pool.lease(fresh=fresh)
-    results: gevent.queue.Queue[tuple[Lane, Lease | Failure[LaneError]]] = gevent.queue.Queue()
-
-    def attempt(lane: Lane) -> None:
-        try:
-            results.put((lane, lane.pool.lease(fresh=fresh)))
-        except LaneError as error:
-            results.put((lane, Failure.of(error)))
-
-    attempts: list[gevent.Greenlet[..., None]] = []
-    failures: list[Failure[LaneError]] = []
-    try:
-        while len(failures) < len(order):
-            if len(attempts) < len(order) and len(failures) == len(attempts):
-                attempts.append(gevent.spawn(attempt, order[len(attempts)]))
-            try:
-                # The last one needs no limit of ours: a pool gives a stream or fails within its dial timeout.
-                left = head_start if len(attempts) < len(order) else None
-                lane, result = results.get(timeout=left)
-            except gevent.queue.Empty:
-                attempts.append(gevent.spawn(attempt, order[len(attempts)]))
-                continue
-            if isinstance(result, Lease):
-                return lane, result
-            failures.append(result)
-        raise failures[0].build()
-    finally:
-        start(_give_back, attempts, results)
-
-
-def _give_back(attempts: list[Any], results: Any) -> None:
-    """What came too late in a race is of use for the next session."""
-    gevent.joinall(attempts)  # each ends within the dial timeout of its pool
-    while not results.empty():
-        _, result = results.get()
-        if isinstance(result, Lease):
-            result.discard()

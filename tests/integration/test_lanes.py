@@ -12,6 +12,7 @@ import pytest
 from lane.carriers import lanes as lanes_module
 from lane.carriers import opening as opening_module
 from lane.carriers import probe as probe_module
+from lane.carriers import race as race_module
 from lane.carriers.turns import Turns
 from lane.errors import Unreachable
 from lane.testing.harness import until
@@ -64,7 +65,7 @@ def test_the_first_lane_that_gives_a_stream_is_taken(beds):
 
 
 def test_a_lane_that_keeps_silent_does_not_hold_the_others_up(beds, monkeypatch):
-    monkeypatch.setattr(lanes_module, "HEAD_START", 0.02)
+    monkeypatch.setattr(race_module, "HEAD_START", 0.02)
     bed = beds()
     gate, dial = gevent.event.Event(), bed.ways["cheap"].dial
     bed.ways["cheap"].dial = lambda *where: gate.wait() and dial(*where)
@@ -145,7 +146,7 @@ def test_a_race_is_one_where_the_first_lane_has_only_dead_spares(beds):
 
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_first_lane_that_hangs_has_its_head_start_and_no_more(beds, monkeypatch, fresh):
-    monkeypatch.setattr(lanes_module, "HEAD_START", 0.01)
+    monkeypatch.setattr(race_module, "HEAD_START", 0.01)
     bed = beds()
     gate = gevent.event.Event()
     if fresh:  # a carrier with room is not wanted
