@@ -104,6 +104,18 @@ class CarrierContract:
         assert isinstance(outcome(here.sendall, b"late"), Closed)
 
     @both_ends
+    def test_closing_a_carrier_while_the_peer_still_sends(self, kit: Kit, swap: bool) -> None:
+        opened, accepted = kit.stream()
+        mine, _ = kit.last[::-1] if swap else kit.last
+        here, there = (accepted, opened) if swap else (opened, accepted)
+        writing, reading = Flood(there), gevent.spawn(read_to_error, here)
+        until(lambda: writing.sent > 20)
+        mine.close()
+        assert isinstance(reading.get(), Closed)
+        assert isinstance(writing.failure.get(), Closed)
+        assert isinstance(outcome(there.recv), Closed)
+
+    @both_ends
     def test_a_finished_stream_drains_when_its_carrier_closes(self, kit: Kit, swap: bool) -> None:
         opened, accepted = kit.stream()
         mine, _ = kit.last[::-1] if swap else kit.last

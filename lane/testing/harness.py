@@ -122,12 +122,13 @@ class Flood:
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._sent = 0
+        self.sent = 0
+        """Blocks of 64 KB."""
         self.failure = gevent.spawn(self._run)
 
     def wait_until_blocked(self) -> None:
         """Wait until nothing more is taken."""
-        settled(lambda: self._sent)
+        settled(lambda: self.sent)
 
     def _run(self) -> Exception:
         block = bytes(65536)
@@ -135,7 +136,7 @@ class Flood:
             result = outcome(self._stream.sendall, block)
             if isinstance(result, Exception):
                 return result
-            self._sent += 1
+            self.sent += 1
             gevent.sleep(0)
 
 

@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import os
 import re
+import runpy
 import socket
 import subprocess
 import sys
@@ -82,6 +83,18 @@ def test_its_file_is_loaded_from_a_folder(tmp_path):
     plugins = load(write(tmp_path / "plugins", "lane_plain.py"))
     assert plugins.transport("plain").name == "plain"
     assert not [error for error in plugins.errors if error.name == "lane_plain"]
+
+
+def test_its_tests_get_certificates(tmp_path):
+    folder = write(tmp_path / "plain", "lane_plain.py")
+    (snippet,) = re.findall(
+        r"^```python\n(from lane.stream import Address\n.*?)^```$", TUTORIAL, re.MULTILINE | re.DOTALL
+    )
+    found = {"PlainTransport": runpy.run_path(folder / "lane_plain.py")["PlainTransport"]}
+    exec(snippet, found)
+    assert found["carrier"].binding == found["tls"].binding
+    found["carrier"].close()
+    found["listener"].close()
 
 
 def measure(folder, name):
