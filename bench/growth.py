@@ -22,7 +22,7 @@ from itertools import chain, combinations, pairwise
 
 PARTS = 10
 """Of the last half, at most: cycles of the load, where there are so many."""
-FEWEST = 6
+FEWEST = 4
 """Points that say something."""
 OF_LEAST, OF_RISE = 0.25, 0.15
 """What each third must be above the one before; an even rise gives a third."""

@@ -28,6 +28,7 @@ class Middleman:
         self._tcp, self._udp = _two_of_a_port()
         self.port = self._tcp.getsockname()[1]
         self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(_complain)
         self._server = self._listener = None
         self._passes = {"tcp": asyncio.Event(), "udp": asyncio.Event()}
         self._pairs = set()  # of writers
@@ -148,6 +149,12 @@ class Middleman:
         way = self._ways.pop(client)
         self._loop.remove_reader(way)
         way.close()
+
+
+def _complain(loop, context):
+    """Of what is no lost connection, which the other end learns as it is."""
+    if not isinstance(context.get("exception"), OSError):
+        loop.default_exception_handler(context)
 
 
 async def _pump(reader, writer, gate):

@@ -40,6 +40,8 @@ CYCLE_MOST, CYCLE_LEAST, CYCLES = 60, 12, 20
 """Seconds of a cycle, and how many there should be."""
 SAMPLES = 12
 """In a cycle."""
+LEAST_PARTS = 6
+"""Of the half that is judged; else they are cycles."""
 BLACKOUT_MOST = 6
 """Seconds, far less than any session outlives."""
 SETTLE = 5
@@ -81,13 +83,14 @@ class Run:
         self.faults = []
 
     def carry_out(self, stack):
-        every = 2.0 if self.rough else 1.0
+        every = 4.0 if self.rough else 1.0
         world = self.world = World(stack, every, self.cycle / 4, self.rough, self.space, self._folder)
         self.began = time.monotonic()
         print(f"a cycle takes {self.cycle:g} s; after {self.secs:g} s all comes to its end", flush=True)
         over = threading.Event()
-        sampler = threading.Thread(target=self._keep_sampling, args=(over,))
-        sampler.start()
+        samplers = [threading.Thread(target=self._keep_sampling, args=(lane, over)) for lane in world.steady]
+        for sampler in samplers:
+            sampler.start()
         try:
             for at, name, what in sorted(self._plan(), key=lambda step: step[0]):
                 time.sleep(max(0, self.began + at - time.monotonic()))
@@ -98,7 +101,8 @@ class Run:
                 what()
         finally:
             over.set()
-            sampler.join()
+            for sampler in samplers:
+                sampler.join()
         world.end()
         self.faults += world.faults
 
@@ -132,22 +136,17 @@ class Run:
             if lane.name in SIGHUP_TO:
                 lane.process.send_signal(signal.SIGHUP)
 
-    def _keep_sampling(self, over):
-        """Beside what is done: a busy machine takes its time to answer."""
-        step = self.cycle / SAMPLES
+    def _keep_sampling(self, lane, over):
+        """In a thread of its own: a busy machine takes its time to answer."""
+        step, series = self.cycle / SAMPLES, self.samples.setdefault(lane.name, {})
         while not over.wait(step - self._now() % step):
-            self._sample()
-
-    def _sample(self):
-        for lane in self.world.steady:
             held = lane.holds()
             if held is None:
                 self.faults.append(f"{lane.name} did not say what it holds at {self._now()} s")
                 continue
             for name, value in held.items():
-                self.samples.setdefault(lane.name, {}).setdefault(name, []).append((self._now(), value))
-        for lane in self.world.steady[1:]:
-            if said := lane.why():
+                series.setdefault(name, []).append((self._now(), value))
+            if lane is not self.world.server and (said := lane.why()):
                 self.moves |= {(lane.name, change["time"]) for change in said["changes"]}
                 if lane is self.world.client:
                     self.choices.append([self._now(), said["choice"]])
@@ -218,7 +217,7 @@ class Run:
 
     def _growth(self):
         """From "PROCESS NAME" to a Trend, of all that was sampled."""
-        parts = min(growth.PARTS, max(growth.FEWEST, round(self.secs / 2 / self.cycle)))
+        parts = min(growth.PARTS, max(LEAST_PARTS, round(self.secs / 2 / self.cycle)))
         found = {}
         for lane, tables in self.samples.items():
             for name, samples in tables.items():

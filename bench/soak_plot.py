@@ -9,7 +9,7 @@ COLORS = {"server": "#15803d", "client": "#c2410c", "mover": "#2563eb"}
 NAMES = {"server": "server", "client": "client", "mover": "client that is made to move"}
 GROWS = "#b91c1c"
 ACROSS = 4
-POINTS = 80
+POINTS = 40
 """Of a line: each the median of what was sampled around it, in a band from the least to the most."""
 FIRST = ("rss", "descriptors", "greenlets", "threads", "objects", "blocks")
 
