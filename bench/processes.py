@@ -3,6 +3,7 @@
 Output goes to a file and not into a pipe, which would block a process once nobody reads it.
 """
 
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -76,7 +77,13 @@ def lane_server(stack, folder, at, allow, options=(), prefix=()):
     """A lane server, once it listens, and the link for its clients."""
     place = ("--state-dir", folder, "--listen", at, "--allow", allow)
     server = start(stack, *prefix, *LANE, "server", *place, *options)
-    return server, line_with(server, "lane://")
+    return server, link_of(server)
+
+
+def link_of(server):
+    """The link for a server's clients, from the command that it names."""
+    words = shlex.split(line_with(server, "for clients: lane ").partition("lane ")[2])
+    return subprocess.run([*LANE, *words], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def lane_client(stack, transport, link, options=(), prefix=()):

@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from middleman import Middleman
-from processes import LANE, line_with, start
+from processes import LANE, line_with, link_of, start
 from soak_kinds import BLOCKED, DIRECT, SHORT
 from soak_target import UDP_HOST
 
@@ -177,7 +177,7 @@ class World:
         where = ("--listen", "127.0.0.1:0", "--host", f"127.0.0.1:{self.middleman.port}")
         options = ("--allow", allow, "--allow-reverse", "*", *where, *self._short[:2])
         server = Lane(self, "server", "server", "--state-dir", self.folder / "state", *options)
-        self.link = line_with(server.process, "lane://")
+        self.link = link_of(server.process)
         self.middleman.start(int(line_with(server.process, "listening on").split()[2].rpartition(":")[2]))
         self.stack.callback(self.middleman.close)
         return server

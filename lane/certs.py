@@ -1,19 +1,16 @@
 """Who is who: the server's certificate, how a client judges it, and the keys of the users.
 
-A server without a certificate of its own makes one at its first start and keeps it, since clients pin
-it. Everything that ties a key to a certificate uses one value, the binding: the SHA-256 of the
-SubjectPublicKeyInfo, which stays when a certificate is renewed with the same key.
+A server without a certificate of its own makes one, which `lane.state` keeps: clients pin it. Everything
+that ties a key to a certificate uses one value, the binding: the SHA-256 of the SubjectPublicKeyInfo, which
+stays when a certificate is renewed with the same key.
 """
 
 import datetime
-import fcntl
 import hashlib
 import hmac
 import ipaddress
-import os
 import secrets
 import ssl
-import tempfile
 import warnings
 from collections.abc import ItemsView, Iterable
 from contextlib import suppress
@@ -37,6 +34,7 @@ from cryptography.x509.verification import (
 )
 
 from lane.errors import ConfigError, Refused, TargetError
+from lane.files import read
 from lane.link import KEY_SIZE, decode, encode
 from lane.net.names import normal_name
 from lane.proto.hello import token
@@ -67,21 +65,22 @@ class ServerIdentity:
 
     @classmethod
     def load(cls, cert_path: Path, key_path: Path) -> Self:
-        """Read the operator's own certificate chain and key (PEM). Raises ConfigError."""
-        return cls._from_pem(_read(cert_path), cert_path, _read(key_path), key_path)
+        """Read the operator's own certificate chain and key (PEM). Raises ConfigError.
+
+        The key may be readable by a group, as it is where several servers use it.
+        """
+        key = read(key_path, MAX_FILE, closed=0o027)
+        return cls._from_pem(read(cert_path, MAX_FILE), cert_path, key, key_path)
 
     @classmethod
-    def keep(cls, state_dir: Path) -> Self:
-        """The identity in `state_dir`, made and kept there at the first start. Raises ConfigError."""
-        path = state_dir / "identity.pem"  # one for both: never one's certificate with another's key
-        both = _keep(path, _self_signed())
-        return cls._from_pem(both, path, both, path)
+    def parse(cls, pem: bytes, path: Path) -> Self:
+        """Both from one file, `path`. Raises ConfigError."""
+        return cls._from_pem(pem, path, pem, path)
 
     @classmethod
     def make(cls) -> Self:
         """A new identity that nothing keeps: for a server that ends with its process."""
-        both = _self_signed()
-        return cls._from_pem(both, Path(), both, Path())
+        return cls.parse(new_identity(), Path())
 
     @classmethod
     def _from_pem(cls, chain: bytes, chain_path: Path, key: bytes, key_path: Path) -> Self:
@@ -103,6 +102,11 @@ class ServerIdentity:
             private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
             binding,
         )
+
+
+def own_identity(cert: Path | None, key: Path | None) -> ServerIdentity | None:
+    """The operator's, where he has one. Raises ConfigError."""
+    return None if cert is None or key is None else ServerIdentity.load(cert, key)
 
 
 class PinnedTLS:
@@ -184,11 +188,9 @@ class Keys:
     users: dict[str, bytes] = field(repr=False)
 
     @classmethod
-    def keep(cls, state_dir: Path) -> Self:
-        """Read `keys` in `state_dir`, made with one user `default` at the first start. Raises ConfigError."""
-        path = state_dir / "keys"
-        one_user = f"default {encode(secrets.token_bytes(KEY_SIZE))}\n"
-        return cls(_parse_keys(_keep(path, one_user.encode()), path))
+    def parse(cls, data: bytes, path: Path) -> Self:
+        """From the content of `path`. Raises ConfigError."""
+        return cls(_parse_keys(data, path))
 
     @property
     def first(self) -> tuple[str, bytes]:
@@ -230,8 +232,16 @@ def _binding(key: PublicKeyTypes) -> bytes:
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
 
 
-def _self_signed() -> bytes:
-    """A P-256 key and a certificate for it, PEM. Its name tells nothing, and no two servers share it."""
+def new_keys() -> bytes:
+    """A file of keys with one user, `default`."""
+    return f"default {encode(secrets.token_bytes(KEY_SIZE))}\n".encode()
+
+
+def new_identity() -> bytes:
+    """A P-256 key and a certificate for it, PEM. Its name tells nothing, and no two servers share it.
+
+    One file for both: never one's certificate with another's key.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     host = f"host-{secrets.token_hex(4)}"
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
@@ -259,7 +269,7 @@ def _authorities(ca: Path | None) -> list[x509.Certificate]:
     end = b"-----END CERTIFICATE-----"
     found = []
     # One by one: a system's bundle may hold a certificate that breaks the rules, and is good without it.
-    for block in _read(Path(bundle)).split(end)[:-1]:
+    for block in read(Path(bundle), MAX_FILE).split(end)[:-1]:
         with warnings.catch_warnings(), suppress(ValueError, UnsupportedAlgorithm):
             warnings.simplefilter("ignore")
             found.append(x509.load_pem_x509_certificate(block + end))
@@ -292,47 +302,3 @@ def _parse_keys(data: bytes, path: Path) -> dict[str, bytes]:
     if not users:
         raise ConfigError(f"no key in {path}")
     return users
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE + 1)
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-    if len(data) > MAX_FILE:
-        raise ConfigError(f"{path} is larger than {MAX_FILE} bytes")
-    return data
-
-
-def _keep(path: Path, new: bytes) -> bytes:
-    """The content of `path`; that is `new` where there was no such file (mode 0600, its folder 0700)."""
-    try:
-        if not path.exists():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                # Of two processes at once the second takes what the first made. Closing unlocks.
-                fcntl.flock(folder, fcntl.LOCK_EX)
-                if not path.exists():
-                    _write(path, new)
-                    os.fsync(folder)
-            finally:
-                os.close(folder)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
-    return _read(path)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """All of `data` or nothing, readable by its owner alone."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -21,6 +21,7 @@ import pluggy
 
 from lane import hookspecs
 from lane.errors import ConfigError, Fatal, LaneError, UsageError
+from lane.files import others_may_write
 from lane.stream import Transport
 from lane.supervisor import culprit, report
 
@@ -194,7 +195,7 @@ class Plugins:
 
     def _load_file(self, path: Path) -> None:
         name = path.stem if path.is_file() else path.name
-        writable = next((p for p in (path, *path.rglob("*")) if _others_may_write(p)), None)
+        writable = next((p for p in (path, *path.rglob("*")) if others_may_write(p)), None)
         if writable is not None:
             self._failed(name, str(path), f"refused, since others may write to {writable}")
             return
@@ -251,7 +252,7 @@ def load(plugin_dir: Path | None = None) -> Plugins:
 def _candidates(folder: Path) -> Iterator[Path]:
     """Plugin files and packages in `folder`, sorted. Raises ConfigError."""
     try:
-        if _others_may_write(folder):
+        if others_may_write(folder):
             raise ConfigError(f"plugin folder {folder}: refused, since others may write to it")
         found = sorted(folder.iterdir())
     except OSError as error:
@@ -261,12 +262,6 @@ def _candidates(folder: Path) -> Iterator[Path]:
             continue
         if (path.suffix == ".py" and path.is_file()) or (path / "__init__.py").is_file():
             yield path
-
-
-def _others_may_write(path: Path) -> bool:
-    """Whether somebody else than root and the user of this process could change what is run."""
-    info = path.stat()
-    return bool(info.st_mode & 0o022) or info.st_uid not in (0, os.geteuid())
 
 
 def _import_file(module_name: str, path: Path) -> object:

@@ -314,6 +314,7 @@ def _declare_client(parser: Parser) -> None:
 
 def _declare_server(parser: Parser) -> None:
     group = _declare_identity(parser)
+    _flag(group, "--renew", "make anew what the state folder lost, although earlier links stop working")
     names = ",".join(DEFAULT_TRANSPORTS)
     _option(group, "--transport", "NAMES", "what clients may use, separated by commas", names)
     group = parser.add_argument_group("targets")

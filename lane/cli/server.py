@@ -1,11 +1,14 @@
 """`lane server`: one port number for all transports, a certificate and a key that are kept, and a link."""
 
 import logging
+import shlex
 import socket
+import sys
 from functools import partial
 
+from lane import state
 from lane.address import Address
-from lane.certs import KeyRing, Keys, ServerIdentity
+from lane.certs import KeyRing, own_identity
 from lane.cli.service import beyond_default, for_auto, listen_all, run_until_signal
 from lane.config import DEFAULT_TRANSPORTS, ServerConfig
 from lane.egress.dialer import Dialer
@@ -31,12 +34,9 @@ def run(config: ServerConfig, plugins: Plugins) -> int:
     others = beyond_default(for_auto(plugins.transports.values()))
     if others and config.transports == DEFAULT_TRANSPORTS:
         log.info("%s is not offered, though clients try it by themselves: --transport names what is", others)
-    if config.cert is not None and config.cert_key is not None:
-        identity = ServerIdentity.load(config.cert, config.cert_key)
-    else:
-        identity = ServerIdentity.keep(config.state_dir)
-    keys = Keys.keep(config.state_dir)
-    plugins.register(KeyAuth(KeyRing(keys, [identity.binding])), "lane-keys")
+    kept = state.keep(config.state_dir, own_identity(config.cert, config.cert_key), renew=config.renew)
+    identity = kept.identity
+    plugins.register(KeyAuth(KeyRing(kept.keys, [identity.binding])), "lane-keys")
     listeners = listen_all(transports, config.listen, identity)
     registry = Registry(
         config.buffer_size,
@@ -61,13 +61,27 @@ def run(config: ServerConfig, plugins: Plugins) -> int:
     )
     address = listeners[0].address
     host = config.host or Address(_own_address(config.listen.host), 0)
-    link = Link(keys.first[1], Address(host.host, host.port or address.port), identity.binding)
+    reached = Address(host.host, host.port or address.port)
+    # Standard output may be a journal that others read, so a link is shown only to who sits there, and once.
+    if kept.made and sys.stdout.isatty():
+        for_clients = str(Link(kept.keys.first[1], reached, identity.binding))
+    else:
+        for_clients = f"for clients: {_link_command(config, reached)}"
 
     def greet() -> None:
         names = ", ".join(config.transports)
-        print(f"listening on {address.host or '*'}:{address.port} ({names})", link, sep="\n", flush=True)
+        print(f"listening on {address.host or '*'}:{address.port} ({names})")
+        print(for_clients, flush=True)
 
     return run_until_signal(greet, lambda: server.close(config.grace))
+
+
+def _link_command(config: ServerConfig, reached: Address) -> str:
+    """What prints the link of this server."""
+    words = ["lane", "link", "--state-dir", str(config.state_dir.absolute()), "--host", str(reached)]
+    if config.cert is not None and config.cert_key is not None:
+        words += ["--cert", str(config.cert.absolute()), "--cert-key", str(config.cert_key.absolute())]
+    return shlex.join(words)
 
 
 def _own_address(listening: str) -> str:

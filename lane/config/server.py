@@ -10,7 +10,7 @@ from lane.address import Address
 from lane.config.given import Options, common, count, reachable, time
 from lane.egress.policy import ListenRule, Rule
 from lane.errors import UsageError
-from lane.values import parse_names, parse_path, split
+from lane.values import parse_flag, parse_names, parse_path, split
 
 DEFAULT_TRANSPORTS = ("quic", "tls")
 """What a server offers unless it is told: the transports that ship with lane."""
@@ -23,6 +23,8 @@ class ServerConfig:
     listen: Address
     transports: tuple[str, ...]
     state_dir: Path
+    renew: bool
+    """Make what is missing of a state folder that was in use."""
     cert: Path | None
     cert_key: Path | None
     """Set exactly where `cert` is."""
@@ -67,6 +69,7 @@ def server_config(namespace: Namespace) -> ServerConfig:
     return ServerConfig(
         transports=options.required("transport", parse_names),
         host=options.optional("host", reachable),
+        renew=options.required("renew", parse_flag),
         allow=options.optional("allow", _rules) or (),
         deny=options.optional("deny", _rules) or (),
         allow_reverse=options.optional("allow_reverse", _listen_rules) or (),

@@ -61,6 +61,7 @@ def server(tmp_path_factory):
     (folder / "cert").write_bytes(certificate(names, key, ca_name, ca_key, *leaf))
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (folder / "cert-key").write_bytes(private)
+    (folder / "cert-key").chmod(0o600)
     options = ["--cert", folder / "cert", "--cert-key", folder / "cert-key"]
     with start_server(folder, *options) as server:
         user = re.fullmatch("lane://([^@]+)@.*", server.link)[1]

@@ -1,5 +1,7 @@
 """What can be wrong when lane starts: one line that says it, and the right exit status, with no traceback."""
 
+import os
+import pty
 import re
 import secrets
 import signal
@@ -11,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from lane import state
 from lane.address import Address
 from lane.certs import ServerIdentity
-from lane.link import Link
+from lane.link import Link, encode
 from lane.testing.harness import until
-from tests.support.processes import TRANSPORTS, Lane, connected, echoes, start_client, start_server
+from tests.support.processes import TRANSPORTS, Lane, connected, echoes, link_of, start_client, start_server
 
 CONF = Path(__file__).parents[2] / "conf"
 FREE = ("--listen", "127.0.0.1:0")
@@ -122,6 +125,7 @@ SOMEWHERE = ["client", "--server", "127.0.0.1:9", "--key=" + "A" * 43]
 )
 def test_a_mistake_is_one_line(run_lane, tmp_path, arguments, status, pattern):
     (tmp_path / "bad.conf").write_text("colour = blue\n")
+    (tmp_path / "bad.conf").chmod(0o600)  # as it must be for a private key
     defaults = [] if "--listen" in arguments else [*FREE]
     fails(run_lane(*arguments, *defaults), status, re.escape(pattern))
 
@@ -163,6 +167,47 @@ def test_the_link_stays_when_the_server_starts_again(tmp_path):
         assert second.link == first.link
 
 
+def test_the_key_reaches_no_journal(tmp_path):
+    """Whatever reads standard output or the log may be there for others to read: at the first start, too."""
+    for _ in range(2):
+        with start_server(tmp_path) as server:
+            assert server.stop() == 0
+            key = Link.parse(server.link)
+            for said in (server.stdout, server.stderr):
+                assert "lane://" not in said
+                assert encode(key.key) not in said
+
+
+def test_the_link_is_shown_once_to_who_sits_there(tmp_path):
+    def first_lines():
+        ours, its = pty.openpty()
+        with subprocess.Popen(
+            [sys.executable, "-m", "lane", "server", "--state-dir", "state", *FREE], cwd=tmp_path, stdout=its
+        ) as server:
+            os.close(its)
+            with os.fdopen(ours, "rb") as terminal:
+                try:
+                    return terminal.readline().decode(), terminal.readline().decode().strip()
+                finally:
+                    server.terminate()
+
+    listening, link = first_lines()
+    assert listening.startswith("listening on 127.0.0.1:")
+    assert Link.parse(link).key == state.look(tmp_path / "state").keys.first[1]
+    _, command = first_lines()
+    assert command.startswith(f"for clients: lane link --state-dir {tmp_path / 'state'} --host 127.0.0.1:")
+
+
+def test_a_server_that_lost_its_identity_does_not_start(run_lane, tmp_path):
+    with start_server(tmp_path) as server:
+        assert server.stop() == 0
+    (tmp_path / "state" / "identity.pem").unlink()
+    fails(run_lane("server", "--state-dir", "state", *FREE), 78, r"no identity\.pem in .* --renew, and .*")
+    with start_server(tmp_path, "--renew") as renewed:
+        assert renewed.link != server.link
+        assert renewed.stop() == 0
+
+
 @pytest.mark.parametrize("way", ["file", "variable"])
 def test_where_the_link_may_come_from(server, origin, tmp_path, way):
     (tmp_path / "link").write_text(f"{server.link}\n")
@@ -184,7 +229,7 @@ def test_the_shipped_files_work(tmp_path, origin):
     arguments = ["-c", CONF / "server.conf", *FREE, "--state-dir", tmp_path / "state"]
     with (
         Lane(tmp_path, "server", *arguments) as server,
-        start_client(tmp_path, "quic", server.ready().wait_for("(lane://.*)")[1]) as client,
+        start_client(tmp_path, "quic", link_of(server.ready())) as client,
     ):
         assert client.stop() == 0
         assert server.stop() == 0

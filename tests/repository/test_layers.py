@@ -10,12 +10,12 @@ ROOT = Path(__file__).parents[2]
 STOREYS = [
     # `lane` itself is only the version and hookimpl
     {"lane", "lane.errors", "lane.fair", "lane.tasks", "lane.census"},
-    {"lane.address", "lane.values", "lane.log", "lane.udp"},
+    {"lane.address", "lane.values", "lane.files", "lane.log", "lane.udp"},
     {"lane.supervisor"},
     {"lane.net", "lane.watchdog"},
     {"lane.proto", "lane.stream", "lane.link", "lane.via", "lane.control"},
     {"lane.hookspecs", "lane.certs", "lane.tcp_info"},
-    {"lane.session", "lane.egress", "lane.plugins"},
+    {"lane.session", "lane.egress", "lane.plugins", "lane.state"},
     {"lane.carriers", "lane.config", "lane.testing"},
     {"lane.inbound", "lane.server"},
     {"lane.cli"},

@@ -4,17 +4,20 @@ Everything is on loopback and on ports that the kernel picked. A process is wait
 or does, within a deadline, and stopped by its own PID.
 """
 
+import contextlib
 import hashlib
+import io
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
+from lane.cli import main
 from lane.testing.harness import until
 
 DEADLINE = 30.0
@@ -94,18 +97,26 @@ class Lane:
 
 
 def start_server(folder, *options, listen="127.0.0.1:0", allow="127.0.0.0/8", **how):
-    """A server that is ready; `link` is what it printed."""
+    """A server that is ready; `link` is for its clients."""
     arguments = ["--state-dir", folder / "state", "--listen", listen, "--log-level", "debug"]
     if allow:
         arguments += ["--allow", allow]
     server = Lane(folder, "server", *arguments, *options, **how)
     try:
         server.ready()
-        server.link = server.wait_for("(lane://.*)")[1]
+        server.link = link_of(server)
     except BaseException:
         server.kill()
         raise
     return server
+
+
+def link_of(server):
+    """The link, from the command that the server names for it."""
+    command = shlex.split(server.wait_for("for clients: lane (link .*)")[1])
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        assert main(command) == 0
+    return said.getvalue().strip()
 
 
 def start_client(folder, transport, link, *options, **how):
@@ -119,7 +130,7 @@ def start_client(folder, transport, link, *options, **how):
         raise
 
 
-@contextmanager
+@contextlib.contextmanager
 def running_pair(folder, transport, server_options=(), client_options=()):
     """(server, client), ready."""
     with (

@@ -4,9 +4,7 @@ import datetime
 import hashlib
 import os
 import ssl
-import stat
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -21,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from lane import certs
-from lane.certs import KeyRing, Keys, PinnedTLS, ServerIdentity, VerifiedTLS, binding_of
+from lane.certs import KeyRing, Keys, PinnedTLS, ServerIdentity, VerifiedTLS, binding_of, new_keys
 from lane.errors import ConfigError, Refused
 from lane.link import encode
 from lane.proto.hello import token
@@ -108,6 +106,7 @@ def ca_file(root, tmp_path):
 def files(tmp_path, cert, key):
     (tmp_path / "c.pem").write_bytes(cert)
     (tmp_path / "k.pem").write_bytes(key)
+    (tmp_path / "k.pem").chmod(0o600)
     return tmp_path / "c.pem", tmp_path / "k.pem"
 
 
@@ -156,14 +155,8 @@ def test_what_is_wrong_with_an_identity_is_said_in_one_line(tmp_path, leaf, monk
     says("larger than 10 bytes", leaf.pem, leaf.key_pem())
 
 
-def test_an_identity_is_made_once_and_kept(tmp_path):
-    folder = tmp_path / "a" / "state"
-    first = ServerIdentity.keep(folder)
-    assert ServerIdentity.keep(folder) == first
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert stat.S_IMODE((folder / "identity.pem").stat().st_mode) == 0o600
-    assert os.listdir(folder) == ["identity.pem"]
-    assert ServerIdentity.keep(tmp_path / "b").binding != first.binding
+def test_a_new_identity():
+    first = ServerIdentity.make()
     certificate = x509.load_pem_x509_certificate(first.chain_pem)
     assert isinstance(certificate.public_key().curve, ec.SECP256R1)
     now = datetime.datetime.now(datetime.UTC)
@@ -173,68 +166,22 @@ def test_an_identity_is_made_once_and_kept(tmp_path):
     assert PinnedTLS(first.binding).verify([der]) == first.binding
 
 
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o602, 0o620])
+def test_a_private_key_that_others_may_read_is_refused(tmp_path, leaf, mode):
+    cert, key = files(tmp_path, leaf.pem, leaf.key_pem())
+    key.chmod(mode)
+    with pytest.raises(ConfigError, match=r"k\.pem: refused, since others may (read|write to) it"):
+        ServerIdentity.load(cert, key)
+    key.chmod(0o640)  # of a group that the operator chose
+    assert ServerIdentity.load(cert, key).binding == leaf.binding
+
+
 def test_an_identity_that_nothing_keeps(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     one, other = ServerIdentity.make(), ServerIdentity.make()
     assert one.binding != other.binding
     assert binding_of(x509.load_pem_x509_certificate(one.chain_pem).public_bytes(Encoding.DER)) == one.binding
     assert os.listdir(tmp_path) == []
-
-
-def test_processes_that_start_together_share_one_identity_and_key(tmp_path):
-    program = (
-        "import sys; from pathlib import Path; from lane.certs import *; print('ready', flush=True);"
-        "sys.stdin.readline(); d = Path(sys.argv[1]);"
-        "print(ServerIdentity.keep(d).binding.hex(), Keys.keep(d).first)"
-    )
-    state = tmp_path / "state"
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", program, state], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(6)
-    ]
-    for child in children:
-        assert child.stdout.readline() == "ready\n"
-    answers = []
-    for child in children:
-        child.stdin.write("\n")
-        child.stdin.flush()
-    for child in children:
-        answers.append(child.communicate(timeout=60)[0])
-        assert child.returncode == 0
-    assert len(set(answers)) == 1
-    assert answers[0]
-    assert sorted(os.listdir(state)) == ["identity.pem", "keys"]
-
-
-def test_who_comes_second_takes_what_the_first_made(tmp_path, monkeypatch):
-    """The first is made to finish just as the second gets the lock."""
-    monkeypatch.setattr(certs.fcntl, "flock", lambda folder, how: (tmp_path / "keys").write_text(LINE))
-    assert Keys.keep(tmp_path).first == ("alice", bytes(32))
-
-
-def test_a_state_folder_that_can_not_be_written(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"cannot write .*identity\.pem: "):
-        ServerIdentity.keep(tmp_path / "file" / "state")
-    with pytest.raises(ConfigError, match=r"cannot write .*keys: "):
-        Keys.keep(tmp_path / "file")
-
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(certs.os, "fsync", full)
-    with pytest.raises(ConfigError, match="No space left"):
-        ServerIdentity.keep(tmp_path / "state")
-    assert os.listdir(tmp_path / "state") == []
-
-
-def test_a_kept_identity_that_was_damaged(tmp_path):
-    ServerIdentity.keep(tmp_path)
-    (tmp_path / "identity.pem").write_text("garbage")
-    with pytest.raises(ConfigError, match=r"no certificate in .*identity\.pem"):
-        ServerIdentity.keep(tmp_path)
 
 
 def test_a_pin_is_believed_for_its_key_only(leaf):
@@ -355,21 +302,12 @@ def test_a_ca_file_that_is_none(tmp_path):
 LINE = f"alice {encode(bytes(32))}\n"
 
 
-def test_keys_are_made_once_and_kept(tmp_path):
-    keys = Keys.keep(tmp_path)
-    user, key = keys.first
-    assert user == "default"
-    assert len(key) == 32
-    assert Keys.keep(tmp_path) == keys
-    assert (tmp_path / "keys").read_text() == f"default {encode(key)}\n"
-    assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o600
-    assert encode(key) not in repr(keys)
-    assert repr(key) not in repr(keys)
+def parsed(text):
+    return Keys.parse(text.encode(), Path("keys"))
 
 
-def test_the_operator_may_edit_the_keys(tmp_path):
-    (tmp_path / "keys").write_text(f"# users\n\n{LINE}  bob\t{encode(b'b' * 32)}  # a friend\n")
-    keys = Keys.keep(tmp_path)
+def test_the_operator_may_edit_the_keys():
+    keys = parsed(f"# users\n\n{LINE}  bob\t{encode(b'b' * 32)}  # a friend\n")
     assert list(keys.items()) == [("alice", bytes(32)), ("bob", b"b" * 32)]
     assert keys.first == ("alice", bytes(32))
 
@@ -386,23 +324,27 @@ def test_the_operator_may_edit_the_keys(tmp_path):
         (b"bob " + encode(bytes(32)).encode(), "line 2: that name or key is there already"),
     ],
 )
-def test_a_bad_line_is_named_and_no_key_shown(tmp_path, line, message):
-    (tmp_path / "keys").write_bytes(LINE.encode() + line)
+def test_a_bad_line_is_named_and_no_key_shown(line, message):
     with pytest.raises(ConfigError, match=f"keys, {message}") as caught:
-        Keys.keep(tmp_path)
+        Keys.parse(LINE.encode() + line, Path("keys"))
     assert "AAAA" not in str(caught.value)
 
 
-def test_limits_of_the_key_file(tmp_path, monkeypatch):
-    (tmp_path / "keys").write_text("# nobody\n")
+def test_limits_of_the_key_file(monkeypatch):
     with pytest.raises(ConfigError, match="no key in"):
-        Keys.keep(tmp_path)
+        parsed("# nobody\n")
     monkeypatch.setattr(certs, "MAX_USERS", 1)
-    (tmp_path / "keys").write_text(LINE)
-    assert Keys.keep(tmp_path).first[0] == "alice"
-    (tmp_path / "keys").write_text(LINE + f"bob {encode(b'b' * 32)}\n")
+    assert parsed(LINE).first[0] == "alice"
     with pytest.raises(ConfigError, match="more than 1 users"):
-        Keys.keep(tmp_path)
+        parsed(LINE + f"bob {encode(b'b' * 32)}\n")
+
+
+def test_keys_are_not_shown():
+    keys = Keys.parse(new_keys(), Path("keys"))
+    user, key = keys.first
+    assert (user, len(key)) == ("default", 32)
+    assert encode(key) not in repr(keys)
+    assert repr(key) not in repr(keys)
 
 
 def test_a_token_is_known_on_its_own_carrier_only():

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from lane import cli
-from lane.certs import Keys, ServerIdentity
+from lane import cli, state
+from lane.certs import ServerIdentity
 from lane.cli import options
 from lane.errors import ConfigError, UsageError
 from lane.link import Link
@@ -265,20 +265,25 @@ def test_plugins_lists_what_loaded_and_what_did_not(run_lane, plugin_dir):
 
 
 def test_link_prints_the_link_alone(run_lane, tmp_path):
-    state = tmp_path / "state"
-    identity, (_, key) = ServerIdentity.keep(state), Keys.keep(state).first
-    result = run_lane("link", "--state-dir", state, "--host", "proxy.example:99")
+    folder = tmp_path / "state"
+    kept = state.keep(folder)
+    result = run_lane("link", "--state-dir", folder, "--host", "proxy.example:99")
     assert (result.returncode, result.stderr) == (0, "")
     link = Link.parse(result.stdout)
-    assert (link.key, str(link.address), link.pin) == (key, "proxy.example:99", identity.binding)
+    assert (link.key, str(link.address), link.pin) == (
+        kept.keys.first[1],
+        "proxy.example:99",
+        kept.identity.binding,
+    )
 
 
 def test_link_of_a_server_with_a_certificate_of_its_own(tmp_path, capsys):
-    state, other = tmp_path / "state", ServerIdentity.keep(tmp_path / "other")
-    Keys.keep(state)
+    folder, other = tmp_path / "state", ServerIdentity.make()
+    state.keep(folder, other)
     (tmp_path / "cert").write_bytes(other.chain_pem)
     (tmp_path / "key").write_bytes(other.key_pem)
-    argv = ["link", "--state-dir", str(state), "--host", "h", "--cert", str(tmp_path / "cert")]
+    (tmp_path / "key").chmod(0o600)
+    argv = ["link", "--state-dir", str(folder), "--host", "h", "--cert", str(tmp_path / "cert")]
     assert cli.main([*argv, "--cert-key", str(tmp_path / "key")]) == 0
     link = Link.parse(capsys.readouterr().out)
     assert (str(link.address), link.pin) == ("h:4433", other.binding)
