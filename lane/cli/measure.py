@@ -21,10 +21,12 @@ from typing import NamedTuple
 
 import gevent.os
 
+from lane import state
 from lane.address import Address
 from lane.cli import client, options, server
 from lane.config import client_config, server_config
 from lane.errors import Closed, ConfigError, Fatal, UsageError
+from lane.link import Link
 from lane.plugins import Plugins
 from lane.stream import Transport
 
@@ -66,6 +68,10 @@ class Process(NamedTuple):
                 if word in line and line.endswith("\n"):
                     return line.strip()
         raise ConfigError("it could not be measured")
+
+    def listens(self) -> Address:
+        """Where it does, once it does. Raises ConfigError if it does not."""
+        return Address.parse(self.line_with("listening on").split()[2])
 
     def cpu(self) -> float:
         """Seconds that it has used (proc_pid_stat(5)). Raises Closed once it is gone."""
@@ -116,12 +122,14 @@ def _download(name: str, plugins: Plugins) -> Cost:
             _options("server", **loopback, host="127.0.0.1", state_dir=folder, allow=["127.0.0.0/8"])
         )
         there = stack.enter_context(_running(lambda: server.run(serving, plugins)))
-        link = there.line_with("lane://")
+        host, port = there.listens()
+        kept = state.look(serving.state_dir)
+        link = str(Link(kept.keys.first[1], Address(host, port), kept.identity.binding))
         going = client_config(_options("client", **loopback, server=link, control="off"))
         here = stack.enter_context(_running(lambda: client.run(going, plugins)))
-        port = int(here.line_with("listening on").split()[2].rpartition(":")[2])
+        entrance = here.listens()
         try:
-            sock = stack.enter_context(_application(port))
+            sock = stack.enter_context(_application(entrance))
             _receive(sock, WARM)
             before = here.cpu(), there.cpu()
             size, elapsed = _receive(sock, SECONDS)
@@ -164,11 +172,11 @@ def _running(run: Callable[[], int]) -> Iterator[Process]:
 
 
 @contextmanager
-def _application(port: int) -> Iterator[socket.socket]:
+def _application(entrance: Address) -> Iterator[socket.socket]:
     """A connection through the client to a target that sends as fast as it can. Raises OSError."""
     with socket.create_server(("127.0.0.1", 0)) as target:
         target.settimeout(DEADLINE)
-        with socket.create_connection(("127.0.0.1", port), DEADLINE) as sock:
+        with socket.create_connection(entrance, DEADLINE) as sock:
             asked = b"\x05\x01\x00" + b"\x05\x01\x00" + Address(*target.getsockname()).pack()
             sock.sendall(asked)  # SOCKS5: no password, CONNECT
             sender = threading.Thread(target=_send, args=(target.accept()[0],), daemon=True)
