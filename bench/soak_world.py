@@ -175,7 +175,7 @@ class World:
     def _serve(self):
         allow = f"127.0.0.0/8,{REDIRECTED}/32"
         where = ("--listen", "127.0.0.1:0", "--host", f"127.0.0.1:{self.middleman.port}")
-        options = ("--allow", allow, "--allow-reverse", "*", *where, *self._short[:2])
+        options = ("--allow", allow, "--allow-bind", "--allow-reverse", "*", *where, *self._short[:2])
         server = Lane(self, "server", "server", "--state-dir", self.folder / "state", *options)
         self.link = link_of(server.process)
         self.middleman.start(int(line_with(server.process, "listening on").split()[2].rpartition(":")[2]))

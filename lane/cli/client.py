@@ -164,7 +164,7 @@ def _embed(
     service = offers(
         Dialer(policy, resolver).connect,
         Associations(partial(UdpEgress, policy, resolver), config.max_associations),
-        Ports(policy, resolver, (ListenRule.parse("*"),)),
+        Ports(policy, resolver, (ListenRule.parse("*"),), bind=True),
     )
     registry = _registry(config)
     resumption = Resumption(config.resume_grace, config.max_sessions, config.buffer_total // 2)

@@ -328,6 +328,7 @@ def _declare_server(parser: Parser) -> None:
         "where clients may have this server listen: *, or [HOST]:PORT, [HOST]:FIRST-LAST or [HOST]:*,"
         " separated by commas; no HOST: any address (default: nowhere)",
     )
+    _flag(group, "--allow-bind", "let applications have this server listen for one connection (SOCKS BIND)")
     _option(group, "--connect-timeout", "TIME", "for a connection to a target", "10s")
     _declare_limits(parser, "10000", "UDP associations at once of one user", "10s")
     group = parser.add_argument_group("limits for clients")

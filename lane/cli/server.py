@@ -52,7 +52,7 @@ def run(config: ServerConfig, plugins: Plugins) -> int:
         offers(
             Dialer(policy, resolver, config.connect_timeout).connect,
             Associations(partial(UdpEgress, policy, resolver), config.max_associations),
-            Ports(policy, resolver, config.allow_reverse),
+            Ports(policy, resolver, config.allow_reverse, bind=config.allow_bind),
         ),
         registry,
         Resumption(config.resume_grace, config.max_sessions, config.buffer_total // 2),

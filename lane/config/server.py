@@ -34,6 +34,8 @@ class ServerConfig:
     deny: tuple[Rule, ...]
     allow_reverse: tuple[ListenRule, ...]
     """Where clients may have the server listen."""
+    allow_bind: bool
+    """Whether they may have it listen for one connection (SOCKS BIND)."""
     buffer_size: int
     buffer_total: int
     max_sessions: int
@@ -73,6 +75,7 @@ def server_config(namespace: Namespace) -> ServerConfig:
         allow=options.optional("allow", _rules) or (),
         deny=options.optional("deny", _rules) or (),
         allow_reverse=options.optional("allow_reverse", _listen_rules) or (),
+        allow_bind=options.required("allow_bind", parse_flag),
         max_sessions_per_peer=options.required("max_sessions_per_peer", count),
         hello_timeout=options.required("hello_timeout", time),
         spare_timeout=options.required("spare_timeout", time),

@@ -62,7 +62,10 @@ class Port(Protocol):
 
 
 class Ports:
-    """All that are open. `policy` judges peers that are expected, `rules` where sessions may be parked."""
+    """All that are open. `policy` judges peers that are expected, `rules` where sessions may be parked.
+
+    `bind`: whether ports are opened for peers that are expected (SOCKS BIND) at all.
+    """
 
     def __init__(
         self,
@@ -70,6 +73,7 @@ class Ports:
         resolver: Resolver,
         rules: tuple[ListenRule, ...] = (),
         *,
+        bind: bool = False,
         most: int = MOST,
         most_per_user: int = MOST_PER_USER,
         wait: float = WAIT,
@@ -78,6 +82,7 @@ class Ports:
         self._policy = policy
         self._resolver = resolver
         self._rules = rules
+        self._bind = bind
         self._most = most
         self._most_per_user = most_per_user
         self._wait = wait
@@ -95,6 +100,8 @@ class Ports:
 
     def expect(self, peer: Address, user: str) -> Port:
         """A port for one connection from `peer`, or anyone if its host is unspecified. Raises TargetError."""
+        if not self._bind:
+            raise TargetError(Status.NOT_ALLOWED, "not allowed: the server opens no ports for BIND")
         if peer.host in _ELSEWHERE:
             own, welcome = own_address(_ELSEWHERE[peer.host]), self._passes
             return Expected(self._listen(Address(peer.host, 0), user), own, welcome, self._wait)

@@ -19,7 +19,8 @@ pytestmark = pytest.mark.bulk
 
 @pytest.fixture(scope="module", params=TRANSPORTS)
 def pair(request, tmp_path_factory):
-    with running_pair(tmp_path_factory.mktemp(request.param), request.param) as (server, client):
+    folder = tmp_path_factory.mktemp(request.param)
+    with running_pair(folder, request.param, ["--allow-bind"]) as (server, client):
         yield server, client
         assert client.stop() == 0
         assert server.stop() == 0
@@ -69,6 +70,14 @@ def listens(port):
     with open("/proc/net/tcp", encoding="ascii") as table:
         rows = [line.split() for line in table][1:]
     return any(row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port for row in rows)
+
+
+@pytest.mark.parametrize("bind", [bind5, bind4], ids=["socks5", "socks4"])
+def test_a_server_opens_no_port_without_being_asked(tmp_path, bind):
+    with running_pair(tmp_path, "tls", ["--allow-reverse", "*"]) as (_, client):
+        sock, code, _ = bind(client.address)
+        with sock:
+            assert code == (2 if bind is bind5 else 1)
 
 
 @pytest.mark.parametrize(("bind", "answer"), [(bind5, answer5), (bind4, answer4)], ids=["socks5", "socks4"])

@@ -162,7 +162,7 @@ class Bed:
         self.server_registry = Registry(16 * MB, 512 * MB, 3600.0, 1000, 1000)
         limits = {"most": 1000, "most_bytes": 256 * MB, **limits}
         self.resumption = Resumption(self.grace, limits["most"], limits["most_bytes"])
-        self.doors = Ports(Policy(local=True), Resolver(), (ListenRule.parse("*"),))
+        self.doors = Ports(Policy(local=True), Resolver(), (ListenRule.parse("*"),), bind=True)
         self.server = Server(
             [*self.listeners.values()],
             Hook(),

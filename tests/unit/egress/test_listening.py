@@ -24,9 +24,9 @@ def make():
     """A function that makes ports; all of them must be closed at the end."""
     made = []
 
-    def ports(deny=(), resolver=None, rules=ANYWHERE, **options):
+    def ports(deny=(), resolver=None, rules=ANYWHERE, bind=True, **options):
         policy = Policy((), [Rule.parse(text) for text in deny], local=True)
-        made.append(Ports(policy, resolver or Resolver(), rules, **options))
+        made.append(Ports(policy, resolver or Resolver(), rules, bind=bind, **options))
         return made[-1]
 
     with gevent.Timeout(30, AssertionError("the test hangs")):
@@ -67,6 +67,15 @@ def status_of(call, *arguments):
 
 
 # One connection from an expected peer.
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "0.0.0.0", "::", "localhost"])
+def test_no_port_is_opened_for_a_peer_where_that_is_not_allowed(make, peer):
+    ports = make(bind=False)
+    status, text = status_of(ports.expect, Address(peer, 0), "ann")
+    assert status is Status.NOT_ALLOWED
+    assert text == "not allowed: the server opens no ports for BIND"
+    assert len(ports) == 0
 
 
 def test_the_expected_peer_is_taken_and_nobody_after_it(make):
