@@ -127,10 +127,10 @@ class Control:
         with suppress(OSError):
             if _identity(self.path) == self._file:
                 self.path.unlink()
-        self._acceptor.kill()
+        self._acceptor.kill()  # no limit: it only accepts
         self._listener.close()
         self._listener = None
-        self._pool.kill()
+        self._pool.kill()  # no limit: they only read and write
 
     def _accept(self) -> None:
         acceptor = Acceptor(self._listener, f"connections on {self.path}")

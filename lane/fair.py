@@ -26,7 +26,7 @@ def pass_turn() -> None:
     hub: Any = get_hub()
     watcher = hub.loop.io(_ready, 1)
     try:
-        hub.wait(watcher)
+        hub.wait(watcher)  # no limit: it is ready now
     finally:
         watcher.close()
 

@@ -94,7 +94,7 @@ class QueuedWriter(logging.Handler):
 
     def _run(self) -> None:
         while True:
-            line = self._lines.get()
+            line = self._lines.get()  # no limit: a thread of its own, for nothing else
             if line is not None:
                 self._write(line)
             if self._lines.empty():

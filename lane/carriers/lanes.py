@@ -214,6 +214,7 @@ class Lanes:
 
     def ask_all(self, within: float) -> None:
         """Find out what is true now: ask on each lane, and wait `within` seconds at most for the answers."""
+        # no limit: each has `within`
         gevent.joinall([gevent.spawn(lane.probe.ask, within) for lane in self.lanes.values()])
 
     def best(self, within: float) -> Lane:
@@ -252,6 +253,7 @@ class Lanes:
         self._turns.close()
         for lane in self.lanes.values():
             lane.probe.close()
+        # no limit: each has one
         gevent.joinall([gevent.spawn(lane.pool.close) for lane in self.lanes.values()])
 
     def snapshot(self) -> dict[str, Any]:
@@ -290,7 +292,7 @@ class Lanes:
             elif self._passages:
                 self._wake.wait(REST)
             else:
-                self._wake.wait()
+                self._wake.wait()  # no limit: there is no session to look after
 
     def _look(self) -> bool:
         """Measure, decide, and have the sessions follow; whether any of them is active."""

@@ -52,7 +52,7 @@ def _watch(changed: Callable[[], None]) -> None:
 def _next(sock: Any) -> bool:
     """Take one message; whether there was one."""
     try:
-        sock.recv(65536)
+        sock.recv(65536)  # no limit: networks may stay as they are
     except BlockingIOError:
         return False
     except OSError:

@@ -98,7 +98,8 @@ class Opening:
     def sendall(self, data: bytes | bytearray | memoryview) -> None:
         """See `lane.stream.Stream`. Before the REPLY, a failure shows where the session reads."""
         if not self._sent:
-            with self._lock:  # the request may be on its way, from whoever waits for its answer
+            # The request may be on its way, from whoever waits for its answer.
+            with self._lock:  # no limit: that one has a deadline, and resets the stream then
                 if self._unsent:
                     self._ask(bytes(data))
                     return
@@ -162,7 +163,7 @@ class Opening:
 
     def _exchange(self) -> tuple[Reply, bytes]:
         """REQUEST out, REPLY in. Raises Unreachable if the carrier was lost, Refused if the server won't."""
-        with self._lock:
+        with self._lock:  # no limit: `_answer` has one
             if self._unsent:
                 self._ask(b"")
         try:

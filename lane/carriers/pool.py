@@ -205,7 +205,8 @@ class Pool:
         self._sweeper.kill(block=False)
         while self._spares:
             self._spares.popleft()[0].discard()
-        gevent.joinall([gevent.spawn(carrier.close, grace) for carrier in list(self._leases)])
+        closing = [gevent.spawn(carrier.close, grace) for carrier in list(self._leases)]
+        gevent.joinall(closing, timeout=grace + LAST_WORDS)  # a transport may not keep to it
         self._leases.clear()
         self._flows.clear()
         self._roomy.clear()

@@ -135,7 +135,7 @@ class Probe:
 
     def _run(self) -> None:
         while True:
-            self._wanted.wait()
+            self._wanted.wait()  # no limit: nobody wants to know
             opening = self._reach()
             if opening is not None:
                 self._set(True, "")
@@ -180,9 +180,10 @@ class Probe:
             self._rest()
             return None
         finally:
-            gevent.killall(attempts)  # and wait: one may be about to give a result; none takes long to end
+            # no limit: none takes long to end, and one may be about to give a result
+            gevent.killall(attempts)
             while not results.empty():
-                if isinstance(left := results.get(), Opening):
+                if isinstance(left := results.get_nowait(), Opening):
                     left.discard()
 
     def _result(self, results: "Queue[Opening | Failure[LaneError]]", pause: float) -> Opening | None:

@@ -47,7 +47,7 @@ class Turns:
 
     def _give(self) -> None:
         while True:
-            self._some.wait()  # for ever: somebody has to come first
+            self._some.wait()  # no limit: somebody has to come first
             while self._waiting:
                 turn = heapq.heappop(self._waiting)[2]
                 if not turn.left and turn.give():

@@ -93,9 +93,10 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
             inbound.close()
         for reverse in reverses:
             reverse.close()
+        # no limit: the grace is theirs
         gevent.joinall([gevent.spawn(drain, config.grace) for drain in (registry.drain, direct.drain)])
         for inbound in inbounds:
-            inbound.kill()
+            inbound.kill()  # no limit: it has END_TIME
         lanes.close()
         if server:
             server.close(0)

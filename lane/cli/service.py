@@ -61,7 +61,7 @@ def run_until_signal(
         gevent.signal_handler(signal.SIGHUP, reload)
     greet()
     notify("READY=1")
-    stop.wait()
+    stop.wait()  # no limit: that is what the process is for
     notify("STOPPING=1")
     close()
     return 0

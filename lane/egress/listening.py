@@ -261,7 +261,7 @@ class _Shared:
                 if place.able():
                     return place
             self._changed.clear()
-            self._changed.wait()
+            self._changed.wait()  # no limit: while nobody parks there, the port is closed soon
 
 
 class _Place:
@@ -278,7 +278,7 @@ class _Place:
         """See `Port`."""
         self.able = able
         self.poke()
-        self._settled.wait()
+        self._settled.wait()  # no limit: a parked session waits for whoever may come
         if self._arrival is None:
             raise Closed("the port was closed")
         arrival, self._arrival = self._arrival, None

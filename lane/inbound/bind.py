@@ -11,7 +11,7 @@ import gevent.socket
 from lane.address import Address
 from lane.errors import LaneError, ProtocolError
 from lane.inbound.connector import Connector, Listening
-from lane.inbound.talk import RECV_SIZE, receive, refuse, status_of
+from lane.inbound.talk import RECV_SIZE, receive, refuse, say, status_of
 from lane.proto.events import Codec
 
 log = logging.getLogger("lane.inbound")
@@ -26,8 +26,8 @@ def bind(sock: gevent.socket.socket, connector: Connector, codec: Codec, peer: A
         return
     early = bytearray(codec.trailing_data)
     try:
-        sock.sendall(codec.accepted(listening.bound))
-        sock.sendall(codec.accepted(_who_came(sock, listening, early)))
+        say(sock, codec.accepted(listening.bound))
+        say(sock, codec.accepted(_who_came(sock, listening, early)))
     except LaneError as error:
         listening.abort()
         refuse(sock, codec.refused(status_of(error), str(error)))
@@ -60,4 +60,4 @@ def _who_came(sock: gevent.socket.socket, listening: Listening, early: bytearray
     try:
         return listening.accept()
     finally:
-        watcher.kill()
+        watcher.kill()  # no limit: it only reads

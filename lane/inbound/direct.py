@@ -133,7 +133,7 @@ class DirectConnection:
         back = gevent.spawn(self._pump, self._target, app, b"")
         try:
             self._pump(app, self._target, early)
-            back.get()
+            back.get()  # no limit: a connection that is idle for too long is reset
             if self._failure is None:
                 app.close()
                 self._target.close()

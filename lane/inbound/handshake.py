@@ -106,7 +106,7 @@ def _associate(
         return
     with contextlib.closing(port), contextlib.closing(association):
         with contextlib.suppress(OSError):  # else the application has left, which is seen at once
-            sock.sendall(codec.accepted(port.address))
+            say(sock, codec.accepted(port.address))
         log.debug("an association ended: %s", relay(sock, port, association, terms.idle_timeout))
 
 

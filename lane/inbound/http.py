@@ -17,7 +17,7 @@ from lane.address import Address
 from lane.errors import Failure, LaneError, ProtocolError
 from lane.fair import be_fair
 from lane.inbound.connector import Connection, Connector
-from lane.inbound.talk import LINGER_SIZE, RECV_SIZE, Asked, Left, refuse, status_of, talk
+from lane.inbound.talk import LINGER_SIZE, RECV_SIZE, Asked, Left, refuse, say, status_of, talk
 from lane.proto.events import Forward, Refusal
 from lane.proto.http import Http
 from lane.proto.http_messages import Answer
@@ -27,6 +27,8 @@ IDLE_TIME = 120.0
 """Seconds that an application may take from one exchange to its next request."""
 KEEP_TIME = 15.0
 """Seconds that a connection to a target is kept for the next request: not long, a new one costs little."""
+READ_TIME = 3600.0
+"""Seconds that an application may take to read a piece of an answer."""
 PART_TIME = 2.0
 """Seconds that a target may take to close its side once it is told that this was all."""
 BODY_SIZE = 65536
@@ -75,7 +77,7 @@ class _Target:
     def wake(self) -> bool:
         """End the rest: whether the connection is still good."""
         if self._resting and not self._lost:
-            self._resting.kill()
+            self._resting.kill()  # no limit: it only reads
             self._resting = None
         return not self._lost
 
@@ -165,12 +167,13 @@ class _Exchanges:
                 data = b""
                 if answer.started:
                     self._closing_does(_RESET)
-                self._sock.sendall(out)
+                with gevent.Timeout(READ_TIME, TimeoutError("it does not read its answer")):
+                    self._sock.sendall(out)
                 be_fair()
         except LaneError as error:
             return error
         finally:
-            sender.kill()
+            sender.kill()  # no limit: it only reads and writes
         return None
 
     def _send(self, request: Forward, stream: Stream) -> None:
@@ -229,7 +232,7 @@ class _Exchanges:
         if isinstance(response, Refusal):
             refuse(self._sock, response.data)
             return False
-        self._sock.sendall(response.data)
+        say(self._sock, response.data)
         return True
 
     def _broke(self, answer: Answer, error: LaneError) -> bool:

@@ -21,6 +21,8 @@ from lane.supervisor import supervise
 
 BACKLOG = 1024
 """Connections that may wait in the kernel, which has a limit of its own (net.core.somaxconn)."""
+END_TIME = 5.0
+"""Seconds that connections have to end once they are told to."""
 
 log = logging.getLogger("lane.inbound")
 
@@ -55,17 +57,17 @@ class Inbound:
     def close(self) -> None:
         """Stop accepting; connections that are served go on. Idempotent."""
         if self._acceptor is not None:
-            self._acceptor.kill()
+            self._acceptor.kill()  # no limit: it only accepts
         self._listener.close()
 
     def kill(self) -> None:
-        """End every connection of the pool, and wait until they have ended."""
-        self._pool.kill()
+        """End every connection of the pool, and wait until they have ended, END_TIME seconds at most."""
+        self._pool.kill(timeout=END_TIME)
 
     def _accept(self) -> None:
         acceptor = Acceptor(self._listener, f"connections on {self.address}")
         while True:
-            self._pool.wait_available()
+            self._pool.wait_available()  # no limit: when there is room depends on applications
             sock, peer = acceptor.accept()
             try:
                 self._pool.spawn(self._serve, sock, peer)

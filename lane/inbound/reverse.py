@@ -85,7 +85,7 @@ class Reverse:
 
     def close(self) -> None:
         """Park no more; what is connected goes on."""
-        gevent.killall(self._parkers)
+        gevent.killall(self._parkers)  # no limit: they reset what they have, and end
 
     def __str__(self) -> str:
         everyone = self.where.host in ("::", "0.0.0.0")
@@ -95,7 +95,7 @@ class Reverse:
     def _keep_one(self) -> None:
         """Have one session parked, whenever there may be one."""
         while True:
-            self._places.acquire()
+            self._places.acquire()  # no limit: when one is free depends on who connects
             try:
                 arrival = self._arrival()
             except BaseException:
@@ -123,7 +123,8 @@ class Reverse:
     def _park(self) -> Listening:
         """A session that waits on the server, as soon as there is one."""
         while True:
-            with nullcontext() if self._works else self._turn:  # while nothing works, one tries for all
+            # While nothing works, one tries for all; no limit: it goes on until something does.
+            with nullcontext() if self._works else self._turn:
                 alone = not self._works
                 try:
                     listening = self._reverser.reverse(self.where)

@@ -11,6 +11,8 @@ from lane.proto.events import Associate, Bind, Codec, Forward, Refusal, Reply, R
 
 RECV_SIZE = 16384
 """Bytes read at once; also the most early data that is held while the target is connected to."""
+SAY_TIME = 30.0
+"""Seconds that an application may take to read what it is told, where it has not read what came before."""
 LINGER_TIME = 1.0
 """Seconds in which an application may still send after a refusal, until it closes."""
 LINGER_SIZE = 262144
@@ -39,9 +41,13 @@ def talk(sock: gevent.socket.socket, codec: Codec) -> Asked:
 
 def say(sock: gevent.socket.socket, data: bytes) -> None:
     """Write a few bytes. Raises OSError. gevent's `sendall` begins with a question to the kernel."""
-    sent = sock.send(data)
-    if sent < len(data):
-        sock.sendall(data[sent:])
+    sock.settimeout(SAY_TIME)
+    try:
+        sent = sock.send(data)
+        if sent < len(data):
+            sock.sendall(data[sent:])
+    finally:
+        sock.settimeout(None)
 
 
 def receive(sock: gevent.socket.socket) -> bytes:

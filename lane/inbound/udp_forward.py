@@ -94,7 +94,7 @@ class UdpForward:
 
     def kill(self) -> None:
         """Wait until it has ended."""
-        gevent.joinall(self._greenlets)
+        gevent.joinall(self._greenlets)  # no limit: the port is closed, and the sweeper looks each second
 
     def _receive(self) -> None:
         try:

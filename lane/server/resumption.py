@@ -64,7 +64,7 @@ class Entry:
 
     def join(self, generation: int) -> Session:
         """Wait until the target was reached, and take the session over. Raises TargetError."""
-        self.settled.wait()
+        self.settled.wait()  # no limit: who connects to the target has one, and settles it whatever happens
         if self.generation != generation:
             raise TargetError(Status.STALE, _STALE)
         if self.verdict is not None:

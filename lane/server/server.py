@@ -110,7 +110,8 @@ class Server:
             listener.close()
         self._registry.drain(grace)
         self._resumption.close()
-        gevent.joinall([gevent.spawn(carrier.close) for carrier in list(self._carriers)])
+        closing = [gevent.spawn(carrier.close) for carrier in list(self._carriers)]
+        gevent.joinall(closing, timeout=LAST_WORDS)  # a transport may not keep to it
 
     def _accept(self, listener: Listener) -> None:
         while True:
@@ -146,7 +147,8 @@ class Server:
             while True:
                 stream = gevent.spawn(self._stream, carrier, carrier.accept(), judged)
                 if not judged.is_set():
-                    gevent.wait([stream, judged], count=1)  # a stranger has one stream at a time
+                    # A stranger has one stream at a time.
+                    gevent.wait([stream, judged], count=1)  # no limit: it is judged when its HELLO is late
         except Closed as error:
             log.debug("a carrier from %s ended: %s", carrier.peer, error)
         finally:

@@ -100,7 +100,7 @@ class Packets:
     def finish(self) -> None:
         """End our direction, behind what waits. Blocks meanwhile."""
         if self._writer is not None:
-            self._writer.join()
+            self._writer.join()  # no limit: a session that is idle for too long is reset
         with suppress(LaneError):  # lost, which is an end as well
             self._session.finish()
 

@@ -109,6 +109,7 @@ class Registry:
         for session in sessions:
             session.reset()
         self._empty.wait(1.0)
+        # no limit: each has ABORT_WITHIN
         gevent.joinall([session.parting for session in sessions if session.parting])
 
     def close(self) -> None:
@@ -123,6 +124,7 @@ class Registry:
     def _tick(self) -> None:
         sweep = monotonic()
         while True:
+            # no limit: without sessions there is nothing to look after
             self._activity.wait(None if not self._sessions else self._idle_timeout / 8)
             gevent.sleep(TICK)
             now = monotonic()

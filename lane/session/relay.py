@@ -46,7 +46,7 @@ class _Relay:
         self._wake()  # something may have come already
         try:
             self._send(early)
-            self._delivered.wait()
+            self._delivered.wait()  # no limit: a session that is idle for too long is reset
         except BaseException:  # this greenlet was killed
             self._abort(Closed("the relay was ended"))
             raise

@@ -181,7 +181,7 @@ class Session:
             if self._failure:
                 raise self._failure.build()
             self._readable.clear()
-            self._readable.wait()
+            self._readable.wait()  # no limit: a session that is idle for too long is reset
         return inbox.take(limit)
 
     @property
@@ -202,7 +202,8 @@ class Session:
         while start < len(view):
             if self.outbox.final is not None:
                 raise Closed("this direction is finished")
-            with self._writer.lock:  # credit is looked up under it: a PONG promises that we know the newest
+            # Credit is looked up under it: a PONG promises that we know the newest.
+            with self._writer.lock:  # no limit: see `Writer.lock`
                 if self._failure:
                     raise self._failure.build()
                 size = self.outbox.allowance(min(len(view) - start, PIECE))
@@ -217,7 +218,7 @@ class Session:
             if self.outbox.held_back and not self._liveness.asked:
                 self._writer.ask = True  # the peer would wait for more before it acknowledges
                 self._writer.flush()
-            self._writable.wait()
+            self._writable.wait()  # no limit: a session that is idle for too long is reset
         if self._failure:
             raise self._failure.build()
         self.last_data = monotonic()
@@ -227,7 +228,7 @@ class Session:
     def finish(self) -> None:
         """Half-close our direction. Idempotent."""
         if self.outbox.final is None and not self._failure:
-            with self._writer.lock:
+            with self._writer.lock:  # no limit: see `Writer.lock`
                 self._writer.finish()
             if self._failure:
                 raise self._failure.build()
@@ -254,7 +255,7 @@ class Session:
             self.finish()
             while not self.outbox.fin_acked and not self._failure:
                 self._writable.clear()
-                self._writable.wait()
+                self._writable.wait()  # no limit: a session that is idle for too long is reset
             if not self._failure:
                 self._closing = True
                 frames, stream = self._frames, self._writer.stream
@@ -385,7 +386,7 @@ class Session:
                 self._unread.set()
         if frames.rest is None:
             return None
-        self._over.wait()
+        self._over.wait()  # no limit: a session that is idle for too long is reset
         return frames.rest if self._free else None
 
     def _read(self, stream: Stream, frames: FrameReader, early: bytes) -> None:

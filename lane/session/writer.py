@@ -51,6 +51,7 @@ class Writer:
         self.stream: Stream | None = None
         """What carries the session now."""
         self.lock = BoundedSemaphore(1)
+        """Who has it may be held up by the stream: until that is lost, or `detach` resets it."""
         self.pong: int | None = None
         """The value of a PING that is to be answered."""
         self.ask = False
@@ -142,7 +143,7 @@ class Writer:
     def flush(self) -> None:
         """Send control frames, unless somebody is writing, who will do it."""
         if not self.lock.locked() and self.stream is not None:
-            with self.lock:
+            with self.lock:  # no limit: it is free now
                 self.write(b"")
 
     def flush_soon(self) -> None:
@@ -153,19 +154,19 @@ class Writer:
 
     def end(self) -> None:
         """Send what waits, and END: nothing of the session may follow it."""
-        with self.lock:
+        with self.lock:  # no limit: see the lock
             self.write(pack(End()))
             self._ended = True
 
     def abort(self, code: int) -> None:
         """Send RESET, and end our direction of the stream. Raises Closed."""
-        with self.lock:
+        with self.lock:  # no limit: see the lock
             if (stream := self.stream) is not None:
                 stream.sendall(pack(ResetFrame(code)))
                 stream.finish()
 
     def _catch_up_alone(self) -> None:
-        with self.lock:
+        with self.lock:  # no limit: see the lock
             self.write(b"")
             self._catch_up()
 

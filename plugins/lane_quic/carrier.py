@@ -120,7 +120,7 @@ class QuicCarrier:
         """See `lane.stream.Carrier`."""
         stream: QuicStream | None = None
         if not (self._failure and self._incoming.empty()):
-            stream = self._incoming.get()
+            stream = self._incoming.get()  # no limit: the peer may open none; the end of the carrier is one
         if stream is None:
             self._incoming.put(None)  # for whoever waits beside us
             raise Closed(str(self._failure or "the carrier is closed"))

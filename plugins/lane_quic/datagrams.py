@@ -136,7 +136,7 @@ class QuicDatagrams:
             if self._failure is not None:
                 raise Closed(str(self._failure))
             self._readable.clear()
-            self._readable.wait()
+            self._readable.wait()  # no limit: the end of the carrier is one
         return self._incoming.popleft()
 
     # The connection's side.

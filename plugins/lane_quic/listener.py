@@ -75,7 +75,7 @@ class QuicListener:
 
     def accept(self) -> QuicCarrier:
         """See `lane.stream.Listener`."""
-        carrier: QuicCarrier | None = self._waiting.get()
+        carrier: QuicCarrier | None = self._waiting.get()  # no limit: until the listener is closed
         if carrier is None:
             self._waiting.put(None)
             raise Closed("the listener is closed")
@@ -88,7 +88,7 @@ class QuicListener:
             for carrier in list(self._half_open):
                 carrier.shut("the server is closing")
             while not self._waiting.empty():
-                self._waiting.get().shut("the server is closing")
+                self._waiting.get_nowait().shut("the server is closing")
             self._waiting.put(None)
             self._close_if_unused()
 

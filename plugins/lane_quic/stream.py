@@ -45,7 +45,7 @@ class QuicStream:
                 self._forget()
                 return b""
             self._readable.clear()
-            self._readable.wait()
+            self._readable.wait()  # no limit: who reads has one, and a silent connection ends
         data = self._take(limit)
         self._unread -= len(data)
         self._read += len(data)
@@ -97,7 +97,7 @@ class QuicStream:
         try:
             while not (self._failure or self._stopped) and not self._has_room:
                 self._writable.clear()
-                self._writable.wait()
+                self._writable.wait()  # no limit: who writes has one, and a silent connection ends
         finally:
             self._carrier.waiting.discard(self)
         self._check()

@@ -189,7 +189,7 @@ class UdpSocket:
         rate, last, pause = 0.0, monotonic(), 0.0
         while not self.closed and not self.broken:
             if not pause:
-                hub.wait(self._readable)
+                hub.wait(self._readable)  # no limit: until the socket is closed
             drained, large = self._take_batch()
             now = monotonic()
             rate += (large / max(now - last, 1e-6) - rate) * min((now - last) / BULK_MEMORY, 1.0)

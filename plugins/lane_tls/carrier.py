@@ -41,7 +41,7 @@ class TLSCarrier:
         if not self._dialled and self._idle and not self._stream.broken:
             self._idle = False
             return self._stream
-        self._stream.dead.wait()
+        self._stream.dead.wait()  # no limit: there is nothing more to come but the end
         raise Closed("the connection is closed")
 
     def stats(self) -> LinkStats:

@@ -78,7 +78,7 @@ class TLSListener:
     def accept(self) -> TLSCarrier:
         """The next carrier. Raises Closed with the listener."""
         try:
-            carrier: TLSCarrier = self._ready.get()
+            carrier: TLSCarrier = self._ready.get()  # no limit: until the listener is closed
         except ShutDown:
             raise Closed("the listener is closed") from None
         return carrier
@@ -90,7 +90,7 @@ class TLSListener:
         for stream in list(self._shaking):
             stream.reset()
         while not self._ready.empty():
-            self._ready.get().close()
+            self._ready.get_nowait().close()
         self._ready.shutdown()
 
     def _accept_all(self) -> None:

@@ -287,7 +287,7 @@ class TLSStream:
         """Let others run until the socket is ready."""
         if watcher.callback is not None:
             raise Closed("two greenlets use one direction of a stream")
-        self._hub.wait(watcher)
+        self._hub.wait(watcher)  # no limit: who reads or writes has one, and TCP notices a peer that is gone
         self._since = monotonic()
         self._check()
 

@@ -11,7 +11,7 @@ from gevent.server import StreamServer
 
 from lane.address import Address
 from lane.errors import Status, TargetError
-from lane.inbound import handshake, http
+from lane.inbound import handshake, http, talk
 from lane.proto.http import MAX_HEAD, Http
 from lane.testing.harness import until
 from tests.support.inbound import HTTP_SUCCESS, LOGIN, Direct, dial, receive, reset, running, to_end
@@ -545,3 +545,30 @@ def test_a_proxy_auto_config_file_says_where_the_client_is():
     with running(pac=True) as inbound, dial(inbound) as sock:
         sock.sendall(b"GET /proxy.pac HTTP/1.0\r\n\r\n")
         assert b'"SOCKS5 %b; ' % str(inbound.address).encode() in to_end(sock)
+
+
+def test_who_never_reads_an_answer_is_given_up(monkeypatch):
+    monkeypatch.setattr(http, "READ_TIME", 0.1)
+
+    with (
+        target(endless) as found,
+        running(lambda _: Direct(found.address)) as inbound,
+        dial(inbound) as sock,
+    ):
+        sock.sendall(f"GET http://{found.address}/ HTTP/1.1\r\nHost: {found.address}\r\n\r\n".encode())
+        assert found.done.wait(30)
+        until(lambda: not inbound.sessions)
+
+
+def test_who_never_reads_what_it_is_told_is_given_up(monkeypatch):
+    monkeypatch.setattr(talk, "SAY_TIME", 0.1)
+
+    def refuse(_):
+        raise TargetError(Status.REFUSED, "x" * 200)
+
+    with running(refuse) as inbound, dial(inbound) as sock:
+        asked = b"GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n"
+        with pytest.raises(OSError), gevent.Timeout(30, AssertionError("it waits for ever")):
+            while True:  # and no answer is read
+                sock.sendall(asked * 100)
+        until(lambda: not inbound.sessions)
