@@ -121,6 +121,7 @@ class TLSListener:
                     stream.arrive()
                 self._shaking.speaks(stream)
                 stream.handshake()
+            # no limit: the server takes what is ready at once
             self._ready.put(TLSCarrier(stream, self._binding, peer, dialled=False))
         except (Closed, ProtocolError, ShutDown) as error:
             stream.abandon()  # and no reset, which could destroy the alert that tells the peer why
