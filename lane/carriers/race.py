@@ -36,7 +36,7 @@ def race(pools: Sequence[Pool], *, fresh: bool, head_start: float | None = None)
             if len(asked) == len(failures):
                 asked.append(gevent.spawn(_ask, len(asked), pools[len(asked)], fresh, results))
             try:
-                # The last one needs no limit of ours: a pool gives a stream or fails within its dial timeout.
+                # no limit: for the last one; a pool gives a stream, or fails, within its dial timeout
                 number, result = results.get(timeout=head_start if len(asked) < len(pools) else None)
             except Empty:
                 asked.append(gevent.spawn(_ask, len(asked), pools[len(asked)], fresh, results))
@@ -58,8 +58,8 @@ def _ask(number: int, pool: Pool, fresh: bool, results: Results) -> None:
 
 def _give_back(asked: list[Any], results: Results) -> None:
     """What came too late is of use for the next session."""
-    gevent.joinall(asked)  # each ends within the dial timeout of its pool
+    gevent.joinall(asked)  # no limit: each ends within the dial timeout of its pool
     while not results.empty():
-        _, result = results.get()
+        _, result = results.get_nowait()
         if isinstance(result, Lease):
             result.discard()

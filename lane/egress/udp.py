@@ -68,7 +68,7 @@ class UdpEgress:
         self._lookups: dict[Address, deque[bytes]] = {}
         self._asking: dict[Address, Any] = {}  # the greenlets that do so
         self._peers: OrderedDict[str, bool] = OrderedDict()  # whether an address may answer
-        self._sockets: dict[int, UdpSocket | None] = {}
+        self._sockets: dict[int, UdpSocket] = {}
         self._readers: list[Any] = []
         self._closed = False
 
@@ -94,8 +94,7 @@ class UdpEgress:
         for greenlet in (*self._readers, *self._asking.values()):
             greenlet.kill(block=False)
         for sock in self._sockets.values():
-            if sock is not None:
-                sock.close()
+            sock.close()
         self._readers.clear()
         self._asking.clear()
         self._lookups.clear()
@@ -155,11 +154,10 @@ class UdpEgress:
         self.dropped += not sock.send(payload, where)
 
     def _socket(self, family: int) -> UdpSocket | None:
-        """The socket of `family`, made when it is needed; None where the system has none to give."""
-        if family not in self._sockets and not self._closed:
-            self._sockets[family] = sock = _open(family)
-            if sock is not None:
-                self._readers.append(supervise("the packets of targets", self._read, sock))
+        """The socket of `family`, made when it is needed; None where the system has none to give now."""
+        if family not in self._sockets and not self._closed and (sock := _open(family)) is not None:
+            self._sockets[family] = sock
+            self._readers.append(supervise("the packets of targets", self._read, sock))
         return self._sockets.get(family)
 
     def _read(self, sock: UdpSocket) -> None:

@@ -117,7 +117,7 @@ def _race(
         for greenlet in running:
             greenlet.kill(block=False)
         while not outcomes.empty():
-            loser = outcomes.get()
+            loser = outcomes.get_nowait()
             if not isinstance(loser, Failure):
                 discard(loser[1])
     if len(lost) < len(candidates):

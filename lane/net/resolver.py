@@ -84,7 +84,7 @@ class Resolver:
             return [address]
         name = ascii_name(host)
         bare = name.removesuffix(".")
-        if listed := self._hosts.get().get(bare):
+        if listed := self._hosts.content().get(bare):
             return _interleave(listed)
         if bare == "localhost" or bare.endswith(".localhost"):  # RFC 6761 section 6.3
             return _interleave(_LOCALHOST)
@@ -94,7 +94,7 @@ class Resolver:
         return list(outcome)
 
     def _recall(self, name: str) -> Outcome | None:
-        conf = self._conf.get()
+        conf = self._conf.content()
         if conf is not self._known_by:  # other servers may know other names
             self._known.clear()
             self._known_by = conf
@@ -111,7 +111,7 @@ class Resolver:
             lookup = self._lookups[name] = _LookUp(gevent.spawn(self._look_up, name, user))
         lookup.waiting += 1
         try:
-            outcome: Outcome = lookup.greenlet.get()
+            outcome: Outcome = lookup.greenlet.get()  # no limit: `_look_up` has one
             return outcome
         finally:
             lookup.waiting -= 1
@@ -122,7 +122,7 @@ class Resolver:
 
     def _look_up(self, name: str, user: str) -> Outcome:
         outcome: Outcome
-        conf = self._conf.get()
+        conf = self._conf.content()
         life = 0.0  # that it was not even begun says nothing of the name
         late = TargetError(Status.HOST_UNREACHABLE, "name look-up timed out")
         try:
@@ -140,7 +140,7 @@ class Resolver:
 
     def _find(self, conf: ResolvConf, name: str) -> tuple[Outcome, float]:
         """The outcome, and how many seconds it holds. Raises TargetError where nobody could tell."""
-        others = self._sources.get()
+        others = self._sources.content()
         bare = name.removesuffix(".")
         life = NEGATIVE_LIFE_MOST
         exists = False
@@ -168,10 +168,10 @@ class Resolver:
         four = gevent.spawn(self._ask, conf, name, A)
         six = gevent.spawn(self._ask, conf, name, AAAA) if conf.ipv6 else four
         try:
-            (first,) = gevent.wait([six, four], count=1)
+            (first,) = gevent.wait([six, four], count=1)  # no limit: `_look_up` has one
             slow, patience = (six, LATE_IPV6) if first is four else (four, LATE_IPV4)
             known = isinstance(first.value, Answer) and first.value.addresses
-            slow.join(patience if known else None)
+            slow.join(patience if known else None)  # no limit: `_look_up` has one
         finally:
             six.kill(block=False)
             four.kill(block=False)

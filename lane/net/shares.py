@@ -49,7 +49,7 @@ class Shares:
         self._line[turn] = user
         self._waiting[user] += 1
         try:
-            turn.wait()
+            turn.wait()  # no limit: who asks for a place has one
         except BaseException:
             if turn.is_set():  # in this very moment
                 self._give_back(user)

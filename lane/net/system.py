@@ -4,6 +4,7 @@ Each file is looked at whenever a name is looked up, and read again when it has 
 to another network has other name servers from one moment to the next.
 """
 
+import errno
 import os
 import re
 import socket
@@ -39,15 +40,16 @@ class Watched(Generic[Parsed]):
     def __init__(self, path: Path, parse: Callable[[str], Parsed]) -> None:
         self._path = path
         self._parse = parse
+        self._parsed = parse("")
         self._state: object = self  # no state of a file
         self._lock = RLock()
 
-    def get(self) -> Parsed:
+    def content(self) -> Parsed:
         """The newest content. Blocks while a large file is parsed, by whoever noticed the change."""
-        with self._lock:
+        with self._lock:  # no limit: who has it reads a file of MAX_FILE bytes at most
             state = self._look()
-            if state != self._state:
-                self._parsed = self._parse(self._read())
+            if state != self._state and (text := self._read()) is not None:
+                self._parsed = self._parse(text)
                 self._state = state
             return self._parsed
 
@@ -58,12 +60,13 @@ class Watched(Generic[Parsed]):
             return None
         return found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev
 
-    def _read(self) -> str:
+    def _read(self) -> str | None:
+        """None where it can't be read now, for lack of a descriptor: the next time, then."""
         try:
             with self._path.open("rb") as file:
                 return file.read(MAX_FILE).decode(errors="replace")
-        except OSError:
-            return ""
+        except OSError as error:
+            return None if error.errno in (errno.EMFILE, errno.ENFILE) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +168,7 @@ class CLibrary:
 
     def look_up(self, name: str) -> Addresses:
         """Its addresses, none where it does not know any. Blocks while all threads are busy."""
-        outcome: Addresses = self._pool.spawn(_getaddrinfo, name).get()
+        outcome: Addresses = self._pool.spawn(_getaddrinfo, name).get()  # no limit: who asks has one
         return outcome
 
     @cached_property

@@ -145,7 +145,7 @@ def dial(endpoint: Address, tls: ClientTLS, settings: Settings = DEFAULTS) -> Qu
 def _shake_hands(carrier: QuicCarrier) -> QuicCarrier:
     """Wait until it is connected. Raises Closed or Refused."""
     try:
-        carrier.ready.wait()
+        carrier.ready.wait()  # no limit: `dial` has one
     except BaseException:  # even if it has just been connected: nobody will hear of it
         _give_up(carrier)
         raise

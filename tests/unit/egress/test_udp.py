@@ -1,7 +1,6 @@
 """UDP to targets on real loopback sockets: who is reached, whose answers count, and what is bounded."""
 
 import logging
-import resource
 import socket as native
 
 import gevent
@@ -15,6 +14,7 @@ from lane.egress.udp import UdpEgress
 from lane.errors import Status, TargetError
 from lane.net.resolver import Resolver
 from lane.testing.harness import until
+from tests.support.descriptors import no_descriptors
 from tests.support.names import Names
 
 LOCAL = Policy(local=True)
@@ -249,12 +249,19 @@ def test_close_frees_the_sockets_and_drops_what_comes_after(make):
 
 def test_without_descriptors_a_packet_is_dropped_like_any_other(make, caplog):
     target, egress = Target(), make()
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
-    try:
-        with caplog.at_level(logging.INFO):
-            egress.send(target.address, b"lost")
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with no_descriptors(), caplog.at_level(logging.INFO):
+        egress.send(target.address, b"lost")
     assert egress.dropped == 1
     assert not caplog.records
+
+
+def test_a_socket_that_could_not_be_had_is_tried_again(make, monkeypatch):
+    target, egress = Target(), make()
+    with monkeypatch.context() as patch:
+        patch.setattr(udp, "_has_route", lambda address: True)  # as with the last descriptor
+        with no_descriptors():
+            egress.send(target.address, b"lost")
+    egress.send(target.address, b"found")
+    until(lambda: target.got)
+    assert [data for data, _ in target.got] == [b"found"]
+    assert egress.dropped == 1

@@ -1,10 +1,7 @@
 """Accepting goes on whatever the kernel says, and nobody waits for descriptors without a word."""
 
-import os
-import resource
 import socket as blocking
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import gevent
@@ -16,19 +13,7 @@ from lane.log import Throttle
 from lane.net import accept
 from lane.net.accept import Acceptor
 from lane.testing.harness import outcome, until
-
-
-@contextmanager
-def no_descriptors() -> Iterator[None]:
-    """None is left while the context lasts."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    spare = os.dup(0)
-    os.close(spare)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (spare, hard))  # all below are in use
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+from tests.support.descriptors import no_descriptors
 
 
 @pytest.fixture(params=["tcp", "unix"])

@@ -24,6 +24,7 @@ from lane.net import resolver as net_resolver
 from lane.net import system
 from lane.net.resolver import Resolver
 from lane.testing.harness import outcome, until
+from tests.support.descriptors import no_descriptors
 from tests.support.names import NameServer, pack, records, write_etc
 
 
@@ -554,6 +555,16 @@ def test_the_hosts_file_comes_first_in_both_families_and_is_read_again(make, ser
     assert found(resolver, "a.test") == ["192.0.2.8"]
     (tmp_path / "hosts").unlink()
     assert found(resolver, "a.test") == ["192.0.2.1"]
+
+
+def test_without_descriptors_what_was_read_holds_and_is_read_again_with_some(make, server, tmp_path):
+    resolver = make(hosts="192.0.2.7 a.test\n")
+    assert found(resolver, "a.test") == ["192.0.2.7"]
+    write_etc(tmp_path, hosts="192.0.2.8 a.test\n")
+    with no_descriptors():
+        assert found(resolver, "a.test") == ["192.0.2.7"]
+        assert failure(resolver, "b.test").status is Status.HOST_UNREACHABLE
+    assert found(resolver, "a.test") == ["192.0.2.8"]
 
 
 def test_localhost_is_this_machine_whatever_the_name_server_says(make, server):
