@@ -111,6 +111,10 @@ class Unreachable(Fatal):
     exit_status = 69
 
 
+class TurnedAway(Unreachable):
+    """The server ended the connection before it answered: it may be crowded, and is worth another try."""
+
+
 class Refused(Fatal):
     """The server was reached, and one side does not accept the other: wrong key, wrong certificate."""
 

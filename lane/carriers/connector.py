@@ -6,16 +6,17 @@ from contextlib import ExitStack
 from enum import Enum
 from time import monotonic
 
+import gevent
 from gevent.socket import socket as Socket  # noqa: N812  (the name of the type, not of a function)
 
 from lane import census
 from lane.address import Address, unpack
 from lane.carriers.association import Association
 from lane.carriers.lanes import Lanes
-from lane.carriers.opening import NOWHERE, Opening
+from lane.carriers.opening import NOWHERE, Opening, Unanswered
 from lane.carriers.passage import Deadlines, Passage
 from lane.carriers.reached import Reached
-from lane.errors import Closed, LaneError, Refused, Reset, Status, TargetError, Unreachable
+from lane.errors import Closed, LaneError, Refused, Reset, Status, TargetError, TurnedAway, Unreachable
 from lane.proto.hello import ANYONE, EARLY, RESUMABLE, Command, Request
 from lane.proto.udp import FLOW_SIZE
 from lane.session.packets import WINDOW
@@ -28,6 +29,9 @@ from lane.session.window import Buffer
 from lane.stream import Stream
 
 log = logging.getLogger("lane.client")
+
+PAUSES = 0.25, 0.75
+"""Seconds until a server is asked again that ended the connection early; then that is its answer."""
 
 
 class Targets(Enum):
@@ -196,8 +200,20 @@ class Connector:
     def ping(self) -> float:
         """Ask the server for nothing but an answer, on a new carrier: the seconds that took.
 
-        Raises Unreachable or Refused.
+        A server that ends the connection early is asked again: it may only be crowded. Raises Unreachable or
+        Refused.
         """
+        for pause in PAUSES:
+            try:
+                return self._ping()
+            except TurnedAway as error:
+                log.info("the server turned us away, trying again: %s", error)
+            except Unanswered as error:  # which is said once it is known to be true
+                log.debug("trying again: %s", error)
+            gevent.sleep(pause)
+        return self._ping()
+
+    def _ping(self) -> float:
         _, lease = self._lanes.lease(fresh=True)
         opening = Opening(lease, Request(Command.PING, NOWHERE, 0), self._deadlines.request)
         start = monotonic()

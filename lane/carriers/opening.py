@@ -23,6 +23,7 @@ from lane.errors import (
     Reset,
     Status,
     TargetError,
+    TurnedAway,
     Unreachable,
 )
 from lane.proto.hello import Reply, Request, parse_reply
@@ -34,6 +35,14 @@ NOWHERE = Address("0.0.0.0", 0)
 HEAD_START = 0.003
 """Seconds that REQUEST waits for the application's first data."""
 _NOT_LANE = "the server closed the connection without an answer: wrong key, or not a lane server"
+
+
+class Ended(Closed):
+    """The server has ended a stream in good order, without a whole REPLY."""
+
+
+class Unanswered(Refused):
+    """The same, for whoever asked: the server does not know the key, if that comes again."""
 
 
 def _nobody(_: Reply) -> None:
@@ -162,18 +171,26 @@ class Opening:
         return self._reply
 
     def _exchange(self) -> tuple[Reply, bytes]:
-        """REQUEST out, REPLY in. Raises Unreachable if the carrier was lost, Refused if the server won't."""
+        """REQUEST out, REPLY in. Raises Unreachable if the carrier was lost, Refused if the server won't.
+
+        A server that has no room cuts the connection short. One that does not know the key ends it in good
+        order; so does something that is not lane, unless it gives a code, which lane has none of.
+        """
         with self._lock:  # no limit: `_answer` has one
             if self._unsent:
                 self._ask(b"")
         try:
             return read_reply(self.lease.stream.recv)
-        except Reset:
-            raise Refused(_NOT_LANE) from None
+        except Ended:
+            raise Unanswered(_NOT_LANE) from None
+        except Reset as error:
+            if error.code:
+                raise Refused(_NOT_LANE) from None
+            raise TurnedAway("the server cut the connection short before it answered") from None
         except Closed as error:
-            if self.lease.carrier.closed or self.lease.distrusted:
+            if self.lease.distrusted or not self.lease.fresh:
                 raise Unreachable(f"the connection to the server was lost: {error}") from None
-            raise Refused(_NOT_LANE) from None
+            raise TurnedAway(f"the connection ended before the server answered: {error}") from None
         except ProtocolError as error:
             raise Refused(f"the server does not answer as lane does: {error}") from None
 
@@ -187,12 +204,12 @@ class Opening:
 
 
 def read_reply(recv: Callable[[int], bytes]) -> tuple[Reply, bytes]:
-    """The REPLY from a stream, and what came behind it. Raises ProtocolError, or Reset at its end."""
+    """The REPLY from a stream, and what came behind it. Raises ProtocolError, or Ended."""
     data = b""
     while (found := parse_reply(data)) is None:
         more = recv(65536)
         if not more:
-            raise Reset(0, "the stream ended")
+            raise Ended("the stream ended")
         data += more
     reply, end = found
     return reply, data[end:]

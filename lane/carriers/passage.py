@@ -19,8 +19,8 @@ import gevent
 from lane.address import Address
 from lane.carriers.lanes import STUCK, Lane, Lanes
 from lane.carriers.measure import Counts, Way
-from lane.carriers.opening import NOWHERE, Opening
-from lane.errors import Closed, LaneError, Refused, Status, TargetError, Unreachable
+from lane.carriers.opening import NOWHERE, Opening, Unanswered
+from lane.errors import Closed, LaneError, Refused, Status, TargetError, TurnedAway, Unreachable
 from lane.proto.frames import Received, ResetFrame, pack
 from lane.proto.hello import EARLY, ID_SIZE, RESUMABLE, Command, Reply, Request
 from lane.session.session import ABORT_WITHIN, ACTIVE, Session
@@ -30,6 +30,8 @@ log = logging.getLogger("lane.client")
 
 TRIES = 3
 """Requests for a session that no server has answered for yet."""
+PAUSE = 0.25
+"""Seconds until a server is asked again that has turned a request away; longer after the second time."""
 PATIENCE = 1.0
 """Seconds, at least, that a server has to go on with a session on another stream."""
 
@@ -252,8 +254,11 @@ class Passage:
         self._tries -= 1
         gone = isinstance(error, TargetError) and error.status is Status.GONE
         aged = isinstance(error, Unreachable | Refused) and (lost.lease.distrusted or not lost.lease.fresh)
-        if not self._tries or self.session.over or not (gone or aged):
+        turned_away = isinstance(error, TurnedAway | Unanswered) and not aged
+        if not self._tries or self.session.over or not (gone or aged or turned_away):
             raise error
+        if turned_away:
+            gevent.sleep(PAUSE * (TRIES - self._tries))
         if gone and (lost.boot is None or lost.boot != self._boot_asked):
             raise Closed("the connection to the server was lost, and with it what was sent")
         begin = gone or not self.session.outbox.sent

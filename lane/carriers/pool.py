@@ -18,7 +18,7 @@ from gevent.event import AsyncResult
 
 from lane import census
 from lane.carriers.demand import Demand
-from lane.errors import Closed, Failure, LaneError, Unreachable
+from lane.errors import Closed, Failure, LaneError, TurnedAway, Unreachable
 from lane.session.flows import Flows
 from lane.stream import Carrier, Stream
 from lane.supervisor import report, supervise
@@ -239,7 +239,7 @@ class Pool:
             if (lease := self._open_on(carrier, fresh=True)) is not None:
                 return lease
             if carrier not in self._leases:
-                raise Unreachable("the server closed the connection at once")
+                raise TurnedAway("the server closed the connection at once")
             if not fresh and (lease := self._at_once()) is not None:  # others were quicker
                 return lease
         raise Unreachable("no connection to the server had a stream to give")

@@ -7,7 +7,7 @@ the most goes, one that has said nothing first. So an address that takes them al
 
 import ipaddress
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 from lane.address import unmapped
@@ -15,7 +15,7 @@ from lane.address import unmapped
 IPV6_PREFIX = 64
 """Bits of an IPv6 address that name a network, of which one customer has all addresses (RFC 6177)."""
 
-Guest = TypeVar("Guest", bound=Hashable)
+Guest = TypeVar("Guest")
 
 
 def network(host: str) -> str:

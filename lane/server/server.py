@@ -21,6 +21,7 @@ from gevent.event import Event
 from lane import census
 from lane.address import Address
 from lane.errors import Closed, LaneError, ProtocolError, Status, TargetError
+from lane.net.places import Places, network
 from lane.proto.hello import (
     ANYONE,
     BOOT_ID_SIZE,
@@ -44,10 +45,10 @@ from lane.tasks import start
 
 log = logging.getLogger("lane.server")
 
-MAX_STRANGERS = 1024
-"""Carriers at once that have not proven a key."""
+MAX_STRANGERS = 512
+"""Carriers at once that have not proven a key, of all transports: see `lane.net.places`."""
 SPARES_PER_PEER = 64
-"""Carriers that a peer may have beyond the sessions it may have."""
+"""Carriers that a peer's network may have beyond the sessions it may have."""
 LAST_WORDS = 1.0
 """Seconds to let the peer read what a stream said last."""
 
@@ -65,7 +66,7 @@ class Server:
     """Serves the carriers of `listeners`.
 
     `hook`: pluggy's caller for lane's hooks. `offers`: what may be asked for. The `registry` has the limits,
-    `per_peer` bounds the carriers of one address. `resumption` keeps the sessions that clients may come
+    `per_peer` bounds the carriers of one network. `resumption` keeps the sessions that clients may come
     back to.
     """
 
@@ -90,7 +91,7 @@ class Server:
         self._boot_id = os.urandom(BOOT_ID_SIZE)
         self._carriers: set[Carrier] = set()
         self._flows: dict[Carrier, Flows] = {}  # of those of them whose datagrams somebody uses
-        self._strangers: set[Carrier] = set()
+        self._strangers: Places[Carrier] = Places(MAX_STRANGERS)
         self._peers: Counter[str] = Counter()
         self._closing = False
         self._names = count(1)
@@ -126,20 +127,41 @@ class Server:
                 gevent.spawn(carrier.close)
 
     def _welcome(self, carrier: Carrier) -> None:
-        crowded = len(self._strangers) >= MAX_STRANGERS or self._peers[carrier.peer] >= self._per_peer
-        if self._closing or crowded:
+        name = network(carrier.peer)
+        if not self._closing and self._peers[name] >= self._per_peer:
+            self._turn_away(self._strangers.oldest_of(carrier.peer))
+        if self._closing or self._peers[name] >= self._per_peer:
             log.debug("a carrier from %s is one too many", carrier.peer)
             carrier.close()
             return
         self._carriers.add(carrier)
-        self._strangers.add(carrier)
-        self._peers[carrier.peer] += 1
+        self._peers[name] += 1
+        self._turn_away(self._strangers.enter(carrier, carrier.peer))
         gevent.spawn(self._serve, carrier)
+
+    def _turn_away(self, stranger: Carrier | None) -> None:
+        """Make room: a client takes such an end for what it is, and tries again."""
+        if stranger is not None and stranger in self._carriers:
+            log.debug("a stranger from %s makes room", stranger.peer)
+            self._forget(stranger)
+            gevent.spawn(stranger.close)
+
+    def _forget(self, carrier: Carrier) -> None:
+        """Count a carrier no more. Idempotent."""
+        self._flows.pop(carrier, None)
+        self._strangers.leave(carrier)
+        if carrier in self._carriers:
+            self._carriers.discard(carrier)
+            name = network(carrier.peer)
+            self._peers[name] -= 1
+            if not self._peers[name]:
+                del self._peers[name]
 
     def _serve(self, carrier: Carrier) -> None:
         """All streams of a carrier, until it is gone."""
         judged = Event()
-        start(self._expel, carrier, judged)
+        patience = gevent.get_hub().loop.timer(self._deadlines.hello)  # a greenlet that waits costs more
+        patience.start(gevent.spawn, self._expel, carrier, judged)
         try:
             if getattr(carrier, "one_stream", False):
                 self._stream(carrier, carrier.accept(), judged)
@@ -152,18 +174,14 @@ class Server:
         except Closed as error:
             log.debug("a carrier from %s ended: %s", carrier.peer, error)
         finally:
+            patience.close()
             judged.set()
-            self._carriers.discard(carrier)
-            self._flows.pop(carrier, None)
-            self._strangers.discard(carrier)
-            self._peers[carrier.peer] -= 1
-            if not self._peers[carrier.peer]:
-                del self._peers[carrier.peer]
+            self._forget(carrier)
             carrier.close()
 
     def _expel(self, carrier: Carrier, judged: Event) -> None:
         """Send away a carrier that proves no key in time."""
-        if not judged.wait(self._deadlines.hello):
+        if not judged.is_set():
             self._send_away(carrier, judged)
 
     def _send_away(self, carrier: Carrier, judged: Event) -> None:
@@ -177,11 +195,11 @@ class Server:
         try:
             user = self._greet(carrier, reader)
             if user is None:
-                stream.close()
+                self._finish(stream)  # a clean end, which no client is turned away with: the key is wrong
                 if carrier in self._strangers:
                     self._send_away(carrier, judged)
                 return
-            self._strangers.discard(carrier)
+            self._strangers.leave(carrier)
             judged.set()
             while request := self._await_request(reader):
                 try:
@@ -204,6 +222,8 @@ class Server:
         """The user who proved a key with HELLO, None if nobody did."""
         try:
             with gevent.Timeout(self._deadlines.hello, Closed("no HELLO in time")):
+                if reader.begin():
+                    self._strangers.speaks(carrier)
                 token, end = reader.parse(parse_hello)
                 user = self._hook.lane_authenticate(token=token, binding=carrier.binding)
                 if user is None:

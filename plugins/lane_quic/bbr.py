@@ -83,7 +83,8 @@ class Bbr:
 
     def __init__(self, datagram_size: int, seed: int | None = None) -> None:
         self._size = datagram_size
-        self._random = random.Random(seed)  # noqa: S311 (it hides nothing)
+        # It hides nothing, and one of its own is 2.5 KB.
+        self._random = random if seed is None else random.Random(seed)  # noqa: S311
         self.state = State.START
         self.window = INITIAL_PACKETS * datagram_size
         self.pacing_rate: float | None = None

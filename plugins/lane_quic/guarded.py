@@ -10,6 +10,7 @@ from secrets import randbelow
 from typing import Any
 
 import cryptography.hazmat.backends.openssl.backend  # noqa: F401  (aioquic would, when it first dials)
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.connection import QuicConnection, QuicConnectionError
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, pull_ack_frame
 
@@ -31,6 +32,9 @@ WORK_A_PACKET, WORK_SAVED = 80, 4096
 carry data cost 1, others 4: so all streams of a connection may say something in each packet, all the time."""
 CHEAP = frozenset((*range(0x08, 0x10), 0x30, 0x31))  # STREAM and DATAGRAM
 COSTLY = 4
+MOST_FLIGHT = 16384
+"""Bytes of a flight of TLS in one epoch: a server's has its certificates."""
+_epochs: dict[frozenset[Any], frozenset[Any]] = {}  # those that handlers of frames are for, once each
 
 
 class Frames(dict[int, Any]):
@@ -57,6 +61,14 @@ class Frames(dict[int, Any]):
         return super().__getitem__(kind)
 
 
+class Flight(dict[Any, Buffer]):
+    """What TLS has to say, by epoch: room for it is there only while it says something."""
+
+    def __missing__(self, epoch: Any) -> Buffer:
+        made = self[epoch] = Buffer(capacity=MOST_FLIGHT)
+        return made
+
+
 class Guarded(QuicConnection):
     """A connection that ends where its peer asks for too much."""
 
@@ -64,15 +76,24 @@ class Guarded(QuicConnection):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._frames = self._QuicConnection__frame_handlers = Frames(self._QuicConnection__frame_handlers)
+        self._frames = self._QuicConnection__frame_handlers = Frames(
+            # aioquic makes a set of epochs for each handler of each connection: 7 KB
+            (kind, (handler, _epochs.setdefault(epochs, epochs)))
+            for kind, (handler, epochs) in self._QuicConnection__frame_handlers.items()
+        )
         self._newest_cid_sent = 0
         self._updated_at = -1  # the packet number that was next when the peer changed its keys
         self._skipped, self._skip_at = -1, FIRST_SKIPPED + randbelow(FIRST_SKIPPED)
 
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
+        self._crypto_buffers = Flight()
         for stream in self._crypto_streams.values():
             stream.receiver = Receiver(None)
+
+    def _push_crypto_data(self) -> None:
+        super()._push_crypto_data()
+        self._crypto_buffers.clear()
 
     def _skip_number(self) -> None:
         """Leave out a packet number now and then: who acknowledges it lies (RFC 9000 section 21.4)."""

@@ -13,6 +13,7 @@ from gevent.queue import Queue
 
 from lane import census
 from lane.errors import Closed
+from lane.net.places import Places
 from lane.stream import Address, ServerTLS
 from lane.supervisor import report, supervise
 from lane_quic.carrier import QuicCarrier
@@ -26,8 +27,8 @@ log = logging.getLogger("lane.quic")
 
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds that a handshake may take: clients give up no later."""
-MAX_HALF_OPEN = 1000
-"""Handshakes that a listener has under way at most; more Initials are dropped."""
+MAX_HALF_OPEN = 512
+"""Handshakes that a listener has under way at most: see `lane.net.places`."""
 RETRY_ABOVE = 100
 """Handshakes under way above which a client has to show first that its address is its own."""
 MAX_WAITING = 1024
@@ -47,6 +48,7 @@ class QuicListener:
         self.address = Address(endpoint.host, sock.getsockname()[1])
         self._by_cid: dict[bytes, QuicCarrier] = {}
         self._half_open: dict[QuicCarrier, float] = {}  # since when
+        self._places: Places[QuicCarrier] = Places(MAX_HALF_OPEN)  # theirs
         self._carriers: set[QuicCarrier] = set()
         self._accepting = True
         self._waiting: Queue[QuicCarrier | None] = Queue()
@@ -153,8 +155,6 @@ class QuicListener:
         if first_cid is None and len(self._half_open) >= RETRY_ABOVE:
             self._socket.send([(self._stateless.retry(header, path, now), path)])
             return None
-        if len(self._half_open) >= MAX_HALF_OPEN:
-            return None
         try:
             engine = Engine(
                 replace(self._configuration),
@@ -174,8 +174,13 @@ class QuicListener:
             carrier, since = next(iter(self._half_open.items()))
             if now - since < HANDSHAKE_TIMEOUT:
                 break
-            del self._half_open[carrier]  # here, whatever comes of its end
+            self._no_more_half_open(carrier)  # here, whatever comes of its end
             carrier.fail(Closed("the handshake took too long"))
+
+    def _no_more_half_open(self, carrier: QuicCarrier) -> None:
+        """Its handshake is done, or it has ended. Idempotent."""
+        self._half_open.pop(carrier, None)
+        self._places.leave(carrier)
 
     def _make_carrier(self, engine: Engine, first_cid: bytes, path: Any, now: float) -> QuicCarrier:
         """A carrier that is found by its connection IDs, and forgotten when it ends."""
@@ -192,12 +197,12 @@ class QuicListener:
         def on_end() -> None:
             for cid in cids:
                 self._by_cid.pop(cid, None)
-            self._half_open.pop(carrier, None)
+            self._no_more_half_open(carrier)
             self._carriers.discard(carrier)
             self._close_if_unused()
 
         def on_ready() -> None:
-            self._half_open.pop(carrier, None)
+            self._no_more_half_open(carrier)
             if self._accepting and self._waiting.qsize() < MAX_WAITING:
                 self._waiting.put(carrier)
             else:
@@ -216,4 +221,7 @@ class QuicListener:
             self._by_cid[cid] = carrier
         self._half_open[carrier] = now
         self._carriers.add(carrier)
+        if (lost := self._places.enter(carrier, carrier.peer)) is not None:
+            self._no_more_half_open(lost)
+            lost.shut("the server is full")
         return carrier

@@ -369,12 +369,12 @@ def test_a_replacement_that_comes_too_late_is_given_back(beds):
     assert not bed.asked
 
 
-def test_it_is_replaced_once(beds):
+def test_it_is_replaced_twice(beds):
     bed = beds()
     bed.reach()
     until(lambda: bed.pool._spares or bed.pool._least_loaded())
     app, job = bed.application(bed.connect(TARGET))
-    for _ in range(2):
+    for _ in range(3):
         bed.next().stream.reset()
     job.join()
     assert app.recv(10) == b""
