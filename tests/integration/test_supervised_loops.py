@@ -8,7 +8,6 @@ import pytest
 from gevent import socket
 from gevent.event import Event
 from gevent.pool import Pool as Greenlets
-from lane.egress.resolver import Resolver
 from lane_tls.plugin import TLSTransport
 
 from lane import supervisor
@@ -27,6 +26,7 @@ from lane.inbound import udp as inbound_udp
 from lane.inbound.direct import Direct
 from lane.inbound.reverse import Reverse
 from lane.inbound.udp_forward import UdpForward
+from lane.net.resolver import Resolver
 from lane.server import resumption as resumption_module
 from lane.session import registry as registry_module
 from lane.session.flows import Flows
@@ -385,11 +385,11 @@ def test_the_sorting_of_datagrams_costs_that_datagram(caplog):
     listener.close()
 
 
-@pytest.mark.parametrize("part", ["wait_available", "_greet"])
+@pytest.mark.parametrize("part", ["accept", "_greet"])
 def test_the_acceptance_of_tls_connections(fails_once, part):
     tls = server_tls()
     listener = TLSTransport().listen(HERE, tls)
-    logged = fails_once(listener._handshakes if part == "wait_available" else listener, part)
+    logged = fails_once(listener._acceptor if part == "accept" else listener, part)
     accepting = gevent.spawn(listener.accept)
     dialled = []
     while not dialled or not logged():

@@ -248,9 +248,9 @@ def read_to_end(sock):
 
 
 def echo(sock):
-    while data := sock.recv(65536):
-        sock.sendall(data)
-    sock.close()
+    with sock:
+        while data := sock.recv(65536):
+            sock.sendall(data)
 
 
 @contextmanager
