@@ -17,13 +17,26 @@ from pathlib import Path
 from time import monotonic
 
 from lane.errors import ConfigError
+from lane.text import printable
 
 QUEUE_SIZE = 1024
 """Lines that may wait to be written."""
 FLUSH_TIME = 1.0
 """Seconds that the end of the process waits for them."""
 LEVELS = ("debug", "info", "warning", "error")
-_FORMAT = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
+
+
+class _Lines(logging.Formatter):
+    """One line a record, whatever peers put into it; tracebacks and Python's warnings have several."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if record.name != "py.warnings":
+            text = text.replace(record.message, printable(record.message), 1)
+        return "\n".join(map(printable, text.split("\n")))
+
+
+_FORMAT = _Lines("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
 
 
 class Throttle:

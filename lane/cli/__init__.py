@@ -21,6 +21,7 @@ from lane.config import (
     why_config,
 )
 from lane.errors import Fatal, UsageError
+from lane.text import printable
 from lane.watchdog import Watchdog
 
 _CONFIGS: dict[str, Callable[[Any], Any]] = {
@@ -96,4 +97,4 @@ def _overview() -> str:
 
 
 def _complain(message: str) -> None:
-    print(f"lane: {message}", file=sys.stderr)
+    print(f"lane: {printable(message)}", file=sys.stderr)

@@ -9,6 +9,7 @@ from lane.config import ClientConfig
 from lane.errors import Fatal, Refused, Unreachable, UsageError
 from lane.plugins import Plugins
 from lane.session.registry import Registry
+from lane.text import printable
 
 TRIES = 3
 
@@ -30,7 +31,7 @@ def _check(name: str, config: ClientConfig, plugins: Plugins) -> int:
     try:
         lead_through(config.via, [transport])
     except UsageError as error:
-        print(f"{name:8} left out: {error}")
+        print(f"{name:8} left out: {printable(str(error))}")
         return error.exit_status
     lanes = make_lanes([transport], way, config.dial_timeout)
     registry = Registry(config.buffer_size, config.buffer_total, config.idle_timeout, 1, 1)
@@ -42,10 +43,10 @@ def _check(name: str, config: ClientConfig, plugins: Plugins) -> int:
         trips += [connector.ping() for _ in range(TRIES - 1)]
     except (Refused, Unreachable) as error:
         verdict = "refused" if isinstance(error, Refused) else "unreachable"
-        print(f"{name:8} {verdict}: {error}")
+        print(f"{name:8} {verdict}: {printable(str(error))}")
         return error.exit_status
     except Fatal as error:
-        print(f"{name:8} failed: {error}")
+        print(f"{name:8} failed: {printable(str(error))}")
         return error.exit_status
     finally:
         lanes.close()

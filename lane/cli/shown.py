@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from lane.text import printable
+
 NONE = "-"
 MAX_CHANGES = 10
 _HEADINGS = ("lane", "state", "round trip", "delay", "loss", "goodput", "CPU/byte")
@@ -168,7 +170,7 @@ def _rate(value: Any) -> str:
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         return NONE
-    return "".join(char if char.isprintable() else "?" for char in value)
+    return printable(value)
 
 
 def _number(value: Any) -> float | None:

@@ -17,6 +17,7 @@ from enum import IntEnum
 
 from lane.address import MAX_PACKED, Address, unpack
 from lane.errors import ProtocolError, Status
+from lane.text import printable
 
 VERSION = 1
 PREFIX = b"@@"
@@ -171,7 +172,7 @@ def parse_reply(data: Buffer) -> tuple[Reply, int] | None:
     body = data[_REPLY.size : end]
     bound, used = _address(body)
     text = bytes(body[used:]).decode(errors="replace")
-    return Reply(status, boot_id, window, bound, "".join(c if c.isprintable() else "?" for c in text)), end
+    return Reply(status, boot_id, window, bound, printable(text)), end
 
 
 def _message_end(data: Buffer, least: int, most: int) -> int | None:
