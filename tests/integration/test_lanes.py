@@ -49,7 +49,7 @@ def test_a_lane_that_nobody_uses_is_known_as_well(beds):
     assert [(row["name"], row["carries"], row["alive"]) for row in rows] == [
         ("cheap", True, True), ("dear", False, True)
     ]  # fmt: skip
-    assert all(row["best_rtt"] > 0 and row["rtt"] > 0 for row in rows)
+    assert not any(row["best_rtt"] is None or row["rtt"] is None for row in rows)
     assert exchange(app)
 
 
