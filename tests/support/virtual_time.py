@@ -1,8 +1,8 @@
 """Hours in seconds: gevent's timers and lane's clocks on a time that passes only while nothing else happens.
 
-Whatever is ready runs as ever, on real sockets of this machine too. When nothing is, and no thread of gevent's
-is at work (looking up a name, say), the clock jumps to the next timer. So a test lives through days, and a loop
-or a machine that is busy costs no time that anybody measures.
+Whatever is ready runs as ever, on real sockets of this machine too. When nothing is, and no thread of
+gevent's is at work, the clock jumps to the next timer. So a test lives through days, and a loop or a machine
+that is busy costs no time that anybody measures.
 """
 
 import sys
@@ -14,7 +14,6 @@ from typing import Any
 
 import gevent
 import pytest
-
 
 ROUNDS = 2
 """Of the event loop in which nothing must happen before the clock moves on."""
