@@ -217,7 +217,7 @@ class Bed:
         listener.close()
         job = gevent.spawn(connection.run, there, b"")
         self.jobs.append(job)
-        self.socks.append(here)
+        self.socks += [here, there]  # a job that is killed before it begins closes nothing
         return SimpleNamespace(sock=here, job=job, session=connection._session)
 
     def session(self):
