@@ -37,7 +37,7 @@ def take() -> dict[str, int]:
     """From names to numbers: greenlets, threads, descriptors, objects and blocks of memory, then the tables.
 
     `objects` are those that the garbage collector tracks, `blocks` those of Python's allocator. Tables of the
-    same name are added up. It looks at all objects, and takes 10 ms where there are 100,000 of them.
+    same name are added up. It looks at all objects: docs/TUNING.md says how long that takes.
     """
     objects = gc.get_objects()
     found: Counter[str] = Counter(
