@@ -158,7 +158,7 @@ class World:
         self.plugins.mkdir(mode=0o700)  # lane takes none that others may write to, as in some checkouts
         self.plugins.joinpath("soak.py").write_text((BENCH / "soak_plugins" / "soak.py").read_text())
         self.plugins.joinpath("soak.py").chmod(0o600)
-        self.faults, self.silences, self.loads, self._visits, self._visitors = [], [], [], [], []
+        self.faults, self.silences, self.forgotten, self.loads, self._visits = [], [], [], [], []
         self._flapped = False
         target = line_with(start(stack, sys.executable, BENCH / "soak_target.py"), "ready").split()
         self.tcp, self.web, self.udp = map(int, target[1:])
@@ -249,9 +249,15 @@ class World:
         if kinds:
             self.silences.append([now, None, set(kinds)])
 
+    def forget(self):
+        """All connections, at once."""
+        self.forgotten.append(time.monotonic())
+        self.middleman.forget()
+
     def outages(self, client):
-        """[begin, end] of the times in which nothing carried `client`."""
-        return [(begin, end) for begin, end, kinds in self.silences if client.kinds <= kinds]
+        """[begin, end] of the times in which nothing carried `client`, and in which its connections ended."""
+        silent = [(begin, end) for begin, end, kinds in self.silences if client.kinds <= kinds]
+        return silent + [(when, when) for when in self.forgotten]
 
     def flap(self):
         """An address of the machine comes or goes."""
@@ -270,7 +276,6 @@ class World:
         name, transport = f"visitor{number}", [*KINDS][number % len(KINDS)]
         try:
             client = self._client(name, transport, *self._short)
-            self._visitors.append(client)
             load = self._load(client, self._ends(client), VISITED)
             time.sleep(secs)
             if number % 2:

@@ -32,14 +32,15 @@ def failure(begin, end, *, grave=False, long=False):
 
 @pytest.fixture
 def world(tmp_path):
-    """Two clients and a server after a good run, with a blackout from 100 to 106 s."""
+    """Two clients and a server after a good run: a blackout from 100 to 106 s, all forgotten at 200 s."""
     lanes = []
     for name in ("server", "client", "mover"):
         log = tmp_path / name
         log.write_text("" if name == "server" else "read /rules again\n")
         lanes.append(SimpleNamespace(name=name, log=log, types=tmp_path / f"{name}.types"))
     loads = [FakeLoad(lane) for lane in lanes[1:]]
-    return SimpleNamespace(steady=lanes, loads=loads, outages=lambda client: [(100, 106)], faults=[])
+    outages = [(100, 106), (200, 200)]
+    return SimpleNamespace(steady=lanes, loads=loads, outages=lambda client: outages, faults=[])
 
 
 @pytest.fixture
@@ -77,7 +78,17 @@ def test_what_grows_is_named(run, capsys):
 
 @pytest.mark.parametrize(
     ("begin", "end", "excused"),
-    [(101, 102, 1), (90, 101, 1), (105, 130, 1), (110, 112, 1), (112, 113, 0), (10, 20, 0), (90, 99, 0)],
+    [
+        (101, 102, 1),
+        (90, 101, 1),
+        (105, 130, 1),
+        (110, 112, 1),
+        (112, 113, 0),
+        (10, 20, 0),
+        (90, 99, 0),
+        (199, 204, 1),
+        (201, 202, 0),
+    ],
 )
 def test_what_fails_in_a_blackout_is_excused(run, begin, end, excused):
     run.world.loads[0] = FakeLoad(run.world.steady[1], [failure(begin, end)])
