@@ -50,7 +50,8 @@ SETTLE = 5
 SIGHUP_TO = ("client", "mover")
 """Who gets SIGHUP. The server still ends of it: add "server" here once it does not."""
 LEAST = {
-    "rss": (2e6, 0.02),
+    "rss": (8e6, 0.05),  # creeps up to the highest peak, which is a matter of chance: `heap` has what is used
+    "heap": (2e6, 0.05),
     "budget": (1e6, 0.05),
     "objects": (2000, 0.02),
     "blocks": (4000, 0.02),
@@ -61,7 +62,7 @@ LEAST = {
     "descriptors": (5, 0.1),  # of which those are a part, and carriers, too
     "carriers": (5, 0.1),
 }
-"""Growth in the last half that counts: so much, and a part of the level. Bytes for `rss` and `budget`."""
+"""Growth in the last half that counts: so much, and a part of the level. Bytes of memory, else numbers."""
 OTHERS = (5, 0.05)
 """The same of all other tables."""
 SHORT_RUN = 240
@@ -194,7 +195,8 @@ class Run:
         if not self.moves:
             failed.append("nothing moved from one transport to the other")
         for lane in self.world.steady:
-            if lane.name in SIGHUP_TO and not re.search(r"read \S+ again", lane.log.read_text()):
+            rules = lane.name != "server"
+            if rules and lane.name in SIGHUP_TO and not re.search(r"read \S+ again", lane.log.read_text()):
                 failed.append(f"{lane.name} did not read its rules again")
         return grows, failed, {"done": dict(account), "excused": excused, "moves": len(self.moves)}
 
@@ -257,7 +259,7 @@ def newest(tables, name):
 
 
 def amount(name, value):
-    return f"{value / 1e6:.1f} MB" if name in ("rss", "budget") else f"{value:.0f}"
+    return f"{value / 1e6:.1f} MB" if name in soak_plot.BYTES else f"{value:.0f}"
 
 
 def report(run):

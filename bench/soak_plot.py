@@ -11,7 +11,8 @@ GROWS = "#b91c1c"
 ACROSS = 4
 POINTS = 40
 """Of a line: each the median of what was sampled around it, in a band from the least to the most."""
-FIRST = ("rss", "descriptors", "greenlets", "threads", "objects", "blocks")
+FIRST = ("rss", "heap", "objects", "blocks", "descriptors", "greenlets", "threads", "sessions")
+BYTES = ("rss", "heap", "budget")
 
 
 def draw(result, file):
@@ -35,12 +36,12 @@ def draw(result, file):
         for lane, series in samples.items():
             if name in series:
                 times, low, middle, high = points(series[name], POINTS)
-                scale = 1e6 if name in ("rss", "budget") else 1
+                scale = 1e6 if name in BYTES else 1
                 minutes = [when / 60 for when in times]
                 low, middle, high = ([value / scale for value in line] for line in (low, middle, high))
                 each.fill_between(minutes, low, high, color=COLORS[lane], alpha=0.15, linewidth=0)
                 each.plot(minutes, middle, color=COLORS[lane], linewidth=1.2, label=NAMES[lane])
-        unit = ", MB" if name in ("rss", "budget") else ""
+        unit = ", MB" if name in BYTES else ""
         mark, color = (" GROWS", GROWS) if name in growing else ("", "black")
         each.set_title(f"{name}{unit}{mark}", fontsize=8, color=color)
         each.set(ylim=(0, None), xlim=(0, result["secs"] / 60))

@@ -5,6 +5,7 @@ asked. SIGUSR1 asks, and the answer is one line in the log (docs/TUNING.md): a p
 month can be looked into without a restart.
 """
 
+import ctypes
 import gc
 import logging
 import os
@@ -25,6 +26,15 @@ class Counted(Protocol):
         """From the name of each table, one word, to how many it holds. Called at any time; cheap."""
 
 
+class _MallocInfo(ctypes.Structure):
+    """glibc's `struct mallinfo2` (malloc.h, mallinfo(3))."""
+
+    _fields_ = (
+        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks")),
+        *((name, ctypes.c_size_t) for name in ("fsmblks", "uordblks", "fordblks", "keepcost")),
+    )
+
+
 _counted: WeakSet[Counted] = WeakSet()
 
 
@@ -34,10 +44,11 @@ def register(owner: Counted) -> None:
 
 
 def take() -> dict[str, int]:
-    """From names to numbers: greenlets, threads, descriptors, objects and blocks of memory, then the tables.
+    """From names to numbers: greenlets, threads, descriptors, objects and memory, then the tables.
 
-    `objects` are those that the garbage collector tracks, `blocks` those of Python's allocator. Tables of the
-    same name are added up. It looks at all objects: docs/TUNING.md says how long that takes.
+    `objects` are those that the garbage collector tracks, `blocks` those of Python's allocator, `heap` the
+    bytes that C code and large objects have of the C library's. Tables of the same name are added up. It
+    looks at all objects: docs/TUNING.md says how long that takes.
     """
     objects = gc.get_objects()
     found: Counter[str] = Counter(
@@ -47,6 +58,7 @@ def take() -> dict[str, int]:
         descriptors=_entries("/proc/self/fd"),
         objects=len(objects),
         blocks=sys.getallocatedblocks(),
+        heap=_heap(),
     )
     del objects
     for owner in [*_counted]:
@@ -57,6 +69,17 @@ def take() -> dict[str, int]:
 def tell() -> None:
     """Log it, as `name=number name=number`."""
     log.info("%s", " ".join(f"{name}={number}" for name, number in take().items()))
+
+
+def _heap() -> int:
+    """Bytes in use of the C library's heap; 0 where it does not tell."""
+    try:
+        mallinfo = ctypes.CDLL(None).mallinfo2  # glibc 2.33
+    except (OSError, AttributeError):
+        return 0
+    mallinfo.restype = _MallocInfo
+    info = mallinfo()
+    return int(info.uordblks + info.hblkhd)
 
 
 def _entries(folder: str) -> int:

@@ -50,6 +50,19 @@ def test_descriptors_and_threads_are_counted(tmp_path):
     assert found["threads"] >= 1
 
 
+def test_the_heap_is_what_is_in_use_and_not_what_it_took():
+    before = census.take()["heap"]
+    large = [bytes(1 << 16) for _ in range(200)]
+    assert 12 << 20 < census.take()["heap"] - before < 20 << 20
+    large.clear()
+    assert census.take()["heap"] - before < 4 << 20
+
+
+def test_where_the_c_library_tells_nothing_the_rest_is_told(monkeypatch):
+    monkeypatch.setattr(census.ctypes, "CDLL", lambda name: object())
+    assert census.take()["heap"] == 0
+
+
 def test_an_object_that_objects_to_being_looked_at_is_counted_too():
     table = Table(figs=1)
     keep = [weakref.proxy(table)]
@@ -68,6 +81,6 @@ def test_the_line_in_the_log(caplog):
     with caplog.at_level(logging.INFO, "lane.census"):
         census.tell()
     (line,) = caplog.messages
-    assert re.fullmatch(r"greenlets=\d+ threads=\d+ descriptors=\d+ objects=\d+ blocks=\d+( \w+=\d+)*", line)
+    assert re.fullmatch(r"greenlets=\d+ threads=\d+ descriptors=\d+ objects=\d+( \w+=\d+)*", line)
     assert "dates=7" in line
     del table
