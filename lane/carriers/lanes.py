@@ -44,7 +44,7 @@ DOUBT = 0.1
 SILENT = 0.25
 """Seconds, at least, without an answer after which a lane counts as silent."""
 TRY = 1.0
-"""Seconds, at least, that a stream may take where no lane worked a moment ago."""
+"""Seconds, at least, to find a lane that works where none did a moment ago."""
 STUCK = 1.0
 """Seconds, at least, without an answer after which a session needs another carrier, though its lane works."""
 RATE = 15.0
@@ -63,7 +63,7 @@ class Lane:
         self.name = name
         self.cost = cost
         self.pool = pool
-        self.probe = Probe(lambda fresh: pool.lease(fresh=fresh), lanes.heard, lanes.look_now)
+        self.probe = Probe(lambda fresh: pool.lease(fresh=fresh), lanes.heard, lanes.look_now, lanes.probed)
         self.measure = Measure()
 
     def patience(self, least: float) -> float:
@@ -130,6 +130,7 @@ class Lanes:
             lane.pool.crowded = lambda: len(self._turns) > 0
         self._wake = Event()
         self._works = Event()  # a lane came to life
+        self._tried = Event()  # something came of a probe's try
         self._looker = supervise("the look at the lanes", self._run)
         census.register(self)
 
@@ -169,6 +170,10 @@ class Lanes:
         first = self._failure["first"] if self._failure else time()
         self._failure = {"time": time(), "first": first, "reason": str(error)}
 
+    def probed(self) -> None:
+        """Something came of a probe's try."""
+        self._tried.set()
+
     def look_now(self) -> None:
         """Something has changed: do not wait for the next look."""
         self._wake.set()
@@ -185,25 +190,29 @@ class Lanes:
             return lane, lane.pool.lease(fresh=fresh or lane.probe.alive is False, moved=True)
         order = [self._choice, *(one for one in self.lanes.values() if one is not self._choice)]
         if all(one.probe.alive is False for one in order):
-            return self._try_all(order)
+            self._find_one(order)
         order.sort(key=lambda one: one.probe.alive is False)
-        return self._race(order, fresh=fresh)
-
-    def _race(self, order: list[Lane], **how: Any) -> tuple[Lane, Lease]:
-        number, lease = race([lane.pool for lane in order], **how)
+        number, lease = race([lane.pool for lane in order], fresh=fresh)
         return order[number], lease
 
-    def _try_all(self, order: list[Lane]) -> tuple[Lane, Lease]:
-        """No lane works, as far as is known: a stream of the first that does by now. Raises Unreachable.
+    def _find_one(self, order: list[Lane]) -> None:
+        """No lane works, as far as is known: try all now, and wait shortly. Raises Unreachable.
 
-        All are dialled at once, and shortly: who waits has waited for others before, and may try again.
+        The probes do it, for all who ask meanwhile: a dial for each would be a flood, on a network or a
+        server that is just coming back.
         """
+        began = monotonic()
+        until = began + max(lane.patience(TRY) for lane in order)
         for lane in order:
             lane.probe.want(active=True, waited_for=True)
-        now_out = self.outage(monotonic())
-        late = Unreachable(f"the server is not reached: {now_out.reason if now_out else 'no answer'}")
-        with gevent.Timeout(max(lane.patience(TRY) for lane in order), late):
-            return self._race(order, fresh=True, head_start=0.0)
+            lane.probe.check()
+        while not any(lane.probe.alive for lane in order):
+            left = until - monotonic()
+            if left <= 0 or all(lane.probe.failed > began for lane in order):
+                out = self.outage(monotonic())
+                raise Unreachable(f"the server is not reached: {out.reason if out else 'no answer'}")
+            self._tried.clear()
+            self._tried.wait(left)
 
     def outage(self, now: float) -> Outage | None:
         """Since when no lane works; None where one does, and where nobody asked."""

@@ -11,6 +11,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from statistics import median
 from time import monotonic
 
@@ -43,8 +44,8 @@ MOST_PAUSE = 60.0
 """Seconds between two dials of a lane that does not work and that nobody waits for."""
 ATTEMPT = 4.0
 """Seconds that one attempt may take."""
-MOST_ATTEMPTS = 6
-"""At once, however many sessions are in a hurry."""
+SPACING, MOST_ATTEMPTS = 0.25, 8
+"""Seconds between two attempts, and how many may be under way, however many sessions are in a hurry."""
 REMEMBERED = 8
 """PINGs that count."""
 BEST_OF = 600.0
@@ -54,11 +55,15 @@ BEST_OF = 600.0
 class Probe:
     """`lease(fresh)` gives a stream. `changed` is called when the lane begins or ceases to work.
 
-    `heard` gets the boot id of each REPLY.
+    `heard` gets the boot id of each REPLY. `tried` is called when something came of a try.
     """
 
     def __init__(
-        self, lease: Callable[[bool], Lease], heard: Callable[[bytes], None], changed: Callable[[], None]
+        self,
+        lease: Callable[[bool], Lease],
+        heard: Callable[[bytes], None],
+        changed: Callable[[], None],
+        tried: Callable[[], None],
     ) -> None:
         self.alive: bool | None = None
         """Whether the lane works; None where nobody asked lately."""
@@ -68,6 +73,9 @@ class Probe:
         self._lease = lease
         self._heard = heard
         self._changed = changed
+        self._tried = tried
+        self.failed = -inf
+        """When a try failed last."""
         self._times: deque[float] = deque(maxlen=REMEMBERED)
         self._best_until = 0.0
         self._unanswered: float | None = None  # since when something was asked and nothing came
@@ -155,7 +163,10 @@ class Probe:
 
     def _set(self, alive: bool, why: str) -> None:
         self.why = why
+        if not alive:
+            self.failed = monotonic()
         self._news.set()
+        self._tried()
         if alive != self.alive:
             self.alive = alive
             self._changed()
@@ -171,8 +182,11 @@ class Probe:
             while monotonic() - self._last_use < UNUSED:
                 self._hurry.clear()
                 attempts = [attempt for attempt in attempts if not attempt.dead]
-                if len(attempts) < MOST_ATTEMPTS:
-                    attempts.append(gevent.spawn(self._attempt, results))
+                if len(attempts) >= MOST_ATTEMPTS:  # what began longest ago is the least likely to succeed
+                    attempts[0].kill(block=False)
+                attempts.append(gevent.spawn(self._attempt, results))
+                if (opening := self._result(results, SPACING, hasty=False)) is not None:
+                    return opening
                 pause = AGAIN if self._waited_for or self.alive is None else min(2 * pause, MOST_PAUSE)
                 if (opening := self._result(results, pause * random.uniform(0.8, 1.0))) is not None:  # noqa: S311
                     return opening
@@ -186,10 +200,12 @@ class Probe:
                 if isinstance(left := results.get_nowait(), Opening):
                     left.discard()
 
-    def _result(self, results: "Queue[Opening | Failure[LaneError]]", pause: float) -> Opening | None:
-        """What comes of the attempts within `pause` seconds, or until there is a hurry."""
+    def _result(
+        self, results: "Queue[Opening | Failure[LaneError]]", pause: float, *, hasty: bool = True
+    ) -> Opening | None:
+        """What comes of the attempts within `pause` seconds, or if `hasty` until there is a hurry."""
         until = monotonic() + pause
-        while (left := until - monotonic()) > 0 and not self._hurry.is_set():
+        while (left := until - monotonic()) > 0 and not (hasty and self._hurry.is_set()):
             with suppress(Empty):
                 result = results.get(timeout=min(left, 0.1))
                 if isinstance(result, Opening):

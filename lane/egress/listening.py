@@ -119,9 +119,7 @@ class Ports:
         # SOCKS4 and the PORT of FTP have room for IPv4 only, so that comes first.
         own = own_address(min(allowed, key=lambda address: address.version))
         hosts = {address.compressed for address in allowed}
-        return Expected(
-            self._listen(Address(own, 0), user), own, lambda came: came.host in hosts, self._wait
-        )
+        return Expected(self._listen(Address(own, 0), user), own, lambda came: came.host in hosts, self._wait)
 
     def park(self, where: Address, user: str) -> Port:
         """A place among the sessions at `where`, an IP address; port 0: a free one. Raises TargetError."""

@@ -21,8 +21,6 @@ LOCAL = Policy(local=True)
 TARGETS = []
 
 
-
-
 class Target:
     """A socket that remembers what it got."""
 
