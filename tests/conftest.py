@@ -13,6 +13,7 @@ import pytest
 from lane import supervisor
 from lane.log import Throttle
 from tests.support.clock import FakeClock
+from tests.support.virtual_time import VirtualTime, virtual_time
 
 hypothesis.settings.register_profile("default", max_examples=50, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("fuzz", max_examples=5000, deadline=None, print_blob=True)
@@ -52,6 +53,13 @@ def _hangs(request: pytest.FixtureRequest) -> Iterator[None]:
     seconds = 0.9 * request.config.getoption("timeout")
     with gevent.Timeout(seconds or None, AssertionError("the test hangs")):
         yield
+
+
+@pytest.fixture
+def clock() -> Iterator[VirtualTime]:
+    """The test lives on a VirtualTime: its time-outs end in no time, never early on a busy machine."""
+    with virtual_time() as clock:
+        yield clock
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ class World:
 
 
 def test_two_days():
-    with virtual_time() as clock:
+    with virtual_time(patience=0) as clock:
         world = World(clock, seed=1)
         began = clock.now
         jobs = [gevent.spawn(world.disturb)]
@@ -146,7 +146,7 @@ def test_two_days():
 
 def test_a_connection_that_only_sends_for_a_day():
     """The patience of its liveness doubles with each PING and PONG: 1,024 times are too many for a float."""
-    with virtual_time() as clock:
+    with virtual_time(patience=0) as clock:
         world = World(clock, seed=0)
         app = world.bed.application()
         app.sock.sendall(b"take")
@@ -162,7 +162,7 @@ def test_a_connection_that_only_sends_for_a_day():
 
 
 def test_idle_sessions_are_reset_beside_one_that_only_sends():
-    with virtual_time() as clock:
+    with virtual_time(patience=0) as clock:
         world = World(clock, seed=0)
         busy, idle = world.bed.application(), world.bed.application()
         world.bed.registry._idle_timeout = world.bed.server_registry._idle_timeout = 120.0

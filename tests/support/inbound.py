@@ -113,7 +113,7 @@ def running(
 
 
 def dial(inbound):
-    return socket.create_connection(inbound.address, timeout=10)
+    return socket.create_connection(inbound.address)
 
 
 def receive(sock, size):

@@ -10,13 +10,17 @@ import time
 from contextlib import contextmanager
 from heapq import heappop, heappush
 from itertools import count
+from math import inf
 from typing import Any
 
 import gevent
-import pytest
 
 ROUNDS = 2
 """Of the event loop in which nothing must happen before the clock moves on."""
+NAP = 0.0005
+"""Seconds of real time that a round takes in which the kernel may have something under way."""
+PATIENCE = 0.1
+"""Seconds of naps before the clock moves on by as much or more."""
 
 
 class Timer:
@@ -87,17 +91,17 @@ class _Loop:
 class VirtualTime:
     """`now`: seconds. It begins where the real clock is, as what was made before has noted times."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float) -> None:
         self.now = time.monotonic()
+        self._patience = patience
         self._zero = time.time() - self.now
-        self._threads = gevent.get_hub().threadpool
+        hub = gevent.get_hub()
+        self._loop, self._threads = hub.loop, hub.threadpool
+        self._iteration = 0
         self._timers: list[tuple[float, int, Timer]] = []
         self._count = count()
         self.quiet = 0
         """Rounds of the event loop in which nothing was ready."""
-
-    def monotonic(self) -> float:
-        return self.now
 
     def time(self) -> float:
         return self._zero + self.now
@@ -109,39 +113,64 @@ class VirtualTime:
 
     def advance(self) -> None:
         """To the next timer that is still wanted, once nothing happens any more."""
-        self.quiet += 1
-        if self.quiet < ROUNDS or len(self._threads):
+        iteration = self._loop.iteration
+        self.quiet = self.quiet + 1 if iteration == self._iteration + 1 else 1  # else something was ready
+        self._iteration = iteration
+        while self._timers and not self._wanted(self._timers[0]):
+            heappop(self._timers)
+        if self.quiet < ROUNDS:
+            return
+        step = self._timers[0][0] - self.now if self._timers else inf
+        if step == inf or len(self._threads) or (self.quiet - ROUNDS) * NAP < min(self._patience, step):
+            time.sleep(NAP)
             return
         self.quiet = 0
-        while self._timers:
-            entry = heappop(self._timers)
-            timer = entry[2]
-            if timer.active and timer._due is entry:
-                self.now = max(self.now, entry[0])
-                timer.fire(entry)
-                return
+        entry = heappop(self._timers)
+        self.now = max(self.now, entry[0])
+        entry[2].fire(entry)
+
+    @staticmethod
+    def _wanted(entry: Any) -> bool:
+        timer = entry[2]
+        return timer.active and timer._due is entry
 
 
 @contextmanager
-def virtual_time():
+def virtual_time(patience: float = PATIENCE):
     """Has all of lane, and gevent, in this thread live on a VirtualTime until the end of the context.
+
+    `patience`: seconds of real time, at most, in which nothing must happen before the clock moves on; not
+    more than it moves on by. Real sockets need some: where the machine is busy, the kernel takes its time.
 
     Imported modules of lane get its clocks where they use `monotonic` or `time` of the module `time`.
     """
-    clock, hub = VirtualTime(), gevent.get_hub()
+    clock, hub = VirtualTime(patience), gevent.get_hub()
     real = hub.loop
-    with pytest.MonkeyPatch.context() as patch:
-        for name, module in list(sys.modules.items()):
-            if name.partition(".")[0] in ("lane", "lane_quic", "lane_tls"):
-                for function in ("monotonic", "time"):
-                    if getattr(module, function, None) is getattr(time, function):
-                        patch.setattr(module, function, getattr(clock, function))
-        idle = real.idle()
-        idle.start(clock.advance)
-        hub.loop = _Loop(real, clock)
-        try:
-            yield clock
-        finally:
-            hub.loop = real
-            idle.stop()
-            idle.close()
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in ("lane", "lane_quic", "lane_tls"):
+            for function, ours in (("monotonic", _monotonic), ("time", _time)):
+                if getattr(module, function, None) is getattr(time, function):
+                    setattr(module, function, ours)
+    idle = real.idle()
+    idle.start(clock.advance)
+    hub.loop = _Loop(real, clock)
+    _clocks.append(clock)
+    try:
+        yield clock
+    finally:
+        _clocks.remove(clock)
+        hub.loop = real
+        idle.stop()
+        idle.close()
+
+
+_clocks: list[VirtualTime] = []  # at most one
+
+
+def _monotonic() -> float:
+    """What modules of lane have from the first VirtualTime on: tests may have kept it, to put it back."""
+    return _clocks[0].now if _clocks else time.monotonic()
+
+
+def _time() -> float:
+    return _clocks[0].time() if _clocks else time.time()

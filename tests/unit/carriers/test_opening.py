@@ -127,19 +127,16 @@ class Bed:
 
 
 @pytest.fixture(params=[TCPTransport, MemoryTransport], ids=["tcp", "memory"])
-def beds(request):
+def beds(request, clock):
     made = []
 
     def make(fast_open=FastOpen.AUTO, **options):
         made.append(Bed(request.param(), fast_open, **options))
         return made[-1]
 
-    with gevent.Timeout(30, AssertionError("the test hangs")):
-        try:
-            yield make
-        finally:
-            for bed in made:
-                bed.close()
+    yield make
+    for bed in made:
+        bed.close()
 
 
 def test_the_first_contact_is_truthful(beds):
@@ -207,13 +204,12 @@ def test_data_wait_for_a_request_that_is_being_sent():
     stream, request = SlowStream(), Request(Command.CONNECT, TARGET, MB)
     lease = SimpleNamespace(stream=stream, send=stream.sendall, discard=lambda: None)
     opening = Opening(lease, request, 10.0)
-    with gevent.Timeout(10):
-        reader = gevent.spawn(opening.recv)  # nobody has said anything: the request leaves alone
-        until(lambda: stream.busy)
-        writer = gevent.spawn(opening.sendall, b"data")
-        gevent.sleep(0)
-        stream.go.set()
-        writer.get()
+    reader = gevent.spawn(opening.recv)  # nobody has said anything: the request leaves alone
+    until(lambda: stream.busy)
+    writer = gevent.spawn(opening.sendall, b"data")
+    gevent.sleep(0)
+    stream.go.set()
+    writer.get()
     reader.kill()
     assert parse_request(stream.sent)[0] == request
     assert stream.sent.endswith(b"data")
@@ -349,15 +345,16 @@ def test_a_replacement_that_comes_too_late_is_given_back(beds):
     connection = bed.connect(TARGET)
     _, job = bed.application(connection)
     first = bed.next()
-    gate, lease = Event(), bed.pool.lease
+    asked, gate, lease = Event(), Event(), bed.pool.lease
 
     def slow(**how):
+        asked.set()
         gate.wait()
         return lease(**how)
 
     bed.pool.lease = slow
     first.stream.reset()
-    gevent.sleep(0.05)
+    asked.wait()
     job.kill()
     gate.set()
 

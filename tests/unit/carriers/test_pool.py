@@ -53,13 +53,10 @@ class Bed:
 
 
 @pytest.fixture
-def bed(request):
-    with gevent.Timeout(30, AssertionError("the test hangs")):
-        bed = Bed(request.param())
-        try:
-            yield bed
-        finally:
-            bed.close()
+def bed(request, clock):
+    bed = Bed(request.param())
+    yield bed
+    bed.close()
 
 
 tls = pytest.mark.parametrize("bed", [TLSTransport], indirect=True, ids=["tls"])
@@ -266,14 +263,15 @@ def test_spares_that_died_are_noticed_while_nobody_asks(bed):
 
 @tcp
 def test_spares_are_given_up_after_a_while(bed, monkeypatch):
-    monkeypatch.setattr(pool_module, "SPARE_LIFE", 0.2)
-    monkeypatch.setattr(pool_module, "SWEEP", 0.05)
+    monkeypatch.setattr(pool_module, "SWEEP", 60.0)
     bed.pool.close()
     bed.pool = Pool(bed.pool._dial, lambda carrier: HELLO, dial_timeout=5.0)
     lease = bed.pool.lease()
     until(lambda: bed.pool._spares)
     lease.discard()
-    until(lambda: not bed.pool._spares and not len(bed.pool))
+    gevent.sleep(demand.IDLE + pool_module.SPARE_LIFE + 2 * pool_module.SWEEP)
+    assert not bed.pool._spares
+    assert not len(bed.pool)
 
 
 @memory

@@ -281,8 +281,7 @@ def test_bind_holds_little_of_what_is_said_too_early(hello, first, second, faile
         sock.sendall(hello)
         receive(sock, len(first))
         sender = gevent.spawn(sock.sendall, bytes(16 << 20))
-        with gevent.Timeout(0.1, False):
-            sender.join()
+        sender.join(0.1)
         assert not sender.ready()
         door.outcome.set(PEER)
         until(lambda: early)

@@ -13,7 +13,7 @@ from lane.address import Address
 from lane.errors import Status, TargetError
 from lane.inbound import handshake, http, talk
 from lane.proto.http import MAX_HEAD, Http
-from lane.testing.harness import until
+from lane.testing.harness import settled, until
 from tests.support.inbound import HTTP_SUCCESS, LOGIN, Direct, dial, receive, reset, running, to_end
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -135,7 +135,7 @@ def test_a_target_that_closes_a_kept_connection_is_noticed(method):
     ):
         sock.sendall(get(web))
         assert receive(sock, len(SHORT)) == SHORT
-        assert ended.wait(10)
+        assert ended.wait(60)
         sock.sendall(get(web, "/", "Content-Length: 0", method=method))
         assert receive(sock, len(SHORT)) == SHORT
         assert web.connections == 2
@@ -213,7 +213,7 @@ def test_an_answer_until_close_ends_as_its_connection_does():
 
     def after_reading(end):
         def script(sock):
-            gate.wait(10)
+            gate.wait()
             end(sock)
 
         return script
@@ -263,7 +263,7 @@ def test_an_application_that_leaves_in_an_answer_ends_that_of_the_target(leave):
         sock.sendall(get(web))
         receive(sock, 100_000)
         leave(sock)
-        assert web.done.wait(10)
+        assert web.done.wait(60)
         until(lambda: inbound.sessions == 0)
 
 
@@ -281,7 +281,7 @@ def test_an_application_that_leaves_before_its_answer_is_noticed_by_the_target(l
         sock.sendall(get(web))
         until(lambda: web.heads)
         leave(sock)
-        assert web.done.wait(10)
+        assert web.done.wait(60)
         until(lambda: inbound.sessions == 0)
 
 
@@ -304,7 +304,7 @@ def test_an_application_that_leaves_in_its_request_resets_the_target():
                 sock.sendall(data)
                 sock.shutdown(socket.SHUT_WR)
                 assert to_end(sock).startswith(b"HTTP/1.1 400 ")
-            assert web.done.wait(10)
+            assert web.done.wait(60)
 
 
 def test_malformed_chunks_are_refused_and_reset_the_target():
@@ -371,7 +371,7 @@ def test_an_answer_before_the_body_ends_the_connection():
     with target(script) as web, running(Direct) as inbound, dial(inbound) as sock:
         sock.sendall(get(web, "/", "Expect: 100-continue", "Content-Length: 3", method="PUT"))
         assert to_end(sock) == b"HTTP/1.1 413 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-        assert web.done.wait(10)
+        assert web.done.wait(60)
 
 
 def test_an_upgrade_becomes_a_tunnel():
@@ -420,21 +420,11 @@ def test_the_target_learns_nothing_of_the_login():
         assert web.heads == [f"GET / HTTP/1.1\r\nHost: {web.address}\r\n\r\n".encode()]
 
 
-def stalls(count):
-    """Wait until the buffers of the kernel are full: what `count()` has come to."""
-    before = -1
-    with gevent.Timeout(10):
-        while count() != before:
-            before = count()
-            gevent.sleep(0.2)
-    return before
-
-
 def test_an_application_that_does_not_read_stops_the_target():
     with target(endless) as web, running(Direct) as inbound, dial(inbound) as sock:
         sock.sendall(get(web))
         read_head(sock)
-        assert 0 < stalls(lambda: web.sent) < 30_000_000
+        assert 0 < settled(lambda: web.sent) < 30_000_000
 
 
 @pytest.mark.parametrize("field", ["Content-Length: 10000000000", "Transfer-Encoding: chunked"])
@@ -450,12 +440,12 @@ def test_a_target_that_does_not_read_stops_the_application(field):
 
     def script(sock, found):
         read_head(sock)
-        found.done.wait(10)
+        found.done.wait()
 
     with target(script) as web, running(Direct) as inbound, dial(inbound) as sock:
         sock.sendall(get(web, "/", field, method="POST"))
         sender = gevent.spawn(send, sock)
-        assert 0 < stalls(lambda: sent) < 30_000_000
+        assert 0 < settled(lambda: sent) < 30_000_000
         sender.kill()
         web.done.set()
 
@@ -511,7 +501,7 @@ def test_a_connection_to_a_target_is_not_kept_for_ever(monkeypatch):
     with target(script) as web, running(Direct) as inbound, dial(inbound) as sock:
         sock.sendall(get(web))
         assert receive(sock, len(SHORT)) == SHORT
-        assert web.done.wait(10)
+        assert web.done.wait(60)
         sock.sendall(get(web))
         assert receive(sock, len(SHORT)) == SHORT
         assert web.connections == 2
@@ -529,7 +519,7 @@ def test_a_target_that_does_not_close_is_left(monkeypatch, limit, size):
         answers(SHORT)(sock, found)
         while size:
             sock.sendall(bytes(size))
-        ended.wait(10)
+        ended.wait()
 
     with (
         target(script) as web,
@@ -538,7 +528,7 @@ def test_a_target_that_does_not_close_is_left(monkeypatch, limit, size):
     ):
         sock.sendall(get(web, "/", "Connection: close"))
         assert b"Connection: close" in read_head(sock)
-        assert ended.wait(10)
+        assert ended.wait(60)
 
 
 def test_a_proxy_auto_config_file_says_where_the_client_is():
@@ -568,7 +558,7 @@ def test_who_never_reads_what_it_is_told_is_given_up(monkeypatch):
 
     with running(refuse) as inbound, dial(inbound) as sock:
         asked = b"GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n"
-        with pytest.raises(OSError), gevent.Timeout(30, AssertionError("it waits for ever")):
+        with pytest.raises(OSError):
             while True:  # and no answer is read
                 sock.sendall(asked * 100)
         until(lambda: not inbound.sessions)

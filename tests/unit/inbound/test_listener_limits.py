@@ -29,6 +29,8 @@ from tests.support.inbound import (
     to_end,
 )
 
+pytestmark = pytest.mark.usefixtures("clock")
+
 
 def test_lingering_ends_with_bytes(monkeypatch):
     monkeypatch.setattr(talk, "LINGER_TIME", 60)

@@ -12,6 +12,8 @@ from lane.inbound import later, udp_forward
 from lane.inbound.udp_forward import UdpForward
 from lane.testing.harness import until
 
+pytestmark = pytest.mark.usefixtures("clock")
+
 TARGET = Address("192.0.2.1", 53)
 ANY_PORT = Address("127.0.0.1", 0)
 

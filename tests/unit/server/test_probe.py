@@ -37,10 +37,9 @@ def test_each_ping_is_answered_until_the_end():
 def test_a_flood_of_pings_keeps_nobody_waiting():
     stream = Stream(*map(Ping, range(50_000)))
     answering = gevent.spawn(answer_pings, stream, b"")
-    with gevent.Timeout(30):
-        until(lambda: stream.said)
-        assert len(stream.said) < 50_000
-        answering.get()
+    until(lambda: stream.said)
+    assert len(stream.said) < 50_000
+    answering.get()
     assert len(stream.said) == 50_000
 
 

@@ -13,7 +13,7 @@ from lane.session.sockets import SocketStream
 @pytest.fixture
 def pair():
     """Both ends of a TCP connection."""
-    with gevent.Timeout(30, AssertionError("the test hangs")), socket.socket() as server:
+    with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
         near = SocketStream(socket.create_connection(server.getsockname()))
