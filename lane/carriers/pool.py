@@ -19,6 +19,7 @@ from gevent.event import AsyncResult
 from lane import census
 from lane.carriers.demand import Demand
 from lane.errors import Closed, Failure, LaneError, TurnedAway, Unreachable
+from lane.net.descriptors import reserve
 from lane.session.flows import Flows
 from lane.stream import Carrier, Stream
 from lane.supervisor import report, supervise
@@ -39,6 +40,10 @@ PAUSE = 5.0
 """Seconds without a try to make a spare after one failed: sessions that are asked for still dial."""
 TRIES = 8
 """Carriers that are dialled for one session, where others take the streams of each first."""
+ROOM = 16
+"""Descriptors that are left to those who come: where there are less, there are no spares..."""
+SCARCE = 30.0
+"""...for so many seconds."""
 LAST_WORDS = 1.0
 """Seconds that a carrier nobody uses has to deliver what its streams said last."""
 OVERDUE = 1.0
@@ -370,12 +375,18 @@ class Pool:
         self._spares.append((spare, monotonic()))
 
     def _sweep(self) -> None:
-        """Forget carriers that ended while nobody used them, and spares that died, are old or too many."""
+        """Forget carriers that ended while nobody used them, and spares that died, are old or too many.
+
+        Those are too many, too, for which others lack descriptors.
+        """
         while True:
             gevent.sleep(SWEEP)
             for carrier in [c for c, leases in self._leases.items() if not leases and _dead(c)]:
                 self._drop(carrier)
-            oldest, surplus = monotonic() - SPARE_LIFE, len(self._spares) - self._wanted
+            scarce = not reserve.has(ROOM)
+            if scarce:
+                self._paused_until = monotonic() + SCARCE
+            oldest, surplus = monotonic() - SPARE_LIFE, len(self._spares) - (0 if scarce else self._wanted)
             for number, (spare, since) in enumerate(list(self._spares)):
                 if number < surplus or since < oldest or _dead(spare.carrier):
                     self._spares.remove((spare, since))

@@ -7,7 +7,7 @@ word: then each connection is accepted with a descriptor that is kept for that, 
 
 import errno
 import logging
-import os
+import select
 import socket
 import struct
 from contextlib import suppress
@@ -20,6 +20,7 @@ from gevent import socket as gsocket
 from lane.errors import Closed
 from lane.fair import be_fair
 from lane.log import Throttle
+from lane.net.descriptors import reserve
 
 BACK_OFF = 0.1
 """Seconds to wait after a failed accept: without descriptors, trying at once again would only burn CPU."""
@@ -38,7 +39,7 @@ class Acceptor:
     def __init__(self, sock: Any, what: str) -> None:
         self._sock = sock
         self._what = what
-        self._failing_since: float | None = None
+        self._failing_since: float | None = None  # while somebody waits
 
     def accept(self) -> tuple[gsocket.socket, Any]:
         """The next connection, and whom it is from. Raises Closed once the socket is closed."""
@@ -58,14 +59,21 @@ class Acceptor:
 
     def _failed(self, error: OSError) -> None:
         now = monotonic()
-        if _throttle.allows(self._what) is not None:
-            log.warning("cannot accept %s: %s", self._what, error.strerror or error)
-        if self._failing_since is None:
+        if not self._somebody_waits():  # a lack of descriptors is told all the same
+            self._failing_since = None
+        elif self._failing_since is None:
             self._failing_since = now
+            if _throttle.allows(self._what) is not None:
+                log.warning("cannot accept %s: %s", self._what, error.strerror or error)
         elif error.errno in (errno.EMFILE, errno.ENFILE) and now - self._failing_since > PATIENCE:
-            with _reserve, suppress(OSError):  # there are no more of them, or another thread was quicker
+            with reserve, suppress(OSError):  # there are no more of them, or another thread was quicker
                 self._reset_some()
         gevent.sleep(BACK_OFF)
+
+    def _somebody_waits(self) -> bool:
+        found = select.poll()
+        found.register(self._sock.fileno(), select.POLLIN)
+        return bool(found.poll(0))
 
     def _reset_some(self) -> None:
         """Reset connections that wait. Raises OSError when there is none."""
@@ -79,23 +87,3 @@ class Acceptor:
         finally:
             self._sock.settimeout(timeout)
 
-
-class _Reserve:
-    """A descriptor that is free while the context lasts, in which nothing may switch greenlets."""
-
-    def __init__(self) -> None:
-        self._held: int | None = None
-        self.__exit__()
-
-    def __enter__(self) -> None:
-        if self._held is not None:
-            os.close(self._held)
-            self._held = None
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):  # another thread took it: the next time, then
-            self._held = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-
-
-_reserve = _Reserve()
-"""One for all, made now: there is no descriptor when it is needed."""

@@ -1,6 +1,7 @@
 """The client's pool of carriers, over transports of the kit: one stream a carrier (TCP) and many (memory)."""
 
 from contextlib import suppress
+from types import SimpleNamespace
 
 import gevent
 import pytest
@@ -84,6 +85,21 @@ def test_what_a_lease_sends_first_stands_behind_hello(bed):
 def standing_by(bed):
     """Wait until all spares are there that one session calls for."""
     until(lambda: len(bed.pool._spares) == demand.COVER and len(bed.accepted) == 1 + demand.COVER)
+
+
+@tcp
+def test_spares_make_room_where_descriptors_are_scarce(bed, monkeypatch):
+    bed.pool.lease()
+    standing_by(bed)
+    scarce = [True]
+    monkeypatch.setattr(pool_module, "reserve", SimpleNamespace(has=lambda count: not scarce[0]))
+    until(lambda: not bed.pool._spares)
+    scarce[0] = False
+    bed.pool._refill()
+    assert not bed.pool._making
+    bed.pool._paused_until -= pool_module.SCARCE
+    bed.pool._refill()
+    until(lambda: len(bed.pool._spares) == demand.COVER)
 
 
 @tcp

@@ -84,6 +84,24 @@ def test_who_would_wait_for_long_is_reset(listener: socket.socket, monkeypatch: 
                 assert served.recv(10) == b"served"
 
 
+def test_who_comes_to_a_process_without_descriptors_has_his_time(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel says that there are none, also while nobody wants to connect."""
+    monkeypatch.setattr(accept, "BACK_OFF", 0.001)
+    monkeypatch.setattr(accept, "PATIENCE", 0.05)
+    acceptor = Acceptor(listener, "what comes")
+    with blocking.socket(listener.family) as sock, no_descriptors():
+        gevent.spawn(outcome, acceptor.accept)
+        gevent.sleep(0.1)
+        assert acceptor._failing_since is None
+        sock.connect(listener.getsockname())
+        sock.setblocking(False)
+        until(lambda: acceptor._failing_since)
+        assert not is_reset(sock)
+        until(lambda: is_reset(sock))
+
+
 @pytest.mark.parametrize("failing", [False, True])
 def test_a_listener_that_is_closed_ends_it(listener: socket.socket, failing: bool) -> None:
     acceptor = Acceptor(listener, "what comes")
