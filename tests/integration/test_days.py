@@ -115,6 +115,7 @@ class World:
                 self.bed.restart_server()
 
 
+@pytest.mark.bulk
 def test_two_days():
     with virtual_time(patience=0) as clock:
         world = World(clock, seed=1)
