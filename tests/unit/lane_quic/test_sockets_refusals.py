@@ -12,8 +12,10 @@ from lane_quic import configuration, driver, listener, udp
 from lane_quic.plugin import QuicTransport
 
 from lane.errors import Closed, Failure, Unreachable
+from lane.net.connect import Connector
 from lane.stream import Address
 from lane.testing.harness import Kit, outcome, until
+from tests.support.names import Names
 from tests.support.quic_endpoints import Relay, exchange, first_flight, odd_version
 from tests.support.quic_endpoints import udp as udp_socket
 
@@ -168,17 +170,15 @@ def test_an_address_that_is_not_reached_twice_leaves_time_for_the_next(kit, numb
 
     def refuse(client):
         sock = opened(client)
-        if client._peer[1][1] == 9:
+        if client._peer[1][0] == "127.0.0.2":
             sock._sock = Failing(sock._sock, "send", OSError(number, os.strerror(number)), 100)
         return sock
 
     monkeypatch.setattr(driver.Client, "_open", refuse)
     with pytest.raises(Unreachable, match=os.strerror(number)):
-        driver.dial(Address("127.0.0.1", 9), kit.client_tls)
-    both = [(socket.AF_INET, None, None, "", address) for address in (("127.0.0.1", 9), kit.listener.address)]
-    monkeypatch.setattr(driver.gsocket, "getaddrinfo", lambda *_, **__: both)
-    monkeypatch.setattr(driver, "PATIENCE", 1000.0)
-    driver.dial(Address("two.test", 1), kit.client_tls).close()
+        driver.dial(Address("127.0.0.2", 9), kit.client_tls)
+    monkeypatch.setattr(driver, "_connector", Connector(Names("127.0.0.2", "127.0.0.1")))
+    driver.dial(Address("two.test", kit.listener.address.port), kit.client_tls).close()
 
 
 # A listener goes on.
