@@ -86,4 +86,3 @@ class Acceptor:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
         finally:
             self._sock.settimeout(timeout)
-

@@ -166,10 +166,14 @@ def _grown(before: dict[str, int]) -> list[str]:
     return [f"{name}: {then} -> {now}" for name, then, now in found if now > then]
 
 
+_VARIES = ("objects", "blocks", "heap", "threads")
+"""What is in use by the interpreter, which says nothing of one connection."""
+
+
 def _held() -> dict[str, int]:
     gc.collect()
     found = census.take()
-    return {name: number for name, number in found.items() if name not in ("objects", "blocks", "threads")}
+    return {name: number for name, number in found.items() if name not in _VARIES}
 
 
 @contextmanager
