@@ -23,8 +23,9 @@ from lane.errors import Closed, Reset
 from lane.supervisor import report
 
 __all__ = [
-    "Address", "Carrier", "ClientTLS", "Closed", "Datagrams", "Joins", "LinkStats", "Listener", "OverTCP",
-    "Reset", "ServerTLS", "Stream", "Transport", "Views", "measured", "receiver", "send_joined",
+    "AbortsSending", "Address", "Carrier", "ClientTLS", "Closed", "Datagrams", "Joins", "LinkStats",
+    "Listener", "OverTCP", "Reset", "ServerTLS", "Stream", "Transport", "Views", "measured", "receiver",
+    "send_joined",
 ]  # fmt: skip
 
 _BEHIND_HEAD = 16384
@@ -218,6 +219,13 @@ def measured(carrier: Carrier) -> LinkStats:
     except Exception as error:
         report("a carrier that was asked for its figures", error)
         return LinkStats()
+
+
+class AbortsSending(Protocol):
+    """What a stream has as well if its resets have codes, and reach a peer whose carrier lives."""
+
+    def abort_sending(self, code: int) -> None:
+        """Abort our direction alone, past what was not sent yet; reading goes on. Never blocks."""
 
 
 class Joins(Protocol):

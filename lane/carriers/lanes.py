@@ -18,6 +18,7 @@ from gevent.event import Event
 
 from lane import census
 from lane.carriers.evidence import Figures
+from lane.carriers.farewells import Farewells
 from lane.carriers.measure import Measure
 from lane.carriers.outage import Asked, Outage, outage
 from lane.carriers.pool import Lease, Pool
@@ -126,6 +127,8 @@ class Lanes:
         self._watched: set[Passage] = set()  # those that were active at the last look at all of them
         self._swept = 0.0
         self._turns = Turns(rate)
+        self.farewells = Farewells()
+        """Sessions that were aborted, of which the server may not know."""
         for lane in self.lanes.values():
             lane.pool.crowded = lambda: len(self._turns) > 0
         self._wake = Event()
@@ -136,7 +139,8 @@ class Lanes:
 
     def census(self) -> dict[str, int]:
         """See `lane.census`."""
-        return {"passages": len(self._passages), "turns": len(self._turns)}
+        waiting = {"turns": len(self._turns), "farewells": len(self.farewells)}
+        return {"passages": len(self._passages), **waiting}
 
     def __len__(self) -> int:
         return len(self._passages)
@@ -260,6 +264,7 @@ class Lanes:
         """Close the carriers of all lanes."""
         self._looker.kill(block=False)
         self._turns.close()
+        self.farewells.close()
         for lane in self.lanes.values():
             lane.probe.close()
         # no limit: each has one

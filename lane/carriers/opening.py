@@ -26,9 +26,12 @@ from lane.errors import (
     TurnedAway,
     Unreachable,
 )
+from lane.proto.frames import aborted
 from lane.proto.hello import Reply, Request, parse_reply
 from lane.session.flows import Flows
+from lane.session.parting import Parting
 from lane.stream import LinkStats, measured, receiver, send_joined
+from lane.tasks import start
 
 NOWHERE = Address("0.0.0.0", 0)
 """The address of a request that has none, and of a target that has not answered yet."""
@@ -50,17 +53,25 @@ def _nobody(_: Reply) -> None:
 
 
 class Opening:
-    """The stream of `lease` with `request`, and frames `behind` it. `timeout`: seconds until the REPLY."""
+    """The stream of `lease` with `request`, and frames `behind` it. `timeout`: seconds until the REPLY.
 
-    def __init__(self, lease: Lease, request: Request, timeout: float, behind: bytes = b"") -> None:
+    `only`: nobody asks again where no REPLY comes in time; then the server is told so.
+    """
+
+    def __init__(
+        self, lease: Lease, request: Request, timeout: float, behind: bytes = b"", *, only: bool = False
+    ) -> None:
         self.lease = lease
         self.answered: Callable[[Reply], None] = _nobody
         """Called once with a good REPLY."""
         self.boot: bytes | None = None
         """Which server process sent the REPLY, good or not."""
+        self.refused = False
+        """Whether the server itself ended it without a REPLY: it has made nothing of it."""
         self.resumed = bool(behind)
         """Whether frames begin with RECEIVED, in both directions."""
         self._timeout = timeout
+        self._only = only
         self._failure: Failure[LaneError] | None = None  # why there is no good REPLY
         self._unsent = request.pack() + behind
         self._sent = False  # all of that was sent, and nobody is about to
@@ -71,9 +82,9 @@ class Opening:
         self._recv: Callable[[int], bytes | memoryview] = lease.stream.recv
 
     @property
-    def replied(self) -> bool:
-        """Whether a good REPLY came."""
-        return self._reply is not None
+    def asked(self) -> bool:
+        """Whether the server may know of the request."""
+        return not self._unsent
 
     def stats(self) -> LinkStats:
         """Of the carrier."""
@@ -121,6 +132,12 @@ class Opening:
         else:
             self.sendall(b"".join((head, data)))
 
+    @property
+    def abort_sending(self) -> Callable[[int], None] | None:
+        """See `lane.stream.AbortsSending`; None where the transport can't."""
+        found: Callable[[int], None] | None = getattr(self.lease.stream, "abort_sending", None)
+        return found
+
     def finish(self) -> None:
         """See `lane.stream.Stream`."""
         self.lease.stream.finish()
@@ -152,8 +169,8 @@ class Opening:
         if self._failure is not None:
             raise self._failure.build()
         if self._reply is None:
+            late = TargetError(Status.TTL_EXPIRED, "the server gave no answer in time")
             try:
-                late = TargetError(Status.TTL_EXPIRED, "the server gave no answer in time")
                 with gevent.Timeout(self._timeout, late):
                     reply, rest = self._exchange()
                 self.boot = reply.boot_id
@@ -162,7 +179,10 @@ class Opening:
             except BaseException as error:
                 told = error if isinstance(error, LaneError) else Closed("nobody waits for the answer")
                 self._failure = Failure.of(told)
-                self.discard()
+                if self._only and self.asked and (error is late or told is not error):
+                    start(self._part)
+                else:
+                    self.discard()
                 raise
             self._reply, self._rest = reply, rest
             self._recv = receiver(self.lease.stream)
@@ -170,11 +190,16 @@ class Opening:
             self.answered = _nobody  # sessions last
         return self._reply
 
+    def _part(self) -> None:
+        """Nobody wants the session any more that the server may be making."""
+        Parting(0).alone(self.lease.stream)
+        self.release()
+
     def _exchange(self) -> tuple[Reply, bytes]:
         """REQUEST out, REPLY in. Raises Unreachable if the carrier was lost, Refused if the server won't.
 
         A server that has no room cuts the connection short. One that does not know the key ends it in good
-        order; so does something that is not lane, unless it gives a code, which lane has none of.
+        order; so does something that is not lane, unless it gives a code that says nothing to lane.
         """
         with self._lock:  # no limit: `_answer` has one
             if self._unsent:
@@ -182,8 +207,12 @@ class Opening:
         try:
             return read_reply(self.lease.stream.recv)
         except Ended:
+            self.refused = True
             raise Unanswered(_NOT_LANE) from None
         except Reset as error:
+            self.refused = True
+            if aborted(error.code) is not None:
+                raise TargetError(Status.GONE, "the session was aborted") from None
             if error.code:
                 raise Refused(_NOT_LANE) from None
             raise TurnedAway("the server cut the connection short before it answered") from None

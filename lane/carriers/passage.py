@@ -10,7 +10,6 @@ answered on the new one.
 import logging
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -21,9 +20,9 @@ from lane.carriers.lanes import STUCK, Lane, Lanes
 from lane.carriers.measure import Counts, Way
 from lane.carriers.opening import NOWHERE, Opening, Unanswered
 from lane.errors import Closed, LaneError, Refused, Status, TargetError, TurnedAway, Unreachable
-from lane.proto.frames import Received, ResetFrame, pack
+from lane.proto.frames import Received, pack
 from lane.proto.hello import EARLY, ID_SIZE, RESUMABLE, Command, Reply, Request
-from lane.session.session import ABORT_WITHIN, ACTIVE, Session
+from lane.session.session import ACTIVE, Session
 from lane.tasks import start
 
 log = logging.getLogger("lane.client")
@@ -147,9 +146,9 @@ class Passage:
         session = self.session
         while opening is not None:
             self._opening, self.lane = opening, self._next_lane
-            if session.over:
-                self._dismiss(opening)
-                return
+            if session.over and not opening.asked:
+                opening.discard()
+                return  # no server knows of it
             rest = session.carry(
                 opening, opening.stats, resumed=opening.resumed, announced=True, flows=opening.flows
             )
@@ -158,18 +157,28 @@ class Passage:
             else:
                 opening.discard() if rest else opening.release()
             if session.over or session.complete or session.carried or self._moving:
-                return  # it has ended, or somebody else carries it on
+                break  # it has ended, or somebody else carries it on
             opening = self._recover(opening)
+        refused = self._boot is None and self._opening is not None and self._opening.refused
+        if session.unsaid and not self._moving and not refused:
+            self._lanes.farewells.add(self._part, self._grace)
 
-    def _dismiss(self, opening: Opening) -> None:
-        """The session ended before this stream could carry it: the server need not wait for it."""
-        if opening.replied:
-            with suppress(LaneError), gevent.Timeout(ABORT_WITHIN, False):
-                opening.sendall(pack(ResetFrame(0)))
-                opening.finish()
-                while opening.recv():
-                    pass
-        opening.discard()
+    def _part(self, until: float) -> None:
+        """Tell the server that the session was aborted, on any stream."""
+        while monotonic() < until and not self._try_to_part():
+            self._lanes.wait(until - monotonic())
+
+    def _try_to_part(self) -> bool:
+        """Whether the server knows by now that the session was aborted."""
+        try:
+            opening = self._resume(None, farewell=True)
+        except TargetError as error:
+            return error.status is not Status.TTL_EXPIRED  # there is none, or not any more
+        except LaneError:
+            return False
+        self.session.carry(opening, opening.stats)
+        opening.release()
+        return not self.session.unsaid
 
     def _recover(self, lost: Opening | None) -> Opening | None:
         """Another stream with the session; None if it has ended."""
@@ -205,9 +214,9 @@ class Passage:
             opening = self._recover(None)  # it was lost meanwhile, and left to us
         self._travel(opening)
 
-    def _resume(self, lane: Lane, fresh: bool = False) -> Opening:
-        """A stream of `lane` on which the server goes on with the session. Raises what keeps it from that."""
-        opening = self._ask(Command.RESUME, lane, fresh)
+    def _resume(self, lane: Lane | None, fresh: bool = False, *, farewell: bool = False) -> Opening:
+        """A stream of `lane`, None: of any, on which the server goes on with it. Raises LaneError."""
+        opening = self._ask(Command.RESUME, lane, fresh, farewell=farewell)
         try:
             opening.reply()
         except TargetError as error:
@@ -216,10 +225,15 @@ class Passage:
             raise
         return opening
 
-    def _ask(self, command: int, lane: Lane | None = None, fresh: bool = False) -> Opening:
-        """A stream with the request for the session. Raises Unreachable or Refused."""
+    def _ask(
+        self, command: int, lane: Lane | None = None, fresh: bool = False, *, farewell: bool = False
+    ) -> Opening:
+        """A stream with the request for the session. Raises Unreachable or Refused.
+
+        `farewell`: the session is over, and only the server is to hear of it.
+        """
         found, lease = self._lanes.lease(lane, fresh=fresh)
-        if self.session.over:  # meanwhile
+        if self.session.over and not farewell:  # meanwhile
             lease.discard()
             raise Closed("the session is over")
         self._next_lane = found
@@ -230,8 +244,9 @@ class Passage:
         if command == Command.RESUME:
             request = replace(request, command=command, address=NOWHERE, flags=RESUMABLE)
         behind = pack(Received(self.session.arrived)) if self._generation else b""
-        timeout = self._deadline - monotonic() if self._boot is None else found.patience(PATIENCE)
-        opening = Opening(lease, request, max(timeout, 0.0), behind)
+        only = self._boot is None and not farewell
+        timeout = self._deadline - monotonic() if only else found.patience(PATIENCE)
+        opening = Opening(lease, request, max(timeout, 0.0), behind, only=only)
         opening.answered = self._replied
         return opening
 

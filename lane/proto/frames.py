@@ -29,6 +29,8 @@ MIN_VIEW = 32768
 """Smaller pieces of data are copied out of what was fed, larger ones are views of it."""
 MAX_OFFSET = (1 << 62) - 1
 MAX_WINDOW = (1 << 32) - 1
+ABORTED = 1 << 31
+"""In the code that a stream is reset with: its session was aborted. The other 31 bits say with what."""
 
 
 class Data(NamedTuple):
@@ -104,6 +106,16 @@ class Received:
 
 
 Frame = Data | Ack | Fin | ResetFrame | Ping | Pong | End | Stats | Received
+
+
+def reset_code(code: int) -> int:
+    """With what a stream is reset whose session was aborted with `code`."""
+    return ABORTED | (code if code < ABORTED else 0)
+
+
+def aborted(reset: int) -> int | None:
+    """What the session was aborted with if its stream was reset with `reset`; None: only the stream was."""
+    return reset & ~ABORTED if reset & ABORTED else None
 
 
 def data_head(offset: int, size: int) -> bytes:

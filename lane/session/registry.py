@@ -20,6 +20,8 @@ from lane.supervisor import report, supervise
 
 TICK = 0.125
 """Seconds between two looks at the active sessions."""
+LAST_WORDS = 3.0
+"""Seconds that the resets of the last sessions have to be heard by their peers."""
 
 
 class Registry:
@@ -40,6 +42,7 @@ class Registry:
         self._max_per_peer = max_per_peer
         self._sessions: set[Session] = set()
         self._active: set[Session] = set()
+        self._parting: set[gevent.Greenlet[..., None]] = set()  # those that tell of a reset
         self._admitted: Counter[str] = Counter()
         self._total = 0
         self._empty = Event()
@@ -51,7 +54,7 @@ class Registry:
     def census(self) -> dict[str, int]:
         """See `lane.census`; `budget` is in bytes."""
         sessions = {"sessions": len(self._sessions), "active": len(self._active), "admitted": self._total}
-        return {**sessions, "budget": self.budget.used}
+        return {**sessions, "parting": len(self._parting), "budget": self.budget.used}
 
     def __len__(self) -> int:
         return self._total
@@ -99,6 +102,9 @@ class Registry:
             self._sessions.discard(session)
             self._active.discard(session)
             session.reset()
+            if session.parting is not None and not session.parting.ready():
+                self._parting.add(session.parting)
+                session.parting.rawlink(self._parting.discard)
 
     def drain(self, grace: float) -> None:
         """Let the sessions finish for `grace` seconds, then reset what has not; parked ones at once."""
@@ -109,8 +115,8 @@ class Registry:
         for session in sessions:
             session.reset()
         self._empty.wait(1.0)
-        # no limit: each has ABORT_WITHIN
-        gevent.joinall([session.parting for session in sessions if session.parting])
+        last = {session.parting for session in sessions if session.parting} | self._parting
+        gevent.joinall(list(last), timeout=LAST_WORDS)
 
     def close(self) -> None:
         """Stop the clock."""

@@ -9,7 +9,7 @@ retained as ever, and who waits for more waits on.
 """
 
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from math import inf
 from time import monotonic
 
@@ -30,17 +30,18 @@ from lane.proto.frames import (
     Received,
     ResetFrame,
     Stats,
+    aborted,
+    reset_code,
 )
 from lane.session.flows import Flows
 from lane.session.liveness import Liveness
+from lane.session.parting import Parting
 from lane.session.window import Budget, Buffer, Inbox, Outbox
 from lane.session.writer import PIECE, Writer
 from lane.stream import LinkStats, Stream, receiver
 
 READ_SIZE = 279552
 """Bytes asked of a stream: two frames of bulk, and for TLS the rest of a record that came before."""
-ABORT_WITHIN = 1.0
-"""Seconds that a reset may take to reach the peer in good order before the stream is cut."""
 LINGER = 5.0
 """Seconds to wait for the peer's END once both directions have been consumed."""
 ACTIVE = 3.0
@@ -75,7 +76,8 @@ class Session:
     parked = False
     """Whether it waits for what may take long: it is not idle then, and has nothing to finish."""
     parting: "gevent.Greenlet[..., None] | None" = None
-    """Tells the peer of a reset, for ABORT_WITHIN seconds at most."""
+    """Tells the peer of a reset, for some seconds at most."""
+    _parting: Parting | None = None
     _failure: Failure[LaneError] | None = None
     _when_over: tuple[Callable[[], None], ...] = ()
     _closing = False
@@ -238,7 +240,7 @@ class Session:
         if not self._failure and not self._closing:
             self._fail(Closed("the session was reset on this side"))
             self.cut()
-            self.parting = gevent.spawn(self._abort, code)
+            self._part(code)
         elif self._failure and not self._closing:
             self.cut()  # somebody may wait beside a session that was lost long ago
         self._release()
@@ -269,10 +271,16 @@ class Session:
             if not self._free and (stream := self._writer.stream) is not None:
                 stream.close()
 
+    @property
+    def unsaid(self) -> bool:
+        """Whether it was reset on this side, and the peer may not know."""
+        return self._parting is not None and not self._parting.heard
+
     def fail(self, error: LaneError) -> None:
         """End the session with `error`: nothing will carry it any more."""
         self._fail(error)
-        self._writer.detach()
+        if self._parting is None:
+            self._writer.detach(reset_code(0))
 
     def completed(self) -> None:
         """The peer says that all is complete, though its last ACK was lost."""
@@ -360,7 +368,7 @@ class Session:
         was reset.
         """
         if self._failure or self._closing:
-            stream.reset()
+            self._turn_away(stream, first)
             return None
         self._writer.detach()
         frames = self._frames = FrameReader()
@@ -375,10 +383,6 @@ class Session:
         self.attached()
         try:
             self._read(stream, frames, early)
-        except ProtocolError as error:
-            if self._writer.stream is stream:
-                self._fail(error)
-                gevent.spawn(self._abort, 0)
         except LaneError as error:
             self._lost(stream, error)
         finally:
@@ -395,13 +399,24 @@ class Session:
         while data:
             if self._writer.stream is not stream:
                 return  # another one took over
-            self._take_in(data, frames)
+            if self._failure is None:
+                self._try_take_in(data, frames)
             data = b""  # a reader that waits holds nothing
             if frames.rest is not None:
                 return  # what comes now is for somebody else
             be_fair()
             data = recv(READ_SIZE)
+        if self._parting:
+            self._parting.answered(None)
         raise Closed("the stream ended in the middle of the session")
+
+    def _try_take_in(self, data: bytes | memoryview, frames: FrameReader) -> None:
+        """As `_take_in`; what is no protocol aborts the session."""
+        try:
+            self._take_in(data, frames)
+        except ProtocolError as error:
+            self._fail(error)
+            self._part(0)
 
     def _take_in(self, data: bytes | memoryview, frames: FrameReader) -> None:
         """Act on what came over the stream; nothing else runs before all was used. Raises ProtocolError."""
@@ -466,6 +481,13 @@ class Session:
         if self._writer.stream is not stream:
             stream.reset()
             return  # another one took over
+        if self._parting:
+            self._parting.answered(error)
+            return  # `_abort` lets go of it
+        code = aborted(error.code) if isinstance(error, Reset) else None
+        if code is not None and not self.complete:
+            self.fail(Reset(code))
+            return
         self._writer.detach()
         if not self.complete and not self.resumable:
             self._fail(error)
@@ -488,12 +510,23 @@ class Session:
             for call in calls:
                 call()
 
-    def _abort(self, code: int) -> None:
-        """Tell the peer, in good order if that is quick, and cut the stream."""
-        with suppress(LaneError), gevent.Timeout(ABORT_WITHIN, False):  # where it is lost, the peer knows
-            self._writer.abort(code)
-            self._unread.wait()
-        self._writer.detach()
+    def _part(self, code: int) -> None:
+        """Tell the peer that the session was aborted: now, or on the next stream."""
+        if self._parting is None:
+            parting = self._parting = Parting(code)
+            if (stream := self._writer.stream) is not None:
+                self.parting = gevent.spawn(self._abort, parting, stream)
+
+    def _abort(self, parting: Parting, stream: Stream) -> None:
+        parting.on(stream, partial(self._writer.abort, parting.code), self._unread)
+        self._writer.detach(reset_code(parting.code))
+
+    def _turn_away(self, stream: Stream, first: bytes) -> None:
+        """The session was over before `stream` could carry it."""
+        if self.unsaid and self._parting:
+            self._parting.alone(stream, first)
+        else:
+            stream.reset(reset_code(0) if self._failure else 0)
 
     def _release(self) -> None:
         self.inbox.release()

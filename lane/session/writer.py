@@ -88,11 +88,14 @@ class Writer:
         if first or announce or self._outbox.sent or self._outbox.final is not None:
             start(self._catch_up_alone)  # whoever has the lock may be busy with the stream before
 
-    def detach(self) -> None:
-        """Write to nothing, until there is another stream. Whoever is writing fails, and does not mind."""
+    def detach(self, code: int = 0) -> None:
+        """Write to nothing, until there is another stream. Whoever is writing fails, and does not mind.
+
+        `code`: what the stream is reset with.
+        """
         stream, self.stream = self.stream, None
         if stream is not None:
-            stream.reset()
+            stream.reset(code)
 
     def resume(self, arrived: int) -> None:
         """The peer has all before `arrived`: go on from there. Raises ProtocolError, the second time too."""

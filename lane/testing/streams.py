@@ -5,7 +5,7 @@ import traceback
 import gevent
 import pytest
 
-from lane.errors import Closed
+from lane.errors import Closed, Reset
 from lane.stream import Stream, send_joined
 from lane.testing.harness import (
     PATIENCE,
@@ -115,6 +115,20 @@ class StreamContract:
         with pytest.raises(Closed):
             near.sendall(b"late")
         assert far.recv() == b""
+
+    @both_sides
+    def test_a_direction_is_aborted_past_what_waits(self, kit: Kit, swap: bool) -> None:
+        """See `lane.stream.AbortsSending`."""
+        near, far = ends(kit, swap)
+        if not (abort := getattr(near, "abort_sending", None)):
+            pytest.skip("its resets have no codes")
+        flood = Flood(near)
+        flood.wait_until_blocked()
+        abort(7)
+        assert isinstance(flood.failure.get(), Closed)
+        error = read_to_error(far)
+        assert isinstance(error, Reset)
+        assert error.code == 7
 
     @both_sides
     def test_close_finishes(self, kit: Kit, swap: bool) -> None:

@@ -95,7 +95,7 @@ class QuicStream:
             return
         self._carrier.waiting.add(self)
         try:
-            while not (self._failure or self._stopped) and not self._has_room:
+            while not (self._failure or self._stopped or self._finished) and not self._has_room:
                 self._writable.clear()
                 self._writable.wait()  # no limit: who writes has one, and a silent connection ends
         finally:
@@ -112,6 +112,14 @@ class QuicStream:
                 self._engine.send_stream_data(self.id, b"", end_stream=True)
                 self._carrier.flush_soon()
             self._forget()
+
+    def abort_sending(self, code: int) -> None:
+        """See `lane.stream.AbortsSending`."""
+        if self._failure is None:
+            self._finished = True
+            self._engine.reset_stream(self.id, code)
+            self._carrier.flush_soon()
+            self._writable.set()
 
     def reset(self, code: int = 0) -> None:
         """See `lane.stream.Stream`."""
@@ -156,7 +164,10 @@ class QuicStream:
         self._readable.set()
 
     def was_reset(self, code: int) -> None:
-        """The peer aborted its direction, and so both."""
+        """The peer aborted its direction, and so both; unless all of it had come by then."""
+        if self._eof:
+            self.was_stopped(code)
+            return
         self._failure = self._failure or Failure.of(Reset(code & 0xFFFFFFFF))
         self.reset()
 

@@ -103,6 +103,13 @@ def test_frames(vector):
     assert read_frames(data) == expected
 
 
+@pytest.mark.parametrize("vector", of("code"))
+def test_codes_of_streams_that_are_reset(vector):
+    value, code = int(vector["hex"], 16), vector["fields"]["code"]
+    assert frames.aborted(value) == code
+    assert code is None or frames.reset_code(code) == value
+
+
 @pytest.mark.parametrize("vector", of("opening"))
 def test_data_may_follow_a_request_at_once(vector):
     fields, data = vector["fields"], bytes.fromhex(vector["hex"])

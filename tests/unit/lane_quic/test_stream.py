@@ -176,3 +176,48 @@ def test_what_is_never_read_of_a_stream_that_is_over_is_given_back(kit):
     assert engine._consumed == 1
     far.close()
     assert engine._consumed == engine._local_max_data.used == 5001
+
+
+def test_one_direction_is_aborted_past_what_waits_and_the_other_goes_on(kit):
+    near, far = kit.stream()
+    flood = gevent.spawn(outcome, near.sendall, bytes(50 << 20))
+    until(lambda: near in near._carrier.waiting)
+    far.sendall(b"still")
+    until(lambda: near._unread)
+    near.abort_sending(7)
+    assert isinstance(flood.get(), Closed), "who was blocked is woken"
+    assert near.recv() == b"still"
+    error = read_to_error(far)
+    assert isinstance(error, Reset)
+    assert error.code == 7
+    assert isinstance(read_to_error(near), Reset), "which is how the other side hears that it was heard"
+    near.abort_sending(8)
+    near.finish()
+    near.reset()
+    until(lambda: not near._carrier._streams and not far._carrier._streams)
+
+
+def test_what_is_not_sent_yet_is_no_matter_to_a_code(kit):
+    """Everything is lost for a while: the code of a reset is sent again until it arrives, all else is not."""
+    near, far = kit.stream()
+    send, lost = near._carrier._send, []
+    near._carrier._send = lost.extend
+    near.sendall(b"RESET")
+    near.finish()
+    near._carrier.flush()
+    near.abort_sending(7)
+    near._carrier.flush()
+    assert lost
+    near._carrier._send = send
+    assert read_to_error(far).code == 7
+
+
+def test_a_whole_direction_is_delivered_though_it_is_reset_afterwards(kit):
+    near, far = kit.stream()
+    near.sendall(b"all of it")
+    near.finish()
+    until(lambda: far._eof)
+    near.reset(9)
+    until(lambda: far._stopped)
+    assert read_all(far) == b"all of it"
+    assert outcome(far.sendall, b"x").code == 9
