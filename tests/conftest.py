@@ -15,7 +15,10 @@ from lane.log import Throttle
 from tests.support.clock import FakeClock
 from tests.support.virtual_time import VirtualTime, virtual_time
 
-hypothesis.settings.register_profile("default", max_examples=50, deadline=None, derandomize=True)
+BUSY = [hypothesis.HealthCheck.too_slow]  # that would be a test of the machine
+hypothesis.settings.register_profile(
+    "default", max_examples=50, deadline=None, derandomize=True, suppress_health_check=BUSY
+)
 hypothesis.settings.register_profile("fuzz", max_examples=5000, deadline=None, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
