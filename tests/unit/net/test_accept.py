@@ -50,7 +50,7 @@ def test_who_connects_without_descriptors_waits_for_some(
     acceptor = Acceptor(listener, "what comes")
     for _ in range(2):
         with dial(listener) as sock:
-            with no_descriptors():
+            with no_descriptors(whatever_is_closed=True):
                 accepting = gevent.spawn(acceptor.accept)
                 until(lambda: acceptor._failing_since)
                 gevent.sleep(0.02)
