@@ -134,6 +134,7 @@ def test_an_unreadable_certificate_is_78(run_lane, server, tmp_path):
     identity, other = ServerIdentity.make(), ServerIdentity.make()
     (tmp_path / "cert").write_bytes(identity.chain_pem)
     (tmp_path / "key").write_bytes(other.key_pem)
+    (tmp_path / "key").chmod(0o600)
     result = run_lane("server", *FREE, "--cert", "cert", "--cert-key", "key", "--state-dir", "state")
     fails(result, 78, "not that of the first certificate")
 
