@@ -1,6 +1,6 @@
 # run: try lane · test: lint, then all tests · lint · fuzz · bench · clean
 # soak: everything at once for 20 minutes, or ARGS="--minutes 60 --plot FILE"; fails if anything grows (see bench/soak.py)
-# bench: proxies on loopback · bench-flood: strangers, or ARGS="--attacks all" · bench-strangers: crowds of them beside one user · bench-networks, bench-buffers, bench-auto, bench-udp: on emulated links (see bench/labs.py)
+# bench: proxies on loopback · bench-flood: strangers, or ARGS="--attacks all" · bench-strangers: crowds of them beside one user · bench-aborts: a thousand connections that end at once · bench-networks, bench-buffers, bench-auto, bench-udp: on emulated links (see bench/labs.py)
 # Variables: PYTHON (makes the virtual environment), ARGS (more arguments for what is run), JOBS (tests at once, of those that mostly wait)
 
 PYTHON ?= python3
@@ -8,7 +8,7 @@ BIN := .venv/bin
 ARGS ?=
 JOBS ?= 3
 
-.PHONY: run test lint fuzz soak bench bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-strangers bench-udp clean
+.PHONY: run test lint fuzz soak bench bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-strangers bench-aborts bench-udp clean
 
 run: .venv/.lane
 	$(BIN)/lane $(ARGS)
@@ -33,7 +33,7 @@ soak: .venv/.test
 
 bench: bench-loopback
 
-bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-strangers bench-udp: bench-%: .venv/.bench
+bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-strangers bench-aborts bench-udp: bench-%: .venv/.bench
 	$(BIN)/python bench/$*.py $(ARGS)
 
 clean:

@@ -32,6 +32,7 @@ from processes import lane_client, lane_server, start
 WAYS = ("reset", "close", "opening", "target")
 OPENERS = 20
 """Connections that are opened at once."""
+TRIES = 20
 QUIET = 3
 """Seconds without an open connection after which none is on its way any more."""
 RST = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds
@@ -99,29 +100,35 @@ def target():
 
 
 def connect(proxy, port):
-    """An application's connection through a SOCKS5 proxy."""
-    sock = socket.create_connection(("127.0.0.1", proxy))
-    sock.sendall(b"\5\1\0" + b"\5\1\0\1" + socket.inet_aton("127.0.0.1") + struct.pack("!H", port))
-    head = read_exactly(sock, 12)
-    if head[3]:
-        raise SystemExit(f"the proxy refused: {head[3]}")
-    return sock
+    """An application's connection through a SOCKS5 proxy, which may refuse some under load."""
+    for _ in range(TRIES):
+        sock = socket.create_connection(("127.0.0.1", proxy))
+        sock.sendall(b"\5\1\0" + b"\5\1\0\1" + socket.inet_aton("127.0.0.1") + struct.pack("!H", port))
+        if not read_exactly(sock, 12)[3]:
+            return sock
+        sock.close()
+    raise ConnectionError("the proxy refuses")
 
 
 def crowd(count, one):
     """Call `one` so many times, from some threads: seconds since the first call returned."""
-    left, first = iter(range(count)), []
+    left, first, failed = iter(range(count)), [], []
 
     def work():
-        for _ in left:
-            one()
-            first.append(time.monotonic())
+        try:
+            for _ in left:
+                one()
+                first.append(time.monotonic())
+        except OSError as error:
+            failed.append(error)
 
     threads = [threading.Thread(target=work) for _ in range(OPENERS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    if failed:
+        raise SystemExit(f"connections could not be opened: {failed[0]}")
     return min(first)
 
 

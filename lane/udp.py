@@ -4,6 +4,7 @@ Three kinds of ports need it (those of applications, of forwards, and towards ta
 it takes and hands on at once. So what arrives is in one buffer for all, and gone at the next switch.
 """
 
+import errno
 import socket
 from typing import Any
 
@@ -64,9 +65,10 @@ class UdpSocket:
         while not self._closed:
             try:
                 size, where = self._sock.recvfrom_into(_arriving)
-            except OSError:
-                if not self._closed:
-                    gevent.sleep(BACK_OFF)
+            except OSError as error:
+                if error.errno in (errno.EBADF, errno.ENOTSOCK):
+                    break  # closed here, or by a mistake: it stays so
+                gevent.sleep(BACK_OFF)
             else:
                 return memoryview(_arriving)[:size], where
         raise Closed("the socket is closed")
