@@ -84,11 +84,12 @@ class Middleman:
         self._listener.close()
         self._loop.remove_reader(self._udp)
         self._udp.close()
+        self._silence(())
         self._forget()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others, timeout=0.05)
+            self._forget()  # what was about to begin
+        await asyncio.sleep(0.05)  # transports that were aborted close in their next turns
 
     # TCP
 
