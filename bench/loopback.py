@@ -1,7 +1,7 @@
 """Proxies on loopback, turn and turn about: throughput, CPU, new connections, memory, fairness.
 
     python bench/loopback.py [--secs 4] [--rounds 5] [--contenders lane-tls,trojan,pproxy,direct]
-                             [--tests down,down8,up,up8,fair,connections,idle,busy] [--json FILE]
+                             [--tests down,down8,up,up8,fair,connections,idle,busy,stalled] [--json FILE]
 
 Each measurement starts a client and a server of its own; bench/proxies.py has the contenders. The load and
 the target run in processes of their own, on the same processors. Medians of the rounds with the least and
@@ -13,6 +13,7 @@ the greatest; compare contenders, not figures of two machines.
     connections    by 16 workers for --secs, a byte each way on each: a second, without errors
     idle           --idle connections that moved 1 MB each and stay open: resident KB a connection
     busy           a download beside so many idle ones: its speed over that without them
+    stalled        the same beside a fifth as many that send without end to applications that do not read
 """
 
 import argparse
@@ -29,7 +30,7 @@ from processes import start
 from proxies import CONTENDERS, Place, available, pair
 from target import Load
 
-TESTS = "down,down8,up,up8,fair,connections,idle,busy"
+TESTS = "down,down8,up,up8,fair,connections,idle,busy,stalled"
 WARM = 1.0
 
 
@@ -80,18 +81,22 @@ def idle(found, load, args):
     return dict(zip(KB_EACH, used, strict=False))
 
 
-def busy(found, load, args):
-    """The same download before there are idle connections, and beside them."""
-    bulk, rates = load.other(), []
-    bulk.start("down", 1)
-    for idle in (0, args.idle):
-        load.hold(idle)
-        time.sleep(WARM)
-        begin = bulk.moved()
-        time.sleep(args.secs)
-        end = bulk.moved()
-        rates.append((end[0] - begin[0]) / (end[1] - begin[1]))
-    return {"of its speed": rates[1] / rates[0]}
+def beside(way, share):
+    """The same download before there are connections of that kind, and beside them."""
+
+    def measure(found, load, args):
+        bulk, rates = load.other(), []
+        bulk.start("down", 1)
+        for count in (0, int(args.idle * share)):
+            getattr(load, way)(count)
+            time.sleep(WARM)
+            begin = bulk.moved()
+            time.sleep(args.secs)
+            end = bulk.moved()
+            rates.append((end[0] - begin[0]) / (end[1] - begin[1]))
+        return {"of its speed": rates[1] / rates[0]}
+
+    return measure
 
 
 CPU = ("client s/GB", "server s/GB")
@@ -105,7 +110,8 @@ MEASURES = {
     "fair": fair,
     "connections": connections,
     "idle": idle,
-    "busy": busy,
+    "busy": beside("hold", 1),
+    "stalled": beside("stall", 0.2),
 }
 
 
@@ -158,7 +164,7 @@ def main():
     results = {(test, who): [] for test in tests for who in contenders}
     for number in range(1, args.rounds + 1):
         for (test, who), found in results.items():
-            if who == "direct" and test in ("idle", "busy"):
+            if who == "direct" and test in ("idle", "busy", "stalled"):
                 continue
             found.append(run(who, test, args))
             said = ", ".join(f"{name} {short(value)}" for name, value in found[-1].items())

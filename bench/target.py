@@ -127,6 +127,11 @@ class Applications:
             self.kept.append(sock)
         return len(self.kept)
 
+    def stall(self, count):
+        """Downloads without end that nobody reads."""
+        self.kept += [self.connect(b"D") for _ in range(count)]
+        return len(self.kept)
+
     def run(self):
         for line in sys.stdin:
             name, *arguments = json.loads(line)

@@ -2,18 +2,20 @@
 
 import signal
 import socket
-import time
 
 import pytest
 
+from lane.testing.harness import until
 from tests.support.origin import CONTENT, MB, Origin, read_to_end
-from tests.support.processes import TRANSPORTS, connected, echoes, read_exactly, running_pair, start_server
-
-SOON = 40.0
-"""Seconds in which an application must learn that its connection broke: QUIC takes 20 s for the end of a
-server that only its closed port tells of, and then the session waits for another one."""
-BACK = 3.0
-"""Seconds in which a client must work again once its server is back."""
+from tests.support.processes import (
+    DEADLINE,
+    TRANSPORTS,
+    connected,
+    echoes,
+    read_exactly,
+    running_pair,
+    start_server,
+)
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def pair(request, tmp_path):
 def works(client, origin):
     try:
         with connected(client.address, origin.echo) as sock:
-            sock.settimeout(BACK)
+            sock.settimeout(DEADLINE)
             return echoes(sock)
     except OSError:
         return False
@@ -40,7 +42,7 @@ def works(client, origin):
 
 def breaks(sock):
     """Whether the application learns that the connection broke."""
-    sock.settimeout(SOON)
+    sock.settimeout(DEADLINE)
     with pytest.raises(ConnectionError):
         read_to_end(sock)
 
@@ -61,10 +63,7 @@ def test_a_server_that_is_killed(pair, origin, tmp_path):
         with start_server(tmp_path / "server", listen="{}:{}".format(*server.address)) as second:
             for sock in (download, upload, idle):
                 breaks(sock)
-            start = time.monotonic()
-            while not works(client, origin):
-                assert time.monotonic() - start < BACK, client.describe()
-            assert time.monotonic() - start < BACK
+            until(lambda: works(client, origin), client.describe)
             assert second.link == server.link
     assert client.process.poll() is None
     assert "Traceback" not in client.stderr
@@ -90,9 +89,7 @@ def test_a_server_that_restarts_between_two_connections(pair, origin, tmp_path):
     server.kill()
     with start_server(tmp_path / "server", listen="{}:{}".format(*server.address)):
         # The client has heard nothing of it, and must not give the application what is left of the first.
-        start = time.monotonic()
-        while not works(client, origin):
-            assert time.monotonic() - start < BACK, client.describe()
+        until(lambda: works(client, origin), client.describe)
 
 
 def test_a_server_that_is_killed_leaves_no_end_of_data_to_the_target(pair):
@@ -104,7 +101,7 @@ def test_a_server_that_is_killed_leaves_no_end_of_data_to_the_target(pair):
         target, _ = listener.accept()
         with target:
             upload.sendall(CONTENT[:1000])
-            target.settimeout(SOON)
+            target.settimeout(DEADLINE)
             assert read_exactly(target, 1000) == CONTENT[:1000]
             server.kill()
             with pytest.raises(ConnectionError):  # otherwise a part of a file would pass for all of it
@@ -115,7 +112,7 @@ def test_a_client_that_is_killed_leaves_no_end_of_data_to_the_application(pair, 
     _, client = pair
     with connected(client.address, origin.echo) as sock:
         assert echoes(sock)
-        sock.settimeout(SOON)
+        sock.settimeout(DEADLINE)
         client.kill()
         with pytest.raises(ConnectionError):
             read_to_end(sock)
@@ -127,7 +124,7 @@ def test_a_client_that_is_killed(pair, origin):
         read_exactly(download, MB)
         client.kill()
         # TLS: at once. QUIC: when the server has heard nothing for its idle time-out.
-        assert origin.lost.wait(2 * SOON), server.describe()
+        assert origin.lost.wait(DEADLINE), server.describe()
     assert "Traceback" not in server.stderr
 
 
@@ -137,4 +134,4 @@ def test_an_application_that_is_gone_frees_the_target(pair, origin):
     read_exactly(sock, MB)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     sock.close()
-    assert origin.lost.wait(SOON), client.describe()
+    assert origin.lost.wait(DEADLINE), client.describe()

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from itertools import count
-from time import monotonic
 
 import pytest
 from labs import NETLAB, SERVER, lacking
@@ -79,30 +78,3 @@ def test_20_mb_both_ways(ends, web, tmp_path, transport):
         assert client.stop() == 0
         assert server.stop() == 0
     assert "Traceback" not in server.stderr + client.stderr
-
-
-def speed(ends, web, folder, control, size):
-    """Bytes a second of a download over QUIC, with a congestion control at both ends."""
-    here, there = ends
-    options, at = ["--congestion", control], f"{SERVER}:0"
-    folder.mkdir()
-    with (
-        start_server(folder / "s", *options, listen=at, allow=f"{SERVER}/32", prefix=there) as server,
-        start_client(folder / "c", "quic", server.link, *options, prefix=here) as client,
-    ):
-        start = monotonic()
-        curl(client.address, "socks5", f"http://{SERVER}:{web}/0/{size}", "-o", folder / "out", prefix=here)
-        seconds = monotonic() - start
-        assert file_sha256(folder / "out") == sha256(CONTENT[:size])
-        assert client.stop() == 0
-        assert server.stop() == 0
-    return size / seconds
-
-
-@pytest.mark.bulk
-def test_loss_alone_does_not_slow_quic_down(netlab, tmp_path):
-    """Where one packet of ten is lost, BBR moves many times what Cubic does."""
-    with link("--rtt", "50ms", "--rate", "30mbit", "--loss", "10%") as ends, origin_at(ends[1]) as web:
-        bbr = speed(ends, web, tmp_path / "bbr", "bbr", 4 * MB)
-        cubic = speed(ends, web, tmp_path / "cubic", "cubic", MB // 4)
-    assert bbr > 3 * cubic

@@ -1,5 +1,7 @@
 """A session outlives its stream: nothing is lost, nothing comes twice, and every end is the true one."""
 
+from contextlib import suppress
+
 import gevent
 import pytest
 from gevent import socket
@@ -155,6 +157,28 @@ def test_a_restarted_server_ends_what_was_and_serves_what_comes(beds):
     app = bed.application()
     app.sock.sendall(b"new")
     assert app.sock.recv(3) == b"new"
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_client_works_again_within_three_seconds_after_an_outage(beds, restarts):
+    bed = beds(ways=("cheap", "dear"))
+    bed.application()
+    for way in bed.ways.values():
+        way.cut()
+    gevent.sleep(90)
+    if restarts:
+        bed.restart_server()
+    for way in bed.ways.values():
+        way.blocked = False
+    back = beds.clock.now
+    while True:
+        with suppress(TargetError):
+            app = bed.application()
+            app.sock.sendall(b"there?")
+            assert app.sock.recv(10) == b"there?"
+            break
+        gevent.sleep(0.1)
+    assert beds.clock.now - back < 3
 
 
 def test_sessions_that_wait_are_bounded_in_number_and_the_oldest_goes(beds, monkeypatch):

@@ -2,7 +2,7 @@
 
 import ipaddress
 import socket
-import time
+import sys
 from contextlib import suppress
 
 import pytest
@@ -200,24 +200,23 @@ def test_any_file_is_read_or_refused(tmp_path_factory, data):
         list(read_rules(path))
 
 
-def seconds(found, host):
-    """What it takes to find a rule, at best."""
-    target, best = Address(host, 443), 1e9
-    for _ in range(20):
-        start = time.perf_counter()
-        for _ in range(20):
-            found.find(target)
-        best = min(best, time.perf_counter() - start)
-    return best
+def steps(found, host):
+    """How many functions are called to find a rule."""
+    events = []
+    sys.setprofile(lambda frame, event, argument: events.append(event))
+    try:
+        found.find(Address(host, 443))
+    finally:
+        sys.setprofile(None)
+    return sum(event in ("call", "c_call") for event in events)
 
 
-@pytest.mark.bulk
 @pytest.mark.parametrize("host", ["www.nowhere.example.org", "203.0.113.7"])
-def test_a_hundred_thousand_rules_cost_about_what_ten_cost(host):
+def test_ten_thousand_rules_cost_what_ten_cost(host):
     def written(count):
         for number in range(count):
             network = ipaddress.IPv4Address(number << 8)
             yield RouteRule.parse(f"block {network}/24" if number % 2 else f"block d{number}.example.com")
 
-    few, many = (RouteTable(written(count)) for count in (10, rules.MAX_RULES))
-    assert seconds(many, host) < 20 * seconds(few, host)
+    few, many = (RouteTable(written(count)) for count in (10, 10_000))
+    assert steps(many, host) == steps(few, host)

@@ -149,13 +149,23 @@ def test_a_client_that_was_turned_away_tries_again(bed, caplog):
     assert caplog.text.count("the server turned us away, trying again") == 2
 
 
-def test_who_proves_no_key_in_time_is_sent_away(monkeypatch):
+def test_who_proves_no_key_in_time_is_sent_away(clock):
     bed = Bed(per_peer=100)
-    bed.server._deadlines = server_module.Deadlines(hello=0.05)
+    bed.server._deadlines = server_module.Deadlines(hello=1.0)
     silent = bed.crowd("192.0.2.1", 3)
     until(lambda: all(carrier.closed for carrier in silent))
     assert bed.server.census()["carriers"] == 0
     bed.server.close(0)
+
+
+def test_a_right_hello_may_wait_for_its_request(clock, bed):
+    bed.server._deadlines = server_module.Deadlines(hello=1.0)
+    carrier = bed.come("192.0.2.1")
+    stream = carrier.open()
+    stream.sendall(pack_hello(PROOF))
+    gevent.sleep(3)
+    assert not carrier.closed
+    assert bed.known == 1
 
 
 def test_a_carrier_whose_close_blocks_holds_up_nobody(bed):
