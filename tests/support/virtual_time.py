@@ -93,7 +93,7 @@ class VirtualTime:
 
     def __init__(self, patience: float) -> None:
         self.now = time.monotonic()
-        self._patience = patience
+        self.patience = patience
         self._zero = time.time() - self.now
         hub = gevent.get_hub()
         self._loop, self._threads = hub.loop, hub.threadpool
@@ -121,7 +121,7 @@ class VirtualTime:
         if self.quiet < ROUNDS:
             return
         step = self._timers[0][0] - self.now if self._timers else inf
-        if step == inf or len(self._threads) or (self.quiet - ROUNDS) * NAP < min(self._patience, step):
+        if step == inf or len(self._threads) or (self.quiet - ROUNDS) * NAP < min(self.patience, step):
             time.sleep(NAP)
             return
         self.quiet = 0
