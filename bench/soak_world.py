@@ -118,7 +118,6 @@ class Lane:
             return None
 
 
-
 class Load:
     """A process of bench/soak_load.py, at one client."""
 

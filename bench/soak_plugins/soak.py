@@ -82,5 +82,3 @@ def _count_types(file):
         counts = Counter(type(one).__qualname__ for one in gc.get_objects())
         with open(file, "a") as out:
             out.write(json.dumps([time.monotonic(), dict(counts.most_common(COMMON))]) + "\n")
-
-

@@ -7,6 +7,7 @@ an end as an end, and a reset as a reset.
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 
 import gevent
@@ -22,10 +23,11 @@ from lane.errors import Failure, LaneError
 from lane.fair import be_fair
 from lane.inbound.connector import Buffer
 from lane.net.resolver import Resolver
-from lane.session.relay import FIRST_READ, LARGEST_READ
+from lane.session.relay import FIRST_READ, LARGEST_READ, LOOK, STALLED
 from lane.session.sockets import SocketStream
 from lane.stream import Stream
 from lane.supervisor import supervise
+from lane.tasks import start
 
 SWEEP = 0.125
 """Seconds between two looks for idle connections, at least."""
@@ -113,6 +115,7 @@ class DirectConnection:
         self._target = _Target(sock)
         self._app: SocketStream | None = None
         self._owner = owner
+        self._over = False
         self._failure: Failure[LaneError] | None = None
 
     @property
@@ -130,6 +133,8 @@ class DirectConnection:
         """Relay between the application's socket and the target until both directions have ended."""
         app = self._app = SocketStream(sock)
         self._owner.began(self)
+        app.watch(partial(start, self._broke, self._target))
+        self._target.watch(partial(start, self._broke, app))
         back = gevent.spawn(self._pump, self._target, app, b"")
         try:
             self._pump(app, self._target, early)
@@ -139,6 +144,7 @@ class DirectConnection:
                 self._target.close()
         finally:
             back.kill(block=False)
+            self._over = True
             self.reset()  # what is not closed: an error, or this greenlet was killed
             self._owner.ended(self)
         if self._failure:
@@ -154,6 +160,13 @@ class DirectConnection:
         self._target.reset()
         if self._app:
             self._app.reset()
+
+    def _broke(self, sink: SocketStream) -> None:
+        """What feeds `sink` was reset, and nobody may be reading it: see `relay`."""
+        while not self._over:
+            if (not sink.unsent) if sink.finished else (monotonic() - self.last > STALLED):
+                self.reset()
+            gevent.sleep(LOOK)
 
     def _pump(self, source: SocketStream, sink: SocketStream, data: bytes) -> None:
         """What `source` says, `data` before it, up to its end."""

@@ -7,8 +7,10 @@ answer that breaks resets the application's connection, because a clean end woul
 """
 
 import logging
+import os
 import struct
 from contextlib import suppress
+from functools import partial
 
 import gevent
 import gevent.socket
@@ -18,6 +20,7 @@ from lane.errors import Failure, LaneError, ProtocolError
 from lane.fair import be_fair
 from lane.inbound.connector import Connection, Connector
 from lane.inbound.talk import LINGER_SIZE, RECV_SIZE, Asked, Left, refuse, say, status_of, talk
+from lane.net import hangups
 from lane.proto.events import Forward, Refusal
 from lane.proto.http import Http
 from lane.proto.http_messages import Answer
@@ -156,6 +159,7 @@ class _Exchanges:
         """Send the request and pass its answer on: what came between. Raises OSError."""
         self._sent = self._ended = False
         self._fault = None
+        hangups.watch(self._sock.fileno(), partial(self._gone, stream))
         sender = gevent.spawn(self._send, request, stream)
         try:
             while not answer.done:
@@ -174,7 +178,15 @@ class _Exchanges:
             return error
         finally:
             sender.kill()  # no limit: it only reads and writes
+            hangups.forget(self._sock.fileno())
         return None
+
+    def _gone(self, stream: Stream) -> None:
+        """The application's connection broke, whether or not somebody reads it."""
+        number = self._sock.getsockopt(gevent.socket.SOL_SOCKET, gevent.socket.SO_ERROR)
+        if number:
+            self._fault = self._fault or Failure.of(OSError(number, os.strerror(number)))
+            stream.reset()
 
     def _send(self, request: Forward, stream: Stream) -> None:
         """Send what the application asks for, and see whether it leaves before it has its answer."""

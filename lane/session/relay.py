@@ -8,9 +8,13 @@ The greenlet that calls `relay` sends what the local side says. Another one exis
 something to deliver: most sessions are idle, and a greenlet that waits costs more than all their state.
 """
 
+from functools import partial
+from time import monotonic
+
+import gevent
 from gevent.event import Event
 
-from lane.errors import Closed, Failure, LaneError
+from lane.errors import Closed, Failure, LaneError, Reset
 from lane.fair import be_fair
 from lane.session.session import Session
 from lane.session.writer import PIECE
@@ -19,6 +23,10 @@ from lane.tasks import start
 
 FIRST_READ, LARGEST_READ = 16384, 2 * PIECE
 """Bytes asked of the local socket: what is asked is allocated, so it grows only while reads fill it."""
+STALLED = 2.0
+"""Seconds that what the local side said before it broke may wait without being taken."""
+LOOK = 0.25
+"""Seconds between two looks whether it was taken."""
 
 
 def relay(local: Stream, session: Session, early: bytes = b"") -> LaneError | None:
@@ -37,12 +45,15 @@ class _Relay:
         self._sent = False  # the local side has ended
         self._delivered = Event()  # the peer has ended, or delivering failed
         self._delivering = False
+        self._ended = False
 
     def run(self, early: bytes) -> LaneError | None:
         local, session = self._local, self._session
         session.cut = local.reset
         session.readable = self._wake
         session.offer = getattr(local, "offer", None)
+        if watch := getattr(local, "watch", None):
+            watch(partial(start, self._broke))
         self._wake()  # something may have come already
         try:
             self._send(early)
@@ -50,6 +61,8 @@ class _Relay:
         except BaseException:  # this greenlet was killed
             self._abort(Closed("the relay was ended"))
             raise
+        finally:
+            self._ended = True
         if self._failure:
             self._abort(self._failure.build())
         else:
@@ -108,6 +121,20 @@ class _Relay:
             self._delivered.set()
         finally:
             self._delivering = False
+
+    def _broke(self) -> None:
+        """The local side was reset, and nobody may be reading it: the peer learns of it all the same."""
+        outbox = self._session.outbox
+        taken, last = outbox.acked, monotonic()
+        while not self._ended:
+            if outbox.acked != taken:
+                taken, last = outbox.acked, monotonic()
+            # What had an end is whole: it waits until it was consumed. Of what had none the rest is given up.
+            if outbox.fin_acked or (not self._sent and monotonic() - last > STALLED):
+                self._abort(Reset())
+                self._delivered.set()
+                return
+            gevent.sleep(LOOK)
 
     def _note(self, error: LaneError) -> None:
         """Keep the first one."""

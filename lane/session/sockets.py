@@ -10,14 +10,19 @@ like a clean end to the reader.
 """
 
 import errno
+import fcntl
 import socket
 import struct
+import sys
+import termios
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from gevent.exceptions import ConcurrentObjectUseError
 
 from lane.errors import Closed, Failure
+from lane.net import hangups
 from lane.net.failures import ended
 
 _LINGER = struct.pack("ii", 0, 0)  # struct linger: off, so that close sends FIN and the kernel delivers
@@ -44,6 +49,17 @@ class SocketStream:
     def broken(self) -> bool:
         """Whether the stream was closed here or is known to be lost."""
         return self._failure is not None
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the kernel holds until the peer has acknowledged them; 0 where it does not tell."""
+        if not hasattr(termios, "TIOCOUTQ"):
+            return 0
+        try:
+            held = fcntl.ioctl(self._sock.fileno(), termios.TIOCOUTQ, bytes(4))
+        except (OSError, ValueError):  # closed
+            return 0
+        return int.from_bytes(held, sys.byteorder)
 
     def recv(self, limit: int = 262144) -> bytes:
         """Block for 1 to `limit` bytes; b"" for the peer's FIN. Raises Reset or Closed."""
@@ -131,6 +147,18 @@ class SocketStream:
                 self._sock.settimeout(timeout)
         return self.broken
 
+    def watch(self, broke: Callable[[], None]) -> None:
+        """Have `broke` called once the connection breaks, though nobody may read it. It must not block."""
+
+        def over() -> None:
+            number = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if number:  # else both directions have ended
+                self._end(ended(number))  # the kernel says it once
+                broke()
+
+        if self._failure is None:
+            hangups.watch(self._sock.fileno(), over)
+
     def _linger(self, how: bytes) -> None:
         with suppress(OSError):  # closed already
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
@@ -138,6 +166,7 @@ class SocketStream:
     def _release(self, why: str) -> None:
         self._end(Closed(why))
         self._finished = True
+        hangups.forget(self._sock.fileno())
         self._sock.close()
 
     def _end(self, why: Closed) -> None:

@@ -199,7 +199,7 @@ class Moves(RuleBasedStateMachine):
     @rule()
     def abort(self):
         self.aborted = True
-        if self.app.ended or self.app.finishing:
+        if self.app.ended:
             return
         self.reset = True
         self.app.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")

@@ -2,7 +2,6 @@
 much there is of whatever a peer may have an endpoint keep.
 """
 
-import os
 from contextlib import suppress
 
 import gevent
@@ -109,10 +108,6 @@ def exchange(near, far, size=100_000):
     back = gevent.spawn(send_all, other, down)
     assert read_all(stream) == down
     gevent.joinall([sending, back], raise_error=True)
-
-
-def descriptors():
-    return len(os.listdir("/proc/self/fd"))
 
 
 def sizes(end):

@@ -17,6 +17,7 @@ from lane.net import connect as net_connect
 from lane.net import race
 from lane.net.resolver import Resolver
 from lane.testing.harness import until
+from tests.support.descriptors import opened
 from tests.support.loopback import deaf, listen
 from tests.support.names import Names
 
@@ -33,10 +34,6 @@ OPTIONS = [
 @pytest.fixture(autouse=True)
 def _none_open():
     gevent.idle()  # sockets that the test before has closed are gone only after a turn of the loop
-
-
-def descriptors():
-    return len(os.listdir("/proc/self/fd"))
 
 
 @pytest.fixture
@@ -105,14 +102,14 @@ def test_an_address_that_fails_gives_way_at_once(listener, monkeypatch):
 
 
 def test_an_address_that_does_not_answer_is_overtaken_and_closed(stuck):
-    before = descriptors()
+    before = opened()
     with listen("127.0.0.3", stuck) as good:
         dialer = Dialer(LOCAL, Names("127.0.0.2", "127.0.0.3"))
         with dialer.connect(Address("name.test", stuck)) as sock:
             assert sock.getpeername()[0] == "127.0.0.3"
-            until(lambda: descriptors() == before + 2)  # the listener and the winner
+            until(lambda: len(opened() - before) == 2)  # the listener and the winner
         good.accept()[0].close()
-    until(lambda: descriptors() == before)
+    until(lambda: not opened() - before)
 
 
 def test_the_first_address_wins_when_it_answers(listener, monkeypatch):
@@ -163,17 +160,17 @@ def test_a_connection_to_itself_is_refused(monkeypatch, host):
             super().connect(where)
 
     monkeypatch.setattr(net_connect.socket, "socket", Socket)
-    before = descriptors()
+    before = opened()
     error = refusal(Dialer(Policy([Rule.parse("0.0.0.0/0")], local=True), Resolver()), Address(host, port))
     assert (error.status, str(error)) == (Status.REFUSED, "connection refused")
-    assert descriptors() == before
+    assert not opened() - before
 
 
 def test_no_answer_in_time(stuck):
-    before = descriptors()
+    before = opened()
     error = refusal(Dialer(LOCAL, Names("127.0.0.2"), connect_timeout=0.05), Address("name.test", stuck))
     assert error.status is Status.TTL_EXPIRED
-    until(lambda: descriptors() == before)
+    until(lambda: not opened() - before)
 
 
 def test_the_most_telling_error_is_told(stuck):
@@ -184,7 +181,7 @@ def test_the_most_telling_error_is_told(stuck):
 
 @pytest.mark.parametrize("end", ["kill", "timeout"])
 def test_a_dial_that_is_cut_short_leaves_nothing_open(stuck, end):
-    before = descriptors()
+    before = opened()
     dialer = Dialer(LOCAL, Names("127.0.0.2", "127.0.0.2"), connect_timeout=3600)
 
     def dial():
@@ -192,14 +189,14 @@ def test_a_dial_that_is_cut_short_leaves_nothing_open(stuck, end):
             dialer.connect(Address("name.test", stuck))
 
     caller = gevent.spawn(dial)
-    until(lambda: descriptors() == before + 2)
+    until(lambda: len(opened() - before) == 2)
     if end == "kill":
         caller.kill()
         assert isinstance(caller.value, gevent.GreenletExit)
     else:
         with pytest.raises(gevent.Timeout):
             caller.get()
-    until(lambda: descriptors() == before)
+    until(lambda: not opened() - before)
 
 
 class Failing:
@@ -237,11 +234,11 @@ class Failing:
     ],
 )
 def test_what_the_kernel_says_is_what_is_told(monkeypatch, number, status):
-    before = descriptors()
+    before = opened()
     Failing(monkeypatch, connect=[errno.ENETUNREACH, number, errno.ENETUNREACH])
     error = refusal(Dialer(LOCAL, Names("::1", "127.0.0.1", "127.0.0.2")), Address("name.test", 9))
     assert (error.status, str(error)) == (status, os.strerror(number).lower())
-    until(lambda: descriptors() == before)
+    until(lambda: not opened() - before)
 
 
 def test_ports_that_are_all_in_use_are_our_failure(monkeypatch):

@@ -14,7 +14,7 @@ from lane.errors import Closed, Status, TargetError
 from lane.inbound import direct as direct_module
 from lane.inbound.direct import Direct
 from lane.net.resolver import Resolver
-from lane.testing.harness import pattern, settled, until
+from lane.testing.harness import outcome, pattern, settled, until
 from tests.support.inbound import reset, to_end
 
 MB = 1_000_000
@@ -131,6 +131,46 @@ def test_an_application_that_only_sends_hears_of_a_reset(bed):
     reset(bed.target)
     bed.app.sendall(b"x")
     until(lambda: bed.app.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+
+
+@pytest.mark.parametrize("who", ["app", "target"])
+def test_a_side_that_ends_and_then_breaks_is_noticed_though_nobody_reads_it(bed, who):
+    other = bed.target if who == "app" else bed.app
+    mine = bed.app if who == "app" else bed.target
+    mine.sendall(b"last words")
+    mine.shutdown(socket.SHUT_WR)
+    assert to_end(other) == b"last words"
+    reset(mine)
+    bed.job.get()
+    with pytest.raises(ConnectionError):
+        other.sendall(b"x")
+
+
+def test_what_ended_before_a_reset_arrives_whole(make, monkeypatch):
+    monkeypatch.setattr(direct_module, "STALLED", 0.01)
+    monkeypatch.setattr(direct_module, "LOOK", 0.01)
+    bed = make(buffers=8192)
+    answer = pattern(20_000)
+    bed.target.sendall(answer)
+    bed.target.shutdown(socket.SHUT_WR)
+    until(lambda: bed.connection._app and bed.connection._app.finished)
+    assert bed.connection._app.unsent  # the kernel holds what it has no room for at the application
+    reset(bed.target)
+    got = b""
+    while len(got) < len(answer):
+        got += bed.app.recv(500)
+    assert got == answer
+    bed.job.get()
+
+
+def test_who_breaks_while_the_other_side_takes_nothing_is_noticed(bed, monkeypatch):
+    monkeypatch.setattr(direct_module, "STALLED", 0.01)
+    monkeypatch.setattr(direct_module, "LOOK", 0.01)
+    sender = gevent.spawn(outcome, bed.app.sendall, bytes(64 * MB))
+    until(lambda: unsent(bed.app) > 0 and unsent(bed.connection._target._sock) > 0)
+    sender.kill()
+    reset(bed.app)
+    bed.job.get()
 
 
 def test_who_is_killed_leaves_resets(bed):

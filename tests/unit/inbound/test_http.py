@@ -285,6 +285,32 @@ def test_an_application_that_leaves_before_its_answer_is_noticed_by_the_target(l
         until(lambda: inbound.sessions == 0)
 
 
+@pytest.mark.parametrize("behind", ["an end", "another request"])
+def test_an_application_that_breaks_where_nobody_reads_it_resets_the_target(behind):
+    def silent(sock, found):
+        found.heads.append(read_head(sock))
+        try:
+            while sock.recv(65536):
+                pass
+            until(lambda: sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        except ConnectionResetError:
+            pass
+        finally:
+            found.done.set()
+
+    with target(silent) as web, running(Direct) as inbound:
+        sock = dial(inbound)
+        sock.sendall(get(web))
+        until(lambda: web.heads)
+        if behind == "an end":
+            sock.shutdown(socket.SHUT_WR)
+        else:
+            sock.sendall(get(web))
+        reset(sock)
+        assert web.done.wait(60)
+        until(lambda: inbound.sessions == 0)
+
+
 def test_an_application_that_leaves_in_its_request_resets_the_target():
     def reads(sock, found):
         found.heads.append(read_head(sock))

@@ -1,6 +1,5 @@
 """Look-ups at real name servers on loopback: what is asked and believed, kept and given up."""
 
-import os
 import socket as native
 import struct
 from contextlib import suppress
@@ -24,7 +23,7 @@ from lane.net import resolver as net_resolver
 from lane.net import system
 from lane.net.resolver import Resolver
 from lane.testing.harness import outcome, until
-from tests.support.descriptors import no_descriptors
+from tests.support.descriptors import no_descriptors, opened
 from tests.support.names import NameServer, pack, records, write_etc
 
 
@@ -61,10 +60,6 @@ def failure(resolver, host, user=""):
         resolver.resolve(host, user)
     assert "\n" not in str(caught.value)
     return caught.value
-
-
-def descriptors():
-    return len(os.listdir("/proc/self/fd"))
 
 
 def later(monkeypatch, seconds):
@@ -462,22 +457,22 @@ def test_one_look_up_serves_all_who_ask_at_once(make, server):
 def test_a_look_up_ends_with_the_last_who_waits(make, server):
     server.silent |= {f"{number}.test" for number in range(20)}
     resolver = make()
-    before = descriptors()
+    before = opened()
     jobs = [gevent.spawn(found, resolver, f"{number}.test") for number in range(20)]
     until(lambda: len(server.asked) == 40)
-    assert descriptors() == before + 40
+    assert len(opened() - before) == 40
     gevent.killall(jobs)
-    until(lambda: descriptors() == before)
+    until(lambda: not opened() - before)
     assert not resolver._lookups
     assert not len(resolver._shares)
 
 
 def test_nobody_answers_in_time(make, server):
     server.silent.add("a.test")
-    before = descriptors()
+    before = opened()
     error = failure(make(timeout=0.1), "a.test")
     assert (error.status, str(error)) == (Status.HOST_UNREACHABLE, "name look-up timed out")
-    until(lambda: descriptors() == before)
+    until(lambda: not opened() - before)
 
 
 def test_the_time_that_resolv_conf_gives(make, server, monkeypatch):

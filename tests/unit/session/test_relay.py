@@ -8,13 +8,14 @@ from gevent import socket
 
 from lane.errors import LaneError, ProtocolError, Reset
 from lane.proto.frames import FrameReader, Received, pack
+from lane.session import relay as relaying
 from lane.session.relay import relay
 from lane.session.session import Session
 from lane.session.sockets import SocketStream
 from lane.session.window import INITIAL_WINDOW, Budget
 from lane.stream import Address, LinkStats
 from lane.testing import MemoryTransport, client_tls, server_tls
-from lane.testing.harness import until
+from lane.testing.harness import outcome, until
 
 KB = 1024
 
@@ -74,6 +75,70 @@ def test_what_the_application_said_before_its_reset_reaches_the_peer(bed):
             got += bytes(data)
     assert got == b"the last words"
     assert isinstance(job.get(), LaneError)
+
+
+def leave(app):
+    """End the connection with a reset."""
+    app.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    app.close()
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    monkeypatch.setattr(relaying, "STALLED", 0.01)
+    monkeypatch.setattr(relaying, "LOOK", 0.01)
+
+
+def test_an_application_that_ends_its_side_and_then_breaks_is_noticed(bed):
+    """Nobody reads its socket any more, and the peer says nothing that would have to be written."""
+    app, _, far, job, _ = bed
+    app.sendall(b"the last words")
+    app.shutdown(socket.SHUT_WR)
+    assert bytes(far.recv()) == b"the last words"
+    assert far.recv() == b""
+    leave(app)
+    assert isinstance(job.get(), Reset)
+    until(lambda: isinstance(far.error, Reset))
+
+
+def test_what_was_ended_before_the_local_side_broke_is_delivered_at_the_peers_pace(bed, hasty):
+    app, near, far, job, _ = bed
+    data = bytes(range(256)) * KB
+    app.sendall(data)
+    app.shutdown(socket.SHUT_WR)
+    until(lambda: near.outbox.final is not None)
+    leave(app)
+    got = bytearray()
+    while len(got) < len(data) // 2:
+        got += far.recv(4 * KB)
+    until(lambda: near.outbox.acked)
+    assert not job.ready()
+    while more := far.recv(4 * KB):
+        got += more
+    assert got == data
+    assert isinstance(job.get(), Reset)
+
+
+def test_an_application_that_breaks_while_the_peer_takes_nothing_is_noticed(bed, hasty):
+    app, near, far, job, _ = bed
+    sender = gevent.spawn(outcome, app.sendall, bytes(64 << 20))
+    until(lambda: near.outbox.retained and not near.outbox.allowance(1))
+    sender.kill()
+    leave(app)
+    assert isinstance(job.get(), Reset)
+    until(lambda: isinstance(far.error, Reset))
+
+
+def test_ends_of_both_sides_are_no_break(bed, hasty):
+    app, _, far, job, _ = bed
+    far.sendall(b"answer")
+    app.shutdown(socket.SHUT_WR)
+    assert far.recv() == b""
+    far.finish()
+    far.close()
+    assert job.get() is None
+    assert app.recv(100) == b"answer"
+    assert app.recv(100) == b""
 
 
 def test_an_application_that_only_sends_hears_of_a_lost_carrier(bed):
