@@ -1,5 +1,11 @@
 """A clock for tests in which time is what they say."""
 
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import gevent
+import pytest
+
 
 class FakeClock:
     """A clock that stands still unless somebody moves `now`, seconds."""
@@ -9,3 +15,8 @@ class FakeClock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def give_gevent(monkeypatch: pytest.MonkeyPatch, module: ModuleType, **names: Any) -> None:
+    """Have `module` alone use other functions of gevent: whoever else runs would spin without pauses."""
+    monkeypatch.setattr(module, "gevent", SimpleNamespace(**{**vars(gevent), **names}))

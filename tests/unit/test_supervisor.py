@@ -13,6 +13,7 @@ from lane import supervisor
 from lane.log import Throttle
 from lane.supervisor import LEAST_PAUSE, MOST_PAUSE, STEADY, report_all, supervise
 from lane.tasks import start
+from tests.support.clock import give_gevent
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,7 +36,7 @@ class Clock:
 def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(supervisor, "monotonic", clock)
-    monkeypatch.setattr(supervisor.gevent, "sleep", clock.sleep)
+    give_gevent(monkeypatch, supervisor, sleep=clock.sleep)
     monkeypatch.setattr(supervisor, "_throttle", Throttle(clock=clock))
     return clock
 

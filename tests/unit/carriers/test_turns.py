@@ -6,13 +6,14 @@ import pytest
 from lane.carriers import turns as module
 from lane.carriers.turns import Turns
 from lane.testing.harness import until
+from tests.support.clock import give_gevent
 
 
 @pytest.fixture
 def turns(monkeypatch):
     """Turns without pauses, which are counted in `pauses`."""
     pauses = []
-    monkeypatch.setattr(module.gevent, "sleep", lambda seconds: pauses.append(seconds) or gevent.idle())
+    give_gevent(monkeypatch, module, sleep=lambda seconds: pauses.append(seconds) or gevent.idle())
     made = Turns(10.0)
     made.pauses = pauses
     yield made

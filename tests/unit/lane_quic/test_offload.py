@@ -3,7 +3,6 @@
 import errno
 import socket
 from contextlib import ExitStack, contextmanager
-from types import SimpleNamespace
 
 import gevent
 import pytest
@@ -13,6 +12,7 @@ from lane_quic.sockets import _warn, _warn_of_small_buffers
 
 from lane.stream import Address
 from lane.testing.harness import Kit, until
+from tests.support.clock import give_gevent
 from tests.support.quic_endpoints import exchange
 
 PATH = (None, None)
@@ -209,7 +209,7 @@ def test_packets_of_a_bulk_gather_until_it_ends_and_others_do_not(monkeypatch, s
         pauses.append(seconds)
         gevent.sleep(seconds)
 
-    monkeypatch.setattr(udp, "gevent", SimpleNamespace(**{**vars(gevent), "sleep": sleep}))
+    give_gevent(monkeypatch, udp, sleep=sleep)
     with sockets(whose=[Whose(hurries)]) as (sender, receiver, came):
         sender.send(datagrams(*(size,) * 200))
         until(lambda: len(came) == 200)

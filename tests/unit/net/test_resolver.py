@@ -23,6 +23,7 @@ from lane.net import resolver as net_resolver
 from lane.net import system
 from lane.net.resolver import Resolver
 from lane.testing.harness import outcome, until
+from tests.support.clock import give_gevent
 from tests.support.descriptors import no_descriptors, opened
 from tests.support.names import NameServer, pack, records, write_etc
 
@@ -477,9 +478,7 @@ def test_nobody_answers_in_time(make, server):
 
 def test_the_time_that_resolv_conf_gives(make, server, monkeypatch):
     given = []
-    monkeypatch.setattr(
-        net_dns.gevent, "Timeout", lambda seconds, error: given.append(seconds) or Expired(error)
-    )
+    give_gevent(monkeypatch, net_dns, Timeout=lambda seconds, error: given.append(seconds) or Expired(error))
 
     class Expired:
         def __init__(self, error):
