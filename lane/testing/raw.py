@@ -132,7 +132,11 @@ class _Forwarder:
             near, _ = server.accept()
             self._sockets.append(near)
             self._recording.kind = "tcp"
-            far = _connect("tcp", self._target)
+            try:
+                far = _connect("tcp", self._target)
+            except OSError:  # it turns away who connects: pass that on
+                near.close()
+                continue
             self._sockets.append(far)
             self._pumps.spawn(self._pump, near, far, True)
             self._pumps.spawn(self._pump, far, near, False)
@@ -190,7 +194,11 @@ def _connect(kind: str, target: Address) -> Any:
         socket.AF_INET6 if ":" in target.host else socket.AF_INET,
         socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM,
     )
-    sock.connect(target)
+    try:
+        sock.connect(target)
+    except BaseException:  # whoever connects may be killed
+        sock.close()
+        raise
     return sock
 
 

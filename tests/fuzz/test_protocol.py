@@ -86,6 +86,8 @@ def read(pieces):
         for piece in pieces:
             for frame in reader.feed(piece):
                 _join(found, frame)
+            if reader.rest is not None:
+                break  # what follows an END is for somebody else
     except ProtocolError as error:
         return found, None, str(error)
     return found, reader.between_frames, None

@@ -43,9 +43,10 @@ def sleep_until(told, seconds=60):
 @pytest.mark.parametrize("block", [block_until, sleep_until])
 def test_what_blocks_is_named_with_its_callers(watched, caplog, block):
     watched()
+    records = caplog.records  # to look that up takes functions, too
 
     def culprit():
-        block(lambda: caplog.records)
+        block(lambda: records)
 
     gevent.spawn(culprit).get(timeout=90)
     text = caplog.records[0].getMessage()
