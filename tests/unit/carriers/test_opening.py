@@ -17,7 +17,7 @@ from lane.carriers.passage import Deadlines
 from lane.carriers.pool import Pool
 from lane.carriers.reached import Reached
 from lane.errors import Closed, LaneError, ProtocolError, Status, TargetError
-from lane.proto.frames import Data, FrameReader, Ping, Received, pack
+from lane.proto.frames import Data, FrameReader, Ping, Received, ResetFrame, pack
 from lane.proto.hello import EARLY, Command, Reply, Request, parse_request
 from lane.session.registry import Registry
 from lane.session.window import INITIAL_WINDOW, Budget, Inbox
@@ -34,13 +34,18 @@ class Asked:
 
     def __init__(self, stream):
         self.stream, self.data, self.end = stream, b"", None
+        self.whole = Event()
         self.reader = gevent.spawn(self.read)
-        until(lambda: self.request() is not None)
+        self.whole.wait()  # no `until`: time passes slowly while anybody polls
 
     def read(self):
         with suppress(LaneError):
             while more := self.stream.recv():
                 self.data += more
+                if self.request() is not None:
+                    self.whole.set()
+                if self.end and any(isinstance(frame, ResetFrame) for frame in self.frames()):
+                    self.stream.close()  # which says that it was heard
 
     def request(self):
         found = parse_request(self.data[len(HELLO) :])
@@ -49,9 +54,11 @@ class Asked:
             return found[0]
         return None
 
+    def frames(self):
+        return FrameReader().feed(self.data[self.end :])
+
     def early(self):
-        frames = FrameReader().feed(self.data[self.end :])
-        return b"".join(bytes(frame.data) for frame in frames if isinstance(frame, Data))
+        return b"".join(bytes(frame.data) for frame in self.frames() if isinstance(frame, Data))
 
     def reply(self, status=Status.OK, window=INITIAL_WINDOW, more=b"", text="", boot=bytes(8)):
         self.stream.sendall(Reply(status, boot, window, Address("192.0.2.1", 7), text).pack() + more)
