@@ -8,7 +8,7 @@ import struct
 import gevent
 import pytest
 from gevent import socket
-from lane_quic import driver, listener, udp
+from lane_quic import configuration, driver, listener, udp
 from lane_quic.plugin import QuicTransport
 
 from lane.errors import Closed, Failure, Unreachable
@@ -126,8 +126,9 @@ def test_an_established_connection_outlives_errors_of_its_socket(kit, number, na
     assert not near.closed
 
 
-def test_what_is_refused_for_good_ends_by_time(clock):
+def test_what_is_refused_for_good_ends_by_time(clock, monkeypatch):
     """As when the server was killed, and is not started again."""
+    monkeypatch.setattr(configuration, "IDLE_TIMEOUT", 5)  # each second costs some of real time
     kit = Kit(QuicTransport(), LOOPBACK)
     near, far = kit.dial()
     kit.listener._socket.close()
