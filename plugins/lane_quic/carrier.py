@@ -78,10 +78,10 @@ class QuicCarrier:
         self._next_incoming = int(engine.configuration.is_client)
         self._drained = Event()
         self._probed = -inf
-        self._loop: Any = gevent.get_hub().loop
-        self._timer = self._loop.timer(0)
+        self._hub: Any = gevent.get_hub()
+        self._timer = self._hub.loop.timer(0)
         self._timer_at: float | None = None
-        self._keepalive = self._loop.timer(KEEPALIVE, KEEPALIVE)
+        self._keepalive = self._hub.loop.timer(KEEPALIVE, KEEPALIVE)
         self._flushing = False
         engine.datagrams.wake = self.flush_soon
 
@@ -159,7 +159,7 @@ class QuicCarrier:
         """Flush at the end of this turn of the event loop."""
         if not self._flushing:
             self._flushing = True
-            self._loop.run_callback(self.flush)
+            self._hub.loop.run_callback(self.flush)
 
     def flush(self) -> None:
         """Act on what was received, send what is due, and set the timer."""
@@ -251,7 +251,7 @@ class QuicCarrier:
             return
         self._timer.close()
         self._timer_at = at
-        self._timer = self._loop.timer(max(0.0, at - now))
+        self._timer = self._hub.loop.timer(max(0.0, at - now))
         self._timer.start(self._on_timer, update=True)
 
     def _on_timer(self) -> None:
