@@ -7,7 +7,7 @@ import time
 
 import gevent
 import pytest
-from lane_quic import configuration, driver, udp
+from lane_quic import carrier, configuration, driver, udp
 from lane_quic.carrier import QuicCarrier
 from lane_quic.plugin import QuicTransport, lane_register_transports
 
@@ -15,6 +15,7 @@ from lane.errors import Closed, ConfigError
 from lane.stream import Address
 from lane.testing.harness import Flood, Kit, echo, outcome, pattern, read_all, send_all, until
 from tests.support.quic_endpoints import Relay, exchange
+from tests.support.virtual_time import virtual_time
 
 LOOPBACK = Address("127.0.0.1", 0)
 
@@ -24,6 +25,15 @@ def kit():
     kit = Kit(QuicTransport(), LOOPBACK)
     yield kit
     kit.close()
+
+
+@pytest.fixture
+def short_lived(monkeypatch):
+    """Connections that die of 3 s of silence, in virtual time; the kit that is made after this has them."""
+    monkeypatch.setattr(configuration, "IDLE_TIMEOUT", 3.0)
+    monkeypatch.setattr(carrier, "KEEPALIVE", 1.0)
+    with virtual_time(patience=0.02):
+        yield
 
 
 @pytest.mark.parametrize(
@@ -172,14 +182,14 @@ def test_waiting_costs_nothing(kit):
     assert not flood.failure.ready()
 
 
-def test_open_streams_keep_a_connection_alive(clock, kit):
+def test_open_streams_keep_a_connection_alive(short_lived, kit):
     near, far = kit.stream()
     gevent.sleep(3 * configuration.IDLE_TIMEOUT)
     near.sendall(b"still there")
     assert far.recv() == b"still there"
 
 
-def test_an_idle_connection_ends(clock, kit):
+def test_an_idle_connection_ends(short_lived, kit):
     near, far = kit.dial()
     accepting = gevent.spawn(outcome, far.accept)
     gevent.sleep(2 * configuration.IDLE_TIMEOUT)
@@ -192,7 +202,7 @@ def test_an_idle_connection_ends(clock, kit):
     until(lambda: not kit.listener._carriers)
 
 
-def test_a_dead_peer_ends_a_connection_with_open_streams(clock, kit):
+def test_a_dead_peer_ends_a_connection_with_open_streams(short_lived, kit):
     relay = Relay(kit.listener.address)
     near = kit.transport.dial(Address("127.0.0.1", relay.port), kit.client_tls)
     stream = near.open()

@@ -163,6 +163,7 @@ def test_what_is_no_first_datagram_costs_no_state(kit, stranger, datagram):
 
 def test_handshakes_that_stay_half_open_are_bounded_and_end(clock, monkeypatch, stranger):
     monkeypatch.setattr(listener, "MAX_HALF_OPEN", 5)
+    monkeypatch.setattr(configuration, "IDLE_TIMEOUT", 3.0)
     kit = Kit(QuicTransport(), LOOPBACK)
     full, received = kit.listener, []
     for _ in range(20):
