@@ -42,6 +42,7 @@ def refuse(bed, texts):
     gc.collect()
 
 
+@pytest.mark.bulk  # the tracer's own memory would count
 @pytest.mark.parametrize(
     ("text", "most"),
     [("connection refused", 300), (f"{{:0{MAX_TEXT}}}", 550)],
