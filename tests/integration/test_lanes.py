@@ -23,7 +23,7 @@ import gevent
 from lane.carriers.network import watch
 done = gevent.event.Event()
 watcher = watch(done.set)
-gevent.sleep(0.1)
+gevent.idle()  # it listens
 from gevent import subprocess
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 print(done.wait(20))

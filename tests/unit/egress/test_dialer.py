@@ -16,7 +16,7 @@ from lane.errors import Status, TargetError
 from lane.net import connect as net_connect
 from lane.net import race
 from lane.net.resolver import Resolver
-from lane.testing.harness import until
+from lane.testing.harness import outcome, until
 from tests.support.descriptors import opened
 from tests.support.loopback import deaf, listen
 from tests.support.names import Names
@@ -184,18 +184,12 @@ def test_a_dial_that_is_cut_short_leaves_nothing_open(stuck, end):
     before = opened()
     dialer = Dialer(LOCAL, Names("127.0.0.2", "127.0.0.2"), connect_timeout=3600)
 
-    def dial():
-        with gevent.Timeout(0.4 if end == "timeout" else None):
-            dialer.connect(Address("name.test", stuck))
-
-    caller = gevent.spawn(dial)
+    caller = gevent.spawn(outcome, dialer.connect, Address("name.test", stuck))
     until(lambda: len(opened() - before) == 2)
-    if end == "kill":
-        caller.kill()
-        assert isinstance(caller.value, gevent.GreenletExit)
-    else:
-        with pytest.raises(gevent.Timeout):
-            caller.get()
+    caller.kill(gevent.GreenletExit if end == "kill" else gevent.Timeout(1))
+    assert isinstance(
+        caller.value or caller.exception, gevent.GreenletExit if end == "kill" else gevent.Timeout
+    )
     until(lambda: not opened() - before)
 
 

@@ -61,7 +61,7 @@ def test_nothing_gathers_where_datagrams_come():
 
 
 @pytest.mark.bulk
-def test_a_bulk_beside_a_thousand_datagrams_a_second():
+def test_a_bulk_beside_thousands_of_datagrams():
     with quic() as kit:
         opened, accepted = kit.stream()
         near, far = kit.last
@@ -83,10 +83,11 @@ def test_a_bulk_beside_a_thousand_datagrams_a_second():
         sent = 2000
         for number in range(sent):
             assert near.datagrams.send(number.to_bytes(1000, "big"))
-            gevent.sleep(0.001)
+            while near.stats().more["datagrams_sent"] <= number:  # more would be dropped for newer ones
+                gevent.sleep(0)
         until(lambda: len(came) > 0.9 * sent)
         assert len(set(came)) == len(came)
-        assert read[0] > 1000 * sent
+        until(lambda: read[0] > 1000 * sent)
         counts = near.stats().more
         assert counts["datagrams_sent"] + counts["datagrams_dropped_out"] == sent
         gevent.killall(greenlets)
