@@ -6,7 +6,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
-JOBS ?= 3
+JOBS ?= 4
 
 .PHONY: run test lint fuzz soak bench bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-strangers bench-aborts bench-udp clean
 
