@@ -9,6 +9,9 @@ from lane.stream import LinkStats
 
 _MOST = 256
 """Bytes of the structure that are asked for; kernels have fewer yet."""
+_FIELDS = struct.Struct("=16xI4xI40xI28xI16xQ8xI16xIQ32xQQ")
+"""snd_mss, unacked, rtt, total_retrans, bytes_acked, segs_out, data_segs_out, delivery_rate, bytes_sent and
+bytes_retrans, at offsets 16, 24, 68, 100, 120, 136, 156, 160, 200 and 208."""
 
 
 def link_stats(sock: Any) -> LinkStats:
@@ -24,23 +27,18 @@ def link_stats(sock: Any) -> LinkStats:
 
 def parse(info: bytes) -> LinkStats:
     """Read Linux's `struct tcp_info` (linux/tcp.h), which grows at its end: older kernels give less of it."""
-
-    def field(offset: int, form: str = "I") -> int:
-        if len(info) < offset + struct.calcsize(form):
-            return 0
-        value: int = struct.unpack_from("=" + form, info, offset)[0]
-        return value
-
-    segment, unacked, rtt, retransmitted = field(16), field(24), field(68), field(100)
-    sent = field(200, "Q") or segment * (field(156) or field(136))  # segments with data, or all of them
-    lost = min(sent, field(208, "Q") or segment * retransmitted)
+    (segment, unacked, rtt, retransmitted, delivered, segments, with_data, rate, sent, lost) = (
+        _FIELDS.unpack_from(info.ljust(_FIELDS.size, b"\0"))
+    )
+    sent = sent or segment * (with_data or segments)
+    lost = min(sent, lost or segment * retransmitted)
     return LinkStats(
         rtt=rtt / 1e6 if rtt else None,
         loss=lost / sent if sent else None,
         sent=sent,
         lost=lost,
-        delivered=field(120, "Q"),
+        delivered=delivered,
         in_flight=unacked * segment,
-        rate=field(160, "Q") or None,
+        rate=rate or None,
         measured_at=monotonic(),
     )

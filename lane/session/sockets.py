@@ -36,7 +36,7 @@ class SocketStream:
         self._sock = sock
         self._failure: Failure[Closed] | None = None
         self._finished = False
-        self._sending = False
+        self._sending = self._watched = False
         # A process that is killed closes its sockets: with RST, so that the peer sees that it was no end.
         self._linger(_LINGER_NOT)
 
@@ -157,6 +157,7 @@ class SocketStream:
                 broke()
 
         if self._failure is None:
+            self._watched = True
             hangups.watch(self._sock.fileno(), over)
 
     def _linger(self, how: bytes) -> None:
@@ -166,7 +167,9 @@ class SocketStream:
     def _release(self, why: str) -> None:
         self._end(Closed(why))
         self._finished = True
-        hangups.forget(self._sock.fileno())
+        if self._watched:
+            self._watched = False
+            hangups.forget(self._sock.fileno())
         self._sock.close()
 
     def _end(self, why: Closed) -> None:
