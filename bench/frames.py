@@ -15,9 +15,10 @@ import time
 import gevent
 from lane_tls.plugin import TLSTransport
 
+from lane.budget import Budget
 from lane.proto.frames import MAX_PAYLOAD
 from lane.session.session import Session
-from lane.session.window import Budget, initial_window
+from lane.session.window import initial_window
 from lane.stream import Address
 from lane.testing import server_tls
 

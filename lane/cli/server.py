@@ -44,6 +44,7 @@ def run(config: ServerConfig, plugins: Plugins) -> int:
         config.idle_timeout,
         max_sessions=config.max_sessions,
         max_per_peer=config.max_sessions_per_peer,
+        many_users=True,
     )
     policy, resolver = Policy(config.allow, config.deny), system_resolver()
     server = Server(
@@ -51,7 +52,7 @@ def run(config: ServerConfig, plugins: Plugins) -> int:
         plugins.hook,
         offers(
             Dialer(policy, resolver, config.connect_timeout).connect,
-            Associations(partial(UdpEgress, policy, resolver), config.max_associations),
+            Associations(partial(UdpEgress, policy, resolver, share=registry.share), config.max_associations),
             Ports(policy, resolver, config.allow_reverse, bind=config.allow_bind),
         ),
         registry,

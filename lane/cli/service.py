@@ -15,9 +15,9 @@ from lane.carriers.lanes import Lanes, Steering
 from lane.carriers.pool import Pool
 from lane.carriers.steer import steer
 from lane.certs import PinnedTLS, ServerIdentity, VerifiedTLS
-from lane.cli.allocator import keep_buffers
 from lane.config import DEFAULT_TRANSPORTS, ClientConfig
 from lane.errors import ConfigError, UsageError
+from lane.heap import keep_buffers
 from lane.link import Link
 from lane.proto.hello import pack_hello, token
 from lane.stream import ClientTLS, Listener, OverTCP, Transport

@@ -19,6 +19,7 @@ from typing import Any
 import gevent
 
 from lane.address import Address
+from lane.budget import Budget
 from lane.egress.policy import Policy
 from lane.errors import Closed, LaneError, Status, TargetError
 from lane.net.resolver import Resolver
@@ -28,6 +29,8 @@ from lane.udp import Buffer, UdpSocket
 
 REMEMBERED = 4096
 """Targets, and addresses that may answer, of one association: who was not used for longest is forgotten."""
+UNPAID, ENTRY = 64, 400
+"""Entries of a table that an association has anyway, and bytes that each further one costs its user."""
 NAME_LIFE = 60.0
 """Seconds that the address of a name is used."""
 REFUSAL_LIFE = 5.0
@@ -43,7 +46,8 @@ Where = tuple[str, int]
 class UdpEgress:
     """The sockets of one association. `authorize(target)` raises TargetError, as the policy does.
 
-    `user`: to whom look-ups are counted. `anyone`: take packets from addresses that nothing was sent to, too.
+    `user`: to whom look-ups are counted, and the bytes of its tables with `share(user)`. `anyone`: take
+    packets from addresses that nothing was sent to, too.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class UdpEgress:
         *,
         user: str = "",
         anyone: bool,
+        share: Callable[[str], Budget] | None = None,
     ) -> None:
         self.deliver: Callable[[Address, Buffer], None] = lambda source, payload: None
         """Gets what arrives, and from where; the payload is gone when it returns. It must not block."""
@@ -70,6 +75,8 @@ class UdpEgress:
         self._peers: OrderedDict[str, bool] = OrderedDict()  # whether an address may answer
         self._sockets: dict[int, UdpSocket] = {}
         self._readers: list[Any] = []
+        self._budget = share(user) if share else None
+        self._paid = 0  # bytes of the user's share
         self._closed = False
 
     def send(self, target: Address, payload: Buffer) -> None:
@@ -99,17 +106,37 @@ class UdpEgress:
         self._asking.clear()
         self._lookups.clear()
         self._sockets.clear()
+        self._targets.clear()
+        self._peers.clear()
+        self._give_back(self._paid)
+
+    def _pay(self, size: int) -> bool:
+        """Whether the user may hold `size` bytes more."""
+        if self._closed or (self._budget is not None and not self._budget.take(size)):
+            return False
+        self._paid += size
+        return True
+
+    def _give_back(self, size: int) -> None:
+        size = min(size, self._paid)
+        self._paid -= size
+        if self._budget is not None:
+            self._budget.give(size)
 
     def _wait(self, waiting: deque[bytes], payload: Buffer) -> None:
+        if not self._pay(len(payload)):
+            self.dropped += 1
+            return
         waiting.append(bytes(payload))
         if len(waiting) > WAITING:
-            waiting.popleft()
+            self._give_back(len(waiting.popleft()))
             self.dropped += 1
 
     def _look_up(self, target: Address) -> None:
         where = self._find(target)
         self._asking.pop(target, None)
         for payload in self._lookups.pop(target):
+            self._give_back(len(payload))
             self._transmit(where, payload)
 
     def _find(self, target: Address) -> Where | None:
@@ -130,9 +157,9 @@ class UdpEgress:
             log.debug("no packets to %s: %s", target, error)
         except Exception:
             log.exception("a plugin failed to judge a target")
-        _remember(self._targets, target, (where, monotonic() + life))
+        self._remember(self._targets, target, (where, monotonic() + life))
         if where is not None:
-            _remember(self._peers, where[0], True)
+            self._remember(self._peers, where[0], True)
         return where
 
     def _passes(self, target: Address, address: IPv4Address | IPv6Address) -> bool:
@@ -169,11 +196,21 @@ class UdpEgress:
                 else:
                     self.dropped += 1
 
+    def _remember(self, table: OrderedDict[Any, Any], key: Any, value: Any) -> None:
+        """Keep an entry, the newest; the oldest makes room where there is no more for this user."""
+        if self._closed:
+            return
+        full = len(table) >= REMEMBERED
+        if key not in table and (full or (len(table) >= UNPAID and not self._pay(ENTRY))):
+            table.popitem(last=False)
+        table[key] = value
+        table.move_to_end(key)
+
     def _may_answer(self, ip: str, port: int) -> bool:
         allowed = self._peers.get(ip)
         if allowed is None and self._anyone:
             allowed = self._passes(Address(ip, port), ipaddress.ip_address(ip))
-            _remember(self._peers, ip, allowed)
+            self._remember(self._peers, ip, allowed)
         return bool(allowed)
 
 
@@ -191,13 +228,6 @@ def _has_route(address: IPv4Address | IPv6Address) -> bool:
     except OSError:  # that it has no descriptor to give is as good a reason
         return False
     return True
-
-
-def _remember(table: OrderedDict[Any, Any], key: Any, value: Any) -> None:
-    table[key] = value
-    table.move_to_end(key)
-    if len(table) > REMEMBERED:
-        table.popitem(last=False)
 
 
 def _family(ip: str) -> int:

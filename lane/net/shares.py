@@ -29,15 +29,19 @@ class Shares:
 
     @contextmanager
     def place(self, user: str) -> Iterator[None]:
-        """Wait for a place, and have it. Raises TargetError (FAILURE) where too many wait already."""
+        """Have a place while the context lasts: see `take`."""
+        self.take(user)
+        try:
+            yield
+        finally:
+            self.give_back(user)
+
+    def take(self, user: str) -> None:
+        """Wait for a place. Raises TargetError (FAILURE) where too many wait already."""
         if self._may(user):
             self._taken[user] += 1
         else:
             self._wait(user)
-        try:
-            yield
-        finally:
-            self._give_back(user)
 
     def _may(self, user: str) -> bool:
         return self._taken[user] < self._most - self._taken.total()
@@ -52,13 +56,14 @@ class Shares:
             turn.wait()  # no limit: who asks for a place has one
         except BaseException:
             if turn.is_set():  # in this very moment
-                self._give_back(user)
+                self.give_back(user)
             raise
         finally:
             self._line.pop(turn, None)
             _less(self._waiting, user)
 
-    def _give_back(self, user: str) -> None:
+    def give_back(self, user: str) -> None:
+        """Let go of one of his places: whoever is next in line has it."""
         _less(self._taken, user)
         for turn, other in self._line.items():
             if self._may(other):

@@ -7,6 +7,7 @@ docs/PROTOCOL.md has the layout and test vectors.
 """
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -163,7 +164,10 @@ class FrameReader:
 
     def feed(self, data: bytes | memoryview) -> list[Frame]:
         """The frames, and pieces of DATA frames, that `data` completes. Raises ProtocolError."""
-        frames: list[Frame] = []
+        return list(self.each(data))
+
+    def each(self, data: bytes | memoryview) -> Iterator[Frame]:
+        """As `feed`, one by one: there may be thousands. Whoever stops early is done with the reader."""
         if self._partial:
             data = self._partial + bytes(data)
             self._partial = b""
@@ -176,10 +180,11 @@ class FrameReader:
                 piece: bytes | memoryview = view[at : at + size]
                 if size < MIN_VIEW:
                     piece = bytes(piece)  # a small view must not keep a large buffer alive
-                frames.append(Data(self._offset, piece))
+                offset = self._offset
                 self._offset += size
                 self._left -= size
                 at += size
+                yield Data(offset, piece)
                 continue
             if end - at < 4:
                 break
@@ -200,13 +205,13 @@ class FrameReader:
                 raise ProtocolError(f"a frame of type {kind} and {length} bytes")
             if end - at < 4 + length:
                 break
-            frames.append(_parse(kind, data, at))
-            at += 4 + length
             if kind == END:
-                self.rest = bytes(data[at:])
-                return frames
+                self.rest = bytes(data[at + 4 :])
+                yield End()
+                return
+            yield _parse(kind, data, at)
+            at += 4 + length
         self._partial = bytes(data[at:])
-        return frames
 
 
 _SIZES = {ACK: 12, FIN: 8, RESET: 4, PING: 8, PONG: 8, END: 0, STATS: 28, RECEIVED: 8}
@@ -223,8 +228,6 @@ def _parse(kind: int, data: bytes | memoryview, at: int) -> Frame:
     if kind == ACK:
         _, consumed, window = _ACK.unpack_from(data, at)
         return Ack(consumed, window)
-    if kind == END:
-        return End()
     if kind == RESET:
         return ResetFrame(_U32.unpack_from(data, at)[1])
     if kind == STATS:

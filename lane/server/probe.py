@@ -4,21 +4,31 @@ A client keeps one such stream over each transport while it has sessions. It tel
 how long an answer takes, and whether the server is still the same process.
 """
 
-from lane.errors import ProtocolError
+import gevent
+
+from lane.errors import Closed, ProtocolError
 from lane.fair import be_fair
 from lane.proto.frames import FrameReader, Ping, Pong, pack
 from lane.stream import Stream
+
+SILENCE = 120.0
+"""Seconds that a client may ask nothing: it asks every few seconds, or ends the stream."""
 
 
 def answer_pings(stream: Stream, early: bytes) -> None:
     """Answer on `stream`, of which `early` was read already. Raises Closed or ProtocolError."""
     frames = FrameReader()
-    data = early or stream.recv()
+    data = early or _more(stream)
     while data:
         for frame in frames.feed(data):
             if not isinstance(frame, Ping):
                 raise ProtocolError("a probe sends nothing but PING")
             stream.sendall(pack(Pong(frame.value)))
             be_fair()
-        data = stream.recv()
+        data = _more(stream)
     stream.close()
+
+
+def _more(stream: Stream) -> bytes:
+    with gevent.Timeout(SILENCE, Closed("a probe that asks nothing")):
+        return stream.recv()

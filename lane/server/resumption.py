@@ -88,7 +88,7 @@ class Entry:
 class Resumption:
     """`grace`: seconds that a session waits for its client. `most` may wait, and hold `most_bytes`.
 
-    One user has half of that at most. Who has waited for longest makes room.
+    One user has half of that at most. Room is made by the sessions of who has the most, the oldest first.
     """
 
     def __init__(self, grace: float, most: int, most_bytes: int) -> None:
@@ -96,14 +96,15 @@ class Resumption:
         self._most = most
         self._most_bytes = most_bytes
         self._entries: dict[Key, Entry] = {}
-        self._orphans: OrderedDict[Key, Entry] = OrderedDict()  # who waits for longest comes first
+        self._orphans: dict[str, OrderedDict[Key, Entry]] = {}  # by user; who waits for longest comes first
+        self._waiting = 0
         self._ended: deque[Entry] = deque()
         self._sweeper = supervise("the sweeper of sessions that wait", self._sweep)
         census.register(self)
 
     def census(self) -> dict[str, int]:
         """See `lane.census`."""
-        return {"resumable": len(self._entries), "orphans": len(self._orphans), "ended": len(self._ended)}
+        return {"resumable": len(self._entries), "orphans": self._waiting, "ended": len(self._ended)}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -111,7 +112,7 @@ class Resumption:
     @property
     def waiting(self) -> int:
         """Sessions that nothing carries."""
-        return len(self._orphans)
+        return self._waiting
 
     def close(self) -> None:
         """Stop looking after them."""
@@ -134,21 +135,30 @@ class Resumption:
 
     def carried(self, entry: Entry) -> None:
         """Something carries the session."""
-        self._orphans.pop(entry.key, None)
+        own = self._orphans.get(entry.key[0])
+        if own is not None and own.pop(entry.key, None) is not None:
+            self._waiting -= 1
+            if not own:
+                del self._orphans[entry.key[0]]
 
     def orphaned(self, entry: Entry) -> None:
         """Nothing carries the session, as far as that stream knows."""
         session = entry.session
         if session is None or session.over or session.carried:
             return
+        self.carried(entry)
         entry.since = monotonic()
-        self._orphans[entry.key] = entry
-        if len(self._orphans) > self._most:
-            self._give_up(next(iter(self._orphans.values())), _CROWDED)
+        own = self._orphans.setdefault(entry.key[0], OrderedDict())
+        own[entry.key] = entry
+        self._waiting += 1
+        if len(own) > max(1, self._most // 2):
+            self._give_up(_oldest(own), _CROWDED)
+        elif self._waiting > self._most:
+            self._give_up(_oldest(max(self._orphans.values(), key=len)), _CROWDED)
 
     def ended(self, entry: Entry, refusal: TargetError | None, *, known: bool) -> None:
         """The session is over; None: in good order. `known`: its client knows, and asked once only."""
-        self._orphans.pop(entry.key, None)
+        self.carried(entry)
         entry.end(refusal)
         if known and not entry.generation:
             self._entries.pop(entry.key, None)
@@ -164,33 +174,34 @@ class Resumption:
         while True:
             gevent.sleep(SWEEP)
             oldest = monotonic() - self._grace
-            for entry in [entry for entry in self._orphans.values() if entry.since <= oldest]:
-                self._give_up(entry, "its client did not come back in time")
+            for own in list(self._orphans.values()):
+                for entry in [entry for entry in own.values() if entry.since <= oldest]:
+                    self._give_up(entry, "its client did not come back in time")
+                self._make_room([own], self._most_bytes // 2)
             while self._ended and self._ended[0].since <= oldest:
                 self._forget()
-            self._make_room(list(self._orphans.values()), self._most, self._most_bytes)
-            users: dict[str, list[Entry]] = {}
-            for (user, _), entry in self._orphans.items():
-                users.setdefault(user, []).append(entry)
-            for entries in users.values():
-                self._make_room(entries, self._most // 2, self._most_bytes // 2)
+            self._make_room(list(self._orphans.values()), self._most_bytes)
 
-    def _make_room(self, entries: list[Entry], most: int, most_bytes: int) -> None:
-        count, held = len(entries), sum(map(_held, entries))
-        for entry in entries:
-            if count <= most and held <= most_bytes:
-                break
-            count -= 1
-            held -= _held(entry)
+    def _make_room(self, users: list[OrderedDict[Key, Entry]], most: int) -> None:
+        """Have the sessions of `users` hold `most` bytes at most: those of who holds the most go first."""
+        held = [sum(map(_held, own.values())) for own in users]
+        while sum(held) > most:
+            fullest = max(range(len(users)), key=held.__getitem__)
+            entry = _oldest(users[fullest])
+            held[fullest] -= _held(entry)
             self._give_up(entry, _CROWDED)
 
     def _give_up(self, entry: Entry, why: str) -> None:
-        self._orphans.pop(entry.key, None)
+        self.carried(entry)
         if entry.session is not None:
             try:
                 entry.session.fail(Closed(why))
             except Exception as error:  # that one's fault is not the others'
                 report("giving a session up", error)
+
+
+def _oldest(own: OrderedDict[Key, Entry]) -> Entry:
+    return next(iter(own.values()))
 
 
 def _held(entry: Entry) -> int:

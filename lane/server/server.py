@@ -22,6 +22,7 @@ from lane import census
 from lane.address import Address
 from lane.errors import Closed, LaneError, ProtocolError, Status, TargetError
 from lane.net.places import Places, network
+from lane.net.shares import Shares
 from lane.proto.hello import (
     ANYONE,
     BOOT_ID_SIZE,
@@ -49,6 +50,8 @@ MAX_STRANGERS = 512
 """Carriers at once that have not proven a key, of all transports: see `lane.net.places`."""
 SPARES_PER_PEER = 64
 """Carriers that a peer's network may have beyond the sessions it may have."""
+MAX_PROBES = 4096
+"""Streams at once on which clients ask whether the way works: see `lane.net.shares`."""
 LAST_WORDS = 1.0
 """Seconds to let the peer read what a stream said last."""
 
@@ -65,9 +68,9 @@ class Deadlines:
 class Server:
     """Serves the carriers of `listeners`.
 
-    `hook`: pluggy's caller for lane's hooks. `offers`: what may be asked for. The `registry` has the limits,
-    `per_peer` bounds the carriers of one network. `resumption` keeps the sessions that clients may come
-    back to.
+    `hook`: pluggy's caller for lane's hooks. `offers`: what may be asked for. The `registry` has the
+    limits, `per_peer` bounds the carriers of one network, `max_carriers` those of all users. `resumption`
+    keeps the sessions that clients may come back to.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Server:
         resumption: Resumption,
         *,
         per_peer: int,
+        max_carriers: int = 1 << 16,
         deadlines: Deadlines | None = None,
     ) -> None:
         self._listeners = listeners
@@ -93,6 +97,9 @@ class Server:
         self._flows: dict[Carrier, Flows] = {}  # of those of them whose datagrams somebody uses
         self._strangers: Places[Carrier] = Places(MAX_STRANGERS)
         self._peers: Counter[str] = Counter()
+        self._probes = Shares(MAX_PROBES, 0, "probes of this user")
+        self._owned = Shares(max_carriers, 0, "connections of this user")
+        self._users: dict[Carrier, str] = {}
         self._closing = False
         self._names = count(1)
         for listener in listeners:
@@ -152,6 +159,8 @@ class Server:
         self._strangers.leave(carrier)
         if carrier in self._carriers:
             self._carriers.discard(carrier)
+            if (user := self._users.pop(carrier, None)) is not None:
+                self._owned.give_back(user)
             name = network(carrier.peer)
             self._peers[name] -= 1
             if not self._peers[name]:
@@ -199,6 +208,9 @@ class Server:
                 if carrier in self._strangers:
                     self._send_away(carrier, judged)
                 return
+            if not judged.is_set():
+                self._owned.take(user)
+                self._users[carrier] = user
             self._strangers.leave(carrier)
             judged.set()
             while request := self._await_request(reader):
@@ -214,6 +226,8 @@ class Server:
         except LaneError as error:
             log.debug("a stream from %s ended: %s", carrier.peer, error)
             stream.reset()
+            if carrier in self._strangers and isinstance(error, TargetError):
+                self._send_away(carrier, judged)  # one too many of its user
         except Exception as error:
             report("a stream", error)
             stream.reset()
@@ -256,8 +270,9 @@ class Server:
             self._finish(stream)
             return False
         if request.command == Command.PROBE:
-            self._reply(stream, Status.OK)
-            answer_pings(stream, reader.rest())
+            with self._probes.place(user):
+                self._reply(stream, Status.OK)
+                answer_pings(stream, reader.rest())
             return False
         entry, session, bound = self._session(carrier, request, user)
         session.leave()  # what another stream still brings is too late from here on
@@ -317,14 +332,17 @@ class Server:
         if self._closing:
             raise TargetError(Status.FAILURE, "the server is closing")
         with ExitStack() as resources:
-            resources.enter_context(self._registry.admit(carrier.peer))
+            resources.enter_context(self._registry.admit(carrier.peer, user))
             service = self._offers[request.command](request, user, partial(self._authorize, user))
             resources.callback(service.reset)
             if service.parked and self._closing:  # it took a while, and nobody would end it now
                 raise TargetError(Status.FAILURE, "the server is closing")
             session = resources.enter_context(
                 self._registry.session(
-                    request.window, resumable=entry is not None, buffer_size=service.buffer_size
+                    request.window,
+                    resumable=entry is not None,
+                    buffer_size=service.buffer_size,
+                    user=user,
                 )
             )
             session.reports = entry is not None

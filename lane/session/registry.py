@@ -6,20 +6,26 @@ lately are looked after eight times a second, the idle ones cost nothing.
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from time import monotonic
+from weakref import WeakValueDictionary
 
 import gevent
 from gevent.event import Event
 
-from lane import census
+from lane import census, heap
+from lane.budget import Budget, Share
 from lane.errors import Closed, Status, TargetError
+from lane.net.places import network
+from lane.net.shares import Shares
 from lane.session.session import ACTIVE, IDLE, Session
-from lane.session.window import Budget, initial_window
+from lane.session.window import initial_window
 from lane.supervisor import report, supervise
 
 TICK = 0.125
 """Seconds between two looks at the active sessions."""
+PEAK = 64 << 20
+"""Bytes held at once after which the memory is given back to the system when it is free again."""
 LAST_WORDS = 3.0
 """Seconds that the resets of the last sessions have to be heard by their peers."""
 
@@ -28,11 +34,20 @@ class Registry:
     """The sessions of one side.
 
     `buffer_size`: the most a window grows to; `buffer_total`: the cap for all of them, both bytes.
-    `idle_timeout`: seconds without data after which a session is reset.
+    `idle_timeout`: seconds without data after which a session is reset. `max_per_peer`: sessions of one
+    network. `many_users`: they don't know each other, and none gets more of what there is than is left for
+    the others.
     """
 
     def __init__(
-        self, buffer_size: int, buffer_total: int, idle_timeout: float, max_sessions: int, max_per_peer: int
+        self,
+        buffer_size: int,
+        buffer_total: int,
+        idle_timeout: float,
+        max_sessions: int,
+        max_per_peer: int,
+        *,
+        many_users: bool = False,
     ) -> None:
         self.window = initial_window(buffer_size)
         self.budget = Budget(buffer_total)
@@ -44,6 +59,9 @@ class Registry:
         self._active: set[Session] = set()
         self._parting: set[gevent.Greenlet[..., None]] = set()  # those that tell of a reset
         self._admitted: Counter[str] = Counter()
+        self._users = Shares(max_sessions, 0, "sessions of this user") if many_users else None
+        self._shares: WeakValueDictionary[str, Share] = WeakValueDictionary()
+        self._peak = 0  # of what was taken of the budget
         self._total = 0
         self._empty = Event()
         self._empty.set()
@@ -65,35 +83,49 @@ class Registry:
         return [*self._active]
 
     @contextmanager
-    def admit(self, peer: str = "") -> Iterator[None]:
-        """Count one session of `peer` while the context lasts. Raises TargetError when there are too many."""
+    def admit(self, peer: str = "", user: str = "") -> Iterator[None]:
+        """Count one session of `peer` and of `user` while the context lasts.
+
+        Raises TargetError when there are too many.
+        """
+        peer = network(peer)
         if self._total >= self._max_sessions:
             raise TargetError(Status.FAILURE, "too many sessions at once")
         if self._admitted[peer] >= self._max_per_peer:
             raise TargetError(Status.FAILURE, "too many sessions from this address")
-        self._total += 1
-        self._admitted[peer] += 1
-        self._empty.clear()
-        try:
-            yield
-        finally:
-            self._total -= 1
-            self._admitted[peer] -= 1
-            if not self._admitted[peer]:
-                del self._admitted[peer]
-            if not self._total:
-                self._empty.set()
+        with self._users.place(user) if self._users is not None else nullcontext():
+            self._total += 1
+            self._admitted[peer] += 1
+            self._empty.clear()
+            try:
+                yield
+            finally:
+                self._total -= 1
+                self._admitted[peer] -= 1
+                if not self._admitted[peer]:
+                    del self._admitted[peer]
+                if not self._total:
+                    self._empty.set()
+
+    def share(self, user: str) -> Budget:
+        """What the sessions of `user` may hold beyond what each may hold anyway."""
+        if self._users is None:
+            return self.budget
+        share = self._shares.get(user)
+        if share is None:
+            share = self._shares[user] = Share(self.budget)
+        return share
 
     @contextmanager
     def session(
-        self, credit: int, *, resumable: bool = False, buffer_size: int | None = None
+        self, credit: int, *, resumable: bool = False, buffer_size: int | None = None, user: str = ""
     ) -> Iterator[Session]:
-        """A session, looked after while the context lasts and reset if it is not closed.
+        """A session of `user`, looked after while the context lasts and reset if it is not closed.
 
         `buffer_size`: the most that its window grows to, where that is less than what others may have.
         """
         size = min(buffer_size or self._buffer_size, self._buffer_size)
-        session = Session(credit, size, self.budget, resumable=resumable, wake=self._wake)
+        session = Session(credit, size, self.share(user), resumable=resumable, wake=self._wake)
         self._sessions.add(session)
         self._wake(session)
         try:
@@ -102,6 +134,8 @@ class Registry:
             self._sessions.discard(session)
             self._active.discard(session)
             session.reset()
+            if self._peak > PEAK:
+                self._activity.set()  # there may be memory to give back
             if session.parting is not None and not session.parting.ready():
                 self._parting.add(session.parting)
                 session.parting.rawlink(self._parting.discard)
@@ -133,6 +167,7 @@ class Registry:
             # no limit: without sessions there is nothing to look after
             self._activity.wait(None if not self._sessions else self._idle_timeout / 8)
             gevent.sleep(TICK)
+            self._give_back()
             now = monotonic()
             for session in list(self._active):
                 if ACTIVE < now - session.last_data <= IDLE:
@@ -146,6 +181,13 @@ class Registry:
                 for session in list(self._sessions):
                     if now - session.last_data > self._idle_timeout and not session.parked:
                         session.reset()
+
+    def _give_back(self) -> None:
+        """After a peak, let the system have what sessions held."""
+        self._peak = max(self._peak, self.budget.used)
+        if self._peak > PEAK and self.budget.used < self._peak // 4:
+            self._peak = self.budget.used
+            heap.give_back()
 
     def _look_after(self, session: Session, now: float) -> bool:
         """Whether something is left to look after. A fault in that ends the session, and no other one."""

@@ -16,6 +16,7 @@ from time import monotonic
 import gevent
 from gevent.event import Event
 
+from lane.budget import Budget
 from lane.errors import Closed, Failure, LaneError, ProtocolError, Reset
 from lane.fair import be_fair
 from lane.proto.frames import (
@@ -36,7 +37,7 @@ from lane.proto.frames import (
 from lane.session.flows import Flows
 from lane.session.liveness import Liveness
 from lane.session.parting import Parting
-from lane.session.window import Budget, Buffer, Inbox, Outbox
+from lane.session.window import Buffer, Inbox, Outbox
 from lane.session.writer import PIECE, Writer
 from lane.stream import LinkStats, Stream, receiver
 
@@ -50,6 +51,11 @@ IDLE = 10.0
 """Seconds after its last data that a session gives up a window that had grown."""
 REPORT = 0.25
 """Seconds between two STATS of a session that sends."""
+TURN = 32
+"""Frames that are acted on before others get their turn: tiny ones may come by the thousand."""
+EMPTY, EMPTY_RATE, EMPTY_SIZE = 1000.0, 100.0, 256
+"""Frames that say nothing new which a peer may send at once, and a second, and bytes of data that excuse one:
+a sender with a small buffer asks for an ACK each time that it is full."""
 RECENT = 1.0
 """Seconds for which a packet beside the stream counts as being sent: nobody acknowledges it to us."""
 
@@ -84,6 +90,7 @@ class Session:
     _shrinking = False
     _free = False
     _reported = 0.0
+    _empty, _empty_since = EMPTY, 0.0  # that the peer might send, and when that was so
     _sent_beside = -inf
 
     def __init__(
@@ -419,15 +426,18 @@ class Session:
             self._part(0)
 
     def _take_in(self, data: bytes | memoryview, frames: FrameReader) -> None:
-        """Act on what came over the stream; nothing else runs before all was used. Raises ProtocolError."""
+        """Act on what came over the stream. Raises ProtocolError."""
         self._liveness.heard = monotonic()
         known = self.inbox.received, self.inbox.final
-        for frame in frames.feed(data):
-            if self._failure:
+        for number, frame in enumerate(frames.each(data), 1):
+            if self._failure or self._frames is not frames:  # it broke, or another stream took over
                 return
             self._receive(frame)
+            if number % TURN == 0:
+                be_fair()
         if (self.inbox.received, self.inbox.final) != known:
             self._moved()
+            self._empty = min(EMPTY, self._empty + (self.inbox.received - known[0]) / EMPTY_SIZE)
             if self.inbox.ack_due:
                 self._writer.flush_soon()
             if self.ready:
@@ -438,9 +448,13 @@ class Session:
         """Take one frame from the peer. Raises ProtocolError."""
         match frame:
             case Data(offset, data):
-                live = self._liveness
+                live, known = self._liveness, self.inbox.received
                 self.inbox.receive(offset, data, live.heard, live.rtt(), self.offer)
+                if self.inbox.received == known:
+                    self._said_nothing()
             case Ack(consumed, window):
+                if (consumed, consumed + window) == (self.outbox.acked, self.outbox.limit):
+                    self._said_nothing()
                 self.outbox.acknowledge(consumed, window)
                 self._writable.set()
             case Fin(final):
@@ -450,6 +464,7 @@ class Session:
             case End() if not self.complete:
                 raise ProtocolError("an end in the middle of the session")
             case Ping(value):
+                self._said_nothing()
                 self._liveness.questioned()
                 self._writer.pong = value
                 self.inbox.urge()
@@ -460,9 +475,20 @@ class Session:
                     self._shrinking = False
                     self.inbox.shrunk()
             case Stats():
+                self._said_nothing()
                 self.told = frame
             case Received(offset):
                 self._writer.resume(offset)
+            case Pong():
+                self._said_nothing()
+
+    def _said_nothing(self) -> None:
+        """A frame told nothing new, or asks: it costs the peer little, and us. Raises ProtocolError."""
+        now = self._liveness.heard
+        self._empty = min(EMPTY, self._empty + (now - self._empty_since) * EMPTY_RATE) - 1
+        self._empty_since = now
+        if self._empty < 0:
+            raise ProtocolError("too many frames that say nothing")
 
     def _tell_reader(self) -> None:
         self._readable.set()

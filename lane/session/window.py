@@ -10,6 +10,7 @@ Offsets are absolute; a direction's FIN counts as one byte after its last (docs/
 
 from collections.abc import Callable
 
+from lane.budget import Budget
 from lane.errors import ProtocolError
 from lane.proto.frames import MAX_WINDOW
 from lane.proto.hello import EARLY
@@ -20,8 +21,6 @@ INITIAL_WINDOW = 256 * 1024
 """Bytes a session may hold in each direction before it has shown that it needs more."""
 SHORT, FIRST_STEP = 8192, 1024 * 1024
 """Bytes that a short answer has at most, and to which a window grows for who is sent more at once."""
-PLENTY = 64
-"""First steps that must be left for one to be taken without need."""
 GROWTH = 16
 """Window over what was under way, after growth: one that is too small costs round trips."""
 UNTOLD = 2 * 1024 * 1024
@@ -40,36 +39,6 @@ def initial_window(buffer_size: int) -> int:
 
 _SMALL = 4096  # chunks below this are joined, so that one-byte writes don't cost an object each
 _JOINED = 16384
-
-
-class Budget:
-    """Bytes that all sessions of the process may hold beyond what each may hold anyway."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.used = 0
-
-    def take(self, size: int) -> bool:
-        """Reserve `size` bytes, if that is at most a quarter of what is left: the last never get nothing."""
-        if size * 4 > self.total - self.used:
-            return False
-        self.used += size
-        return True
-
-    def take_most(self, size: int) -> int:
-        """Reserve up to `size` bytes, and no more than a quarter of what is left: how many."""
-        size = max(0, min(size, (self.total - self.used) // 4))
-        self.used += size
-        return size
-
-    @property
-    def plenty(self) -> bool:
-        """Whether so much is left that nobody has to show a need for a little."""
-        return self.total - self.used > PLENTY * FIRST_STEP
-
-    def give(self, size: int) -> None:
-        """Return what was taken."""
-        self.used -= size
 
 
 class ByteQueue:

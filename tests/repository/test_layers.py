@@ -9,7 +9,16 @@ import pytest
 ROOT = Path(__file__).parents[2]
 STOREYS = [
     # `lane` itself is only the version and hookimpl
-    {"lane", "lane.errors", "lane.fair", "lane.tasks", "lane.census", "lane.text"},
+    {
+        "lane",
+        "lane.errors",
+        "lane.fair",
+        "lane.tasks",
+        "lane.census",
+        "lane.text",
+        "lane.heap",
+        "lane.budget",
+    },
     {"lane.address", "lane.values", "lane.files", "lane.log", "lane.udp"},
     {"lane.supervisor"},
     {"lane.net", "lane.watchdog"},

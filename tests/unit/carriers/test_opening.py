@@ -9,6 +9,7 @@ from gevent import socket
 from gevent.event import Event
 
 from lane.address import Address
+from lane.budget import Budget
 from lane.carriers import reached as reached_module
 from lane.carriers.connector import Connector, FastOpen
 from lane.carriers.lanes import Lanes
@@ -20,7 +21,7 @@ from lane.errors import Closed, LaneError, ProtocolError, Status, TargetError
 from lane.proto.frames import Data, FrameReader, Ping, Received, ResetFrame, pack
 from lane.proto.hello import EARLY, Command, Reply, Request, parse_request
 from lane.session.registry import Registry
-from lane.session.window import INITIAL_WINDOW, Budget, Inbox
+from lane.session.window import INITIAL_WINDOW, Inbox
 from lane.testing import MemoryTransport, TCPTransport, client_tls, server_tls
 from lane.testing.harness import settled, until
 

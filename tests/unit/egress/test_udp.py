@@ -8,6 +8,7 @@ import pytest
 from gevent import socket
 
 from lane.address import Address
+from lane.budget import Budget, Share
 from lane.egress import udp
 from lane.egress.policy import Policy, Rule
 from lane.egress.udp import UdpEgress
@@ -263,3 +264,20 @@ def test_a_socket_that_could_not_be_had_is_tried_again(make, monkeypatch):
     until(lambda: target.got)
     assert [data for data, _ in target.got] == [b"found"]
     assert egress.dropped == 1
+
+
+def test_tables_and_what_waits_for_look_ups_are_paid_of_the_users_share():
+    whole = Budget(1 << 20)
+    one, two = Share(whole), Share(whole)
+    egress = UdpEgress(
+        Policy(local=True), Resolver(), lambda target: None, anyone=False, share=lambda user: one
+    )
+    try:
+        for number in range(3000):
+            egress.send(Address(f"127.1.{number // 200}.{number % 200 + 1}", 9), b"x")
+        assert 0 < one.used <= (1 << 20) / 2
+        assert len(egress._targets) < 3000
+        assert two.take(1 << 16)
+    finally:
+        egress.close()
+    assert one.used == 0

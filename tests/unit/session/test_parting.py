@@ -4,11 +4,11 @@ import gevent
 import pytest
 from gevent.event import Event
 
+from lane.budget import Budget
 from lane.errors import Closed, Reset
 from lane.proto.frames import ResetFrame, aborted, pack, reset_code
 from lane.session import parting as module
 from lane.session.session import Session
-from lane.session.window import Budget
 from lane.stream import LinkStats
 from lane.testing.harness import outcome, until
 

@@ -6,13 +6,14 @@ import gevent
 import pytest
 from gevent import socket
 
+from lane.budget import Budget
 from lane.errors import LaneError, ProtocolError, Reset
 from lane.proto.frames import FrameReader, Received, pack
 from lane.session import relay as relaying
 from lane.session.relay import relay
 from lane.session.session import Session
 from lane.session.sockets import SocketStream
-from lane.session.window import INITIAL_WINDOW, Budget
+from lane.session.window import INITIAL_WINDOW
 from lane.stream import Address, LinkStats
 from lane.testing import MemoryTransport, client_tls, server_tls
 from lane.testing.harness import outcome, until

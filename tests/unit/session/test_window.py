@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lane.budget import Budget
 from lane.errors import ProtocolError
 from lane.session import window as module
-from lane.session.window import FIRST_STEP, INITIAL_WINDOW, SHORT, UNTOLD, Budget, ByteQueue, Inbox, Outbox
+from lane.session.window import FIRST_STEP, INITIAL_WINDOW, SHORT, UNTOLD, ByteQueue, Inbox, Outbox
 
 pytestmark = pytest.mark.bulk  # many small turns: without the tracer
 

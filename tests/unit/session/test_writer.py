@@ -2,10 +2,11 @@
 
 import pytest
 
+from lane.budget import Budget
 from lane.proto.frames import Data, FrameReader
 from lane.session import writer as writer_module
 from lane.session.liveness import Liveness
-from lane.session.window import Budget, Inbox, Outbox
+from lane.session.window import Inbox, Outbox
 from lane.session.writer import Writer
 
 SIZE = 1 << 20

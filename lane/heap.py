@@ -22,3 +22,11 @@ def keep_buffers() -> None:
         return
     mallopt(_M_TRIM_THRESHOLD, KEEP)
     mallopt(_M_MMAP_THRESHOLD, MAP)
+
+
+def give_back() -> None:
+    """Give all free memory back to the system, after a peak; it takes some milliseconds for each 100 MB."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):
+        return

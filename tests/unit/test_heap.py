@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from lane.cli import allocator
+from lane import heap
 
 
 @pytest.mark.parametrize("library", [OSError("no such library"), object()], ids=["no library", "no mallopt"])
@@ -17,14 +17,14 @@ def test_other_c_libraries_are_left_alone(monkeypatch, library):
         return library
 
     monkeypatch.setattr(ctypes, "CDLL", load)
-    allocator.keep_buffers()
+    heap.keep_buffers()
 
 
 def test_buffers_that_were_let_go_are_used_again():
     """Taking and giving back 128 KB over and over costs no pages that the kernel has to make."""
     script = """
 import resource, sys
-from lane.cli.allocator import keep_buffers
+from lane.heap import keep_buffers
 if sys.argv[1] == "yes":
     keep_buffers()
 def churn():
