@@ -1,14 +1,16 @@
 # run: try lane · test: lint, then all tests · lint · fuzz · bench · clean
+# lock: find the newest versions that setup.cfg allows; run and test install those of locks/, by their hashes
 # soak: everything at once for 20 minutes, or ARGS="--minutes 60 --plot FILE"; fails if anything grows (see bench/soak.py)
 # bench: proxies on loopback · bench-flood: strangers, or ARGS="--attacks all" · bench-strangers: crowds of them beside one user · bench-aborts: a thousand connections that end at once · bench-networks, bench-buffers, bench-auto, bench-udp: on emulated links (see bench/labs.py)
 # Variables: PYTHON (makes the virtual environment), ARGS (more arguments for what is run), JOBS (tests at once, of those that mostly wait)
 
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 ARGS ?=
 JOBS ?= 4
 
-.PHONY: run test lint fuzz soak bench bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-strangers bench-aborts bench-udp clean
+.PHONY: run test lint fuzz soak bench bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-strangers bench-aborts bench-udp lock clean
 
 run: .venv/.lane
 	$(BIN)/lane $(ARGS)
@@ -36,21 +38,31 @@ bench: bench-loopback
 bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-strangers bench-aborts bench-udp: bench-%: .venv/.bench
 	$(BIN)/python bench/$*.py $(ARGS)
 
+COMPILE = $(BIN)/uv pip compile -q --upgrade --universal --generate-hashes --python-version 3.11 --custom-compile-command 'make lock'
+
+# With what builds lane, which is not fetched apart then.
+lock:
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(INSTALL) uv
+	$(COMPILE) setup.cfg locks/build.in -o locks/run.txt
+	$(COMPILE) setup.cfg locks/build.in --extra test -c locks/run.txt -o locks/test.txt
+
 clean:
 	rm -rf .venv build dist lane.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 # Editable, so that run and test share one environment, and only a change of the packaging installs anew.
 # A build/ of an earlier install would bring deleted modules back.
-.venv/.lane: setup.cfg pyproject.toml lane/__init__.py
+.venv/.lane: setup.cfg pyproject.toml lane/__init__.py locks/run.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	rm -rf build
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	$(INSTALL) --require-hashes -r locks/run.txt
+	$(INSTALL) --no-deps --no-build-isolation -e .
 	touch $@
 
-.venv/.test: .venv/.lane
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test]'
+.venv/.test: .venv/.lane locks/test.txt
+	$(INSTALL) --require-hashes -r locks/test.txt
 	touch $@
 
 .venv/.bench: .venv/.test
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[bench]'
+	$(INSTALL) --no-build-isolation -e '.[bench]'
 	touch $@
