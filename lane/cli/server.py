@@ -58,6 +58,7 @@ def run(config: ServerConfig, plugins: Plugins) -> int:
         registry,
         Resumption(config.resume_grace, config.max_sessions, config.buffer_total // 2),
         per_peer=config.max_sessions_per_peer,
+        max_carriers=2 * config.max_sessions,  # over TLS each session has one, and there are spares
         deadlines=Deadlines(config.hello_timeout, config.request_timeout, config.spare_timeout),
     )
     address = listeners[0].address
