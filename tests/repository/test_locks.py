@@ -46,7 +46,5 @@ def test_tests_run_with_what_users_run():
 
 
 def test_what_has_private_names_in_use_has_an_upper_bound():
-    bounded = {
-        one.name.lower() for one in required() if any(part.operator == "<" for part in one.specifier)
-    }
+    bounded = {one.name.lower() for one in required() if any(part.operator == "<" for part in one.specifier)}
     assert bounded >= PRIVATE
