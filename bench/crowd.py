@@ -6,7 +6,6 @@
 until it is ended, and prints how often somebody came, once a second.
 """
 
-import socket
 import sys
 from contextlib import suppress
 from itertools import cycle
@@ -90,10 +89,9 @@ class Crowd:
             gevent.sleep(PAUSE)
 
 
-def main():
-    attack, transport, link, count, *sources = sys.argv[1:]
-    socket.setdefaulttimeout(None)
-    crowd = Crowd(transport, Link.parse(link), sources)
+def run(kind, attack, transport, link, count, *sources):
+    """Have a crowd of a `kind` do that, for ever."""
+    crowd = kind(transport, Link.parse(link), sources)
     for _ in range(int(count)):
         gevent.spawn(crowd.stranger, attack)
     while True:
@@ -103,4 +101,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(Crowd, *sys.argv[1:])

@@ -1,7 +1,10 @@
-"""What one honest user notices of strangers that crowd a lane server, and what they cost it.
+"""What one honest user notices of others who crowd a lane server, and what they cost it.
 
-    python bench/strangers.py [--attacks silent,half,unproven,guess] [--transports tls,quic] [--count 1200]
-        [--addresses 1,200] [--secs 8]
+    python bench/strangers.py [--attacks silent,half,unproven,guess,...] [--transports tls,quic]
+        [--count 1200] [--addresses 1,200] [--secs 8]
+
+The others are strangers (bench/crowd.py), or another user with a key (bench/greedy.py): sessions, probes,
+unread, orphans, tiny, names, packets.
 
 With root and netlab (see bench/labs.py) the server is in one network namespace, the strangers and the user
 are in another one, where the strangers have up to 200 addresses; without, all are on loopback. For each
@@ -17,11 +20,13 @@ attack, transport and number of addresses, before the strangers come and while t
 import argparse
 import json
 import resource
+import secrets
 import statistics
 import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import gevent
@@ -30,18 +35,20 @@ from labs import Link as Wire
 from labs import lab, lacking
 from lane_quic.plugin import QuicTransport
 from lane_tls.plugin import TLSTransport
-from processes import lane_server, start
+from processes import lane_server, line_with, start
 
 from lane.carriers.opening import NOWHERE, read_reply
 from lane.certs import PinnedTLS
 from lane.errors import LaneError
-from lane.link import Link
+from lane.link import KEY_SIZE, Link, encode
 from lane.proto.frames import FrameReader, Ping, pack
 from lane.proto.hello import Command, Request, pack_hello, token
 
 HERE = Path(__file__).parent
 ATTACKS = {"silent": ("tls",), "half": ("tls",), "unproven": ("tls", "quic"), "guess": ("tls", "quic")}
 """Those of bench/crowd.py, and the transports that they concern."""
+GREEDY = ("sessions", "probes", "unread", "orphans", "tiny", "names", "packets")
+"""Those of bench/greedy.py, all over both."""
 WIRE = Wire(1000, 2, 0, 940)
 AFTER = 15.0
 """Seconds until the server has forgotten who did not come again."""
@@ -124,7 +131,15 @@ class Scene:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         self.stack, self.transport = stack, transport
         self.here, there, at, self.sources = place
-        process, link = lane_server(stack, folder, f"{at}:0", f"{at}/32", (), there)
+        process, link = lane_server(stack, folder, f"{at}:0", "127.0.0.0/8", (), there)
+        process.kill()
+        process.wait()
+        other = secrets.token_bytes(KEY_SIZE)
+        with (folder / "keys").open("a") as keys:
+            keys.write(f"greedy {encode(other)}\n")
+        process, link = lane_server(stack, folder, f"{at}:0", "127.0.0.0/8", (), there)
+        self.greedy = str(replace(Link.parse(link), key=other))
+        self.target = line_with(start(stack, *there, sys.executable, HERE / "target.py"), "").strip()
         self.link, self.server, self.log = link, psutil.Process(process.pid), process.said
         command = [*self.here, sys.executable, HERE / "strangers.py", "user", transport, link]
         self.user = psutil.Popen([str(word) for word in command], stdin=-1, stdout=-1, text=True)
@@ -146,8 +161,10 @@ class Scene:
     def measure(self, attack, count, addresses, secs):
         print(f"  before: {self.look(secs)}", flush=True)
         memory = self.memory()
-        arguments = (attack, self.transport, self.link, count, *self.sources[:addresses])
-        crowd = start(self.stack, *self.here, sys.executable, HERE / "crowd.py", *arguments)
+        program, link = ("greedy.py", self.greedy) if attack in GREEDY else ("crowd.py", self.link)
+        arguments = (attack, self.transport, link, count, *self.sources[:addresses])
+        environment = (*self.here, "env", f"TARGET={self.target}")
+        crowd = start(self.stack, *environment, sys.executable, HERE / program, *arguments)
         time.sleep(3)
         print(f"  during: {self.look(secs)}, {self.memory() - memory:.1f} MB", end="", flush=True)
         came = [int(line.split()[1]) for line in crowd.said.read_text().splitlines()]
@@ -180,7 +197,7 @@ def main():
         return
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("--attacks", default=",".join(ATTACKS))
+    parser.add_argument("--attacks", default=",".join((*ATTACKS, *GREEDY)))
     parser.add_argument("--transports", default="tls,quic")
     parser.add_argument("--count", type=int, default=1200)
     parser.add_argument("--addresses", default="1,200")
@@ -190,7 +207,7 @@ def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(FILES, most), most))
     for attack in args.attacks.split(","):
         for transport in args.transports.split(","):
-            if transport not in ATTACKS[attack]:
+            if transport not in ATTACKS.get(attack, ("tls", "quic")):
                 continue
             for addresses in map(int, args.addresses.split(",")):
                 print(f"{attack}, {args.count} at once from {addresses} addresses, {transport}", flush=True)
