@@ -26,9 +26,11 @@ TRANSPORTS = ("quic", "tls")
 
 
 class Lane:
-    """A lane process with `arguments` that runs in `folder`. `prefix`: a command that runs it."""
+    """A lane process with `arguments` that runs in `folder`. `prefix`: a command that runs it. `stderr`: what
+    it writes there goes to this descriptor.
+    """
 
-    def __init__(self, folder, *arguments, prefix=(), env=None):
+    def __init__(self, folder, *arguments, prefix=(), env=None, stderr=None):
         self.arguments = [str(argument) for argument in arguments]
         folder.mkdir(exist_ok=True)
         name = f"{time.monotonic_ns()}"
@@ -39,7 +41,7 @@ class Lane:
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
-                stderr=err,
+                stderr=err if stderr is None else stderr,
                 env={**os.environ, **(env or {})},
             )
 
