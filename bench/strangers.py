@@ -139,7 +139,7 @@ class Scene:
             keys.write(f"greedy {encode(other)}\n")
         process, link = lane_server(stack, folder, f"{at}:0", "127.0.0.0/8", (), there)
         self.greedy = str(replace(Link.parse(link), key=other))
-        self.target = line_with(start(stack, *there, sys.executable, HERE / "target.py"), "").strip()
+        self.target = line_with(start(stack, *there, sys.executable, HERE / "target.py", "serve"), "").strip()
         self.link, self.server, self.log = link, psutil.Process(process.pid), process.said
         command = [*self.here, sys.executable, HERE / "strangers.py", "user", transport, link]
         self.user = psutil.Popen([str(word) for word in command], stdin=-1, stdout=-1, text=True)

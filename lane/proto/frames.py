@@ -166,8 +166,11 @@ class FrameReader:
         """The frames, and pieces of DATA frames, that `data` completes. Raises ProtocolError."""
         return list(self.each(data))
 
-    def each(self, data: bytes | memoryview) -> Iterator[Frame]:
-        """As `feed`, one by one: there may be thousands. Whoever stops early is done with the reader."""
+    def each(self, data: bytes | memoryview, turn: int = 0) -> Iterator[Frame]:
+        """As `feed`, one by one: there may be thousands. Whoever stops early is done with the reader.
+
+        From the frame of number `turn` on others may use the memory of `data`: the rest of it is copied.
+        """
         if self._partial:
             data = self._partial + bytes(data)
             self._partial = b""
@@ -175,6 +178,10 @@ class FrameReader:
         end = len(data)
         at = 0
         while at < end:
+            turn -= 1
+            if turn == 0:
+                data = bytes(data)
+                view = memoryview(data)
             if self._left:
                 size = min(self._left, end - at)
                 piece: bytes | memoryview = view[at : at + size]

@@ -429,7 +429,7 @@ class Session:
         """Act on what came over the stream. Raises ProtocolError."""
         self._liveness.heard = monotonic()
         known = self.inbox.received, self.inbox.final
-        for number, frame in enumerate(frames.each(data), 1):
+        for number, frame in enumerate(frames.each(data, TURN), 1):
             if self._failure or self._frames is not frames:  # it broke, or another stream took over
                 return
             self._receive(frame)

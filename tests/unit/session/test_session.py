@@ -70,3 +70,19 @@ def test_a_session_that_moves_on_in_a_turn_leaves_what_the_old_stream_brought(mo
     monkeypatch.setattr(module, "be_fair", other_stream)
     session._take_in(b"".join(pack(Data(5 + number, b"x")) for number in range(3200)), session._frames)
     assert session.inbox.received == 5 + module.TURN
+
+
+def test_what_waits_for_its_turn_is_not_changed_by_others_who_read(monkeypatch):
+    """Streams may hand out views of memory that all of them share, until anything else runs."""
+    session, text = made(), bytes(range(256)) * 20
+    shared = bytearray(b"".join(pack(Data(5 + at, text[at : at + 1])) for at in range(len(text))))
+
+    def another_reads():
+        shared[:] = bytes(len(shared))
+
+    monkeypatch.setattr(module, "be_fair", another_reads)
+    session._take_in(memoryview(shared), session._frames)
+    got = b""
+    while len(got) < len(text):
+        got += bytes(session.inbox.take(1 << 20))
+    assert got == text
