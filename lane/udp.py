@@ -16,8 +16,6 @@ from lane.fair import be_fair
 
 BUFFER = 1048576
 """Bytes that the kernel is asked to hold of what arrives."""
-TURN = 32
-"""Packets that are received before others get their turn."""
 BACK_OFF = 0.1
 """Seconds to wait after receiving failed: trying again at once would only burn CPU."""
 
@@ -41,7 +39,6 @@ class UdpSocket:
             raise
         self.port: int = self._sock.getsockname()[1]
         self._closed = False
-        self._count = 0
 
     def send(self, packet: Buffer, where: Any) -> bool:
         """Send one packet; False where the kernel does not take it: too large, no room, no route."""
@@ -59,9 +56,7 @@ class UdpSocket:
 
         Raises Closed.
         """
-        self._count += 1
-        if not self._count % TURN:
-            be_fair()
+        be_fair()  # there may always be one that waits
         while not self._closed:
             try:
                 size, where = self._sock.recvfrom_into(_arriving)

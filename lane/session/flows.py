@@ -14,9 +14,6 @@ from lane.proto.udp import FLOW_SIZE
 from lane.stream import Carrier, Datagrams
 from lane.supervisor import report, supervise
 
-BATCH = 32
-"""Datagrams that are delivered before others get their turn: as many may come at once."""
-
 Deliver = Callable[[bytes], None]
 
 
@@ -56,12 +53,11 @@ class Flows:
         """Until the carrier is gone."""
         try:
             while True:
-                for _ in range(BATCH):
-                    datagram = datagrams.recv()
-                    if deliver := self._members.get(datagram[:FLOW_SIZE]):
-                        self._deliver(deliver, datagram)
-                    else:
-                        self.strays += 1
+                datagram = datagrams.recv()
+                if deliver := self._members.get(datagram[:FLOW_SIZE]):
+                    self._deliver(deliver, datagram)
+                else:
+                    self.strays += 1
                 be_fair()
         except Closed:
             self._members.clear()

@@ -28,8 +28,6 @@ QUEUE = 262144
 """Bytes that may wait for the stream."""
 BATCH = 65536
 """Bytes that are handed to the stream at once."""
-TURN = 32
-"""Packets that are delivered before others get their turn."""
 GOODBYE = 5.0
 """Seconds for what waits to leave, and for the peer to end its direction, once ours is to end."""
 
@@ -83,10 +81,9 @@ class Packets:
         reader = PacketReader()
         try:
             while data := self._session.recv():
-                for number, (address, payload) in enumerate(reader.feed(data), 1):
+                for address, payload in reader.feed(data):
                     self._deliver(address, payload)
-                    if not number % TURN:
-                        be_fair()
+                    be_fair()
                 del data
             if not reader.at_boundary:
                 raise ProtocolError("the end in the middle of a packet")

@@ -51,7 +51,7 @@ IDLE = 10.0
 """Seconds after its last data that a session gives up a window that had grown."""
 REPORT = 0.25
 """Seconds between two STATS of a session that sends."""
-TURN = 32
+TURN = 8
 """Frames that are acted on before others get their turn: tiny ones may come by the thousand."""
 EMPTY, EMPTY_RATE, EMPTY_SIZE = 1000.0, 100.0, 256
 """Frames that say nothing new which a peer may send at once, and a second, and bytes of data that excuse one:
