@@ -37,7 +37,9 @@ class UdpSocket:
         except BaseException:
             self._sock.close()
             raise
-        self.port: int = self._sock.getsockname()[1]
+        self.host: str
+        self.port: int
+        self.host, self.port = self._sock.getsockname()[:2]
         self._closed = False
 
     def send(self, packet: Buffer, where: Any) -> bool:

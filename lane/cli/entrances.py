@@ -12,6 +12,7 @@ from lane.inbound.redirect import Redirect
 from lane.inbound.reverse import PARKED, Reverse, Reverser
 from lane.inbound.udp_forward import UdpForward
 from lane.link import Link
+from lane.net.own import REVERSE, TCP
 from lane.net.resolver import system_resolver
 
 
@@ -38,14 +39,14 @@ def open_all(config: ClientConfig, connector: Connector) -> list[Inbound | UdpFo
             )
         else:
             serve = partial(forward.serve, connector=connector, target=each.target)
-            inbounds.append(Inbound(each.listen, serve, served))
+            inbounds.append(Inbound(each.listen, serve, served, (TCP, REVERSE)))
     inbounds += [Inbound(listen, Redirect(connector).serve, served) for listen in config.redirects]
     return inbounds
 
 
 def open_reverses(config: ClientConfig, reverser: Reverser) -> list[Reverse]:
     """The reverse forwards, started. Their targets are what the user says: no policy judges them."""
-    dialer = Dialer(ANYWHERE, system_resolver())
+    dialer = Dialer(ANYWHERE, system_resolver(), own=REVERSE)
     server = "this machine"
     if config.server is not None:
         server = (config.server.address if isinstance(config.server, Link) else config.server).host

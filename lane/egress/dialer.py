@@ -10,17 +10,24 @@ from lane.egress.policy import Policy
 from lane.errors import Status, TargetError
 from lane.net.connect import Where, connect_to
 from lane.net.failures import target_error
+from lane.net.own import TCP, refuse_own
 from lane.net.race import Eyeballs
 from lane.net.resolver import Resolver
 
 
 class Dialer:
-    """Connects to targets. `connect_timeout`: seconds for all addresses together, after the look-up."""
+    """Connects to targets. `connect_timeout`: seconds for all addresses together, after the look-up.
 
-    def __init__(self, policy: Policy, resolver: Resolver, connect_timeout: float = 10.0) -> None:
+    `own`: the kind of this process's own ports that is no target.
+    """
+
+    def __init__(
+        self, policy: Policy, resolver: Resolver, connect_timeout: float = 10.0, own: str = TCP
+    ) -> None:
         self._policy = policy
         self._resolver = resolver
         self._timeout = connect_timeout
+        self._own = own
         self._eyeballs = Eyeballs()
 
     def connect(self, target: Address, user: str = "") -> socket.socket:
@@ -36,6 +43,7 @@ class Dialer:
         for address in self._resolver.resolve(target.host, user):
             try:
                 self._policy.check(target.host, address, target.port)
+                refuse_own(self._own, address, target.port)
             except TargetError as error:
                 refusal = refusal or error
             else:

@@ -23,6 +23,7 @@ from lane.address import Address
 from lane.egress.listener import Arrival, Listener, own_address
 from lane.egress.policy import ListenRule, Policy
 from lane.errors import Closed, Status, TargetError
+from lane.net.own import REVERSE, OwnPort
 from lane.net.resolver import Resolver
 from lane.supervisor import supervise
 
@@ -204,6 +205,7 @@ class _Shared:
         self.bound = listener.address
         self.closed: Callable[[], object] = lambda: None
         self._listener = listener
+        self._own: OwnPort | None = OwnPort(listener.address, REVERSE)
         self._linger = linger
         self._places: deque[_Place] = deque()
         self._changed = Event()
@@ -236,6 +238,7 @@ class _Shared:
     def close(self) -> None:
         self._acceptor.kill(block=False)
         self._listener.close()
+        self._own = None
         self.closed()
         for place in [*self._places]:
             place.close()

@@ -22,6 +22,7 @@ from lane.address import Address
 from lane.budget import Budget
 from lane.egress.policy import Policy
 from lane.errors import Closed, LaneError, Status, TargetError
+from lane.net.own import UDP, refuse_own
 from lane.net.resolver import Resolver
 from lane.net.sockets import own_address
 from lane.supervisor import supervise
@@ -165,6 +166,7 @@ class UdpEgress:
     def _passes(self, target: Address, address: IPv4Address | IPv6Address) -> bool:
         try:
             self._policy.check(target.host, address, target.port)
+            refuse_own(UDP, address, target.port)
         except TargetError as error:
             log.debug("no packets to %s: %s", target, error)
             return False

@@ -17,6 +17,7 @@ import gevent.socket as gsocket
 from lane.address import Address, normal_host
 from lane.errors import ConfigError
 from lane.net.accept import Acceptor
+from lane.net.own import TCP, OwnPort
 from lane.supervisor import supervise
 
 BACKLOG = 1024
@@ -31,11 +32,16 @@ class Inbound:
     """Listens on `address` and calls `serve` with each connection, which is closed when that returns.
 
     A host of "" means every address, IPv4 and IPv6; port 0 lets the kernel pick. `pool` limits how many
-    connections are served at once; all inbounds of a client share one. Raises ConfigError if it can't listen.
+    connections are served at once; all inbounds of a client share one. `refused`: what must not lead here
+    (`lane.net.own`). Raises ConfigError if it can't listen.
     """
 
     def __init__(
-        self, address: Address, serve: Callable[[gsocket.socket], None], pool: gevent.pool.Pool
+        self,
+        address: Address,
+        serve: Callable[[gsocket.socket], None],
+        pool: gevent.pool.Pool,
+        refused: tuple[str, ...] = (TCP,),
     ) -> None:
         self._serve_one = serve
         self._pool = pool
@@ -44,6 +50,7 @@ class Inbound:
         host, port = self._listener.getsockname()[:2]
         self.address = Address(normal_host(host), port)
         """Where it listens."""
+        self._own: OwnPort | None = OwnPort(self.address, *refused)
 
     @property
     def sessions(self) -> int:
@@ -59,6 +66,7 @@ class Inbound:
         if self._acceptor is not None:
             self._acceptor.kill()  # no limit: it only accepts
         self._listener.close()
+        self._own = None
 
     def kill(self) -> None:
         """End every connection of the pool, and wait until they have ended, END_TIME seconds at most."""

@@ -17,6 +17,7 @@ from lane.address import Address, unmapped
 from lane.errors import ConfigError
 from lane.inbound import forward
 from lane.inbound.connector import Connector
+from lane.net.own import is_dialled
 from lane.session.sockets import SocketStream
 
 SO_ORIGINAL_DST = 80
@@ -38,11 +39,14 @@ class Redirect:
         """Carry one connection to where it was to go, and serve it to its end. Takes over `sock`."""
         try:
             target = original_destination(sock)
+            again = target is not None and is_dialled(sock.getpeername(), target)
         except OSError as error:  # no connection tracking, or it does not know this one
-            self._refuse(sock, os.strerror(error.errno or 0))
+            self._refuse(sock, f"was not redirected here ({os.strerror(error.errno or 0)})")
             return
         if target is None:
-            self._refuse(sock, "it was to come here")
+            self._refuse(sock, "was not redirected here (it was to come here)")
+        elif again:
+            self._refuse(sock, "lane had made itself (docs/TRANSPARENT.md says how to leave those out)")
         else:
             forward.serve(sock, self._connector, target)
 
@@ -50,7 +54,7 @@ class Redirect:
         SocketStream(sock).reset()
         if not self._warned:
             self._warned = True  # once says it; a loop would say it without end
-            log.warning("refused a connection that was not redirected here (%s), and will refuse others", why)
+            log.warning("refused a connection that %s, and will refuse others", why)
 
 
 def original_destination(sock: gevent.socket.socket) -> Address | None:

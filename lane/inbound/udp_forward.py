@@ -22,6 +22,7 @@ from lane.errors import Closed, ConfigError, LaneError
 from lane.inbound.connector import Buffer, Connector
 from lane.inbound.later import Later
 from lane.log import Throttle
+from lane.net.own import UDP, OwnPort
 from lane.supervisor import supervise
 from lane.udp import UdpSocket
 
@@ -68,6 +69,7 @@ class UdpForward:
         self._port = _bind(address)
         self.address = Address(normal_host(address.host), self._port.port)
         """Where it listens."""
+        self._own: OwnPort | None = OwnPort(Address(self._port.host, self._port.port), UDP)
         census.register(self)
 
     def census(self) -> dict[str, int]:
@@ -88,6 +90,7 @@ class UdpForward:
         """Take no more packets, and end what there is. Idempotent."""
         self._stopped.set()
         self._port.close()
+        self._own = None
         for source in self._sources.values():
             source.association.close()
         self._sources.clear()

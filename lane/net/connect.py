@@ -13,6 +13,7 @@ from gevent import socket
 from lane.address import Address
 from lane.errors import Status, TargetError, Unreachable
 from lane.net.failures import words
+from lane.net.own import dialled
 from lane.net.race import Eyeballs
 from lane.net.resolver import Resolver, system_resolver
 from lane.net.sockets import family_of, sockaddr, tune
@@ -31,8 +32,10 @@ def connect_to(where: Where) -> socket.socket:
     try:
         tune(sock)
         sock.connect(sockaddr(address, port))
-        if sock.getsockname()[1] == port and _is_its_own_peer(sock):
+        here = sock.getsockname()
+        if here[1] == port and _is_its_own_peer(sock):
             raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        dialled(sock, here, address, port)
     except BaseException as error:
         sock.close()
         if isinstance(error, OSError) and error.errno == errno.EADDRNOTAVAIL:

@@ -1,0 +1,84 @@
+"""Where this process listens and what it dials: what it carries must not lead back into itself.
+
+It would go round, with new sockets each time, until no descriptor is left. A target where it listens itself
+is refused before it is dialled. What the kernel redirects here has another target: so each connection that
+came is also compared with those that were made.
+"""
+
+import errno
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+from weakref import WeakSet, WeakValueDictionary
+
+from gevent import socket
+
+from lane.address import Address, unmapped
+from lane.errors import Status, TargetError
+from lane.net.sockets import family_of, sockaddr
+
+TCP, UDP, REVERSE = "tcp", "udp", "reverse"
+"""What must not be led to a port: connections, packets, connections of reverse forwards. The proxy port may
+be the target of a reverse forward: where it goes from there is up to the application."""
+
+
+class OwnPort:
+    """A port that is listened on for as long as this object is kept. `kinds`: what must not lead there."""
+
+    def __init__(self, address: Address, *kinds: str) -> None:
+        self.address = address
+        self.kinds = kinds
+        _ports.setdefault(address.port, WeakSet()).add(self)
+
+
+_ports: dict[int, WeakSet[OwnPort]] = {}
+_dialled: WeakValueDictionary[tuple[str, int, str, int], Any] = WeakValueDictionary()
+
+
+def refuse_own(kind: str, address: IPv4Address | IPv6Address, port: int) -> None:
+    """Raise TargetError (NOT_ALLOWED) for a target where this process listens."""
+    if any(kind in own.kinds and _reaches(address, own.address.host) for own in _ports.get(port, ())):
+        raise TargetError(Status.NOT_ALLOWED, "not allowed: lane itself listens there")
+
+
+def dialled(sock: Any, here: tuple[Any, ...], address: IPv4Address | IPv6Address, port: int) -> None:
+    """Remember a connection that was made from `here` to an address, until it is let go of."""
+    _dialled[*_plain(here), *_plain((str(address), port))] = sock
+
+
+def is_dialled(peer: tuple[Any, ...], target: Address) -> bool:
+    """Whether a connection that came here from `peer`, and was to go to `target`, was made by this process.
+
+    The port of `peer` alone does not tell: it may be used towards other targets at the same time.
+    """
+    found = _dialled.get((*_plain(peer), *_plain(target)))
+    return found is not None and found.fileno() >= 0
+
+
+def _plain(where: tuple[Any, ...]) -> tuple[str, int]:
+    """Without what differs between a socket of IPv4 and one that takes IPv4, too."""
+    return unmapped(ip_address(where[0].partition("%")[0])).compressed, where[1]
+
+
+def _reaches(address: IPv4Address | IPv6Address, host: str) -> bool:
+    """Whether who dials `address` comes out at what listens on `host`."""
+    address = unmapped(address)
+    try:
+        listening = unmapped(ip_address(host.partition("%")[0])) if host else None
+    except ValueError:
+        return False
+    if listening is not None and not listening.is_unspecified:
+        # Linux connects to loopback who asks for the unspecified address.
+        return address == listening or (address.is_unspecified and listening.is_loopback)
+    if listening is not None and listening.version == 4 and address.version == 6:
+        return False
+    return _is_here(address)
+
+
+def _is_here(address: IPv4Address | IPv6Address) -> bool:
+    """Whether it is an address of this machine, as far as the kernel lets it be bound."""
+    try:
+        with socket.socket(family_of(address), socket.SOCK_DGRAM) as sock:
+            sock.bind(sockaddr(address, 0))
+    except OSError as error:
+        return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENODEV, errno.EINVAL)
+    return True
