@@ -1,10 +1,11 @@
 """Which targets the server may reach: the operator's rules, and a refusal of all that is not public.
 
 A proxy that dials whatever it is asked to is a door into the network it stands in: to services on
-loopback, to private hosts, to the metadata service of a cloud. So only plain global unicast passes
-unless a rule says otherwise. `ipaddress.is_global` does not know the forms that hide such an address in
-another one (NAT64, 6to4 and others), so the table is written out here. An IPv4-mapped address is the IPv4
-address, to the system as well as here.
+loopback, to private hosts, to the metadata service of a cloud. The machine's own public addresses are such
+a door too: its firewall stands outside, and who connects from within meets none. So only plain global
+unicast of others passes unless a rule says otherwise. `ipaddress.is_global` does not know the forms that
+hide such an address in another one (NAT64, 6to4 and others), so the table is written out here. An
+IPv4-mapped address is the IPv4 address, to the system as well as here.
 
 The policy judges the address that is then dialled, never a text that somebody else may read in another
 way: `127.1`, `2130706433` and `0x7f.1` reach it as what the resolver made of them.
@@ -17,6 +18,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from lane.address import Address, unmapped
 from lane.errors import Status, TargetError, UsageError
+from lane.net.here import is_here
 from lane.net.names import normal_name
 
 _LOCAL = ("loopback", "private", "link-local")
@@ -126,7 +128,7 @@ class Policy:
     `deny` comes first, then `allow`, then the table. An allow rule is an explicit wish: `0.0.0.0/0`
     allows loopback too. A domain rule holds for requests by that name only, whatever it resolves to; who
     asks for an address is judged by the address. `local`, for a server on the user's own machine, lets
-    loopback, private and link-local addresses through as well.
+    loopback, private and link-local addresses, and the machine's public ones, through as well.
     """
 
     allow: Sequence[Rule] = ()
@@ -136,8 +138,9 @@ class Policy:
     def check(self, host: str, address: IPv4Address | IPv6Address, port: int) -> None:
         """Judge one address that `host` resolved to, before it is dialled.
 
-        Raises TargetError: NOT_ALLOWED, or HOST_UNREACHABLE for a host that can't be a name. Its text
-        does not tell the address: that would show names of the server's network to the client.
+        Raises TargetError: NOT_ALLOWED, HOST_UNREACHABLE for a host that can't be a name, or FAILURE where
+        the system has nothing left to find out whether the address is the machine's own. Its text does not
+        tell the address: that would show names of the server's network to the client.
         """
         if isinstance(address, IPv6Address) and address.scope_id is not None:
             # It names an interface of this machine, which is for nobody outside to choose.
@@ -154,6 +157,8 @@ class Policy:
         kind = _kind(address)
         if kind is not None and not (self.local and kind in _LOCAL):
             raise TargetError(Status.NOT_ALLOWED, f"not allowed: {kind} address")
+        if kind is None and not self.local and is_here(address):
+            raise TargetError(Status.NOT_ALLOWED, "not allowed: address of the server itself")
 
 
 def parse_port(rule: str, port: str) -> int | None:

@@ -5,16 +5,13 @@ is refused before it is dialled. What the kernel redirects here has another targ
 came is also compared with those that were made.
 """
 
-import errno
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 from weakref import WeakSet, WeakValueDictionary
 
-from gevent import socket
-
 from lane.address import Address, unmapped
 from lane.errors import Status, TargetError
-from lane.net.sockets import family_of, sockaddr
+from lane.net.here import is_here
 
 TCP, UDP, REVERSE = "tcp", "udp", "reverse"
 """What must not be led to a port: connections, packets, connections of reverse forwards. The proxy port may
@@ -71,14 +68,4 @@ def _reaches(address: IPv4Address | IPv6Address, host: str) -> bool:
         return address == listening or (address.is_unspecified and listening.is_loopback)
     if listening is not None and listening.version == 4 and address.version == 6:
         return False
-    return _is_here(address)
-
-
-def _is_here(address: IPv4Address | IPv6Address) -> bool:
-    """Whether it is an address of this machine, as far as the kernel lets it be bound."""
-    try:
-        with socket.socket(family_of(address), socket.SOCK_DGRAM) as sock:
-            sock.bind(sockaddr(address, 0))
-    except OSError as error:
-        return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENODEV, errno.EINVAL)
-    return True
+    return is_here(address)

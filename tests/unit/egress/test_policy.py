@@ -4,6 +4,7 @@ import ipaddress
 
 import pytest
 
+from lane.egress import policy as module
 from lane.egress.policy import ListenRule, Policy, Rule
 from lane.errors import Status, TargetError, UsageError
 
@@ -68,6 +69,31 @@ def test_the_table_covers_what_the_library_calls_not_global():
             assert not allowed(policy(), str(network[0]))
             assert not allowed(policy(), str(network[-1]))
     assert seen > 20
+
+
+@pytest.fixture
+def own(monkeypatch):
+    """Two public addresses of this machine."""
+    addresses = {ipaddress.ip_address(text) for text in ("8.8.4.4", "2600::1")}
+    monkeypatch.setattr(module, "is_here", addresses.__contains__)
+    return ["8.8.4.4", "::ffff:8.8.4.4", "2600::1"]
+
+
+def test_the_machines_own_addresses_are_for_the_local_server_only(own):
+    assert not any(allowed(policy(), address) for address in own)
+    assert not any(allowed(policy("10.0.0.0/8", "8.8.8.0/24"), address) for address in own)
+    assert all(allowed(policy(local=True), address) for address in own)
+    assert allowed(policy(), "8.8.8.8")
+
+
+def test_an_allow_rule_opens_the_machines_own_addresses(own):
+    one = policy("8.8.4.4:80", "2600::1", "own.test:22")
+    assert [allowed(one, address, port=80) for address in own] == [True, True, True]
+    assert [allowed(one, address, port=443) for address in own] == [False, False, True]
+    assert allowed(one, "8.8.4.4", host="own.test", port=22)
+    assert not allowed(one, "8.8.4.4", host="other.test", port=22)
+    assert all(allowed(policy("0.0.0.0/0", "::/0"), address) for address in own)
+    assert not any(allowed(policy("0.0.0.0/0", "::/0", deny=["8.8.4.4", "2600::/64"]), one) for one in own)
 
 
 @pytest.mark.parametrize("address", ["fe80::1%lo", "fe80::1%2", "2a00::1%eth0", "::1%1"])
