@@ -1,8 +1,8 @@
 """The local socket on which a running client says which transport carries it, and why: both ends of it.
 
 Whoever looks for a fault must be able to ask the client itself, without a restart and without its log. The
-socket is a file that only its owner may open. Whatever happens on it costs the client nothing: requests and
-connections are bounded, and who reads too slowly is dropped.
+socket is a file that only its owner may open (`lane.meeting`). Whatever happens on it costs the client
+nothing: requests and connections are bounded, and who reads too slowly is dropped.
 
 A request is one line of JSON, `{"follow": BOOL}`. The answer is a snapshot as one line of JSON; to who
 follows, one a second and one at each change. `{"error": TEXT}` instead of it is the last line. A snapshot:
@@ -23,14 +23,11 @@ follows, one a second and one at each change. `{"error": TEXT}` instead of it is
     changes        the latest, each with `time`, `from`, `to` and `reason`
 """
 
-import fcntl
 import json
 import logging
-import os
 import socket
-import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,6 +38,7 @@ from gevent.event import Event
 
 from lane.address import Address
 from lane.errors import ConfigError, ProtocolError, Unreachable
+from lane.meeting import Unfit, connect, default_path, identity, listen_at
 from lane.net.accept import Acceptor
 from lane.supervisor import supervise
 
@@ -63,26 +61,8 @@ PREPARE_TIME = 1.8
 """Seconds that the first snapshot may take, so that what it says is true now."""
 PERIOD = 1.0
 """Seconds between the lines to a follower when nothing changes."""
-SERVICE = Path("/run/lane")
-"""The folder that systemd makes for the shipped unit."""
 
 log = logging.getLogger("lane.control")
-
-
-def default_path(listen: Address) -> Path:
-    """The socket of a client that listens there, in a folder of its user's own."""
-    folder = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]  # from systemd
-    if not folder and (runtime := os.environ.get("XDG_RUNTIME_DIR")):
-        folder = f"{runtime}/lane"
-    # Everybody may write to /tmp: `start` looks at whose folder that is.
-    return Path(folder or f"/tmp/lane-{os.geteuid()}", f"client-{listen.port}.sock")  # noqa: S108
-
-
-def find(listen: Address) -> Path:
-    """Where to ask a client that listens there: its default socket, or else that of the system's service."""
-    path = default_path(listen)
-    service = SERVICE / path.name
-    return service if not os.path.exists(path) and os.path.exists(service) else path
 
 
 class Control:
@@ -110,7 +90,7 @@ class Control:
 
     def start(self) -> None:
         """Listen. Raises ConfigError if that can't be done, or where another client listens."""
-        self._listener, self._file = _listen(self.path)
+        self._listener, self._file = listen_at(self.path)
         self._acceptor = supervise("the control socket", self._accept)
 
     def changed(self) -> None:
@@ -125,7 +105,7 @@ class Control:
         # It goes while it is still listened on: a new client of this path finds it free or in use, never
         # stale. If somebody has put another one there, that one stays.
         with suppress(OSError):
-            if _identity(self.path) == self._file:
+            if identity(self.path) == self._file:
                 self.path.unlink()
         self._acceptor.kill()  # no limit: it only accepts
         self._listener.close()
@@ -206,15 +186,13 @@ def open_control(
 def ask(path: Path, *, follow: bool = False) -> Iterator[dict[str, Any]]:
     """The snapshot of the client at `path`; with `follow` one after the other, for as long as there are some.
 
-    Blocks the whole process. Raises Unreachable if nobody answers (any more), or no client of lane.
+    Blocks the whole process. Raises Unreachable if nobody answers (any more), or no client of lane, or
+    it may be another user.
     """
     try:
-        owner = path.parent.stat().st_uid
-        if os.geteuid() not in (0, owner) and owner != 0:
-            raise Unreachable(f"{path} is not asked: its folder belongs to another user")
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(ANSWER_TIME)
-            sock.connect(str(path))
+            connect(sock, path)
             with suppress(BrokenPipeError, ConnectionResetError):  # it may have said why
                 sock.sendall(_line({"follow": follow}))
             with sock.makefile("rb") as reader:
@@ -222,6 +200,8 @@ def ask(path: Path, *, follow: bool = False) -> Iterator[dict[str, Any]]:
                     yield _parse_answer(path, line)
                     if not follow:
                         return
+    except Unfit as error:
+        raise Unreachable(f"{path} is not asked: {error}") from None
     except OSError as error:
         raise Unreachable(f"no client answers at {path}: {error.strerror or error}") from None
     raise Unreachable(f"the client at {path} has ended")
@@ -264,77 +244,3 @@ def _send(sock: gsocket.socket, line: bytes) -> None:
     """Send it all in time. Raises OSError."""
     with gevent.Timeout(SEND_TIME, TimeoutError()):
         sock.sendall(line)
-
-
-def _listen(path: Path) -> tuple[gsocket.socket, tuple[int, int]]:
-    """A listening socket that only its owner may open, and which file it is. Raises ConfigError."""
-    try:
-        with _hold(path.parent):
-            _make_room(path)
-            return _bind(path), _identity(path)
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {path}: {error.strerror or error}") from None
-    except _Unfit as error:
-        raise ConfigError(f"cannot listen on {path}: {error}") from None
-
-
-class _Unfit(Exception):
-    """Why a path can't be listened on."""
-
-
-@contextmanager
-def _hold(folder: Path) -> Iterator[None]:
-    """`folder`, made if it is not there, for this process alone: two would take each other's for stale."""
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    if folder.is_symlink():
-        raise _Unfit("its folder is a symbolic link")
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        info = os.fstat(descriptor)
-        if info.st_uid != os.geteuid():
-            raise _Unfit("its folder belongs to another user")
-        if info.st_mode & 0o022:
-            raise _Unfit("others may write to its folder")
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # held for a few calls only
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _make_room(path: Path) -> None:
-    """Remove the socket of a client that has died."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise _Unfit("there is a file that is no socket")
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-            return
-        except BlockingIOError:
-            pass  # it has no room for one more: it lives
-    raise _Unfit("another client listens there")
-
-
-def _bind(path: Path) -> gsocket.socket:
-    sock = gsocket.socket(gsocket.AF_UNIX)
-    try:
-        sock.bind(str(path))
-        # Nobody can connect before `listen`, so that there is no moment with a lax mode.
-        path.chmod(0o600)
-        sock.listen(MAX_CONNECTIONS)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    info = path.lstat()
-    return info.st_dev, info.st_ino

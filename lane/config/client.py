@@ -8,10 +8,11 @@ from lane.address import Address
 from lane.config.entrances import Forward, forwards, is_loopback, redirects
 from lane.config.given import Options, common, reachable, time
 from lane.config.reverse import Reverse, parse_reverses
-from lane.control import Where, find
+from lane.control import Where
 from lane.egress.rules import RouteRule
 from lane.errors import ConfigError, UsageError
 from lane.link import Link, decode
+from lane.meeting import find
 from lane.values import (
     inline_or_file,
     parse_credentials,

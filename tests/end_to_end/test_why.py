@@ -5,10 +5,12 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from lane.testing.harness import until
+from tests.support.namespaces import in_own_network
 from tests.support.origin import Origin
 from tests.support.processes import TRANSPORTS, Lane, connected, echoes, start_client, start_server
 
@@ -51,6 +53,36 @@ def test_two_clients_say_what_carries_each(tmp_path, run_lane, runtime):
     result = run_lane("why", "--listen", listen, env=runtime)
     assert result.returncode == 69
     assert re.fullmatch(r"lane: no client answers at .*\n", result.stderr)
+
+
+INSIDE = f"import sys, {__name__} as it; it.ask_inside(*sys.argv[1:])"
+
+
+def test_each_network_has_its_own_client(tmp_path, run_lane, runtime):
+    """Two that listen on one address in two network namespaces, and share all files."""
+    with client(tmp_path, "quic", env=runtime) as outside:
+        listen = "{}:{}".format(*outside.ready().address)
+        inside = json.loads(in_own_network(INSIDE, tmp_path, listen, runtime["XDG_RUNTIME_DIR"]))
+        result = run_lane("why", "--listen", listen, "--json", env=runtime)
+        assert json.loads(result.stdout)["choice"] == "quic"
+    lacking, choice = inside
+    assert re.fullmatch(rf"lane: no client answers at .*, beside client-{listen}-\w+\.sock\n", lacking)
+    assert choice == "tls"
+
+
+def ask_inside(folder, listen, runtime):
+    """What `lane why` says before there is a client here, and what carries one, as JSON."""
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    folder, env = Path(folder, "inside"), {"XDG_RUNTIME_DIR": runtime}
+    ask = ("why", "--listen", listen, "--json")
+    with Lane(folder, *ask, env=env) as lane:
+        assert lane.ended() == 69
+        lacking = lane.stderr
+    with Lane(folder, "--transport", "tls", "--listen", listen, env=env) as lane:
+        lane.ready()
+        with Lane(folder, *ask, env=env) as why:
+            assert why.ended() == 0, why.describe()
+            print(json.dumps([lacking, json.loads(why.stdout)["choice"]]))
 
 
 def test_a_server_that_is_not_reached_is_told_until_it_answers(tmp_path, run_lane, runtime):

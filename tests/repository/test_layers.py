@@ -21,7 +21,7 @@ STOREYS = [
     },
     {"lane.address", "lane.values", "lane.files", "lane.log", "lane.udp"},
     {"lane.supervisor"},
-    {"lane.net", "lane.watchdog"},
+    {"lane.net", "lane.watchdog", "lane.meeting"},
     {"lane.proto", "lane.stream", "lane.link", "lane.via", "lane.control"},
     {"lane.hookspecs", "lane.certs", "lane.tcp_info"},
     {"lane.session", "lane.egress", "lane.plugins", "lane.state"},

@@ -1,9 +1,8 @@
-"""The control socket, over real sockets: who may use it, what it answers, and what it takes from whom."""
+"""The control socket, over real sockets: what it answers, and what it takes from whom."""
 
 import json
 import os
 import socket
-import stat
 from contextlib import closing, contextmanager
 
 import gevent
@@ -12,9 +11,11 @@ import pytest
 
 from lane import control
 from lane.address import Address
-from lane.control import Control, ask, default_path, find, open_control
+from lane.control import Control, ask, open_control
 from lane.errors import ConfigError, Unreachable
+from lane.meeting import default_path
 from lane.testing.harness import until
+from tests.support.local_sockets import dead
 
 DEADLINE = 20.0
 FOLLOW = b'{"follow": true}\n'
@@ -51,126 +52,9 @@ def answer(path, request=ONCE):
         return line
 
 
-def stale(path):
-    path.parent.mkdir(exist_ok=True, mode=0o700)
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.bind(str(path))
-        sock.listen()
-
-
-def mode(path):
-    return stat.S_IMODE(path.stat().st_mode)
-
-
-def is_refused(path, reason):
-    with pytest.raises(ConfigError, match=f"^cannot listen on {path}: {reason}"):
-        Control(path, dict).start()
-
-
 def in_thread(function, *arguments, **named):
     """Run what blocks the whole process where it does not."""
     return gevent.get_hub().threadpool.apply(function, arguments, named)
-
-
-# Where it is
-
-
-def test_the_default_is_named_after_the_port(monkeypatch):
-    listen = Address("127.0.0.1", 1080)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
-    assert str(default_path(listen)) == "/run/user/7/lane/client-1080.sock"
-    monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/lane:/run/other")
-    assert str(default_path(listen)) == "/run/lane/client-1080.sock"
-    monkeypatch.delenv("RUNTIME_DIRECTORY")
-    monkeypatch.delenv("XDG_RUNTIME_DIR")
-    assert str(default_path(listen)) == f"/tmp/lane-{os.geteuid()}/client-1080.sock"
-
-
-def test_the_service_is_asked_where_there_is_no_client_of_the_user(tmp_path, monkeypatch):
-    listen = Address("127.0.0.1", 1080)
-    monkeypatch.setattr(control, "SERVICE", tmp_path)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    own, service = tmp_path / "lane" / "client-1080.sock", tmp_path / "client-1080.sock"
-    assert find(listen) == own
-    stale(service)
-    assert find(listen) == service
-    stale(own)
-    assert find(listen) == own
-
-
-def test_only_the_owner_may_use_it_and_it_goes_at_the_end(path):
-    with started(path) as made:
-        assert (mode(path.parent), mode(path)) == (0o700, 0o600)
-    assert not path.exists()
-    made.close()
-
-
-def test_a_folder_that_others_may_read_will_do(path):
-    path.parent.mkdir()
-    path.parent.chmod(0o755)
-    with started(path):
-        assert mode(path) == 0o600
-
-
-def test_a_folder_that_others_may_write_to_will_not(path):
-    path.parent.mkdir()
-    for lax in (0o720, 0o1777):
-        path.parent.chmod(lax)
-        is_refused(path, "others may write to its folder")
-
-
-def test_a_folder_of_another_user_will_not(path, monkeypatch):
-    path.parent.mkdir()
-    monkeypatch.setattr(os, "geteuid", lambda: 54321)
-    is_refused(path, "its folder belongs to another user")
-
-
-def test_a_link_to_a_folder_will_not(path, tmp_path):
-    (tmp_path / "real").mkdir()
-    path.parent.symlink_to("real")
-    is_refused(path, "its folder is a symbolic link")
-
-
-def test_what_the_system_refuses_is_said(path, tmp_path):
-    is_refused(tmp_path / "no" / "such" / "s", "No such file")
-    path.parent.touch()
-    is_refused(path, "Not a directory")
-    is_refused(tmp_path / ("x" * 200), ".* too long")
-
-
-def test_a_file_that_is_no_socket_stays(path):
-    path.parent.mkdir()
-    path.write_text("precious")
-    is_refused(path, "there is a file that is no socket")
-    assert path.read_text() == "precious"
-
-
-def test_the_socket_of_a_client_that_died_is_replaced(path):
-    stale(path)
-    with started(path, lambda: {"new": True}):
-        assert answer(path) == {"new": True}
-
-
-def test_the_socket_of_a_client_that_lives_is_not(path):
-    with started(path, lambda: {"first": True}):
-        is_refused(path, "another client listens there")
-        assert answer(path) == {"first": True}
-
-
-def test_a_client_that_is_too_busy_to_accept_lives(path):
-    path.parent.mkdir()
-    with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as waiting:
-        busy.bind(str(path))
-        busy.listen(0)
-        waiting.connect(str(path))
-        is_refused(path, "another client listens there")
-
-
-def test_a_socket_that_somebody_else_put_there_stays(path):
-    with started(path):
-        path.unlink()
-        stale(path)
-    assert path.exists()
 
 
 def test_a_default_that_cannot_be_used_is_a_warning_and_a_path_that_was_asked_for_an_error(
@@ -178,15 +62,30 @@ def test_a_default_that_cannot_be_used_is_a_warning_and_a_path_that_was_asked_fo
 ):
     listen = Address("127.0.0.1", 1080)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(path))
+    assert default_path(listen).parent == path / "lane"
     assert open_control("off", listen, dict) is None
     assert caplog.messages == []
     assert open_control("auto", listen, dict) is None
     (line,) = caplog.messages
-    assert line.startswith(f"lane why will not work: cannot listen on {path}/lane/client-1080.sock: ")
+    assert line.startswith(f"lane why will not work: cannot listen on {default_path(listen)}: ")
     with pytest.raises(ConfigError):
         open_control(path / "lane" / "s", listen, dict)
     with closing(open_control(path, listen, lambda: {"a": 1})):
         assert answer(path) == {"a": 1}
+
+
+def test_it_goes_at_the_end(path):
+    with started(path) as made:
+        assert path.exists()
+    assert not path.exists()
+    made.close()
+
+
+def test_a_socket_that_somebody_else_put_there_stays(path):
+    with started(path):
+        path.unlink()
+        dead(path)
+    assert path.exists()
 
 
 # What it answers
@@ -330,7 +229,7 @@ def test_to_ask_and_to_follow(path):
 def test_where_nobody_answers(path):
     with pytest.raises(Unreachable, match=f"^no client answers at {path}: No such file"):
         next(ask(path))
-    stale(path)
+    dead(path)
     with pytest.raises(Unreachable, match=f"^no client answers at {path}: Connection refused"):
         next(ask(path))
 
@@ -359,10 +258,15 @@ def test_where_something_else_answers(path, line):
                 asked.get(timeout=DEADLINE)
 
 
-def test_a_folder_of_another_user_is_not_asked(path, monkeypatch):
+@pytest.mark.parametrize("who", ["user", "root"])
+def test_a_folder_of_another_user_is_not_asked(path, monkeypatch, who):
+    asker, owner = (0, 54321) if who == "root" else (54321, 12345)
     with started(path, lambda: {"a": 1}):
         if os.geteuid() == 0:
-            os.chown(path.parent, 12345, -1)
-        monkeypatch.setattr(os, "geteuid", lambda: 54321)
-        with pytest.raises(Unreachable, match="its folder belongs to another user"):
+            os.chown(path.parent, owner, -1)
+        elif who == "root":
+            pytest.skip("needs root, to give a folder away")
+        monkeypatch.setattr(os, "geteuid", lambda: asker)
+        reason = "its folder belongs to another user"
+        with pytest.raises(Unreachable, match=f"^{path} is not asked: {reason}$"):
             next(ask(path))

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from lane.address import Address
 from lane.cli import options, shown, why
 from lane.config import WhyConfig, client_config, why_config
 from lane.errors import ConfigError, Unreachable, UsageError
+from lane.meeting import default_path
 
 NOON = 1_700_000_000.0 - 1_700_000_000 % 86400 + 43200
 AUTO = {
@@ -206,10 +208,10 @@ def configured(*argv):
 
 def test_it_reads_the_clients_files(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
-    assert configured() == WhyConfig(Path("/run/user/7/lane/client-1080.sock"), False, False)
+    assert configured() == WhyConfig(default_path(Address("127.0.0.1", 1080)), False, False)
     file = tmp_path / "client.conf"
     file.write_text("server = embedded\nlisten = [::1]:99\ncongestion = cubic\n")
-    assert configured("-c", file, "--json").control == Path("/run/user/7/lane/client-99.sock")
+    assert configured("-c", file, "--json").control == default_path(Address("::1", 99))
     file.write_text("listen = [::1]:99\ncontrol = /c\n")
     assert configured("-c", file, "--follow") == WhyConfig(Path("/c"), False, True)
     file.write_text("control = off\n")
