@@ -237,8 +237,8 @@ def _declare_sockets(group: Any) -> None:
         group,
         "--control",
         "PATH",
-        "socket for `lane why`: a path, auto (client-PORT.sock in $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/lane"
-        " or /tmp/lane-UID, with the port of --listen), or off for none",
+        "socket for `lane why`: a path, auto (named after --listen and the network namespace, in"
+        " $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/lane or /tmp/lane-UID), or off for none",
         "auto",
     )
 
