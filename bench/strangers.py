@@ -21,6 +21,7 @@ import argparse
 import json
 import resource
 import secrets
+import signal
 import statistics
 import sys
 import tempfile
@@ -203,6 +204,7 @@ def main():
     parser.add_argument("--addresses", default="1,200")
     parser.add_argument("--secs", type=float, default=8)
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a lab does not stay behind
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(FILES, most), most))
     for attack in args.attacks.split(","):
