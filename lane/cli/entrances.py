@@ -12,6 +12,7 @@ from lane.inbound.redirect import Redirect
 from lane.inbound.reverse import PARKED, Reverse, Reverser
 from lane.inbound.udp_forward import UdpForward
 from lane.link import Link
+from lane.net.guesses import Guesses
 from lane.net.own import REVERSE, TCP
 from lane.net.resolver import system_resolver
 
@@ -23,7 +24,8 @@ def open_all(config: ClientConfig, connector: Connector) -> list[Inbound | UdpFo
     """
     served = Pool(config.max_sessions)
     udp = UdpTerms(config.udp_idle_timeout, config.udp_anyone)
-    terms = Terms(config.credentials, config.handshake_timeout, udp, config.pac)
+    guesses = Guesses("user or password", config.handshake_timeout / 2)  # a right one is still in time
+    terms = Terms(config.credentials, config.handshake_timeout, udp, config.pac, guesses)
     proxy = partial(handshake.serve, connector=connector, terms=terms)
     inbounds: list[Inbound | UdpForward] = [Inbound(config.listen, proxy, served)]
     for each in config.forwards:

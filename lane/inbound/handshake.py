@@ -7,6 +7,7 @@ are here. The application is told the truth: a refusal reaches it before the soc
 import contextlib
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 
 import gevent
 import gevent.socket
@@ -18,6 +19,7 @@ from lane.inbound.connector import Connector
 from lane.inbound.http import forward
 from lane.inbound.talk import Asked, receive, refuse, say, status_of, talk
 from lane.inbound.udp import Port, UdpTerms, relay
+from lane.net.guesses import Guesses
 from lane.proto.events import Associate, Bind, Codec, Credentials, Forward, Refusal, Request
 from lane.proto.http import Http
 from lane.proto.socks4 import VERSION as SOCKS4
@@ -39,6 +41,7 @@ class Terms:
     udp: UdpTerms = field(default_factory=UdpTerms)
     pac: bool = False
     """Whether there is a proxy auto-config file for who asks for it."""
+    guesses: Guesses = field(default_factory=partial(Guesses, "user or password"))
 
 
 def serve(sock: gevent.socket.socket, connector: Connector, terms: Terms) -> None:
@@ -60,6 +63,8 @@ def serve(sock: gevent.socket.socket, connector: Connector, terms: Terms) -> Non
         assert isinstance(codec, Http)
         event = forward(sock, connector, codec, event)
     match event:
+        case Refusal(data) if codec.login is False:
+            _refuse_guess(sock, data, terms.guesses)
         case Refusal(data):
             refuse(sock, data)
         case Request(target):
@@ -68,6 +73,24 @@ def serve(sock: gevent.socket.socket, connector: Connector, terms: Terms) -> Non
             _associate(sock, connector, codec, source, terms.udp)
         case Bind(peer):
             bind(sock, connector, codec, peer)
+
+
+def _refuse_guess(sock: gevent.socket.socket, data: bytes, guesses: Guesses) -> None:
+    """Refuse a wrong password when it is time to; until then it takes the place of nobody's connection."""
+    try:
+        host = sock.getpeername()[0]
+        delay = guesses.wrong(host)
+        late = sock.dup()  # the caller closes `sock`
+    except OSError as error:
+        log.debug("dropped a connection: %s", error)
+        return
+
+    def answer() -> None:
+        with late:
+            if guesses.pause(host, delay):
+                refuse(late, data)
+
+    gevent.spawn(answer)
 
 
 def _connect(sock: gevent.socket.socket, connector: Connector, codec: Codec, target: Address) -> None:
@@ -124,4 +147,4 @@ def _handshake(sock: gevent.socket.socket, terms: Terms) -> tuple[Codec, Asked]:
     else:
         raise ProtocolError(f"no protocol starts with the byte 0x{data[0]:02x}")
     codec.receive(data)
-    return codec, talk(sock, codec)
+    return codec, talk(sock, codec, terms.guesses)

@@ -7,6 +7,7 @@ import gevent.socket
 
 from lane.errors import LaneError, ProtocolError, Status, TargetError
 from lane.fair import be_fair
+from lane.net.guesses import Guesses
 from lane.proto.events import Associate, Bind, Codec, Forward, Refusal, Reply, Request
 
 RECV_SIZE = 16384
@@ -26,11 +27,17 @@ class Left(ProtocolError):
 Asked = Request | Forward | Bind | Associate | Refusal
 
 
-def talk(sock: gevent.socket.socket, codec: Codec) -> Asked:
-    """Go on until the application has asked for something or is refused. Raises ProtocolError, OSError."""
+def talk(sock: gevent.socket.socket, codec: Codec, guesses: Guesses | None = None) -> Asked:
+    """Go on until the application has asked for something or is refused. Raises ProtocolError, OSError.
+
+    `guesses`: have it wait where others guess; None where it has done so.
+    """
     while True:
         be_fair()  # requests may come, and be answered, without end
         event = codec.next_event()
+        if guesses and codec.login:
+            guesses.right(sock.getpeername()[0])
+            guesses = None
         if event is None:
             codec.receive(receive(sock))
         elif isinstance(event, Reply):

@@ -106,6 +106,11 @@ class Places(Generic[Guest]):
         self._put(name, home)
         return True
 
+    def count_of(self, host: str) -> int:
+        """How many are there of that address."""
+        home = self._networks.get(network(host))
+        return home.rank[0] if home else 0
+
     def oldest_of(self, host: str) -> Guest | None:
         """Who of that address goes first; None if nobody is there."""
         home = self._networks.get(network(host))

@@ -79,6 +79,10 @@ class Codec(Protocol):
     """The server's side of an inbound protocol. Any split of the bytes gives the same events."""
 
     @property
+    def login(self) -> bool | None:
+        """Whether the last credentials were right; None while there were none. Wrong ones are refused."""
+
+    @property
     def trailing_data(self) -> bytes:
         """The bytes received behind what was asked for. Feed no more than may be held: it has no limit."""
 

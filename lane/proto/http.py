@@ -63,6 +63,7 @@ class Http:
     """
 
     def __init__(self, credentials: Credentials | None = None, serve_pac: Address | None = None) -> None:
+        self.login: bool | None = None
         self._credentials = credentials
         self._serve_pac = serve_pac
         self._buffer = bytearray()
@@ -170,7 +171,9 @@ class Http:
             return self._answer(HTTPStatus.OK, text, kind=pac.TYPE)
         if self._credentials is not None:
             given = _basic(fields.get(b"proxy-authorization", b""))
-            if given is None or not credentials_match(given, self._credentials):
+            self.login = None if given is None else credentials_match(given, self._credentials)
+            if not self.login:
+                self._keep = self._keep and given is None  # a guess ends the connection
                 text = "this proxy needs a user and a password"
                 return self._answer(HTTPStatus.PROXY_AUTHENTICATION_REQUIRED, text, _CHALLENGE)
         if request.method == b"CONNECT":

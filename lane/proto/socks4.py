@@ -25,6 +25,8 @@ _COMMANDS: dict[int, Callable[[Address], Request | Bind]] = {CONNECT: Request, B
 class Socks4:
     """A `lane.proto.events.Codec`. With `credentials` nobody gets further."""
 
+    login = None  # a user id is no guess at a password
+
     def __init__(self, credentials: Credentials | None = None) -> None:
         self._closed = credentials is not None
         self._done = False

@@ -48,6 +48,7 @@ class Socks5:
 
     def __init__(self, credentials: Credentials | None = None) -> None:
         self.state = State.GREETING
+        self.login: bool | None = None
         self._credentials = credentials
         self._buffer = bytearray()
 
@@ -99,7 +100,8 @@ class Socks5:
         given = bytes(data[2:middle]), bytes(data[middle + 1 : end])
         del data[:end]
         assert self._credentials is not None
-        if not credentials_match(given, self._credentials):
+        self.login = credentials_match(given, self._credentials)
+        if not self.login:
             return self._end(bytes((AUTH_VERSION, AUTH_FAILED)))
         self.state = State.REQUEST
         return Reply(bytes((AUTH_VERSION, AUTH_OK)))

@@ -21,6 +21,7 @@ from gevent.event import Event
 from lane import census
 from lane.address import Address
 from lane.errors import Closed, LaneError, ProtocolError, Status, TargetError
+from lane.net.guesses import Guesses
 from lane.net.own import TCP, UDP, OwnPort
 from lane.net.places import Places, network
 from lane.net.shares import Shares
@@ -102,6 +103,7 @@ class Server:
         self._probes = Shares(MAX_PROBES, 0, "probes of this user")
         self._owned = Shares(max_carriers, 0, "connections of this user")
         self._users: dict[Carrier, str] = {}
+        self._guesses = Guesses("key")
         self._closing = False
         self._names = count(1)
         for listener in listeners:
@@ -207,6 +209,8 @@ class Server:
         try:
             user = self._greet(carrier, reader)
             if user is None:
+                # Whatever was wrong with it. A right key never waits: nobody guesses 256 bits.
+                self._guesses.pause(carrier.peer, self._guesses.wrong(carrier.peer))
                 self._finish(stream)  # a clean end, which no client is turned away with: the key is wrong
                 if carrier in self._strangers:
                     self._send_away(carrier, judged)

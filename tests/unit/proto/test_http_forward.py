@@ -255,6 +255,15 @@ def test_an_error_ends_what_cannot_go_on(fields):
     assert codec.next_event() is None
 
 
+@pytest.mark.parametrize("size", [0, 5])
+def test_a_guess_ends_the_connection(size):
+    codec = Http(LOGIN)
+    assert codec.login is None
+    guess = [basic(b"user:wrong"), b"Content-Length: %d" % size]
+    assert isinstance(event(codec, head(b"http://a/", *guess, method=b"POST")), Refusal)
+    assert codec.login is False
+
+
 def test_a_tunnel_after_407():
     codec = Http(LOGIN)
     assert isinstance(event(codec, HEAD), Reply)

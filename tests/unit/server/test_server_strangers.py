@@ -177,3 +177,34 @@ def test_a_carrier_whose_close_blocks_holds_up_nobody(bed):
     with pytest.raises(Closed):
         stuck[1].open()
     never.set()
+
+
+def close_time(bed, host, hello):
+    """Seconds until a carrier is closed that said something wrong."""
+    began = gevent.get_hub().loop.now()
+    carrier = bed.come(host)
+    stream = carrier.open()
+    stream.sendall(hello)
+    stream.finish()
+    assert stream.recv() == b""
+    return gevent.get_hub().loop.now() - began
+
+
+@pytest.mark.parametrize(
+    "hello", [pack_hello(token(WRONG, bytes(32))), b"GET / HTTP/1.1" + bytes(99)], ids=["key", "no hello"]
+)
+def test_wrong_keys_are_answered_ever_later_and_logged_once_a_minute(clock, bed, caplog, hello):
+    caplog.set_level("INFO", "lane.guesses")
+    times = [close_time(bed, f"2001:db8::{number}", hello) for number in range(1, 9)]
+    assert times == pytest.approx([0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 4.0], rel=0.2, abs=0.02)
+    assert close_time(bed, "192.0.2.1", hello) < 0.1
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == ["wrong key from 2001:db8::1", "wrong key from 192.0.2.1"]
+
+
+def test_a_right_key_waits_for_nobody_who_guesses(clock, bed):
+    for _ in range(8):
+        close_time(bed, "192.0.2.1", b"x" * 99)
+    began = gevent.get_hub().loop.now()
+    assert bed.connector(KEY, "192.0.2.1").ping() < 10
+    assert gevent.get_hub().loop.now() - began < 1
