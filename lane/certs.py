@@ -34,7 +34,7 @@ from cryptography.x509.verification import (
 )
 
 from lane.errors import ConfigError, Refused, TargetError
-from lane.files import read
+from lane.files import SECRET, read
 from lane.link import KEY_SIZE, decode, encode
 from lane.net.names import normal_name
 from lane.proto.hello import token
@@ -69,7 +69,7 @@ class ServerIdentity:
 
         The key may be readable by a group, as it is where several servers use it.
         """
-        key = read(key_path, MAX_FILE, closed=0o027)
+        key = read(key_path, MAX_FILE, closed=SECRET)
         return cls._from_pem(read(cert_path, MAX_FILE), cert_path, key, key_path)
 
     @classmethod

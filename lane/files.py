@@ -1,9 +1,13 @@
 """Whom a file is trusted with: what others may change is not run, and what they may read is no secret."""
 
 import os
+import stat
 from pathlib import Path
 
 from lane.errors import ConfigError
+
+SECRET = 0o027
+"""Permission bits that a file with a secret may not have: a group of the user's may read it."""
 
 
 def others_may_write(path: Path) -> bool:
@@ -12,23 +16,41 @@ def others_may_write(path: Path) -> bool:
     return bool(info.st_mode & 0o022) or info.st_uid not in (0, os.geteuid())
 
 
+def exposed(path: Path, info: os.stat_result, closed: int) -> str | None:
+    """What is wrong with a file with secrets, which may not have the permission bits `closed`.
+
+    Root reads anybody's, and everybody else only root's and his own. What was handed to this process open,
+    and pipes, are what they are.
+    """
+    if not closed or _handed(path) or not stat.S_ISREG(info.st_mode):
+        return None
+    if os.geteuid() not in (0, info.st_uid) and info.st_uid != 0:
+        return "it belongs to another user"
+    if info.st_mode & closed:
+        return f"others may {'write to' if info.st_mode & closed & 0o022 else 'read'} it"
+    return None
+
+
 def read(path: Path, most: int, *, closed: int = 0) -> bytes:
     """The content of a file of at most `most` bytes. Raises ConfigError.
 
-    `closed`: permission bits that a file with secrets may not have; root then reads anybody's, and everybody
-    else only root's and his own.
+    `closed`: see `exposed`.
     """
     try:
         with path.open("rb") as file:
             info = os.fstat(file.fileno())
-            if closed and os.geteuid() not in (0, info.st_uid) and info.st_uid != 0:
-                raise ConfigError(f"{path}: refused, since it belongs to another user")
-            if info.st_mode & closed:
-                what = "write to" if info.st_mode & closed & 0o022 else "read"
-                raise ConfigError(f"{path}: refused, since others may {what} it (chmod 600 {path})")
+            if wrong := exposed(path, info, closed):
+                advice = f" (chmod 600 {path})" if info.st_mode & closed else ""
+                raise ConfigError(f"{path}: refused, since {wrong}{advice}")
             data = file.read(most + 1)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     if len(data) > most:
         raise ConfigError(f"{path} is larger than {most} bytes")
     return data
+
+
+def _handed(path: Path) -> bool:
+    """Whether a path stands for a descriptor of this process."""
+    folder = str(path.parent)
+    return str(path) == "/dev/stdin" or folder in ("/dev/fd", "/proc/self/fd", f"/proc/{os.getpid()}/fd")

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from lane.errors import ConfigError, UsageError
+from lane.files import SECRET, read
 
 T = TypeVar("T")
 Number = TypeVar("Number", int, float)
 KB, MB, GB, TB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 MAX_FILE = 65536
-"""Bytes that are read of an `@FILE`."""
+"""Bytes of an `@FILE`."""
 _UNITS = {"": 1, "K": KB, "M": MB, "G": GB, "T": TB}
 _SECONDS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600}
 
@@ -101,16 +102,14 @@ def check_credentials(user: bytes, password: bytes) -> tuple[bytes, bytes]:
 def inline_or_file(text: str, parse: Callable[[str], T]) -> T:
     """Parse `text`, or what the file holds that `@FILE` names: no secret then shows in `ps`.
 
-    Raises ConfigError for what is wrong with the file or in it, and what `parse` raises otherwise.
+    Raises ConfigError for what is wrong with the file (others may read it, say) or in it, and what `parse`
+    raises otherwise.
     """
     if not text.startswith("@"):
         return parse(text)
     path = parse_path(text[1:])
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE).decode().strip()
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+        content = read(path, MAX_FILE, closed=SECRET).decode().strip()
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8 text") from None
     try:

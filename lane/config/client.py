@@ -95,7 +95,7 @@ def client_config(namespace: Namespace) -> ClientConfig:
     options = Options(namespace)
     server, key = _server(options, namespace)
     listen = options.required("listen", Address.parse)
-    credentials = options.optional("auth", lambda text: inline_or_file(text, parse_credentials))
+    credentials = options.secret("auth", parse_credentials)
     if credentials is None and not is_loopback(listen.host):
         raise options.error("listen", f"{listen} can be reached from other machines: that needs auth")
     return ClientConfig(
@@ -116,7 +116,7 @@ def client_config(namespace: Namespace) -> ClientConfig:
         udp_anyone=options.required("udp_filter", _udp_filter) == "endpoint-independent",
         dial_timeout=options.required("dial_timeout", _dial),
         fast_open=options.required("fast_open", _fast_open),
-        via=options.optional("via", lambda text: inline_or_file(text, Via.parse)),
+        via=_via(options),
         reverses=options.optional("reverse", parse_reverses) or (),
         check=not options.required("no_check", parse_flag),
         **common(options, listen),
@@ -142,7 +142,9 @@ def _server(options: Options, namespace: Namespace) -> tuple[Link | Address | No
     if namespace.server is None and namespace.files:
         raise ConfigError(f"no server: set server in {namespace.files[-1]} or pass --server")
     server = options.optional("server", _server_address)
-    key = options.optional("key", lambda text: inline_or_file(text, _key))
+    if isinstance(server, Link):
+        options.keep_secret("server")
+    key = options.secret("key", _key)
     if isinstance(server, Address):
         if key is None:
             raise options.error("server", f"{server} needs a key (a lane:// link has one in it)")
@@ -152,6 +154,13 @@ def _server(options: Options, namespace: Namespace) -> tuple[Link | Address | No
             what = "an embedded server" if server is None else "a lane:// link, which says what to trust"
             raise options.error(name, f"does not go with {what}")
     return server, None
+
+
+def _via(options: Options) -> Via | None:
+    via = options.optional("via", lambda text: inline_or_file(text, Via.parse))
+    if via and via.credentials:
+        options.keep_secret("via")
+    return via
 
 
 def _server_address(text: str) -> Link | Address | None:

@@ -11,8 +11,19 @@ from typing import Any, TypeVar
 
 from lane.address import Address
 from lane.errors import ConfigError, Fatal, UsageError
+from lane.files import SECRET, exposed
 from lane.log import LEVELS
-from lane.values import GB, KB, TB, parse_count, parse_duration, parse_path, parse_size, within
+from lane.values import (
+    GB,
+    KB,
+    TB,
+    inline_or_file,
+    parse_count,
+    parse_duration,
+    parse_path,
+    parse_size,
+    within,
+)
 
 T = TypeVar("T")
 count = within(parse_count, 1, 1_000_000, "1 to 1000000")
@@ -39,6 +50,22 @@ class Options:
             return parse(text)
         except UsageError as error:
             raise self.error(name, str(error)) from None
+
+    def secret(self, name: str, parse: Callable[[str], T]) -> T | None:
+        """As `optional`, of a secret or an `@FILE` with one."""
+        value = self.optional(name, lambda text: inline_or_file(text, parse))
+        if value is not None:
+            self.keep_secret(name)
+        return value
+
+    def keep_secret(self, name: str) -> None:
+        """Raises ConfigError where the value is in a configuration file that others may read."""
+        source = self._texts["sources"].get(name)
+        if not isinstance(source, Path) or self._texts[name].startswith("@"):
+            return
+        if wrong := exposed(source, source.stat(), SECRET):
+            key = name.replace("_", "-")
+            raise self.error(name, f"a secret, and {wrong} (chmod 600 {source}, or {key} = @FILE)")
 
     def required(self, name: str, parse: Callable[[Any], T]) -> T:
         """The value of an option that has a default."""

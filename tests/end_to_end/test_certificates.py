@@ -66,6 +66,7 @@ def server(tmp_path_factory):
     with start_server(folder, *options) as server:
         user = re.fullmatch("lane://([^@]+)@.*", server.link)[1]
         (folder / "key").write_text(f"{user}\n")
+        (folder / "key").chmod(0o600)
         server.way = ["--server", "{}:{}".format(*server.address), "--key", f"@{folder / 'key'}"]
         server.ca, server.other_ca = files.ca, files.other_ca
         yield server

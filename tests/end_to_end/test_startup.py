@@ -212,6 +212,7 @@ def test_a_server_that_lost_its_identity_does_not_start(run_lane, tmp_path):
 @pytest.mark.parametrize("way", ["file", "variable"])
 def test_where_the_link_may_come_from(server, origin, tmp_path, way):
     (tmp_path / "link").write_text(f"{server.link}\n")
+    (tmp_path / "link").chmod(0o600)
     options, env = (["--server", "@link"], {}) if way == "file" else ([], {"LANE_SERVER": server.link})
     with Lane(tmp_path, "--transport", "tls", *FREE, *options, env=env) as client:
         client.ready()

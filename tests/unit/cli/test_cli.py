@@ -73,11 +73,23 @@ def test_an_unknown_command_or_argument_is_2_and_shows_no_link(run_lane):
     fails(run_lane("client", "--listen"), 2, "lane: argument --listen: expected one argument")
 
 
+LINK = f"lane://{'A' * 43}@192.0.2.1:4433?pin={'A' * 43}"
+
+
+def test_a_secret_in_a_file_that_others_may_read_is_78(run_lane, conf):
+    file, wrong = conf(f"server = {LINK}\n"), r"others may read it \(chmod 600 .*\)"
+    file.chmod(0o644)
+    fails(run_lane("-c", file), 78, f"lane: {file}: server: a secret, and {wrong}")
+    file.write_text(LINK)
+    fails(run_lane("--server", f"@{file}"), 78, f"lane: {file}: refused, since {wrong}")
+
+
 def test_a_malformed_link_is_2_on_the_command_line_and_78_in_a_file(run_lane, conf):
     fails(run_lane("--server", "lane://x"), 2, "lane: --server: .*")
     file = conf("server = lane://x\n")
     fails(run_lane("-c", file), 78, f"lane: {file}: server: .*")
-    fails(run_lane("--server", f"@{file}"), 78, f"lane: {file}: .*")
+    file.chmod(0o600)
+    fails(run_lane("--server", f"@{file}"), 78, f"lane: {file}: malformed .*")
     fails(run_lane(env={"LANE_SERVER": "lane://x"}), 2, "lane: LANE_SERVER: .*")
 
 

@@ -174,6 +174,7 @@ def test_a_bad_value_from_a_file_is_a_configuration_error_that_names_it():
 def test_a_link_on_the_command_line_and_in_a_file(tmp_path):
     file = tmp_path / "link"
     file.write_text(f"  {LINK}\n")
+    file.chmod(0o600)
     inline, from_file = client(server=LINK), client(server=f"@{file}")
     assert str(inline.server) == LINK
     assert inline.key is None
@@ -184,6 +185,7 @@ def test_a_link_on_the_command_line_and_in_a_file(tmp_path):
 def test_a_bad_file_behind_an_at_sign_is_a_configuration_error(tmp_path, content):
     file = tmp_path / "secret"
     file.write_bytes(content)
+    file.chmod(0o600)
     with pytest.raises(ConfigError, match=f"^{file}: ") as caught:
         client(server=f"@{file}")
     assert "\n" not in str(caught.value)
@@ -199,9 +201,42 @@ def test_a_missing_file_behind_an_at_sign_is_a_configuration_error(tmp_path):
         client(server="@")
 
 
+SECRETS = {
+    "server": LINK,
+    "auth": "user:secret",
+    "via": "http://user:secret@192.0.2.1:8080",
+    "key": KEY,
+}
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("inside", [True, False], ids=["in the file", "behind an @"])
+def test_a_secret_that_others_may_read_is_refused(tmp_path, name, inside):
+    conf, file = tmp_path / "lane.conf", tmp_path / "secret"
+    conf.touch(0o644)
+    file.write_text(SECRETS[name])
+    file.chmod(0o644)
+    text = SECRETS[name] if inside else f"@{file}"
+    options = {"server": "a:1" if name == "key" else LINK, name: text, "sources": {name: conf}}
+    culprit = conf if inside else file
+    with pytest.raises(ConfigError, match=rf"^{culprit}: .*others may read it \(chmod 600 {culprit}[,)]"):
+        client(**options)
+    culprit.chmod(0o600)
+    client(**options)
+
+
+def test_what_is_no_secret_may_be_in_any_file(tmp_path):
+    conf = tmp_path / "lane.conf"
+    conf.touch(0o644)
+    for name, value in (("server", "embedded"), ("grace", "1s")):
+        client(**{name: value, "sources": {name: conf}})
+    client(server=LINK, via="http://192.0.2.1:8080", sources={"via": conf})
+
+
 def test_host_and_port_with_a_key(tmp_path):
     file = tmp_path / "key"
     file.write_text(KEY + "\n")
+    file.chmod(0o600)
     config = client(server="example.com:443", key=f"@{file}", ca="/ca.pem", server_name="other.example")
     assert config.server == Address("example.com", 443)
     assert config.key == bytes(range(32))
