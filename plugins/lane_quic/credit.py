@@ -9,7 +9,7 @@ from typing import Any
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.packet import QuicFrameType
 
-from lane_quic.guarded import Guarded
+from lane_quic.keys import Updating
 from lane_quic.tables import Streams
 
 STREAMS = 64
@@ -20,7 +20,7 @@ _SERVER_FLOORS = (65536, 65536)  # stream, connection: what a stranger can make 
 _CLIENT_FLOORS = (4 << 20, 16 << 20)
 
 
-class Credit(Guarded):
+class Credit(Updating):
     """A connection that grants what was consumed."""
 
     def __init__(

@@ -1,11 +1,11 @@
 """aioquic as lane needs it. Only this file and those that it imports touch its private names.
 
 What aioquic does otherwise and a proxy cannot live with: its receive windows (credit.py), what counts as
-lost (recovery.py), the CPU for a common packet (fast_send.py, fast_receive.py), packets of one size
-(path_size.py). And its stateless reset tokens are random and the peer's are ignored: here the server derives
-them from its key, so that a restarted server can end the connections of its former self at once (RFC 9000
-section 10.3.2). tests/unit/lane_quic/test_engine.py holds the canaries: they fail when a new aioquic means
-something else by these names.
+lost (recovery.py), when keys change (keys.py), the CPU for a common packet (fast_send.py, fast_receive.py),
+packets of one size (path_size.py). And its stateless reset tokens are random and the peer's are ignored:
+here the server derives them from its key, so that a restarted server can end the connections of its former
+self at once (RFC 9000 section 10.3.2). tests/unit/lane_quic/test_engine.py holds the canaries: they fail
+when a new aioquic means something else by these names.
 """
 
 import hmac
@@ -82,8 +82,7 @@ class Engine(Resizing):
         self._control = settings.control
         self._path: Any = None  # the one that this side sends on
         self._arrivals = Arrivals()
-        self._space: Any = None  # of what applications say, and its keys: looked up once
-        self._keys: Any = None
+        self._space: Any = None  # of what applications say: looked up once
         self._idle_rtt: float | None = None
         self._idle = 0.0
         self._batches = self._packets_sent = 0
@@ -267,6 +266,8 @@ class Engine(Resizing):
         """The packets that may leave now."""
         self._leave_black_hole()
         self._skip_number()
+        if self._packet_number >= self._update_at or self._keys.before is not None:
+            self._change_keys(now)
         if self._tails_at is not None and now >= self._tails_at:
             self._repeat_tails(now)
         self.datagrams.fit()
@@ -344,7 +345,7 @@ class Engine(Resizing):
         for space in self._loss.spaces:  # of a handshake that begins anew, after a Retry
             self._loss.discard_space(space)
         super()._initialize(peer_cid)
-        self._space, self._keys = self._spaces[Epoch.ONE_RTT], self._cryptos[Epoch.ONE_RTT]
+        self._space = self._spaces[Epoch.ONE_RTT]
         self._space.received_packets = Received(self._arrivals)
 
     def _idle_timeout(self) -> float:

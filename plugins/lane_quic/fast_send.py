@@ -102,7 +102,6 @@ def _has_more_to_say(engine: Any) -> bool:
         or engine._retire_connection_ids
         or engine._streams_blocked_pending
         or streams.sent - streams.used < streams.value - streams.sent
-        or engine._keys._update_key_requested
         or not engine._crypto_streams[Epoch.ONE_RTT].sender.buffer_is_empty
         or not all(cid.was_sent for cid in engine._host_cids)
     )
