@@ -9,7 +9,7 @@ import pytest
 
 from lane import fair
 from lane.egress import listening, udp
-from lane.net import resolver
+from lane.net import guesses, resolver
 from lane.server import probe, server
 from lane.session import session
 
@@ -27,6 +27,9 @@ CONSTANTS = {
     "QUANTUM": fair.QUANTUM * 1000,
     "_HANDSHAKES": lane_tls.listener._HANDSHAKES,
     "MAX_HALF_OPEN": lane_quic.listener.MAX_HALF_OPEN,
+    "LONGEST": guesses.LONGEST,
+    "MOST_OF_ONE": guesses.MOST_OF_ONE,
+    "MOST_WAITING": guesses.MOST_WAITING,
     "RETRY_ABOVE": lane_quic.listener.RETRY_ABOVE,
 }
 ROWS = [
