@@ -7,6 +7,7 @@ to the server's resolver, and the limits (255 bytes of name, 16 bits of port) ar
 import ipaddress
 import socket
 import struct
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
@@ -60,6 +61,7 @@ class Address(NamedTuple):
         return struct.pack("!BB", ATYP_NAME, len(name)) + name + self.port.to_bytes(2, "big")
 
 
+@lru_cache(maxsize=1024)  # each connection asks several times
 def normal_host(host: str) -> str:
     """The shortest text of an IP address, an IPv4 one also where it is written as IPv6 (`::ffff:192.0.2.1`).
 

@@ -17,7 +17,7 @@ from lane.address import Address, unmapped
 from lane.errors import ConfigError
 from lane.inbound import forward
 from lane.inbound.connector import Connector
-from lane.net.own import is_dialled
+from lane.net.own import is_dialled, remember_dials
 from lane.session.sockets import SocketStream
 
 SO_ORIGINAL_DST = 80
@@ -32,6 +32,7 @@ class Redirect:
     def __init__(self, connector: Connector) -> None:
         if sys.platform != "linux":
             raise ConfigError("redirect works on Linux only")
+        remember_dials()
         self._connector = connector
         self._warned = False
 

@@ -28,7 +28,13 @@ class OwnPort:
 
 
 _ports: dict[int, WeakSet[OwnPort]] = {}
-_dialled: WeakValueDictionary[tuple[str, int, str, int], Any] = WeakValueDictionary()
+_dialled: WeakValueDictionary[tuple[str, int, str, int], Any] | None = None  # while nobody wants to know
+
+
+def remember_dials() -> None:
+    """From now on: for `is_dialled`."""
+    global _dialled
+    _dialled = WeakValueDictionary() if _dialled is None else _dialled
 
 
 def refuse_own(kind: str, address: IPv4Address | IPv6Address, port: int) -> None:
@@ -38,8 +44,9 @@ def refuse_own(kind: str, address: IPv4Address | IPv6Address, port: int) -> None
 
 
 def dialled(sock: Any, here: tuple[Any, ...], address: IPv4Address | IPv6Address, port: int) -> None:
-    """Remember a connection that was made from `here` to an address, until it is let go of."""
-    _dialled[*_plain(here), *_plain((str(address), port))] = sock
+    """A connection was made from `here` to an address: remember it until it is let go of, where that counts."""
+    if _dialled is not None:
+        _dialled[*_plain(here), *_plain((str(address), port))] = sock
 
 
 def is_dialled(peer: tuple[Any, ...], target: Address) -> bool:
@@ -47,7 +54,7 @@ def is_dialled(peer: tuple[Any, ...], target: Address) -> bool:
 
     The port of `peer` alone does not tell: it may be used towards other targets at the same time.
     """
-    found = _dialled.get((*_plain(peer), *_plain(target)))
+    found = None if _dialled is None else _dialled.get((*_plain(peer), *_plain(target)))
     return found is not None and found.fileno() >= 0
 
 

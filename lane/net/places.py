@@ -8,6 +8,7 @@ the most goes, one that has said nothing first. So an address that takes them al
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 from lane.address import unmapped
@@ -18,6 +19,7 @@ IPV6_PREFIX = 64
 Guest = TypeVar("Guest")
 
 
+@lru_cache(maxsize=1024)  # each connection asks several times
 def network(host: str) -> str:
     """What an IP address is counted as: an IPv4 address as itself, an IPv6 one as its /64.
 

@@ -6,7 +6,7 @@ lately are looked after eight times a second, the idle ones cost nothing.
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from time import monotonic
 from weakref import WeakValueDictionary
 
@@ -93,19 +93,22 @@ class Registry:
             raise TargetError(Status.FAILURE, "too many sessions at once")
         if self._admitted[peer] >= self._max_per_peer:
             raise TargetError(Status.FAILURE, "too many sessions from this address")
-        with self._users.place(user) if self._users is not None else nullcontext():
-            self._total += 1
-            self._admitted[peer] += 1
-            self._empty.clear()
-            try:
-                yield
-            finally:
-                self._total -= 1
-                self._admitted[peer] -= 1
-                if not self._admitted[peer]:
-                    del self._admitted[peer]
-                if not self._total:
-                    self._empty.set()
+        if self._users is not None:
+            self._users.take(user)
+        self._total += 1
+        self._admitted[peer] += 1
+        self._empty.clear()
+        try:
+            yield
+        finally:
+            if self._users is not None:
+                self._users.give_back(user)
+            self._total -= 1
+            self._admitted[peer] -= 1
+            if not self._admitted[peer]:
+                del self._admitted[peer]
+            if not self._total:
+                self._empty.set()
 
     def share(self, user: str) -> Budget:
         """What the sessions of `user` may hold beyond what each may hold anyway."""

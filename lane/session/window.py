@@ -187,8 +187,8 @@ class Inbox:
         self.consumed += self._lent
         self._lent = 0
         read = self.consumed - self._mark
-        first = self.window == self.initial and self._budget.plenty
-        if first and self._hungry and min(read, self._used) > SHORT:
+        at_once = self._hungry and min(read, self._used) > SHORT
+        if at_once and self.window == self.initial and self._budget.plenty:
             self._grow_to(FIRST_STEP)
         elif read >= self.window // 4:
             self._grow_to(self._used * GROWTH if self._hungry else 0)
@@ -257,7 +257,8 @@ class Inbox:
     def release(self) -> None:
         """Drop all that is held; the inbox is of no more use, and will not grow any more."""
         self._queue.clear()
-        self._budget.give(self.window - self.initial)
+        if self.window != self.initial:
+            self._budget.give(self.window - self.initial)
         self.window = self._most = self.initial
 
 
@@ -345,5 +346,6 @@ class Outbox:
         """Drop all that is retained; the outbox is of no more use."""
         self.released = True
         self._retained.clear()
-        self._budget.give(self._reserved)
+        if self._reserved:
+            self._budget.give(self._reserved)
         self._reserved = 0
