@@ -44,7 +44,7 @@ def refuse_own(kind: str, address: IPv4Address | IPv6Address, port: int) -> None
 
 
 def dialled(sock: Any, here: tuple[Any, ...], address: IPv4Address | IPv6Address, port: int) -> None:
-    """A connection was made from `here` to an address: remember it until it is let go of, where that counts."""
+    """Remember a connection from `here` to an address until it is let go of, where somebody wants to know."""
     if _dialled is not None:
         _dialled[*_plain(here), *_plain((str(address), port))] = sock
 
