@@ -22,7 +22,6 @@ from lane import census
 from lane.address import Address
 from lane.errors import Closed, LaneError, ProtocolError, Status, TargetError
 from lane.net.guesses import Guesses
-from lane.net.own import TCP, UDP, OwnPort
 from lane.net.places import Places, network
 from lane.net.shares import Shares
 from lane.proto.hello import (
@@ -88,7 +87,6 @@ class Server:
         deadlines: Deadlines | None = None,
     ) -> None:
         self._listeners = listeners
-        self._own = [OwnPort(listener.address, TCP, UDP) for listener in listeners]
         self._hook = hook
         self._offers = offers
         self._registry = registry
@@ -120,7 +118,6 @@ class Server:
         self._closing = True
         for listener in self._listeners:
             listener.close()
-        self._own.clear()
         self._registry.drain(grace)
         self._resumption.close()
         closing = [gevent.spawn(carrier.close) for carrier in list(self._carriers)]

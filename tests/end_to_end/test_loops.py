@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from lane.testing.harness import until
-from tests.support.processes import DEADLINE, TRANSPORTS, http_connect, running_pair, socks5, start_client
+from tests.support.processes import DEADLINE, http_connect, socks5, start_client
 
 NOT_ALLOWED = 2
 
@@ -64,14 +64,6 @@ def test_packets_to_itself(tmp_path, ways):
             said = "not allowed: lane itself listens there"
             until(lambda: said in client.stderr, client.describe)
         assert client.stderr.count(said) == 1
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-def test_the_servers_own_port(tmp_path, transport):
-    with running_pair(tmp_path, transport) as (server, client):
-        sock, code = socks5(client.address, "127.0.0.1", server.address[1])
-        sock.close()
-        assert code == NOT_ALLOWED
 
 
 def test_a_reverse_forward_to_itself(tmp_path):
