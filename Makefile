@@ -18,7 +18,7 @@ run: .venv/.lane
 test: lint
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n $(JOBS) --dist worksteal -m "not bulk" $(ARGS)
-	$(BIN)/pytest -n 2 --dist worksteal -m bulk $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m bulk $(ARGS)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=90
 
