@@ -23,6 +23,17 @@ hypothesis.settings.register_profile("fuzz", max_examples=5000, deadline=None, p
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+UNTRACED = ("end_to_end", "fuzz", "repository")
+"""Folders of tests that run without the coverage tracer, whatever their marks."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark whole folders."""
+    for item in items:
+        if item.path.relative_to(Path(__file__).parent).parts[0] in UNTRACED:
+            item.add_marker("bulk")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No configuration, state or variable of whoever runs the tests: in this process and in children."""
