@@ -1,4 +1,4 @@
-# run: try lane · test: lint, then all tests · lint · fuzz · bench · clean
+# run: try lane · test: lint, then all tests · lint · coverage · fuzz · bench · clean
 # lock: find the newest versions that setup.cfg allows; run and test install those of locks/, by their hashes
 # soak: everything at once for 20 minutes, or ARGS="--minutes 60 --plot FILE"; fails if anything grows (see bench/soak.py)
 # bench: proxies on loopback · bench-flood: strangers, or ARGS="--attacks all" · bench-strangers: crowds of them beside one user · bench-aborts: a thousand connections that end at once · bench-networks, bench-buffers, bench-auto, bench-udp: on emulated links (see bench/labs.py)
@@ -10,15 +10,17 @@ INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 ARGS ?=
 JOBS ?= 4
 
-.PHONY: run test lint fuzz soak bench bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-strangers bench-aborts bench-udp lock clean
+.PHONY: run test lint coverage fuzz soak bench bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-strangers bench-aborts bench-udp lock clean
 
 run: .venv/.lane
 	$(BIN)/lane $(ARGS)
 
 test: lint
+	$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+coverage: .venv/.test
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n $(JOBS) --dist worksteal -m "not bulk" $(ARGS)
-	$(BIN)/pytest -n $(JOBS) --dist worksteal -m bulk $(ARGS)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=90
 
