@@ -24,10 +24,11 @@ class OwnPort:
     def __init__(self, address: Address, *kinds: str) -> None:
         self.address = address
         self.kinds = kinds
-        _ports.setdefault(address.port, WeakSet()).add(self)
+        self._beside = _ports.setdefault(address.port, WeakSet())  # kept by those who are in it
+        self._beside.add(self)
 
 
-_ports: dict[int, WeakSet[OwnPort]] = {}
+_ports: WeakValueDictionary[int, WeakSet[OwnPort]] = WeakValueDictionary()
 _dialled: WeakValueDictionary[tuple[str, int, str, int], Any] | None = None  # while nobody wants to know
 
 

@@ -159,10 +159,10 @@ class Server:
         """Count a carrier no more. Idempotent."""
         self._flows.pop(carrier, None)
         self._strangers.leave(carrier)
+        if (user := self._users.pop(carrier, None)) is not None:  # maybe since it was turned away
+            self._owned.give_back(user)
         if carrier in self._carriers:
             self._carriers.discard(carrier)
-            if (user := self._users.pop(carrier, None)) is not None:
-                self._owned.give_back(user)
             name = network(carrier.peer)
             self._peers[name] -= 1
             if not self._peers[name]:

@@ -7,6 +7,7 @@ from gevent import socket
 
 from lane.address import Address
 from lane.errors import Status
+from lane.net import own
 from lane.net.connect import connect_to
 from lane.net.own import REVERSE, TCP, UDP, OwnPort, is_dialled, refuse_own, remember_dials
 from lane.testing.harness import outcome
@@ -71,3 +72,12 @@ def test_connections_that_come_back(family, host):
             with socket.create_connection(("127.0.0.1", port)), listener.accept()[0] as other:
                 assert not is_dialled(other.getpeername(), target)
         assert not is_dialled(("127.0.0.1", port), target)
+
+
+def test_nothing_is_left_of_ports_that_were_closed():
+    """Ports on a server come and go for months."""
+    before = len(own._ports)
+    ports = [OwnPort(Address("127.0.0.1", 1000 + number), TCP) for number in range(100)]
+    assert len(own._ports) >= 100
+    del ports
+    assert len(own._ports) <= before

@@ -208,3 +208,19 @@ def test_a_right_key_waits_for_nobody_who_guesses(clock, bed):
     began = gevent.get_hub().loop.now()
     assert bed.connector(KEY, "192.0.2.1").ping() < 10
     assert gevent.get_hub().loop.now() - began < 1
+
+
+def test_nothing_is_counted_of_who_proves_his_key_as_he_is_turned_away(bed, monkeypatch):
+    prove, server = Hook.lane_authenticate, bed.server
+
+    def too_late(hook, token, binding):
+        (carrier,) = server._carriers
+        server._turn_away(carrier)
+        return prove(hook, token, binding)
+
+    monkeypatch.setattr(Hook, "lane_authenticate", too_late)
+    carrier = bed.come("192.0.2.1")
+    carrier.open().sendall(pack_hello(token(KEY, carrier.binding)))
+    until(lambda: carrier.closed)
+    until(lambda: not len(server._owned))
+    assert not server._users
