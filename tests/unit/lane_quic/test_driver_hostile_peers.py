@@ -112,7 +112,8 @@ def test_two_listeners_do_not_answer_each_other_for_ever(kit, monkeypatch):
     real, taken = QuicListener._route, []
 
     def counted(self, datagram, path, now):
-        if tuple(path[0][:2]) in (tuple(kit.listener.address), tuple(other.address)):  # not strays for an old port
+        # Not what strays send to the owner of a port before.
+        if tuple(path[0][:2]) in (tuple(kit.listener.address), tuple(other.address)):
             taken.append(datagram)
         return real(self, datagram, path, now)
 
