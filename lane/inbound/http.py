@@ -4,6 +4,9 @@ An application's connection outlives its targets', so that the two ends of an ex
 apart. While the answer is passed on by the greenlet of the connection, another one sends the request, and
 afterwards watches for the end of the application. Bodies stream: no more than was read at once is held. An
 answer that breaks resets the application's connection, because a clean end would make it look complete.
+
+A target may close a kept connection just when the next request is on its way, and nobody can tell whether it
+has carried that out. So only what may be sent twice goes on a kept connection; all else gets a new one.
 """
 
 import logging
@@ -128,7 +131,7 @@ class _Exchanges:
 
     def carry(self, request: Forward) -> bool:
         """Carry out one exchange: whether the application may go on. Raises OSError where it has gone."""
-        kept = self._target is not None and self._target.address == request.target and self._target.wake()
+        kept = request.repeatable and self._rested(request.target)
         while True:
             if not kept:
                 self.leave()
@@ -139,7 +142,7 @@ class _Exchanges:
                 self._target = _Target(request.target, connection)
             assert self._target is not None
             target, self._target = self._target, None
-            answer = Answer(request)
+            answer = Answer(request, again=kept)
             try:
                 broken = self._exchange(request, target.stream, answer)
             except BaseException:
@@ -148,12 +151,16 @@ class _Exchanges:
             if broken is None:
                 return self._finish(target, answer)
             target.connection.abort()
-            if self._fault is None and kept and answer.empty and request.repeatable:
+            if self._fault is None and kept and answer.empty:
                 kept = False  # the target closed the connection when it was not needed: that is no answer
                 continue
             if self._fault is not None or answer.started:
                 return self._broke(answer, broken)
             return self._failed(broken)
+
+    def _rested(self, address: Address) -> bool:
+        """Whether there is a connection to `address`, as far as is known."""
+        return self._target is not None and self._target.address == address and self._target.wake()
 
     def _exchange(self, request: Forward, stream: Stream, answer: Answer) -> LaneError | None:
         """Send the request and pass its answer on: what came between. Raises OSError."""

@@ -62,7 +62,7 @@ class Forward:
     upgrade: bool
     """Whether the exchange may become a tunnel."""
     repeatable: bool
-    """Whether it does no harm to send it twice: it has no body and an idempotent method."""
+    """Whether it may be sent twice: its method is idempotent, and it has no body to keep for that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,10 +121,14 @@ class Chunked:
 
 
 class Answer:
-    """What a target answers to `request`, on its way to the application."""
+    """What a target answers to `request`, on its way to the application.
 
-    def __init__(self, request: Forward) -> None:
+    `again`: the request can go to another connection, so one that was given up (408) is no answer to it.
+    """
+
+    def __init__(self, request: Forward, again: bool = False) -> None:
         self._request = request
+        self._again = again
         self._parser = h11.Connection(h11.CLIENT, MAX_ANSWER_HEAD)
         fields = [(b"Host", b"x")] + ([(b"Upgrade", UPGRADE)] if request.upgrade else [])
         self._parser.send(h11.Request(method=request.method, target=b"/", headers=fields))
@@ -132,7 +136,7 @@ class Answer:
         self._body: Body | None = None
         self._reusable = False
         self.empty = True
-        """Whether nothing came yet."""
+        """Whether nothing came yet that answers the request."""
         self.upgraded = False
         """Whether the exchange has become a tunnel."""
         self.keep = False
@@ -166,10 +170,15 @@ class Answer:
         while not self.started:
             event = parse(self._parser)
             if isinstance(event, h11.Response):
+                if self._again and event.status_code == 408:  # RFC 9110 section 15.5.9
+                    self.empty = True
+                    raise ProtocolError("the target gave up waiting for a request")
                 out += self._begin(event, keep)
-            elif not isinstance(event, h11.InformationalResponse):
+                continue
+            if not isinstance(event, h11.InformationalResponse):
                 break
-            elif event.status_code == 101:
+            self._again = False
+            if event.status_code == 101:
                 self.upgraded = True
                 out += _status_line(event, [*end_to_end(event), *upgrade_fields()])
                 out += self._parser.trailing_data[0]

@@ -1,6 +1,7 @@
 """Plain HTTP through the inbound with all kinds of targets: what is kept, what breaks, who is told."""
 
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 
 import gevent
@@ -150,33 +151,113 @@ def test_a_target_that_takes_no_more_gets_no_more():
         assert web.connections == 2
 
 
-def closes_at_the_second(sock, found):
-    """A script: the second request finds the connection closed."""
+def ends_at_the_second(sock, found, end=socket.socket.close, last=b""):
+    """A script: the connection ends while the second request is on its way."""
     found.heads.append(read_head(sock))
     sock.sendall(SHORT)
     found.heads.append(read_head(sock))
+    sock.sendall(last)
+    end(sock)
 
 
-@pytest.mark.parametrize(
-    ("method", "fields", "repeated"),
-    [
-        ("GET", [], True),
-        ("DELETE", ["Content-Length: 0"], True),
-        ("POST", ["Content-Length: 0"], False),
-        ("PUT", ["Content-Length: 2"], False),
-    ],
-)
-def test_what_may_be_sent_again_where_a_kept_connection_was_dead(method, fields, repeated):
+REPEATABLE = {
+    "GET": get,
+    "HEAD": partial(get, method="HEAD"),
+    "OPTIONS": partial(get, method="OPTIONS"),
+    "no body": lambda *where: get(*where, "Content-Length: 0", method="DELETE"),
+}
+
+
+def sending(method, length="Content-Length: 2", body=b"ab"):
+    """What makes a request with a body."""
+    return lambda *where: get(*where, length, method=method) + body
+
+
+ONCE = {
+    "POST": sending("POST"),
+    "POST without a body": sending("POST", "Content-Length: 0", b""),
+    "PUT": sending("PUT"),
+    "PATCH": sending("PATCH"),
+    "DELETE with a body": sending("DELETE"),
+    "GET with a body": sending("GET"),
+    "chunks": sending("POST", "Transfer-Encoding: chunked", b"2\r\nab\r\n0\r\n\r\n"),
+    "no chunks": sending("PUT", "Transfer-Encoding: chunked", b"0\r\n\r\n"),
+    "an unknown method": partial(get, method="MKCALENDAR"),
+}
+
+
+@pytest.mark.parametrize("made", REPEATABLE.values(), ids=REPEATABLE)
+@pytest.mark.parametrize("end", [socket.socket.close, reset], ids=["closed", "reset"])
+def test_a_request_that_meets_the_end_of_a_kept_connection_is_sent_again(made, end):
+    script = partial(ends_at_the_second, end=end)
+    with target(script, answers(SHORT)) as web, running(Direct) as inbound, dial(inbound) as sock:
+        sock.sendall(get(web))
+        assert receive(sock, len(SHORT)) == SHORT
+        sock.sendall(made(web, "/again"))
+        assert read_head(sock) == SHORT[:-2]
+        assert web.connections == 2
+        assert len([head for head in web.heads if b"/again" in head]) == 2
+
+
+@pytest.mark.parametrize("made", ONCE.values(), ids=ONCE)
+@pytest.mark.parametrize("end", [socket.socket.close, reset], ids=["closed", "reset"])
+@pytest.mark.parametrize("pipelined", [False, True], ids=["", "pipelined"])
+def test_what_may_not_be_sent_twice_does_not_meet_the_end_of_a_kept_connection(made, end, pipelined):
+    script = partial(ends_at_the_second, end=end)
+    with target(script, answers(SHORT)) as web, running(Direct) as inbound, dial(inbound) as sock:
+        requests = get(web), made(web, "/once")
+        for data in [b"".join(requests)] if pipelined else requests:
+            sock.sendall(data)
+            assert receive(sock, len(SHORT)) == SHORT
+        if pipelined:
+            assert receive(sock, len(SHORT)) == SHORT
+        assert web.connections == 2
+        assert len([head for head in web.heads if b"/once" in head]) == 1
+
+
+def test_the_connection_of_a_request_with_a_body_is_kept_for_those_without():
+    def script(sock, found):
+        while head := read_head(sock):
+            found.heads.append(head)
+            receive(sock, 2 if b"POST" in head else 0)
+            sock.sendall(SHORT)
+
+    with target(script) as web, running(Direct) as inbound, dial(inbound) as sock:
+        for data in (get(web), ONCE["POST"](web, "/"), get(web), get(web), ONCE["POST"](web, "/")):
+            sock.sendall(data)
+            assert receive(sock, len(SHORT)) == SHORT
+        assert web.connections == 3
+
+
+def test_a_request_that_is_sent_again_may_fail_and_the_application_goes_on():
     with (
-        target(closes_at_the_second, answers(SHORT)) as web,
+        target(ends_at_the_second, once(b""), answers(SHORT)) as web,
         running(Direct) as inbound,
         dial(inbound) as sock,
     ):
         sock.sendall(get(web))
         assert receive(sock, len(SHORT)) == SHORT
-        sock.sendall(get(web, "/again", *fields, method=method) + (b"ab" if "2" in str(fields) else b""))
-        assert read_head(sock).startswith(OK if repeated else b"HTTP/1.1 502 ")
-        assert web.connections == (2 if repeated else 1)
+        sock.sendall(get(web))
+        head = read_head(sock)
+        assert head.startswith(b"HTTP/1.1 502 ")
+        receive(sock, int(head.split(b"Content-Length: ")[1].split()[0]))
+        assert web.connections == 2
+        sock.sendall(get(web))
+        assert receive(sock, len(SHORT)) == SHORT
+
+
+def test_a_target_that_gave_up_waiting_is_asked_again():
+    late = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    with (
+        target(lambda sock, found: ends_at_the_second(sock, found, last=late), once(late)) as web,
+        running(Direct) as inbound,
+        dial(inbound) as sock,
+    ):
+        sock.sendall(get(web))
+        assert receive(sock, len(SHORT)) == SHORT
+        sock.sendall(get(web))  # and there it is the answer
+        assert read_head(sock) == b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"
+        assert web.connections == 2
 
 
 def test_a_new_connection_that_is_dead_is_not_tried_again():

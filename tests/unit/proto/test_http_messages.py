@@ -192,3 +192,23 @@ def test_no_answer():
     assert not made.empty
     with pytest.raises(ProtocolError, match="without an answer"):
         made.end()
+
+
+GAVE_UP = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize("pieces", [[GAVE_UP], [GAVE_UP[:9], GAVE_UP[9:]]])
+def test_who_gave_up_waiting_has_not_answered_what_can_go_elsewhere(pieces):
+    made = Answer(asked(), again=True)
+    with pytest.raises(ProtocolError, match="gave up"):
+        for piece in pieces:
+            made.receive(piece, True)
+    assert made.empty
+    assert not made.started
+
+
+def test_who_gave_up_waiting_has_answered_what_cannot():
+    assert answer(GAVE_UP)[0] == GAVE_UP
+    made = Answer(asked(), again=True)
+    hints = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    assert made.receive(hints + GAVE_UP, True) == hints + GAVE_UP  # it knows the request
