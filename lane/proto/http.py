@@ -1,9 +1,9 @@
 """The server's side of an HTTP proxy (RFC 9110 sections 7 and 9.3.6, RFC 9112), without I/O.
 
 Browsers and tools that don't speak SOCKS speak this: CONNECT for a tunnel, and for http:// URLs requests
-whose target is the whole URL. h11 judges a request's head once all of it is there; finding its end is done
-here, because h11 applies its size limit only to heads that come in pieces. What two parsers could read in
-two ways is refused, also where h11 would make sense of it: a head that is passed on must mean one thing.
+whose target is the whole URL. h11 judges a request's head once all of it is there. What two parsers could
+read in two ways is refused, also where h11 would make sense of it: a head that is passed on must mean one
+thing.
 """
 
 import base64
@@ -17,6 +17,7 @@ from lane.address import Address
 from lane.errors import ProtocolError, Status, UsageError
 from lane.proto import pac
 from lane.proto.events import Credentials, Event, Forward, Refusal, Reply, Request, credentials_match
+from lane.proto.http_heads import MAX_LINES, HeadBuffer, HeadTooLong
 from lane.proto.http_messages import (
     UPGRADE,
     Body,
@@ -38,7 +39,6 @@ MAX_SKIPPED = 65536
 """The longest body, bytes, that is read and dropped so that the next request can follow an error."""
 WHAT_THIS_IS = "this is a proxy, and no web server: set it as the SOCKS5 or HTTP proxy of an application"
 
-_HEAD_END = re.compile(rb"\n\r?\n")
 _FOLDED = re.compile(rb"\n[ \t]")
 _LENGTH = re.compile(rb"(?i)\ncontent-length:([^\r\n]*)")
 _ABSOLUTE = re.compile(
@@ -66,8 +66,7 @@ class Http:
         self.login: bool | None = None
         self._credentials = credentials
         self._serve_pac = serve_pac
-        self._buffer = bytearray()
-        self._searched = 0  # no head ends before it: single bytes must not cost a search of all
+        self._heads = HeadBuffer(MAX_HEAD)
         self._done = False
         self._body: Body = Length(0)  # of the last request
         self._keep = False  # whether its head lets the connection go on
@@ -77,7 +76,7 @@ class Http:
     @property
     def trailing_data(self) -> bytes:
         """The bytes received behind the last head, or behind the body that belongs to it."""
-        return bytes(self._buffer)
+        return bytes(self._heads.data)
 
     @property
     def uploaded(self) -> bool:
@@ -86,16 +85,15 @@ class Http:
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the application."""
-        self._buffer += data
+        self._heads.data += data
 
     def upload(self, data: bytes) -> bytes:
         """What the target is sent of the request's body, now that `data` came. Raises ProtocolError."""
-        if self._buffer:
-            data = bytes(self._buffer) + data
-            self._buffer.clear()
+        if self._heads.data:
+            data = self._heads.drain() + data
         content = self._body.receive(data)
         if self._body.done:
-            self._buffer += self._body.rest
+            self._heads.data += self._body.rest
         return content
 
     def next_event(self) -> Event | None:
@@ -106,16 +104,13 @@ class Http:
             self.upload(b"")
             if not self._body.done:
                 return None
-        end = _HEAD_END.search(self._buffer, self._searched, MAX_HEAD)
-        if end is None and len(self._buffer) < MAX_HEAD:
-            self._searched = max(0, len(self._buffer) - 2)
-            return None
-        self._searched = 0
-        if end is None:
+        try:
+            found = self._heads.take()
+        except HeadTooLong:
             status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-            return self._end(status, f"a request head is at most {MAX_HEAD} bytes")
-        found = bytes(self._buffer[: end.end()])
-        del self._buffer[: end.end()]
+            return self._end(status, f"a request head is at most {MAX_HEAD} bytes in {MAX_LINES} lines")
+        if found is None:
+            return None
         try:
             event = self._judge(found.removeprefix(b"\r\n"))  # RFC 9112 section 2.2
         except ProtocolError as error:

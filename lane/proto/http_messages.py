@@ -13,6 +13,7 @@ import h11
 
 from lane.errors import ProtocolError
 from lane.proto.events import Forward
+from lane.proto.http_heads import HeadBuffer, mended
 
 MAX_ANSWER_HEAD = 65536
 """The longest head of a response, and the longest trailer section, bytes."""
@@ -133,6 +134,8 @@ class Answer:
         fields = [(b"Host", b"x")] + ([(b"Upgrade", UPGRADE)] if request.upgrade else [])
         self._parser.send(h11.Request(method=request.method, target=b"/", headers=fields))
         self._parser.send(h11.EndOfMessage())
+        self._heads = HeadBuffer(MAX_ANSWER_HEAD)
+        self._mended = False
         self._body: Body | None = None
         self._reusable = False
         self.empty = True
@@ -165,9 +168,12 @@ class Answer:
         self.empty = False
         if self._body:
             return self._body.receive(data)
-        self._parser.receive_data(data)
+        self._heads.data += data
         out = b""
-        while not self.started:
+        while not self.started and (found := self._heads.take_answer()):
+            regular = mended(found)
+            self._mended |= regular is not found
+            self._parser.receive_data(regular)
             event = parse(self._parser)
             if isinstance(event, h11.Response):
                 if self._again and event.status_code == 408:  # RFC 9110 section 15.5.9
@@ -175,13 +181,12 @@ class Answer:
                     raise ProtocolError("the target gave up waiting for a request")
                 out += self._begin(event, keep)
                 continue
-            if not isinstance(event, h11.InformationalResponse):
-                break
+            assert isinstance(event, h11.InformationalResponse)
             self._again = False
             if event.status_code == 101:
                 self.upgraded = True
                 out += _status_line(event, [*end_to_end(event), *upgrade_fields()])
-                out += self._parser.trailing_data[0]
+                out += self._heads.drain()
             elif self._request.modern:
                 out += _status_line(event, end_to_end(event))
         return out
@@ -198,13 +203,12 @@ class Answer:
         found = dict(event.headers)
         length, chunked = found.get(b"content-length"), b"transfer-encoding" in found
         self._reusable = event.http_version == b"1.1" and b"close" not in tokens(event.headers, b"connection")
+        self._reusable &= not self._mended
         self.keep = keep and self._request.keep
-        data = b""
         if self._request.method == b"HEAD" or event.status_code in (204, 304):
             self._body = Length(0)
             if length is not None and event.status_code != 204:
                 fields.append((b"Content-Length", length))
-            self._body.rest = self._parser.trailing_data[0]
         elif chunked:
             self._body = Chunked(self._parser, self._request.modern)
             if self._request.modern:
@@ -216,14 +220,12 @@ class Answer:
         elif length is not None:
             self._body = Length(int(length))
             fields.append((b"Content-Length", length))
-            data = self._parser.trailing_data[0]
         else:
             self._body = UntilClose()
             self._reusable = self.keep = False
-            data = self._parser.trailing_data[0]
         if not self.keep:
             fields.append((b"Connection", b"close"))
-        return _status_line(event, fields) + self._body.receive(data)
+        return _status_line(event, fields) + self._body.receive(self._heads.drain())
 
 
 def parse(parser: h11.Connection) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:

@@ -1,8 +1,10 @@
 """Applications that know `http_proxy` only, through a real client and server over each transport."""
 
 import os
+import socket
 import subprocess
 import sys
+import threading
 import zipfile
 from contextlib import contextmanager
 
@@ -92,6 +94,27 @@ def test_curl_sees_that_a_download_broke(proxy, tmp_path):
             target.communicate("\n")
             _, errors = client.communicate(timeout=30)
     assert client.returncode == 56, errors  # Recv failure: Connection reset by peer
+
+
+def test_curl_gets_an_answer_as_a_device_writes_it(proxy):
+    said = b"\r\nhttp/1.1  200\nX-Thing : a\n b\nnothing\nContent-Length : 2\n\nok"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+
+        def device():
+            for _ in range(2):
+                with listener.accept()[0] as sock:
+                    while b"\r\n\r\n" not in sock.recv(65536, socket.MSG_PEEK):
+                        pass
+                    sock.recv(65536)
+                    sock.sendall(said)
+                    sock.recv(1)  # until lane leaves
+
+        serving = threading.Thread(target=device)
+        serving.start()
+        shown = ["-w", "|%header{x-thing}|%{num_connects} "]
+        assert curl(proxy, url, url, *shown) == b"ok|a b|1 ok|a b|0 "
+        serving.join()
 
 
 def test_python(proxy, origin):

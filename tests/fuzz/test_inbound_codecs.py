@@ -12,6 +12,7 @@ from lane.address import Address
 from lane.errors import ProtocolError
 from lane.proto.events import Forward, Refusal, Reply, Request
 from lane.proto.http import MAX_HEAD, Http
+from lane.proto.http_heads import mended
 from lane.proto.http_messages import Answer
 from lane.proto.socks4 import Socks4
 from lane.proto.socks5 import Socks5
@@ -212,17 +213,23 @@ def test_good_exchanges_follow_each_other(exchanges, cuts):
         assert found == (text + b"|0\r\n\r\n" if b"chunked" in field else content(sent))
 
 
+SPOILED = [b"Content-Length", b"Transfer-Encoding", b"A", b":", b" ", b"\t", b"5", b"chunked", b"identity"]
+SPOILED += [b"\r\n", b"\n", b"\r", b"\0", b"\x0b", b",", b"\r\nB: c\r\n", b"\r\n "]
 answers = st.builds(
     lambda interim, start, field, end, body: interim + start + field + end + body,
     st.sampled_from(
         [b"", b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\n\r\n"]
     ),
     st.sampled_from(
-        [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 200 OK\r\n", b"HTTP/1.1 204 \r\n", b"HTTP/1.1 304\r\n", b""]
+        [
+            *(b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 200 OK\r\n", b"HTTP/1.1 204 \r\n", b"HTTP/1.1 304\r\n", b""),
+            *(b"\r\nHTTP/1.1 200 OK\r\n", b"http/1.1  200\n", b"HTTP/2 200\r\n", b"ICY 200 OK\r\n"),
+        ]
     ),
     st.one_of(
         st.integers(0, 40).map(lambda size: b"Content-Length: %d\r\n" % size),
         st.sampled_from([b"", b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n"]),
+        st.lists(st.sampled_from(SPOILED), max_size=8).map(b"".join),
         st.binary(max_size=30),
     ),
     st.sampled_from([b"\r\n", b""]),
@@ -265,3 +272,22 @@ def test_any_split_of_an_answer_gives_the_same(data, cuts, start, upgrade):
             assert head == first
             if state[0] != "broken":
                 assert content(body) == content(rest)
+
+
+@given(data=answers, start=st.sampled_from([b"GET", b"HEAD"]))
+def test_whatever_comes_the_head_that_goes_on_has_one_meaning(data, start):
+    codec = Http()
+    codec.receive(start + b" http://a/ HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n")
+    answer = Answer(codec.next_event())
+    try:
+        out = answer.receive(data, True)
+    except ProtocolError:
+        return
+    while out:
+        head, _, out = out.partition(b"\r\n\r\n")
+        assert mended(head + b"\r\n\r\n") == head + b"\r\n\r\n"
+        names = [line.partition(b":")[0].lower() for line in head.split(b"\r\n")[1:]]
+        assert len({b"content-length", b"transfer-encoding"} & set(names)) <= 1
+        assert names.count(b"content-length") <= 1
+        if head.split()[1] != b"100":
+            break

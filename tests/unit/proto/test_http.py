@@ -8,6 +8,7 @@ from lane.address import Address
 from lane.errors import Status
 from lane.proto.events import Refusal, Request
 from lane.proto.http import MAX_HEAD, Http
+from lane.proto.http_heads import MAX_LINES
 from tests.support.http_messages import HEAD, LOGIN, basic, event, head, refusal, response
 
 
@@ -48,7 +49,7 @@ def test_the_longest_head():
     assert len(longest) == MAX_HEAD
     assert event(Http(), longest) == Request(Address("a", 1))
     status, _, text = refusal(head(b"a:1", padding + b"x"))
-    assert (status, text) == (431, f"a request head is at most {MAX_HEAD} bytes\n")
+    assert (status, text) == (431, f"a request head is at most {MAX_HEAD} bytes in {MAX_LINES} lines\n")
 
 
 def test_a_head_without_end_is_refused_at_the_limit():

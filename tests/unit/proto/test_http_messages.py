@@ -165,14 +165,20 @@ def test_an_upgrade():
     [
         SWITCH,  # nobody asked for it
         b"HTTP/1.1 20 OK\r\n\r\n",
-        b"ICY 200 OK\r\n\r\n",
         b"SSH-2.0-x\r\n\r\n",
         b"\x15\x03\x01\r\n\r\n",
         OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
         OK + b"Content-Length: -1\r\n\r\n",
         OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n",
-        OK + b"X : y\r\n\r\n",
-        OK + b"X: a\rb\r\n\r\n",
+        OK + b"X: a\rContent-Length: 1\r\n\r\n",
+        OK + b"Content-Length: 1\r\nContent-Length : 2\r\n\r\n",
+        OK + b"Content-Length : 1 2\r\n\r\n",
+        OK + b"Content-Length : 1\x0b\r\n\r\n",
+        OK + b"Content-Length : 1\0\r\n\r\n",
+        OK + b"Transfer-Encoding : chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+        OK + b"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n",
+        OK + b"Transfer-Encoding : \x0bchunked\r\n\r\n",
+        OK + b"Transfer-Encoding : xchunked\r\n\r\n",
         OK + b"X: " + b"x" * MAX_ANSWER_HEAD,
     ],
 )
@@ -212,3 +218,57 @@ def test_who_gave_up_waiting_has_answered_what_cannot():
     made = Answer(asked(), again=True)
     hints = b"HTTP/1.1 103 Early Hints\r\n\r\n"
     assert made.receive(hints + GAVE_UP, True) == hints + GAVE_UP  # it knows the request
+
+
+MENDED = b"HTTP/1.1 200 OK\nX : y\nContent-Length : 2\n\n"
+
+
+def test_an_answer_whose_head_was_mended_is_the_last_of_its_connection():
+    out, made = answer(MENDED + b"ok")
+    assert out == OK + b"X: y\r\nContent-Length: 2\r\n\r\nok"
+    assert (made.done, made.keep, made.reusable) == (True, True, False)
+    _, made = answer(INTERIM.replace(b": ", b" :") + OK + b"Content-Length: 0\r\n\r\n")
+    assert (made.done, made.keep, made.reusable) == (True, True, False)
+
+
+def test_chunks_behind_a_head_that_was_mended():
+    out, made = answer(b"http/1.1 200\r\nTransfer-Encoding : Chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
+    assert out == b"HTTP/1.1 200 \r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+    assert (made.done, made.reusable) == (True, False)
+
+
+@pytest.mark.parametrize("empty", [b"\r\n", b"\n", b"\r\n\n\r\n"])
+def test_empty_lines_before_heads_are_skipped(empty):
+    out, made = answer(empty + INTERIM + empty + OK + b"Content-Length: 0\r\n\r\n")
+    assert out == INTERIM + OK + b"Content-Length: 0\r\n\r\n"
+    assert (made.done, made.reusable) == (True, True)
+
+
+def test_empty_lines_have_an_end():
+    made = Answer(asked())
+    with pytest.raises(ProtocolError):
+        for _ in range(MAX_ANSWER_HEAD):
+            made.receive(b"\r\n", True)
+    assert not made.started
+
+
+@pytest.mark.parametrize("size", [1, 7, 65536])
+def test_the_longest_head_of_an_answer(size):
+    end = b"Content-Length: 0\r\n\r\n"
+    longest = OK + b"X: " + b"x" * (MAX_ANSWER_HEAD - len(OK + b"X: \r\n" + end)) + b"\r\n" + end
+    assert len(longest) == MAX_ANSWER_HEAD
+    for data, good in ((longest, True), (longest.replace(b"X: ", b"X: x"), False)):
+        made = Answer(asked())
+        pieces = [data[i : i + size] for i in range(0, len(data), size)]
+        if good:
+            assert b"".join(made.receive(piece, True) for piece in pieces) == data
+        else:
+            with pytest.raises(ProtocolError):
+                for piece in pieces:
+                    made.receive(piece, True)
+
+
+def test_what_is_no_http_is_known_before_it_ends():
+    made = Answer(asked())
+    with pytest.raises(ProtocolError, match="does not speak HTTP"):
+        made.receive(b"220 mail.example ESMTP", True)
