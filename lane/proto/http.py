@@ -14,7 +14,8 @@ from http import HTTPStatus
 import h11
 
 from lane.address import Address
-from lane.errors import ProtocolError, Status, UsageError
+from lane.errors import ProtocolError, Status, TargetError, UsageError
+from lane.net.names import ascii_name
 from lane.proto import pac
 from lane.proto.events import Credentials, Event, Forward, Refusal, Reply, Request, credentials_match
 from lane.proto.http_heads import MAX_LINES, HeadBuffer, HeadTooLong
@@ -31,10 +32,12 @@ from lane.proto.http_messages import (
     upgrade_fields,
 )
 
-MAX_HEAD = 16384
+MAX_HEAD = 65536
 """The longest request head, bytes, its blank line included."""
 MAX_TARGET = 1 + 255 + 1 + 1 + 5
 """The longest `[host]:port`, bytes."""
+MAX_FORWARDS = 999_999_999
+"""The most further proxies that are spoken of."""
 MAX_SKIPPED = 65536
 """The longest body, bytes, that is read and dropped so that the next request can follow an error."""
 WHAT_THIS_IS = "this is a proxy, and no web server: set it as the SOCKS5 or HTTP proxy of an application"
@@ -44,9 +47,15 @@ _LENGTH = re.compile(rb"(?i)\ncontent-length:([^\r\n]*)")
 _ABSOLUTE = re.compile(
     rb"(?i:http)://((?:\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9._~!$&'()*+,;=-]+)(?::[0-9]*)?)((?:[/?][^#]*)?)"
 )
+_ANY_TARGET = re.compile(rb"((?:[a-zA-Z][a-zA-Z0-9+.-]*://)?)([^/?#:]*)(.*)")
 _SCHEME = re.compile(rb"([a-zA-Z][a-zA-Z0-9+.-]*)://")
 _IDEMPOTENT = (b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE")
+_LIMITED = (b"OPTIONS", b"TRACE")  # by Max-Forwards
+_ALLOW = "Allow: CONNECT, DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT, TRACE"
+_SECRET = re.compile(rb"(?im)^(?:authorization|proxy-authorization|cookie):[^\n]*\n")
 _CHALLENGE = 'Proxy-Authenticate: Basic realm="lane", charset="UTF-8"'
+_CLOSE = "Connection: close"
+_TEXT = "text/plain; charset=utf-8"
 _STATUS = {
     Status.NOT_ALLOWED: HTTPStatus.FORBIDDEN,
     Status.TTL_EXPIRED: HTTPStatus.GATEWAY_TIMEOUT,
@@ -138,7 +147,7 @@ class Http:
         """What a head asks for. Raises ProtocolError for what is malformed."""
         self._keep = self._bodiless = self._expects = False
         parser = h11.Connection(h11.SERVER)
-        parser.receive_data(found)
+        parser.receive_data(_in_ascii(found))
         try:
             request = parse(parser)
         except ProtocolError:
@@ -175,9 +184,13 @@ class Http:
             if not self._body.done:
                 raise ProtocolError("a CONNECT has no body")
             return Request(_address(request.target))
-        return self._forward(request, modern)
+        if (left := _max_forwards(request)) == 0:  # the end of the way is here
+            if request.method == b"OPTIONS":
+                return self._answer(HTTPStatus.OK, b"", _ALLOW)
+            return self._answer(HTTPStatus.OK, _SECRET.sub(b"", found), kind="message/http")
+        return self._forward(request, modern, left)
 
-    def _forward(self, request: h11.Request, modern: bool) -> Event:
+    def _forward(self, request: h11.Request, modern: bool, left: int | None) -> Event:
         """The exchange that a request asks for. Raises ProtocolError."""
         absolute = _ABSOLUTE.fullmatch(request.target)
         if absolute is None:
@@ -199,8 +212,11 @@ class Http:
         fields += [
             (name, value)
             for name, value in end_to_end(request)
-            if name.lower() != b"host" and (expects or name.lower() != b"expect")
+            if name.lower() not in (b"host", b"max-forwards" if left else b"")
+            and (expects or name.lower() != b"expect")
         ]
+        if left:
+            fields.append((b"Max-Forwards", b"%d" % (left - 1)))
         if isinstance(self._body, Chunked):
             fields.append((b"Transfer-Encoding", b"chunked"))
         elif length := dict(request.headers).get(b"content-length"):
@@ -226,7 +242,7 @@ class Http:
         return Refusal(self._response(status, text, _CLOSE))
 
     def _answer(
-        self, status: HTTPStatus, text: str, *fields: str, kind: str = "text/plain; charset=utf-8"
+        self, status: HTTPStatus, text: str | bytes, *fields: str, kind: str = _TEXT
     ) -> Reply | Refusal:
         """A response after which the connection goes on, where the request allows that."""
         body = self._body
@@ -236,11 +252,9 @@ class Http:
         self._done = True
         return Refusal(self._response(status, text, _CLOSE, *fields, kind=kind))
 
-    def _response(
-        self, status: HTTPStatus, text: str, *fields: str, kind: str = "text/plain; charset=utf-8"
-    ) -> bytes:
+    def _response(self, status: HTTPStatus, text: str | bytes, *fields: str, kind: str = _TEXT) -> bytes:
         """A whole response; `text` is its body, so nothing in it can be taken for a header field."""
-        body = f"{text.rstrip()}\n".encode(errors="replace")
+        body = text if isinstance(text, bytes) else f"{text.rstrip()}\n".encode(errors="replace")
         lines = (
             f"HTTP/1.1 {status} {status.phrase}",
             f"Content-Type: {kind}",
@@ -250,7 +264,38 @@ class Http:
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if self._bodiless else body)
 
 
-_CLOSE = "Connection: close"
+def _in_ascii(found: bytes) -> bytes:
+    """A head whose target was raw UTF-8, as many programs send it, in the form that URLs have on the wire.
+
+    The host becomes what the DNS knows, other bytes are percent-encoded (RFC 3986 section 2.1), and say what
+    they said. Raises ProtocolError where the host can't be a name.
+    """
+    line, end, fields = found.partition(b"\n")
+    if line.isascii():
+        return found
+    start, _, version = line.rpartition(b" ")
+    method, _, target = start.partition(b" ")
+    parts = _ANY_TARGET.fullmatch(target)
+    if parts is None:
+        return found
+    scheme, host, rest = parts.groups()
+    try:
+        host = host if host.isascii() else ascii_name(host.decode()).encode()
+    except (UnicodeDecodeError, TargetError):
+        raise ProtocolError("the host in the URL is no name") from None
+    rest = b"".join(b"%c" % byte if byte < 0x80 else b"%%%02X" % byte for byte in rest)
+    return b"%b %b%b%b %b%b%b" % (method, scheme, host, rest, version, end, fields)
+
+
+def _max_forwards(request: h11.Request) -> int | None:
+    """How many more proxies may pass it on (RFC 9110 section 7.6.2); None: any. Raises ProtocolError."""
+    found = [value for name, value in request.headers if name == b"max-forwards"]
+    if request.method not in _LIMITED or not found:
+        return None
+    if len(found) > 1 or not found[0].isdigit():
+        raise ProtocolError("a malformed Max-Forwards")
+    digits = found[0].lstrip(b"0") or b"0"
+    return int(digits) if len(digits) <= len(str(MAX_FORWARDS)) else MAX_FORWARDS
 
 
 def _address(text: bytes, default_port: int | None = None) -> Address:

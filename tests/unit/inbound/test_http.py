@@ -635,6 +635,38 @@ def test_what_is_held_of_pipelined_requests_is_bounded(monkeypatch):
         assert 0 < held <= MAX_HEAD + http.BODY_SIZE
 
 
+@pytest.mark.parametrize("size", [17000, 65536, 65537])
+def test_how_long_a_request_head_may_be(size):
+    with target(answers(SHORT)) as web, running(Direct) as inbound, dial(inbound) as sock:
+        value = b"x" * (size - len(get(web, "/", "X: ")))
+        sock.sendall(get(web, "/", f"X: {value.decode()}"))
+        if size <= 65536:
+            assert receive(sock, len(SHORT)) == SHORT
+            assert web.heads[0].endswith(b"\r\nX: " + value + b"\r\n\r\n")
+        else:
+            assert read_head(sock).startswith(b"HTTP/1.1 431 ")
+            assert web.connections == 0
+
+
+def test_a_target_gets_no_raw_utf_8():
+    with target(answers(SHORT)) as web, running(Direct) as inbound, dial(inbound) as sock:
+        sock.sendall(get(web, "/ü?ä"))
+        assert receive(sock, len(SHORT)) == SHORT
+        assert web.heads[0].startswith(b"GET /%C3%BC?%C3%A4 HTTP/1.1\r\n")
+
+
+def test_a_request_that_may_go_no_further_reaches_no_target():
+    with target(answers(SHORT)) as web, running(Direct) as inbound, dial(inbound) as sock:
+        request = get(web, "/", "Max-Forwards: 0", method="TRACE")
+        sock.sendall(request)
+        head = read_head(sock)
+        assert head.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: message/http\r\n")
+        assert receive(sock, len(request)) == request
+        sock.sendall(get(web, "/", "Max-Forwards: 1", method="TRACE"))
+        assert receive(sock, len(SHORT)) == SHORT
+        assert [b"Max-Forwards: 0\r\n" in head for head in web.heads] == [True]
+
+
 @pytest.mark.parametrize("rest", [b"", b"GET http://"])
 def test_an_application_may_leave_between_two_requests(caplog, rest):
     caplog.set_level("DEBUG", "lane.inbound")

@@ -19,6 +19,7 @@ from tests.support.http_messages import HEAD, LOGIN, basic, event, head, refusal
         (b"192.0.2.1:80", Address("192.0.2.1", 80)),
         (b"[2001:DB8::0:1]:65535", Address("2001:db8::1", 65535)),
         (b"n" * 255 + b":1", Address("n" * 255, 1)),
+        ("straße.test:443".encode(), Address("xn--strae-oqa.test", 443)),
     ],
 )
 def test_connect(target, address):
@@ -44,12 +45,19 @@ def test_bytes_behind_the_head_are_kept():
 
 
 def test_the_longest_head():
+    assert MAX_HEAD == 65536
     padding = b"X: " + b"x" * (MAX_HEAD - len(head(b"a:1", b"X: ")))
     longest = head(b"a:1", padding)
     assert len(longest) == MAX_HEAD
     assert event(Http(), longest) == Request(Address("a", 1))
     status, _, text = refusal(head(b"a:1", padding + b"x"))
     assert (status, text) == (431, f"a request head is at most {MAX_HEAD} bytes in {MAX_LINES} lines\n")
+
+
+def test_the_most_lines_of_a_head():
+    data = head(b"a:1", *[b"X:"] * (MAX_LINES - 3))
+    assert event(Http(), data) == Request(Address("a", 1))
+    assert refusal(data.replace(b"X:", b"X:\r\nY:", 1))[0] == 431
 
 
 def test_a_head_without_end_is_refused_at_the_limit():

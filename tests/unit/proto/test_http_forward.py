@@ -8,6 +8,7 @@ from lane.proto.events import Refusal, Reply, Request
 from lane.proto.http import MAX_SKIPPED, Http
 from tests.support.http_messages import HEAD, LOGIN, basic, event, head, refusal, response
 
+NEXT = b"GET http://b/ HTTP/1.1\r\nHost: b\r\n\r\n"
 NO_WEB_SERVER = "this is a proxy, and no web server: set it as the SOCKS5 or HTTP proxy of an application\n"
 
 
@@ -52,6 +53,95 @@ def test_an_absolute_target(target, address, start):
     found = event(Http(), head(target, b"Accept: */*", method=b"GET"))
     assert found.target == Address(*address)
     assert found.head == start + b"Accept: */*\r\n\r\n"  # and the application's Host is gone
+
+
+@pytest.mark.parametrize(
+    ("target", "address", "start"),
+    [
+        ("http://a/ü", "a", b"GET /%C3%BC HTTP/1.1\r\nHost: a\r\n"),
+        ("http://a?q=€/%C3%BC&x", "a", b"GET /?q=%E2%82%AC/%C3%BC&x HTTP/1.1\r\nHost: a\r\n"),
+        ("http://[::1]:80/ü", "::1", b"GET /%C3%BC HTTP/1.1\r\nHost: [::1]:80\r\n"),
+        ("http://A:80/ü:@/ü", "A", b"GET /%C3%BC:@/%C3%BC HTTP/1.1\r\nHost: A:80\r\n"),
+        (
+            "HTTP://Bücher.test/ü",
+            "xn--bcher-kva.test",
+            b"GET /%C3%BC HTTP/1.1\r\nHost: xn--bcher-kva.test\r\n",
+        ),
+        ("http://straße.test:80", "xn--strae-oqa.test", b"GET / HTTP/1.1\r\nHost: xn--strae-oqa.test:80\r\n"),
+    ],
+)
+def test_raw_utf_8_in_a_target(target, address, start):
+    found = event(Http(), head(target.encode(), method=b"GET"))
+    assert found.target == Address(address, 80)
+    assert found.head == start + b"\r\n"
+
+
+def test_raw_bytes_of_another_encoding_stay_what_they_are():
+    assert event(Http(), head(b"http://a/\xfc", method=b"GET")).head.startswith(b"GET /%FC HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
+def test_only_the_target_is_encoded(line_end):
+    data = head("http://a/ü".encode(), "X: ü".encode(), method=b"GET").replace(b"\r\n", line_end)
+    assert event(Http(), data).head == "GET /%C3%BC HTTP/1.1\r\nHost: a\r\nX: ü\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize("host", [b"\xfc.test", "\u2025".encode(), "ü@a".encode(), "ü b".encode()])
+def test_raw_bytes_that_are_no_name(host):
+    for target, method in ((b"http://%b/", b"GET"), (b"%b:443", b"CONNECT")):
+        status, _, text = refusal(head(target % host, method=method))
+        assert (status, text.count("\n")) == (400, 1)
+
+
+@pytest.mark.parametrize("method", [b"TRACE", b"OPTIONS"])
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(b"1", b"0"), (b"10", b"9"), (b"010", b"9"), (b"1000000000", b"999999998"), (b"9" * 5000, b"999999998")],
+)
+def test_each_proxy_counts_one_less(method, value, expected):
+    found = event(Http(), head(b"http://a/", b"X: y", b"max-forwards: " + value, method=method))
+    assert found.head == method + b" / HTTP/1.1\r\nHost: a\r\nX: y\r\nMax-Forwards: " + expected + b"\r\n\r\n"
+
+
+@pytest.mark.parametrize("value", [b"0", b"1", b"x"])
+@pytest.mark.parametrize("method", [b"GET", b"POST", b"PUT"])
+def test_other_methods_are_not_counted(method, value):
+    assert sent(b"Max-Forwards: " + value, method=method) == [b"Max-Forwards: " + value]
+
+
+@pytest.mark.parametrize("target", [b"http://a/", b"http://a", b"*", b"/"])
+@pytest.mark.parametrize("zero", [b"0", b"000"])
+def test_options_that_end_here(target, zero):
+    codec = Http()
+    found = event(codec, head(target, b"Max-Forwards: " + zero, method=b"OPTIONS") + NEXT)
+    assert isinstance(found, Reply)
+    assert found.data.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert found.data.endswith(b"\r\n\r\n")
+    assert b"\r\nContent-Length: 0\r\nAllow: CONNECT, DELETE, GET, " in found.data
+    assert codec.next_event().target == Address("b", 80)
+
+
+def test_a_trace_that_ends_here_shows_what_came_but_no_secrets():
+    codec = Http(LOGIN)
+    secrets = basic(b"user:sec:ret"), b"authorization: x", b"Cookie: a", b"Cookie: b"
+    shown = head("http://a/ü".encode(), b"Max-Forwards: 0", b"X: Cookie: c", method=b"TRACE")
+    found = event(
+        codec, head("http://a/ü".encode(), b"Max-Forwards: 0", *secrets, b"X: Cookie: c", method=b"TRACE")
+    )
+    status, fields, text = response(found.data)
+    assert (status, fields[b"content-type"], text.encode()) == (200, b"message/http", shown)
+
+
+def test_who_may_not_pass_learns_nothing_from_a_trace():
+    assert refusal(head(b"http://a/", b"Max-Forwards: 0", method=b"TRACE"), LOGIN)[0] == 407
+
+
+@pytest.mark.parametrize(
+    "fields", [[b"-1"], [b"x"], [b""], [b"1.5"], [b"1, 2"], [b"+1"], [b"1", b"1"], [b"1 0"]]
+)
+def test_a_malformed_max_forwards(fields):
+    data = head(b"http://a/", *(b"Max-Forwards: " + value for value in fields), method=b"TRACE")
+    assert refusal(data)[0] == 400
 
 
 def test_options_of_a_whole_server():
@@ -221,9 +311,6 @@ def test_malformed_chunks(chunks):
     event(codec, head(b"http://a/", b"Transfer-Encoding: chunked", method=b"POST"))
     with pytest.raises(ProtocolError):
         codec.upload(chunks)
-
-
-NEXT = b"GET http://b/ HTTP/1.1\r\nHost: b\r\n\r\n"
 
 
 @pytest.mark.parametrize("size", [0, 5, MAX_SKIPPED])
