@@ -25,22 +25,28 @@ _arriving = bytearray(65536)  # nothing else runs between the arrival of a packe
 
 
 class UdpSocket:
-    """Bound to `host` and `port`; an empty host is every IPv4 or IPv6 address. Raises OSError."""
+    """Takes over `sock`, which is bound."""
 
-    def __init__(self, family: int, host: str = "", port: int = 0) -> None:
-        self._sock = gsocket.socket(family, socket.SOCK_DGRAM)
-        try:
-            if family == socket.AF_INET6:
-                self._sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
-            self._sock.bind((host, port))
-        except BaseException:
-            self._sock.close()
-            raise
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = gsocket.socket(sock.family, sock.type, fileno=sock.detach())
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
         self.host: str
         self.port: int
         self.host, self.port = self._sock.getsockname()[:2]
         self._closed = False
+
+    @classmethod
+    def open(cls, family: int, host: str = "") -> "UdpSocket":
+        """A socket on `host`, empty for every address of the family, and any port. Raises OSError."""
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((host, 0))
+        except BaseException:
+            sock.close()
+            raise
+        return cls(sock)
 
     def send(self, packet: Buffer, where: Any) -> bool:
         """Send one packet; False where the kernel does not take it: too large, no room, no route."""

@@ -7,12 +7,12 @@ What was known of the lanes is old then, and a lane that did not work may do so 
 import logging
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import gevent
 import gevent.socket as gsocket
 
+from lane.net.sockets import own_address
 from lane.supervisor import supervise
 
 log = logging.getLogger("lane.carriers")
@@ -71,8 +71,7 @@ def _poll(changed: Callable[[], None]) -> None:
 
 def _address() -> str:
     """The address that packets to the Internet would leave from; nothing is sent to find out."""
-    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.connect(("192.0.2.1", 9))  # TEST-NET-1, RFC 5737
-        host: str = sock.getsockname()[0]
-        return host
-    return ""
+    try:
+        return own_address()
+    except OSError:
+        return ""

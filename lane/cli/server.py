@@ -2,7 +2,6 @@
 
 import logging
 import shlex
-import socket
 import sys
 from functools import partial
 
@@ -17,6 +16,7 @@ from lane.egress.policy import Policy
 from lane.egress.udp import UdpEgress
 from lane.link import Link
 from lane.net.resolver import system_resolver
+from lane.net.sockets import own_address
 from lane.plugins import Plugins
 from lane.server import Server
 from lane.server.auth import KeyAuth
@@ -72,7 +72,7 @@ def run(config: ServerConfig, plugins: Plugins) -> int:
 
     def greet() -> None:
         names = ", ".join(config.transports)
-        print(f"listening on {address.host or '*'}:{address.port} ({names})")
+        print(f"listening on {Address(config.listen.host or '*', address.port)} ({names})")
         print(for_clients, flush=True)
 
     return run_until_signal(greet, lambda: server.close(config.grace))
@@ -87,13 +87,10 @@ def _link_command(config: ServerConfig, reached: Address) -> str:
 
 
 def _own_address(listening: str) -> str:
-    """The address that clients most likely reach this machine by; nothing is sent to find out."""
+    """The address that clients most likely reach this machine by."""
     if listening not in ("", "::", "0.0.0.0"):
         return listening
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.connect(("192.0.2.1", 9))  # TEST-NET-1, RFC 5737
-        except OSError:
-            return "127.0.0.1"
-        host: str = sock.getsockname()[0]
-        return host
+    try:
+        return own_address()
+    except OSError:
+        return "127.0.0.1"

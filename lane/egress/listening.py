@@ -25,6 +25,7 @@ from lane.egress.policy import ListenRule, Policy
 from lane.errors import Closed, Status, TargetError
 from lane.net.own import REVERSE, OwnPort
 from lane.net.resolver import Resolver
+from lane.net.sockets import OUTSIDE
 from lane.supervisor import supervise
 
 MOST = 1024
@@ -37,7 +38,7 @@ WAIT = 60.0
 """Seconds for an expected peer to connect."""
 LINGER = 10.0
 """Seconds that a port stays open while no session is parked there."""
-_ELSEWHERE = {"0.0.0.0": ipaddress.ip_address("192.0.2.1"), "::": ipaddress.ip_address("2001:db8::1")}
+_ELSEWHERE = {"0.0.0.0": OUTSIDE, "::": ipaddress.ip_address("2001:db8::1")}
 """Somewhere outside, to look up which address leads there (RFC 5737, RFC 3849)."""
 
 log = logging.getLogger("lane.server")

@@ -218,7 +218,7 @@ class UdpEgress:
 
 def _open(family: int) -> UdpSocket | None:
     try:
-        return UdpSocket(family)
+        return UdpSocket.open(family)
     except OSError:
         return None
 

@@ -44,7 +44,7 @@ class Port:
 
     def __init__(self, sock: gsocket.socket, source: Address) -> None:
         host, self._peer = normal_host(sock.getsockname()[0]), normal_host(sock.getpeername()[0])
-        self._sock = UdpSocket(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+        self._sock = UdpSocket.open(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
         self.address = Address(normal_host(host), self._sock.port)
         self.last = monotonic()
         """When a packet came or went."""

@@ -13,15 +13,15 @@ from time import monotonic
 from typing import Any
 
 import gevent
-from gevent import socket as gsocket
 from gevent.event import Event
 
 from lane import census
 from lane.address import Address, normal_host
-from lane.errors import Closed, ConfigError, LaneError
+from lane.errors import Closed, LaneError
 from lane.inbound.connector import Buffer, Connector
 from lane.inbound.later import Later
 from lane.log import Throttle
+from lane.net.listen import bind_udp
 from lane.net.own import UDP, OwnPort
 from lane.supervisor import supervise
 from lane.udp import UdpSocket
@@ -41,7 +41,7 @@ class _Source:
         self.last = monotonic()
         self.association = Later(partial(connector.associate, self.deliver), partial(failed, self))
         self._port = port
-        self.where = where
+        self.key, self.where = (port, where), where
 
     def deliver(self, _: Address, payload: Buffer) -> None:
         """Send it what the target says; packets have come from nobody else, unless that is wanted."""
@@ -62,14 +62,15 @@ class UdpForward:
         self._connector = connector
         self._idle_timeout = idle_timeout
         self._most = most
-        self._sources: OrderedDict[Any, _Source] = OrderedDict()  # who was not heard for longest comes first
+        # By the port that they send to and where they are; who was not heard for longest comes first.
+        self._sources: OrderedDict[tuple[UdpSocket, Any], _Source] = OrderedDict()
         self._greenlets: list[gevent.Greenlet[..., None]] = []
         self._stopped = Event()
         self._throttle = Throttle()
-        self._port = _bind(address)
-        self.address = Address(normal_host(address.host), self._port.port)
+        self._ports = [UdpSocket(sock) for sock in bind_udp(address)]
+        self.address = Address(normal_host(address.host), self._ports[0].port)
         """Where it listens."""
-        self._own: OwnPort | None = OwnPort(Address(self._port.host, self._port.port), UDP)
+        self._own = [OwnPort(Address(port.host, port.port), UDP) for port in self._ports]
         census.register(self)
 
     def census(self) -> dict[str, int]:
@@ -81,16 +82,16 @@ class UdpForward:
 
     def start(self) -> None:
         """Begin to take packets."""
-        self._greenlets = [
-            supervise(f"the port of the forward to {self._target}", self._receive),
-            supervise(f"the sweeper of the forward to {self._target}", self._sweep),
-        ]
+        name = f"the forward to {self._target}"
+        receivers = [supervise(f"a port of {name}", self._receive, port) for port in self._ports]
+        self._greenlets = [*receivers, supervise(f"the sweeper of {name}", self._sweep)]
 
     def close(self) -> None:
         """Take no more packets, and end what there is. Idempotent."""
         self._stopped.set()
-        self._port.close()
-        self._own = None
+        for port in self._ports:
+            port.close()
+        self._own = []
         for source in self._sources.values():
             source.association.close()
         self._sources.clear()
@@ -99,24 +100,24 @@ class UdpForward:
         """Wait until it has ended."""
         gevent.joinall(self._greenlets)  # no limit: the port is closed, and the sweeper looks each second
 
-    def _receive(self) -> None:
+    def _receive(self, port: UdpSocket) -> None:
         try:
             while True:
-                payload, where = self._port.recv()
-                source = self._sources.get(where)
+                payload, where = port.recv()
+                source = self._sources.get((port, where))
                 if source is None or source.association.over.is_set():
-                    source = self._welcome(where, source)
+                    source = self._welcome(port, where, source)
                 source.last = monotonic()
-                self._sources.move_to_end(where)
+                self._sources.move_to_end((port, where))
                 source.association.send(self._target, payload)
         except Closed:
             return
 
-    def _welcome(self, where: Any, before: _Source | None) -> _Source:
+    def _welcome(self, port: UdpSocket, where: Any, before: _Source | None) -> _Source:
         """A source that is new, or whose association of `before` is over."""
         if before is not None:
             before.association.close()
-        source = self._sources[where] = _Source(self._port, where, self._connector, self._failed)
+        source = self._sources[port, where] = _Source(port, where, self._connector, self._failed)
         if len(self._sources) > self._most:
             self._sources.popitem(last=False)[1].association.close()
         return source
@@ -125,25 +126,13 @@ class UdpForward:
         """Its next packet is that of a new source. Addresses of packets may be faked, so many may fail."""
         if self._throttle.allows("failed") is not None:
             log.info("%s: no packets from %s: %s", self._target, source.where[0], error)
-        if self._sources.get(source.where) is source:  # else another one has its place meanwhile
-            del self._sources[source.where]
+        if self._sources.get(source.key) is source:  # else another one has its place meanwhile
+            del self._sources[source.key]
 
     def _sweep(self) -> None:
         while not self._stopped.wait(SWEEP):
             oldest = monotonic() - self._idle_timeout
-            for where, source in list(self._sources.items()):
+            for key, source in list(self._sources.items()):
                 if source.last < oldest:
-                    del self._sources[where]
+                    del self._sources[key]
                     source.association.close()
-
-
-def _bind(address: Address) -> UdpSocket:
-    """A socket; ConfigError says why there is none."""
-    reason: object = "no such address"
-    try:
-        host = address.host or "0.0.0.0"
-        for family, _, _, _, where in gsocket.getaddrinfo(host, address.port, 0, gsocket.SOCK_DGRAM):
-            return UdpSocket(family, str(where[0]), int(where[1]))
-    except (OSError, UnicodeError) as error:  # UnicodeError: a name that can't be encoded for the DNS
-        reason = getattr(error, "strerror", None) or error
-    raise ConfigError(f"cannot take packets on {address}: {reason}")

@@ -8,6 +8,8 @@ from gevent import socket as gsocket
 
 KEEPALIVE = {"TCP_KEEPIDLE": 120, "TCP_KEEPINTVL": 30, "TCP_KEEPCNT": 4}
 """A peer that is gone without a word is noticed after four minutes, where the system would take two hours."""
+OUTSIDE = IPv4Address("192.0.2.1")
+"""Somewhere else (TEST-NET-1, RFC 5737)."""
 _OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -41,7 +43,7 @@ def sockaddr(address: IPv4Address | IPv6Address, port: int) -> Any:
     return address.compressed, port
 
 
-def own_address(peer: IPv4Address | IPv6Address) -> str:
+def own_address(peer: IPv4Address | IPv6Address = OUTSIDE) -> str:
     """The address of this machine on the way to `peer`; nothing is sent to find out. Raises OSError."""
     with gsocket.socket(family_of(peer), socket.SOCK_DGRAM) as sock:
         sock.connect(sockaddr(peer, 9))

@@ -4,17 +4,15 @@ A carrier is one connection with one stream. There are no certificates: every bi
 it is for tests alone. A process that dies ends its connections as if it had finished them; TCP can't tell.
 """
 
-import os
-import socket
 from typing import Any
 
 from gevent.event import Event
-from gevent.socket import socket as gevent_socket
 
 from lane.address import normal_host
-from lane.errors import Closed, ConfigError
+from lane.errors import Closed
 from lane.net.accept import Acceptor
 from lane.net.connect import Connector
+from lane.net.listen import listen
 from lane.session.sockets import SocketStream
 from lane.stream import Address, ClientTLS, LinkStats, ServerTLS
 from lane.tcp_info import link_stats
@@ -35,19 +33,11 @@ class TCPTransport:
         return TCPCarrier(self._connector.connect(endpoint, _DIAL_DEADLINE), endpoint.host, dialled=True)
 
     def listen(self, endpoint: Address, tls: ServerTLS) -> "TCPListener":
-        """Listen; `tls` is not used."""
-        try:
-            if endpoint.host or not socket.has_dualstack_ipv6():
-                family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
-                sock = socket.create_server(endpoint, family=family, backlog=1024)
-            else:
-                sock = socket.create_server(
-                    endpoint, family=socket.AF_INET6, backlog=1024, dualstack_ipv6=True
-                )
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error
-            raise ConfigError(f"cannot listen on {endpoint}: {reason}") from None
-        return TCPListener(gevent_socket(fileno=sock.detach()))
+        """Listen at the first address of a name; `tls` is not used."""
+        first, *others = listen(endpoint, 1024)
+        for sock in others:
+            sock.close()
+        return TCPListener(first)
 
 
 class TCPListener:

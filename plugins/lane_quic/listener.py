@@ -1,9 +1,12 @@
-"""A server's end of QUIC: the connections of one UDP port, found by their connection IDs."""
+"""A server's end of QUIC: the connections of one UDP port, found by their connection IDs.
+
+A connection answers through the door that it came in by, which its client does not change: there is no
+preferred address (RFC 9000 section 9.6).
+"""
 
 import hashlib
 import hmac
 import logging
-import socket
 from dataclasses import replace
 from typing import Any
 
@@ -15,13 +18,13 @@ from lane import census
 from lane.errors import Closed
 from lane.net.places import Places
 from lane.stream import Address, ServerTLS
-from lane.supervisor import report, supervise
+from lane.supervisor import report
 from lane_quic.carrier import QuicCarrier
 from lane_quic.configuration import CID_SIZE, DEFAULTS, SMALL_DATAGRAM, Settings, server_configuration
+from lane_quic.door import Door, Send
 from lane_quic.engine import Engine
 from lane_quic.sockets import bind, peer_name
 from lane_quic.stateless import Stateless
-from lane_quic.udp import UdpSocket
 
 log = logging.getLogger("lane.quic")
 
@@ -44,36 +47,20 @@ class QuicListener:
         self._state_key = hmac.digest(hashlib.sha256(tls.key_pem).digest(), b"lane stateless reset", "sha256")
         self._configuration = settings.apply(server_configuration(tls))
         self._stateless = Stateless(self._state_key, self._configuration.supported_versions)
-        sock = bind(endpoint)
-        self.address = Address(endpoint.host, sock.getsockname()[1])
+        socks = bind(endpoint)
+        self.address = Address(endpoint.host, socks[0].getsockname()[1])
         self._by_cid: dict[bytes, QuicCarrier] = {}
         self._half_open: dict[QuicCarrier, float] = {}  # since when
         self._places: Places[QuicCarrier] = Places(MAX_HALF_OPEN)  # theirs
         self._carriers: set[QuicCarrier] = set()
         self._accepting = True
         self._waiting: Queue[QuicCarrier | None] = Queue()
-        self._socket = self._open(sock)
+        self._doors = [Door(sock, self._receive, offloads=settings.offloads) for sock in socks]
         census.register(self)
 
     def census(self) -> dict[str, int]:
         """See `lane.census`."""
         return {"quic": len(self._carriers), "quic_ids": len(self._by_cid), "half_open": len(self._half_open)}
-
-    def _open(self, sock: socket.socket) -> UdpSocket:
-        """Errors of sending are one peer's, and prove nothing: his connection ends by its time-outs."""
-        return UdpSocket(sock, self._receive, on_broken=self._renew, offloads=self._settings.offloads)
-
-    def _renew(self) -> None:
-        log.error("the UDP socket of %s failed: another one is made", self.address)
-        supervise(f"listening on {self.address} (UDP)", self._listen_again)
-
-    def _listen_again(self) -> None:
-        """Raises ConfigError as long as that is not possible."""
-        before = self._socket
-        if before.closed:
-            return
-        self._socket = self._open(bind(self.address))
-        before.close()
 
     def accept(self) -> QuicCarrier:
         """See `lane.stream.Listener`."""
@@ -94,14 +81,12 @@ class QuicListener:
             self._waiting.put(None)
             self._close_if_unused()
 
-    def _send(self, datagrams: list[tuple[bytes, Any]]) -> None:
-        self._socket.send(datagrams)
-
     def _close_if_unused(self) -> None:
         if not self._accepting and not self._carriers:
-            self._socket.close()
+            for door in self._doors:
+                door.close()
 
-    def _receive(self, datagrams: list[bytes], path: Any, now: float) -> list[QuicCarrier]:
+    def _receive(self, send: Send, datagrams: list[bytes], path: Any, now: float) -> list[QuicCarrier]:
         """What came together is mostly for one connection."""
         first = datagrams[0] if datagrams else b""
         form, cid = first[:1] < b"\x80", first[1 : 1 + CID_SIZE]
@@ -109,33 +94,34 @@ class QuicListener:
         if carrier is not None and all(d[:1] < b"\x80" and d[1 : 1 + CID_SIZE] == cid for d in datagrams):
             carrier.receive(datagrams, path, now)
             return [carrier]
-        found = [self._receive_one(datagram, path, now) for datagram in datagrams]
+        found = [self._receive_one(send, datagram, path, now) for datagram in datagrams]
         return [carrier for carrier in found if carrier is not None]
 
-    def _receive_one(self, datagram: bytes, path: Any, now: float) -> QuicCarrier | None:
+    def _receive_one(self, send: Send, datagram: bytes, path: Any, now: float) -> QuicCarrier | None:
         """Whom a datagram was for. One that makes something fail is dropped, and the next one is taken."""
         try:
-            return self._route(datagram, path, now)
+            return self._route(send, datagram, path, now)
         except Exception as error:
             report("taking a datagram", error)
             return None
 
-    def _route(self, datagram: bytes, path: Any, now: float) -> QuicCarrier | None:
+    def _route(self, send: Send, datagram: bytes, path: Any, now: float) -> QuicCarrier | None:
         if len(datagram) < 1 + CID_SIZE:
             return None
         if datagram[0] < 0x80:
             carrier = self._by_cid.get(datagram[1 : 1 + CID_SIZE])
             if carrier is None and (answer := self._stateless.reset(datagram)):
-                self._socket.send([(answer, path)])
+                send([(answer, path)])
         else:
-            carrier = self._by_cid.get(datagram[6 : 6 + datagram[5]]) or self._greet(datagram, path, now)
+            carrier = self._by_cid.get(datagram[6 : 6 + datagram[5]])
+            carrier = carrier or self._greet(send, datagram, path, now)
         if carrier is not None:
             carrier.receive((datagram,), path, now)
             if not carrier.engine.reached:  # garbage in the form of a first datagram
                 carrier.fail(Closed("not a QUIC client"))
         return carrier
 
-    def _greet(self, datagram: bytes, path: Any, now: float) -> QuicCarrier | None:
+    def _greet(self, send: Send, datagram: bytes, path: Any, now: float) -> QuicCarrier | None:
         """A connection for a client's first datagram, if that is what it is."""
         try:
             header = pull_quic_header(Buffer(data=datagram), host_cid_length=CID_SIZE)
@@ -146,14 +132,14 @@ class QuicListener:
         if header.packet_type == QuicPacketType.VERSION_NEGOTIATION:  # no answer to an answer
             return None
         if header.version not in self._configuration.supported_versions:
-            self._socket.send([(self._stateless.negotiation(header), path)])
+            send([(self._stateless.negotiation(header), path)])
             return None
         if header.packet_type != QuicPacketType.INITIAL:
             return None
         self._end_slow_handshakes(now)
         first_cid = self._stateless.came_back(header, path, now) if header.token else None
         if first_cid is None and len(self._half_open) >= RETRY_ABOVE:
-            self._socket.send([(self._stateless.retry(header, path, now), path)])
+            send([(self._stateless.retry(header, path, now), path)])
             return None
         try:
             engine = Engine(
@@ -166,7 +152,7 @@ class QuicListener:
         except Exception as error:
             report(f"making a connection for {peer_name(path)}", error)
             return None
-        return self._make_carrier(engine, header.destination_cid, path, now)
+        return self._make_carrier(send, engine, header.destination_cid, path, now)
 
     def _end_slow_handshakes(self, now: float) -> None:
         """Those that have taken too long: clients give up earlier."""
@@ -182,7 +168,9 @@ class QuicListener:
         self._half_open.pop(carrier, None)
         self._places.leave(carrier)
 
-    def _make_carrier(self, engine: Engine, first_cid: bytes, path: Any, now: float) -> QuicCarrier:
+    def _make_carrier(
+        self, send: Send, engine: Engine, first_cid: bytes, path: Any, now: float
+    ) -> QuicCarrier:
         """A carrier that is found by its connection IDs, and forgotten when it ends."""
         cids = {first_cid, *engine.host_cids}
 
@@ -210,7 +198,7 @@ class QuicListener:
 
         carrier = QuicCarrier(
             engine,
-            self._send,
+            send,
             peer_name(path),
             binding=self._tls.binding,
             on_cid=on_cid,

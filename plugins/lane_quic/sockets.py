@@ -7,10 +7,8 @@ import struct
 from functools import cache
 from typing import Any
 
-from gevent import socket as gsocket
-
 from lane.address import normal_host
-from lane.errors import ConfigError
+from lane.net.listen import bind_udp
 from lane.stream import Address
 
 log = logging.getLogger("lane.quic")
@@ -24,34 +22,13 @@ _IP_PKTINFO = 8
 _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 49, 50
 
 
-def bind(endpoint: Address) -> socket.socket:
-    """A UDP socket on `endpoint`. Raises ConfigError."""
-    try:
-        if not endpoint.host:
-            try:
-                sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-                address: Any = ("::", endpoint.port)
-            except OSError:  # a kernel without IPv6
-                sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-                address = ("0.0.0.0", endpoint.port)
-        else:
-            family, _, _, _, address = gsocket.getaddrinfo(
-                endpoint.host, endpoint.port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
-            )[0]
-            sock = socket.socket(family, socket.SOCK_DGRAM)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        try:
-            sock.bind(address)
-        except OSError:
-            sock.close()
-            raise
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {endpoint} (UDP): {error.strerror or error}") from None
-    if not endpoint.host or endpoint.host in ("::", "0.0.0.0"):
-        _want_pktinfo(sock)
-    return sock
+def bind(endpoint: Address) -> list[socket.socket]:
+    """UDP sockets on all that `endpoint` stands for, at least one. Raises ConfigError."""
+    found = bind_udp(endpoint)
+    for sock in found:
+        if sock.getsockname()[0] in ("::", "0.0.0.0"):
+            _want_pktinfo(sock)
+    return found
 
 
 def tune(sock: socket.socket) -> None:

@@ -5,18 +5,16 @@ fills the places costs only its own address: see `lane.net.places`.
 """
 
 import logging
-import socket
 from typing import Any
 
 import gevent
 from gevent.queue import Queue, ShutDown
-from gevent.socket import socket as gevent_socket
 
 from lane import census
 from lane.address import normal_host
-from lane.errors import Closed, ConfigError, ProtocolError
+from lane.errors import Closed, ProtocolError
+from lane.net import listen as net_listen
 from lane.net.accept import Acceptor
-from lane.net.failures import words
 from lane.net.places import Places
 from lane.stream import Address, ServerTLS
 from lane.supervisor import report, supervise
@@ -35,40 +33,32 @@ log = logging.getLogger("lane.tls")
 
 
 def listen(endpoint: Address, tls: ServerTLS, patience: float, congestion: bytes | None) -> "TLSListener":
-    """Listen on TCP. A name is listened on at its first address. Raises ConfigError."""
+    """Listen on TCP, at all addresses of a name. Raises ConfigError."""
     context = server_context(tls)
-    try:
-        if endpoint.host:
-            family, _, _, _, address = socket.getaddrinfo(*endpoint, type=socket.SOCK_STREAM)[0]
-            sock = socket.create_server(address, family=family, backlog=_BACKLOG)
-        elif socket.has_dualstack_ipv6():
-            sock = socket.create_server(
-                endpoint, family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True
-            )
-        else:
-            sock = socket.create_server(endpoint, backlog=_BACKLOG)
+    socks = net_listen.listen(endpoint, _BACKLOG)
+    for sock in socks:
         tcp.tune(sock)
-    except (OSError, OverflowError, UnicodeError) as error:
-        raise ConfigError(f"cannot listen on {endpoint}: {words(error)}") from None
-    return TLSListener(gevent_socket(fileno=sock.detach()), context, tls.binding, patience, congestion)
+    return TLSListener(socks, context, tls.binding, patience, congestion)
 
 
 class TLSListener:
     """Accepts TCP connections, and hands out those whose handshake is done."""
 
     def __init__(
-        self, sock: Any, context: Any, binding: bytes, patience: float, congestion: bytes | None
+        self, socks: list[Any], context: Any, binding: bytes, patience: float, congestion: bytes | None
     ) -> None:
-        self._sock = sock
-        self._acceptor = Acceptor(sock, "connections for tls")
+        self._socks = socks
         self._context = context
         self._binding = binding
         self._patience = patience
         self._congestion = congestion
         self._ready: Any = Queue(_READY)
         self._shaking: Places[TLSStream] = Places(_HANDSHAKES)
-        self.address = Address(*sock.getsockname()[:2])
-        self._accepting = supervise("the acceptance of TLS connections", self._accept_all)
+        self.address = Address(*socks[0].getsockname()[:2])
+        acceptors = [Acceptor(sock, "connections for tls") for sock in socks]
+        self._accepting = [
+            supervise("the acceptance of TLS connections", self._accept_all, one) for one in acceptors
+        ]
         census.register(self)
 
     def census(self) -> dict[str, int]:
@@ -85,18 +75,19 @@ class TLSListener:
 
     def close(self) -> None:
         """Stop; drop what was not accepted yet."""
-        self._accepting.kill(block=False)
-        self._sock.close()
+        gevent.killall(self._accepting, block=False)
+        for sock in self._socks:
+            sock.close()
         for stream in list(self._shaking):
             stream.reset()
         while not self._ready.empty():
             self._ready.get_nowait().close()
         self._ready.shutdown()
 
-    def _accept_all(self) -> None:
+    def _accept_all(self, acceptor: Acceptor) -> None:
         while True:
             try:
-                sock, address = self._acceptor.accept()
+                sock, address = acceptor.accept()
             except Closed:
                 return
             try:

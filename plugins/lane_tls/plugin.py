@@ -82,7 +82,7 @@ class TLSTransport:
             raise
 
     def listen(self, endpoint: Address, tls: ServerTLS) -> TLSListener:
-        """Listen on TCP. A name is listened on at its first address."""
+        """Listen on TCP, at all addresses of a name."""
         return listen(endpoint, tls, self._deadline, self.congestion)
 
     @cached_property

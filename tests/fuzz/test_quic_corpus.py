@@ -42,8 +42,9 @@ class World:
     def __init__(self, settings):
         self.tls, self.settings = server_tls(), settings
         self.listener = QuicListener(Address("127.0.0.1", 0), self.tls, settings)
-        send = self.listener._socket.send
-        self.listener._socket.send = lambda datagrams: send([d for d in datagrams if d[1] != NOWHERE])
+        sock = self.listener._doors[0]._socket
+        send = sock.send
+        sock.send = lambda datagrams: send([d for d in datagrams if d[1] != NOWHERE])
         self.bystander = self.connect()
         self.records = []
         self.handler = logging.Handler(logging.WARNING)
@@ -98,7 +99,7 @@ class Connection:
         packet = keys.encrypt_packet(head, payload.ljust(4, b"\0"), number)
         if server:
             path = self.far.engine.get_peer_address()
-            touched = self.world.listener._receive([packet], path, monotonic())
+            touched = self.world.listener._receive(print, [packet], path, monotonic())
         else:
             touched = self.client._receive([packet], None, monotonic())
         for carrier in touched:
@@ -142,7 +143,9 @@ def stranger(world, chance):
     size = 2 + len(payload) + 16
     head = b"\xc1" + first[1 : header_size - 2] + (size | 0x4000).to_bytes(2, "big") + b"\0\0"
     keys.setup_initial(cid, is_client=True, version=1)
-    for carrier in world.listener._receive([keys.encrypt_packet(head, payload, 0)], NOWHERE, monotonic()):
+    for carrier in world.listener._receive(
+        print, [keys.encrypt_packet(head, payload, 0)], NOWHERE, monotonic()
+    ):
         carrier.flush()
         carrier.fail(OSError("enough"))
 

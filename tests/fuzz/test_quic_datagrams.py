@@ -34,7 +34,8 @@ class World:
         self.tls = server_tls()
         self.listener = QuicListener(Address("127.0.0.1", 0), self.tls)
         self.sent = []
-        self.listener._socket.send, self._send = self._record, self.listener._socket.send
+        sock = self.listener._doors[0]._socket
+        sock.send, self._send = self._record, sock.send
         self.client, self.far = self.connect()
         self.near = self.client.carrier
         self.stream = self.near.open()

@@ -1,17 +1,18 @@
 """The inbound under stress: deadlines, full, failing accepts, and where it can listen."""
 
-import errno
 import socket as blocking
 
 import gevent
 import pytest
 from gevent import socket
 from gevent.event import Event
+from gevent.pool import Pool
 
 from lane.address import Address
 from lane.errors import ConfigError, Status, TargetError
-from lane.inbound import listener as listener_module
-from lane.inbound import talk
+from lane.inbound import Inbound, talk
+from lane.net import listen as net_listen
+from lane.net.sockets import KEEPALIVE
 from lane.proto.http import Http
 from lane.testing.harness import outcome, until
 from tests.support.inbound import (
@@ -28,6 +29,7 @@ from tests.support.inbound import (
     running,
     to_end,
 )
+from tests.support.names import Names
 
 pytestmark = pytest.mark.usefixtures("clock")
 
@@ -174,36 +176,45 @@ def has_ipv6():
     return True
 
 
-def test_every_address_without_ipv6(monkeypatch):
-    class NoIPv6(socket.socket):
-        def __init__(self, family, *args):
-            if family == socket.AF_INET6:
-                raise OSError(errno.EAFNOSUPPORT, "Address family not supported")
-            super().__init__(family, *args)
-
-    monkeypatch.setattr(listener_module.gsocket, "socket", NoIPv6)
-    with running(host="") as inbound:
-        monkeypatch.undo()
-        assert inbound.address.host == "0.0.0.0"
-        with socket.create_connection(("127.0.0.1", inbound.address.port), timeout=10) as sock:
-            sock.sendall(HEAD)
-            assert receive(sock, len(HTTP_SUCCESS)) == HTTP_SUCCESS
+def test_a_name_is_listened_on_at_all_its_addresses(monkeypatch):
+    monkeypatch.setattr(net_listen, "system_resolver", lambda: Names("127.0.0.2", "127.0.0.1"))
+    with running(host="name.test") as inbound:
+        for host in ("127.0.0.1", "127.0.0.2"):
+            with socket.create_connection((host, inbound.address.port), timeout=10) as sock:
+                sock.sendall(HEAD)
+                assert receive(sock, len(HTTP_SUCCESS)) == HTTP_SUCCESS
+        inbound.close()
+        for host in ("127.0.0.1", "127.0.0.2"):
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection((host, inbound.address.port), timeout=10)
 
 
-@pytest.mark.parametrize(
-    ("host", "reason"),
-    [("192.0.2.1", "assign requested"), ("a" * 64 + ".invalid", "label"), ("nobody", "not known")],
-)
-def test_cannot_listen(host, reason, monkeypatch):
-    look_up = socket.getaddrinfo
+def test_urgent_data_of_an_application_stays_in_its_place():
+    """It would be taken out of the data, where nobody asks for it: a byte would be lost."""
+    with running() as inbound, dial(inbound) as sock:
+        sock.send(b"\x05\x01", blocking.MSG_OOB)
+        sock.sendall(b"\x00")
+        assert receive(sock, 2) == b"\x05\x00"
 
-    def getaddrinfo(name, *args):
-        if name == "nobody":  # asking for it might leave the machine
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return look_up(name, *args)
 
-    monkeypatch.setattr(listener_module.gsocket, "getaddrinfo", getaddrinfo)
-    with pytest.raises(ConfigError, match=rf"^cannot listen on {host}:0: .*{reason}.*$") as caught:
+def test_applications_that_are_gone_are_noticed_within_minutes():
+    seen = []
+
+    def serve(sock):
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        seen.append([sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in KEEPALIVE])
+
+    inbound = Inbound(Address("127.0.0.1", 0), serve, Pool(1))
+    inbound.start()
+    with dial(inbound) as sock:
+        assert sock.recv(1) == b""
+    inbound.close()
+    assert seen == [[*KEEPALIVE.values()]]
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "a" * 64 + ".invalid"])
+def test_cannot_listen(host):
+    with pytest.raises(ConfigError, match=rf"^cannot listen on {host}:0: .*(assign|too long)") as caught:
         proxy(Address(host, 0))
     assert "\n" not in str(caught.value)
 

@@ -10,7 +10,9 @@ from lane.address import Address
 from lane.errors import ConfigError, Status, TargetError
 from lane.inbound import later, udp_forward
 from lane.inbound.udp_forward import UdpForward
+from lane.net import listen as net_listen
 from lane.testing.harness import until
+from tests.support.names import Names
 
 pytestmark = pytest.mark.usefixtures("clock")
 
@@ -191,10 +193,29 @@ def test_a_refusal_that_comes_late_leaves_the_next_one_alone(make, world, applic
     assert app.recv(100) == b"x"
     late.set()
     until(lambda: caplog.records)
-    assert list(forward._sources) == [app.getsockname()]
+    assert [where for _, where in forward._sources] == [app.getsockname()]
 
 
 def test_a_port_that_is_taken(make):
     forward = make()
-    with pytest.raises(ConfigError, match=f"cannot take packets on .*{forward.address.port}"):
+    with pytest.raises(ConfigError, match=rf"cannot listen on {forward.address} \(UDP\): .* in use"):
         make(forward.address)
+
+
+def test_a_name_is_listened_on_at_all_its_addresses(make, application, monkeypatch):
+    """And one sender at two of them is two sources."""
+    monkeypatch.setattr(net_listen, "system_resolver", lambda: Names("127.0.0.1", "127.0.0.2"))
+    forward, app = make(Address("name.test", 0)), application()
+    for number, host in enumerate(("127.0.0.1", "127.0.0.2"), 1):
+        app.sendto(b"to " + host.encode(), (host, forward.address.port))
+        assert app.recvfrom(100) == (b"to " + host.encode(), (host, forward.address.port))
+        assert len(forward) == number
+
+
+@pytest.mark.parametrize("host", ["", "::"])
+def test_every_address_is_one_of_both_families(make, host):
+    forward = make(Address(host, 0))
+    for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with socket.socket(family, socket.SOCK_DGRAM) as app:
+            app.sendto(b"hello", (host, forward.address.port))
+            assert app.recvfrom(100)[0] == b"hello"

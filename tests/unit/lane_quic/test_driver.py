@@ -13,8 +13,10 @@ from lane_quic.carrier import QuicCarrier
 from lane_quic.plugin import QuicTransport, lane_register_transports
 
 from lane.errors import Closed, ConfigError
+from lane.net import listen as net_listen
 from lane.stream import Address
 from lane.testing.harness import Flood, Kit, echo, outcome, pattern, read_all, send_all, until
+from tests.support.names import Names
 from tests.support.quic_endpoints import Relay, exchange
 from tests.support.virtual_time import virtual_time
 
@@ -46,7 +48,7 @@ def long_lived(monkeypatch):
 @pytest.mark.parametrize(
     ("bound", "dialled"),
     [("", "127.0.0.1"), ("", "127.0.0.2"), ("", "::1"), ("0.0.0.0", "127.0.0.3"), ("::", "::1"),
-     ("::1", "::1")],
+     ("::", "127.0.0.2"), ("::1", "::1")],
 )  # fmt: skip
 def test_answers_leave_from_the_address_that_was_dialled(bound, dialled):
     """Clients have connected sockets: an answer from another address would never arrive."""
@@ -60,6 +62,19 @@ def test_answers_leave_from_the_address_that_was_dialled(bound, dialled):
     exchange(near, far)
     near.close()
     kit.close()
+
+
+def test_a_name_is_listened_on_at_all_its_addresses(monkeypatch):
+    """And what comes to one of them is answered from there."""
+    monkeypatch.setattr(net_listen, "system_resolver", lambda: Names("127.0.0.2", "127.0.0.1"))
+    transport = QuicTransport()
+    kit = Kit(transport, Address("name.test", 0))
+    for host in ("127.0.0.1", "127.0.0.2"):
+        near = transport.dial(Address(host, kit.listener.address.port), kit.client_tls)
+        exchange(near, kit.listener.accept())
+        near.close()
+    kit.close()
+    until(lambda: all(door._socket.closed for door in kit.listener._doors))
 
 
 def test_the_transport_is_registered_under_its_name():
@@ -151,7 +166,7 @@ def test_silence_makes_a_client_move_more_and_more_seldom(kit, monkeypatch):
     client, moves = near._on_silence.__self__, []
     opened = client._open
     monkeypatch.setattr(client, "_open", lambda: moves.append(time.monotonic()) or opened())
-    kit.listener._socket._on_datagrams = lambda *_: []
+    kit.listener._doors[0]._socket._on_datagrams = lambda *_: []
     near.open().sendall(b"anybody?")
     until(lambda: len(moves) == 4)
     assert moves[3] - moves[2] > 1.5 * (moves[2] - moves[1])
@@ -299,7 +314,7 @@ def test_a_closed_listener_sends_away_what_nobody_accepted(kit):
     for _ in range(2):
         with pytest.raises(Closed):
             kit.listener.accept()
-    until(lambda: kit.listener._socket.closed)
+    until(lambda: kit.listener._doors[0]._socket.closed)
 
 
 def test_what_a_socket_says_of_a_packet_is_loss_and_of_its_peer_a_hint():

@@ -12,6 +12,7 @@ from lane_quic import configuration, driver, listener, udp
 from lane_quic.plugin import QuicTransport
 
 from lane.errors import Closed, Failure, Unreachable
+from lane.net import race
 from lane.net.connect import Connector
 from lane.stream import Address
 from lane.testing.harness import Kit, outcome, until
@@ -57,7 +58,7 @@ class Failing:
 
 def fail(endpoint, name, error, times=1):
     """Have calls of the endpoint's socket fail."""
-    sock = endpoint._socket
+    sock = getattr(endpoint, "_doors", [endpoint])[0]._socket
     sock._sock = Failing(sock._sock, name, error, times)
     return sock._sock
 
@@ -131,7 +132,7 @@ def test_what_is_refused_for_good_ends_by_time(clock, monkeypatch):
     monkeypatch.setattr(configuration, "IDLE_TIMEOUT", 5)  # each second costs some of real time
     kit = Kit(QuicTransport(), LOOPBACK)
     near, far = kit.dial()
-    kit.listener._socket.close()
+    kit.listener._doors[0]._socket.close()
     far._on_end = lambda: None
     far.fail(Closed("killed"))
     stream = near.open()
@@ -177,6 +178,7 @@ def test_an_address_that_is_not_reached_twice_leaves_time_for_the_next(kit, numb
     monkeypatch.setattr(driver.Client, "_open", refuse)
     with pytest.raises(Unreachable, match=os.strerror(number)):
         driver.dial(Address("127.0.0.2", 9), kit.client_tls)
+    monkeypatch.setattr(race, "STAGGER", 1000.0)
     monkeypatch.setattr(driver, "_connector", Connector(Names("127.0.0.2", "127.0.0.1")))
     driver.dial(Address("two.test", kit.listener.address.port), kit.client_tls).close()
 
@@ -191,7 +193,7 @@ def test_a_listener_outlives_errors_of_its_socket(kit, number):
         failing = fail(kit.listener, name, OSError(number, os.strerror(number)), 3)
         exchange(near, far)
         exchange(*kit.dial())
-        kit.listener._socket._sock = failing.sock
+        kit.listener._doors[0]._socket._sock = failing.sock
 
 
 def test_a_socket_that_only_fails_is_asked_now_and_then(kit, monkeypatch):
@@ -220,7 +222,8 @@ def test_a_listener_outlives_a_bug(kit, where, name, monkeypatch):
     calls = []
     stranger = udp_socket()
     with monkeypatch.context() as patch:
-        patch.setattr(getattr(kit.listener, where), name, lambda *_: calls.append(1) or raising())
+        owner = kit.listener._stateless if where == "_stateless" else kit.listener._doors[0]._socket
+        patch.setattr(owner, name, lambda *_: calls.append(1) or raising())
         while not calls:
             for datagram in (b"\x40" + bytes(60), odd_version()):
                 stranger.sendto(datagram, tuple(kit.listener.address))
@@ -233,12 +236,12 @@ def test_a_listener_outlives_a_bug(kit, where, name, monkeypatch):
 def test_a_datagram_that_makes_something_fail_leaves_the_others_beside_it(kit, monkeypatch):
     route, taken = kit.listener._route, []
 
-    def odd(datagram, path, now):
+    def odd(send, datagram, path, now):
         taken.append(datagram)
-        return raising() if datagram[:1] == b"!" else route(datagram, path, now)
+        return raising() if datagram[:1] == b"!" else route(send, datagram, path, now)
 
     monkeypatch.setattr(kit.listener, "_route", odd)
-    assert kit.listener._receive([b"!" * 40, b"\x40" + bytes(40)], (("127.0.0.1", 9), ()), 0.0) == []
+    assert kit.listener._receive(print, [b"!" * 40, b"\x40" + bytes(40)], (("127.0.0.1", 9), ()), 0.0) == []
     assert len(taken) == 2
 
 
@@ -256,7 +259,7 @@ def test_a_socket_that_is_none_any_more_is_replaced(kit):
 
 def test_a_listener_whose_port_was_taken_meanwhile_comes_back(kit, caplog):
     near, _ = kit.dial()
-    broken = kit.listener._socket
+    broken = kit.listener._doors[0]._socket
     broken._sock.close()
     taken = udp_socket()
     taken.close()
@@ -266,7 +269,7 @@ def test_a_listener_whose_port_was_taken_meanwhile_comes_back(kit, caplog):
     next(iter(kit.listener._carriers))._ask(0.0)
     until(lambda: "cannot listen on" in caplog.text)
     taken.close()
-    until(lambda: kit.listener._socket is not broken)
+    until(lambda: kit.listener._doors[0]._socket is not broken)
     exchange(*kit.dial())
 
 

@@ -1,7 +1,6 @@
 """TLS connections being made: against other TLS stacks, garbage, silence and hang-ups, on either side."""
 
 import logging
-import socket as real_socket
 import ssl
 import struct
 
@@ -13,6 +12,7 @@ from lane_tls import listener as listener_module
 from lane_tls.plugin import TLSTransport, lane_register_transports
 
 from lane.errors import ConfigError, Refused, Unreachable
+from lane.net import listen as net_listen
 from lane.net.connect import Connector
 from lane.stream import Address
 from lane.testing import PinnedClient, SelfSigned, client_tls, server_tls
@@ -145,11 +145,20 @@ def test_where_nobody_can_listen(host):
         TLSTransport().listen(Address(host, 0), IDENTITY)
 
 
-def test_a_machine_without_ipv6_listens_on_ipv4(monkeypatch):
-    monkeypatch.setattr(real_socket, "has_dualstack_ipv6", lambda: False)
-    listener = TLSTransport().listen(Address("", 0), IDENTITY)
-    assert listener.address.host == "0.0.0.0"
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [("name.test", ["127.0.0.1", "127.0.0.2"]), ("", ["127.0.0.1", "::1"]), ("::", ["127.0.0.1", "::1"])],
+)
+def test_all_addresses_of_a_listener(monkeypatch, host, reached):
+    monkeypatch.setattr(net_listen, "system_resolver", lambda: Names("127.0.0.2", "127.0.0.1"))
+    listener = TLSTransport().listen(Address(host, 0), IDENTITY)
+    for address in reached:
+        TLSTransport().dial(Address(address, listener.address.port), CLIENT).close()
+        listener.accept().close()
     listener.close()
+    for address in reached:
+        with pytest.raises(Unreachable, match="refused"):
+            TLSTransport().dial(Address(address, listener.address.port), CLIENT)
 
 
 # --- as a client
