@@ -25,7 +25,7 @@ class Door:
 
     def __init__(self, sock: socket.socket, receive: Receive, *, offloads: bool) -> None:
         self.address = Address(*sock.getsockname()[:2])
-        self._receive = receive
+        self._on_datagrams = receive
         self._offloads = offloads
         self._socket = self._open(sock)
 
@@ -38,10 +38,10 @@ class Door:
         self._socket.close()
 
     def _open(self, sock: socket.socket) -> UdpSocket:
-        def receive(datagrams: list[bytes], path: Any, now: float) -> list[QuicCarrier]:
-            return self._receive(self.send, datagrams, path, now)
+        return UdpSocket(sock, self._receive, on_broken=self._renew, offloads=self._offloads)
 
-        return UdpSocket(sock, receive, on_broken=self._renew, offloads=self._offloads)
+    def _receive(self, datagrams: list[bytes], path: Any, now: float) -> list[QuicCarrier]:
+        return self._on_datagrams(self.send, datagrams, path, now)
 
     def _renew(self) -> None:
         log.error("the UDP socket of %s failed: another one is made", self.address)

@@ -99,7 +99,7 @@ class Connection:
         packet = keys.encrypt_packet(head, payload.ljust(4, b"\0"), number)
         if server:
             path = self.far.engine.get_peer_address()
-            touched = self.world.listener._receive(print, [packet], path, monotonic())
+            touched = self.world.listener._doors[0]._receive([packet], path, monotonic())
         else:
             touched = self.client._receive([packet], None, monotonic())
         for carrier in touched:
@@ -143,9 +143,8 @@ def stranger(world, chance):
     size = 2 + len(payload) + 16
     head = b"\xc1" + first[1 : header_size - 2] + (size | 0x4000).to_bytes(2, "big") + b"\0\0"
     keys.setup_initial(cid, is_client=True, version=1)
-    for carrier in world.listener._receive(
-        print, [keys.encrypt_packet(head, payload, 0)], NOWHERE, monotonic()
-    ):
+    packet = keys.encrypt_packet(head, payload, 0)
+    for carrier in world.listener._doors[0]._receive([packet], NOWHERE, monotonic()):
         carrier.flush()
         carrier.fail(OSError("enough"))
 

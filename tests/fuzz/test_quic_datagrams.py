@@ -68,7 +68,7 @@ class World:
 
     def receive(self, datagram, path=NOWHERE):
         """What the listener's receive loop does with a datagram."""
-        self.batch(self.listener, datagram, path)
+        self.batch(self.listener._doors[0], datagram, path)
 
     def batch(self, endpoint, datagram, path=None):
         for carrier in endpoint._receive([datagram], path, monotonic()):

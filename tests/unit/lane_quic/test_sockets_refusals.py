@@ -241,7 +241,8 @@ def test_a_datagram_that_makes_something_fail_leaves_the_others_beside_it(kit, m
         return raising() if datagram[:1] == b"!" else route(send, datagram, path, now)
 
     monkeypatch.setattr(kit.listener, "_route", odd)
-    assert kit.listener._receive(print, [b"!" * 40, b"\x40" + bytes(40)], (("127.0.0.1", 9), ()), 0.0) == []
+    datagrams, path = [b"!" * 40, b"\x40" + bytes(40)], (("127.0.0.1", 9), ())
+    assert kit.listener._doors[0]._receive(datagrams, path, 0.0) == []
     assert len(taken) == 2
 
 
