@@ -1,6 +1,8 @@
 """A name server on loopback, over UDP and TCP, that may be silent, slow, wrong or a liar."""
 
+import json
 import struct
+import sys
 from ipaddress import ip_address
 
 import dns.flags
@@ -28,6 +30,7 @@ class NameServer:
         self.zones, self.slow, self.codes, self.silent = {}, {}, {}, set()
         self.asked = []  # name, kind and whether over TCP
         self.asker = None  # where the last packet came from
+        self.heard = lambda name: None
         self.ttl = 300
         self.lie = None
         self.udp, self.tcp = bind_both(host, port)
@@ -67,6 +70,7 @@ class NameServer:
         query = dns.message.from_wire(wire)
         name = query.question[0].name.to_text().lower().removesuffix(".")
         self.asked.append((name, dns.rdatatype.to_text(query.question[0].rdtype), over_tcp))
+        self.heard(name)
         for slow in (self.slow.get(name), self.slow.get(self.asked[-1][:2])):
             if slow:
                 slow.wait()
@@ -167,3 +171,31 @@ class Names:
         if not found:
             raise TargetError(Status.HOST_UNREACHABLE, "name not known")
         return [ip_address(one) for one in found]
+
+
+def main():
+    """`python -m tests.support.names HOST PORT ZONES`: zones in JSON, names in `dead` are not answered.
+
+    It prints `ready`, and then what it is asked for.
+    """
+    host, port, zones = sys.argv[1:]
+    server = NameServer(host, int(port))
+    server.zones = json.loads(zones)
+    server.silent = Below("dead")
+    server.heard = lambda name: print(name, flush=True)
+    print("ready", flush=True)
+    gevent.joinall(server.jobs)
+
+
+class Below:
+    """All names below a domain."""
+
+    def __init__(self, domain):
+        self._end = f".{domain}"
+
+    def __contains__(self, name):
+        return isinstance(name, str) and name.endswith(self._end)
+
+
+if __name__ == "__main__":
+    main()
