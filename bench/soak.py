@@ -8,7 +8,7 @@ power cut. Their applications use SOCKS5 (CONNECT, BIND, UDP ASSOCIATE), SOCKS4a
 --forward of TCP and UDP, --reverse, rules, and as root --redirect: many short exchanges, full speed now and
 then, one-way transfers and idle sessions that last for all of the run; and some that are refused, leave in
 the middle or talk nonsense. Once a cycle TCP falls silent, then UDP, then both; the network forgets all its
-connections; clients get SIGHUP; an address comes or goes.
+connections; all get SIGHUP; an address comes or goes.
 
 It fails, with exit status 1, if
   - anything still grows in the last half: memory, descriptors, greenlets, threads, objects, and the tables
@@ -47,8 +47,6 @@ BLACKOUT_MOST = 6
 """Seconds, far less than any session outlives."""
 SETTLE = 5
 """Seconds after a blackout in which exchanges may still fail for it."""
-SIGHUP_TO = ("client", "mover")
-"""Who gets SIGHUP. The server still ends of it: add "server" here once it does not."""
 LEAST = {
     "rss": (8e6, 0.05),  # creeps up to the highest peak, which is a matter of chance: `heap` has what is used
     "heap": (2e6, 0.05),
@@ -138,8 +136,7 @@ class Run:
     def _hang_up(self):
         self.world.write_rules()
         for lane in self.world.steady:
-            if lane.name in SIGHUP_TO:
-                lane.process.send_signal(signal.SIGHUP)
+            lane.process.send_signal(signal.SIGHUP)
 
     def _keep_sampling(self, lane, over):
         """In a thread of its own: a busy machine takes its time to answer."""
@@ -195,9 +192,9 @@ class Run:
         if not self.moves:
             failed.append("nothing moved from one transport to the other")
         for lane in self.world.steady:
-            rules = lane.name != "server"
-            if rules and lane.name in SIGHUP_TO and not re.search(r"read \S+ again", lane.log.read_text()):
-                failed.append(f"{lane.name} did not read its rules again")
+            what = "the keys" if lane.name == "server" else "rules"
+            if not re.search(f"read again on SIGHUP: .*{what}", lane.log.read_text()):
+                failed.append(f"{lane.name} did not read {what} again")
         return grows, failed, {"done": dict(account), "excused": excused, "moves": len(self.moves)}
 
     def _undone(self, load, told):

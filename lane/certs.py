@@ -12,9 +12,10 @@ import ipaddress
 import secrets
 import ssl
 import warnings
-from collections.abc import ItemsView, Iterable
+from collections.abc import ItemsView
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -42,6 +43,8 @@ from lane.proto.hello import token
 MAX_FILE = 4 * 1024 * 1024  # bytes of a file that is read
 MAX_CHAIN = 10  # certificates of a server that are looked at
 MAX_USERS = 10_000
+BINDINGS = 4
+"""Of a server whose certificates change: those that users' tokens are kept for."""
 
 
 def binding_of(der: bytes) -> bytes:
@@ -137,6 +140,20 @@ class VerifiedTLS:
     """
 
     def __init__(self, ca: Path | None, server_name: str) -> None:
+        self.trust(ca)
+        try:
+            self._subject: x509.IPAddress | x509.DNSName = x509.IPAddress(ipaddress.ip_address(server_name))
+            self.server_name: str | None = None  # SNI has no addresses (RFC 6066 section 3)
+        except ValueError:
+            try:
+                self.server_name = _server_name(server_name)
+                self._subject = x509.DNSName(self.server_name)
+                self._policy.build_server_verifier(self._subject)
+            except ValueError:
+                raise ConfigError(f"{server_name!r} is no server name") from None
+
+    def trust(self, ca: Path | None) -> None:
+        """Go by the CAs in `ca` from now on. Raises ConfigError, and then goes by those from before."""
         # The web's rules, but for what home-made certificates lack and X.509 can do without: a CA without
         # KeyUsage may be used for anything (RFC 5280 section 4.2.1.3), and a key identifier is only a hint.
         self._policy = (
@@ -151,16 +168,6 @@ class VerifiedTLS:
                 ),
             )
         )
-        try:
-            self._subject: x509.IPAddress | x509.DNSName = x509.IPAddress(ipaddress.ip_address(server_name))
-            self.server_name: str | None = None  # SNI has no addresses (RFC 6066 section 3)
-        except ValueError:
-            try:
-                self.server_name = _server_name(server_name)
-                self._subject = x509.DNSName(self.server_name)
-                self._policy.build_server_verifier(self._subject)
-            except ValueError:
-                raise ConfigError(f"{server_name!r} is no server name") from None
 
     def verify(self, chain: list[bytes]) -> bytes:
         """The binding of the leaf, `chain[0]` (DER). Raises Refused when no CA vouches for it now."""
@@ -203,16 +210,22 @@ class Keys:
 
 
 class KeyRing:
-    """Tells whose token it is, in one look-up. `bindings`: of the server's certificates, earlier ones too."""
+    """Tells whose token it is, in one look-up.
 
-    def __init__(self, keys: Keys, bindings: Iterable[bytes]) -> None:
+    A server's certificate may have changed: carriers from before have its binding still. So the tokens are
+    made for each binding when it is first asked for, and kept for the BINDINGS that were asked for last.
+    """
+
+    def __init__(self, keys: Keys) -> None:
         # A dict compares in variable time, and that is fine: what it compares is the output of an HMAC,
         # which nobody without the key can steer towards a wanted value byte by byte.
-        self._users = {(tie, token(key, tie)): name for tie in bindings for name, key in keys.items()}
+        self._users = lru_cache(BINDINGS)(
+            lambda binding: {token(key, binding): name for name, key in keys.items()}
+        )
 
     def lookup(self, token: bytes, binding: bytes) -> str | None:
         """The user who proved a key with `token` on a carrier with `binding`; None for nobody."""
-        return self._users.get((binding, token))
+        return self._users(binding).get(token)
 
 
 def _server_name(text: str) -> str:

@@ -78,6 +78,8 @@ class QueuedWriter(logging.Handler):
         self.dropped = 0
         self._reported = 0
         self._fd = fd
+        self._next: int | None = None
+        self._turning = threading.Lock()
         self._lines: queue.Queue[str | None] = queue.Queue(size)
         self._closing = False
         # A daemon, since it may be stuck in a write for ever. gevent has patched nothing: this is a
@@ -96,6 +98,14 @@ class QueuedWriter(logging.Handler):
         except queue.Full:
             self.dropped += 1
 
+    def redirect(self, fd: int) -> None:
+        """Write to another descriptor from the next line on, and close the one before. Never blocks."""
+        with self._turning:  # no limit: nobody waits for anything who has it
+            unused, self._next = self._next, fd
+        _release(unused)
+        with contextlib.suppress(queue.Full):  # a full queue keeps the thread awake anyway
+            self._lines.put_nowait("")
+
     def close(self) -> None:
         """Stop after what is queued, or after FLUSH_TIME seconds."""
         if not self._closing:
@@ -108,14 +118,22 @@ class QueuedWriter(logging.Handler):
     def _run(self) -> None:
         while True:
             line = self._lines.get()  # no limit: a thread of its own, for nothing else
+            self._turn()
             if line is not None:
                 self._write(line)
             if self._lines.empty():
                 self._report_dropped()
                 if self._closing:
                     break
-        if self._fd > 2:  # standard error is not ours
-            os.close(self._fd)
+        _release(self._fd)
+
+    def _turn(self) -> None:
+        """To the descriptor that `redirect` has named last."""
+        with self._turning:  # no limit: nobody waits for anything who has it
+            fd, self._next = self._next, None
+        if fd is not None:
+            _release(self._fd)
+            self._fd = fd
 
     def _report_dropped(self) -> None:
         # Only this thread changes `_reported`, and only `emit` changes `dropped`: no lock is needed.
@@ -147,14 +165,9 @@ def setup(level: str, file: Path | None = None) -> QueuedWriter:
 
     Raises ConfigError when `file` cannot be written.
     """
-    fd = 2
-    if file is not None:
-        try:
-            fd = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        except OSError as error:
-            raise ConfigError(f"cannot write the log file {file}: {error.strerror}") from None
+    fd = _open(file)
     root = logging.getLogger()
-    for handler in [handler for handler in root.handlers if isinstance(handler, QueuedWriter)]:
+    for handler in _writers():
         root.removeHandler(handler)
         handler.close()
     writer = QueuedWriter(fd)
@@ -162,3 +175,32 @@ def setup(level: str, file: Path | None = None) -> QueuedWriter:
     logging.getLogger("lane").setLevel(level.upper())
     logging.captureWarnings(True)
     return writer
+
+
+def reopen(level: str, file: Path | None) -> None:
+    """Have what `setup` made go on at `level`, in what is called `file` now. Never waits for the old one.
+
+    Raises ConfigError when `file` cannot be written: then all stays as it was.
+    """
+    for writer in _writers():
+        writer.redirect(_open(file))
+    logging.getLogger("lane").setLevel(level.upper())
+
+
+def _writers() -> list[QueuedWriter]:
+    return [handler for handler in logging.getLogger().handlers if isinstance(handler, QueuedWriter)]
+
+
+def _release(fd: int | None) -> None:
+    if fd is not None and fd > 2:  # standard error is not ours
+        os.close(fd)
+
+
+def _open(file: Path | None) -> int:
+    """A descriptor that is ready to be written to. Raises ConfigError."""
+    if file is None:
+        return 2
+    try:
+        return os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise ConfigError(f"cannot write the log file {file}: {error.strerror}") from None

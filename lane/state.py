@@ -67,12 +67,20 @@ def look(folder: Path, own: ServerIdentity | None = None) -> State:
     return State(*_load(folder, own))
 
 
+def read_identity(folder: Path) -> ServerIdentity:
+    """The server's own, that is in `folder`. Raises ConfigError."""
+    path = folder / IDENTITY
+    return ServerIdentity.parse(read(path, MAX_FILE, closed=0o077), path)
+
+
+def read_keys(folder: Path) -> Keys:
+    """The keys in `folder`. Raises ConfigError."""
+    path = folder / KEYS
+    return Keys.parse(read(path, MAX_FILE, closed=0o077), path)
+
+
 def _load(folder: Path, own: ServerIdentity | None) -> tuple[ServerIdentity, Keys]:
-    identity, keys = folder / IDENTITY, folder / KEYS
-    return (
-        own or ServerIdentity.parse(read(identity, MAX_FILE, closed=0o077), identity),
-        Keys.parse(read(keys, MAX_FILE, closed=0o077), keys),
-    )
+    return own or read_identity(folder), read_keys(folder)
 
 
 @contextmanager

@@ -24,8 +24,8 @@ from lane.supervisor import report
 
 __all__ = [
     "AbortsSending", "Address", "Carrier", "ClientTLS", "Closed", "Datagrams", "Joins", "LinkStats",
-    "Listener", "OverTCP", "Reset", "ServerTLS", "Stream", "Transport", "Views", "measured", "receiver",
-    "send_joined",
+    "Listener", "OverTCP", "Presents", "Reset", "ServerTLS", "Stream", "Transport", "Views", "measured",
+    "receiver", "send_joined",
 ]  # fmt: skip
 
 _BEHIND_HEAD = 16384
@@ -153,6 +153,17 @@ class Listener(Protocol):
 
     def close(self) -> None:
         """Stop taking carriers. Those that were accepted go on."""
+
+
+@runtime_checkable
+class Presents(Protocol):
+    """What a listener has as well if it can go on with another certificate."""
+
+    def present(self, tls: "ServerTLS") -> None:
+        """Prove oneself with `tls` to whoever connects from now on. Carriers that are there stay.
+
+        Raises `lane.errors.ConfigError`, and goes on with the one before.
+        """
 
 
 class ClientTLS(Protocol):

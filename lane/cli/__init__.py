@@ -5,11 +5,13 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import lane
 from lane import log, supervisor
 from lane.cli import options
+from lane.cli.reload import rereading
 from lane.config import (
     ClientConfig,
     PluginsConfig,
@@ -32,6 +34,7 @@ _CONFIGS: dict[str, Callable[[Any], Any]] = {
     "link": link_config,
     "plugins": plugins_config,
 }
+_SERVICES = ("client", "server")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -76,7 +79,10 @@ def _run(argv: list[str]) -> int:
             log.setup(config.log_level, config.log_file)
             supervisor.report_all(plugins.owner)
             resources.callback(Watchdog(plugins.owner).close)
-        status: int = importlib.import_module(f"lane.cli.{command}").run(config, plugins)
+        run = importlib.import_module(f"lane.cli.{command}").run
+        if command in _SERVICES:
+            run = partial(run, again=rereading(command, rest, namespace, plugins, _CONFIGS[command]))
+        status: int = run(config, plugins)
     return status
 
 

@@ -16,9 +16,10 @@ from lane.carriers.lanes import Steering
 from lane.carriers.network import watch
 from lane.carriers.passage import Deadlines
 from lane.carriers.steer import Decision, State, steer
-from lane.certs import KeyRing, Keys, PinnedTLS, ServerIdentity
-from lane.cli.entrances import open_all, open_reverses
-from lane.cli.routing import make_direct, make_routes, reloading
+from lane.certs import KeyRing, Keys, PinnedTLS, ServerIdentity, VerifiedTLS
+from lane.cli.entrances import make_terms, open_all, open_reverses
+from lane.cli.reload import Again, Reloading, Step
+from lane.cli.routing import make_direct, make_routes, read_again
 from lane.cli.service import (
     beyond_default,
     cost,
@@ -51,8 +52,8 @@ from lane.stream import ClientTLS, Transport
 log = logging.getLogger("lane.client")
 
 
-def run(config: ClientConfig, plugins: Plugins) -> int:
-    """Serve applications until a signal. Raises what keeps it from starting."""
+def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | None = None) -> int:
+    """Serve applications until a signal. Raises what keeps it from starting. `again`: for SIGHUP."""
     transports = _transports(config, plugins)
     server: Server | None = None
     if config.server is None:
@@ -73,7 +74,8 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
     connector = Connector(lanes, registry, deadlines, FastOpen(config.fast_open), config.max_associations)
     direct = make_direct(config)
     routes = make_routes(config, plugins, connector, direct)
-    inbounds = open_all(config, routes)
+    terms = make_terms(config)
+    inbounds = open_all(config, routes, terms)
     address = inbounds[0].address
     if config.check:
         log.info("%s answered in %.1f ms", way[0], connector.ping() * 1000)
@@ -85,6 +87,17 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
     reverses = open_reverses(config, connector)
     watcher = watch(lanes.network_changed)
 
+    def hold(now: ClientConfig) -> str:
+        terms.credentials = now.credentials
+        return ""
+
+    steps: dict[str, Step[ClientConfig]] = {
+        "password": hold,
+        "rules": partial(read_again, routes),
+        "certificates of CAs": partial(_trust, way[1]),
+    }
+    reload = Reloading(config, again, steps)
+
     def close() -> None:
         watcher.kill(block=False)
         if control:
@@ -94,14 +107,22 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
         for reverse in reverses:
             reverse.close()
         # no limit: the grace is theirs
-        gevent.joinall([gevent.spawn(drain, config.grace) for drain in (registry.drain, direct.drain)])
+        gevent.joinall([gevent.spawn(drain, reload.config.grace) for drain in (registry.drain, direct.drain)])
         for inbound in inbounds:
             inbound.kill()  # no limit: it has END_TIME
         lanes.close()
         if server:
             server.close(0)
 
-    return run_until_signal(lambda: _greet(config, inbounds, names), close, reloading(config, routes))
+    return run_until_signal(lambda: _greet(config, inbounds, names), close, reload)
+
+
+def _trust(tls: ClientTLS, config: ClientConfig) -> str:
+    """Read the CAs again, where they judge the server: a step of `lane.cli.reload`. Raises ConfigError."""
+    if not isinstance(tls, VerifiedTLS):
+        return ""
+    tls.trust(config.ca)
+    return str(config.ca or "the system's CAs")
 
 
 def _registry(config: ClientConfig) -> Registry:
@@ -159,7 +180,7 @@ def _embed(
     """
     identity = ServerIdentity.make()
     key = secrets.token_bytes(KEY_SIZE)
-    plugins.register(KeyAuth(KeyRing(Keys({"embedded": key}), [identity.binding])), "lane-keys")
+    plugins.register(KeyAuth(KeyRing(Keys({"embedded": key}))), "lane-keys")
     listeners = listen_all(transports, Address("127.0.0.1", 0), identity)
     policy, resolver = Policy((), (), local=True), system_resolver()
     service = offers(

@@ -17,15 +17,19 @@ from lane.net.own import REVERSE, TCP
 from lane.net.resolver import system_resolver
 
 
-def open_all(config: ClientConfig, connector: Connector) -> list[Inbound | UdpForward]:
+def make_terms(config: ClientConfig) -> Terms:
+    """What applications are offered at the port for SOCKS5 and HTTP."""
+    udp = UdpTerms(config.udp_idle_timeout, config.udp_anyone)
+    guesses = Guesses("user or password", config.handshake_timeout / 2)  # a right one is still in time
+    return Terms(config.credentials, config.handshake_timeout, udp, config.pac, guesses)
+
+
+def open_all(config: ClientConfig, connector: Connector, terms: Terms) -> list[Inbound | UdpForward]:
     """All that `config` asks for, bound and not started. The first is the one for SOCKS5 and HTTP.
 
     Together they serve as many connections as there may be sessions. Raises ConfigError.
     """
     served = Pool(config.max_sessions)
-    udp = UdpTerms(config.udp_idle_timeout, config.udp_anyone)
-    guesses = Guesses("user or password", config.handshake_timeout / 2)  # a right one is still in time
-    terms = Terms(config.credentials, config.handshake_timeout, udp, config.pac, guesses)
     proxy = partial(handshake.serve, connector=connector, terms=terms)
     inbounds: list[Inbound | UdpForward] = [Inbound(config.listen, proxy, served)]
     for each in config.forwards:

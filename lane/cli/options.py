@@ -41,8 +41,10 @@ WITHOUT_PLUGINS = ("link", "why")
 Warn = Callable[[str], None]
 
 
-def parse(command: str, argv: Sequence[str], warn: Warn) -> tuple[Namespace, Plugins]:
-    """The options of `command`, and the plugins.
+def parse(
+    command: str, argv: Sequence[str], warn: Warn, plugins: Plugins | None = None
+) -> tuple[Namespace, Plugins]:
+    """The options of `command`, and the plugins: those that are given, or else what is there.
 
     The namespace has the text of each option (None: not given, no default), `files` (the configuration
     files that were read) and `sources` (from option to the Path or the variable it came from; none for
@@ -52,9 +54,10 @@ def parse(command: str, argv: Sequence[str], warn: Warn) -> tuple[Namespace, Plu
     # Who asks for help may have a broken file.
     standard = [] if "-h" in argv or "--help" in argv else standard_files(_FILES[command])
     parser = build(command, standard)
-    plugins = Plugins()
-    if command not in WITHOUT_PLUGINS:
-        plugins.discover(_early_plugin_dir(standard, argv))
+    if plugins is None:
+        plugins = Plugins()
+        if command not in WITHOUT_PLUGINS:
+            plugins.discover(_early_plugin_dir(standard, argv))
     if command in WITH_PLUGIN_OPTIONS:
         plugins.call_each("lane_add_options", group=parser.add_argument_group("options of plugins"))
     if command != "plugins":  # that one lists them itself
@@ -280,7 +283,7 @@ def _declare_client(parser: Parser) -> None:
         "which way a target goes: direct, block or lane, then CIDR, DOMAIN or *, each with [:PORT]; the first"
         " that matches counts; or several, separated by commas",
     )
-    _option(group, "--rules", "FILE", "more rules, one a line; read again on SIGHUP")
+    _option(group, "--rules", "FILE", "more rules, one a line")
     _option(
         group,
         "--fast-open",

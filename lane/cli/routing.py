@@ -1,23 +1,17 @@
 """Which way targets go from a client: what is configured, what plugins say, and reading rules again."""
 
-import logging
-from collections.abc import Callable
 from itertools import chain
-
-import gevent
 
 from lane.address import Address
 from lane.config import ClientConfig
 from lane.egress.policy import Policy, Rule
 from lane.egress.rules import Action, RouteTable, read_rules
-from lane.errors import ConfigError, Status, TargetError
+from lane.errors import Status, TargetError
 from lane.inbound import Connector
 from lane.inbound.direct import Direct
 from lane.inbound.routes import Ask, Routes
 from lane.net.resolver import system_resolver
 from lane.plugins import BadAnswer, Plugins
-
-log = logging.getLogger("lane.client")
 
 ANYWHERE = Policy([Rule.parse("0.0.0.0/0"), Rule.parse("::/0")])
 """Where connections that leave from here may go: to wherever this machine can, as without lane."""
@@ -34,28 +28,10 @@ def make_routes(config: ClientConfig, plugins: Plugins, lane: Connector, direct:
     return Routes(lane, direct, _table(config), ask, config.max_associations)
 
 
-def reloading(config: ClientConfig, routes: Routes) -> Callable[[], None]:
-    """What reads the file of rules again. The newest call counts; a bad file changes nothing."""
-    reading: gevent.Greenlet[..., None] | None = None
-
-    def read() -> None:
-        try:
-            routes.rules = _table(config)
-        except ConfigError as error:
-            log.warning("the rules stay as they were: %s", error)
-        else:
-            log.info("read %s again", config.rules_file)
-
-    def reload() -> None:
-        nonlocal reading
-        if config.rules_file is None:
-            log.info("there is no file of rules to read again")
-            return
-        if reading:
-            reading.kill(block=False)
-        reading = gevent.spawn(read)
-
-    return reload
+def read_again(routes: Routes, config: ClientConfig) -> str:
+    """Read the rules again: a step of `lane.cli.reload`. Raises ConfigError, and changes nothing then."""
+    routes.rules = _table(config)
+    return str(config.rules_file) if config.rules_file else ""
 
 
 def asking(plugins: Plugins) -> Ask:

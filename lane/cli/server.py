@@ -8,6 +8,8 @@ from functools import partial
 from lane import state
 from lane.address import Address
 from lane.certs import KeyRing, own_identity
+from lane.cli.certificate import Certificate
+from lane.cli.reload import Again, Reloading, Step
 from lane.cli.service import beyond_default, for_auto, listen_all, run_until_signal
 from lane.config import DEFAULT_TRANSPORTS, ServerConfig
 from lane.egress.dialer import Dialer
@@ -28,15 +30,16 @@ from lane.session.registry import Registry
 log = logging.getLogger("lane.server")
 
 
-def run(config: ServerConfig, plugins: Plugins) -> int:
-    """Serve until a signal. Raises what keeps it from starting."""
+def run(config: ServerConfig, plugins: Plugins, again: Again[ServerConfig] | None = None) -> int:
+    """Serve until a signal. Raises what keeps it from starting. `again`: for SIGHUP."""
     transports = [plugins.transport(name) for name in config.transports]
     others = beyond_default(for_auto(plugins.transports.values()))
     if others and config.transports == DEFAULT_TRANSPORTS:
         log.info("%s is not offered, though clients try it by themselves: --transport names what is", others)
     kept = state.keep(config.state_dir, own_identity(config.cert, config.cert_key), renew=config.renew)
     identity = kept.identity
-    plugins.register(KeyAuth(KeyRing(kept.keys, [identity.binding])), "lane-keys")
+    auth = KeyAuth(KeyRing(kept.keys))
+    plugins.register(auth, "lane-keys")
     listeners = listen_all(transports, config.listen, identity)
     registry = Registry(
         config.buffer_size,
@@ -47,19 +50,21 @@ def run(config: ServerConfig, plugins: Plugins) -> int:
         many_users=True,
     )
     policy, resolver = Policy(config.allow, config.deny), system_resolver()
+    dialer = Dialer(policy, resolver, config.connect_timeout)
+    ports = Ports(policy, resolver, config.allow_reverse, bind=config.allow_bind)
     server = Server(
         listeners,
         plugins.hook,
         offers(
-            Dialer(policy, resolver, config.connect_timeout).connect,
+            dialer.connect,
             Associations(partial(UdpEgress, policy, resolver, share=registry.share), config.max_associations),
-            Ports(policy, resolver, config.allow_reverse, bind=config.allow_bind),
+            ports,
         ),
         registry,
         Resumption(config.resume_grace, config.max_sessions, config.buffer_total // 2),
         per_peer=config.max_sessions_per_peer,
         max_carriers=2 * config.max_sessions,  # over TLS each session has one, and there are spares
-        deadlines=Deadlines(config.hello_timeout, config.request_timeout, config.spare_timeout),
+        deadlines=_deadlines(config),
     )
     address = listeners[0].address
     host = config.host or Address(_own_address(config.listen.host), 0)
@@ -75,7 +80,30 @@ def run(config: ServerConfig, plugins: Plugins) -> int:
         print(f"listening on {Address(config.listen.host or '*', address.port)} ({names})")
         print(for_clients, flush=True)
 
-    return run_until_signal(greet, lambda: server.close(config.grace))
+    def hold(now: ServerConfig) -> str:
+        policy.allow, policy.deny = now.allow, now.deny
+        ports.rules, ports.bind = now.allow_reverse, now.allow_bind
+        dialer.timeout, server.deadlines = now.connect_timeout, _deadlines(now)
+        return ""
+
+    def read_keys(now: ServerConfig) -> str:
+        keys = state.read_keys(now.state_dir)
+        auth.ring = KeyRing(keys)
+        server.users_changed()
+        return f"the keys ({len(keys.items())})"
+
+    certificate = Certificate(dict(zip(config.transports, listeners, strict=True)), identity)
+    steps: dict[str, Step[ServerConfig]] = {
+        "limits": hold,
+        "keys": read_keys,
+        "certificate": certificate.read_again,
+    }
+    reload = Reloading(config, again, steps)
+    return run_until_signal(greet, lambda: server.close(reload.config.grace), reload)
+
+
+def _deadlines(config: ServerConfig) -> Deadlines:
+    return Deadlines(config.hello_timeout, config.request_timeout, config.spare_timeout)
 
 
 def _link_command(config: ServerConfig, reached: Address) -> str:

@@ -36,12 +36,10 @@ UNKNOWN_COST = 5.0
 """CPU a byte of a transport that does not tell, as a multiple of TLS over TCP."""
 
 
-def run_until_signal(
-    greet: Callable[[], None], close: Callable[[], None], reload: Callable[[], None] | None = None
-) -> int:
+def run_until_signal(greet: Callable[[], None], close: Callable[[], None], reload: Callable[[], None]) -> int:
     """Wait for SIGINT or SIGTERM, then `close`: exit status 0. A second signal ends the process at once.
 
-    `reload` is called on SIGHUP, which ends a process that has none. SIGUSR1 has it log what it holds.
+    `reload` is called on SIGHUP. SIGUSR1 has it log what it holds.
     `greet` says that all is ready: whoever reads that may send a signal, so the handlers are there before.
     """
     stop = Event()
@@ -57,8 +55,7 @@ def run_until_signal(
     for number in (signal.SIGINT, signal.SIGTERM):
         gevent.signal_handler(number, on_signal, number)
     gevent.signal_handler(signal.SIGUSR1, census.tell)
-    if reload:
-        gevent.signal_handler(signal.SIGHUP, reload)
+    gevent.signal_handler(signal.SIGHUP, reload)
     greet()
     notify("READY=1")
     stop.wait()  # no limit: that is what the process is for

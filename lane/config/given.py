@@ -26,6 +26,16 @@ from lane.values import (
 )
 
 T = TypeVar("T")
+LIVE = {
+    "client": frozenset(("auth", "ca", "grace", "log_file", "log_level", "rule", "rules")),
+    "server": frozenset(
+        (
+            "allow", "allow_bind", "allow_reverse", "cert", "cert_key", "connect_timeout", "deny", "grace",
+            "hello_timeout", "log_file", "log_level", "request_timeout", "spare_timeout",
+        )
+    ),
+}  # fmt: skip
+"""Options whose values, and the files that they name, are read again on SIGHUP; others take a restart."""
 count = within(parse_count, 1, 1_000_000, "1 to 1000000")
 time = within(parse_duration, 0.001, 30 * 86400.0, "1ms to 720h")
 _grace = within(parse_duration, 0.0, 86400.0, "0s to 24h")

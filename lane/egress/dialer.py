@@ -26,7 +26,7 @@ class Dialer:
     ) -> None:
         self._policy = policy
         self._resolver = resolver
-        self._timeout = connect_timeout
+        self.timeout = connect_timeout
         self._own = own
         self._eyeballs = Eyeballs()
 
@@ -51,6 +51,6 @@ class Dialer:
         if refusal and not allowed:
             raise refusal
         try:
-            return self._eyeballs.connect(target, allowed, connect_to, socket.socket.close, self._timeout)
+            return self._eyeballs.connect(target, allowed, connect_to, socket.socket.close, self.timeout)
         except OSError as error:
             raise target_error(error) from None

@@ -66,7 +66,8 @@ class Port(Protocol):
 class Ports:
     """All that are open. `policy` judges peers that are expected, `rules` where sessions may be parked.
 
-    `bind`: whether ports are opened for peers that are expected (SOCKS BIND) at all.
+    `bind`: whether ports are opened for peers that are expected (SOCKS BIND) at all. Both may be replaced at
+    any time.
     """
 
     def __init__(
@@ -83,8 +84,8 @@ class Ports:
     ) -> None:
         self._policy = policy
         self._resolver = resolver
-        self._rules = rules
-        self._bind = bind
+        self.rules = rules
+        self.bind = bind
         self._most = most
         self._most_per_user = most_per_user
         self._wait = wait
@@ -102,7 +103,7 @@ class Ports:
 
     def expect(self, peer: Address, user: str) -> Port:
         """A port for one connection from `peer`, or anyone if its host is unspecified. Raises TargetError."""
-        if not self._bind:
+        if not self.bind:
             raise TargetError(Status.NOT_ALLOWED, "not allowed: the server opens no ports for BIND")
         if peer.host in _ELSEWHERE:
             own, welcome = own_address(_ELSEWHERE[peer.host]), self._passes
@@ -125,7 +126,7 @@ class Ports:
 
     def park(self, where: Address, user: str) -> Port:
         """A place among the sessions at `where`, an IP address; port 0: a free one. Raises TargetError."""
-        if not any(rule.permits(where) for rule in self._rules):
+        if not any(rule.permits(where) for rule in self.rules):
             raise TargetError(Status.NOT_ALLOWED, "not allowed")
         shared = self._shared.get(where)
         if shared is None:

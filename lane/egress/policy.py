@@ -121,7 +121,7 @@ class Rule:
         return self.network is not None and address in self.network
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Policy:
     """The operator's rules over the built-in refusal of everything that is not plainly global unicast.
 
@@ -129,6 +129,8 @@ class Policy:
     allows loopback too. A domain rule holds for requests by that name only, whatever it resolves to; who
     asks for an address is judged by the address. `local`, for a server on the user's own machine, lets
     loopback, private and link-local addresses, and the machine's public ones, through as well.
+
+    The rules may be replaced at any time: what is connected stays as it is.
     """
 
     allow: Sequence[Rule] = ()

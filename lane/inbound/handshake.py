@@ -30,12 +30,12 @@ from lane.proto.socks5 import Socks5
 log = logging.getLogger("lane.inbound")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Terms:
     """What applications are offered, and held to."""
 
     credentials: Credentials | None
-    """User and password that they must give; None: nobody is asked."""
+    """User and password that they must give; None: nobody is asked. It may be replaced at any time."""
     handshake_timeout: float
     """Seconds for all that comes before the end of a request."""
     udp: UdpTerms = field(default_factory=UdpTerms)

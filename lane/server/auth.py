@@ -12,12 +12,13 @@ class KeyAuth:
     """Knows the users of a key ring, and lets each of them reach every target."""
 
     def __init__(self, ring: KeyRing) -> None:
-        self._ring = ring
+        self.ring = ring
+        """May be replaced; `lane.server.Server.users_changed` then."""
 
     @hookimpl(trylast=True)
     def lane_authenticate(self, token: bytes, binding: bytes) -> str | None:
         """The user whose key made `token` for this carrier."""
-        return self._ring.lookup(token, binding)
+        return self.ring.lookup(token, binding)
 
     @hookimpl(trylast=True)
     def lane_authorize(self, request: Address, identity: str) -> bool:

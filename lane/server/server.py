@@ -92,7 +92,9 @@ class Server:
         self._registry = registry
         self._resumption = resumption
         self._per_peer = per_peer + SPARES_PER_PEER
-        self._deadlines = deadlines or Deadlines()
+        self.deadlines = deadlines or Deadlines()
+        """May be replaced at any time."""
+        self._era = 0  # of those who are known as users
         self._boot_id = os.urandom(BOOT_ID_SIZE)
         self._carriers: set[Carrier] = set()
         self._flows: dict[Carrier, Flows] = {}  # of those of them whose datagrams somebody uses
@@ -122,6 +124,10 @@ class Server:
         self._resumption.close()
         closing = [gevent.spawn(carrier.close) for carrier in list(self._carriers)]
         gevent.joinall(closing, timeout=LAST_WORDS)  # a transport may not keep to it
+
+    def users_changed(self) -> None:
+        """Whoever proved a key before proves it again with his next request; what runs goes on."""
+        self._era += 1
 
     def _accept(self, listener: Listener) -> None:
         while True:
@@ -171,7 +177,7 @@ class Server:
     def _serve(self, carrier: Carrier) -> None:
         """All streams of a carrier, until it is gone."""
         judged = Event()
-        patience = gevent.get_hub().loop.timer(self._deadlines.hello)  # a greenlet that waits costs more
+        patience = gevent.get_hub().loop.timer(self.deadlines.hello)  # a greenlet that waits costs more
         patience.start(gevent.spawn, self._expel, carrier, judged)
         try:
             if getattr(carrier, "one_stream", False):
@@ -204,7 +210,7 @@ class Server:
         """One stream, to its end. Whatever goes wrong costs only it."""
         reader = Reader(stream)
         try:
-            user = self._greet(carrier, reader)
+            era, (user, token) = self._era, self._greet(carrier, reader)
             if user is None:
                 # Whatever was wrong with it. A right key never waits: nobody guesses 256 bits.
                 self._guesses.pause(carrier.peer, self._guesses.wrong(carrier.peer))
@@ -218,6 +224,12 @@ class Server:
             self._strangers.leave(carrier)
             judged.set()
             while request := self._await_request(reader):
+                if era != self._era:  # while the stream was a spare, or had another session
+                    era = self._era
+                    if self._authenticate(carrier, token) != user:
+                        log.info("%s is no user any more", user)
+                        self._finish(stream)
+                        return
                 try:
                     if not self._answer(carrier, stream, reader, request, user):
                         return
@@ -236,29 +248,32 @@ class Server:
             report("a stream", error)
             stream.reset()
 
-    def _greet(self, carrier: Carrier, reader: Reader) -> str | None:
-        """The user who proved a key with HELLO, None if nobody did."""
+    def _greet(self, carrier: Carrier, reader: Reader) -> tuple[str | None, bytes]:
+        """The user who proved a key with HELLO, None if nobody did; and the token that proves it."""
         try:
-            with gevent.Timeout(self._deadlines.hello, Closed("no HELLO in time")):
+            with gevent.Timeout(self.deadlines.hello, Closed("no HELLO in time")):
                 if reader.begin():
                     self._strangers.speaks(carrier)
                 token, end = reader.parse(parse_hello)
-                user = self._hook.lane_authenticate(token=token, binding=carrier.binding)
-                if user is None:
-                    return None
-                if not isinstance(user, str):
-                    raise TypeError(f"lane_authenticate of a plugin names a user {user!r}")
-                reader.skip(end)
-                return user
+                user = self._authenticate(carrier, token)
+                if user is not None:
+                    reader.skip(end)
+                return user, token
         except ProtocolError:
-            return None
+            return None, b""
+
+    def _authenticate(self, carrier: Carrier, token: bytes) -> str | None:
+        user = self._hook.lane_authenticate(token=token, binding=carrier.binding)
+        if user is not None and not isinstance(user, str):
+            raise TypeError(f"lane_authenticate of a plugin names a user {user!r}")
+        return user
 
     def _await_request(self, reader: Reader) -> Request | None:
         """The REQUEST, which a spare sends when it is needed; None where the client has no more."""
-        with gevent.Timeout(self._deadlines.spare, Closed("a spare that nobody used")):
+        with gevent.Timeout(self.deadlines.spare, Closed("a spare that nobody used")):
             if not reader.begin():
                 return None
-        with gevent.Timeout(self._deadlines.request, Closed("no REQUEST in time")):
+        with gevent.Timeout(self.deadlines.request, Closed("no REQUEST in time")):
             request, end = reader.parse(parse_request)
             reader.skip(end)
             return request

@@ -70,6 +70,11 @@ class QuicListener:
             raise Closed("the listener is closed")
         return carrier
 
+    def present(self, tls: ServerTLS) -> None:
+        """See `lane.stream.Presents`. What ends connections that we forgot stays the same: it is promised."""
+        self._configuration = self._settings.apply(server_configuration(tls))
+        self._tls = tls
+
     def close(self) -> None:
         """See `lane.stream.Listener`. The socket stays until the last connection has ended."""
         if self._accepting:

@@ -73,6 +73,10 @@ class TLSListener:
             raise Closed("the listener is closed") from None
         return carrier
 
+    def present(self, tls: ServerTLS) -> None:
+        """See `lane.stream.Presents`. The tickets of the certificate before are of no use any more."""
+        self._context, self._binding = server_context(tls), tls.binding
+
     def close(self) -> None:
         """Stop; drop what was not accepted yet."""
         gevent.killall(self._accepting, block=False)
@@ -102,9 +106,9 @@ class TLSListener:
         stream.congestion = self._congestion
         if (lost := self._shaking.enter(stream, peer)) is not None:
             lost.reset()
-        gevent.spawn(self._handshake, stream, peer)
+        gevent.spawn(self._handshake, stream, self._binding, peer)
 
-    def _handshake(self, stream: TLSStream, peer: str) -> None:
+    def _handshake(self, stream: TLSStream, binding: bytes, peer: str) -> None:
         """Whatever this peer does costs only this connection."""
         try:
             with deadline(self._patience, Closed("too slow")):
@@ -113,7 +117,7 @@ class TLSListener:
                 self._shaking.speaks(stream)
                 stream.handshake()
             # no limit: the server takes what is ready at once
-            self._ready.put(TLSCarrier(stream, self._binding, peer, dialled=False))
+            self._ready.put(TLSCarrier(stream, binding, peer, dialled=False))
         except (Closed, ProtocolError, ShutDown) as error:
             stream.abandon()  # and no reset, which could destroy the alert that tells the peer why
             log.debug("tls: no handshake with %s: %s", peer, error)

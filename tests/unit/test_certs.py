@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from lane import certs
-from lane.certs import KeyRing, Keys, PinnedTLS, ServerIdentity, VerifiedTLS, binding_of, new_keys
+from lane.certs import BINDINGS, KeyRing, Keys, PinnedTLS, ServerIdentity, VerifiedTLS, binding_of, new_keys
 from lane.errors import ConfigError, Refused
 from lane.link import encode
 from lane.proto.hello import token
@@ -350,10 +350,10 @@ def test_keys_are_not_shown():
 def test_a_token_is_known_on_its_own_carrier_only():
     keys = Keys({"alice": b"a" * 32, "bob": b"b" * 32})
     now, before = b"n" * 32, b"o" * 32
-    ring = KeyRing(keys, [now, before])
-    for binding in (now, before):
+    ring = KeyRing(keys)
+    for binding in (now, before, *(bytes([n]) * 32 for n in range(BINDINGS + 1)), now):
         assert ring.lookup(token(b"a" * 32, binding), binding) == "alice"
         assert ring.lookup(token(b"b" * 32, binding), binding) == "bob"
     assert ring.lookup(token(b"a" * 32, now), before) is None
     assert ring.lookup(token(b"c" * 32, now), now) is None
-    assert ring.lookup(token(b"a" * 32, b"x" * 32), b"x" * 32) is None
+    assert ring.lookup(token(b"a" * 32, now), b"x" * 32) is None

@@ -53,6 +53,28 @@ def test_a_second_setup_replaces_the_first(tmp_path, lane_logger):
     assert (tmp_path / "two").read_text().endswith("ERROR lane: kept\n")
 
 
+def test_a_file_that_was_moved_is_left_for_a_new_one(tmp_path, lane_logger):
+    file, moved = tmp_path / "log", tmp_path / "log.1"
+    writer = log.setup("info", file)
+    lane_logger.info("before")
+    until(lambda: "before" in file.read_text())
+    file.rename(moved)
+    for _ in range(300):  # none of them may cost a descriptor
+        log.reopen("debug", file)
+    lane_logger.debug("after")
+    until(lambda: "after" in file.read_text())
+    assert "after" not in moved.read_text()
+    held = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+    assert (held.count(str(file)), held.count(str(moved))) == (1, 0)
+    with pytest.raises(ConfigError, match="cannot write the log file"):
+        log.reopen("error", tmp_path / "no" / "log")
+    lane_logger.debug("still there")
+    until(lambda: "still there" in file.read_text())
+    log.reopen("info", None)
+    until(lambda: writer._fd == 2)
+    writer.close()
+
+
 def test_a_file_that_cannot_be_written_is_a_configuration_error(tmp_path, lane_logger):
     with pytest.raises(ConfigError, match=r"cannot write the log file .*: No such file"):
         log.setup("info", tmp_path / "no" / "log")

@@ -1,7 +1,6 @@
 """Who decides the way of a connection: plugins, rules, and lane where neither says anything."""
 
-import os
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import gevent
 import pytest
@@ -264,50 +263,3 @@ def test_a_bad_file_at_the_start(tmp_path):
     reason = "expected direct, block or lane, and a pattern"
     with pytest.raises(ConfigError, match=rf"^{path}:2: malformed rule 'block': {reason}$"):
         made_by(config)
-
-
-def test_the_file_is_read_again(tmp_path, caplog):
-    caplog.set_level("INFO", "lane.client")
-    config, path = configured(tmp_path, "block example.com", "block first.example")
-    made = made_by(config)
-    again = routing.reloading(config, made)
-    path.write_text("direct example.com")
-    again()
-    until(lambda: made.action(TARGET) is Action.DIRECT)
-    assert made.action(Address("first.example", 1)) is Action.BLOCK
-    for text, what in (("nonsense", ":1: malformed rule 'nonsense'"), (None, "no such file")):
-        caplog.clear()
-        path.write_text(text) if text else path.unlink()
-        again()
-        until(lambda: caplog.records)
-        assert what in caplog.text
-        assert "the rules stay as they were" in caplog.text
-        assert made.action(TARGET) is Action.DIRECT
-
-
-def test_the_newest_call_counts(tmp_path, caplog):
-    caplog.set_level("INFO", "lane.client")
-    config, path = configured(tmp_path, "lane *")
-    made = made_by(config)
-    again = routing.reloading(config, made)
-    comments = "# it takes a while\n" * 200_000
-    path.write_text(f"block *\n{comments}")
-    for _ in range(20):
-        again()
-        gevent.sleep(0.001)  # it is being read
-    other = tmp_path / "other"
-    other.write_text("direct *")
-    os.replace(other, path)
-    again()
-    until(lambda: made.action(TARGET) is Action.DIRECT)
-    path.write_text(f"lane *\n{comments}")
-    again()
-    until(lambda: made.action(TARGET) is Action.LANE)  # those that were given up would have been ready, too
-    assert [record.levelname for record in caplog.records] == ["INFO"] * 2
-
-
-def test_without_a_file_there_is_nothing_to_read(caplog):
-    caplog.set_level("INFO", "lane.client")
-    config = client_config(options.defaults("client"))
-    routing.reloading(config, SimpleNamespace())()
-    assert caplog.messages == ["there is no file of rules to read again"]

@@ -1,0 +1,41 @@
+"""The certificate of a running server, which others renew: it is read again on SIGHUP."""
+
+import logging
+from collections.abc import Mapping
+
+from lane import state
+from lane.certs import ServerIdentity, own_identity
+from lane.config import ServerConfig
+from lane.errors import ConfigError
+from lane.stream import Listener, Presents
+
+log = logging.getLogger("lane.server")
+
+
+class Certificate:
+    """What the `listeners` (by the names of their transports) present; `identity` at the start."""
+
+    def __init__(self, listeners: Mapping[str, Listener], identity: ServerIdentity) -> None:
+        self._listeners = listeners
+        self._identity = identity
+
+    def read_again(self, config: ServerConfig) -> str:
+        """Have new connections see it: a step of `lane.cli.reload`. Raises ConfigError; all stays then."""
+        found = own_identity(config.cert, config.cert_key) or state.read_identity(config.state_dir)
+        before = self._identity
+        if found == before:
+            return "the certificate (still the same)"
+        able = [one for one in self._listeners.values() if isinstance(one, Presents)]
+        try:
+            for listener in able:
+                listener.present(found)
+        except ConfigError:
+            for listener in able:
+                listener.present(before)
+            raise
+        self._identity = found
+        if lacking := [name for name, one in self._listeners.items() if not isinstance(one, Presents)]:
+            log.warning("the new certificate takes a restart for %s", ", ".join(lacking))
+        if found.binding != before.binding:
+            log.warning("the new certificate has another key: links from before do not work any more")
+        return "the certificate"

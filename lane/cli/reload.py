@@ -1,0 +1,104 @@
+"""SIGHUP: what may change while a process runs is read again, and everything that is connected goes on.
+
+Each thing is read for itself. What is wrong leaves what was before in force, and is one warning: a typo in
+a file must not cost a server its users, nor keep a renewed certificate from them.
+"""
+
+import logging
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Generic, TypeVar
+
+import gevent
+
+from lane import log as logs
+from lane.cli import options
+from lane.config import LIVE, ClientConfig, ServerConfig
+from lane.errors import Fatal
+from lane.plugins import Plugins
+from lane.supervisor import report
+
+C = TypeVar("C", ClientConfig, ServerConfig)
+Again = Callable[[], tuple[C, Sequence[str]]]
+"""Reads the options again: the configuration from now on, and the options that only a restart changes.
+
+Raises Fatal for what is wrong with them.
+"""
+Step = Callable[[C], str]
+"""Reads something again, with the configuration from now on: what was read, in words. Raises Fatal."""
+
+log = logging.getLogger("lane")
+
+
+def rereading(
+    command: str, argv: Sequence[str], namespace: Namespace, plugins: Plugins, read: Callable[[Namespace], C]
+) -> Again[C]:
+    """What reads the options of a command again that was started with `argv`, which gave `namespace`."""
+    live = LIVE[command]
+
+    def again() -> tuple[C, Sequence[str]]:
+        known = len(plugins.errors)
+        try:
+            found, _ = options.parse(command, argv, lambda _: None, plugins)
+        finally:
+            del plugins.errors[known:]  # they were told at the start
+        read(found)  # a file with a mistake in it counts as a whole
+        values = {name: text for name, text in vars(found).items() if name in live}
+        sources = {name: source for name, source in namespace.sources.items() if name not in live}
+        sources |= {name: source for name, source in found.sources.items() if name in live}
+        merged = Namespace(**{**vars(namespace), **values, "sources": sources})
+        others = vars(namespace).keys() - live - {"files", "sources"}
+        changed = [name for name in sorted(others) if getattr(found, name, None) != getattr(namespace, name)]
+        return read(merged), [f"--{name.replace('_', '-')}" for name in changed]
+
+    return again
+
+
+class Reloading(Generic[C]):
+    """To be called on SIGHUP: reads the options again, the log file, and then what `steps` read.
+
+    The keys of `steps` name what stays as it was where one fails. The newest call counts.
+    """
+
+    def __init__(self, config: C, again: Again[C] | None, steps: Mapping[str, Step[C]]) -> None:
+        self.config: C = config
+        """The configuration in force."""
+        self._again: Again[C] | None = again
+        self._steps: Mapping[str, Step[C]] = {"log": _reopen, **steps}
+        self._reading: gevent.Greenlet[..., None] | None = None
+
+    def __call__(self) -> None:
+        """Begin, and return."""
+        if self._reading:
+            self._reading.kill(block=False)
+        self._reading = gevent.spawn(self._read)
+
+    def _read(self) -> None:
+        done: list[str] = []
+        self._try("configuration", self._configure, done)
+        for what, step in self._steps.items():
+            self._try(what, partial(step, self.config), done)
+        read = ", ".join(filter(None, done))  # no limit: that is text
+        log.info("read again on SIGHUP: %s", read or "nothing")
+
+    def _try(self, what: str, read: Callable[[], str], done: list[str]) -> None:
+        try:
+            done.append(read())
+        except Fatal as error:
+            log.warning("SIGHUP: the %s stayed as before: %s", what, error)
+        except Exception as error:
+            report(f"reading the {what} again", error)
+
+    def _configure(self) -> str:
+        if self._again is None:
+            return ""
+        self.config, fixed = self._again()
+        if fixed:
+            log.warning("SIGHUP: changed, and takes a restart: %s", ", ".join(fixed))
+        return "the configuration"
+
+
+def _reopen(config: ClientConfig | ServerConfig) -> str:
+    logs.reopen(config.log_level, config.log_file)
+    return f"{config.log_file} opened" if config.log_file else ""
