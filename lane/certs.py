@@ -35,8 +35,8 @@ from cryptography.x509.verification import (
 )
 
 from lane.errors import ConfigError, Refused, TargetError
-from lane.files import SECRET, read
-from lane.link import KEY_SIZE, decode, encode
+from lane.files import SECRET, read, text_of
+from lane.link import KEY_SIZE, decode, encode, unwrapped
 from lane.net.names import normal_name
 from lane.proto.hello import token
 
@@ -294,7 +294,7 @@ def _authorities(ca: Path | None) -> list[x509.Certificate]:
 def _parse_keys(data: bytes, path: Path) -> dict[str, bytes]:
     users: dict[str, bytes] = {}
     keys: set[bytes] = set()
-    for number, line in enumerate(data.decode(errors="surrogateescape").splitlines(), start=1):
+    for number, line in enumerate(text_of(data, path).split("\n"), start=1):
         words = line.partition("#")[0].split()
         if not words:
             continue
@@ -303,7 +303,7 @@ def _parse_keys(data: bytes, path: Path) -> dict[str, bytes]:
             raise ConfigError(f"{where}: expected NAME KEY")
         name, text = words
         try:
-            key = decode(text)
+            key = decode(unwrapped(text))
         except ValueError as error:
             raise ConfigError(f"{where}: the key is {error}") from None
         if name in users or key in keys:

@@ -1,11 +1,21 @@
-"""Whom a file is trusted with: what others may change is not run, and what they may read is no secret."""
+"""Whom a file is trusted with: what others may change is not run, and what they may read is no secret.
 
+And what is in a file that people write: editors put a byte order mark before it, and end lines in their ways.
+"""
+
+import codecs
 import os
 import stat
 from pathlib import Path
 
 from lane.errors import ConfigError
 
+_OTHERS = (
+    ("UTF-32", codecs.BOM_UTF32_LE),  # it begins as the mark of UTF-16 does
+    ("UTF-32", codecs.BOM_UTF32_BE),
+    ("UTF-16", codecs.BOM_UTF16_LE),
+    ("UTF-16", codecs.BOM_UTF16_BE),
+)
 SECRET = 0o027
 """Permission bits that a file with a secret may not have: a group of the user's may read it."""
 
@@ -48,6 +58,25 @@ def read(path: Path, most: int, *, closed: int = 0) -> bytes:
     if len(data) > most:
         raise ConfigError(f"{path} is larger than {most} bytes")
     return data
+
+
+def read_text(path: Path, most: int, *, closed: int = 0) -> str:
+    """As `read`, of text."""
+    return text_of(read(path, most, closed=closed), path)
+
+
+def text_of(data: bytes, path: Path | str) -> str:
+    """What people wrote to the file `path`: UTF-8, its lines ended by `\\n`. Raises ConfigError."""
+    for name, mark in _OTHERS:
+        if data.startswith(mark):
+            raise ConfigError(f"{path}: {name} text: save it as UTF-8")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8 text") from None
+    if "\0" in text:  # UTF-16 without a mark, mostly
+        raise ConfigError(f"{path}: not text: save it as UTF-8")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _handed(path: Path) -> bool:

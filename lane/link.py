@@ -8,11 +8,13 @@ base64url without padding (RFC 4648 section 5). A link is a secret, so no messag
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass, field
 
 from lane.address import Address
 from lane.errors import UsageError
 
+_WRAPPING = re.compile("[\\s\"'`<>\u2018\u2019\u201c\u201d\u00ab\u00bb\u200b-\u200d\u2060\ufeff]+")
 KEY_SIZE = 32
 SCHEME = "lane://"
 MAX_LINK = 1024
@@ -42,8 +44,8 @@ class Link:
 
     @classmethod
     def parse(cls, text: str) -> "Link":
-        """Read a link; space around it is ignored. Raises UsageError, which never shows the key."""
-        text = text.strip()
+        """Read a link, also one that was wrapped or quoted. Raises UsageError, which never shows the key."""
+        text = unwrapped(text)
         if len(text) > MAX_LINK or not text.startswith(SCHEME):
             raise UsageError(f"malformed link: expected {SCHEME}KEY@HOST:PORT?pin=PIN")
         key_text, at, rest = text.removeprefix(SCHEME).partition("@")
@@ -74,6 +76,14 @@ class Link:
         if pin is None:
             raise UsageError("malformed link: it has no pin")
         return cls(key, address, pin)
+
+
+def unwrapped(text: str) -> str:
+    """A link or a key without what mails, chats, editors and shells leave around it and in it.
+
+    That is space, line ends, quotes and characters that have no width: neither has any of them.
+    """
+    return _WRAPPING.sub("", text)
 
 
 def encode(data: bytes) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lane.errors import ConfigError, UsageError
-from lane.files import SECRET, read
+from lane.files import SECRET, read_text
 
 T = TypeVar("T")
 Number = TypeVar("Number", int, float)
@@ -67,10 +67,14 @@ def parse_flag(text: str) -> bool:
 
 
 def parse_path(text: str) -> Path:
-    """A path; `~` is the home. Raises UsageError where it is empty."""
+    """A path; `~` is the home. Raises UsageError where it is empty, and where there is no such home."""
     if not text:
         raise UsageError("expected a path")
-    return Path(os.path.expanduser(text))
+    path = os.path.expanduser(text)
+    if path.startswith("~"):
+        home = text.partition("/")[0]
+        raise UsageError(f"{text}: there is no home {home} here: give the path in full (or ./{text})")
+    return Path(path)
 
 
 def split(text: str) -> list[str]:
@@ -108,10 +112,7 @@ def inline_or_file(text: str, parse: Callable[[str], T]) -> T:
     if not text.startswith("@"):
         return parse(text)
     path = parse_path(text[1:])
-    try:
-        content = read(path, MAX_FILE, closed=SECRET).decode().strip()
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not UTF-8 text") from None
+    content = read_text(path, MAX_FILE, closed=SECRET).strip()
     try:
         return parse(content)
     except UsageError as error:

@@ -13,10 +13,13 @@ from typing import Any, TextIO
 import configargparse
 
 from lane.errors import ConfigError, UsageError
+from lane.files import text_of
 
 PREFIX = "LANE_"
 _OF_TESTS = "LANE_TEST_"
 _MAX_WARNINGS = 10
+MAX_FILE = 1 << 20
+"""Bytes of a configuration file."""
 _FILE = "config_file|"  # how ConfigArgParse marks them
 
 
@@ -26,6 +29,19 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]
     def error(self, message: str) -> None:
         """What argparse calls for anything that is wrong."""
         raise UsageError(message)
+
+    def parse_known_args(
+        self,
+        args: Any = None,
+        namespace: Any = None,
+        config_file_contents: Any = None,
+        env_vars: Any = None,
+        **how: Any,
+    ) -> Any:
+        """As ConfigArgParse does; a variable may have a line end, or quotes, around its value."""
+        given = os.environ if env_vars is None else env_vars
+        tidy = {name: unquoted(text) if name.startswith(PREFIX) else text for name, text in given.items()}
+        return super().parse_known_args(args, namespace, config_file_contents, tidy, **how)
 
     def settings(self) -> dict[str, Any]:
         """The options that files and variables may set: from name to argparse's Action."""
@@ -59,42 +75,52 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]
 
 
 class Syntax(configargparse.ConfigFileParser):  # type: ignore[misc]
-    """`key = value` lines, and comments on lines of their own. Everything else is an error."""
+    """`key = value` lines, and comments on lines of their own. Everything else is an error.
+
+    A value may stand in quotes, as it does in such files of others.
+    """
 
     def parse(self, stream: TextIO) -> dict[str, str]:
         """The keys with their values. Raises ConfigError with file and line."""
         found: dict[str, str] = {}
-        try:
-            for number, line in enumerate(stream, 1):
-                text = line.strip()
-                if not text or text.startswith("#"):
-                    continue
-                match = re.fullmatch(r"([a-z][a-z0-9-]*)\s*=\s*(.*)", text)
-                if not match:
-                    raise ConfigError(f"{stream.name}:{number}: expected `key = value`")
-                key, value = match.groups()
-                if key in found:
-                    raise ConfigError(f"{stream.name}:{number}: {key} is set twice")
-                if key in ("help", "config"):
-                    raise ConfigError(f"{stream.name}: unknown key {key!r}")
-                found[key] = value
-        except UnicodeDecodeError:
-            raise ConfigError(f"{stream.name}: not UTF-8 text") from None
+        data = stream.buffer.read(MAX_FILE + 1)  # as `open_file` has opened it
+        if len(data) > MAX_FILE:
+            raise ConfigError(f"{stream.name} is larger than {MAX_FILE} bytes")
+        for number, line in enumerate(text_of(data, stream.name).split("\n"), 1):
+            text = line.strip()
+            if not text or text.startswith("#"):
+                continue
+            match = re.fullmatch(r"([a-z][a-z0-9-]*)\s*=\s*(.*)", text)
+            if not match:
+                raise ConfigError(f"{stream.name}:{number}: expected `key = value`")
+            key, value = match.groups()
+            if key in found:
+                raise ConfigError(f"{stream.name}:{number}: {key} is set twice")
+            if key in ("help", "config"):
+                raise ConfigError(f"{stream.name}: unknown key {key!r}")
+            found[key] = unquoted(value)
         return found
 
 
 def open_file(path: str) -> TextIO:
-    """Open a configuration file. Raises ConfigError."""
+    """Open a configuration file, for `Syntax` to read. Raises ConfigError."""
     try:
         return open(path, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
 
 
+def unquoted(text: str) -> str:
+    """A value without the space, the line ends and the pair of quotes around it."""
+    text = text.strip().strip("\ufeff").strip()
+    return text[1:-1].strip() if re.fullmatch(r"\"[^\"]*\"|'[^']*'", text) else text
+
+
 def standard_files(names: Iterable[str]) -> list[Path]:
     """Those of the files called `names` that exist, the most important last."""
     home = os.path.expanduser(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
-    paths = [Path(folder, "lane", name) for name in names for folder in ("/etc", home)]
+    folders = ("/etc", home) if os.path.isabs(home) else ("/etc",)  # who has no home has no files there
+    paths = [Path(folder, "lane", name) for name in names for folder in folders]
     return [path for path in paths if os.path.isfile(path)]
 
 

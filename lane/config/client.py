@@ -11,7 +11,7 @@ from lane.config.reverse import Reverse, parse_reverses
 from lane.control import Where
 from lane.egress.rules import RouteRule
 from lane.errors import ConfigError, UsageError
-from lane.link import Link, decode
+from lane.link import Link, decode, unwrapped
 from lane.meeting import find
 from lane.values import (
     inline_or_file,
@@ -141,10 +141,10 @@ def _server(options: Options, namespace: Namespace) -> tuple[Link | Address | No
     """The server, and the key that goes with it where it is no link."""
     if namespace.server is None and namespace.files:
         raise ConfigError(f"no server: set server in {namespace.files[-1]} or pass --server")
-    server = options.optional("server", _server_address)
+    server = options.optional("server", _server_address, _as_meant)
     if isinstance(server, Link):
         options.keep_secret("server")
-    key = options.secret("key", _key)
+    key = options.secret("key", _key, _as_meant)
     if isinstance(server, Address):
         if key is None:
             raise options.error("server", f"{server} needs a key (a lane:// link has one in it)")
@@ -171,9 +171,14 @@ def _server_address(text: str) -> Link | Address | None:
     return Link.parse(text) if "://" in text else Address.parse(text)
 
 
+def _as_meant(text: str) -> str:
+    """A link or a key may have been wrapped; names of files stay."""
+    return text if text.startswith("@") else unwrapped(text)
+
+
 def _key(text: str) -> bytes:
     try:
-        return decode(text)
+        return decode(unwrapped(text))
     except ValueError:
         raise UsageError("malformed key: expected 43 characters of base64url") from None
 

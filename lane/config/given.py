@@ -36,6 +36,7 @@ LIVE = {
     ),
 }  # fmt: skip
 """Options whose values, and the files that they name, are read again on SIGHUP; others take a restart."""
+_ENDS = "\r\n\ufeff"
 count = within(parse_count, 1, 1_000_000, "1 to 1000000")
 time = within(parse_duration, 0.001, 30 * 86400.0, "1ms to 720h")
 _grace = within(parse_duration, 0.0, 86400.0, "0s to 24h")
@@ -49,11 +50,14 @@ class Options:
     def __init__(self, namespace: Namespace) -> None:
         self._texts = vars(namespace)
 
-    def optional(self, name: str, parse: Callable[[Any], T]) -> T | None:
-        """The value; None where nothing was given and there is no default."""
+    def optional(
+        self, name: str, parse: Callable[[Any], T], tidy: Callable[[Any], Any] | None = None
+    ) -> T | None:
+        """The value; None where nothing was given and there is no default. `tidy` comes before all else."""
         text = self._texts[name]
         if text is None:
             return None
+        text = (tidy or _trimmed)(text)
         if not "".join(text).isprintable():  # bytes that are no UTF-8, too: they arrive as surrogates
             raise self.error(name, "has characters that cannot be printed")
         try:
@@ -61,9 +65,11 @@ class Options:
         except UsageError as error:
             raise self.error(name, str(error)) from None
 
-    def secret(self, name: str, parse: Callable[[str], T]) -> T | None:
+    def secret(
+        self, name: str, parse: Callable[[str], T], tidy: Callable[[str], str] | None = None
+    ) -> T | None:
         """As `optional`, of a secret or an `@FILE` with one."""
-        value = self.optional(name, lambda text: inline_or_file(text, parse))
+        value = self.optional(name, lambda text: inline_or_file(text, parse), tidy)
         if value is not None:
             self.keep_secret(name)
         return value
@@ -112,6 +118,11 @@ def common(options: Options, listen: Address) -> dict[str, Any]:
         "log_level": options.required("log_level", _log_level),
         "log_file": options.optional("log_file", parse_path),
     }
+
+
+def _trimmed(value: str | list[str]) -> str | list[str]:
+    """Without the line ends that shells and editors leave at a value."""
+    return value.strip(_ENDS) if isinstance(value, str) else [text.strip(_ENDS) for text in value]
 
 
 def plugin_dir(namespace: Namespace) -> Path | None:

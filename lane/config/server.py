@@ -107,10 +107,17 @@ def _identity(options: Options) -> dict[str, Any]:
 
 
 def _default_state_dir() -> Path:
-    """The folder that systemd made for us (systemd.exec), or one in the home (XDG Base Directory)."""
+    """The folder that systemd made for us (systemd.exec), or one in the home (XDG Base Directory).
+
+    Raises UsageError where this user has no home: nobody would look for keys in the folder that we are in.
+    """
     given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return parse_path(given or f"{home}/lane")
+    home = os.environ.get("XDG_STATE_HOME", "")
+    if given or os.path.isabs(home):
+        return Path(given or home + "/lane")
+    if not os.path.isabs(home := os.path.expanduser("~")):
+        raise UsageError("this user has no home: pass --state-dir DIR, where certificate and keys are kept")
+    return Path(home, ".local/state/lane")
 
 
 def _listen_rules(texts: list[str]) -> tuple[ListenRule, ...]:

@@ -18,6 +18,7 @@ from lane.address import Address
 from lane.egress.policy import Rule, parse_port
 from lane.errors import ConfigError, TargetError, UsageError
 from lane.fair import be_fair
+from lane.files import read_text
 from lane.net.names import literal, normal_name
 
 MAX_RULES = 100_000
@@ -127,17 +128,10 @@ def read_rules(path: Path) -> Iterator[RouteRule]:
     try:
         if not path.is_file():  # what can be read once only can't be read again
             raise ConfigError(f"cannot read {path}: {'not a file' if path.exists() else 'no such file'}")
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE + 1)
-        if len(content) > MAX_FILE:
-            raise ConfigError(f"{path}: larger than {MAX_FILE >> 20} MB")
-        lines = content.decode("utf-8-sig").split("\n")
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not UTF-8 text") from None
     found = 0
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(path, MAX_FILE).split("\n"), 1):
         text = line.partition("#")[0].strip()
         if text:
             found += 1

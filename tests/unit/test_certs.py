@@ -319,7 +319,7 @@ def test_the_operator_may_edit_the_keys():
         (b"bob a b", "line 2: expected NAME KEY"),
         (b"bob AAAA", "line 2: the key is not 32 bytes"),
         (b"x" * 65 + b" " + b"A" * 43, "line 2: expected NAME KEY"),
-        (b"b\xffb " + b"A" * 43, "line 2: expected NAME KEY"),
+        ("b\u200bb ".encode() + b"A" * 43, "line 2: expected NAME KEY"),
         (b"alice " + encode(b"b" * 32).encode(), "line 2: that name or key is there already"),
         (b"bob " + encode(bytes(32)).encode(), "line 2: that name or key is there already"),
     ],

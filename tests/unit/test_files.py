@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from lane.errors import ConfigError
-from lane.files import SECRET, read
+from lane.files import SECRET, read, text_of
 
 MODES = [(0o600, None), (0o400, None), (0o440, None), (0o640, None), (0o644, "read"), (0o604, "read")]
 MODES += [(0o620, "write to"), (0o602, "write to"), (0o666, "write to"), (0o777, "write to")]
@@ -72,3 +72,33 @@ def test_a_file_that_is_too_long(tmp_path):
     file.write_bytes(bytes(11))
     with pytest.raises(ConfigError, match="is larger than 10 bytes"):
         read(file, 10)
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"\xef\xbb\xbfone\ntwo", "one\ntwo"),
+        (b"one\r\ntwo\rthree\n", "one\ntwo\nthree\n"),
+        ("é\u2028".encode(), "é\u2028"),
+        (b"", ""),
+        (b"\xef\xbb\xbf", ""),
+    ],
+)
+def test_text_as_editors_save_it(data, text):
+    assert text_of(data, "FILE") == text
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("key = value".encode("utf-16"), "FILE: UTF-16 text: save it as UTF-8"),
+        (b"\xfe\xff" + "key".encode("utf-16-be"), "FILE: UTF-16 text: save it as UTF-8"),
+        ("key".encode("utf-32"), "FILE: UTF-32 text: save it as UTF-8"),
+        ("key".encode("utf-16-le"), "FILE: not text: save it as UTF-8"),
+        ("schlüssel".encode("latin-1"), "FILE: not UTF-8 text"),
+    ],
+)
+def test_text_of_another_encoding_is_one_clear_line(data, message):
+    with pytest.raises(ConfigError) as caught:
+        text_of(data, "FILE")
+    assert str(caught.value) == message

@@ -26,6 +26,20 @@ def test_what_is_read(host):
 
 
 @pytest.mark.parametrize(
+    "how",
+    [
+        "'{}'", '"{}"', "<{}>", "\ufeff{}\r\n", "\u201c{}\u201d", "`{}`", "\u200b{}", "\u00a0{} ",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("width", [1, 20, 64, 1000])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n    ", "\u200b"])
+def test_a_link_that_was_wrapped_or_quoted(how, width, end):
+    text = f"lane://{K}@example.com:443?pin={P}"
+    wrapped = end.join(text[at : at + width] for at in range(0, len(text), width))
+    assert Link.parse(how.format(wrapped)) == Link.parse(text)
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "expected lane://"),

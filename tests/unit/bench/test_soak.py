@@ -129,7 +129,7 @@ def test_a_load_that_did_nothing_fails(run):
     [
         (lambda run: run.moves.clear(), "nothing moved"),
         (lambda run: run.world.steady[1].log.write_text(""), "did not read rules again"),
-        (lambda run: run.world.server.log.write_text(""), "server did not read the keys again"),
+        (lambda run: run.world.steady[0].log.write_text(""), "server did not read the keys again"),
         (lambda run: run.faults.append("server ended with -6"), "server ended"),
         (lambda run: run.world.loads.append(FakeLoad(run.world.steady[1], account=None)), "did not come to"),
         (lambda run: run.world.loads.append(FakeLoad(run.world.steady[1], complaints=["boom"])), "boom"),

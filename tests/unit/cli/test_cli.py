@@ -4,12 +4,16 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from lane import cli, state
-from lane.certs import ServerIdentity
+from lane.address import Address
+from lane.certs import Keys, ServerIdentity
 from lane.cli import options
+from lane.config import client_config, server_config
+from lane.egress.rules import read_rules
 from lane.errors import ConfigError, UsageError
 from lane.link import Link
 
@@ -326,3 +330,95 @@ def test_an_interrupt_is_130(monkeypatch):
 
     monkeypatch.setattr(cli, "_run", interrupted)
     assert cli.main([]) == 130
+
+
+LINK = f"lane://{'A' * 43}@127.0.0.1:9?pin={'A' * 43}"
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_files_as_other_editors_save_them(conf, tmp_path, mark, end):
+    """With a byte order mark, other line ends, and quotes: taken as they are meant."""
+
+    def write(name, *lines):
+        path = tmp_path / name
+        path.write_bytes((mark + "".join(line + end for line in lines)).encode())
+        path.chmod(0o600)
+        return path
+
+    link, auth = write("link", f'"{LINK[:60]}', f'{LINK[60:]}"'), write("auth", "me:secret")
+    rules, keys = write("rules", "# mine", "direct a.example"), write("keys", "# mine", f"bob '{'A' * 43}'")
+    key = write("key", f"'{'A' * 43}'")
+    made = write(
+        "conf", f"server = @{link}", f"auth = '@{auth}'", f'rules = "{rules}"', "rule = block b.example"
+    )
+    config = client_config(parse("client", "-c", made)[0])
+    assert config.server == Link.parse(LINK)
+    assert config.credentials == (b"me", b"secret")
+    assert [rule.text for rule in read_rules(config.rules_file)] == ["direct a.example"]
+    assert Keys.parse(keys.read_bytes(), keys).users == {"bob": bytes(32)}
+    config = client_config(parse("client", "--server", "127.0.0.1:1", "--key", f"@{key}")[0])
+    assert config.key == bytes(32)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "latin-1"])
+def test_files_of_other_encodings(tmp_path, encoding):
+    path = tmp_path / "file"
+    path.write_bytes("# Schlüssel".encode(encoding))
+    path.chmod(0o600)
+    for argv in (["-c", path], ["--server", f"@{path}"], ["--auth", f"@{path}"], ["--rules", path]):
+        with pytest.raises(ConfigError, match=f"^{path}: .*UTF-8"):
+            config = client_config(parse("client", *argv)[0])
+            list(read_rules(config.rules_file))
+    with pytest.raises(ConfigError, match=f"^{path}: .*UTF-8"):
+        Keys.parse(path.read_bytes(), path)
+
+
+@pytest.mark.parametrize("text", [f"{LINK}\n", f'"{LINK}"', f"  {LINK[:50]}\n{LINK[50:]}\r\n", f"'{LINK}'\n"])
+def test_variables_as_shells_and_containers_set_them(monkeypatch, text):
+    monkeypatch.setenv("LANE_SERVER", text)
+    monkeypatch.setenv("LANE_LISTEN", "'127.0.0.1:5'\n")
+    monkeypatch.setenv("LANE_CONGESTION", '"cubic"')
+    config = client_config(parse("client")[0])
+    assert (config.server, config.listen) == (Link.parse(LINK), Address("127.0.0.1", 5))
+    assert parse("client")[0].congestion == "cubic"
+
+
+def test_a_value_on_the_command_line_is_what_it_is():
+    """But for a line end, which a shell left there."""
+    config = client_config(
+        parse("client", "--server", f"{LINK[:40]}\n{LINK[40:]}", "--auth", "'a':b \r\n")[0]
+    )
+    assert (config.server, config.credentials) == (Link.parse(LINK), (b"'a'", b"b "))
+
+
+def no_home(monkeypatch):
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+
+
+@pytest.mark.parametrize("command", ["server", "link"])
+def test_who_has_no_home(command, monkeypatch, tmp_path, capsys):
+    no_home(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~/.config/lane").mkdir(parents=True)
+    (tmp_path / "~/.config/lane/server.conf").write_text("nonsense")
+    assert cli.main([command, "--listen", "127.0.0.1:0", "--host", "h:1"]) == 2
+    err = capsys.readouterr().err
+    assert err == "lane: this user has no home: pass --state-dir DIR, where certificate and keys are kept\n"
+    assert cli.main([command, "--state-dir", "~/x", "--host", "h:1"]) == 2
+    assert "--state-dir: ~/x: there is no home ~ here: give the path in full" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["~"]
+    assert server_config(parse("server", "--state-dir", "x")[0]).state_dir == Path("x")
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/lane:/var/lib/other")
+    assert server_config(parse("server")[0]).state_dir == Path("/var/lib/lane")
+    assert client_config(parse("client")[0]).server is None
+
+
+def test_a_home_of_the_state_that_is_no_full_path_is_ignored(monkeypatch):
+    """XDG Base Directory says so."""
+    monkeypatch.setenv("XDG_STATE_HOME", "here")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert server_config(parse("server")[0]).state_dir == Path("/home/me/.local/state/lane")

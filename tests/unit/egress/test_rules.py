@@ -173,7 +173,7 @@ def test_a_file_of_rules(tmp_path):
         ),
         ("lane *\x85\x0cblock\n", ":1: malformed rule"),
         (b"lane *\n\xff\n", ": not UTF-8 text"),
-        (b"#" * (rules.MAX_FILE + 1), ": larger than 4 MB"),
+        (b"#" * (rules.MAX_FILE + 1), " is larger than 4194304 bytes"),
         ("lane *\n" * 100_001, ":100001: more than 100000 rules"),
     ],
     ids=["word", "line", "text", "size", "count"],
