@@ -30,6 +30,12 @@ class Address(NamedTuple):
     @classmethod
     def parse(cls, text: str, default_port: int | None = None) -> "Address":
         """Read `host:port`, `[v6]:port` or, with `default_port`, `host` alone. Raises UsageError."""
+        if "://" in text:
+            raise UsageError(
+                f"malformed address: expected HOST:PORT, without {text.partition('://')[0].strip()}://"
+            )
+        if text.strip().isdecimal() and default_port is None:
+            raise UsageError(f"malformed address {text!r}: a port alone is written :{text.strip()}")
         host, colon, port = text.strip().rpartition(":")
         if text.strip().startswith("["):
             inside, bracket, rest = text.strip()[1:].partition("]")

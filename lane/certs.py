@@ -141,6 +141,7 @@ class VerifiedTLS:
 
     def __init__(self, ca: Path | None, server_name: str) -> None:
         self.trust(ca)
+        self._name = server_name
         try:
             self._subject: x509.IPAddress | x509.DNSName = x509.IPAddress(ipaddress.ip_address(server_name))
             self.server_name: str | None = None  # SNI has no addresses (RFC 6066 section 3)
@@ -182,6 +183,7 @@ class VerifiedTLS:
             # Behind these: what is wrong with the CA that seems to have signed it.
             for prefix in ("candidates exhausted: ", "Python extension validator failed: ValueError: "):
                 reason = reason.removeprefix(prefix)
+            reason = _in_words(reason, leaf, chain=others, name=str(self._name))
             raise Refused(f"the server's certificate is not trusted: {reason}") from None
         except (ValueError, UnsupportedAlgorithm):
             raise Refused("the server's certificate is missing or malformed") from None
@@ -226,6 +228,24 @@ class KeyRing:
     def lookup(self, token: bytes, binding: bytes) -> str | None:
         """The user who proved a key with `token` on a carrier with `binding`; None for nobody."""
         return self._users(binding).get(token)
+
+
+def _in_words(reason: str, leaf: x509.Certificate, chain: list[x509.Certificate], name: str) -> str:
+    """What the library's words for a certificate that it refused mean to a user, and what he can do."""
+    now = datetime.datetime.now(datetime.UTC)
+    for what, one in [("it", leaf), *(("a certificate that signed it", other) for other in chain)]:
+        clock = f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC"
+        if now > one.not_valid_after_utc:
+            return f"{what} expired on {one.not_valid_after_utc:%Y-%m-%d %H:%M} UTC ({clock})"
+        if now < one.not_valid_before_utc:
+            return f"{what} is valid only from {one.not_valid_before_utc:%Y-%m-%d %H:%M} UTC ({clock})"
+    if "no matching subjectAltName" in reason:
+        return f"it is not for {name} (--server-name names another)"
+    if reason == "no trusted CA signed it":
+        return f"{reason} (--ca FILE names the CA that did)"
+    if "not valid at validation time" in reason:
+        return f"the CA's certificate is not valid today ({now:%Y-%m-%d %H:%M} UTC)"
+    return reason
 
 
 def _server_name(text: str) -> str:

@@ -195,7 +195,11 @@ class Plugins:
 
     def _load_file(self, path: Path) -> None:
         name = path.stem if path.is_file() else path.name
-        writable = next((p for p in (path, *path.rglob("*")) if others_may_write(p)), None)
+        try:
+            writable = next((p for p in (path, *path.rglob("*")) if others_may_write(p)), None)
+        except OSError as error:
+            self._failed(name, str(path), f"cannot read {error.filename}: {error.strerror}")
+            return
         if writable is not None:
             self._failed(name, str(path), f"refused, since others may write to {writable}")
             return

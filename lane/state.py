@@ -62,7 +62,12 @@ def keep(folder: Path, own: ServerIdentity | None = None, *, renew: bool = False
 def look(folder: Path, own: ServerIdentity | None = None) -> State:
     """What `keep` has made. Changes nothing. Raises ConfigError."""
     for name in (KEYS,) if own else (KEYS, IDENTITY):
-        if not (folder / name).is_file():
+        try:
+            there = (folder / name).is_file()
+        except OSError as error:
+            hint = " (try it with sudo)" if isinstance(error, PermissionError) and os.geteuid() else ""
+            raise ConfigError(f"cannot read {folder / name}: {error.strerror}{hint}") from None
+        if not there:
             raise ConfigError(f"no {name} in {folder}: lane server makes it at its first start")
     return State(*_load(folder, own))
 

@@ -1,6 +1,7 @@
 """From a target's address to a session with it: over the lanes, told truly or at once."""
 
 import logging
+import os
 from collections.abc import Callable, Hashable
 from contextlib import ExitStack
 from enum import Enum
@@ -17,7 +18,8 @@ from lane.carriers.opening import NOWHERE, Opening, Unanswered
 from lane.carriers.passage import Deadlines, Passage
 from lane.carriers.reached import Reached
 from lane.errors import Closed, LaneError, Refused, Reset, Status, TargetError, TurnedAway, Unreachable
-from lane.proto.hello import ANYONE, EARLY, RESUMABLE, Command, Request
+from lane.log import Throttle
+from lane.proto.hello import ANYONE, EARLY, ID_SIZE, RESUMABLE, Command, Request
 from lane.proto.udp import FLOW_SIZE
 from lane.session.packets import WINDOW
 from lane.session.registry import Registry
@@ -118,6 +120,7 @@ class Connector:
         self._reached = Reached()
         self._max_associations = max_associations
         self._associations = 0
+        self._refusals = Throttle()
         census.register(self)
 
     def census(self) -> dict[str, int]:
@@ -133,8 +136,14 @@ class Connector:
                 passage.answered = lambda error: self._answered(target, error)
             try:
                 bound = passage.begin(fast=fast)
-            except TargetError:
+            except TargetError as error:
                 self._reached.note(target, False)
+                if (
+                    error.status is Status.NOT_ALLOWED
+                    and (missed := self._refusals.allows(target)) is not None
+                ):
+                    more = f" ({missed} times more since it was said last)" if missed else ""
+                    log.info("the server refused %s: %s%s", target, error, more)
                 raise
             except LaneError as error:
                 raise self._failure(target, error) from None
@@ -212,6 +221,31 @@ class Connector:
                 log.debug("trying again: %s", error)
             gevent.sleep(pause)
         return self._ping()
+
+    def lacks(self) -> list[str]:
+        """What a client needs and the server does not know, by name: it is of an older lane then.
+
+        Raises Unreachable or Refused.
+        """
+        one, other = os.urandom(ID_SIZE), os.urandom(ID_SIZE)
+        needed = (
+            ("connections that resume", Request(Command.CONNECT, NOWHERE, 0, RESUMABLE, one)),  # port 0
+            ("resuming", Request(Command.RESUME, NOWHERE, 0, RESUMABLE, other)),
+            ("probes", Request(Command.PROBE, NOWHERE, 0)),
+            ("UDP", Request(Command.UDP, NOWHERE, 0)),
+        )
+        return [name for name, request in needed if not self._knows(request)]
+
+    def _knows(self, request: Request) -> bool:
+        _, lease = self._lanes.lease()
+        opening = Opening(lease, request, self._deadlines.request)
+        try:
+            opening.reply()
+        except TargetError as error:
+            return error.status is not Status.COMMAND_NOT_SUPPORTED
+        finally:
+            opening.discard()
+        return True
 
     def _ping(self) -> float:
         _, lease = self._lanes.lease(fresh=True)

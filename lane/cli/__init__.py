@@ -11,6 +11,7 @@ from typing import Any
 import lane
 from lane import log, supervisor
 from lane.cli import options
+from lane.cli.hints import nearest
 from lane.cli.reload import rereading
 from lane.config import (
     ClientConfig,
@@ -55,16 +56,22 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
+    if argv[:1] == ["help"]:
+        argv = [*argv[1:2], "--help"]
     if argv[:1] in (["-h"], ["--help"]):
         print(_overview())
         return 0
-    if argv[:1] == ["--version"]:
+    if argv == ["version"] or (len(argv) <= 2 and argv[-1:] in (["-V"], ["--version"])):
         print(f"lane {lane.__version__}")
         return 0
     command, rest = ("client", argv) if not argv or argv[0].startswith("-") else (argv[0], argv[1:])
     if command not in options.COMMANDS:
-        shown = "" if "://" in command else f" {command!r}"  # a link has a key in it
-        raise UsageError(f"unknown command{shown} (lane --help lists them)")
+        if "://" in command:  # a link has a key in it
+            raise UsageError("unknown command (a link is given with --server; lane --help lists commands)")
+        hint = nearest(command, options.COMMANDS)
+        raise UsageError(f"unknown command {command!r}{hint} (lane --help lists them)")
+    if rest == ["help"]:
+        rest = ["--help"]
     namespace, plugins = options.parse(command, rest, _complain)
     config = _CONFIGS[command](namespace)
     if command == "check" and config.server is None:

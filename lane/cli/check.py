@@ -15,7 +15,7 @@ TRIES = 3
 
 
 def run(config: ClientConfig, plugins: Plugins) -> int:
-    """One line a transport. 0 if one of them works, 77 if the server refuses, 69 if it can't be reached."""
+    """One line a transport. 0 if one works, 77 if the server refuses or is too old, 69 if it is not there."""
     given = () if config.transports == ("auto",) else config.transports
     names = given or sorted(plugins.transports)
     statuses = [_check(name, config, plugins) for name in names]
@@ -41,6 +41,7 @@ def _check(name: str, config: ClientConfig, plugins: Plugins) -> int:
         trips = [connector.ping()]
         connected = monotonic() - start - trips[0]
         trips += [connector.ping() for _ in range(TRIES - 1)]
+        lacking = connector.lacks()
     except (Refused, Unreachable) as error:
         verdict = "refused" if isinstance(error, Refused) else "unreachable"
         print(f"{name:8} {verdict}: {printable(str(error))}")
@@ -51,5 +52,8 @@ def _check(name: str, config: ClientConfig, plugins: Plugins) -> int:
     finally:
         lanes.close()
         registry.close()
+    if lacking:
+        print(f"{name:8} too old: the server does not know {', '.join(lacking)}; update lane there")
+        return Refused.exit_status
     print(f"{name:8} works: round trip {min(trips) * 1000:.1f} ms, connected in {connected * 1000:.1f} ms")
     return 0

@@ -28,6 +28,7 @@ from lane.cli.service import (
     listen_all,
     make_lanes,
     run_until_signal,
+    tell_wait,
     way_to,
 )
 from lane.config import ClientConfig
@@ -106,6 +107,7 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
             inbound.close()
         for reverse in reverses:
             reverse.close()
+        tell_wait(len(registry) + len(direct), reload.config.grace)
         # no limit: the grace is theirs
         gevent.joinall([gevent.spawn(drain, reload.config.grace) for drain in (registry.drain, direct.drain)])
         for inbound in inbounds:

@@ -1,8 +1,10 @@
 """`lane link`: the link that is all a client needs, alone on standard output, for scripts."""
 
+import sys
+
 from lane import state
 from lane.certs import own_identity
-from lane.config import LinkConfig
+from lane.config import LinkConfig, is_loopback
 from lane.link import Link
 from lane.plugins import Plugins
 
@@ -10,5 +12,14 @@ from lane.plugins import Plugins
 def run(config: LinkConfig, plugins: Plugins) -> int:
     """Print the link of the first user. Raises ConfigError where no server has made its keys yet."""
     found = state.look(config.state_dir, own_identity(config.cert, config.cert_key))
+    if warning := only_here(config.address.host):
+        print(f"lane: {warning}", file=sys.stderr)
     print(Link(found.keys.first[1], config.address, found.identity.binding))
     return 0
+
+
+def only_here(host: str) -> str:
+    """What to tell of a link to `host` that no other machine can use; empty for any other."""
+    if host not in ("0.0.0.0", "::") and not is_loopback(host):
+        return ""
+    return f"a link to {host} works on this machine only: --host is the name or address that clients use"

@@ -14,7 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from lane import log
-from lane.cli.sources import PREFIX, Parser, Syntax, given_file, open_file, standard_files, unknown_variables
+from lane.cli.hints import joined, nearest
+from lane.cli.sources import (
+    PREFIX,
+    Parser,
+    Syntax,
+    given_file,
+    open_file,
+    standard_files,
+    unknown_variables,
+    variable,
+)
 from lane.config import DEFAULT_TRANSPORTS, plugin_dir
 from lane.errors import ConfigError, Fatal, UsageError
 from lane.plugins import Plugins, describe
@@ -50,6 +60,8 @@ def parse(
     files that were read) and `sources` (from option to the Path or the variable it came from; none for
     the command line and defaults). `warn` gets lines for people. Raises UsageError or ConfigError.
     """
+    declared = build(command)
+    argv = joined(argv, declared.options(), declared.options(valued=True))
     given = given_file(argv)
     # Who asks for help may have a broken file.
     standard = [] if "-h" in argv or "--help" in argv else standard_files(_FILES[command])
@@ -65,7 +77,7 @@ def parse(
             warn(str(error))
     known = {name for each in COMMANDS for name in build(each).settings()} | parser.settings().keys()
     for name in unknown_variables(known):
-        warn(f"{name} is no option of lane: ignored")
+        warn(f"{name} is no option of lane{nearest(name, map(variable, known))}: ignored")
     try:
         namespace, rest = parser.parse_known_args(argv)
     except (Fatal, SystemExit):
@@ -75,7 +87,7 @@ def parse(
     _judge_keys(parser, plugins, warn)
     for argument in rest:
         if argument in argv:  # what is not came from a file, and was judged
-            raise UsageError(_unknown(command, argument))
+            raise UsageError(_unknown(command, argument, parser))
     namespace.files = standard if given is None else [*standard, given]
     namespace.sources = parser.sources()
     if command == "check":
@@ -138,14 +150,16 @@ def _judge_keys(parser: Parser, plugins: Plugins, warn: Warn) -> None:
     failed = tuple(f"{error.name}-" for error in plugins.errors)
     for path, key in parser.unknown_keys():
         if not key.startswith(failed):
-            raise ConfigError(f"{path}: unknown key {key!r}")
+            raise ConfigError(f"{path}: unknown key {key!r}{nearest(key, parser.settings())}")
         warn(f"{path}: {key} is of a plugin that did not load: ignored")
 
 
-def _unknown(command: str, argument: str) -> str:
+def _unknown(command: str, argument: str, parser: Parser) -> str:
     name = argument.partition("=")[0]  # the rest may be a secret
     if name.startswith("-"):
-        return f"unknown option {name} (lane {command} --help lists them)"
+        others = [other for other in COMMANDS if other != command and name in build(other).options()]
+        hint = f", lane {others[0]} has it" if others else nearest(name, parser.options())
+        return f"unknown option {name}{hint} (lane {command} --help lists them)"
     if "://" in argument:
         return "a link is given with --server"
     return f"unexpected argument {argument!r} (lane {command} --help lists the options)"

@@ -9,8 +9,9 @@ from lane import state
 from lane.address import Address
 from lane.certs import KeyRing, own_identity
 from lane.cli.certificate import Certificate
+from lane.cli.link import only_here
 from lane.cli.reload import Again, Reloading, Step
-from lane.cli.service import beyond_default, for_auto, listen_all, run_until_signal
+from lane.cli.service import beyond_default, for_auto, listen_all, run_until_signal, tell_wait
 from lane.config import DEFAULT_TRANSPORTS, ServerConfig
 from lane.egress.dialer import Dialer
 from lane.egress.listening import Ports
@@ -79,6 +80,8 @@ def run(config: ServerConfig, plugins: Plugins, again: Again[ServerConfig] | Non
         names = ", ".join(config.transports)
         print(f"listening on {Address(config.listen.host or '*', address.port)} ({names})")
         print(for_clients, flush=True)
+        if warning := only_here(reached.host):
+            print(warning, flush=True)
 
     def hold(now: ServerConfig) -> str:
         policy.allow, policy.deny = now.allow, now.deny
@@ -99,7 +102,12 @@ def run(config: ServerConfig, plugins: Plugins, again: Again[ServerConfig] | Non
         "certificate": certificate.read_again,
     }
     reload = Reloading(config, again, steps)
-    return run_until_signal(greet, lambda: server.close(reload.config.grace), reload)
+
+    def close() -> None:
+        tell_wait(len(registry), reload.config.grace)
+        server.close(reload.config.grace)
+
+    return run_until_signal(greet, close, reload)
 
 
 def _deadlines(config: ServerConfig) -> Deadlines:

@@ -1,9 +1,11 @@
 """What the client and the server have in common as services: signals, readiness, the way to a server."""
 
 import importlib
+import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterable
 
 import gevent
@@ -32,6 +34,7 @@ _LATE = (
 """What others import when they first need it, by whom. There may be no descriptor then to read it with: so it
 is imported at the start."""
 _PORT_TRIES = 20
+log = logging.getLogger("lane")
 UNKNOWN_COST = 5.0
 """CPU a byte of a transport that does not tell, as a multiple of TLS over TCP."""
 
@@ -62,6 +65,18 @@ def run_until_signal(greet: Callable[[], None], close: Callable[[], None], reloa
     notify("STOPPING=1")
     close()
     return 0
+
+
+def tell_wait(sessions: int, grace: float) -> None:
+    """Say what a process that is to end waits for: who sits there is shown it, log file or not."""
+    if not sessions or not grace:
+        return
+    plural = "s" if sessions > 1 else ""
+    text = f"stopping: {sessions} connection{plural} may finish within {grace:g} s; Ctrl-C again ends at once"
+    if sys.stderr.isatty():
+        print(f"lane: {text}", file=sys.stderr, flush=True)
+    else:
+        log.info("%s", text)
 
 
 def notify(state: str) -> None:

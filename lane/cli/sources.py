@@ -6,6 +6,7 @@ brackets (so that an IPv6 host is none), read over unknown variables, and end th
 
 import os
 import re
+from argparse import _AppendAction as _Repeatable
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -52,6 +53,17 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]
             if name.startswith("--") and action.dest not in ("help", "config")
         }
 
+    def options(self, *, valued: bool = False) -> list[str]:
+        """All options as they are written; `valued`: only those that need a value."""
+        actions = [one for one in self._actions if one.nargs is None or not valued]
+        return [name for action in actions for name in action.option_strings]
+
+    def convert_item_to_command_line_arg(self, action: Any, key: str, value: Any) -> Any:
+        """As ConfigArgParse does. Raises ConfigError for two values of what has one."""
+        if isinstance(value, Several) and action is not None and not isinstance(action, _Repeatable):
+            raise ConfigError(f"{value.where}: {key} is set twice")
+        return super().convert_item_to_command_line_arg(action, key, value)
+
     def sources(self) -> dict[str, Path | str]:
         """Where each option was set in the last parse: a file or a variable; not on the command line."""
         found: dict[str, Path | str] = {}
@@ -74,15 +86,23 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]
         ]
 
 
+class Several(list[str]):
+    """The values of a key that a file has more than once; `where`: the second one."""
+
+    def __init__(self, values: Iterable[str], where: str) -> None:
+        super().__init__(values)
+        self.where = where
+
+
 class Syntax(configargparse.ConfigFileParser):  # type: ignore[misc]
     """`key = value` lines, and comments on lines of their own. Everything else is an error.
 
     A value may stand in quotes, as it does in such files of others.
     """
 
-    def parse(self, stream: TextIO) -> dict[str, str]:
+    def parse(self, stream: TextIO) -> dict[str, str | Several]:
         """The keys with their values. Raises ConfigError with file and line."""
-        found: dict[str, str] = {}
+        found: dict[str, str | Several] = {}
         data = stream.buffer.read(MAX_FILE + 1)  # as `open_file` has opened it
         if len(data) > MAX_FILE:
             raise ConfigError(f"{stream.name} is larger than {MAX_FILE} bytes")
@@ -94,11 +114,15 @@ class Syntax(configargparse.ConfigFileParser):  # type: ignore[misc]
             if not match:
                 raise ConfigError(f"{stream.name}:{number}: expected `key = value`")
             key, value = match.groups()
-            if key in found:
-                raise ConfigError(f"{stream.name}:{number}: {key} is set twice")
             if key in ("help", "config"):
                 raise ConfigError(f"{stream.name}: unknown key {key!r}")
-            found[key] = unquoted(value)
+            before = found.get(key)
+            if before is None:
+                found[key] = unquoted(value)
+            elif isinstance(before, Several):
+                before.append(unquoted(value))
+            else:
+                found[key] = Several((before, unquoted(value)), f"{stream.name}:{number}")
         return found
 
 

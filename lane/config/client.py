@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lane.address import Address
 from lane.config.entrances import Forward, forwards, is_loopback, redirects
-from lane.config.given import Options, common, reachable, time
+from lane.config.given import Options, common, listening, reachable, time
 from lane.config.reverse import Reverse, parse_reverses
 from lane.control import Where
 from lane.egress.rules import RouteRule
@@ -94,7 +94,7 @@ def client_config(namespace: Namespace) -> ClientConfig:
     """The client's options, checked. Raises UsageError or ConfigError."""
     options = Options(namespace)
     server, key = _server(options, namespace)
-    listen = options.required("listen", Address.parse)
+    listen = options.required("listen", listening("127.0.0.1"))
     credentials = options.secret("auth", parse_credentials)
     if credentials is None and not is_loopback(listen.host):
         raise options.error("listen", f"{listen} can be reached from other machines: that needs auth")
@@ -126,7 +126,7 @@ def client_config(namespace: Namespace) -> ClientConfig:
 def why_config(namespace: Namespace) -> WhyConfig:
     """The options of `lane why`, checked. Raises UsageError or ConfigError."""
     options = Options(namespace)
-    listen = options.required("listen", Address.parse)
+    listen = options.required("listen", listening("127.0.0.1"))
     control = options.required("control", _control)
     if control == "off":
         raise options.error("control", "a client without a socket can't be asked")

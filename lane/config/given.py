@@ -130,6 +130,11 @@ def plugin_dir(namespace: Namespace) -> Path | None:
     return Options(namespace).optional("plugin_dir", parse_path)
 
 
+def listening(everywhere: str) -> Callable[[str], Address]:
+    """Reads where to listen: as `Address.parse`, and a port alone, which is one at the host `everywhere`."""
+    return lambda text: Address.parse(f"{everywhere}:{text.strip()}" if text.strip().isdecimal() else text)
+
+
 def reachable(text: str) -> Address:
     """`HOST` or `HOST:PORT` (port 0 where there is none). Raises UsageError."""
     address = Address.parse(text, default_port=0)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lane.address import Address
-from lane.config.given import Options, common, count, reachable, time
+from lane.config.given import Options, common, count, listening, reachable, time
 from lane.egress.policy import ListenRule, Rule
 from lane.errors import UsageError
 from lane.values import parse_flag, parse_names, parse_path, split
@@ -81,7 +81,7 @@ def server_config(namespace: Namespace) -> ServerConfig:
         spare_timeout=options.required("spare_timeout", time),
         connect_timeout=options.required("connect_timeout", time),
         **_identity(options),
-        **common(options, options.required("listen", Address.parse)),
+        **common(options, options.required("listen", listening(""))),
     )
 
 
@@ -91,7 +91,7 @@ def link_config(namespace: Namespace) -> LinkConfig:
     host = options.optional("host", reachable)
     if host is None:
         raise UsageError("pass --host HOST:PORT, where clients reach the server")
-    address = host if host.port else host._replace(port=options.required("listen", Address.parse).port)
+    address = host if host.port else host._replace(port=options.required("listen", listening("")).port)
     if not address.port:
         raise options.error("host", f"{address.host} needs a port: HOST:PORT")
     return LinkConfig(address, **_identity(options))

@@ -104,7 +104,9 @@ class Ports:
     def expect(self, peer: Address, user: str) -> Port:
         """A port for one connection from `peer`, or anyone if its host is unspecified. Raises TargetError."""
         if not self.bind:
-            raise TargetError(Status.NOT_ALLOWED, "not allowed: the server opens no ports for BIND")
+            raise TargetError(
+                Status.NOT_ALLOWED, "not allowed: the server opens no ports for BIND (its --allow-bind)"
+            )
         if peer.host in _ELSEWHERE:
             own, welcome = own_address(_ELSEWHERE[peer.host]), self._passes
             return Expected(self._listen(Address(peer.host, 0), user), own, welcome, self._wait)
@@ -127,7 +129,7 @@ class Ports:
     def park(self, where: Address, user: str) -> Port:
         """A place among the sessions at `where`, an IP address; port 0: a free one. Raises TargetError."""
         if not any(rule.permits(where) for rule in self.rules):
-            raise TargetError(Status.NOT_ALLOWED, "not allowed")
+            raise TargetError(Status.NOT_ALLOWED, "not allowed (the server's --allow-reverse)")
         shared = self._shared.get(where)
         if shared is None:
             listener = self._listen(where, user)

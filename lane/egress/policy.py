@@ -89,6 +89,11 @@ class Rule:
         A domain stands for itself and its subdomains. Raises UsageError.
         """
         text = text.strip()
+        if text.startswith("*"):
+            if text[1:2] == ".":
+                raise UsageError(f"malformed rule {text!r}: {text[2:]} stands for its subdomains, too")
+            everything = "0.0.0.0/0 and ::/0 are all targets, those in this machine and its networks included"
+            raise UsageError(f"malformed rule {text!r}: {everything}")
         place, port = text, "*"
         if text.startswith("["):
             place, bracket, rest = text[1:].partition("]")
@@ -153,14 +158,19 @@ class Policy:
         forms = {address, *_embedded(address)}
         forms |= {_LOOPBACK[form.version] for form in forms if form.is_unspecified}
         if any(rule.matches(name, form, port) for rule in self.deny for form in forms):
-            raise TargetError(Status.NOT_ALLOWED, "not allowed: denied by a rule")
+            raise TargetError(Status.NOT_ALLOWED, f"not allowed: denied by a rule{self._decides('--deny')}")
         if any(rule.matches(name, address, port) for rule in self.allow):
             return
         kind = _kind(address)
         if kind is not None and not (self.local and kind in _LOCAL):
-            raise TargetError(Status.NOT_ALLOWED, f"not allowed: {kind} address")
+            raise TargetError(Status.NOT_ALLOWED, f"not allowed: {kind} address{self._decides('--allow')}")
         if kind is None and not self.local and is_here(address):
-            raise TargetError(Status.NOT_ALLOWED, "not allowed: address of the server itself")
+            text = f"not allowed: address of the server itself{self._decides('--allow')}"
+            raise TargetError(Status.NOT_ALLOWED, text)
+
+    def _decides(self, option: str) -> str:
+        """Whose decision that was: an application's user may not know of the server."""
+        return "" if self.local else f" (the server's {option})"
 
 
 def parse_port(rule: str, port: str) -> int | None:

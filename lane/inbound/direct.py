@@ -53,6 +53,9 @@ class Direct:
         """See `lane.census`."""
         return {"direct": len(self._running)}
 
+    def __len__(self) -> int:
+        return len(self._running)
+
     def connect(self, target: Address) -> "DirectConnection":
         """A connection to `target` from here. Raises TargetError with the true reason."""
         return DirectConnection(self._dial(target), self)

@@ -214,20 +214,25 @@ def test_a_ca_vouches_for_names_and_addresses(ca_file, leaf, server, sni):
 
 @pytest.mark.parametrize("server", ["b.test", "sub.a.test", "192.0.2.2"])
 def test_a_wrong_name_is_not_trusted(ca_file, leaf, server):
-    with pytest.raises(Refused, match=r"not trusted: leaf certificate has no matching subjectAltName$"):
+    with pytest.raises(
+        Refused, match=rf"not trusted: it is not for {server} \(--server-name names another\)$"
+    ):
         VerifiedTLS(ca_file, server).verify([leaf.der])
 
 
 def test_what_a_ca_does_not_vouch_for(ca_file, root, leaf):
     tls = VerifiedTLS(ca_file, "a.test")
     names = [x509.DNSName("a.test")]
-    with pytest.raises(Refused, match=r"not trusted: cert is not valid at validation time$"):
+    clock = r" on \d{4}-\d\d-\d\d \d\d:\d\d UTC \(this machine's clock says \d{4}-.* UTC\)$"
+    with pytest.raises(Refused, match=f"not trusted: it expired{clock}"):
         tls.verify([Signed("old", root, names=names, start=-3 * DAY, end=-DAY).der])
+    with pytest.raises(Refused, match=f"not trusted: it is valid only from{clock[3:]}"):
+        tls.verify([Signed("new", root, names=names, start=DAY, end=2 * DAY).der])
     for stranger in (Signed("self", names=names), Signed("x", Signed("root", ca=True), names=names)):
         with pytest.raises(Refused, match="not trusted: ") as caught:
             tls.verify([stranger.der])
         assert "\n" not in str(caught.value)
-    with pytest.raises(Refused, match="no trusted CA signed it"):
+    with pytest.raises(Refused, match=r"no trusted CA signed it \(--ca FILE names the CA that did\)$"):
         tls.verify([Signed("y", Signed("another root", ca=True), names=names).der])
     for chain in ([], [b"garbage"], [leaf.der, b"garbage"]):
         with pytest.raises(Refused, match="missing or malformed"):
@@ -239,7 +244,7 @@ def test_a_home_made_ca_is_as_good(tmp_path):
     leaf = Signed("leaf", root, names=[x509.DNSName("a.test")], identified=False)
     (tmp_path / "ca.pem").write_bytes(root.pem)
     assert VerifiedTLS(tmp_path / "ca.pem", "a.test").verify([leaf.der]) == leaf.binding
-    with pytest.raises(Refused, match="no matching subjectAltName"):
+    with pytest.raises(Refused, match=r"it is not for b\.test"):
         VerifiedTLS(tmp_path / "ca.pem", "b.test").verify([leaf.der])
 
 
@@ -247,7 +252,7 @@ def test_a_home_made_ca_is_as_good(tmp_path):
     ("root", "message"),
     [
         ({"ca": True, "signs": False}, "its issuer may not sign certificates"),
-        ({"ca": True, "end": -DAY / 2}, "cert is not valid at validation time"),
+        ({"ca": True, "end": -DAY / 2}, r"the CA's certificate is not valid today \(.* UTC\)"),
         ({"ca": False}, "basicConstraints.cA must be asserted in a CA certificate"),
     ],
 )

@@ -15,7 +15,7 @@ from lane.cli import options
 from lane.config import client_config, server_config
 from lane.egress.rules import read_rules
 from lane.errors import ConfigError, UsageError
-from lane.link import Link
+from lane.link import Link, encode
 
 BROKEN = "raise RuntimeError('boom')"
 OPTIONS = """
@@ -66,12 +66,12 @@ def fails(result, status, line):
 
 def test_an_unknown_option_is_2(run_lane):
     fails(run_lane("--foo", "x"), 2, r"lane: unknown option --foo \(lane client --help lists them\)")
-    fails(run_lane("server", "--lis=x"), 2, r"lane: unknown option --lis \(lane server --help lists them\)")
+    fails(run_lane("server", "--lis=x"), 2, r"lane: unknown option --lis.* \(lane server --help lists them\)")
 
 
 def test_an_unknown_command_or_argument_is_2_and_shows_no_link(run_lane):
     fails(run_lane("frob"), 2, r"lane: unknown command 'frob' \(lane --help lists them\)")
-    fails(run_lane("lane://KEY@h:1"), 2, r"lane: unknown command \(lane --help lists them\)")
+    fails(run_lane("lane://KEY@h:1"), 2, r"lane: unknown command \(a link is given with --server; .*\)")
     fails(run_lane("client", "lane://KEY@h:1"), 2, "lane: a link is given with --server")
     fails(run_lane("client", "odd"), 2, r"lane: unexpected argument 'odd' \(lane client --help .*\)")
     fails(run_lane("client", "--listen"), 2, "lane: argument --listen: expected one argument")
@@ -197,7 +197,7 @@ def test_unknown_variables_are_named(monkeypatch):
     monkeypatch.setenv("LANE_STATE_DIR", "of another command")
     monkeypatch.setenv("LANE_TEST_ANYTHING", "x")
     lines = [line for line in parse("client")[2] if line.startswith("LANE_")]
-    assert lines == ["LANE_LISTNE is no option of lane: ignored"]
+    assert lines == ["LANE_LISTNE is no option of lane, did you mean LANE_LISTEN?: ignored"]
     for number in range(50):
         monkeypatch.setenv(f"LANE_X{number}", "x")
     assert len([line for line in parse("client")[2] if line.startswith("LANE_")]) == 10
@@ -332,9 +332,6 @@ def test_an_interrupt_is_130(monkeypatch):
     assert cli.main([]) == 130
 
 
-LINK = f"lane://{'A' * 43}@127.0.0.1:9?pin={'A' * 43}"
-
-
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_files_as_other_editors_save_them(conf, tmp_path, mark, end):
@@ -422,3 +419,143 @@ def test_a_home_of_the_state_that_is_no_full_path_is_ignored(monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", "here")
     monkeypatch.setenv("HOME", "/home/me")
     assert server_config(parse("server")[0]).state_dir == Path("/home/me/.local/state/lane")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["sevrer"], "unknown command 'sevrer', did you mean server?"),
+        (["plugin"], "unknown command 'plugin', did you mean plugins?"),
+        (["client", "--sever", "x"], "unknown option --sever, did you mean --server?"),
+        (["--lsten=x"], "unknown option --lsten, did you mean --listen?"),
+        (["server", "--alow", "x"], "unknown option --alow, did you mean --allow?"),
+        (["client", "--state-dir", "x"], "unknown option --state-dir, lane server has it"),
+        (["server", "--auth=me:secret"], "unknown option --auth, lane client has it"),
+    ],
+)
+def test_what_was_meant(argv, said, capsys):
+    assert cli.main(argv) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert "secret" not in err
+
+
+def test_a_key_that_was_meant(conf, capsys):
+    file = conf("server = embedded\nlog-levle = debug\n")
+    assert cli.main(["-c", str(file)]) == 78
+    assert "unknown key 'log-levle', did you mean log-level?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "argv", [["-V"], ["version"], ["--version"], ["server", "-V"], ["client", "--version"]]
+)
+def test_the_version_by_its_usual_names(argv, capsys):
+    assert cli.main(argv) == 0
+    assert re.fullmatch(r"lane \d.*\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("argv", "begin"),
+    [
+        (["help"], "usage: lane [command]"),
+        (["help", "server"], "usage: lane server"),
+        (["server", "help"], "usage: lane server"),
+        (["help", "--help"], "usage: lane [command]"),
+    ],
+)
+def test_help_is_a_word_too(run_lane, argv, begin):
+    result = run_lane(*argv)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith(begin)
+    fails(run_lane("help", "servr"), 2, "lane: unknown command 'servr', did you mean server\\? .*")
+
+
+@pytest.mark.parametrize("key", ["-" + "A" * 42, "--" + "A" * 41, "-c" + "A" * 41, "-h" + "A" * 41])
+def test_a_key_may_begin_with_a_dash(key):
+    for argv in (["--key", key], [f"--key={key}"]):
+        config = client_config(parse("client", "--server", "192.0.2.1:1", *argv)[0])
+        assert encode(config.key)[:40] == key[:40]
+
+
+def test_a_value_that_begins_with_a_dash():
+    config = client_config(parse("client", "--auth", "-me:-secret", "--listen", "127.0.0.1:1")[0])
+    assert (config.credentials, config.listen) == ((b"-me", b"-secret"), Address("127.0.0.1", 1))
+    with pytest.raises(UsageError, match="expected one argument"):
+        parse("client", "--auth", "--listen", "127.0.0.1:1")
+    with pytest.raises(UsageError, match="expected one argument"):
+        parse("client", "--auth", "--lsten", "127.0.0.1:1")
+    assert parse("server", "--allow-bind", "--listen", ":1")[0].allow_bind == "yes"
+
+
+@pytest.mark.parametrize("repeated", ["forward", "rule", "redirect", "reverse"])
+def test_a_key_that_may_be_given_often(conf, repeated):
+    values = {
+        "forward": ("tcp://127.0.0.1:0=a:1", "udp://127.0.0.1:0=b:2"),
+        "rule": ("block a.example", "direct b.example"),
+        "redirect": ("127.0.0.1:1", "127.0.0.1:2"),
+        "reverse": ("tcp://:1=a:1", "tcp://:2=b:2"),
+    }[repeated]
+    lines = "".join(f"{repeated} = {value}\n" for value in values)
+    twice = client_config(parse("client", "-c", conf(f"server = embedded\n{lines}"))[0])
+    once = client_config(
+        parse("client", "-c", conf(f"server = embedded\n{repeated} = {', '.join(values)}\n"))[0]
+    )
+    assert twice == once
+    parse("check", "-c", conf(f"server = {LINK}\n{lines}"))  # which has no such option
+    allowed = server_config(
+        parse("server", "-c", conf("allow = 10.0.0.0/8\nallow = 10.1.2.3\nallow = a.b\n"))[0]
+    )
+    assert len(allowed.allow) == 3
+
+
+def test_a_port_alone():
+    assert client_config(parse("client", "--listen", "4455")[0]).listen == Address("127.0.0.1", 4455)
+    assert server_config(parse("server", "--listen", "4455")[0]).listen == Address("", 4455)
+    with pytest.raises(
+        UsageError, match=r"--redirect: malformed address '4455': a port alone is written :4455"
+    ):
+        client_config(parse("client", "--redirect", "4455")[0])
+    with pytest.raises(UsageError, match=r"--listen: .*: the port must be 0 to 65535"):
+        server_config(parse("server", "--listen", "70000")[0])
+
+
+@pytest.mark.parametrize("option", ["--host", "--listen"])
+def test_a_url_is_no_address(option):
+    with pytest.raises(
+        UsageError, match=f"{option}: malformed address: expected HOST:PORT, without https://"
+    ):
+        server_config(parse("server", option, "https://proxy.example.com")[0])
+
+
+@pytest.mark.parametrize("option", ["--allow", "--deny"])
+@pytest.mark.parametrize("rule", ["*", "*:443"])
+def test_everything_is_written_as_networks(option, rule):
+    with pytest.raises(UsageError, match=r"0\.0\.0\.0/0 and ::/0 are all targets"):
+        server_config(parse("server", option, rule)[0])
+    with pytest.raises(UsageError, match=r"'\*\.a\.example': a\.example stands for its subdomains, too"):
+        server_config(parse("server", option, "*.a.example")[0])
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "[::]", "127.9.9.9"])
+def test_a_link_for_this_machine_only_is_told(tmp_path, capsys, host):
+    state.keep(tmp_path / "state")
+    argv = ["link", "--state-dir", str(tmp_path / "state"), "--host"]
+    assert cli.main([*argv, f"{host}:4433"]) == 0
+    said = capsys.readouterr()
+    assert Link.parse(said.out).address.host == host.strip("[]")
+    assert said.err.endswith(" works on this machine only: --host is the name or address that clients use\n")
+    assert cli.main([*argv, "192.0.2.1"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_link_that_this_user_may_not_read(tmp_path, capsys, monkeypatch):
+    state.keep(tmp_path / "state")
+
+    def forbidden(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", forbidden)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert cli.main(["link", "--state-dir", str(tmp_path / "state"), "--host", "h"]) == 78
+    said = f"lane: cannot read {tmp_path / 'state' / 'keys'}: Permission denied (try it with sudo)\n"
+    assert capsys.readouterr().err == said

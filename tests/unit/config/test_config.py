@@ -101,7 +101,7 @@ def test_what_is_no_size_or_duration_is_a_usage_error(text):
         ("no_check", "maybe", "--no-check: expected yes or no"),
         ("log_level", "loud", "expected one of debug, info, warning, error"),
         ("log_file", "", "expected a path"),
-        ("listen", "1080", "--listen: malformed address"),
+        ("listen", "here", "--listen: malformed address"),
         ("server", "lane://x", "--server: "),
         ("server", "example.com", "--server: malformed address"),
         ("server", "example.com:1\udcff", "--server: has characters that cannot be printed"),

@@ -270,7 +270,7 @@ def test_no_disguise_of_loopback_is_dialled(listener, monkeypatch, host):
     error = refusal(dialer, Address(host, listener.getsockname()[1]))
     assert error.status in (Status.NOT_ALLOWED, Status.HOST_UNREACHABLE)
     if host in ("127.1", "2130706433", "0x7f.1", "017700000001", "localhost"):
-        assert str(error) == "not allowed: loopback address"
+        assert str(error) == "not allowed: loopback address (the server's --allow)"
 
 
 def test_only_the_addresses_that_are_allowed_are_dialled(listener, monkeypatch):

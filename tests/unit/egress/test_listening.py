@@ -75,7 +75,7 @@ def test_no_port_is_opened_for_a_peer_where_that_is_not_allowed(make, peer):
     ports = make(bind=False)
     status, text = status_of(ports.expect, Address(peer, 0), "ann")
     assert status is Status.NOT_ALLOWED
-    assert text == "not allowed: the server opens no ports for BIND"
+    assert text == "not allowed: the server opens no ports for BIND (its --allow-bind)"
     assert len(ports) == 0
 
 
@@ -250,7 +250,8 @@ def test_closing_a_port_ends_who_waits(make):
 @pytest.mark.parametrize("rules", [(), ("127.0.0.1:1-9",), ("127.0.0.2:*",)])
 def test_nothing_is_opened_without_a_rule(make, rules):
     ports = make(rules=tuple(ListenRule.parse(rule) for rule in rules))
-    assert status_of(ports.park, Address("127.0.0.1", 9000), "user") == (Status.NOT_ALLOWED, "not allowed")
+    status, text = status_of(ports.park, Address("127.0.0.1", 9000), "user")
+    assert (status, text) == (Status.NOT_ALLOWED, "not allowed (the server's --allow-reverse)")
     assert len(ports) == 0
 
 

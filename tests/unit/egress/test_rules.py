@@ -50,7 +50,7 @@ def test_how_rules_are_written(text, action, place, port):
         ("direct", "expected direct, block or lane, and a pattern"),
         ("direct a b", "expected direct, block or lane, and a pattern"),
         ("allow example.com", "expected direct, block or lane, not 'allow'"),
-        ("block *.example.com", "expected CIDR"),
+        ("block *.example.com", "example.com stands for its subdomains"),
         ("block *:0", r"malformed rule 'block \*:0': the port must be"),
         ("block *:x", "the port must be"),
         ("block 10.0.0.1/8", "has host bits set"),
