@@ -150,7 +150,8 @@ def test_a_server_that_refuses(origin, transport, tmp_path, rules):
         until(lambda: "reverse: 127.0.0.1:0 of 127.0.0.1" in client.stderr, client.describe)
         (line,) = [line for line in client.stderr.splitlines() if "reverse:" in line]
         assert line.endswith(
-            f"-> 127.0.0.1:{origin.echo} is tried again: not allowed (the server's --allow-reverse)"
+            f"-> 127.0.0.1:{origin.echo} does not work, and is tried again: not allowed"
+            " (the server's --allow-reverse)"
         )
         with connected(client.address, origin.echo) as sock:  # the rest works
             assert echoes(sock)
