@@ -28,10 +28,11 @@ UNTRACED = ("end_to_end", "fuzz", "repository")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark whole folders."""
+    """Mark whole folders, and begin with what takes long."""
     for item in items:
         if item.path.relative_to(Path(__file__).parent).parts[0] in UNTRACED:
             item.add_marker("bulk")
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -25,8 +25,8 @@ from lane.errors import Closed, LaneError, Status, TargetError
 from lane.net.own import UDP, refuse_own
 from lane.net.resolver import Resolver
 from lane.net.sockets import own_address
+from lane.net.udp import Buffer, UdpSocket
 from lane.supervisor import supervise
-from lane.udp import Buffer, UdpSocket
 
 REMEMBERED = 4096
 """Targets, and addresses that may answer, of one association: who was not used for longest is forgotten."""

@@ -1,7 +1,8 @@
 """SOCKS5 UDP ASSOCIATE (RFC 1928 section 7): a port for the packets of one application.
 
 The association lives as long as the TCP connection that asked for it, unless nothing moves for a while. The
-first packet pins where the application sends from: nobody else can use its port.
+first packet pins where the application sends from: nobody else can use its port. What the application said
+before is a hint: behind NAT it does not know its port, and some say the target's.
 """
 
 import logging
@@ -19,9 +20,9 @@ from lane.address import Address, normal_host
 from lane.errors import Closed, ProtocolError
 from lane.fair import be_fair
 from lane.inbound.connector import Association, Buffer
+from lane.net.udp import UdpSocket
 from lane.proto.udp import pack_socks, parse_socks
 from lane.supervisor import supervise
-from lane.udp import UdpSocket
 
 log = logging.getLogger("lane.inbound")
 
@@ -50,7 +51,7 @@ class Port:
         """When a packet came or went."""
         self.dropped = 0
         """Packets that were nobody's, malformed, or not taken by the kernel."""
-        self._port = source.port
+        self._said = source.port
         self._from: Any = None
 
     def deliver(self, source: Address, payload: Buffer) -> None:
@@ -83,8 +84,8 @@ class Port:
         self._sock.close()
 
     def _is_ours(self, where: Any) -> bool:
-        """Whether the application sent from there; the first packet settles it."""
-        if self._from is None and where[0] == self._peer and self._port in (0, where[1]):
+        """Whether the application sent from there: the first packet settles it, or the one as it was said."""
+        if where != self._from and where[0] == self._peer and (self._from is None or where[1] == self._said):
             self._from = where
         return bool(where == self._from)
 

@@ -23,8 +23,8 @@ from lane.inbound.later import Later
 from lane.log import Throttle
 from lane.net.listen import bind_udp
 from lane.net.own import UDP, OwnPort
+from lane.net.udp import UdpSocket
 from lane.supervisor import supervise
-from lane.udp import UdpSocket
 
 SWEEP = 1.0
 """Seconds between two looks for associations that are idle."""
@@ -67,7 +67,7 @@ class UdpForward:
         self._greenlets: list[gevent.Greenlet[..., None]] = []
         self._stopped = Event()
         self._throttle = Throttle()
-        self._ports = [UdpSocket(sock) for sock in bind_udp(address)]
+        self._ports = [UdpSocket(sock, answers=True) for sock in bind_udp(address)]
         self.address = Address(normal_host(address.host), self._ports[0].port)
         """Where it listens."""
         self._own = [OwnPort(Address(port.host, port.port), UDP) for port in self._ports]

@@ -21,10 +21,11 @@ from typing import Any, Protocol
 
 import gevent
 
+from lane.net import pktinfo
 from lane.supervisor import report, supervise
 from lane_quic import offload
 from lane_quic.configuration import LARGEST_RECEIVED
-from lane_quic.sockets import source, tune
+from lane_quic.sockets import tune
 
 log = logging.getLogger("lane.quic")
 
@@ -61,7 +62,7 @@ BROKEN = {errno.EBADF, errno.ENOTSOCK}
 """Errors that say that there is no socket any more."""
 
 _READ, _WRITE = 1, 2
-_ANCILLARY = socket.CMSG_SPACE(20) * 2 + offload.ROOM
+_ANCILLARY = pktinfo.ROOM * 2 + offload.ROOM
 
 
 class Receiver(Protocol):
@@ -219,7 +220,7 @@ class UdpSocket:
             if len(datagrams[0]) > LARGEST_RECEIVED or (address and not address[1]):  # port 0: no answer
                 continue
             large += len(datagrams) if len(datagrams[0]) >= BULK_SIZE else 0
-            path = (address, source(ancillary))
+            path = (address, pktinfo.source(ancillary))
             if rows and rows[-1][0] == path:
                 rows[-1][1].extend(datagrams)
             else:

@@ -69,7 +69,8 @@ def test_who_refused_is_said(origin, tmp_path):
         line = rf"INFO lane.client: the server refused 127.0.0.1:{origin.web}: {why}\n"
         until(lambda: re.search(line, client.stderr), client.describe)
         with socket.create_connection(client.address) as sock:
-            sock.sendall(f"GET http://127.0.0.1:{origin.web}/0/1 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            url = f"http://127.0.0.1:{origin.web}/0/1"
+            sock.sendall(f"GET {url} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
             answer = read_exactly(sock, 12)
             while more := sock.recv(4096):
                 answer += more

@@ -11,6 +11,7 @@ import pytest
 SOAK = Path(__file__).parents[2] / "bench" / "soak.py"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_a_minute_of_everything(tmp_path):
     command = [sys.executable, SOAK, "--minutes", "1", "--json", tmp_path / "soak.json"]

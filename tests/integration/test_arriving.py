@@ -156,7 +156,7 @@ def test_a_wait_that_ends_is_told_as_what_it_is(beds):
 
 def test_what_the_server_refuses(beds):
     bed = beds()
-    bed.doors._rules = ()
+    bed.doors.rules = ()
     for call, address in ((bed.connector.bind, Address("224.0.0.1", 1)), (bed.connector.reverse, LOOPBACK)):
         with pytest.raises(TargetError) as caught:
             call(address)

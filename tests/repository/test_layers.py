@@ -19,7 +19,7 @@ STOREYS = [
         "lane.heap",
         "lane.budget",
     },
-    {"lane.address", "lane.files", "lane.log", "lane.udp"},
+    {"lane.address", "lane.files", "lane.log"},
     {"lane.supervisor", "lane.values"},
     {"lane.net", "lane.watchdog", "lane.meeting"},
     {"lane.proto", "lane.stream", "lane.link", "lane.via", "lane.control"},

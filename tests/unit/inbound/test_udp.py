@@ -122,15 +122,35 @@ def test_the_first_packet_pins_where_the_application_is(application):
         sock.close()
 
 
-def test_an_application_that_says_where_it_sends_from_is_held_to_it(application):
+@pytest.mark.parametrize("said", [Address("127.0.0.1", 53), Address("192.0.2.1", 53), Address("", 1)])
+def test_an_application_need_not_know_its_port(application, said):
+    """Behind NAT it can't, and some say the target's."""
     world = World()
     with running(associate=world.associate) as inbound:
-        app, other = application(), application()
+        sock, port = ask(inbound, said._replace(host=said.host or "127.0.0.1"))
+        app, thief = application(), application()
+        app.sendto(pack_socks(TARGET, b"mine"), port)
+        assert app.recv(100) == pack_socks(TARGET, b"mine")
+        thief.sendto(pack_socks(TARGET, b"thief"), port)
+        app.sendto(pack_socks(TARGET, b"mine, too"), port)
+        assert app.recv(100) == pack_socks(TARGET, b"mine, too")
+        assert [payload for _, payload in world.made[0].sent] == [b"mine", b"mine, too"]
+        sock.close()
+
+
+def test_an_application_that_sends_from_where_it_said_has_its_port_whoever_came_first(application):
+    world = World()
+    with running(associate=world.associate) as inbound:
+        app, other, stranger = application(), application(), application("127.0.0.2")
         sock, port = ask(inbound, Address("127.0.0.1", app.getsockname()[1]))
         other.sendto(pack_socks(TARGET, b"other"), port)
         app.sendto(pack_socks(TARGET, b"mine"), port)
         assert app.recv(100) == pack_socks(TARGET, b"mine")
-        assert world.made[0].sent == [(TARGET, b"mine")]
+        for thief in other, stranger:
+            thief.sendto(pack_socks(TARGET, b"thief"), port)
+        app.sendto(pack_socks(TARGET, b"mine, too"), port)
+        assert app.recv(100) == pack_socks(TARGET, b"mine, too")
+        assert b"thief" not in [payload for _, payload in world.made[0].sent]
         sock.close()
 
 

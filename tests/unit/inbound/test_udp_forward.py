@@ -1,6 +1,7 @@
 """Local UDP ports that stand for one target: who gets an association, and when it ends."""
 
 import logging
+from itertools import product
 
 import pytest
 from gevent import socket
@@ -92,6 +93,28 @@ def test_there_and_back(make, world, application, host):
         app.sendto(b"%d" % number, (host, forward.address.port))
         assert app.recv(100) == b"%d" % number
     assert world.made[0].sent == [(TARGET, b"%d" % number) for number in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("listening", "asked"),
+    [*product(["", "::"], ["127.0.0.1", "127.0.0.7", "::1"]), ("0.0.0.0", "127.0.0.7")],
+)
+def test_answers_leave_from_where_they_were_asked(make, world, application, listening, asked):
+    """A name server's answer from another address is none (RFC 5452 section 9.1)."""
+    forward = make(Address(listening, 0))
+    app = application("::1" if ":" in asked else "127.0.0.1")
+    app.connect((asked, forward.address.port))  # the kernel takes packets from there only
+    for number in range(3):
+        app.send(b"%d" % number)
+        assert app.recv(100) == b"%d" % number
+    assert len(world.made) == len(forward) == 1
+
+
+def test_who_asks_two_addresses_gets_an_answer_from_each(make, world, application):
+    forward, app = make(Address("", 0)), application()
+    for asked in ("127.0.0.2", "127.0.0.3"):
+        app.sendto(b"?", (asked, forward.address.port))
+        assert app.recvfrom(100) == (b"?", (asked, forward.address.port))
 
 
 def test_each_source_has_an_association_of_its_own(make, world, application):

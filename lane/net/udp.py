@@ -13,6 +13,7 @@ from gevent import socket as gsocket
 
 from lane.errors import Closed
 from lane.fair import be_fair
+from lane.net import pktinfo
 
 BUFFER = 1048576
 """Bytes that the kernel is asked to hold of what arrives."""
@@ -25,9 +26,14 @@ _arriving = bytearray(65536)  # nothing else runs between the arrival of a packe
 
 
 class UdpSocket:
-    """Takes over `sock`, which is bound."""
+    """Takes over `sock`, which is bound.
 
-    def __init__(self, sock: socket.socket) -> None:
+    Where packets are from and go to is an address for the kernel. `answers`: that which comes with a packet
+    has the answer leave from where the packet came to, and is good for that only.
+    """
+
+    def __init__(self, sock: socket.socket, *, answers: bool = False) -> None:
+        self._picks = answers and pktinfo.want(sock)  # one of its addresses
         self._sock = gsocket.socket(sock.family, sock.type, fileno=sock.detach())
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
         self.host: str
@@ -52,7 +58,10 @@ class UdpSocket:
         """Send one packet; False where the kernel does not take it: too large, no room, no route."""
         self._sock.settimeout(0)  # no switch to other greenlets before it is restored
         try:
-            self._sock.sendto(packet, where)
+            if self._picks:
+                self._sock.sendmsg((packet,), where[1], 0, where[0])
+            else:
+                self._sock.sendto(packet, where)
         except OSError:
             return False
         finally:
@@ -67,7 +76,7 @@ class UdpSocket:
         be_fair()  # there may always be one that waits
         while not self._closed:
             try:
-                size, where = self._sock.recvfrom_into(_arriving)
+                size, where = self._take()
             except OSError as error:
                 if error.errno in (errno.EBADF, errno.ENOTSOCK):
                     break  # closed here, or by a mistake: it stays so
@@ -75,6 +84,13 @@ class UdpSocket:
             else:
                 return memoryview(_arriving)[:size], where
         raise Closed("the socket is closed")
+
+    def _take(self) -> tuple[int, Any]:
+        if not self._picks:
+            size, address = self._sock.recvfrom_into(_arriving)
+            return size, address
+        size, ancillary, _, address = self._sock.recvmsg_into((_arriving,), pktinfo.ROOM)
+        return size, (address, pktinfo.source(ancillary))
 
     def close(self) -> None:
         """Idempotent; wakes who receives."""

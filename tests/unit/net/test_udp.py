@@ -7,10 +7,10 @@ import gevent
 import pytest
 from gevent import socket
 
-from lane import udp
 from lane.errors import Closed
+from lane.net import udp
+from lane.net.udp import UdpSocket
 from lane.testing.harness import outcome
-from lane.udp import UdpSocket
 
 REASONS = [errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENOBUFS, errno.ENOMEM]
 
@@ -23,7 +23,7 @@ def _watchdog():
 
 @pytest.fixture
 def port():
-    port = UdpSocket(socket.AF_INET, "127.0.0.1")
+    port = UdpSocket.open(socket.AF_INET, "127.0.0.1")
     yield port
     port.close()
 
