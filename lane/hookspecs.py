@@ -25,6 +25,15 @@ def lane_add_options(group: Any) -> None:
 
 
 @hookspec
+def lane_register_link_parameters(register: Callable[[str], None]) -> None:
+    """Call `register(name)` for each of your options that clients need as the server has it: links carry it.
+
+    `name` is that of the option without the dashes before it. Where the server's is set, the link has it as a
+    parameter, and a client takes it from there unless its user sets the option.
+    """
+
+
+@hookspec
 def lane_register_congestion(register: Callable[[str, Callable[[int], Any]], None]) -> None:
     """Call `register(name, factory)` for each congestion controller that you bring.
 

@@ -1,24 +1,29 @@
 """A `lane://` link: all that a client needs to reach and trust a server, in one line to copy.
 
-    lane://KEY@HOST:PORT?pin=PIN
+    lane://KEY@HOST:PORT?pin=PIN[&PLUGIN-OPTION=VALUE...]
 
 KEY is the user's secret, PIN the SHA-256 of the server certificate's public key; both are 32 bytes in
-base64url without padding (RFC 4648 section 5). A link is a secret, so no message here repeats one.
+base64url without padding (RFC 4648 section 5). Options of plugins that a client needs as well may follow,
+percent-encoded; their names have a dash in them. A link is a secret, so no message here repeats one.
 """
 
 import base64
 import binascii
 import re
 from dataclasses import dataclass, field
+from urllib.parse import quote, unquote_to_bytes
 
 from lane.address import Address
 from lane.errors import UsageError
 
 _WRAPPING = re.compile("[\\s\"'`<>\u2018\u2019\u201c\u201d\u00ab\u00bb\u200b-\u200d\u2060\ufeff]+")
+_PARAMETER = re.compile("[a-z0-9]+(?:[-_][a-z0-9]+)*-[a-z0-9]+")
 KEY_SIZE = 32
 SCHEME = "lane://"
 MAX_LINK = 1024
 """The longest link that is read, characters."""
+MAX_NAME = 32
+"""The longest name of a parameter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,8 @@ class Link:
     address: Address
     pin: bytes
     """SHA-256 of the server certificate's SubjectPublicKeyInfo."""
+    parameters: tuple[tuple[str, str], ...] = ()
+    """Names and values of plugins' options."""
 
     def __post_init__(self) -> None:
         if len(self.key) != KEY_SIZE or len(self.pin) != KEY_SIZE:
@@ -38,9 +45,13 @@ class Link:
             raise UsageError("malformed link: that is no host name")
         if not 0 < self.address.port <= 0xFFFF:
             raise UsageError("malformed link: the port must be 1 to 65535")
+        for name, value in self.parameters:
+            if not _PARAMETER.fullmatch(name) or not value.isprintable():
+                raise UsageError(f"malformed link: {name} is no parameter, or its value can't be printed")
 
     def __str__(self) -> str:
-        return f"{SCHEME}{encode(self.key)}@{self.address}?pin={encode(self.pin)}"
+        more = "".join(f"&{name}={quote(value, safe='/:,')}" for name, value in self.parameters)
+        return f"{SCHEME}{encode(self.key)}@{self.address}?pin={encode(self.pin)}{more}"
 
     @classmethod
     def parse(cls, text: str) -> "Link":
@@ -61,8 +72,14 @@ class Link:
         except UsageError:
             raise UsageError("malformed link: expected HOST:PORT or [IPV6]:PORT behind the @") from None
         pin = None
+        parameters: dict[str, str] = {}
         for parameter in query.split("&") if query else ():
             name, _, value = parameter.partition("=")
+            if _PARAMETER.fullmatch(name) and len(name) <= MAX_NAME:
+                if name in parameters:
+                    raise UsageError(f"malformed link: {name} is there twice")
+                parameters[name] = unquote_to_bytes(value).decode(errors="surrogateescape")
+                continue
             if name != "pin":
                 # A short word helps; anything longer may be a key that ended up in the wrong place.
                 shown = name if name.isidentifier() and len(name) <= 16 else "that is not shown"
@@ -75,7 +92,7 @@ class Link:
                 raise UsageError(f"malformed link: the pin is {error}") from None
         if pin is None:
             raise UsageError("malformed link: it has no pin")
-        return cls(key, address, pin)
+        return cls(key, address, pin, tuple(parameters.items()))
 
 
 def unwrapped(text: str) -> str:

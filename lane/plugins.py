@@ -108,6 +108,12 @@ class Plugins:
         for name in [*self._info]:
             self._call(name, hook, **arguments)
 
+    def link_parameters(self) -> set[str]:
+        """The names of those of their options that links carry."""
+        found: set[str] = set()
+        self.call_each("lane_register_link_parameters", register=found.add)
+        return found
+
     def configure(self, options: Any) -> None:
         """Have each plugin read the options. One that could not must not run: it would do something else.
 

@@ -1,7 +1,11 @@
-"""`lane check`: tries the server over each transport and says what it found."""
+"""`lane check`: tries the server over all transports at once, and says what it found as it is found."""
 
+import sys
 from time import monotonic
 
+import gevent
+
+from lane.address import Address
 from lane.carriers.connector import Connector
 from lane.carriers.passage import Deadlines
 from lane.cli.service import lead_through, make_lanes, way_to
@@ -9,6 +13,7 @@ from lane.config import ClientConfig
 from lane.errors import Fatal, Refused, Unreachable, UsageError
 from lane.plugins import Plugins
 from lane.session.registry import Registry
+from lane.stream import ClientTLS, Transport
 from lane.text import printable
 
 TRIES = 3
@@ -17,22 +22,34 @@ TRIES = 3
 def run(config: ClientConfig, plugins: Plugins) -> int:
     """One line a transport. 0 if one works, 77 if the server refuses or is too old, 69 if it is not there."""
     given = () if config.transports == ("auto",) else config.transports
-    names = given or sorted(plugins.transports)
-    statuses = [_check(name, config, plugins) for name in names]
+    transports = [plugins.transport(name) for name in given or sorted(plugins.transports)]
+    way = way_to(config)
+    if sys.stderr.isatty():  # a firewall that drops packets is found out by waiting
+        names = ", ".join(transport.name for transport in transports)
+        print(f"trying {names} at {way[0]}: up to {config.dial_timeout:g} s", file=sys.stderr, flush=True)
+    checks = [gevent.spawn(_check, transport, way, config) for transport in transports]
+    gevent.joinall(checks, raise_error=True)  # no limit: each has its own
+    statuses = [check.value for check in checks]
     for status in (0, Refused.exit_status, Unreachable.exit_status):
         if status in statuses:
             return status
     return Unreachable.exit_status
 
 
-def _check(name: str, config: ClientConfig, plugins: Plugins) -> int:
-    way = way_to(config)
-    transport = plugins.transport(name)
+def _check(transport: Transport, way: tuple[Address, ClientTLS, bytes], config: ClientConfig) -> int:
+    """One line as soon as it is known; the exit status."""
+    status, verdict = _try(transport, way, config)
+    print(f"{transport.name:8} {printable(verdict)}", flush=True)
+    return status
+
+
+def _try(
+    transport: Transport, way: tuple[Address, ClientTLS, bytes], config: ClientConfig
+) -> tuple[int, str]:
     try:
         lead_through(config.via, [transport])
     except UsageError as error:
-        print(f"{name:8} left out: {printable(str(error))}")
-        return error.exit_status
+        return error.exit_status, f"left out: {error}"
     lanes = make_lanes([transport], way, config.dial_timeout)
     registry = Registry(config.buffer_size, config.buffer_total, config.idle_timeout, 1, 1)
     connector = Connector(lanes, registry, Deadlines(config.request_timeout, config.resume_grace))
@@ -43,17 +60,13 @@ def _check(name: str, config: ClientConfig, plugins: Plugins) -> int:
         trips += [connector.ping() for _ in range(TRIES - 1)]
         lacking = connector.lacks()
     except (Refused, Unreachable) as error:
-        verdict = "refused" if isinstance(error, Refused) else "unreachable"
-        print(f"{name:8} {verdict}: {printable(str(error))}")
-        return error.exit_status
+        return error.exit_status, f"{'refused' if isinstance(error, Refused) else 'unreachable'}: {error}"
     except Fatal as error:
-        print(f"{name:8} failed: {printable(str(error))}")
-        return error.exit_status
+        return error.exit_status, f"failed: {error}"
     finally:
         lanes.close()
         registry.close()
     if lacking:
-        print(f"{name:8} too old: the server does not know {', '.join(lacking)}; update lane there")
-        return Refused.exit_status
-    print(f"{name:8} works: round trip {min(trips) * 1000:.1f} ms, connected in {connected * 1000:.1f} ms")
-    return 0
+        text = f"too old: the server does not know {', '.join(lacking)}; update lane there"
+        return Refused.exit_status, text
+    return 0, f"works: round trip {min(trips) * 1000:.1f} ms, connected in {connected * 1000:.1f} ms"

@@ -31,13 +31,13 @@ from lane.cli.service import (
     tell_wait,
     way_to,
 )
-from lane.config import ClientConfig
+from lane.config import DEFAULT_TRANSPORTS, ClientConfig
 from lane.control import open_control
 from lane.egress.dialer import Dialer
 from lane.egress.listening import Ports
 from lane.egress.policy import ListenRule, Policy
 from lane.egress.udp import UdpEgress
-from lane.errors import UsageError
+from lane.errors import ConfigError, UsageError
 from lane.inbound import Inbound
 from lane.inbound.udp_forward import UdpForward
 from lane.link import KEY_SIZE
@@ -48,7 +48,7 @@ from lane.server.auth import KeyAuth
 from lane.server.resumption import Resumption
 from lane.server.services import Associations, offers
 from lane.session.registry import Registry
-from lane.stream import ClientTLS, Transport
+from lane.stream import ClientTLS, Listener, Transport
 
 log = logging.getLogger("lane.client")
 
@@ -183,7 +183,7 @@ def _embed(
     identity = ServerIdentity.make()
     key = secrets.token_bytes(KEY_SIZE)
     plugins.register(KeyAuth(KeyRing(Keys({"embedded": key}))), "lane-keys")
-    listeners = listen_all(transports, Address("127.0.0.1", 0), identity)
+    address, listeners = _listen(config, transports, identity)
     policy, resolver = Policy((), (), local=True), system_resolver()
     service = offers(
         Dialer(policy, resolver).connect,
@@ -193,7 +193,24 @@ def _embed(
     registry = _registry(config)
     resumption = Resumption(config.resume_grace, config.max_sessions, config.buffer_total // 2)
     server = Server(listeners, plugins.hook, service, registry, resumption, per_peer=config.max_sessions)
-    return server, (listeners[0].address, PinnedTLS(identity.binding), key)
+    return server, (address, PinnedTLS(identity.binding), key)
+
+
+def _listen(
+    config: ClientConfig, transports: list[Transport], identity: ServerIdentity
+) -> tuple[Address, list[Listener]]:
+    """Where `transports` listen, from which those are taken that nobody asked for and that find no room."""
+    asked = config.transports != ("auto",)
+    base = [one for one in transports if asked or one.name in DEFAULT_TRANSPORTS] or transports[:1]
+    port, listeners = listen_all(base, Address("127.0.0.1", 0), identity)
+    address = Address("127.0.0.1", port)
+    for other in [one for one in transports if one not in base]:
+        try:
+            listeners.append(other.listen(address, identity))
+        except ConfigError as error:
+            log.warning("%s is left out: %s", other.name, error)
+            transports.remove(other)
+    return address, listeners
 
 
 def _greet(config: ClientConfig, inbounds: Sequence[Inbound | UdpForward], names: str) -> None:

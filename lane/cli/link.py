@@ -14,7 +14,7 @@ def run(config: LinkConfig, plugins: Plugins) -> int:
     found = state.look(config.state_dir, own_identity(config.cert, config.cert_key))
     if warning := only_here(config.address.host):
         print(f"lane: {warning}", file=sys.stderr)
-    print(Link(found.keys.first[1], config.address, found.identity.binding))
+    print(Link(found.keys.first[1], config.address, found.identity.binding, config.carried))
     return 0
 
 

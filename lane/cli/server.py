@@ -41,7 +41,7 @@ def run(config: ServerConfig, plugins: Plugins, again: Again[ServerConfig] | Non
     identity = kept.identity
     auth = KeyAuth(KeyRing(kept.keys))
     plugins.register(auth, "lane-keys")
-    listeners = listen_all(transports, config.listen, identity)
+    port, listeners = listen_all(transports, config.listen, identity)
     registry = Registry(
         config.buffer_size,
         config.buffer_total,
@@ -67,18 +67,17 @@ def run(config: ServerConfig, plugins: Plugins, again: Again[ServerConfig] | Non
         max_carriers=2 * config.max_sessions,  # over TLS each session has one, and there are spares
         deadlines=_deadlines(config),
     )
-    address = listeners[0].address
     host = config.host or Address(_own_address(config.listen.host), 0)
-    reached = Address(host.host, host.port or address.port)
+    reached = Address(host.host, host.port or port)
     # Standard output may be a journal that others read, so a link is shown only to who sits there, and once.
     if kept.made and sys.stdout.isatty():
-        for_clients = str(Link(kept.keys.first[1], reached, identity.binding))
+        for_clients = str(Link(kept.keys.first[1], reached, identity.binding, config.carried))
     else:
         for_clients = f"for clients: {_link_command(config, reached)}"
 
     def greet() -> None:
         names = ", ".join(config.transports)
-        print(f"listening on {Address(config.listen.host or '*', address.port)} ({names})")
+        print(f"listening on {Address(config.listen.host or '*', port)} ({names})")
         print(for_clients, flush=True)
         if warning := only_here(reached.host):
             print(warning, flush=True)
@@ -119,6 +118,9 @@ def _link_command(config: ServerConfig, reached: Address) -> str:
     words = ["lane", "link", "--state-dir", str(config.state_dir.absolute()), "--host", str(reached)]
     if config.cert is not None and config.cert_key is not None:
         words += ["--cert", str(config.cert.absolute()), "--cert-key", str(config.cert_key.absolute())]
+    if config.carried and config.plugin_dir is not None:
+        words += ["--plugin-dir", str(config.plugin_dir.absolute())]
+    words += [f"--{name}={value}" for name, value in config.carried]
     return shlex.join(words)
 
 

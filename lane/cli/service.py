@@ -115,21 +115,34 @@ def lead_through(via: Via | None, transports: list[Transport]) -> list[Transport
     return able
 
 
-def listen_all(transports: list[Transport], address: Address, identity: ServerIdentity) -> list[Listener]:
-    """All transports on one port number, which the kernel picks for port 0. Raises ConfigError."""
+def listen_all(
+    transports: list[Transport], address: Address, identity: ServerIdentity
+) -> tuple[int, list[Listener]]:
+    """All transports on one port number, and that; the kernel picks it for port 0. Raises ConfigError.
+
+    A transport of a plugin may listen on another port, of its own.
+    """
+    ordered = sorted(transports, key=lambda transport: transport.name not in DEFAULT_TRANSPORTS)
     for left in reversed(range(_PORT_TRIES)):
-        listeners: list[Listener] = []
+        found: dict[str, Listener] = {}
+        port = address.port
         try:
-            for transport in transports:
-                port = listeners[0].address.port if listeners else address.port
-                listeners.append(transport.listen(Address(address.host, port), identity))
-        except ConfigError:
-            for listener in listeners:
+            for transport in ordered:
+                found[transport.name] = transport.listen(Address(address.host, port), identity)
+                port = port or found[transport.name].address.port
+        except ConfigError as error:
+            for listener in found.values():
                 listener.close()
-            if address.port or not listeners or not left:
+            rivals = [one.name for one in ordered[: len(found)] if isinstance(one, OverTCP)]
+            if rivals and isinstance(transport, OverTCP) and f":{port}: " in str(error):
+                raise ConfigError(
+                    f"{error}: {rivals[0]} and {transport.name} both use TCP; give {transport.name} a port of"
+                    " its own if it has an option for that, or leave one of them out (--transport)"
+                ) from None
+            if address.port or not found or not left:
                 raise
         else:
-            return listeners
+            return port, [found[transport.name] for transport in transports]
     raise AssertionError("the last try returns or raises")
 
 

@@ -3,7 +3,7 @@
 The rest of lane takes these frozen dataclasses and checks nothing again.
 """
 
-from lane.config.client import ClientConfig, WhyConfig, client_config, why_config
+from lane.config.client import ClientConfig, WhyConfig, client_config, link_parameters, why_config
 from lane.config.entrances import is_loopback
 from lane.config.given import LIVE, plugin_dir
 from lane.config.plugins import PluginsConfig, plugins_config
@@ -11,6 +11,6 @@ from lane.config.server import DEFAULT_TRANSPORTS, LinkConfig, ServerConfig, lin
 
 __all__ = [
     "DEFAULT_TRANSPORTS", "LIVE", "ClientConfig", "LinkConfig", "PluginsConfig", "ServerConfig", "WhyConfig",
-    "client_config", "is_loopback", "link_config", "plugin_dir", "plugins_config", "server_config",
-    "why_config",
+    "client_config", "is_loopback", "link_config", "link_parameters", "plugin_dir", "plugins_config",
+    "server_config", "why_config",
 ]  # fmt: skip

@@ -156,6 +156,16 @@ def _server(options: Options, namespace: Namespace) -> tuple[Link | Address | No
     return server, None
 
 
+def link_parameters(namespace: Namespace) -> tuple[tuple[str, str], ...]:
+    """What the server's link says of the options of plugins; nothing where it is no link, or malformed."""
+    text = getattr(namespace, "server", None)
+    try:
+        server = _server_address(_as_meant(text.strip())) if text else None
+    except (UsageError, ConfigError):
+        return ()  # that is told when all is read
+    return server.parameters if isinstance(server, Link) else ()
+
+
 def _via(options: Options) -> Via | None:
     via = options.optional("via", lambda text: inline_or_file(text, Via.parse))
     if via and via.credentials:

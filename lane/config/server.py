@@ -30,6 +30,8 @@ class ServerConfig:
     """Set exactly where `cert` is."""
     host: Address | None
     """Where clients reach the server, for the link; port 0: the one it listens on."""
+    carried: tuple[tuple[str, str], ...]
+    """Options of plugins that are in the link, too."""
     allow: tuple[Rule, ...]
     deny: tuple[Rule, ...]
     allow_reverse: tuple[ListenRule, ...]
@@ -57,9 +59,10 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True)
 class LinkConfig:
-    """What `lane link` needs: which identity, and where clients reach it."""
+    """What `lane link` needs: which identity, where clients reach it, and what they need of plugins."""
 
     address: Address
+    carried: tuple[tuple[str, str], ...]
     state_dir: Path
     cert: Path | None
     cert_key: Path | None
@@ -71,6 +74,7 @@ def server_config(namespace: Namespace) -> ServerConfig:
     return ServerConfig(
         transports=options.required("transport", parse_names),
         host=options.optional("host", reachable),
+        carried=namespace.carried,
         renew=options.required("renew", parse_flag),
         allow=options.optional("allow", _rules) or (),
         deny=options.optional("deny", _rules) or (),
@@ -94,7 +98,7 @@ def link_config(namespace: Namespace) -> LinkConfig:
     address = host if host.port else host._replace(port=options.required("listen", listening("")).port)
     if not address.port:
         raise options.error("host", f"{address.host} needs a port: HOST:PORT")
-    return LinkConfig(address, **_identity(options))
+    return LinkConfig(address, namespace.carried, **_identity(options))
 
 
 def _identity(options: Options) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import zipfile
@@ -9,7 +10,7 @@ import zipfile
 import pytest
 
 from tests.support.origin import CONTENT, MB
-from tests.support.processes import curl, running_pair, start_client, start_server
+from tests.support.processes import Lane, curl, running_pair, start_client, start_server
 
 PLUGIN = """
 import sys
@@ -53,6 +54,48 @@ class Ostrich(TCPTransport):
 @hookimpl
 def lane_register_transports(register):
     register(Ostrich())
+"""
+NEIGHBOUR = """
+from lane import hookimpl
+from lane.testing.tcp import TCPTransport
+
+class Neighbour(TCPTransport):
+    name = "neighbour"
+    cost = 2
+    port = 0
+
+    def __init__(self):
+        super().__init__()
+        self.connect = self._connector.connect  # it runs over TCP, and says so
+
+    def dial(self, endpoint, tls):
+        return super().dial(endpoint._replace(port=self.port or endpoint.port), tls)
+
+    def listen(self, endpoint, tls):
+        return super().listen(endpoint._replace(port=self.port or endpoint.port), tls)
+
+neighbour = Neighbour()
+
+@hookimpl
+def lane_register_transports(register):
+    register(neighbour)
+
+@hookimpl
+def lane_add_options(group):
+    group.add_argument("--neighbour-port", default="0")
+    group.add_argument("--neighbour-secret", default="")
+
+@hookimpl
+def lane_configure(options):
+    neighbour.port = int(options.neighbour_port)
+
+@hookimpl
+def lane_register_link_parameters(register):
+    register("neighbour-port")
+
+@hookimpl
+def lane_authenticate(token, binding):
+    return "guest" if binding == bytes(32) else None
 """
 BROKEN = "raise RuntimeError('out of seed')"
 
@@ -146,3 +189,41 @@ def test_who_tries_a_plugin_and_does_not_offer_it_says_so(tmp_path):
             assert "ostrich" not in client.stderr
     with start_server(tmp_path / "told", "--plugin-dir", folder, "--transport", "quic,ostrich") as server:
         assert "offered" not in server.stderr
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
+
+
+def test_two_transports_over_tcp_are_told_apart(tmp_path, origin, run_lane):
+    options, port = in_folder(tmp_path, neighbour=NEIGHBOUR), free_port()
+    own = ["--neighbour-port", port, "--neighbour-secret", "of the server"]
+    both = ["--transport", "neighbour,tls", "--state-dir", tmp_path / "server" / "state"]
+    refused = run_lane("server", *both, "--listen", f"127.0.0.1:{port}", *options)
+    assert refused.returncode == 78
+    assert f":{port}: Address already in use: tls and neighbour both use TCP" in refused.stderr
+    with start_server(tmp_path / "server", *both, *own, *options) as server:
+        link = server.link
+        assert link.endswith(f"&neighbour-port={port}")
+        assert server.address[1] != port
+        printed = run_lane("link", *both[2:], "--host", "h:1", *own, *options).stdout
+        assert printed.endswith(f"&neighbour-port={port}\n")
+        for name in "neighbour", "tls", "auto":
+            with start_client(tmp_path / name, name, link, *options) as client:
+                assert curl(client.address, "socks5", f"http://localhost:{origin.web}/5/9") == CONTENT[5:14]
+        # Who sets the option means it, and who has no such plugin uses what there is.
+        mine = ["--neighbour-port=1", *options]
+        checks = run_lane("check", "--transport", "neighbour", "--server", link, *mine)
+        assert re.match("neighbour unreachable: .*127.0.0.1:1:", checks.stdout), checks
+        checks = run_lane("check", "--transport", "tls", "--server", link)
+        assert checks.stdout.startswith("tls      works")
+        assert checks.stderr == "lane: the link's neighbour-port is of a plugin that is not here: ignored\n"
+
+
+def test_a_transport_without_a_port_of_its_own_is_left_out_where_nobody_asked_for_it(tmp_path, origin):
+    options = in_folder(tmp_path, neighbour=NEIGHBOUR)
+    with Lane(tmp_path / "client", "client", "--listen", "127.0.0.1:0", *options).ready() as client:
+        assert re.search("WARNING lane.client: neighbour is left out: .*already in use", client.stderr)
+        assert "over tls, quic)" in client.stdout
+        assert curl(client.address, "socks5", f"http://localhost:{origin.web}/5/9") == CONTENT[5:14]

@@ -75,21 +75,63 @@ def test_a_server_that_can_not_be_used(run_lane, link, origin, transport, mistak
     assert result.stderr == ""
 
 
+def in_order(result):
+    """Its lines, which come as they are found out, by the names of the transports."""
+    return "".join(sorted(result.stdout.splitlines(keepends=True)))
+
+
 def test_check_tries_all_transports(run_lane, link, origin):
     result = run_lane("check", "--server", link)
     trip = r"works: round trip \d+\.\d ms, connected in \d+\.\d ms\n"
-    assert re.fullmatch(f"quic     {trip}tls      {trip}", result.stdout), result.stdout
+    assert re.fullmatch(f"quic     {trip}tls      {trip}", in_order(result)), result.stdout
     assert (result.returncode, result.stderr) == (0, "")
     result = run_lane("check", "--server", wrong_key(link, origin))
-    assert re.fullmatch("quic     refused: .*\ntls      refused: .*\n", result.stdout)
+    assert re.fullmatch("quic     refused: .*\ntls      refused: .*\n", in_order(result))
     assert (result.returncode, result.stderr) == (77, "")
 
 
 def test_check_is_good_if_one_transport_works(run_lane, tmp_path):
     with start_server(tmp_path / "server", "--transport", "tls") as server:
         result = run_lane("check", "--server", server.link)
-    assert re.fullmatch("quic     unreachable: .*\ntls      works: .*\n", result.stdout)
+    assert re.fullmatch("quic     unreachable: .*\ntls      works: .*\n", in_order(result))
     assert result.returncode == 0
+
+
+BLOCKED = """
+from gevent.event import Event
+from lane import hookimpl
+from lane.errors import Unreachable
+from lane.testing.tcp import TCPTransport
+
+tried = Event()
+
+class First(TCPTransport):
+    name = "first"
+
+    def dial(self, endpoint, tls):
+        raise Unreachable("others were tried meanwhile" if tried.wait(20) else "nobody else was tried")
+
+class Second(TCPTransport):
+    name = "second"
+
+    def dial(self, endpoint, tls):
+        tried.set()
+        raise Unreachable("no way")
+
+@hookimpl
+def lane_register_transports(register):
+    register(First())
+    register(Second())
+"""
+
+
+def test_check_waits_for_no_transport_before_it_tries_the_next(run_lane, link, tmp_path):
+    plugins = tmp_path / "plugins"
+    plugins.mkdir(mode=0o755)
+    (plugins / "blocked.py").write_text(BLOCKED)
+    result = run_lane("check", "--server", link, "--plugin-dir", plugins)
+    assert "first    unreachable: others were tried meanwhile\n" in result.stdout
+    assert "second   unreachable: no way\n" in result.stdout
 
 
 SOMEWHERE = ["client", "--server", "127.0.0.1:9", "--key=" + "A" * 43]

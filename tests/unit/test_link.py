@@ -25,6 +25,15 @@ def test_what_is_read(host):
     assert Link.parse(str(link)) == link
 
 
+@pytest.mark.parametrize("value", ["", "8443", "/a b/ü?&=#%", "[::1]:443,x"])
+def test_options_of_plugins(value):
+    link = Link(KEY, Address("h", 1), PIN, (("ws-port", "8443"), ("my_ws-path", value)))
+    assert Link.parse(str(link)) == link
+    assert Link.parse(f"'{link}'\n") == link
+    assert str(link).isascii()
+    assert " " not in str(link)
+
+
 @pytest.mark.parametrize(
     "how",
     [
@@ -67,6 +76,12 @@ def test_a_link_that_was_wrapped_or_quoted(how, width, end):
         (f"lane://{K}@h:1?pin={P}&pin={P}", "twice"),
         (f"lane://{K}@h:1?pin={P}&mode=fast", "unknown parameter mode"),
         (f"lane://{K}@h:1?pin={P}&", "unknown parameter"),
+        (f"lane://{K}@h:1?pin={P}&ws-port=1&ws-port=2", "ws-port is there twice"),
+        (f"lane://{K}@h:1?pin={P}&ws-path=%00", "can't be printed"),
+        (f"lane://{K}@h:1?pin={P}&ws-path=%ff", "can't be printed"),
+        (f"lane://{K}@h:1?pin={P}&-port=1", "unknown parameter"),
+        (f"lane://{K}@h:1?pin={P}&{'a' * 20}-{'b' * 20}=1", "unknown parameter"),
+        (f"lane://{K}@h:1?pin={P}&ws-path={'x' * 1000}", "expected lane://"),
         (f"lane://{K}@h:1?{K}", "unknown parameter"),
     ],
 )
@@ -80,7 +95,8 @@ def test_malformed_links_are_one_line_without_the_key(text, message):
 @pytest.mark.parametrize(
     "fields",
     [(KEY[1:], Address("h", 1), PIN), (KEY, Address("h", 1), PIN + b"x"), (KEY, Address("", 1), PIN),
-     (KEY, Address("a?b", 1), PIN), (KEY, Address("h", 0), PIN)],
+     (KEY, Address("a?b", 1), PIN), (KEY, Address("h", 0), PIN), (KEY, Address("h", 1), PIN, (("pin", "x"),)),
+     (KEY, Address("h", 1), PIN, (("ws-path", "\n"),))],
 )  # fmt: skip
 def test_a_link_that_could_not_be_read_can_not_be_made(fields):
     with pytest.raises(UsageError):
