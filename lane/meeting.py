@@ -48,10 +48,13 @@ def default_path(listen: Address) -> Path:
 def find(listen: Address) -> Path:
     """Where to ask who takes connections there, in this network: a client of this user, or of the service.
 
-    That may be one that listens on all addresses. Where there is none it is the user's default socket.
+    That may be one that listens on all addresses. `localhost` is whichever of its addresses a client has, and
+    one that listens there is found at the loopback address of IPv4, too. Where there is none it is the user's
+    default socket.
     """
     path = default_path(listen)
-    names = [_name(host, listen.port) for host in (listen.host, "0.0.0.0", "::", "")]
+    near = ("127.0.0.1", "::1") if listen.host in ("localhost", "127.0.0.1") else ()
+    names = [_name(host, listen.port) for host in (listen.host, *near, "0.0.0.0", "::", "")]
     folders = [folder for folder in (path.parent, SERVICE) if _is_ours(folder)]
     found = (folder / name for name in names for folder in folders)
     return next((one for one in found if os.path.lexists(one)), path)

@@ -103,6 +103,16 @@ def test_who_listens_on_all_addresses_listens_there(folders, host):
     assert find(LISTEN) == exact
 
 
+@pytest.mark.parametrize(
+    ("asked", "there"), [("127.0.0.1", "::1"), ("localhost", "::1"), ("localhost", "127.0.0.1")]
+)
+def test_localhost_is_whichever_address_a_client_has(folders, asked, there):
+    client = default_path(Address(there, 1080))
+    dead(client)
+    assert find(Address(asked, 1080)) == client
+    assert find(Address("127.0.0.2", 1080)) != client
+
+
 def test_a_client_on_another_address_or_in_another_network_is_not_asked_but_named(folders):
     own, _ = folders
     for name in (f"client-127.0.0.2:1080-{NETWORK}.sock", "client-127.0.0.1:1080-1.sock"):
