@@ -34,17 +34,22 @@ CHEAP = frozenset((*range(0x08, 0x10), 0x30, 0x31))  # STREAM and DATAGRAM
 COSTLY = 4
 MOST_FLIGHT = 16384
 """Bytes of a flight of TLS in one epoch: a server's has its certificates."""
-_epochs: dict[frozenset[Any], frozenset[Any]] = {}  # those that handlers of frames are for, once each
+_handlers: dict[int, tuple[str, Any]] = {}
+"""aioquic's, by the type of the frame: the name of the method, and the epochs that it is for."""
 
 
-class Frames(dict[int, Any]):
+class Frames:
     """aioquic's handlers of frames, by type. Each look-up is one more frame.
 
     Who sends hundreds in each packet, which say nothing, keeps the processor busy for next to nothing (RFC
-    9000 section 21.9).
+    9000 section 21.9). There is one table for all connections: one each would take 6 KB.
     """
 
-    left = WORK_SAVED
+    __slots__ = ("_connection", "left")
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.left = WORK_SAVED
 
     def packet(self) -> None:
         """One more packet."""
@@ -58,7 +63,8 @@ class Frames(dict[int, Any]):
 
     def __getitem__(self, kind: int) -> Any:
         self.spend(1 if kind in CHEAP else COSTLY)
-        return super().__getitem__(kind)
+        name, epochs = _handlers[kind]
+        return getattr(self._connection, name), epochs
 
 
 class Flight(dict[Any, Buffer]):
@@ -72,15 +78,14 @@ class Flight(dict[Any, Buffer]):
 class Guarded(QuicConnection):
     """A connection that ends where its peer asks for too much."""
 
-    _QuicConnection__frame_handlers: dict[int, Any]
+    _QuicConnection__frame_handlers: Any
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._frames = self._QuicConnection__frame_handlers = Frames(
-            # aioquic makes a set of epochs for each handler of each connection: 7 KB
-            (kind, (handler, _epochs.setdefault(epochs, epochs)))
-            for kind, (handler, epochs) in self._QuicConnection__frame_handlers.items()
-        )
+        if not _handlers:
+            found = self._QuicConnection__frame_handlers
+            _handlers.update({kind: (handler.__name__, epochs) for kind, (handler, epochs) in found.items()})
+        self._frames = self._QuicConnection__frame_handlers = Frames(self)
         self._newest_cid_sent = 0
         self._updated_at = -1  # the packet number that was next when the peer changed its keys
         self._skipped, self._skip_at = -1, FIRST_SKIPPED + randbelow(FIRST_SKIPPED)
