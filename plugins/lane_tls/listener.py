@@ -55,9 +55,9 @@ class TLSListener:
         self._ready: Any = Queue(_READY)
         self._shaking: Places[TLSStream] = Places(_HANDSHAKES)
         self.address = Address(*socks[0].getsockname()[:2])
-        acceptors = [Acceptor(sock, "connections for tls") for sock in socks]
+        self._acceptors = [Acceptor(sock, "connections for tls") for sock in socks]
         self._accepting = [
-            supervise("the acceptance of TLS connections", self._accept_all, one) for one in acceptors
+            supervise("the acceptance of TLS connections", self._accept_all, one) for one in self._acceptors
         ]
         census.register(self)
 
