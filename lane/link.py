@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote_to_bytes
 from lane.address import Address
 from lane.errors import UsageError
 
-_WRAPPING = re.compile("[\\s\"'`<>\u2018\u2019\u201c\u201d\u00ab\u00bb\u200b-\u200d\u2060\ufeff]+")
+_WRAPPING = re.compile("[\\s\\\\\"'`<>\u2018\u2019\u201c\u201d\u00ab\u00bb\u200b-\u200d\u2060\ufeff]+")
 _PARAMETER = re.compile("[a-z0-9]+(?:[-_][a-z0-9]+)*-[a-z0-9]+")
 KEY_SIZE = 32
 SCHEME = "lane://"
@@ -98,7 +98,8 @@ class Link:
 def unwrapped(text: str) -> str:
     """A link or a key without what mails, chats, editors and shells leave around it and in it.
 
-    That is space, line ends, quotes and characters that have no width: neither has any of them.
+    That is space, line ends, backslashes before them, quotes and characters that have no width: neither has
+    any of those.
     """
     return _WRAPPING.sub("", text)
 

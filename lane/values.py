@@ -103,6 +103,12 @@ def check_credentials(user: bytes, password: bytes) -> tuple[bytes, bytes]:
     return user, password
 
 
+def unquoted(text: str) -> str:
+    """A value without the space, the line ends and the pair of quotes around it."""
+    text = text.strip().strip("\ufeff").strip()
+    return text[1:-1].strip() if re.fullmatch(r"\"[^\"]*\"|'[^']*'", text) else text
+
+
 def inline_or_file(text: str, parse: Callable[[str], T]) -> T:
     """Parse `text`, or what the file holds that `@FILE` names: no secret then shows in `ps`.
 
@@ -112,7 +118,7 @@ def inline_or_file(text: str, parse: Callable[[str], T]) -> T:
     if not text.startswith("@"):
         return parse(text)
     path = parse_path(text[1:])
-    content = read_text(path, MAX_FILE, closed=SECRET).strip()
+    content = unquoted(read_text(path, MAX_FILE, closed=SECRET))
     try:
         return parse(content)
     except UsageError as error:

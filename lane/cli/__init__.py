@@ -78,7 +78,13 @@ def _run(argv: list[str]) -> int:
         raise UsageError("no server to check: pass --server")
     if command in options.WITH_PLUGIN_OPTIONS and config != PluginsConfig(measure=None):
         known = len(plugins.errors)
-        plugins.configure(namespace)
+        try:
+            plugins.configure(namespace)
+        except UsageError as wrong:
+            if not namespace.from_link:
+                raise
+            names = ", ".join(option.partition("=")[0] for option in namespace.from_link)
+            raise UsageError(f"{wrong} (the server's link sets {names})") from None
         for error in plugins.errors[known:]:
             _complain(str(error))
     with ExitStack() as resources:

@@ -219,9 +219,13 @@ def _greet(config: ClientConfig, inbounds: Sequence[Inbound | UdpForward], names
         print("no server is set: an embedded one is used, and traffic leaves from THIS machine", flush=True)
     user = "USER:PASS@" if config.credentials else ""
     shown = Address("localhost", address.port) if address.host in ("::", "0.0.0.0") else address
-    print(f"listening on {address} (SOCKS5 and HTTP, over {names})", flush=True)
+    print(f"listening on {_places(inbounds[0])} (SOCKS5 and HTTP, over {names})", flush=True)
     for forward, inbound in zip(config.forwards, inbounds[1:], strict=False):
-        print(f"forwarding {inbound.address} to {forward.target}", flush=True)
+        print(f"forwarding {_places(inbound)} to {forward.target}", flush=True)
     for inbound in inbounds[1 + len(config.forwards) :]:
-        print(f"taking redirected connections on {inbound.address}", flush=True)
+        print(f"taking redirected connections on {_places(inbound)}", flush=True)
     print(f"try: curl -x socks5h://{user}{shown} https://example.com", flush=True)
+
+
+def _places(inbound: Inbound | UdpForward) -> str:
+    return " and ".join(map(str, inbound.addresses))

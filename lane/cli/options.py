@@ -58,8 +58,8 @@ def parse(
 
     The namespace has the text of each option (None: not given, no default), `files` (the configuration
     files that were read) and `sources` (from option to the Path or the variable it came from; none for
-    the command line and defaults), and `carried`, the plugins' options that a link to this server has. An
-    option of a plugin that nobody set may come from a client's link. `warn` gets lines for people. Raises
+    the command line and defaults), `carried`, the plugins' options that a link to this server has, and
+    `from_link`, those that nobody set and that a client's link has. `warn` gets lines for people. Raises
     UsageError or ConfigError.
     """
     declared = build(command)
@@ -82,8 +82,10 @@ def parse(
         warn(f"{name} is no option of lane{nearest(name, map(variable, known))}: ignored")
     namespace, rest = _parse_all(parser, argv)
     parameters = plugins.link_parameters()
-    if more := _from_link(namespace, parser, parameters, argv, warn):
+    more = _from_link(namespace, parser, parameters, argv, warn)
+    if more:
         namespace, rest = _parse_all(parser, [*argv, *more])
+    namespace.from_link = more
     namespace.carried = _carried(namespace, parser, parameters)
     _judge_keys(parser, plugins, warn)
     for argument in rest:
@@ -101,7 +103,7 @@ def parse(
 def defaults(command: str, **changes: str) -> Namespace:
     """What `parse` gives for an empty command line, with no files and no variables; `changes` are texts."""
     namespace: Namespace = build(command).parse_args([], env_vars={})
-    vars(namespace).update(changes, files=[], sources={}, carried=())
+    vars(namespace).update(changes, files=[], sources={}, carried=(), from_link=[])
     return namespace
 
 

@@ -48,7 +48,7 @@ def rereading(
         sources = {name: source for name, source in namespace.sources.items() if name not in live}
         sources |= {name: source for name, source in found.sources.items() if name in live}
         merged = Namespace(**{**vars(namespace), **values, "sources": sources})
-        others = vars(namespace).keys() - live - {"files", "sources", "carried"}
+        others = vars(namespace).keys() - live - {"files", "sources", "carried", "from_link"}
         changed = [name for name in sorted(others) if getattr(found, name, None) != getattr(namespace, name)]
         return read(merged), [f"--{name.replace('_', '-')}" for name in changed]
 

@@ -18,11 +18,13 @@ from lane.carriers.pool import Pool
 from lane.carriers.steer import steer
 from lane.certs import PinnedTLS, ServerIdentity, VerifiedTLS
 from lane.config import DEFAULT_TRANSPORTS, ClientConfig
-from lane.errors import ConfigError, UsageError
+from lane.errors import ConfigError, LaneError, Unreachable, UsageError
 from lane.heap import keep_buffers
 from lane.link import Link
+from lane.plugins import describe
 from lane.proto.hello import pack_hello, token
-from lane.stream import ClientTLS, Listener, OverTCP, Transport
+from lane.stream import Carrier, ClientTLS, Listener, OverTCP, Transport
+from lane.supervisor import report
 from lane.via import Via
 
 _LATE = (
@@ -177,8 +179,18 @@ def cost(transport: Transport) -> float:
 def make_pool(transport: Transport, way: tuple[Address, ClientTLS, bytes], dial_timeout: float) -> Pool:
     """Carriers of `transport` along `way`."""
     endpoint, tls, key = way
+
+    def dial() -> Carrier:
+        try:
+            return transport.dial(endpoint, tls)
+        except LaneError:
+            raise
+        except Exception as error:  # a mistake of a plugin's costs this lane
+            report(f"a dial over {transport.name}", error)
+            raise Unreachable(f"{endpoint} over {transport.name}: {describe(error)}") from None
+
     return Pool(
-        lambda: transport.dial(endpoint, tls),
+        dial,
         lambda carrier: pack_hello(token(key, carrier.binding)),
         dial_timeout,
     )

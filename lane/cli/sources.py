@@ -15,12 +15,14 @@ import configargparse
 
 from lane.errors import ConfigError, UsageError
 from lane.files import text_of
+from lane.values import unquoted
 
 PREFIX = "LANE_"
 _OF_TESTS = "LANE_TEST_"
 _MAX_WARNINGS = 10
 MAX_FILE = 1 << 20
 """Bytes of a configuration file."""
+_LINK = re.compile(r"[\"']?lane://")
 _FILE = "config_file|"  # how ConfigArgParse marks them
 
 
@@ -103,6 +105,7 @@ class Syntax(configargparse.ConfigFileParser):  # type: ignore[misc]
     def parse(self, stream: TextIO) -> dict[str, str | Several]:
         """The keys with their values. Raises ConfigError with file and line."""
         found: dict[str, str | Several] = {}
+        link = ""  # the key whose value is one, on the line before
         data = stream.buffer.read(MAX_FILE + 1)  # as `open_file` has opened it
         if len(data) > MAX_FILE:
             raise ConfigError(f"{stream.name} is larger than {MAX_FILE} bytes")
@@ -111,12 +114,16 @@ class Syntax(configargparse.ConfigFileParser):  # type: ignore[misc]
             if not text or text.startswith("#"):
                 continue
             match = re.fullmatch(r"([a-z][a-z0-9-]*)\s*=\s*(.*)", text)
+            if link and (line[0].isspace() or not match):  # editors and mails break long lines
+                found[link] = f"{found[link]}{text}"
+                continue
             if not match:
                 raise ConfigError(f"{stream.name}:{number}: expected `key = value`")
             key, value = match.groups()
             if key in ("help", "config"):
                 raise ConfigError(f"{stream.name}: unknown key {key!r}")
             before = found.get(key)
+            link = key if before is None and _LINK.match(value) else ""
             if before is None:
                 found[key] = unquoted(value)
             elif isinstance(before, Several):
@@ -132,12 +139,6 @@ def open_file(path: str) -> TextIO:
         return open(path, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-
-
-def unquoted(text: str) -> str:
-    """A value without the space, the line ends and the pair of quotes around it."""
-    text = text.strip().strip("\ufeff").strip()
-    return text[1:-1].strip() if re.fullmatch(r"\"[^\"]*\"|'[^']*'", text) else text
 
 
 def standard_files(names: Iterable[str]) -> list[Path]:

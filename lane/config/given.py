@@ -4,15 +4,17 @@ Where a value came from decides how a bad one ends: in a file it is a ConfigErro
 elsewhere a UsageError that names the option or variable. No message repeats a key, a link or a password.
 """
 
+import re
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lane.address import Address
-from lane.errors import ConfigError, Fatal, UsageError
+from lane.errors import ConfigError, Fatal, TargetError, UsageError
 from lane.files import SECRET, exposed
 from lane.log import LEVELS
+from lane.net.names import literal, normal_name
 from lane.values import (
     GB,
     KB,
@@ -36,6 +38,7 @@ LIVE = {
     ),
 }  # fmt: skip
 """Options whose values, and the files that they name, are read again on SIGHUP; others take a restart."""
+_LABEL = re.compile("[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?")
 _ENDS = "\r\n\ufeff"
 count = within(parse_count, 1, 1_000_000, "1 to 1000000")
 time = within(parse_duration, 0.001, 30 * 86400.0, "1ms to 720h")
@@ -131,8 +134,16 @@ def plugin_dir(namespace: Namespace) -> Path | None:
 
 
 def listening(everywhere: str) -> Callable[[str], Address]:
-    """Reads where to listen: as `Address.parse`, and a port alone, which is one at the host `everywhere`."""
-    return lambda text: Address.parse(f"{everywhere}:{text.strip()}" if text.strip().isdecimal() else text)
+    """Reads where to listen: as `Address.parse`, and a port alone, which is one at the host `everywhere`.
+
+    A host of `*` is every address.
+    """
+
+    def parse(text: str) -> Address:
+        text = text.strip()
+        return Address.parse(f"{everywhere}:{text}" if text.isdecimal() else re.sub(r"^\*(?=:)", "", text))
+
+    return parse
 
 
 def reachable(text: str) -> Address:
@@ -140,7 +151,18 @@ def reachable(text: str) -> Address:
     address = Address.parse(text, default_port=0)
     if not address.host:
         raise UsageError("expected HOST or HOST:PORT")
+    if literal(address.host) is None and not _is_hostname(address.host):
+        raise UsageError(f"{address.host!r} is no host name")
     return address
+
+
+def _is_hostname(host: str) -> bool:
+    """Whether a host can have that name (RFC 1123 section 2.1), which the DNS may not even know."""
+    try:
+        labels = normal_name(host).split(".")
+    except TargetError:
+        return False
+    return all(map(_LABEL.fullmatch, labels)) and not labels[-1][0].isdigit()
 
 
 def _log_level(text: str) -> str:

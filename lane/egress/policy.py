@@ -21,6 +21,7 @@ from lane.errors import Status, TargetError, UsageError
 from lane.net.here import is_here
 from lane.net.names import normal_name
 
+_EVERYTHING = ("any", "all")
 _LOCAL = ("loopback", "private", "link-local")
 """What `Policy(local=True)` lets through."""
 
@@ -89,7 +90,7 @@ class Rule:
         A domain stands for itself and its subdomains. Raises UsageError.
         """
         text = text.strip()
-        if text.startswith("*"):
+        if text.startswith("*") or text.lower() in _EVERYTHING:
             if text[1:2] == ".":
                 raise UsageError(f"malformed rule {text!r}: {text[2:]} stands for its subdomains, too")
             everything = "0.0.0.0/0 and ::/0 are all targets, those in this machine and its networks included"

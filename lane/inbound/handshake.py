@@ -141,7 +141,9 @@ def _handshake(sock: gevent.socket.socket, terms: Terms) -> tuple[Codec, Asked]:
         codec = Socks5(terms.credentials)
     elif data[0] == SOCKS4:
         codec = Socks4(terms.credentials)
-    elif data[:1].isupper():  # every HTTP method in use starts with an uppercase letter
+    elif data[:1].isupper() or data[0] in b"\r\n":
+        # Every HTTP method in use starts with an uppercase letter; an empty line may precede it (RFC 9112
+        # section 2.2).
         own = Address(*sock.getsockname()[:2]) if terms.pac else None
         codec = Http(terms.credentials, own)
     else:

@@ -49,10 +49,11 @@ class Inbound:
         self._listeners = listen(address, BACKLOG)
         for sock in self._listeners:
             tune(sock)  # what it accepts inherits that
-        host, port = self._listeners[0].getsockname()[:2]
-        self.address = Address(normal_host(host), port)
-        """Where it listens; the first of several addresses."""
-        self._own = [OwnPort(Address(*sock.getsockname()[:2]), *refused) for sock in self._listeners]
+        places = [Address(*sock.getsockname()[:2]) for sock in self._listeners]
+        self.addresses = [Address(normal_host(host), port) for host, port in places]
+        """Where it listens."""
+        self.address = self.addresses[0]
+        self._own = [OwnPort(place, *refused) for place in places]
 
     @property
     def sessions(self) -> int:

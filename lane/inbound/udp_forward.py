@@ -69,6 +69,8 @@ class UdpForward:
         self._throttle = Throttle()
         self._ports = [UdpSocket(sock, answers=True) for sock in bind_udp(address)]
         self.address = Address(normal_host(address.host), self._ports[0].port)
+        """Where it listens, as it was given."""
+        self.addresses = [Address(normal_host(port.host), port.port) for port in self._ports]
         """Where it listens."""
         self._own = [OwnPort(Address(port.host, port.port), UDP) for port in self._ports]
         census.register(self)

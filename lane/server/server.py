@@ -45,6 +45,8 @@ from lane.stream import Carrier, Listener, Stream, measured
 from lane.supervisor import report, supervise
 from lane.tasks import start
 
+_ASKED_BY_CHECK = (Command.CONNECT, Command.RESUME)
+
 log = logging.getLogger("lane.server")
 
 MAX_STRANGERS = 512
@@ -234,7 +236,10 @@ class Server:
                     if not self._answer(carrier, stream, reader, request, user):
                         return
                 except TargetError as error:
-                    log.info("%s: %s refused: %s", user, request.address, error)
+                    # `lane check` asks for nothing, to see what the server knows.
+                    asked = request.address == NOWHERE and request.command in _ASKED_BY_CHECK
+                    level = logging.DEBUG if asked else logging.INFO
+                    log.log(level, "%s: %s refused: %s", user, request.address, error)
                     self._reply(stream, error.status, text=str(error))
                     self._finish(stream)
                     return

@@ -216,9 +216,17 @@ def test_two_transports_over_tcp_are_told_apart(tmp_path, origin, run_lane):
         mine = ["--neighbour-port=1", *options]
         checks = run_lane("check", "--transport", "neighbour", "--server", link, *mine)
         assert re.match("neighbour unreachable: .*127.0.0.1:1:", checks.stdout), checks
+        # What is wrong with the link's value is told with the link, and what fails inside costs that lane.
+        checks = run_lane("check", "--server", link.replace(f"={port}", "=abc"), *options)
+        assert checks.returncode == 2
+        assert "'abc' (the server's link sets --neighbour-port)" in checks.stderr
+        checks = run_lane("check", "--server", link.replace(f"={port}", "=99999"), *options)
+        assert re.search("(?m)^neighbour unreachable: .*OverflowError", checks.stdout)
+        assert re.search("(?m)^tls      works", checks.stdout)
         checks = run_lane("check", "--transport", "tls", "--server", link)
         assert checks.stdout.startswith("tls      works")
         assert checks.stderr == "lane: the link's neighbour-port is of a plugin that is not here: ignored\n"
+        assert "refused" not in re.sub("(?m)^.* DEBUG .*$", "", server.stderr)
 
 
 def test_a_transport_without_a_port_of_its_own_is_left_out_where_nobody_asked_for_it(tmp_path, origin):

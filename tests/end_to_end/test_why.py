@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -177,4 +178,16 @@ def test_both_transports_are_known_to_who_chooses_between_them(tmp_path, run_lan
             assert echoes(sock)
             until(lambda: all(row["alive"] for row in lanes().values()), lane.describe)
         assert {name: row["carries"] for name, row in lanes().items()} == {"tls": True, "quic": False}
+        assert lane.stop() == 0
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
+def test_a_client_on_localhost_says_where_it_listens_and_is_found(tmp_path, run_lane, runtime):
+    with Lane(tmp_path, "--transport", "tls", "--listen", "localhost:0", env=runtime) as lane:
+        places = lane.wait_for(r"listening on (.+) \(SOCKS5 and HTTP, .*")[1].split(" and ")
+        (port,) = {place.rpartition(":")[2] for place in places}
+        assert {place.rpartition(":")[0] for place in places} <= {"127.0.0.1", "[::1]"}
+        for listen in "localhost", "127.0.0.1":
+            result = run_lane("why", "--listen", f"{listen}:{port}", env=runtime)
+            assert (result.returncode, result.stderr) == (0, "")
         assert lane.stop() == 0

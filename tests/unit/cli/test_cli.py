@@ -15,7 +15,7 @@ from lane.cli import options
 from lane.config import client_config, server_config
 from lane.egress.rules import read_rules
 from lane.errors import ConfigError, UsageError
-from lane.link import Link, encode
+from lane.link import Link, encode, unwrapped
 
 BROKEN = "raise RuntimeError('boom')"
 OPTIONS = """
@@ -559,3 +559,19 @@ def test_a_link_that_this_user_may_not_read(tmp_path, capsys, monkeypatch):
     assert cli.main(["link", "--state-dir", str(tmp_path / "state"), "--host", "h"]) == 78
     said = f"lane: cannot read {tmp_path / 'state' / 'keys'}: Permission denied (try it with sudo)\n"
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("width", [5, 20, 55, 62, 70, 1000])
+@pytest.mark.parametrize("how", ["{}\n{}", "{}\n    {}", "{}\\\n  {}", '"{}\n{}"', "'{}\r\n\t{}'"])
+def test_a_link_in_a_file_may_be_wrapped(conf, width, how):
+    at = len("lane://") + width
+    file = conf(f"transport = tls\nserver = {how.format(LINK[:at], LINK[at:])}\nlisten = :1\n")
+    namespace, _, warnings = parse("client", "-c", file)
+    assert (namespace.transport, namespace.listen, warnings) == ("tls", ":1", [])
+    assert unwrapped(namespace.server) == LINK
+
+
+@pytest.mark.parametrize("text", ["transport = tls\n  quic\n", "server = h:1\n  more\n"])
+def test_nothing_else_in_a_file_may_be_wrapped(conf, text):
+    with pytest.raises(ConfigError, match=":2: expected `key = value`"):
+        parse("client", "-c", conf(text))

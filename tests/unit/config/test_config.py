@@ -310,3 +310,34 @@ def test_where_the_link_points():
         link_config(defaults("link"))
     with pytest.raises(UsageError, match="needs a port"):
         link_config(defaults("link", host="proxy.example", listen=":0"))
+
+
+@pytest.mark.parametrize("text", ["*:4433", " *:4433 ", "4433", ":4433"])
+def test_every_address_of_a_server(text):
+    assert server(listen=text).listen == Address("", 4433)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["h", "proxy.example.com", "büro.example", "my_box.local.", "192.0.2.1", "[2001:db8::1]", "3com.example"],
+)
+def test_where_clients_may_reach_a_server(host):
+    assert server(host=host).host == Address(host.strip("[]"), 0)
+
+
+@pytest.mark.parametrize(
+    "host", ["h/x", "me@h", "*", "a..b", "-x", "x-", "1.2.3.4.5", "h?", "a b", "h#", "..", "%eth0"]
+)
+def test_what_no_client_can_reach(host):
+    with pytest.raises(UsageError, match=r"^--host: .* is no host name|malformed address|not a host"):
+        server(host=host)
+
+
+def test_a_password_from_a_file_may_be_quoted(tmp_path):
+    file = tmp_path / "auth"
+    for content in "u:p", '"u:p"', "'u:p'\n", "\ufeff u:p\r\n":
+        file.write_text(content)
+        file.chmod(0o600)
+        assert client(auth=f"@{file}").credentials == (b"u", b"p")
+    file.write_text('"u:p')
+    assert client(auth=f"@{file}").credentials == (b'"u', b"p")

@@ -30,8 +30,13 @@ from tests.support.inbound import (
 
 PROTOCOLS = pytest.mark.parametrize(
     ("hello", "answer"),
-    [(GREETING + CONNECT, b"\x05\x00" + SUCCESS), (SOCKS4A, SOCKS4_SUCCESS), (HEAD, HTTP_SUCCESS)],
-    ids=["socks5", "socks4a", "http"],
+    [
+        (GREETING + CONNECT, b"\x05\x00" + SUCCESS),
+        (SOCKS4A, SOCKS4_SUCCESS),
+        (HEAD, HTTP_SUCCESS),
+        (b"\r\n" + HEAD, HTTP_SUCCESS),  # RFC 9112 section 2.2
+    ],
+    ids=["socks5", "socks4a", "http", "http after an empty line"],
 )
 
 
