@@ -26,6 +26,7 @@ from lane.cli.service import (
     for_auto,
     lead_through,
     listen_all,
+    listen_with,
     make_lanes,
     run_until_signal,
     tell_wait,
@@ -206,7 +207,7 @@ def _listen(
     address = Address("127.0.0.1", port)
     for other in [one for one in transports if one not in base]:
         try:
-            listeners.append(other.listen(address, identity))
+            listeners.append(listen_with(other, address, identity))
         except ConfigError as error:
             log.warning("%s is left out: %s", other.name, error)
             transports.remove(other)

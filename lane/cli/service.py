@@ -18,7 +18,7 @@ from lane.carriers.pool import Pool
 from lane.carriers.steer import steer
 from lane.certs import PinnedTLS, ServerIdentity, VerifiedTLS
 from lane.config import DEFAULT_TRANSPORTS, ClientConfig
-from lane.errors import ConfigError, LaneError, Unreachable, UsageError
+from lane.errors import ConfigError, Fatal, LaneError, Unreachable, UsageError
 from lane.heap import keep_buffers
 from lane.link import Link
 from lane.plugins import describe
@@ -117,6 +117,16 @@ def lead_through(via: Via | None, transports: list[Transport]) -> list[Transport
     return able
 
 
+def listen_with(transport: Transport, address: Address, identity: ServerIdentity) -> Listener:
+    """A listener of one transport. Raises ConfigError, whatever a plugin raises."""
+    try:
+        return transport.listen(address, identity)
+    except Fatal:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{transport.name} cannot listen on {address}: {describe(error)}") from None
+
+
 def listen_all(
     transports: list[Transport], address: Address, identity: ServerIdentity
 ) -> tuple[int, list[Listener]]:
@@ -130,7 +140,7 @@ def listen_all(
         port = address.port
         try:
             for transport in ordered:
-                found[transport.name] = transport.listen(Address(address.host, port), identity)
+                found[transport.name] = listen_with(transport, Address(address.host, port), identity)
                 port = port or found[transport.name].address.port
         except ConfigError as error:
             for listener in found.values():

@@ -105,7 +105,7 @@ class Syntax(configargparse.ConfigFileParser):  # type: ignore[misc]
     def parse(self, stream: TextIO) -> dict[str, str | Several]:
         """The keys with their values. Raises ConfigError with file and line."""
         found: dict[str, str | Several] = {}
-        link = ""  # the key whose value is one, on the line before
+        link, indent = "", 0  # the key whose value is one, on the line before, and how far it is indented
         data = stream.buffer.read(MAX_FILE + 1)  # as `open_file` has opened it
         if len(data) > MAX_FILE:
             raise ConfigError(f"{stream.name} is larger than {MAX_FILE} bytes")
@@ -114,7 +114,8 @@ class Syntax(configargparse.ConfigFileParser):  # type: ignore[misc]
             if not text or text.startswith("#"):
                 continue
             match = re.fullmatch(r"([a-z][a-z0-9-]*)\s*=\s*(.*)", text)
-            if link and (line[0].isspace() or not match):  # editors and mails break long lines
+            deeper = len(line) - len(line.lstrip()) > indent
+            if link and (deeper or not match):  # editors and mails break long lines
                 found[link] = f"{found[link]}{text}"
                 continue
             if not match:
@@ -124,6 +125,7 @@ class Syntax(configargparse.ConfigFileParser):  # type: ignore[misc]
                 raise ConfigError(f"{stream.name}: unknown key {key!r}")
             before = found.get(key)
             link = key if before is None and _LINK.match(value) else ""
+            indent = len(line) - len(line.lstrip())
             if before is None:
                 found[key] = unquoted(value)
             elif isinstance(before, Several):

@@ -203,6 +203,9 @@ def test_two_transports_over_tcp_are_told_apart(tmp_path, origin, run_lane):
     refused = run_lane("server", *both, "--listen", f"127.0.0.1:{port}", *options)
     assert refused.returncode == 78
     assert f":{port}: Address already in use: tls and neighbour both use TCP" in refused.stderr
+    refused = run_lane("server", *both, "--listen", "127.0.0.1:0", "--neighbour-port=99999", *options)
+    assert refused.returncode == 78
+    assert re.fullmatch(r"lane: neighbour cannot listen on .*: OverflowError: .*\n", refused.stderr)
     with start_server(tmp_path / "server", *both, *own, *options) as server:
         link = server.link
         assert link.endswith(f"&neighbour-port={port}")

@@ -571,6 +571,14 @@ def test_a_link_in_a_file_may_be_wrapped(conf, width, how):
     assert unwrapped(namespace.server) == LINK
 
 
+@pytest.mark.parametrize("indent", ["", "  ", "\t"])
+def test_what_follows_a_link_in_a_file_is_no_part_of_it(conf, indent):
+    lines = [f"server = {LINK}", "# a comment", "transport=tls", "listen = :1"]
+    file = conf("".join(f"{indent}{line}\n" for line in lines))
+    namespace, _, _ = parse("client", "-c", file)
+    assert (namespace.server, namespace.transport, namespace.listen) == (LINK, "tls", ":1")
+
+
 @pytest.mark.parametrize("text", ["transport = tls\n  quic\n", "server = h:1\n  more\n"])
 def test_nothing_else_in_a_file_may_be_wrapped(conf, text):
     with pytest.raises(ConfigError, match=":2: expected `key = value`"):
