@@ -121,15 +121,25 @@ class Trace:
         return {"step": self._step, "series": self.series, "gaps": self.gaps}
 
 
-def until_told():
-    """An event that SIGTERM sets."""
-    told = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: told.set())
-    return told
+class Told:
+    """Whether SIGTERM came.
+
+    A threading.Event would not do: its set() takes a lock, which the interrupted code may hold.
+    """
+
+    def __init__(self):
+        self._told = False
+        signal.signal(signal.SIGTERM, self._tell)
+
+    def _tell(self, *_):
+        self._told = True
+
+    def __bool__(self):
+        return self._told
 
 
 def down(args):
-    told, secs = until_told(), FOREVER if args.on else args.secs
+    told, secs = Told(), FOREVER if args.on else args.secs
     begin = now = time.monotonic()
     size, error, marks, buffer = 0, None, Marks(begin), bytearray(CHUNK)
     trace = Trace(begin, args.series or secs)
@@ -138,7 +148,7 @@ def down(args):
     try:
         with connect(args.target, args.proxy) as sock:
             sock.sendall(request(b"D", int(secs * 1000) + 60000))
-            while now - begin < secs and not told.is_set():
+            while now - begin < secs and not told:
                 sock.settimeout(max(0.01, min(0.2, secs - (now - begin))))
                 try:
                     count = sock.recv_into(buffer)
@@ -164,12 +174,12 @@ def down(args):
 def up(args):
     """One upload; with --on many in a row, since only a whole one is confirmed without a half-close, which
     not every proxy can do."""
-    told = until_told()
+    told = Told()
     begin = time.monotonic()
     size, error = 0, None
     try:
         size = upload(args)
-        while args.on and not told.is_set():
+        while args.on and not told:
             size += upload(args)
     except OSError as caught:
         error = str(caught) or type(caught).__name__

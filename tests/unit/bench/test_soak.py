@@ -1,10 +1,15 @@
 """What bench/soak.py makes of what it saw: it must not excuse too much, nor call a warm-up a leak."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 
 import pytest
 import soak
+import soak_load
 import soak_plot
 from soak_kinds import SHORT
 
@@ -177,3 +182,22 @@ def test_what_the_picture_is_made_of():
         [1, 1, 1, 1],
     )
     assert soak_plot.panels({"a": {"ports": 1, "rss": 1}, "b": {"turns": 1}}) == ["rss", "ports", "turns"]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("attempt", range(3))
+def test_its_applications_end_when_told_so_again_and_again(attempt, tmp_path):
+    """As they are: a signal that comes while another one is handled must not stop them for good."""
+    ends = json.dumps(dict.fromkeys(("proxy", "tcp", "web", "udp"), 9))
+    command = [sys.executable, soak_load.__file__, ends, "--kinds", "refused,socks5,idle", "--every", "0.05"]
+    said = tmp_path / "said"
+    with said.open("w") as file, subprocess.Popen(command, stdout=file) as process:
+        try:
+            while "began" not in said.read_text():
+                time.sleep(0.01)
+            while process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert "done" in json.loads(said.read_text().splitlines()[-1])
