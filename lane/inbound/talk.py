@@ -48,13 +48,16 @@ def talk(sock: gevent.socket.socket, codec: Codec, guesses: Guesses | None = Non
 
 def say(sock: gevent.socket.socket, data: bytes) -> None:
     """Write a few bytes. Raises OSError. gevent's `sendall` begins with a question to the kernel."""
-    sock.settimeout(SAY_TIME)
     try:
-        sent = sock.send(data)
-        if sent < len(data):
+        sent = sock.send(data, 0, 0.0)  # without waiting
+    except BlockingIOError:
+        sent = 0
+    if sent < len(data):
+        sock.settimeout(SAY_TIME)
+        try:
             sock.sendall(data[sent:])
-    finally:
-        sock.settimeout(None)
+        finally:
+            sock.settimeout(None)
 
 
 def receive(sock: gevent.socket.socket) -> bytes:

@@ -21,11 +21,12 @@ class Shares:
         self._longest = waiting
         self._what = what
         self._taken: Counter[str] = Counter()
+        self._total = 0  # of them
         self._line: dict[Event, str] = {}  # in their order
         self._waiting: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        return self._taken.total()
+        return self._total
 
     @contextmanager
     def place(self, user: str) -> Iterator[None]:
@@ -39,12 +40,16 @@ class Shares:
     def take(self, user: str) -> None:
         """Wait for a place. Raises TargetError (FAILURE) where too many wait already."""
         if self._may(user):
-            self._taken[user] += 1
+            self._give(user)
         else:
             self._wait(user)
 
     def _may(self, user: str) -> bool:
-        return self._taken[user] < self._most - self._taken.total()
+        return self._taken[user] < self._most - self._total
+
+    def _give(self, user: str) -> None:
+        self._taken[user] += 1
+        self._total += 1
 
     def _wait(self, user: str) -> None:
         if self._waiting[user] >= self._longest:
@@ -65,9 +70,10 @@ class Shares:
     def give_back(self, user: str) -> None:
         """Let go of one of his places: whoever is next in line has it."""
         _less(self._taken, user)
+        self._total -= 1
         for turn, other in self._line.items():
             if self._may(other):
-                self._taken[other] += 1
+                self._give(other)
                 del self._line[turn]
                 turn.set()
                 break

@@ -27,6 +27,7 @@ from lane.net.failures import ended
 
 _LINGER = struct.pack("ii", 0, 0)  # struct linger: off, so that close sends FIN and the kernel delivers
 _LINGER_NOT = struct.pack("ii", 1, 0)  # on, 0 seconds, so that close sends RST
+_RESET_HERE, _CLOSED_HERE = Failure.of(Closed("reset here")), Failure.of(Closed("closed here"))
 
 
 class SocketStream:
@@ -36,7 +37,8 @@ class SocketStream:
         self._sock = sock
         self._failure: Failure[Closed] | None = None
         self._finished = False
-        self._sending = self._watched = False
+        self._sending = False
+        self._watched: int | None = None  # the descriptor
         # A process that is killed closes its sockets: with RST, so that the peer sees that it was no end.
         self._linger(_LINGER_NOT)
 
@@ -92,17 +94,13 @@ class SocketStream:
         """Hand to the kernel what it takes at once: how many bytes. What is wrong shows later."""
         if self._finished or self._sending or self._failure is not None:
             return 0
-        timeout = self._sock.gettimeout()
-        self._sock.settimeout(0)  # no switch to other greenlets before it is restored
         try:
-            sent: int = self._sock.send(data)
+            sent: int = self._sock.send(data, 0, 0.0)  # without waiting
         except BlockingIOError:
             return 0
         except OSError as error:
             self._fail(error)  # the kernel says it once
             return 0
-        finally:
-            self._sock.settimeout(timeout)
         return sent
 
     def finish(self) -> None:
@@ -118,7 +116,7 @@ class SocketStream:
     def reset(self, code: int = 0) -> None:
         """Send RST (TCP has no room for a code) and wake whoever is blocked here with Closed."""
         self._linger(_LINGER_NOT)
-        self._release("reset here")
+        self._release(_RESET_HERE)
 
     def close(self) -> None:
         """Release the socket, with FIN; the kernel sends RST instead if there is input nobody read.
@@ -129,7 +127,7 @@ class SocketStream:
             self.reset()
         else:
             self._linger(_LINGER)
-            self._release("closed here")
+            self._release(_CLOSED_HERE)
 
     def lost(self) -> bool:
         """Whether a stream that nobody reads from yet has lost its peer; looks now, never blocks."""
@@ -157,19 +155,19 @@ class SocketStream:
                 broke()
 
         if self._failure is None:
-            self._watched = True
-            hangups.watch(self._sock.fileno(), over)
+            self._watched = self._sock.fileno()
+            hangups.watch(self._watched, over)
 
     def _linger(self, how: bytes) -> None:
         with suppress(OSError):  # closed already
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
 
-    def _release(self, why: str) -> None:
-        self._end(Closed(why))
+    def _release(self, why: Failure[Closed]) -> None:
+        self._failure = self._failure or why
         self._finished = True
-        if self._watched:
-            self._watched = False
-            hangups.forget(self._sock.fileno())
+        if self._watched is not None:
+            hangups.forget(self._watched)
+            self._watched = None
         self._sock.close()
 
     def _end(self, why: Closed) -> None:
