@@ -54,7 +54,9 @@ class _Network(Generic[Guest]):
 
 
 class Places(Generic[Guest]):
-    """`most` places. All that it does takes the same time, however many there are."""
+    """`most` places. All that it does takes the same time, however many there are, but to find the address
+    with the fewest: that depends on how many different numbers of them there are.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -112,6 +114,16 @@ class Places(Generic[Guest]):
         """How many are there of that address."""
         home = self._networks.get(network(host))
         return home.rank[0] if home else 0
+
+    def oldest(self) -> Guest | None:
+        """Who came first of all; None if nobody is there."""
+        return next(iter(self._homes), None)
+
+    def oldest_of_fewest(self) -> Guest | None:
+        """Who came first of an address of which no other one has fewer; None if nobody is there."""
+        if not self._ranks:
+            return None
+        return self._networks[next(iter(self._ranks[min(self._ranks)]))].oldest()
 
     def oldest_of(self, host: str) -> Guest | None:
         """Who of that address goes first; None if nobody is there."""

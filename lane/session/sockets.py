@@ -27,7 +27,9 @@ from lane.net.failures import ended
 
 _LINGER = struct.pack("ii", 0, 0)  # struct linger: off, so that close sends FIN and the kernel delivers
 _LINGER_NOT = struct.pack("ii", 1, 0)  # on, 0 seconds, so that close sends RST
-_RESET_HERE, _CLOSED_HERE = Failure.of(Closed("reset here")), Failure.of(Closed("closed here"))
+_RESET_HERE, _CLOSED_HERE, _CLOSED_THERE = (
+    Failure.of(Closed(why)) for why in ("reset here", "closed here", "closed by the peer")
+)
 
 
 class SocketStream:
@@ -136,7 +138,7 @@ class SocketStream:
             self._sock.settimeout(0)  # no switch to other greenlets before it is restored
             try:
                 if not self._sock.recv(1, socket.MSG_PEEK):
-                    self._end(Closed("closed by the peer"))
+                    self._end(_CLOSED_THERE)
             except BlockingIOError:
                 pass
             except OSError as error:
@@ -151,7 +153,7 @@ class SocketStream:
         def over() -> None:
             number = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if number:  # else both directions have ended
-                self._end(ended(number))  # the kernel says it once
+                self._end(Failure.of(ended(number)))  # the kernel says it once
                 broke()
 
         if self._failure is None:
@@ -163,21 +165,21 @@ class SocketStream:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
 
     def _release(self, why: Failure[Closed]) -> None:
-        self._failure = self._failure or why
+        self._end(why)
         self._finished = True
         if self._watched is not None:
             hangups.forget(self._watched)
             self._watched = None
         self._sock.close()
 
-    def _end(self, why: Closed) -> None:
+    def _end(self, why: Failure[Closed]) -> None:
         """Keep `why` as what ended the stream, unless it had ended before."""
-        self._failure = self._failure or Failure.of(why)
+        self._failure = self._failure or why
 
     def _fail(self, error: Exception) -> Closed:
         """What `error` means to callers."""
         if isinstance(error, ConcurrentObjectUseError):
             return Closed("two greenlets use one direction of a stream")
-        self._end(ended(getattr(error, "errno", None) or errno.EIO))
+        self._end(Failure.of(ended(getattr(error, "errno", None) or errno.EIO)))
         assert self._failure is not None
         return self._failure.build()

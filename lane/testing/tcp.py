@@ -9,7 +9,7 @@ from typing import Any
 from gevent.event import Event
 
 from lane.address import normal_host
-from lane.errors import Closed
+from lane.errors import Closed, Failure
 from lane.net.accept import Acceptor
 from lane.net.connect import Connector
 from lane.net.listen import listen
@@ -119,6 +119,6 @@ class _WatchedStream(SocketStream):
         """Of the connection."""
         return link_stats(self._sock)
 
-    def _end(self, why: Closed) -> None:
+    def _end(self, why: Failure[Closed]) -> None:
         super()._end(why)
         self.dead.set()

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import logging
 from dataclasses import replace
+from time import monotonic
 from typing import Any
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
@@ -23,6 +24,7 @@ from lane_quic.carrier import QuicCarrier
 from lane_quic.configuration import CID_SIZE, DEFAULTS, SMALL_DATAGRAM, Settings, server_configuration
 from lane_quic.door import Door, Send
 from lane_quic.engine import Engine
+from lane_quic.handshakes import FirstFlight, HandshakeQueue
 from lane_quic.sockets import bind, peer_name
 from lane_quic.stateless import Stateless
 
@@ -53,6 +55,7 @@ class QuicListener:
         self._half_open: dict[QuicCarrier, float] = {}  # since when
         self._places: Places[QuicCarrier] = Places(MAX_HALF_OPEN)  # theirs
         self._carriers: set[QuicCarrier] = set()
+        self._queue = HandshakeQueue(self._begin)
         self._accepting = True
         self._waiting: Queue[QuicCarrier | None] = Queue()
         self._doors = [Door(sock, self._receive, offloads=settings.offloads) for sock in socks]
@@ -60,7 +63,8 @@ class QuicListener:
 
     def census(self) -> dict[str, int]:
         """See `lane.census`."""
-        return {"quic": len(self._carriers), "quic_ids": len(self._by_cid), "half_open": len(self._half_open)}
+        handshakes = {"half_open": len(self._half_open), "first_flights": len(self._queue)}
+        return {"quic": len(self._carriers), "quic_ids": len(self._by_cid), **handshakes}
 
     def accept(self) -> QuicCarrier:
         """See `lane.stream.Listener`."""
@@ -79,6 +83,7 @@ class QuicListener:
         """See `lane.stream.Listener`. The socket stays until the last connection has ended."""
         if self._accepting:
             self._accepting = False
+            self._queue.close()
             for carrier in list(self._half_open):
                 carrier.shut("the server is closing")
             while not self._waiting.empty():
@@ -118,46 +123,53 @@ class QuicListener:
             if carrier is None and (answer := self._stateless.reset(datagram)):
                 send([(answer, path)])
         else:
-            carrier = self._by_cid.get(datagram[6 : 6 + datagram[5]])
-            carrier = carrier or self._greet(send, datagram, path, now)
+            cid = datagram[6 : 6 + datagram[5]]
+            carrier = self._by_cid.get(cid)
+            if carrier is None and not self._queue.more(cid, datagram, path):
+                self._greet(send, datagram, path, now)
         if carrier is not None:
             carrier.receive((datagram,), path, now)
-            if not carrier.engine.reached:  # garbage in the form of a first datagram
-                carrier.fail(Closed("not a QUIC client"))
         return carrier
 
-    def _greet(self, send: Send, datagram: bytes, path: Any, now: float) -> QuicCarrier | None:
-        """A connection for a client's first datagram, if that is what it is."""
+    def _greet(self, send: Send, datagram: bytes, path: Any, now: float) -> None:
+        """Answer a client's first datagram, if that is what it is, or have it wait for its handshake."""
         try:
             header = pull_quic_header(Buffer(data=datagram), host_cid_length=CID_SIZE)
         except ValueError:
-            return None
+            return
         if not self._accepting or len(datagram) < SMALL_DATAGRAM or len(header.destination_cid) < 8:
-            return None
+            return
         if header.packet_type == QuicPacketType.VERSION_NEGOTIATION:  # no answer to an answer
-            return None
+            return
         if header.version not in self._configuration.supported_versions:
             send([(self._stateless.negotiation(header), path)])
-            return None
+            return
         if header.packet_type != QuicPacketType.INITIAL:
-            return None
+            return
         self._end_slow_handshakes(now)
         first_cid = self._stateless.came_back(header, path, now) if header.token else None
-        if first_cid is None and len(self._half_open) >= RETRY_ABOVE:
+        if first_cid is None and len(self._half_open) + len(self._queue) >= RETRY_ABOVE:
             send([(self._stateless.retry(header, path, now), path)])
-            return None
-        try:
-            engine = Engine(
-                replace(self._configuration),
-                first_cid or header.destination_cid,
-                self._state_key,
-                retry_cid=header.destination_cid if first_cid else None,
-                settings=self._settings,
-            )
-        except Exception as error:
-            report(f"making a connection for {peer_name(path)}", error)
-            return None
-        return self._make_carrier(send, engine, header.destination_cid, path, now)
+        else:
+            self._queue.add(FirstFlight(send, path, header, first_cid, [datagram]))
+
+    def _begin(self, flight: FirstFlight) -> None:
+        """Begin a handshake."""
+        chosen = flight.header.destination_cid
+        engine = Engine(
+            replace(self._configuration),
+            flight.original_cid or chosen,
+            self._state_key,
+            retry_cid=chosen if flight.original_cid else None,
+            settings=self._settings,
+        )
+        now = monotonic()
+        carrier = self._make_carrier(flight.send, engine, chosen, flight.path, now)
+        carrier.receive(flight.datagrams, flight.path, now)
+        if engine.reached:
+            carrier.flush()
+        else:  # garbage in the form of a first datagram
+            carrier.fail(Closed("not a QUIC client"))
 
     def _end_slow_handshakes(self, now: float) -> None:
         """Those that have taken too long: clients give up earlier."""

@@ -42,6 +42,22 @@ def test_a_newcomer_takes_the_place_of_the_fullest_address():
     assert places.enter("d", "192.0.2.4") == "b"  # all have as many: who is there for longest
 
 
+def test_who_came_first_of_all_and_of_the_address_with_the_fewest():
+    places = Places(8)
+    assert places.oldest() is places.oldest_of_fewest() is None
+    for guest, host in (("a1", "a"), ("b1", "b"), ("a2", "a"), ("c1", "c"), ("b2", "b"), ("a3", "a")):
+        places.enter(guest, host)
+    found = []
+    while (guest := places.oldest_of_fewest()) is not None:
+        found.append(guest)
+        places.leave(guest)
+    assert found == ["c1", "b1", "b2", "a1", "a2", "a3"]
+    for guest, host in (("a1", "a"), ("b1", "b"), ("a2", "a")):
+        places.enter(guest, host)
+    assert places.oldest() == "a1"
+    assert places.oldest_of_fewest() == "b1"
+
+
 def test_who_has_said_nothing_goes_first():
     places = Places(3)
     for guest in "abc":
