@@ -40,16 +40,20 @@ _FORMAT = _Lines("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%d %H
 
 
 class Throttle:
-    """Says which of many like messages to log: for each kind one in `period` seconds.
+    """Says which of many like messages to log: for each kind one in `period` seconds, or `burst` at once.
 
     At most `most` kinds are remembered, those that were heard of last.
     """
 
-    def __init__(self, period: float = 60.0, most: int = 256, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, period: float = 60.0, most: int = 256, clock: Callable[[], float] = monotonic, *, burst: int = 1
+    ) -> None:
         self._period = period
         self._most = most
         self._clock = clock
-        self._kinds: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
+        self._burst = float(burst)
+        self._kinds: OrderedDict[Hashable, tuple[float, float, int]] = OrderedDict()
+        """How many may be logged at a time; how many were not since then."""
 
     def __len__(self) -> int:
         return len(self._kinds)
@@ -57,9 +61,10 @@ class Throttle:
     def allows(self, kind: Hashable) -> int | None:
         """None: not now. Else log it: how many were not logged since the last one."""
         now = self._clock()
-        since, missed = self._kinds.pop(kind, (now - self._period, 0))
-        due = now - since >= self._period
-        self._kinds[kind] = (now, 0) if due else (since, missed + 1)
+        left, since, missed = self._kinds.pop(kind, (self._burst, now, 0))
+        allowed = min(left + (now - since) / self._period, self._burst)
+        due = allowed >= 1
+        self._kinds[kind] = (allowed - 1, now, 0) if due else (left, since, missed + 1)
         if len(self._kinds) > self._most:
             self._kinds.popitem(last=False)
         return missed if due else None

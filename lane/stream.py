@@ -156,6 +156,14 @@ class Listener(Protocol):
 
 
 @runtime_checkable
+class Proves(Protocol):
+    """What an accepted carrier has as well if its transport prefers those who are known."""
+
+    def proven(self) -> None:
+        """The client has proven a key: it is no stranger. Called once at most."""
+
+
+@runtime_checkable
 class Presents(Protocol):
     """What a listener has as well if it can go on with another certificate."""
 

@@ -7,7 +7,7 @@ the most goes, one that has said nothing first. So an address that takes them al
 
 import ipaddress
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Generic, TypeVar
 
@@ -54,11 +54,9 @@ class _Network(Generic[Guest]):
 
 
 class Places(Generic[Guest]):
-    """`most` places. All that it does takes the same time, however many there are, but to find the address
-    with the fewest: that depends on how many different numbers of them there are.
-    """
+    """`most` places. What does not say otherwise takes the same time, however many there are."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: float) -> None:
         self._most = most
         self._networks: dict[str, _Network[Guest]] = {}
         self._homes: dict[Guest, str] = {}
@@ -119,11 +117,16 @@ class Places(Generic[Guest]):
         """Who came first of all; None if nobody is there."""
         return next(iter(self._homes), None)
 
-    def oldest_of_fewest(self) -> Guest | None:
-        """Who came first of an address of which no other one has fewer; None if nobody is there."""
-        if not self._ranks:
-            return None
-        return self._networks[next(iter(self._ranks[min(self._ranks)]))].oldest()
+    def oldest_of_fewest(self, elsewhere: Callable[[str], int]) -> Guest | None:
+        """Who came first of the address with the fewest; None if nobody is there. Looks at each address.
+
+        `elsewhere`: how many of a network are counted besides.
+        """
+
+        def count(name: str) -> int:
+            return self._networks[name].rank[0] + elsewhere(name)
+
+        return self._networks[min(self._networks, key=count)].oldest() if self._networks else None
 
     def oldest_of(self, host: str) -> Guest | None:
         """Who of that address goes first; None if nobody is there."""

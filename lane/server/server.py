@@ -21,6 +21,7 @@ from gevent.event import Event
 from lane import census
 from lane.address import Address
 from lane.errors import Closed, LaneError, ProtocolError, Status, TargetError
+from lane.log import Throttle
 from lane.net.guesses import Guesses
 from lane.net.places import Places, network
 from lane.net.shares import Shares
@@ -55,6 +56,8 @@ SPARES_PER_PEER = 64
 """Carriers that a peer's network may have beyond the sessions it may have."""
 MAX_PROBES = 4096
 """Streams at once on which clients ask whether the way works: see `lane.net.shares`."""
+REFUSALS_AT_ONCE, REFUSALS_PERIOD = 20, 3.0
+"""Refusals of one user that the log has at once, and seconds for each further one."""
 LAST_WORDS = 1.0
 """Seconds to let the peer read what a stream said last."""
 
@@ -106,6 +109,7 @@ class Server:
         self._owned = Shares(max_carriers, 0, "connections of this user")
         self._users: dict[Carrier, str] = {}
         self._guesses = Guesses("key")
+        self._refusals = Throttle(REFUSALS_PERIOD, burst=REFUSALS_AT_ONCE)
         self._closing = False
         self._names = count(1)
         for listener in listeners:
@@ -224,6 +228,8 @@ class Server:
                 self._owned.take(user)
                 self._users[carrier] = user
             self._strangers.leave(carrier)
+            if not judged.is_set() and (proven := getattr(carrier, "proven", None)):
+                proven()
             judged.set()
             while request := self._await_request(reader):
                 if era != self._era:  # while the stream was a spare, or had another session
@@ -238,8 +244,10 @@ class Server:
                 except TargetError as error:
                     # `lane check` asks for nothing, to see what the server knows.
                     asked = request.address == NOWHERE and request.command in _ASKED_BY_CHECK
-                    level = logging.DEBUG if asked else logging.INFO
-                    log.log(level, "%s: %s refused: %s", user, request.address, error)
+                    missed = None if asked else self._refusals.allows(user)
+                    level = logging.DEBUG if missed is None else logging.INFO
+                    more = f" ({missed} more refusals since the last one in the log)" if missed else ""
+                    log.log(level, "%s: %s refused: %s%s", user, request.address, error, more)
                     self._reply(stream, error.status, text=str(error))
                     self._finish(stream)
                     return

@@ -43,8 +43,8 @@ class QuicCarrier:
     """One connection. `send(datagrams)` hands packets to the endpoint and must not block.
 
     `on_cid(cid, used)` hears of connection IDs that the peer may use from now on, or no more;
-    `on_ready()` that the handshake is done, `on_end()` that the connection is gone, `on_silence()`, now and
-    then, that answers are due and none come.
+    `on_ready()` that the handshake is done, `on_proven()` that the peer is no stranger, `on_end()` that the
+    connection is gone, `on_silence()`, now and then, that answers are due and none come.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class QuicCarrier:
         on_cid: Callable[[bytes, bool], None] = lambda cid, used: None,
         on_end: Callable[[], None] = lambda: None,
         on_ready: Callable[[], None] = lambda: None,
+        on_proven: Callable[[], None] = lambda: None,
         on_silence: Callable[[], None] = lambda: None,
     ) -> None:
         self.engine = engine
@@ -71,6 +72,7 @@ class QuicCarrier:
         self._on_cid = on_cid
         self._on_end = on_end
         self._on_ready = on_ready
+        self._on_proven = on_proven
         self._on_silence = on_silence
         self._failure: Failure[LaneError] | None = None
         self._streams: dict[int, QuicStream] = {}
@@ -106,6 +108,10 @@ class QuicCarrier:
     def error(self) -> LaneError | None:
         """Why the connection is over; None while it is not."""
         return self._failure.build() if self._failure else None
+
+    def proven(self) -> None:
+        """See `lane.stream.Proves`."""
+        self._on_proven()
 
     def open(self) -> QuicStream:
         """See `lane.stream.Carrier`."""

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import logging
 from dataclasses import replace
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -24,7 +25,7 @@ from lane_quic.carrier import QuicCarrier
 from lane_quic.configuration import CID_SIZE, DEFAULTS, SMALL_DATAGRAM, Settings, server_configuration
 from lane_quic.door import Door, Send
 from lane_quic.engine import Engine
-from lane_quic.handshakes import FirstFlight, HandshakeQueue
+from lane_quic.handshake_queue import FirstFlight, HandshakeQueue
 from lane_quic.sockets import bind, peer_name
 from lane_quic.stateless import Stateless
 
@@ -55,7 +56,8 @@ class QuicListener:
         self._half_open: dict[QuicCarrier, float] = {}  # since when
         self._places: Places[QuicCarrier] = Places(MAX_HALF_OPEN)  # theirs
         self._carriers: set[QuicCarrier] = set()
-        self._queue = HandshakeQueue(self._begin)
+        self._strangers: Places[QuicCarrier] = Places(inf)  # no key proven; the server bounds them
+        self._queue = HandshakeQueue(self._begin, self._strangers.count_of)
         self._accepting = True
         self._waiting: Queue[QuicCarrier | None] = Queue()
         self._doors = [Door(sock, self._receive, offloads=settings.offloads) for sock in socks]
@@ -203,6 +205,7 @@ class QuicListener:
             for cid in cids:
                 self._by_cid.pop(cid, None)
             self._no_more_half_open(carrier)
+            self._strangers.leave(carrier)
             self._carriers.discard(carrier)
             self._close_if_unused()
 
@@ -213,6 +216,9 @@ class QuicListener:
             else:
                 carrier.shut("the server is full")
 
+        def on_proven() -> None:
+            self._strangers.leave(carrier)
+
         carrier = QuicCarrier(
             engine,
             send,
@@ -221,11 +227,13 @@ class QuicListener:
             on_cid=on_cid,
             on_end=on_end,
             on_ready=on_ready,
+            on_proven=on_proven,
         )
         for cid in cids:
             self._by_cid[cid] = carrier
         self._half_open[carrier] = now
         self._carriers.add(carrier)
+        self._strangers.enter(carrier, carrier.peer)
         if (lost := self._places.enter(carrier, carrier.peer)) is not None:
             self._no_more_half_open(lost)
             lost.shut("the server is full")

@@ -24,6 +24,8 @@ CONSTANTS = {
     "MOST_PER_USER": listening.MOST_PER_USER,
     "EMPTY": session.EMPTY,
     "EMPTY_RATE": session.EMPTY_RATE,
+    "REFUSALS_AT_ONCE": server.REFUSALS_AT_ONCE,
+    "REFUSALS_PERIOD": server.REFUSALS_PERIOD,
     "QUANTUM": fair.QUANTUM * 1000,
     "_HANDSHAKES": lane_tls.listener._HANDSHAKES,
     "MAX_HALF_OPEN": lane_quic.listener.MAX_HALF_OPEN,

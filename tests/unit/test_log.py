@@ -10,6 +10,7 @@ import pytest
 from lane import log
 from lane.errors import ConfigError
 from lane.testing.harness import until
+from tests.support.clock import FakeClock
 
 
 def read_all(fd):
@@ -174,3 +175,24 @@ def test_a_process_whose_standard_error_nobody_reads_goes_on_and_ends():
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.parametrize("burst", [1, 3])
+def test_like_messages_are_logged_a_few_at_once_and_then_one_a_period(burst):
+    clock = FakeClock()
+    throttle = log.Throttle(10.0, clock=clock, burst=burst)
+    assert [throttle.allows("a") for _ in range(burst + 3)] == [0] * burst + [None] * 3
+    assert throttle.allows("b") == 0
+    clock.now += 9.9
+    assert throttle.allows("a") is None
+    clock.now += 0.1
+    assert [throttle.allows("a") for _ in range(2)] == [4, None]
+    clock.now += 1e6
+    assert [throttle.allows("a") for _ in range(burst + 1)] == [1] + [0] * (burst - 1) + [None]
+
+
+def test_kinds_of_messages_that_are_remembered_are_bounded():
+    throttle = log.Throttle(10.0, 5, FakeClock())
+    for kind in range(100):
+        throttle.allows(kind)
+    assert len(throttle) == 5

@@ -42,20 +42,26 @@ def test_a_newcomer_takes_the_place_of_the_fullest_address():
     assert places.enter("d", "192.0.2.4") == "b"  # all have as many: who is there for longest
 
 
+def alone(name):
+    """Nobody is elsewhere."""
+    return 0
+
+
 def test_who_came_first_of_all_and_of_the_address_with_the_fewest():
     places = Places(8)
-    assert places.oldest() is places.oldest_of_fewest() is None
+    assert places.oldest() is places.oldest_of_fewest(alone) is None
     for guest, host in (("a1", "a"), ("b1", "b"), ("a2", "a"), ("c1", "c"), ("b2", "b"), ("a3", "a")):
         places.enter(guest, host)
     found = []
-    while (guest := places.oldest_of_fewest()) is not None:
+    while (guest := places.oldest_of_fewest(alone)) is not None:
         found.append(guest)
         places.leave(guest)
     assert found == ["c1", "b1", "b2", "a1", "a2", "a3"]
     for guest, host in (("a1", "a"), ("b1", "b"), ("a2", "a")):
         places.enter(guest, host)
     assert places.oldest() == "a1"
-    assert places.oldest_of_fewest() == "b1"
+    assert places.oldest_of_fewest(alone) == "b1"
+    assert places.oldest_of_fewest({"a": 0, "b": 2}.__getitem__) == "a1"
 
 
 def test_who_has_said_nothing_goes_first():

@@ -7,10 +7,11 @@ from gevent.event import Event
 from lane.carriers import connector as connector_module
 from lane.carriers.connector import Connector
 from lane.carriers.lanes import Lanes
+from lane.carriers.opening import read_reply
 from lane.carriers.passage import Deadlines
 from lane.carriers.pool import Pool
 from lane.errors import Closed, Refused, TurnedAway
-from lane.proto.hello import pack_hello, token
+from lane.proto.hello import Command, Request, pack_hello, token
 from lane.server import Server
 from lane.server import server as server_module
 from lane.server.resumption import Resumption
@@ -104,6 +105,30 @@ def test_who_has_proven_his_key_keeps_his_carrier(bed):
     until(lambda: bed.known == 1)
     bed.crowd("192.0.2.1", 20)
     assert not known.closed
+
+
+def test_the_transport_hears_once_that_a_client_has_proven_a_key(bed):
+    told = []
+    for proof in (WRONG, PROOF):
+        carrier = bed.come("192.0.2.1")
+        carrier.other.proven = lambda proof=proof: told.append(proof)
+        for _ in range(2):
+            carrier.open().sendall(pack_hello(proof))
+    until(lambda: bed.known == 1)
+    bed.crowd("192.0.2.2", 1)
+    assert told == [PROOF]
+
+
+def test_a_user_who_asks_for_what_is_refused_does_not_fill_the_log(bed, caplog):
+    caplog.set_level("INFO", "lane.server")
+    user, many = bed.come("192.0.2.1"), 5 * server_module.REFUSALS_AT_ONCE
+    for number in range(many):
+        stream = user.open()
+        stream.sendall(pack_hello(PROOF) + Request(Command.CONNECT, Address(f"{number}.test", 1), 0).pack())
+        read_reply(stream.recv)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) < many / 2
+    assert lines[0].startswith("user: 0.test:1 refused: ")
 
 
 def test_strangers_of_a_network_make_room_for_its_users():

@@ -1,13 +1,14 @@
-"""lane_quic/handshakes.py: whose handshake is next, and what waits for it at most."""
+"""lane_quic/handshake_queue.py: whose handshake is next, and what waits for it at most."""
 
 import logging
+from collections import Counter
 from types import SimpleNamespace
 
 import gevent
 import pytest
 from gevent.event import Event
-from lane_quic import handshakes
-from lane_quic.handshakes import FirstFlight, HandshakeQueue
+from lane_quic import handshake_queue
+from lane_quic.handshake_queue import FirstFlight, HandshakeQueue
 
 from lane.testing.harness import until
 
@@ -25,8 +26,9 @@ def queue():
         queue.gate.wait()
         queue.begun.append(flight.header.destination_cid.decode())
 
-    queue = HandshakeQueue(begin)
-    queue.gate, queue.begun = Event(), []
+    there = Counter()
+    queue = HandshakeQueue(begin, there.__getitem__)
+    queue.gate, queue.begun, queue.there = Event(), [], there
     yield queue
     queue.close()
 
@@ -46,6 +48,16 @@ def test_a_crowd_does_not_keep_out_others(queue):
     until(lambda: not len(queue))
     assert queue.begun.index("honest") <= 2
     assert len(queue.begun) == 101
+
+
+def test_who_has_strangers_there_already_comes_later(queue):
+    """As many handshakes wait of each address, and of some there are clients that have not proven a key."""
+    crowd = [flight(f"crowd{number}", f"198.51.100.{number}") for number in range(100)]
+    queue.there.update(f"198.51.100.{number}" for number in range(100))
+    fill(queue, *crowd, flight("honest"))
+    queue.gate.set()
+    until(lambda: not len(queue))
+    assert queue.begun.index("honest") <= 2
 
 
 def test_who_is_of_a_crowd_has_a_turn_while_others_come(queue):
@@ -68,8 +80,8 @@ def test_who_is_of_a_crowd_has_a_turn_while_others_come(queue):
 
 
 def test_what_waits_is_bounded_and_the_fullest_address_loses(queue, monkeypatch):
-    monkeypatch.setattr(handshakes, "MAX_WAITING", 5)
-    small = HandshakeQueue(queue._begin)
+    monkeypatch.setattr(handshake_queue, "MAX_WAITING", 5)
+    small = HandshakeQueue(queue._begin, queue._strangers)
     fill(small, flight("begun"), flight("honest"), *(flight(f"c{n}", "198.51.100.1") for n in range(10)))
     assert len(small) == 5
     queue.gate.set()

@@ -2,7 +2,7 @@
 
 To begin a handshake costs a hundred times what it costs to read the datagram that asks for it. So datagrams
 are read as they come, and handshakes begin one by one, each after everything else in the process had its
-turn. By turns it is that of the address with the fewest that wait, so that a crowd does not keep out others,
+turn. By turns it is that of the address with the fewest strangers, so that a crowd does not keep out others,
 and the one that has waited longest, so that nobody waits for ever.
 """
 
@@ -39,10 +39,14 @@ class FirstFlight:
 
 
 class HandshakeQueue:
-    """Calls `begin` for one first flight after the other."""
+    """Calls `begin` for one first flight after the other.
 
-    def __init__(self, begin: Callable[[FirstFlight], None]) -> None:
+    `strangers`: how many clients of a network whose handshake has begun have not proven a key.
+    """
+
+    def __init__(self, begin: Callable[[FirstFlight], None], strangers: Callable[[str], int]) -> None:
         self._begin = begin
+        self._strangers = strangers
         self._places: Places[FirstFlight] = Places(MAX_WAITING)
         self._by_cid: dict[bytes, FirstFlight] = {}
         self._fewest = True  # whose turn it is
@@ -85,7 +89,8 @@ class HandshakeQueue:
             pass_turn()
 
     def _next(self) -> FirstFlight | None:
-        flight = self._places.oldest_of_fewest() if self._fewest else self._places.oldest()
+        places = self._places
+        flight = places.oldest_of_fewest(self._strangers) if self._fewest else places.oldest()
         self._fewest = not self._fewest
         if flight is not None:
             self._places.leave(flight)
