@@ -33,7 +33,7 @@ STOREYS = [
 STOREY = {room: number for number, rooms in enumerate(STOREYS) for room in rooms}
 FOR_PLUGINS = {
     "lane", "lane.stream", "lane.errors", "lane.address", "lane.hookspecs", "lane.tcp_info", "lane.census",
-    "lane.supervisor", "lane.net", "lane.testing",
+    "lane.supervisor", "lane.net", "lane.fair", "lane.testing",
 }  # fmt: skip
 SOURCES = [*sorted((ROOT / "lane").rglob("*.py")), *sorted((ROOT / "plugins").rglob("*.py"))]
 
