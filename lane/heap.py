@@ -1,4 +1,7 @@
-"""How the C library's allocator is to treat memory that sessions have just let go of.
+"""What is asked of Python's garbage collector and of the C library's allocator, so that they hold up nobody.
+
+A full collection stops the process while it looks at each object. What was there before the first connection
+lives as long as the process, and need not be looked at again.
 
 A busy session takes and gives back buffers of 128 KB all the time. By default glibc maps each anew or gives
 the end of its heap back at once, and the kernel has to clear and map the pages again: a tenth of the CPU of
@@ -6,12 +9,19 @@ a bulk transfer. So a little is kept.
 """
 
 import ctypes
+import gc
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 KEEP = 16 << 20
 """Bytes at the end of the heap that are not given back to the system."""
 MAP = 4 << 20
 """Bytes from which an allocation gets a mapping of its own."""
+
+
+def settle() -> None:
+    """Leave what there is now out of all collections to come: call it once, when all is loaded and set up."""
+    gc.collect()
+    gc.freeze()
 
 
 def keep_buffers() -> None:
