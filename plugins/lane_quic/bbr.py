@@ -29,7 +29,6 @@ Follows BBR version 1: Cardwell and others, "BBR: Congestion-Based Congestion Co
 
 import math
 import random
-from collections import deque
 from enum import Enum
 
 from lane_quic.congestion import Packet, Sample
@@ -39,6 +38,7 @@ START_PACING, START_GROWTH, START_WINDOW = 2.0, 3.0, 3.0
 """At the start: how fast a window leaves (in half a round trip), how it grows, and its bound in BDPs."""
 FIRST_PACING = 4.0
 """The first window leaves in a quarter of a round trip: of the path, no rate is known yet."""
+RECENT_RTTS = 8
 QUEUE_SIGN = (1.125, 0.003)
 """The start ends when eight round trips in a row are above this factor of the smallest, plus seconds,"""
 FULL_ROUNDS = 3
@@ -92,14 +92,14 @@ class Bbr:
         self._min_rtt_at = 0.0
         self._rtt_probed_at = -math.inf
         self._rtt_probe_ends: float | None = None
-        self._recent_rtts: deque[float] = deque(maxlen=8)
-        self._rates: deque[tuple[int, float]] = deque()  # round, rate: the largest first, newer behind
+        self._recent_rtts: list[float] = []  # an empty deque would take 760 bytes
+        self._rates: list[tuple[int, float]] = []  # round, rate: the largest first, newer behind
         self._rounds = 0  # that the network limited
         self._round_ends = 0  # when so much has been delivered
         self._round_low, self._round_high = math.inf, 0.0  # round trips
         self._round_limited = False
         self._round_best = 0.0
-        self._best_of_late: deque[float] = deque(maxlen=COLLAPSE_ROUNDS)
+        self._best_of_late: list[float] = []
         self._full_bandwidth, self._full_rounds = 0.0, 0
         self._settle_rounds = 0
         self._phase, self._phase_at = PROBING, 0.0
@@ -146,6 +146,8 @@ class Bbr:
     def _take_rtt(self, now: float, rtt: float) -> None:
         self._round_low, self._round_high = min(self._round_low, rtt), max(self._round_high, rtt)
         self._recent_rtts.append(rtt)
+        if len(self._recent_rtts) > RECENT_RTTS:
+            del self._recent_rtts[0]
         if not self._above(rtt, NEAR_MIN_RTT):
             self._min_rtt_at = now
         self.min_rtt = min(self.min_rtt, rtt)
@@ -167,7 +169,7 @@ class Bbr:
         if not limited:
             self._rounds += 1
             while self._rates and self._rates[0][0] < self._rounds - BANDWIDTH_ROUNDS:
-                self._rates.popleft()
+                del self._rates[0]
             self._look_for_collapse(low)
         self._round_best = 0.0
         self._loss.end_round(sample, queue=self._above(high, NO_QUEUE))
@@ -191,7 +193,8 @@ class Bbr:
         """`low`: the smallest round trip of the round that ended."""
         late = self._best_of_late
         late.append(self._round_best)
-        collapsed = len(late) == late.maxlen and max(late) < COLLAPSE * self.bandwidth
+        del late[:-COLLAPSE_ROUNDS]
+        collapsed = len(late) == COLLAPSE_ROUNDS and max(late) < COLLAPSE * self.bandwidth
         if collapsed and low < math.inf and self._above(low, STANDING):
             self._rates.clear()
             self._rates.append((self._rounds, max(late)))
@@ -219,7 +222,7 @@ class Bbr:
         now = sample.now
         match self.state:
             case State.START:
-                enough = len(self._recent_rtts) == self._recent_rtts.maxlen
+                enough = len(self._recent_rtts) == RECENT_RTTS
                 ours = sample.acked and not sample.limited
                 if enough and ours and self._above(min(self._recent_rtts), QUEUE_SIGN):
                     self._settle_rounds = SETTLE_ROUNDS

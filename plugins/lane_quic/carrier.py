@@ -18,7 +18,6 @@ from typing import Any
 import gevent
 from aioquic.quic import events
 from gevent.event import Event
-from gevent.queue import Queue
 
 from lane.errors import Closed, Failure, LaneError, Refused
 from lane.stream import ClientTLS, LinkStats
@@ -76,16 +75,17 @@ class QuicCarrier:
         self._on_silence = on_silence
         self._failure: Failure[LaneError] | None = None
         self._streams: dict[int, QuicStream] = {}
-        self._incoming: Queue[QuicStream | None] = Queue()
+        self._incoming: list[QuicStream] = []  # that nobody has accepted
+        self._arrived = Event()  # one did, or the connection is over
         self._next_incoming = int(engine.configuration.is_client)
-        self._drained = Event()
+        self._drained: Event | None = None  # of who waits for that
         self._probed = -inf
         self._hub: Any = gevent.get_hub()
         self._timer = self._hub.loop.timer(0)
         self._timer_at: float | None = None
         self._keepalive = self._hub.loop.timer(KEEPALIVE, KEEPALIVE)
         self._flushing = False
-        engine.datagrams.wake = self.flush_soon
+        engine.wake = self.flush_soon
 
     # The carrier contract.
 
@@ -124,13 +124,12 @@ class QuicCarrier:
 
     def accept(self) -> QuicStream:
         """See `lane.stream.Carrier`."""
-        stream: QuicStream | None = None
-        if not (self._failure and self._incoming.empty()):
-            stream = self._incoming.get()  # no limit: the peer may open none; the end of the carrier is one
-        if stream is None:
-            self._incoming.put(None)  # for whoever waits beside us
-            raise Closed(str(self._failure or "the carrier is closed"))
-        return stream
+        while not self._incoming:
+            if self._failure:
+                raise Closed(str(self._failure))
+            self._arrived.clear()
+            self._arrived.wait()  # no limit: the peer may open none; the end of the carrier is one
+        return self._incoming.pop(0)
 
     def stats(self) -> LinkStats:
         """See `lane.stream.Carrier`."""
@@ -140,6 +139,7 @@ class QuicCarrier:
         """See `lane.stream.Carrier`."""
         deadline = monotonic() + grace
         while not self._failure and not self.engine.drained() and (left := deadline - monotonic()) > 0:
+            self._drained = self._drained or Event()
             self._drained.clear()
             self._drained.wait(left)
         self.shut("closed on this side")
@@ -187,7 +187,8 @@ class QuicCarrier:
                 stream.wake_writer()
         except Exception:
             self._broke("what is to be sent")
-        self._drained.set()
+        if self._drained is not None:
+            self._drained.set()
 
     def probe(self) -> None:
         """Have the peer answer, if it is there: something says that it may not be."""
@@ -220,8 +221,9 @@ class QuicCarrier:
         self._timer.close()
         self._keepalive.close()
         self.ready.set()
-        self._drained.set()
-        self._incoming.put(None)
+        if self._drained is not None:
+            self._drained.set()
+        self._arrived.set()
         for stream in list(self._streams.values()):
             stream.fail(error)
         self._streams.clear()
@@ -279,8 +281,11 @@ class QuicCarrier:
             self._ask(now)
 
     def _handle_events(self) -> None:
-        while not self._failure and (event := self.engine.next_event()) is not None:
-            self._handle(event)
+        while not self._failure and (events := self.engine.take_events()):
+            for event in events:
+                self._handle(event)
+                if self._failure:
+                    break
 
     def _handle(self, event: events.QuicEvent) -> None:
         match event:
@@ -324,10 +329,11 @@ class QuicCarrier:
         """
         if stream_id % 2 == self.engine.configuration.is_client:
             while self._next_incoming <= stream_id and not self._failure:
-                if self._incoming.qsize() >= MAX_WAITING:
+                if len(self._incoming) >= MAX_WAITING:
                     self.shut("too many streams that nobody has accepted")
                     break
                 stream = self._streams[self._next_incoming] = QuicStream(self, self._next_incoming)
-                self._incoming.put(stream)
+                self._incoming.append(stream)
+                self._arrived.set()
                 self._next_incoming += 4
         return self._streams.get(stream_id)

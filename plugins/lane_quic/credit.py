@@ -23,6 +23,8 @@ _CLIENT_FLOORS = (4 << 20, 16 << 20)
 class Credit(Updating):
     """A connection that grants what was consumed."""
 
+    __slots__ = ("_abandoned", "_consumed", "_floor", "_stream_floor")
+
     def __init__(
         self, configuration: QuicConfiguration, original_cid: bytes | None, retry_cid: bytes | None
     ) -> None:

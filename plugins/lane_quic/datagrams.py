@@ -9,7 +9,6 @@ The deque here is bounded, and rid of what became too large when packets shrank 
 """
 
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from gevent.event import Event
@@ -92,12 +91,15 @@ class Outgoing(Waiting):
         self.share = min(self.share + size / 2, SHARE)
 
 
+NO_DATAGRAMS = Outgoing()
+"""Of all connections that never had any to send: it stays empty."""
+
+
 class QuicDatagrams:
-    """See `lane.stream.Datagrams`. `wake` is called when there is something to send."""
+    """See `lane.stream.Datagrams`. The engine's `wake` is called when there is something to send."""
 
     def __init__(self, engine: Any) -> None:
         self.outgoing = Outgoing()
-        self.wake: Callable[[], None] = lambda: None
         self._engine = engine
         self._incoming = Waiting(UNASKED_MOST)
         self._readable = Event()
@@ -126,7 +128,7 @@ class QuicDatagrams:
         if rate is not None:
             self.outgoing.most = int(min(max(rate * UNSENT_TIME, UNSENT_LEAST), UNSENT_MOST))
         self.outgoing.append(bytes(data))
-        self.wake()
+        self._engine.wake()
         return True
 
     def recv(self) -> bytes:

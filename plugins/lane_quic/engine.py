@@ -10,7 +10,7 @@ when a new aioquic means something else by these names.
 
 import hmac
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
@@ -34,7 +34,7 @@ from lane_quic.configuration import (
     Settings,
     reset_token,
 )
-from lane_quic.datagrams import QuicDatagrams
+from lane_quic.datagrams import NO_DATAGRAMS, Outgoing, QuicDatagrams
 from lane_quic.qlog import Trace, log_metrics
 from lane_quic.recovery import Recovery
 from lane_quic.resizing import Resizing
@@ -60,6 +60,25 @@ class Engine(Resizing):
     `retry_cid`: the connection ID of the Retry after which the client came back, if there was one.
     """
 
+    __slots__ = (
+        "_arrivals",
+        "_batches",
+        "_control",
+        "_datagrams",
+        "_fast",
+        "_idle",
+        "_idle_rtt",
+        "_packets_sent",
+        "_path",
+        "_space",
+        "_state_key",
+        "_tail_budget",
+        "_tails",
+        "_tails_at",
+        "_unacknowledged",
+        "wake",
+    )
+
     def __init__(
         self,
         configuration: QuicConfiguration,
@@ -76,8 +95,10 @@ class Engine(Resizing):
             validated=not configuration.is_client,
             send_probe=self._send_probe,
         )
-        self.datagrams = QuicDatagrams(self)
-        self._datagrams_pending = self.datagrams.outgoing
+        self.wake: Callable[[], None] = lambda: None
+        """Called when there is something to send."""
+        self._datagrams: QuicDatagrams | None = None
+        self._datagrams_pending: Outgoing = NO_DATAGRAMS
         self._fast = settings.fast
         self._control = settings.control
         self._path: Any = None  # the one that this side sends on
@@ -117,6 +138,14 @@ class Engine(Resizing):
         """Whether answers have been due for some probe timeouts, and none came."""
         return self._loss.timeouts >= SILENT_TIMEOUTS
 
+    @property
+    def datagrams(self) -> QuicDatagrams:
+        """Made when somebody asks for it, or the first one comes: most connections have no use for it."""
+        if self._datagrams is None:
+            self._datagrams = QuicDatagrams(self)
+            self._datagrams_pending = self._datagrams.outgoing
+        return self._datagrams
+
     def probe(self, now: float) -> None:
         """Send something that the peer has to answer: a PING, or the handshake as far as it goes again."""
         if self._handshake_complete:
@@ -147,7 +176,7 @@ class Engine(Resizing):
     def chain(self) -> list[bytes]:
         """The peer's certificates, leaf first, DER."""
         leaf = self.tls._peer_certificate
-        found = ([leaf] if leaf else []) + self.tls._peer_certificate_chain
+        found = ([leaf] if leaf else []) + [*self.tls._peer_certificate_chain]
         return [certificate.public_bytes(Encoding.DER) for certificate in found]
 
     def is_stateless_reset(self, datagram: bytes) -> bool:
@@ -270,7 +299,8 @@ class Engine(Resizing):
             self._change_keys(now)
         if self._tails_at is not None and now >= self._tails_at:
             self._repeat_tails(now)
-        self.datagrams.fit()
+        if len(self._datagrams_pending):
+            self.datagrams.fit()
         datagrams, done = fast_send.send(self, now) if self._fast else ([], False)
         if not done:
             datagrams += super().datagrams_to_send(now) + self._send_the_rest(now)
@@ -287,13 +317,13 @@ class Engine(Resizing):
             self._flush_trace()
             size = sum([len(data) for data, _ in datagrams])
             self._tail_budget.on_sent(size)
-            self.datagrams.outgoing.on_sent(size)
+            self._datagrams_pending.on_sent(size)
             self._ack_delay = min(MAX_ACK_DELAY, max(MIN_ACK_DELAY, (loss.rtt or 0) / 8))
         return datagrams
 
     def _send_the_rest(self, now: float) -> list[tuple[bytes, Any]]:
         """Streams have had their turn: what they left room for is for the datagrams that gave way to them."""
-        outgoing = self.datagrams.outgoing
+        outgoing = self._datagrams_pending
         if outgoing or not len(outgoing):
             return []
         share, outgoing.share = outgoing.share, math.inf
@@ -367,7 +397,7 @@ class Engine(Resizing):
         And where pacing holds data back, an ACK that is due leaves alone: aioquic fills up its packet.
         """
         busy = [*self.gather_streams()]
-        self.datagrams.outgoing.contended = bool(busy)
+        self._datagrams_pending.contended = bool(busy)
         held = None if self._probe_pending else self._loss.pacer.next_send_time(now)
         if held is not None:
             builder.max_flight_bytes = 0

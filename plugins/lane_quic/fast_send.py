@@ -52,7 +52,7 @@ def send(engine: Any, now: float) -> tuple[Datagrams, bool]:
         return [], False  # aioquic adds a PING, to hear that its ACKs arrive
     room = engine._max_datagram_size - _HEADER - len(engine._peer_cid.cid) - _FRAME - _TAG
     streams = engine.gather_streams()
-    rest_alone = len(streams) == 1 and not ack and not engine.datagrams.outgoing and not engine._lossy
+    rest_alone = len(streams) == 1 and not ack and not engine._datagrams_pending and not engine._lossy
     for stream in streams:
         sender = stream.sender
         if sender.reset_pending or stream.receiver.stop_pending or stream.is_finished or stream.is_blocked:
@@ -64,7 +64,7 @@ def send(engine: Any, now: float) -> tuple[Datagrams, bool]:
     budget = pacer.allowance(now)
     batch = _Batch(engine, now)
     ack = ack and (ack_at < now or budget > 0)
-    done = batch.fill(streams, engine.datagrams.outgoing, budget, with_ack=ack)
+    done = batch.fill(streams, engine._datagrams_pending, budget, with_ack=ack)
     pacer.begin(batch.count)
     engine._pacing_at = pacer.next_send_time(now)
     datagrams = batch.finish()

@@ -19,7 +19,7 @@ from aioquic.quic.crypto import (  # type: ignore[attr-defined]
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, decode_packet_number
 from aioquic.tls import Epoch
 
-from lane_quic.guarded import Guarded
+from lane_quic.handshake import Forgetting
 
 UPDATE_AFTER = 1 << 20
 """Packets sent with the same keys, after which they change. AES-GCM bears 2^23 (RFC 9001 section 6.6)."""
@@ -103,8 +103,10 @@ class Keys(CryptoPair):
         self.sent += 1
 
 
-class Updating(Guarded):
+class Updating(Forgetting):
     """A connection that changes its keys long before they are worn out."""
+
+    __slots__ = ("_keys", "_phase", "_phase_from", "_update_at")
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)

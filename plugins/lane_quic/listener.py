@@ -191,14 +191,14 @@ class QuicListener:
         self, send: Send, engine: Engine, first_cid: bytes, path: Any, now: float
     ) -> QuicCarrier:
         """A carrier that is found by its connection IDs, and forgotten when it ends."""
-        cids = {first_cid, *engine.host_cids}
+        cids = dict.fromkeys((first_cid, *engine.host_cids))  # a set would take twice as much
 
         def on_cid(cid: bytes, used: bool) -> None:
             if used and carrier in self._carriers:
-                cids.add(cid)
+                cids[cid] = None
                 self._by_cid[cid] = carrier
             else:
-                cids.discard(cid)
+                cids.pop(cid, None)
                 self._by_cid.pop(cid, None)
 
         def on_end() -> None:

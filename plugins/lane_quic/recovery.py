@@ -12,7 +12,6 @@ takes it from the smallest, and waits longer beside a queue), sends up to two pa
 double without bound.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -51,6 +50,27 @@ RECENT = 512
 class Recovery(QuicPacketRecovery):
     """The packets of one connection, from when they leave until they are acknowledged or lost."""
 
+    __slots__ = (
+        "_bare",
+        "_in_flight",
+        "_known_recently",
+        "_late",
+        "_late_at",
+        "_lost",
+        "_lost_recently",
+        "_newest_lost",
+        "_newest_rtt",
+        "_newest_sent",
+        "acks",
+        "controller",
+        "counted",
+        "large_lost",
+        "pacer",
+        "progress",
+        "spurious",
+        "timeouts",
+    )
+
     def __init__(
         self,
         controller: Controller,
@@ -60,12 +80,13 @@ class Recovery(QuicPacketRecovery):
         send_probe: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(
-            congestion_control_algorithm="reno",  # of the base class, which is never asked
+            congestion_control_algorithm="reno",  # never asked, and dropped below
             initial_rtt=INITIAL_RTT,
             max_datagram_size=datagram_size,
             peer_completed_address_validation=validated,
             send_probe=send_probe,
         )
+        self._cc = None  # type: ignore[assignment]
         self.controller = controller
         self.progress = DeliveryRate()
         self.pacer = self._pacer = Pacer(datagram_size)  # type: ignore[assignment]
@@ -83,7 +104,7 @@ class Recovery(QuicPacketRecovery):
         self._late = 0.0  # seconds after its deadline that the latest overtaken packet came
         self._late_at = 0.0
         self._newest_lost = -1
-        self._bare: deque[int] = deque()  # numbers of the last packets with nothing but an ACK
+        self._bare: list[int] = []  # numbers of the last packets with nothing but an ACK
         self._lost: dict[int, Any] = {}  # declared lost, by number; the spaces share the numbers
         self.counted = 0
         """Packets whose fate is known: what `recent_loss` stands on."""
@@ -166,7 +187,7 @@ class Recovery(QuicPacketRecovery):
             return
         self._bare.append(packet.packet_number)
         if len(self._bare) > BARE_PACKETS:
-            space.sent_packets.pop(self._bare.popleft(), None)
+            space.sent_packets.pop(self._bare.pop(0), None)
 
     def on_ack_received(self, *, ack_rangeset: Any, ack_delay: float, now: float, space: Any) -> None:
         """The peer has received packets."""

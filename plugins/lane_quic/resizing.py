@@ -17,6 +17,8 @@ from lane_quic.recovery import Recovery
 class Resizing(Credit):
     """Sends probes, and acts on what becomes of them."""
 
+    __slots__ = ("_largest", "path_size")
+
     _loss: Recovery
 
     def __init__(

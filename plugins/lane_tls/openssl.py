@@ -141,6 +141,11 @@ class Records:
         """Do not count as one that keeps memory: it is in use, or of no more use."""
         _keeping.pop(self, None)
 
+    def settle(self) -> None:
+        """Give back the memory of what the handshake wrote, if the kernel took all of that."""
+        if _lib.BIO_get_mem_data(self._out, _start) <= 0:
+            self._shrink()
+
     def _shrink(self) -> None:
         out = _lib.BIO_new(_lib.BIO_s_mem())
         _lib.SSL_set_bio(self._ssl, self._in, out)

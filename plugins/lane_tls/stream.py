@@ -93,6 +93,7 @@ class TLSStream:
         except OSError as error:
             raise self._fail(error) from None
         self._flush()
+        self._records.settle()
 
     def recv(self, limit: int = 262144) -> bytes:
         """Block for 1 to `limit` bytes; b"" for close_notify. Raises Reset or Closed."""

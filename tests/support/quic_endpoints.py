@@ -117,7 +117,7 @@ def sizes(end):
     return {
         "streams": len(engine._streams),
         "the carrier's streams": len(end._streams),
-        "streams that wait": end._incoming.qsize(),
+        "streams that wait": len(end._incoming),
         "events": len(engine._events),
         "packets with an ACK alone": sum(not p.in_flight for p in space.sent_packets.values()),
         "packets in flight": sum(p.in_flight for p in space.sent_packets.values()),
