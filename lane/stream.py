@@ -24,8 +24,8 @@ from lane.supervisor import report
 
 __all__ = [
     "AbortsSending", "Address", "Carrier", "ClientTLS", "Closed", "Datagrams", "Joins", "LinkStats",
-    "Listener", "OverTCP", "Presents", "Reset", "ServerTLS", "Stream", "Transport", "Views", "measured",
-    "receiver", "send_joined",
+    "Listener", "OverTCP", "Presents", "Reset", "Rings", "ServerTLS", "Stream", "Transport", "Views",
+    "measured", "receiver", "send_joined",
 ]  # fmt: skip
 
 _BEHIND_HEAD = 16384
@@ -136,6 +136,19 @@ class Carrier(Protocol):
 
     def close(self, grace: float = 0) -> None:
         """Close all streams and the connection; give finished streams up to `grace` seconds to drain."""
+
+
+class Rings(Protocol):
+    """What a carrier that was accepted has as well if it can say when there is work.
+
+    A greenlet that waits for strangers would cost 8 KB for each of them.
+    """
+
+    def when_heard(self, callback: Callable[[], None]) -> None:
+        """Call back once, from the event loop, when the peer says something on a stream, or with the end.
+
+        Nobody waits in `accept` or reads until then. `callback` does not block.
+        """
 
 
 class Listener(Protocol):

@@ -62,6 +62,11 @@ LAST_WORDS = 1.0
 """Seconds to let the peer read what a stream said last."""
 
 
+def _at_once(serve: Callable[[], Any]) -> None:
+    """For carriers that cannot say when there is work (`lane.stream.Rings`)."""
+    serve()
+
+
 @dataclass(frozen=True, slots=True)
 class Deadlines:
     """Seconds a client has: for its HELLO, for its REQUEST, and to send the first byte of that one."""
@@ -145,6 +150,7 @@ class Server:
                 self._welcome(carrier)
             except Exception as error:  # of a foreign transport: it costs this carrier
                 report("a carrier that was accepted", error)
+                self._forget(carrier)
                 gevent.spawn(carrier.close)
 
     def _welcome(self, carrier: Carrier) -> None:
@@ -158,7 +164,11 @@ class Server:
         self._carriers.add(carrier)
         self._peers[name] += 1
         self._turn_away(self._strangers.enter(carrier, carrier.peer))
-        gevent.spawn(self._serve, carrier)
+        judged = Event()
+        patience = gevent.get_hub().loop.timer(self.deadlines.hello)  # a greenlet that waits costs more
+        patience.start(gevent.spawn, self._expel, carrier, judged)
+        serve = partial(gevent.spawn, self._serve, carrier, judged, patience)
+        getattr(carrier, "when_heard", _at_once)(serve)
 
     def _turn_away(self, stranger: Carrier | None) -> None:
         """Make room: a client takes such an end for what it is, and tries again."""
@@ -180,11 +190,8 @@ class Server:
             if not self._peers[name]:
                 del self._peers[name]
 
-    def _serve(self, carrier: Carrier) -> None:
-        """All streams of a carrier, until it is gone."""
-        judged = Event()
-        patience = gevent.get_hub().loop.timer(self.deadlines.hello)  # a greenlet that waits costs more
-        patience.start(gevent.spawn, self._expel, carrier, judged)
+    def _serve(self, carrier: Carrier, judged: Event, patience: Any) -> None:
+        """All streams of a carrier, until it is gone. It is `judged` when it has shown who it is."""
         try:
             if getattr(carrier, "one_stream", False):
                 self._stream(carrier, carrier.accept(), judged)

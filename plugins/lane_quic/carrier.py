@@ -131,6 +131,10 @@ class QuicCarrier:
             self._arrived.wait()  # no limit: the peer may open none; the end of the carrier is one
         return self._incoming.pop(0)
 
+    def when_heard(self, callback: Callable[[], None]) -> None:
+        """See `lane.stream.Rings`."""
+        self._arrived.rawlink(lambda _: callback())
+
     def stats(self) -> LinkStats:
         """See `lane.stream.Carrier`."""
         return self.engine.stats()

@@ -1,5 +1,7 @@
 """A TLS connection as a carrier: one stream, and what the kernel knows of the link."""
 
+from collections.abc import Callable
+
 from lane.errors import Closed
 from lane.stream import LinkStats
 from lane.tcp_info import link_stats
@@ -43,6 +45,10 @@ class TLSCarrier:
             return self._stream
         self._stream.dead.wait()  # no limit: there is nothing more to come but the end
         raise Closed("the connection is closed")
+
+    def when_heard(self, callback: Callable[[], None]) -> None:
+        """See `lane.stream.Rings`."""
+        self._stream.when_heard(callback)
 
     def stats(self) -> LinkStats:
         """What the kernel measured (TCP_INFO); nothing where there is none."""

@@ -48,11 +48,10 @@ class TLSTransport:
     def _dial(self, endpoint: Address, tls: ClientTLS) -> TLSCarrier | None:
         """None if the server did not go on with the session that was offered, which is forgotten."""
         server = endpoint, tls.server_name
-        sock = self.connect(endpoint, self._deadline)
-        stream = TLSStream(self._context, sock)
+        stream = TLSStream(self._context, self.connect(endpoint, self._deadline))
         connection = stream.connection
         try:
-            tcp.tune(sock)
+            tcp.tune(stream.sock)
             stream.congestion = self.congestion
             if tls.server_name is not None:
                 connection.set_tlsext_host_name(tls.server_name.encode())
@@ -71,7 +70,7 @@ class TLSTransport:
                 return None
             binding = tls.verify(chain)
             stream.on_data = lambda: self._sessions.keep(connection, server, chain)
-            return TLSCarrier(stream, binding, normal_host(sock.getpeername()[0]), dialled=True)
+            return TLSCarrier(stream, binding, normal_host(stream.sock.getpeername()[0]), dialled=True)
         except BaseException as error:
             stream.reset()
             if isinstance(error, ProtocolError):

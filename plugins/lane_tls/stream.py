@@ -36,9 +36,11 @@ _lingering = Pool(_LINGERING)
 
 
 class TLSStream:
-    """A stream over `sock` (gevent's, connected), which it owns. Idle, it holds no buffer."""
+    """A stream over `sock` (gevent's, connected), which it takes over. Idle, it holds no buffer."""
 
     def __init__(self, context: SSL.Context, sock: Any) -> None:
+        # Waiting is done here: a plain socket takes 0.5 KB less than gevent's, and less time for each call.
+        sock = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
         sock.setblocking(False)
         self.sock = sock
         self.dead = Event()
@@ -53,6 +55,7 @@ class TLSStream:
         self._hub: Any = gevent.get_hub()
         self._readable = self._hub.loop.io(sock.fileno(), 1)
         self._writable = self._hub.loop.io(sock.fileno(), 2)
+        self._on_heard: Callable[[], None] | None = None
         self._failure: Failure[Closed] | None = None
         self._released = False
         self._sending = False
@@ -94,6 +97,20 @@ class TLSStream:
             raise self._fail(error) from None
         self._flush()
         self._records.settle()
+
+    def when_heard(self, callback: Callable[[], None]) -> None:
+        """Call back once, when there may be something to read, or with the end. Nobody reads until then."""
+        if self._records.holds or self._failure is not None:
+            self._hub.loop.run_callback(callback)
+        else:
+            self._on_heard = callback
+            self._readable.start(self._ring)
+
+    def _ring(self) -> None:
+        callback, self._on_heard = self._on_heard, None
+        if callback is not None:
+            self._readable.stop()
+            callback()
 
     def recv(self, limit: int = 262144) -> bytes:
         """Block for 1 to `limit` bytes; b"" for close_notify. Raises Reset or Closed."""
@@ -312,6 +329,7 @@ class TLSStream:
         """End both directions and wake who is blocked in them; the socket stays open."""
         self._failure = Failure.of(why)
         self.dead.set()
+        self._ring()
         for watcher in (self._readable, self._writable):
             self._hub.cancel_wait(watcher, self._failure.build())
 
@@ -321,6 +339,7 @@ class TLSStream:
             self._records.forget()
             failure = self._failure = self._failure or Failure.of(why)
             self.dead.set()
+            self._ring()
             # OpenSSL resumes no session of a connection that it thinks was cut short.
             self.connection.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
             # The descriptor stays open until nobody waits for it: its number may be used again at once.
