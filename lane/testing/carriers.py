@@ -68,6 +68,26 @@ class CarrierContract:
         with pytest.raises(Closed):
             near.open()
 
+    @pytest.mark.parametrize("word", ["data", "end"])
+    def test_a_carrier_that_rings_does_so_once(self, kit: Kit, word: str) -> None:
+        near, far = kit.dial()
+        if not hasattr(far, "when_heard"):
+            return
+        rung: list[str] = []
+        far.when_heard(lambda: rung.append(word))
+        gevent.idle()
+        assert not rung
+        if word == "end":
+            far.close()
+            until(lambda: rung)
+        else:
+            near.open().sendall(b"x")
+            until(lambda: rung)
+            assert far.accept().recv(1) == b"x"
+            far.close()
+        gevent.idle()
+        assert rung == [word]
+
     @both_ends
     def test_death_of_a_carrier_wakes_everybody(self, kit: Kit, swap: bool) -> None:
         opened, accepted = kit.stream()
