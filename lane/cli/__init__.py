@@ -24,6 +24,7 @@ from lane.config import (
     why_config,
 )
 from lane.errors import Fatal, UsageError
+from lane.heap import settle
 from lane.text import printable
 from lane.watchdog import Watchdog
 
@@ -94,6 +95,7 @@ def _run(argv: list[str]) -> int:
             resources.callback(Watchdog(plugins.owner).close)
         run = importlib.import_module(f"lane.cli.{command}").run
         if command in _SERVICES:
+            settle()
             run = partial(run, again=rereading(command, rest, namespace, plugins, _CONFIGS[command]))
         status: int = run(config, plugins)
     return status

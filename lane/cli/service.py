@@ -19,7 +19,7 @@ from lane.carriers.steer import steer
 from lane.certs import PinnedTLS, ServerIdentity, VerifiedTLS
 from lane.config import DEFAULT_TRANSPORTS, ClientConfig
 from lane.errors import ConfigError, Fatal, LaneError, Unreachable, UsageError
-from lane.heap import keep_buffers, settle
+from lane.heap import keep_buffers
 from lane.link import Link
 from lane.plugins import describe
 from lane.proto.hello import pack_hello, token
@@ -61,7 +61,6 @@ def run_until_signal(greet: Callable[[], None], close: Callable[[], None], reloa
         gevent.signal_handler(number, on_signal, number)
     gevent.signal_handler(signal.SIGUSR1, census.tell)
     gevent.signal_handler(signal.SIGHUP, reload)
-    settle()
     greet()
     notify("READY=1")
     stop.wait()  # no limit: that is what the process is for

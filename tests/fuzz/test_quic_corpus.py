@@ -144,8 +144,10 @@ def stranger(world, chance):
     head = b"\xc1" + first[1 : header_size - 2] + (size | 0x4000).to_bytes(2, "big") + b"\0\0"
     keys.setup_initial(cid, is_client=True, version=1)
     packet = keys.encrypt_packet(head, payload, 0)
-    for carrier in world.listener._doors[0]._receive([packet], NOWHERE, monotonic()):
-        carrier.flush()
+    world.listener._doors[0]._receive([packet], NOWHERE, monotonic())
+    if flight := world.listener._queue._next():
+        world.listener._begin(flight)
+    for carrier in list(world.listener._half_open):
         carrier.fail(OSError("enough"))
 
 

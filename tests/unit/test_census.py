@@ -1,5 +1,6 @@
 """What a process says that it holds."""
 
+import gc
 import logging
 import re
 import weakref
@@ -34,6 +35,7 @@ def test_being_counted_keeps_nothing_alive():
 
 
 def test_greenlets_that_live_are_counted():
+    gc.collect()  # those of tests before
     before = census.take()["greenlets"]
     live = [greenlet(getcurrent().switch) for _ in range(10)]  # not gevent's: nothing else runs meanwhile
     assert census.take()["greenlets"] == before
