@@ -19,7 +19,7 @@ MAP = 4 << 20
 
 
 def settle() -> None:
-    """Leave what there is now out of all collections to come: call it once, when all is loaded, and nothing runs."""
+    """Leave what is loaded out of all collections to come: call it once, before anything runs."""
     gc.collect()
     gc.freeze()
 
