@@ -13,8 +13,8 @@ from contextlib import suppress
 from aioquic.buffer import encode_uint_var
 from aioquic.tls import Epoch
 from lane_quic.configuration import client_configuration
-from lane_quic.engine import Engine
-from lane_quic.guarded import FIRST_SKIPPED
+from lane_quic.engine.engine import Engine
+from lane_quic.engine.peer_limits import FIRST_SKIPPED
 
 DEADLINE = 10.0
 SOCKETS = 50

@@ -12,7 +12,7 @@ from itertools import cycle
 
 import gevent
 from gevent import socket as gsocket
-from lane_quic import driver
+from lane_quic import endpoint
 from lane_quic.plugin import QuicTransport
 from lane_tls.plugin import TLSTransport
 
@@ -33,10 +33,10 @@ class Crowd:
         self.came = 0
         if transport == "tls":
             self.transport = TLSTransport()
-            self.transport.connect = lambda endpoint, timeout: self.connect()
+            self.transport.connect = lambda address, timeout: self.connect()
         else:
             self.transport = QuicTransport()
-            driver.socket.socket.connect = self.bound(driver.socket.socket.connect)
+            endpoint.socket.socket.connect = self.bound(endpoint.socket.socket.connect)
 
     def bound(self, connect):
         """UDP sockets that leave from the next address."""

@@ -23,7 +23,7 @@ from functools import partial
 import psutil
 from attacks import ATTACKS, SILENT, Peer, attack
 from lane_quic.configuration import client_configuration
-from lane_quic.engine import Engine
+from lane_quic.engine.engine import Engine
 from processes import start
 from proxies import Place, pair
 from target import Load

@@ -1,6 +1,6 @@
 """A QUIC connection as a carrier: the engine, its timer and its streams.
 
-Nothing here waits for the network. Datagrams come in from an endpoint (driver.py, listener.py), what the
+Nothing here waits for the network. Datagrams come in from an endpoint (endpoint.py, listener.py), what the
 engine has to say goes out through `send`; greenlets block only on their own stream. All that a turn of the
 event loop changes is flushed once, at its end, so that small writes share packets.
 
@@ -21,8 +21,8 @@ from gevent.event import Event
 
 from lane.errors import Closed, Failure, LaneError, Refused
 from lane.stream import ClientTLS, LinkStats
-from lane_quic.datagrams import QuicDatagrams
-from lane_quic.engine import Engine
+from lane_quic.engine.datagrams import QuicDatagrams
+from lane_quic.engine.engine import Engine
 from lane_quic.stream import QuicStream
 
 log = logging.getLogger("lane.quic")

@@ -11,9 +11,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from lane.stream import ServerTLS
-from lane_quic.bbr import Bbr
 from lane_quic.congestion import Factory
-from lane_quic.key_log import KeyLog
+from lane_quic.congestion.bbr import Bbr
+from lane_quic.trace.key_log import KeyLog
 
 CID_SIZE = 8
 IDLE_TIMEOUT = 20.0
@@ -33,9 +33,9 @@ class Settings:
     control: Factory = Bbr
     """Makes the congestion controller of each new connection."""
     fast: bool = True
-    """Whether common packets take a path of their own (fast_send.py, fast_receive.py)."""
+    """Whether common packets take a path of their own (fastpath/)."""
     offloads: bool = True
-    """Whether the kernel takes and gives many packets at once (offload.py)."""
+    """Whether the kernel takes and gives many packets at once (udp/offload.py)."""
     qlog: QuicLogger | None = None
     """Hears of all packets."""
     keys: KeyLog | None = None

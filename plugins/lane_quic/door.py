@@ -8,8 +8,8 @@ from typing import Any
 from lane.stream import Address
 from lane.supervisor import supervise
 from lane_quic.carrier import QuicCarrier
-from lane_quic.sockets import bind
-from lane_quic.udp import UdpSocket
+from lane_quic.udp.sockets import bind
+from lane_quic.udp.udp import UdpSocket
 
 log = logging.getLogger("lane.quic")
 

@@ -17,7 +17,7 @@ from lane.fair import pass_turn
 from lane.net.places import Places
 from lane.supervisor import report, supervise
 from lane_quic.door import Send
-from lane_quic.sockets import peer_name
+from lane_quic.udp.sockets import peer_name
 
 MAX_WAITING = 512
 """Handshakes that wait to begin at most, each for a client."""

@@ -24,10 +24,10 @@ from lane.supervisor import report
 from lane_quic.carrier import QuicCarrier
 from lane_quic.configuration import CID_SIZE, DEFAULTS, SMALL_DATAGRAM, Settings, server_configuration
 from lane_quic.door import Door, Send
-from lane_quic.engine import Engine
+from lane_quic.engine.engine import Engine
 from lane_quic.handshake_queue import FirstFlight, HandshakeQueue
-from lane_quic.sockets import bind, peer_name
 from lane_quic.stateless import Stateless
+from lane_quic.udp.sockets import bind, peer_name
 
 log = logging.getLogger("lane.quic")
 

@@ -12,11 +12,11 @@ from lane.stream import Address, ClientTLS, ServerTLS, Transport
 from lane_quic.carrier import QuicCarrier
 from lane_quic.configuration import DEFAULTS, SMALL_DATAGRAM, Settings
 from lane_quic.congestion import Factory
-from lane_quic.controllers import CONTROLLERS
-from lane_quic.driver import dial
-from lane_quic.key_log import KeyLog
+from lane_quic.congestion.controllers import CONTROLLERS
+from lane_quic.endpoint import dial
 from lane_quic.listener import QuicListener
-from lane_quic.qlog import Qlog
+from lane_quic.trace.key_log import KeyLog
+from lane_quic.trace.qlog import Qlog
 
 log = logging.getLogger("lane.quic")
 

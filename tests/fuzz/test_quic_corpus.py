@@ -17,9 +17,9 @@ from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import QuicErrorCode
 from aioquic.tls import Epoch
 from lane_quic.configuration import Settings
-from lane_quic.driver import Client
+from lane_quic.endpoint import Client
 from lane_quic.listener import QuicListener
-from lane_quic.qlog import Qlog
+from lane_quic.trace.qlog import Qlog
 
 from lane.stream import Address
 from lane.testing import client_tls, server_tls

@@ -11,8 +11,8 @@ from aioquic.tls import Epoch
 from hypothesis import given
 from hypothesis import strategies as st
 from lane_quic.configuration import Settings, client_configuration
-from lane_quic.driver import Client
-from lane_quic.engine import Engine
+from lane_quic.endpoint import Client
+from lane_quic.engine.engine import Engine
 from lane_quic.listener import QuicListener
 
 from lane.stream import Address

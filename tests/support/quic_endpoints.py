@@ -1,4 +1,4 @@
-"""What the tests of the QUIC driver stand on: a relay that harms datagrams, first flights, a fence, and how
+"""What the tests of QUIC's endpoints stand on: a relay that harms datagrams, first flights, a fence, and how
 much there is of whatever a peer may have an endpoint keep.
 """
 
@@ -9,10 +9,12 @@ from aioquic.buffer import Buffer
 from aioquic.quic.packet import pull_quic_header
 from aioquic.tls import Epoch
 from gevent import socket
-from lane_quic import carrier, guarded, receiver, recovery
+from lane_quic import carrier
 from lane_quic.configuration import client_configuration
-from lane_quic.credit import STREAMS
-from lane_quic.engine import Engine
+from lane_quic.engine import assembler, peer_limits
+from lane_quic.engine.engine import Engine
+from lane_quic.engine.flow_control import STREAMS
+from lane_quic.recovery import recovery
 
 from lane.testing.harness import pattern, read_all, send_all
 
@@ -147,9 +149,9 @@ BOUNDS = {
     "packets in flight": 3000,  # the window holds no more of the smallest ones
     "ranges to acknowledge": 64,
     "packet numbers": 2 * 1024 + 1,
-    "pieces": receiver.PIECES * 2,
+    "pieces": assembler.PIECES * 2,
     "bytes ahead": 65536,
-    "bytes of TLS": guarded.MOST_CRYPTO,
+    "bytes of TLS": peer_limits.MOST_CRYPTO,
     "challenges": 32,
     "paths": 8,
     "peer's connection IDs": 8,

@@ -14,8 +14,8 @@ from aioquic.quic.packet_builder import QuicSentPacket
 from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.tls import Epoch
-from lane_quic.engine import ACK_DELAY_SLACK, ACK_EVERY, MAX_ACK_DELAY
-from lane_quic.recovery import Recovery
+from lane_quic.engine.engine import ACK_DELAY_SLACK, ACK_EVERY, MAX_ACK_DELAY
+from lane_quic.recovery.recovery import Recovery
 
 SIZE, HEADERS = 1452, 28
 TIMER = 0.0012

@@ -5,10 +5,10 @@ import random
 from collections import defaultdict
 
 from aioquic.quic import events
-from lane_quic.bbr import Bbr
 from lane_quic.configuration import Settings, client_configuration, server_configuration
-from lane_quic.engine import Engine
-from lane_quic.tables import has_something_to_say
+from lane_quic.congestion.bbr import Bbr
+from lane_quic.engine.engine import Engine
+from lane_quic.engine.stream_table import has_something_to_say
 
 from lane.testing import server_tls
 

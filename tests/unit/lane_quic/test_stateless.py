@@ -6,7 +6,7 @@ import pytest
 from aioquic.buffer import Buffer
 from aioquic.quic.packet import QuicPacketType, get_retry_integrity_tag, pull_quic_header
 from lane_quic.configuration import client_configuration, reset_token
-from lane_quic.engine import Engine
+from lane_quic.engine.engine import Engine
 from lane_quic.stateless import TOKEN_LIFETIME, Stateless
 
 KEY, PATH = b"the key of a server", (("192.0.2.1", 4433), ())

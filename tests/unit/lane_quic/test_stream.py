@@ -2,7 +2,7 @@
 
 import gevent
 import pytest
-from lane_quic.credit import STREAMS
+from lane_quic.engine.flow_control import STREAMS
 from lane_quic.plugin import QuicTransport
 from lane_quic.stream import SMALL_CHUNK
 

@@ -1,0 +1,45 @@
+"""The congestion controllers that ship, by name: BBR, and Cubic and Reno, which are aioquic's."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from aioquic.quic.congestion.base import QuicCongestionControl
+from aioquic.quic.congestion.cubic import CubicCongestionControl
+from aioquic.quic.congestion.reno import RenoCongestionControl
+
+from lane_quic.congestion import Factory, Sample
+from lane_quic.congestion.bbr import Bbr
+
+
+@dataclass
+class _Windowed:
+    """One of aioquic's own controllers, which know a window and count what is in flight themselves."""
+
+    control: QuicCongestionControl
+    pacing_rate: float | None = field(default=None, init=False)
+
+    @property
+    def window(self) -> int:
+        return self.control.congestion_window
+
+    def on_sent(self, packet: Any, in_flight: int) -> None:
+        self.control.bytes_in_flight = in_flight
+        self.control.on_packet_sent(packet=packet)
+
+    def on_sample(self, sample: Sample) -> None:
+        for packet in sample.acked:
+            self.control.on_packet_acked(now=sample.now, packet=packet)  # type: ignore[arg-type]
+        if sample.rtt is not None:
+            self.control.on_rtt_measurement(now=sample.now, rtt=sample.rtt)
+        if sample.dropped:
+            self.control.bytes_in_flight = sample.in_flight + sum(p.sent_bytes for p in sample.dropped)
+            self.control.on_packets_lost(now=sample.now, packets=sample.dropped)  # type: ignore[arg-type]
+            if sample.persistent:
+                self.control.on_persistent_congestion()
+
+
+CONTROLLERS: dict[str, Factory] = {
+    "bbr": Bbr,
+    "cubic": lambda size: _Windowed(CubicCongestionControl(max_datagram_size=size)),
+    "reno": lambda size: _Windowed(RenoCongestionControl(max_datagram_size=size)),
+}

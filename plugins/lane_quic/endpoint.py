@@ -1,0 +1,158 @@
+"""A client's end of QUIC: one connection, its socket, and where it goes on from when no answers come."""
+
+import errno
+import logging
+import os
+import socket
+from time import monotonic
+from typing import Any
+
+import gevent
+
+from lane.errors import Closed, TargetError, Unreachable
+from lane.net.connect import Connector, Where
+from lane.net.failures import words
+from lane.net.sockets import family_of, sockaddr
+from lane.stream import Address, ClientTLS
+from lane_quic.carrier import QuicCarrier
+from lane_quic.configuration import CID_SIZE, DEFAULTS, Settings, client_configuration
+from lane_quic.engine.engine import Engine
+from lane_quic.udp.udp import UdpSocket
+
+log = logging.getLogger("lane.quic")
+_connector = Connector()
+
+DIAL_TIMEOUT = 10.0
+ASK_AGAIN = 0.1
+"""Seconds after a refusal until a client that has heard nothing asks again: a second refusal is an answer."""
+MOVE_AFTER, MOVE_AFTER_MOST = 1.0, 8.0
+"""Seconds until a client that gets no answers goes on from yet another port; they double."""
+SILENCE_ENDS = 2.0
+"""Seconds without a probe timeout after which it had answers meanwhile."""
+
+
+class Client:
+    """One connection to a server."""
+
+    def __init__(self, family: int, address: Any, tls: ClientTLS, settings: Settings) -> None:
+        configuration = settings.apply(client_configuration(tls.server_name))
+        self.engine = Engine(configuration, settings=settings)
+        self._peer, self._offloads = (family, address), settings.offloads
+        self._path = (None, None)
+        self._silent_at, self._moved_at, self._patience = 0.0, 0.0, 0.0
+        self._refused = self._asked_again = False
+        self._socket = self._open()
+        self.carrier = QuicCarrier(
+            self.engine,
+            self._send,
+            address[0],
+            on_end=self._close,
+            on_silence=self._move,
+        )
+        self.carrier.start(tls, self._path)
+
+    def _send(self, datagrams: list[tuple[bytes, Any]]) -> None:
+        self._socket.send(datagrams)
+
+    def _close(self) -> None:
+        self._socket.close()
+
+    def _open(self) -> UdpSocket:
+        family, address = self._peer
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            sock.connect(address)
+        except OSError:
+            sock.close()
+            raise
+        return UdpSocket(
+            sock, self._receive, on_hint=self._doubt, on_broken=self._renew, offloads=self._offloads
+        )
+
+    def _doubt(self, number: int) -> None:
+        """The kernel says that nobody is there. Who has heard of the server asks it, and believes only that;
+        who has not yet asks once more.
+        """
+        if self.engine.reached:
+            self.carrier.probe()
+        elif self._asked_again:
+            refused = number == errno.ECONNREFUSED
+            self.carrier.fail(Closed("nobody listens on that port" if refused else os.strerror(number)))
+        elif not self._refused:
+            self._refused = True
+            gevent.spawn_later(ASK_AGAIN, self._ask_again)
+
+    def _ask_again(self) -> None:
+        self._asked_again = True
+        self.carrier.probe()
+
+    def _move(self) -> None:
+        """No answers: our address may be gone, or what a NAT knew of us. Go on from another port.
+
+        The server validates the new path (RFC 9000 section 9); more and more seldom while that does not help.
+        """
+        now = monotonic()
+        if now - self._silent_at > SILENCE_ENDS:
+            self._patience = 0.0
+        self._silent_at = now
+        if now - self._moved_at < self._patience:
+            return
+        self._patience, self._moved_at = min(max(2 * self._patience, MOVE_AFTER), MOVE_AFTER_MOST), now
+        self._renew()
+
+    def _renew(self) -> None:
+        """Go on from another port, if there is a way from here now."""
+        try:
+            fresh = self._open()
+        except OSError:
+            return
+        before, self._socket = self._socket, fresh
+        before.close()
+        log.debug("going on to %s from another port", self.carrier.peer)
+        self.engine.move()
+        self.carrier.probe()
+
+    def _receive(self, datagrams: list[bytes], path: Any, now: float) -> list[QuicCarrier]:
+        cid = self.engine.host_cid
+        ours = [d for d in datagrams if (d < b"\x80" and d.startswith(cid, 1)) or (d and self._is_ours(d))]
+        if ours:
+            self.carrier.receive(ours, self._path, now)
+        return [self.carrier] if ours else []
+
+    def _is_ours(self, datagram: bytes) -> bool:
+        cid = datagram[1 : 1 + CID_SIZE]
+        if datagram[0] >= 0x80 or cid == self.engine.host_cid or cid in self.engine.host_cids:
+            return True
+        if self.engine.is_stateless_reset(datagram):
+            self.carrier.fail(Closed("the server was restarted"))
+        return False
+
+
+def dial(endpoint: Address, tls: ClientTLS, settings: Settings = DEFAULTS) -> QuicCarrier:
+    """A carrier to `endpoint`. Raises Unreachable or Refused, within DIAL_TIMEOUT."""
+
+    def attempt(where: Where) -> QuicCarrier:
+        address, port = where
+        return _shake_hands(Client(family_of(address), sockaddr(address, port), tls, settings).carrier)
+
+    try:
+        return _connector.race(endpoint, attempt, _give_up, DIAL_TIMEOUT)
+    except (OSError, Closed, TargetError) as error:
+        reason = "no answer" if isinstance(error, TimeoutError) else words(error)
+        raise Unreachable(f"{endpoint} over quic: {reason}") from None
+
+
+def _shake_hands(carrier: QuicCarrier) -> QuicCarrier:
+    """Wait until it is connected. Raises Closed or Refused."""
+    try:
+        carrier.ready.wait()  # no limit: `dial` has one
+    except BaseException:  # even if it has just been connected: nobody will hear of it
+        _give_up(carrier)
+        raise
+    if carrier.error:
+        raise carrier.error
+    return carrier
+
+
+def _give_up(carrier: QuicCarrier) -> None:
+    carrier.shut("the handshake was given up")

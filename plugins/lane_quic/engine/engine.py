@@ -1,0 +1,416 @@
+"""aioquic as lane needs it. Only this file and those that it imports touch its private names.
+
+What aioquic does otherwise and a proxy cannot live with: its receive windows (flow_control.py), what counts
+as lost (recovery/), when keys change (keys.py), the CPU for a common packet (fastpath/), packets of one size
+(mtu_discovery.py). And its stateless reset tokens are random and the peer's are ignored: here the server
+derives them from its key, so that a restarted server can end the connections of its former self at once (RFC
+9000 section 10.3.2). tests/unit/lane_quic/engine/test_engine.py holds the canaries: they fail when a new
+aioquic means something else by these names.
+"""
+
+import hmac
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnectionState
+from aioquic.quic.packet import (
+    pull_quic_transport_parameters,
+    push_quic_transport_parameters,
+)
+from aioquic.tls import Epoch
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from lane.errors import Closed, Reset
+from lane.stream import LinkStats
+from lane_quic.configuration import (
+    DEFAULTS,
+    LARGE_DATAGRAM,
+    LARGEST_RECEIVED,
+    RESET_TOKEN_SIZE,
+    Settings,
+    reset_token,
+)
+from lane_quic.engine.datagrams import NO_DATAGRAMS, Outgoing, QuicDatagrams
+from lane_quic.engine.mtu_discovery import Resizing
+from lane_quic.engine.received_packets import Received
+from lane_quic.engine.tail_repeat import EVIDENCE, LOSSY, PAUSE, SHORTEST_PAUSE, TAIL, Arrivals, TailBudget
+from lane_quic.fastpath import receive as fast_receive
+from lane_quic.fastpath import send as fast_send
+from lane_quic.recovery.recovery import Recovery
+from lane_quic.trace.qlog import Trace, log_metrics
+
+UNSENT_TIME, UNSENT_LEAST, UNSENT_MOST = 0.010, 32768, 262144
+"""Seconds of the pacing rate that a stream may have waiting to be sent, and bounds for that in bytes."""
+MIN_ACK_DELAY, MAX_ACK_DELAY, ACK_DELAY_SLACK = 0.001, 0.005, 0.001
+"""Seconds that an acknowledgement waits for more packets, between which it is an eighth of a round trip, and
+what timers add to that."""
+ACK_EVERY = 256
+"""Packets after which one is due at once."""
+ACK_SOON = 0.002
+"""Seconds before it is due, at most, that one leaves where packets came anyway: that saves a wake-up."""
+SILENT_TIMEOUTS = 3
+"""Probe timeouts in a row after which a path may be gone: on a lossy one, one or two are not rare."""
+
+
+class Engine(Resizing):
+    """One QUIC connection without I/O. Servers pass `original_cid` and their `state_key`.
+
+    `retry_cid`: the connection ID of the Retry after which the client came back, if there was one.
+    """
+
+    __slots__ = (
+        "_arrivals",
+        "_batches",
+        "_control",
+        "_datagrams",
+        "_fast",
+        "_idle",
+        "_idle_rtt",
+        "_packets_sent",
+        "_path",
+        "_space",
+        "_state_key",
+        "_tail_budget",
+        "_tails",
+        "_tails_at",
+        "_unacknowledged",
+        "wake",
+    )
+
+    def __init__(
+        self,
+        configuration: QuicConfiguration,
+        original_cid: bytes | None = None,
+        state_key: bytes = b"",
+        *,
+        retry_cid: bytes | None = None,
+        settings: Settings = DEFAULTS,
+    ) -> None:
+        super().__init__(configuration, original_cid, retry_cid)
+        self._loss = Recovery(
+            settings.control(LARGE_DATAGRAM),
+            configuration.max_datagram_size,
+            validated=not configuration.is_client,
+            send_probe=self._send_probe,
+        )
+        self.wake: Callable[[], None] = lambda: None
+        """Called when there is something to send."""
+        self._datagrams: QuicDatagrams | None = None
+        self._datagrams_pending: Outgoing = NO_DATAGRAMS
+        self._fast = settings.fast
+        self._control = settings.control
+        self._path: Any = None  # the one that this side sends on
+        self._arrivals = Arrivals()
+        self._space: Any = None  # of what applications say: looked up once
+        self._idle_rtt: float | None = None
+        self._idle = 0.0
+        self._batches = self._packets_sent = 0
+        self._unacknowledged = 0  # packets that came since our last ACK
+        self._tail_budget = TailBudget()
+        self._tails_at: float | None = None  # when tails are repeated
+        self._tails: dict[int, Any] = {}  # streams that may have one
+        self._state_key = state_key
+        if state_key:
+            self._host_cids[0].stateless_reset_token = reset_token(state_key, self.host_cid)
+
+    def _replenish_connection_ids(self) -> None:
+        super()._replenish_connection_ids()
+        for cid in self._host_cids:
+            if self._state_key and not cid.was_sent:
+                cid.stateless_reset_token = reset_token(self._state_key, cid.cid)
+
+    # What the carrier asks.
+
+    @property
+    def host_cids(self) -> list[bytes]:
+        """The connection IDs that this side answers to."""
+        return [cid.cid for cid in self._host_cids]
+
+    @property
+    def reached(self) -> bool:
+        """Whether a packet of the peer could be read: garbage that came from there does not count."""
+        return self._state != QuicConnectionState.FIRSTFLIGHT
+
+    @property
+    def silent(self) -> bool:
+        """Whether answers have been due for some probe timeouts, and none came."""
+        return self._loss.timeouts >= SILENT_TIMEOUTS
+
+    @property
+    def datagrams(self) -> QuicDatagrams:
+        """Made when somebody asks for it, or the first one comes: most connections have no use for it."""
+        if self._datagrams is None:
+            self._datagrams = QuicDatagrams(self)
+            self._datagrams_pending = self._datagrams.outgoing
+        return self._datagrams
+
+    def probe(self, now: float) -> None:
+        """Send something that the peer has to answer: a PING, or the handshake as far as it goes again."""
+        if self._handshake_complete:
+            self.send_ping(0)
+        else:
+            self._loss.reschedule_data(now=now)
+
+    @property
+    def capacity(self) -> int:
+        """Streams that may be opened now without waiting for the peer to allow them."""
+        return max(0, self._remote_max_streams_bidi - self._local_next_stream_id_bidi // 4)
+
+    @property
+    def ended_by_peer(self) -> Closed | None:
+        """How the peer closed the connection; None if it did not.
+
+        A Reset for an error of its application (RFC 9000 section 19.19): it is alive, and not of our kind.
+        """
+        if self._state != QuicConnectionState.DRAINING:
+            return None
+        event = self._close_event
+        text = f"the peer closed the connection: {(event and event.reason_phrase) or 'no reason given'}"
+        if event and event.frame_type is None and event.error_code:
+            return Reset(event.error_code & 0xFFFFFFFF, text)
+        return Closed(text)
+
+    @property
+    def chain(self) -> list[bytes]:
+        """The peer's certificates, leaf first, DER."""
+        leaf = self.tls._peer_certificate
+        found = ([leaf] if leaf else []) + [*self.tls._peer_certificate_chain]
+        return [certificate.public_bytes(Encoding.DER) for certificate in found]
+
+    def is_stateless_reset(self, datagram: bytes) -> bool:
+        """Whether the peer says with `datagram` that it has forgotten this connection."""
+        end = datagram[-RESET_TOKEN_SIZE:]
+        return any(
+            hmac.compare_digest(end, cid.stateless_reset_token or b"")
+            for cid in (self._peer_cid, *self._peer_cid_available)
+        )
+
+    @property
+    def unsent_limit(self) -> int:
+        """Bytes of a stream that may wait to be sent: enough for a few turns of the event loop."""
+        rate = self._loss.pacer.rate or 0.0
+        return int(min(max(rate * UNSENT_TIME, UNSENT_LEAST), UNSENT_MOST))
+
+    def unsent(self, stream_id: int) -> int:
+        """Bytes written to a stream that have never been sent."""
+        stream = self._streams.get(stream_id)
+        return 0 if stream is None else stream.sender.unsent
+
+    def drained(self) -> bool:
+        """Whether the peer has acknowledged all that was written and finished."""
+        return all(stream.sender.drained for _, stream in self._streams.items())
+
+    def knows(self, stream_id: int) -> bool:
+        """Whether a stream has any state left."""
+        return stream_id in self._streams
+
+    def stats(self) -> LinkStats:
+        """The path as seen from here."""
+        loss, progress = self._loss, self._loss.progress
+        sent = progress.delivered + progress.lost
+        return LinkStats(
+            rtt=loss.rtt,
+            loss=progress.lost / sent if sent else None,
+            sent=sent,
+            lost=progress.lost,
+            delivered=progress.delivered,
+            in_flight=loss.bytes_in_flight,
+            more={
+                "packet_size": self._max_datagram_size,
+                "packets_a_batch": self._packets_sent / max(1, self._batches),
+                "acks": loss.acks,
+                "spurious": loss.spurious,
+                "reordering": round(loss.reordering_window, 6),
+                **self.datagrams.counts(),
+            },
+        )
+
+    def _flush_trace(self) -> None:
+        if isinstance(self._quic_logger, Trace):
+            self._quic_logger.flush()
+
+    def close_trace(self) -> None:
+        """The connection is over, whatever its state: end its qlog, if there is one."""
+        if isinstance(self._quic_logger, Trace):
+            self._quic_logger.close()
+
+    # Acknowledging, and sending the ends of answers twice.
+
+    def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
+        """As aioquic does, but see `receive_datagrams`."""
+        self.receive_datagrams((data,), addr, now)
+
+    def receive_datagrams(self, datagrams: Sequence[bytes], addr: Any, now: float) -> None:
+        """Take what came together. An ACK waits for more packets, for an eighth of a round trip at most; one
+        that tells of a new gap waits for nothing (RFC 9000 section 13.2.1).
+        """
+        index, count, gaps, soon = 0, len(datagrams), self._gaps, self._ack_soon(now)
+        while index < count:
+            if self._fast:
+                index = fast_receive.receive(self, datagrams, index, addr, now)
+            if self._close_pending:
+                break
+            if index < count:
+                super().receive_datagram(datagrams[index], addr, now=now)
+                self._note_path()
+                self._flush_trace()
+                index += 1
+        if self._space is None or self._space.ack_at is None:
+            return
+        self._unacknowledged += count
+        if soon or self._unacknowledged >= ACK_EVERY or self._gaps > gaps:
+            self._space.ack_at = now
+
+    def _ack_soon(self, now: float) -> bool:
+        """Whether an ACK is due in the next moments."""
+        at = None if self._space is None else self._space.ack_at
+        return at is not None and at - now <= min(ACK_SOON, self._ack_delay / 2)
+
+    @property
+    def _gaps(self) -> int:
+        """Rows of packets, less one, that the next ACK tells of."""
+        return 0 if self._space is None else max(0, len(self._space.ack_queue) - 1)
+
+    def _note_path(self) -> None:
+        """Whether the peer sends from elsewhere now."""
+        path = self._network_paths[0] if self._network_paths else None
+        if path is not self._path:
+            if self._path is not None:
+                self._start_anew()
+            self._path = path
+
+    def _start_anew(self) -> None:
+        """Another path: what was learned of the one before counts no more (RFC 9000 section 9.4)."""
+        self._loss.start_anew(self._control(LARGE_DATAGRAM))
+        self._search_anew()
+
+    def move(self) -> None:
+        """This client sends from another address from now on, and under another connection ID."""
+        self.change_connection_id()
+        self._start_anew()
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
+        """The packets that may leave now."""
+        self._leave_black_hole()
+        self._skip_number()
+        if self._packet_number >= self._update_at or self._keys.before is not None:
+            self._change_keys(now)
+        if self._tails_at is not None and now >= self._tails_at:
+            self._repeat_tails(now)
+        if len(self._datagrams_pending):
+            self.datagrams.fit()
+        datagrams, done = fast_send.send(self, now) if self._fast else ([], False)
+        if not done:
+            datagrams += super().datagrams_to_send(now) + self._send_the_rest(now)
+        loss = self._loss
+        if self._space is not None and self._space.ack_at is None:
+            self._unacknowledged = 0
+        if fast_send.settled(self):
+            datagrams += self._find_size(now, busy=bool(datagrams))
+        if datagrams:
+            self._batches += 1
+            self._packets_sent += len(datagrams)
+            if self._quic_logger is not None:
+                log_metrics(self._quic_logger, loss)
+            self._flush_trace()
+            size = sum([len(data) for data, _ in datagrams])
+            self._tail_budget.on_sent(size)
+            self._datagrams_pending.on_sent(size)
+            self._ack_delay = min(MAX_ACK_DELAY, max(MIN_ACK_DELAY, (loss.rtt or 0) / 8))
+        return datagrams
+
+    def _send_the_rest(self, now: float) -> list[tuple[bytes, Any]]:
+        """Streams have had their turn: what they left room for is for the datagrams that gave way to them."""
+        outgoing = self._datagrams_pending
+        if outgoing or not len(outgoing):
+            return []
+        share, outgoing.share = outgoing.share, math.inf
+        datagrams = super().datagrams_to_send(now)
+        outgoing.share = share
+        return datagrams
+
+    def note_idle(self) -> None:
+        """Nothing more is to be sent now: if there is room, it is not the network that sets the rate."""
+        loss = self._loss
+        room = loss.congestion_window - loss.bytes_in_flight
+        if self._pacing_at is None and room >= self._max_datagram_size:
+            loss.progress.on_limited(loss.bytes_in_flight)
+
+    def get_timer(self) -> float | None:
+        """When `handle_timer` or `datagrams_to_send` has something to do; None for never."""
+        at = super().get_timer()
+        return at if self._tails_at is None else min(self._tails_at, at or self._tails_at)
+
+    @property
+    def _lossy(self) -> bool:
+        """Whether the path loses so much that tails are repeated, either way; or is too new to tell."""
+        loss, came = self._loss, self._arrivals
+        if min(loss.counted, came.counted) < EVIDENCE:
+            return True
+        return max(loss.recent_loss, came.loss) >= LOSSY
+
+    def _repeat_tails(self, now: float) -> None:
+        self._tails_at = None
+        for stream in self._tails.values():
+            sender: Any = stream.sender
+            if sender.has_fresh_tail and self._tail_budget.room(now, self._loss.pacer.rate):
+                self._tail_budget.spend(sender.repeat(TAIL))
+        self._tails.clear()
+
+    def _serialize_transport_parameters(self) -> bytes:
+        """The peer's probe timeout waits for our ACK delay: it should know that it is short.
+
+        And what is larger than any packet of lane's is not taken (carrier.py).
+        """
+        parameters = pull_quic_transport_parameters(Buffer(data=super()._serialize_transport_parameters()))
+        parameters.max_ack_delay = round((MAX_ACK_DELAY + ACK_DELAY_SLACK) * 1000)
+        parameters.max_udp_payload_size = LARGEST_RECEIVED
+        buffer = Buffer(capacity=3 * self._max_datagram_size)
+        push_quic_transport_parameters(buffer, parameters)
+        return bytes(buffer.data)
+
+    def _initialize(self, peer_cid: bytes) -> None:
+        for space in self._loss.spaces:  # of a handshake that begins anew, after a Retry
+            self._loss.discard_space(space)
+        super()._initialize(peer_cid)
+        self._space = self._spaces[Epoch.ONE_RTT]
+        self._space.received_packets = Received(self._arrivals)
+
+    def _idle_timeout(self) -> float:
+        """As aioquic says; but that is asked for each packet, and changes with each round trip at most."""
+        rtt = self._loss.rtt
+        if rtt != self._idle_rtt or not self._handshake_confirmed:
+            self._idle_rtt, self._idle = rtt, super()._idle_timeout()
+        return self._idle
+
+    def gather_streams(self) -> list[Any]:
+        """The streams that have something to say, in the order of service, which may be changed there."""
+        queue: list[Any] = self._streams.awake(self._streams_queue)
+        self._streams_queue = queue
+        return queue
+
+    def _write_application(self, builder: Any, network_path: Any, now: float) -> None:
+        """As aioquic does, but idle streams are not looked at.
+
+        And where pacing holds data back, an ACK that is due leaves alone: aioquic fills up its packet.
+        """
+        busy = [*self.gather_streams()]
+        self._datagrams_pending.contended = bool(busy)
+        held = None if self._probe_pending else self._loss.pacer.next_send_time(now)
+        if held is not None:
+            builder.max_flight_bytes = 0
+        try:
+            super()._write_application(builder, network_path, now)
+        finally:
+            if held is not None and self._pacing_at is None:
+                self._pacing_at = held
+            queue = self._streams_queue
+            if queue:  # one that repeats what was lost would stay the first until all of it has gone
+                queue.append(queue.pop(0))
+            if self._lossy and (tails := {s.stream_id: s for s in busy if s.sender.has_fresh_tail}):
+                self._tails |= tails
+                pause = min(PAUSE, max(self._loss.rtt or 0.0, SHORTEST_PAUSE * 8) / 8)
+                self._tails_at = now + pause if self._tails_at is None else self._tails_at

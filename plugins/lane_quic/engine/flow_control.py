@@ -1,0 +1,125 @@
+"""Credit for what was read, and not for what came: QUIC's windows, as a proxy needs them.
+
+aioquic's receive windows grow on bytes received. Here they grow on bytes consumed, so that what nobody reads
+is bounded, and ahead of the session's own window, so that they are not in its way.
+"""
+
+from typing import Any
+
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.packet import QuicFrameType
+
+from lane_quic.engine.keys import Updating
+from lane_quic.engine.stream_table import Streams
+
+STREAMS = 64
+"""Streams a client may have open on one connection: they share its window and the fate of its path."""
+MAX_STREAM_WINDOW = 32 << 20
+MAX_CONNECTION_WINDOW = 64 << 20
+_SERVER_FLOORS = (65536, 65536)  # stream, connection: what a stranger can make the server hold
+_CLIENT_FLOORS = (4 << 20, 16 << 20)
+
+
+class Credit(Updating):
+    """A connection that grants what was consumed."""
+
+    __slots__ = ("_abandoned", "_consumed", "_floor", "_stream_floor")
+
+    def __init__(
+        self, configuration: QuicConfiguration, original_cid: bytes | None, retry_cid: bytes | None
+    ) -> None:
+        stream_floor, floor = _CLIENT_FLOORS if configuration.is_client else _SERVER_FLOORS
+        configuration.max_stream_data, configuration.max_data = stream_floor, floor
+        super().__init__(
+            configuration=configuration,
+            original_destination_connection_id=original_cid,
+            retry_source_connection_id=retry_cid,
+        )
+        self._stream_floor, self._floor = stream_floor, floor
+        self._streams: Streams = Streams()
+        self._consumed = 0
+        self._abandoned: dict[int, int] = {}  # stream: bytes of it that count as consumed
+        streams = 0 if configuration.is_client else STREAMS
+        for limit, value in ((self._local_max_streams_bidi, streams), (self._local_max_streams_uni, 0)):
+            limit.value = limit.sent = value
+
+    def consume(self, stream_id: int, size: int, total: int) -> bool:
+        """`size` bytes of a stream were read, `total` so far; whether the peer is due new credit."""
+        self._consumed += size
+        due = self._raise_connection_limit()
+        stream = self._streams.get(stream_id)
+        if stream is not None and not stream.receiver.is_finished:
+            window = _window(total, self._stream_floor, MAX_STREAM_WINDOW)
+            if total + window - stream.max_stream_data_local >= window // 4:
+                stream.max_stream_data_local = total + window
+                self._streams.with_credit[stream_id] = stream
+                due = True
+        return due
+
+    def abandon(self, stream_id: int, total: int, unread: int) -> None:
+        """Nobody will read a stream any more: what it has received and will receive counts as consumed.
+
+        `total` bytes of it were read, `unread` were handed out by events and not read.
+        """
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            self._consumed += unread
+        elif stream_id not in self._abandoned:
+            self._abandoned[stream_id] = total
+
+    def _raise_connection_limit(self) -> bool:
+        for stream_id, counted in list(self._abandoned.items()):
+            stream = self._streams.get(stream_id)
+            if stream is not None:
+                self._consumed += stream.receiver.highest_offset - counted
+                self._abandoned[stream_id] = stream.receiver.highest_offset
+            if stream is None or stream.receiver.is_finished:
+                del self._abandoned[stream_id]
+        window = _window(self._consumed, self._floor, MAX_CONNECTION_WINDOW)
+        limit = self._local_max_data
+        if self._consumed + window - limit.value < window // 4:
+            return False
+        limit.value = self._consumed + window
+        return True
+
+    def _write_connection_limits(self, builder: Any, space: Any) -> None:
+        if self._abandoned:
+            self._raise_connection_limit()
+        data, streams = self._local_max_data, self._local_max_streams_bidi
+        # MAX_STREAMS goes out once the peer has fewer streams left than the update grants.
+        few = streams.sent - streams.used < streams.value - streams.sent
+        for limit, due in ((data, data.value != data.sent), (streams, few)):
+            if due:
+                buf = builder.start_frame(
+                    limit.frame_type,
+                    capacity=1 + 8,
+                    handler=self._on_connection_limit_delivery,
+                    handler_args=(limit,),
+                )
+                buf.push_uint_var(limit.value)
+                limit.sent = limit.value
+
+    def _on_max_stream_data_delivery(self, delivery: Any, stream: Any) -> None:
+        super()._on_max_stream_data_delivery(delivery, stream)
+        if stream.max_stream_data_local_sent != stream.max_stream_data_local:  # it was lost
+            self._streams.with_credit[stream.stream_id] = stream
+
+    def _write_stream_limits(self, builder: Any, space: Any, stream: Any) -> None:
+        buf = builder.start_frame(
+            QuicFrameType.MAX_STREAM_DATA,
+            capacity=1 + 8 + 8,
+            handler=self._on_max_stream_data_delivery,
+            handler_args=(stream,),
+        )
+        buf.push_uint_var(stream.stream_id)
+        buf.push_uint_var(stream.max_stream_data_local)
+        stream.max_stream_data_local_sent = stream.max_stream_data_local
+        self._streams.with_credit.pop(stream.stream_id, None)
+
+
+def _window(consumed: int, floor: int, most: int) -> int:
+    """Who reads much may be sent much: never less than `floor`, never more than `most`.
+
+    The session has a window of its own: this one must not be in its way for longer than a round trip.
+    """
+    return min(most, max(floor, 16 * consumed))

@@ -1,0 +1,168 @@
+"""New keys for a long connection (RFC 9001 section 6): either side may begin, and old packets are still read.
+
+aioquic changes both directions at once, and so loses what the peer has sent until it hears of it; it never
+begins by itself; and each packet that claims other keys costs it a derivation. Here a direction changes when
+its sender does. The keys before are kept for packets that come late, which their numbers tell from those with
+the next keys. Nothing of this is asked for each packet: see `Engine.datagrams_to_send`.
+"""
+
+from typing import Any
+
+from aioquic.quic.crypto import (  # type: ignore[attr-defined]
+    CryptoContext,
+    CryptoError,
+    CryptoPair,
+    KeyUnavailableError,
+    apply_key_phase,
+    next_key_phase,
+)
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType, decode_packet_number
+from aioquic.tls import Epoch
+
+from lane_quic.engine.handshake_memory import Forgetting
+
+UPDATE_AFTER = 1 << 20
+"""Packets sent with the same keys, after which they change. AES-GCM bears 2^23 (RFC 9001 section 6.6)."""
+MOST_PACKETS = 1 << 22
+"""Packets after which a connection ends whose peer does not let them change."""
+MOST_FORGED = 1 << 34
+"""Packets that could not be read after which a connection ends. ChaCha20 bears 2^36 trials (RFC 9001 section
+6.6), AES-GCM more; a packet costs three at most."""
+KEPT_TIMEOUTS = 3
+"""Probe timeouts for which the keys before are kept (RFC 9001 section 6.5)."""
+
+
+class Keys(CryptoPair):
+    """The keys of packets with a short header, in both directions."""
+
+    def __init__(self, **callbacks: Any) -> None:
+        super().__init__(**callbacks)
+        self.sent = self.received = 0
+        """Changes of the keys until now, by direction."""
+        self.before: Any = None
+        """The AEAD that the peer's packets had before, of which some may still come."""
+        self.forget_at: float | None = None
+        self.forged = 0
+        """Packets that could not be read."""
+        self._first = 0  # the number of the first packet with the keys of now
+        self._next: CryptoContext | None = None  # those to come, once a packet seemed to have them
+
+    @property
+    def key_phase(self) -> int:
+        """The bit of packets that are sent."""
+        phase: int = self.send.key_phase
+        return phase
+
+    def update_key(self) -> None:
+        """Send with the next keys from now on. Who calls it knows that the peer has those of now."""
+        self._send_next("local_update")
+
+    def decrypt_packet(
+        self, packet: bytes, encrypted_offset: int, expected_packet_number: int
+    ) -> tuple[bytes, bytes, int]:
+        """Header, payload and number of a packet. Raises CryptoError."""
+        if self.recv.aead is None:
+            raise KeyUnavailableError("Decryption key is not available")
+        assert self.recv.hp is not None
+        header, truncated = self.recv.hp.remove(packet, encrypted_offset)
+        number = decode_packet_number(truncated, ((header[0] & 3) + 1) * 8, expected_packet_number)
+        aead = self._aead(header[0] >> 2 & 1, number)
+        try:
+            if aead is None:
+                raise CryptoError("those keys are gone")
+            payload: bytes = aead.decrypt(packet[len(header) :], header, number)
+        except CryptoError:
+            self.forged += 1
+            raise
+        if self._next is not None and aead is self._next.aead:
+            self._follow(number)
+        return header, payload, number
+
+    def _aead(self, phase: int, number: int) -> Any:
+        """What opens a packet; None where that is gone."""
+        if phase == self.recv.key_phase:
+            return self.recv.aead
+        if number < self._first:
+            return self.before
+        if self._next is None:
+            self._next = next_key_phase(self.recv)
+        return self._next.aead
+
+    def _follow(self, number: int) -> None:
+        """The peer sends with the next keys, from about this packet on; so does this side, if it did not."""
+        assert self._next is not None
+        self.before, self.forget_at = self.recv.aead, None
+        apply_key_phase(self.recv, self._next, trigger="remote_update")
+        self._next, self._first = None, number
+        self.received += 1
+        if self.sent < self.received:
+            self._send_next("remote_update")
+
+    def _send_next(self, trigger: str) -> None:
+        apply_key_phase(self.send, next_key_phase(self.send), trigger=trigger)
+        self.sent += 1
+
+
+class Updating(Forgetting):
+    """A connection that changes its keys long before they are worn out."""
+
+    __slots__ = ("_keys", "_phase", "_phase_from", "_update_at")
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._keys: Any = None
+        self._phase = self._phase_from = 0  # `Keys.sent`, and the packet number at which that was so first
+        self._update_at = UPDATE_AFTER
+
+    def _initialize(self, peer_cid: bytes) -> None:
+        super()._initialize(peer_cid)
+        plain = self._cryptos[Epoch.ONE_RTT]
+        self._keys = self._cryptos[Epoch.ONE_RTT] = Keys(
+            recv_setup_cb=plain.recv._setup_cb,
+            recv_teardown_cb=plain.recv._teardown_cb,
+            send_setup_cb=plain.send._setup_cb,
+            send_teardown_cb=plain.send._teardown_cb,
+        )
+
+    def request_key_update(self) -> None:
+        """Change the keys as soon as that is allowed."""
+        self._update_at = 0
+
+    def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
+        """As aioquic does; but an attacker who forges packets without end has an end."""
+        super().receive_datagram(data, addr, now)
+        if self._keys is not None and self._keys.forged >= MOST_FORGED:
+            self._wear_out("too many packets could not be read")
+
+    def _change_keys(self, now: float) -> None:
+        """Whatever is due: begin with new keys, give up those of before."""
+        keys = self._keys
+        if keys.before is not None:
+            if keys.forget_at is None:
+                keys.forget_at = now + KEPT_TIMEOUTS * self._loss.get_probe_timeout()
+            elif now >= keys.forget_at:
+                keys.before = None
+        if keys.sent != self._phase:  # the peer began
+            self._begin_phase()
+        if self._packet_number < self._update_at:
+            return
+        if self._may_update():
+            keys.update_key()
+            self._begin_phase()
+        elif self._packet_number - self._phase_from >= MOST_PACKETS:
+            self._wear_out("the keys are worn out")
+
+    def _begin_phase(self) -> None:
+        self._phase, self._phase_from = self._keys.sent, self._packet_number
+        self._update_at = self._packet_number + UPDATE_AFTER
+
+    def _may_update(self) -> bool:
+        """Whether the peer has the keys of now: it sends with them, and has acknowledged a packet with them
+        (RFC 9001 section 6.1).
+        """
+        keys, space = self._keys, self._spaces[Epoch.ONE_RTT]
+        acknowledged = space.largest_acked_packet >= self._phase_from
+        return self._handshake_confirmed and keys.received == keys.sent and acknowledged
+
+    def _wear_out(self, reason: str) -> None:
+        self.close(QuicErrorCode.AEAD_LIMIT_REACHED, QuicFrameType.PADDING, reason)

@@ -1,0 +1,200 @@
+"""What a peer with a real connection can make aioquic do without bound, with bounds.
+
+Each costs that one connection: it ends with the error that RFC 9000 has for it. What aioquic bounds itself
+(path challenges, paths, active connection IDs, streams) is left to it; bench/flood.py sends all of it.
+"""
+
+import logging
+from collections.abc import Sequence
+from secrets import randbelow
+from typing import Any
+
+import cryptography.hazmat.backends.openssl.backend  # noqa: F401  (aioquic would, when it first dials)
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection, QuicConnectionError
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType, pull_ack_frame
+
+from lane_quic.engine.assembler import Receiver
+
+logging.getLogger("quic").setLevel(logging.CRITICAL)  # a peer could fill the log; carriers say why they end
+
+MOST_CRYPTO = 65536
+"""Bytes of TLS messages that a peer may send with keys of one kind: chains of certificates are shorter."""
+MOST_PEER_CIDS = 1024
+"""Connection IDs of the peer that are remembered, those that were retired included."""
+LONGEST_REASON = 200
+"""Characters of the peer's reason for the end that are kept."""
+FIRST_SKIPPED = 256
+"""Packets after which a first packet number is left out; the next ones come ever later, since the peer counts
+each as lost."""
+WORK_A_PACKET, WORK_SAVED = 80, 4096
+"""What the frames of a packet may cost, and how much of that may be saved up for a denser one. Frames that
+carry data cost 1, others 4: so all streams of a connection may say something in each packet, all the time."""
+CHEAP = frozenset((*range(0x08, 0x10), 0x30, 0x31))  # STREAM and DATAGRAM
+COSTLY = 4
+MOST_FLIGHT = 16384
+"""Bytes of a flight of TLS in one epoch: a server's has its certificates."""
+_handlers: dict[int, tuple[str, Any]] = {}
+"""aioquic's, by the type of the frame: the name of the method, and the epochs that it is for."""
+_ATTRIBUTES = tuple(vars(QuicConnection(configuration=QuicConfiguration())))
+"""What aioquic keeps of a connection, by name."""
+
+
+class Frames:
+    """aioquic's handlers of frames, by type. Each look-up is one more frame.
+
+    Who sends hundreds in each packet, which say nothing, keeps the processor busy for next to nothing (RFC
+    9000 section 21.9). There is one table for all connections: one each would take 6 KB.
+    """
+
+    __slots__ = ("_connection", "left")
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.left = WORK_SAVED
+
+    def packet(self) -> None:
+        """One more packet."""
+        self.left = min(self.left + WORK_A_PACKET, WORK_SAVED)
+
+    def spend(self, work: int) -> None:
+        """Frames that cost so much. Raises QuicConnectionError."""
+        self.left -= work
+        if self.left < 0:
+            raise _violation(QuicFrameType.PADDING, "too many frames that say too little")
+
+    def __getitem__(self, kind: int) -> Any:
+        self.spend(1 if kind in CHEAP else COSTLY)
+        name, epochs = _handlers[kind]
+        return getattr(self._connection, name), epochs
+
+
+class Flight(dict[Any, Buffer]):
+    """What TLS has to say, by epoch: room for it is there only while it says something."""
+
+    def __missing__(self, epoch: Any) -> Buffer:
+        made = self[epoch] = Buffer(capacity=MOST_FLIGHT)
+        return made
+
+
+class Guarded(QuicConnection):
+    """A connection that ends where its peer asks for too much.
+
+    It and all that are built on it have slots: a dict of so many names takes three times as much.
+    """
+
+    __slots__ = (*_ATTRIBUTES, "tls", "_frames", "_newest_cid_sent", "_skip_at", "_skipped", "_updated_at")
+    _QuicConnection__frame_handlers: Any
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        if not _handlers:
+            found = self._QuicConnection__frame_handlers
+            _handlers.update({kind: (handler.__name__, epochs) for kind, (handler, epochs) in found.items()})
+        self._frames = self._QuicConnection__frame_handlers = Frames(self)
+        self._newest_cid_sent = 0
+        self._updated_at = -1  # the packet number that was next when the peer changed its keys
+        self._skipped, self._skip_at = -1, FIRST_SKIPPED + randbelow(FIRST_SKIPPED)
+
+    def _initialize(self, peer_cid: bytes) -> None:
+        super()._initialize(peer_cid)
+        self._crypto_buffers = Flight()
+        for stream in self._crypto_streams.values():
+            stream.receiver = Receiver(None)
+
+    def _push_crypto_data(self) -> None:
+        super()._push_crypto_data()
+        self._crypto_buffers.clear()
+
+    def _skip_number(self) -> None:
+        """Leave out a packet number now and then: who acknowledges it lies (RFC 9000 section 21.4)."""
+        if self._packet_number >= self._skip_at:
+            self._skipped = self._packet_number
+            self._packet_number += 1
+            self._skip_at = self._packet_number * 3 // 2 + randbelow(self._packet_number)
+
+    def _never_sent(self, acknowledged: Sequence[range]) -> bool:
+        """Whether ranges, in order, have the number of a packet that was never sent."""
+        skipped = self._skipped
+        return acknowledged[-1].stop > self._packet_number or (
+            acknowledged[0].start <= skipped and any(skipped in r for r in acknowledged)
+        )
+
+    def _payload_received(self, context: Any, plain: bytes, crypto_frame_required: bool = False) -> Any:
+        self._frames.packet()
+        return super()._payload_received(context, plain, crypto_frame_required)
+
+    def _handle_ack_frame(self, context: Any, frame_type: int, buf: Any) -> None:
+        at = buf.tell()
+        try:
+            acknowledged, _ = pull_ack_frame(buf)
+        except ValueError:  # aioquic's to judge
+            acknowledged = None
+        if acknowledged is not None and self._never_sent(acknowledged):
+            raise _violation(frame_type, "a packet was acknowledged that was never sent")
+        buf.seek(at)
+        super()._handle_ack_frame(context, frame_type, buf)
+
+    def _handle_crypto_frame(self, context: Any, frame_type: int, buf: Any) -> None:
+        at = buf.tell()
+        if buf.pull_uint_var() + buf.pull_uint_var() > MOST_CRYPTO:
+            raise QuicConnectionError(
+                QuicErrorCode.CRYPTO_BUFFER_EXCEEDED, frame_type, "TLS messages are too long"
+            )
+        buf.seek(at)
+        super()._handle_crypto_frame(context, frame_type, buf)
+
+    def _handle_stop_sending_frame(self, context: Any, frame_type: int, buf: Any) -> None:
+        """As aioquic does, but it is told of once for each stream."""
+        at = buf.tell()
+        stream = self._streams.get(buf.pull_uint_var())
+        known = stream is not None and stream.sender._reset_error_code is not None
+        buf.seek(at)
+        super()._handle_stop_sending_frame(context, frame_type, buf)
+        if known:
+            self._events.pop()
+
+    def _write_new_connection_id_frame(self, builder: Any, connection_id: Any) -> None:
+        super()._write_new_connection_id_frame(builder, connection_id)
+        self._newest_cid_sent = max(self._newest_cid_sent, connection_id.sequence_number)
+
+    def _handle_retire_connection_id_frame(self, context: Any, frame_type: int, buf: Any) -> None:
+        """A peer retires what it knows (RFC 9000 section 19.16), or one packet would use up hundreds."""
+        at = buf.tell()
+        if buf.pull_uint_var() > self._newest_cid_sent:
+            raise _violation(frame_type, "a connection ID was retired that was never issued")
+        buf.seek(at)
+        super()._handle_retire_connection_id_frame(context, frame_type, buf)
+
+    def _handle_new_connection_id_frame(self, context: Any, frame_type: int, buf: Any) -> None:
+        super()._handle_new_connection_id_frame(context, frame_type, buf)
+        if len(self._peer_cid_sequence_numbers) > MOST_PEER_CIDS:
+            raise QuicConnectionError(
+                QuicErrorCode.CONNECTION_ID_LIMIT_ERROR, frame_type, "too many connection IDs"
+            )
+
+    def _consume_peer_cid(self) -> None:
+        if not self._peer_cid_available:
+            frame_type = QuicFrameType.NEW_CONNECTION_ID
+            raise _violation(frame_type, "the last connection ID was retired, and none came for it")
+        super()._consume_peer_cid()
+
+    def _handle_connection_close_frame(self, context: Any, frame_type: int, buf: Any) -> None:
+        """What the peer says of its reason is shown to people, and may be written to a log."""
+        super()._handle_connection_close_frame(context, frame_type, buf)
+        if (event := self._close_event) is not None:
+            event.reason_phrase = "".join(filter(str.isprintable, event.reason_phrase))[:LONGEST_REASON]
+
+    def _log_key_updated(self, key_type: str, trigger: str) -> None:
+        """Called by aioquic when keys change: the peer's may not change twice before it has heard from us
+        under the new ones (RFC 9001 section 6.2)."""
+        super()._log_key_updated(key_type, trigger)
+        if trigger == "remote_update" and key_type.startswith("server") == self._is_client:
+            if self._updated_at == self._packet_number:
+                self.close(QuicErrorCode.KEY_UPDATE_ERROR, QuicFrameType.PADDING, "keys were updated twice")
+            self._updated_at = self._packet_number
+
+
+def _violation(frame_type: int, reason: str) -> QuicConnectionError:
+    return QuicConnectionError(QuicErrorCode.PROTOCOL_VIOLATION, frame_type, reason)

@@ -1,0 +1,1 @@
+"""Common packets, written and read directly instead of by aioquic."""

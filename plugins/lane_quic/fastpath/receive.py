@@ -1,0 +1,350 @@
+"""Receiving a bulk fast: short-header packets with STREAM, DATAGRAM and ACK frames, parsed directly.
+
+aioquic makes an object of each header, of each frame and of the buffers between them, and looks at every
+connection ID and path. A packet that comes where all others came, with the keys of before, needs none of
+that, and most frames are the next bytes of a stream, a datagram or an acknowledgement. Whatever is not so
+common is left to aioquic: a whole packet before anything has changed, or the rest of its frames. The state
+afterwards is the same; tests/unit/lane_quic/fastpath/test_send_and_receive.py compares packet by packet.
+"""
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+from aioquic.quic.connection import END_STATES, QuicConnectionError, QuicReceiveContext
+from aioquic.quic.events import DatagramFrameReceived, StreamDataReceived
+from aioquic.quic.rangeset import RangeSet
+from aioquic.quic.recovery import MAX_ACK_RANGES
+from aioquic.tls import Epoch
+
+from lane_quic.engine.peer_limits import COSTLY
+from lane_quic.fastpath.header_protection import SHORTEST, SPIN, expected, open_in_turn, open_one
+from lane_quic.fastpath.send import settled
+from lane_quic.fastpath.wire import WIDTHS
+
+_ACK, _STREAM = 0x02, 0x08  # the last three bits of a STREAM frame: offset, length, end
+_USUAL = 0x0E  # a STREAM frame with offset and length
+_DATAGRAM = 0x30  # the last bit: length
+
+Data = dict[int, list[bytes]]
+"""The next bytes of streams, by stream, for which there are no events yet."""
+
+
+def receive(engine: Any, datagrams: Sequence[bytes], start: int, address: Any, now: float) -> int:
+    """Take ordinary packets, from `datagrams[start]` on: the index of the first that is none.
+
+    Of that one nothing has changed. What other frames may have changed is looked at anew for the next.
+    """
+    if not settled(engine):
+        return start
+    path = engine._network_paths[0]
+    if path.addr != address or not path.is_validated:
+        return start
+    cid, ours = engine.host_cid, []
+    for datagram in islice(datagrams, start, None):
+        if datagram[0] & 0xC0 != 0x40 or not datagram.startswith(cid, 1) or len(datagram) < SHORTEST:
+            break
+        ours.append(datagram)
+    return start + _take_packets(engine, ours, now) if ours else start
+
+
+def _take_packets(engine: Any, datagrams: list[bytes], now: float) -> int:
+    """Take packets that are for this connection, and have a short header: how many.
+
+    It ends behind one that had other frames: they may have changed anything.
+    """
+    data: Data = {}
+    taken, common = 0, True
+    while taken < len(datagrams) and common:
+        if plains := open_in_turn(engine, datagrams, taken):
+            count, common = _take_in_turn(engine, plains, data, now)
+            taken += count
+            continue
+        opened = open_one(engine, datagrams[taken])
+        if opened is None:
+            break
+        taken += 1
+        number, first, plain = opened
+        if number not in engine._space.received_packets:
+            at = _take_stream(engine, plain, 0, data)
+            _note_opened(engine, number, number + 1, first)
+            common = _take_rest(engine, number, plain, at, data, now=now)
+    _tell(engine, data)
+    return taken
+
+
+def _take_in_turn(engine: Any, plains: list[bytes], data: Data, now: float) -> tuple[int, bool]:
+    """Act on packets that come in their turn: on how many, and whether all frames were common.
+
+    Those in a row with nothing but the next bytes of a stream are noted together.
+    """
+    first, low = expected(engine), engine._space.largest_received_packet + 1
+    index = noted = 0
+    common = True
+    while index < len(plains) and common:
+        plain = plains[index]
+        at = _take_stream(engine, plain, 0, data)
+        if at == len(plain):
+            index += 1
+            if index < len(plains):
+                index += _take_row(engine, plains, index, data)
+            continue
+        _note(engine, low + noted, low + index, first, now)
+        _note_opened(engine, low + index, low + index + 1, first)
+        common = _take_rest(engine, low + index, plain, at, data, now=now)
+        index += 1
+        noted = index
+    _note(engine, low + noted, low + index, first, now)
+    return index, common
+
+
+def _take_rest(engine: Any, number: int, plain: bytes, at: int | None, data: Data, *, now: float) -> bool:
+    """Act on the rest of one packet, of which a STREAM frame up to `at` was taken, or nothing: whether all
+    frames were common.
+    """
+    eliciting = common = True
+    if at != len(plain):
+        eliciting, common = _take_frames(engine, plain, at or 0, data, now)
+        if engine._state in END_STATES or engine._close_pending:
+            return False
+    _note_taken(engine, number, number + 1, now, eliciting=eliciting)
+    return common
+
+
+def _take_row(engine: Any, plains: list[bytes], start: int, data: Data) -> int:
+    """Take packets from `plains[start]` on that go on as the one before, one STREAM frame: how many.
+
+    Only the offset differs in what stands before their data, so that is compared and not parsed.
+    """
+    before = plains[start - 1]
+    if before[0] != _USUAL:
+        return 0
+    stream_id, offset_at = _varint(before, 1)
+    offset, length_at = _varint(before, offset_at)
+    begin, filled, width = before[:offset_at], before[length_at : length_at + 2], length_at - offset_at
+    size, data_at = len(before), length_at + 2
+    count, pieces = size - data_at, data.get(stream_id)
+    stream, limit = engine._streams[stream_id], engine._local_max_data
+    receiver, at = stream.receiver, offset + count
+    if filled[0] >> 6 != 1 or pieces is None or receiver._buffer:
+        return 0
+    if not at == receiver._buffer_start == receiver.highest_offset:
+        return 0
+    most = min(stream.max_stream_data_local, at + limit.value - limit.used, 1 << width * 8 - 2)
+    form, number = WIDTHS[width], start
+    while number < len(plains) and at + count <= most:
+        plain, lead = plains[number], begin + (at | form).to_bytes(width, "big") + filled
+        if len(plain) != size or not plain.startswith(lead):
+            break
+        pieces.append(plain[data_at:])
+        at += count
+        number += 1
+    limit.used += at - receiver._buffer_start
+    receiver._buffer_start = receiver.highest_offset = at
+    return number - start
+
+
+def _note(engine: Any, low: int, stop: int, first: int, now: float) -> None:
+    """Packets `low` to `stop` - 1 came in a row, with data of streams; the last began with `first`."""
+    if low < stop:
+        _note_opened(engine, low, stop, first)
+        _note_taken(engine, low, stop, now, eliciting=True)
+
+
+def _note_opened(engine: Any, low: int, stop: int, first: int) -> None:
+    """Packets `low` to `stop` - 1 could be read; the last one began with the byte `first`."""
+    space = engine._space
+    fresh = max(low, space.expected_packet_number + 1)
+    if fresh < stop:  # aioquic moves on with every second packet
+        space.expected_packet_number = fresh + (stop - 1 - fresh | 1)
+    if stop - 1 > engine._spin_highest_pn:
+        engine._spin_bit = bool(first & SPIN) != engine._is_client
+        engine._spin_highest_pn = stop - 1
+
+
+def _note_taken(engine: Any, low: int, stop: int, now: float, *, eliciting: bool) -> None:
+    """What packets `low` to `stop` - 1 said was acted on. `eliciting`: they are to be acknowledged."""
+    space = engine._space
+    ranges = space.ack_queue._RangeSet__ranges
+    engine._close_at = now + engine._idle_timeout()
+    engine._ack_eliciting_sent_since_receipt = False
+    if stop - 1 > space.largest_received_packet:
+        space.largest_received_packet = stop - 1
+        space.largest_received_time = now
+    if ranges and ranges[-1].stop == low:
+        ranges[-1] = range(ranges[-1].start, stop)
+    else:
+        space.ack_queue.add(low, stop)
+        if len(ranges) > MAX_ACK_RANGES:
+            space.ack_queue.shift()
+    space.received_packets.add_row(low, stop)
+    if eliciting and space.ack_at is None:
+        space.ack_at = now + engine._ack_delay
+
+
+def _tell(engine: Any, data: Data) -> None:
+    """An event for each stream, with all its `data`, which is empty then."""
+    for stream_id, pieces in data.items():
+        whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        engine._events.append(StreamDataReceived(data=whole, end_stream=False, stream_id=stream_id))
+    data.clear()
+
+
+def _take_frames(engine: Any, plain: bytes, at: int, data: Data, now: float) -> tuple[bool, bool]:
+    """Act on the frames of a packet from `at` on, where STREAM frames that were taken end.
+
+    Whether a frame of the packet asks for an acknowledgement, and whether all were common.
+    """
+    end, eliciting, work = len(plain), at > 0, 0
+    while at < end:
+        after = _take_stream(engine, plain, at, data)
+        if after is None and plain[at] & 0xFE == _DATAGRAM:
+            _tell(engine, data)  # what came before it
+            after = _take_datagram(engine, plain, at)
+        eliciting = eliciting or after is not None
+        if after is None and plain[at] == _ACK:
+            after = _take_ack(engine, plain, at + 1, now)
+            work += COSTLY
+        if after is None:
+            break
+        work += 1
+        at = after
+    try:
+        engine._frames.packet()
+        engine._frames.spend(work)
+        if end and at == end:
+            return eliciting, True
+        _tell(engine, data)
+        context = QuicReceiveContext(
+            epoch=Epoch.ONE_RTT,
+            host_cid=engine.host_cid,
+            network_path=engine._network_paths[0],
+            quic_logger_frames=None,
+            time=now,
+            version=None,
+        )
+        eliciting = engine._payload_received(context, plain[at:])[0] or eliciting
+    except QuicConnectionError as error:
+        engine.close(
+            error_code=error.error_code,
+            frame_type=error.frame_type,
+            reason_phrase=error.reason_phrase,
+        )
+    return eliciting, False
+
+
+def _take_stream(engine: Any, plain: bytes, at: int, data: Data) -> int | None:
+    """Take a STREAM frame, and into `data` what can be handed out now: where it ends.
+
+    None where it is no such frame, or no common one.
+    """
+    end = len(plain)
+    kind = plain[at] if at < end else 0
+    if kind & 0xF9 != _STREAM:
+        return None
+    try:
+        stream_id, at = plain[at + 1], at + 2
+        if stream_id >= 0x40:
+            stream_id, at = _varint(plain, at - 1)
+        if kind & 4 and plain[at] >= 0x80:  # nearly always; a call for each would show
+            width = 8 if plain[at] >= 0xC0 else 4
+            offset = int.from_bytes(plain[at : at + width], "big") & (1 << width * 8 - 2) - 1
+            at += width
+        else:
+            offset, at = _varint(plain, at) if kind & 4 else (0, at)
+        if not kind & 2:
+            length = end - at
+        elif 0x40 <= plain[at] < 0x80:
+            length, at = (plain[at] & 0x3F) << 8 | plain[at + 1], at + 2
+        else:
+            length, at = _varint(plain, at)
+    except IndexError:
+        return None
+    stop = at + length
+    stream = engine._streams.get(stream_id)
+    if stream is None or stop > end or length <= 0:
+        return None
+    receiver, limit, upto = stream.receiver, engine._local_max_data, offset + length
+    if (
+        receiver.is_finished
+        or receiver._final_size is not None
+        or upto > stream.max_stream_data_local
+        or limit.used + length > limit.value
+    ):
+        return None
+    piece = plain[at:stop]
+    if offset == receiver._buffer_start and not receiver._buffer:
+        limit.used += upto - receiver.highest_offset
+        receiver._buffer_start = receiver.highest_offset = upto
+    elif not receiver.bears(offset, upto):
+        return None
+    else:  # something is missing before it, or was
+        limit.used += max(0, upto - receiver.highest_offset)
+        piece = receiver.take(offset, piece)
+        if not piece:
+            return stop
+    pieces = data.get(stream_id)
+    if pieces is None:
+        data[stream_id] = [piece]
+    else:
+        pieces.append(piece)
+    return stop
+
+
+def _take_datagram(engine: Any, plain: bytes, at: int) -> int | None:
+    """Take a DATAGRAM frame: where it ends. None if it is malformed. None can be larger than we take."""
+    kind, at = plain[at], at + 1
+    try:
+        length, at = _varint(plain, at) if kind & 1 else (len(plain) - at, at)
+    except IndexError:
+        return None
+    stop = at + length
+    if stop > len(plain):
+        return None
+    engine._events.append(DatagramFrameReceived(data=plain[at:stop]))
+    return stop
+
+
+def _take_ack(engine: Any, plain: bytes, at: int, now: float) -> int | None:
+    """Take an ACK frame whose body begins at `at`: where it ends. None if it is malformed, or lies."""
+    try:
+        largest, at = _varint(plain, at)
+        delay, at = _varint(plain, at)
+        more, at = _varint(plain, at)
+        count, at = _varint(plain, at)
+        low = largest - count
+        ranges = [range(low, largest + 1)]
+        for _ in range(more):
+            gap, at = _varint(plain, at)
+            count, at = _varint(plain, at)
+            high = low - gap - 1
+            low = high - 1 - count
+            ranges.append(range(low, high))
+    except IndexError:
+        return None
+    ranges.reverse()
+    if low < 0 or at > len(plain) or engine._never_sent(ranges):
+        return None
+    acknowledged = RangeSet()
+    acknowledged._RangeSet__ranges = ranges  # type: ignore[attr-defined]
+    engine._loss.peer_completed_address_validation = True
+    engine._loss.on_ack_received(
+        ack_rangeset=acknowledged,
+        ack_delay=(delay << engine._remote_ack_delay_exponent) / 1000000,
+        now=now,
+        space=engine._space,
+    )
+    return at
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """An integer and where it ends (RFC 9000 section 16). Raises IndexError where there is none."""
+    first = data[at]
+    if first < 0x40:
+        return first, at + 1
+    if first < 0x80:
+        return (first & 0x3F) << 8 | data[at + 1], at + 2
+    size = 4 if first < 0xC0 else 8
+    if at + size > len(data):
+        raise IndexError
+    return int.from_bytes(data[at : at + size], "big") & (1 << size * 8 - 2) - 1, at + size

@@ -1,0 +1,1 @@
+"""What people look at afterwards: qlog files, and the secrets that open a capture."""

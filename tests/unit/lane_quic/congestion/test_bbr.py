@@ -1,0 +1,178 @@
+"""BBR under a simulated link and a virtual clock: it fills what loses, and yields to what is full."""
+
+import statistics
+
+import pytest
+from lane_quic.congestion.bbr import MAX_LINE_LOSS, Bbr, State
+from lane_quic.congestion.controllers import CONTROLLERS
+
+from tests.support.quic_link import SIZE, Clock, Flow, Link
+
+SEEDS = [1]
+pytestmark = pytest.mark.bulk  # the tracer would make them take minutes
+
+
+def lone(seed=1, control="bbr", supply=None, **link):
+    clock = Clock(seed)
+    controller = Bbr(SIZE, seed) if control == "bbr" else CONTROLLERS[control](SIZE)
+    return Flow(clock, Link(clock, **link), controller, supply=supply)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    ("link", "least"),
+    [
+        ({"loss": 0.0}, 0.98),
+        ({"loss": 0.02}, 0.98 * 0.98),
+        ({"loss": 0.10}, 0.90 * 0.97),
+        ({"loss": 0.30}, 0.70 * 0.90),
+        ({"loss": 0.10, "burst": 8}, 0.90 * 0.92),
+        ({"mbit": 2, "loss": 0.05, "rtt": 0.1}, 0.95 * 0.90),
+        ({"mbit": 300, "rtt": 0.02}, 0.90),
+    ],
+)
+def test_loss_alone_does_not_slow_it_down(seed, link, least):
+    flow = lone(seed, **link)
+    flow.rate(2)
+    assert flow.rate(6) > least
+
+
+def test_cubic_does_slow_down():
+    """The measure of the test above can fail: this is what it is like without BBR."""
+    flow = lone(control="cubic", loss=0.10)
+    flow.rate(2)
+    assert flow.rate(6) < 0.1
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_long_fat_path_is_filled_within_two_seconds(seed):
+    flow = lone(seed, mbit=100, rtt=0.2, loss=0.01)
+    flow.rate(1.2)
+    assert flow.rate(1) > 0.85
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("loss", [0.0, 0.1])
+def test_reordering_is_not_loss(seed, loss):
+    flow = lone(seed, loss=loss, jitter=0.005)
+    flow.rate(2)
+    assert flow.rate(6) > 0.93 * (1 - loss)
+    assert flow.recovery.spurious < 0.01 * flow.sent
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("loss", [0.0, 0.1])
+def test_the_queue_stays_short_however_deep_it_may_be(seed, loss):
+    flow = lone(seed, queue=2_000_000, loss=loss)
+    flow.rate(3)
+    flow.link.waits.clear()
+    flow.rate(8)
+    assert statistics.mean(flow.link.waits) < 0.3 * flow.link.rtt
+    assert flow.link.dropped == 0
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_faster_link_is_found_soon(seed):
+    flow = lone(seed)
+    flow.rate(3)
+    flow.link.rate *= 4
+    flow.link.queue *= 4
+    flow.rate(4)
+    assert flow.rate(2) > 0.95
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_slower_link_is_not_flooded_for_long(seed):
+    flow = lone(seed)
+    flow.rate(3)
+    flow.link.rate /= 6
+    flow.rate(2)
+    dropped = flow.link.dropped
+    assert flow.rate(4) > 0.95
+    assert flow.link.dropped - dropped < 0.02 * flow.sent
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("rtt", [0.02, 0.15])
+def test_another_round_trip_is_learnt(seed, rtt):
+    flow = lone(seed, queue=1_000_000)
+    flow.rate(3)
+    flow.link.rtt = rtt
+    flow.rate(6)
+    assert flow.rate(3) > 0.95
+    assert flow.controller.min_rtt == pytest.approx(rtt, rel=0.1)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_policer_is_not_answered_with_more(seed):
+    """Loss that comes from our rate must not raise it, as the loss of a line does."""
+    flow = lone(seed, police=1e6)
+    flow.rate(8)
+    before = flow.sent, flow.received
+    flow.rate(8)
+    sent, received = flow.sent - before[0], flow.received - before[1]
+    assert received * (SIZE + 28) / 8 > 0.9e6
+    assert 1 - received / sent < 0.25
+    assert flow.controller.line_loss < 0.1
+
+
+def test_the_loss_it_makes_up_for_is_bounded():
+    flow = lone(loss=0.6)
+    flow.rate(8)
+    assert flow.controller.line_loss <= MAX_LINE_LOSS
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_application_that_sends_little_teaches_nothing(seed):
+    """100 KB/s for a while, then all it can: the bandwidth known does not shrink to what was asked for."""
+    flow = lone(seed, supply=lambda now: 1e5 * now if 4 < now < 20 else 1e12)
+    flow.rate(4)
+    known = flow.controller.bandwidth
+    flow.rate(12)
+    assert flow.controller.bandwidth > 0.8 * known
+    flow = lone(seed, supply=lambda now: 1e5 * now if now < 4 else 1e12)
+    flow.rate(4)
+    assert flow.controller.state is State.START, "nothing is known yet"
+    flow.rate(1)
+    assert flow.rate(2) > 0.95
+
+
+def test_a_short_answer_leaves_at_once_after_a_pause():
+    flow = lone(supply=lambda now: 4 * SIZE * (1 + int(now)))
+    flow.rate(9.5)
+    assert flow.received == 4 * 10
+    assert flow.recovery.pacer.next_send_time(flow.clock.now) is None
+
+
+def shares(seed, *controls, seconds=25, starts=(0.0, 1.0), **link):
+    """What each of two flows gets of all that arrives, after 8 seconds."""
+    clock = Clock(seed)
+    link = Link(clock, **link)
+    flows = [
+        Flow(clock, link, Bbr(SIZE, seed + i) if c == "bbr" else CONTROLLERS[c](SIZE), start=starts[i])
+        for i, c in enumerate(controls)
+    ]
+    clock.run(8)
+    before = [flow.received for flow in flows]
+    clock.run(seconds)
+    got = [flow.received - b for flow, b in zip(flows, before, strict=True)]
+    return [part / sum(got) for part in got]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("starts", [(0, 1), (2, 0)])
+@pytest.mark.parametrize("other", ["bbr", "cubic"])
+def test_two_flows_share_a_bottleneck(seed, starts, other):
+    assert min(shares(seed, "bbr", other, starts=starts)) > 0.25
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_two_flows_share_a_lossy_bottleneck(seed):
+    assert min(shares(seed, "bbr", "bbr", loss=0.1)) > 0.25
+
+
+@pytest.mark.parametrize("control", CONTROLLERS)
+def test_every_controller_fills_a_clean_link(control):
+    flow = lone(control=control)
+    flow.rate(3)
+    assert flow.rate(5) > 0.9

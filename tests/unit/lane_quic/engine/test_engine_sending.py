@@ -1,0 +1,105 @@
+"""What an engine sends, and when: pacing beside acknowledgements, and turns between streams."""
+
+import pytest
+from aioquic.quic.packet_builder import QuicDeliveryState
+from lane_quic.engine.engine import ACK_SOON
+from lane_quic.engine.sender import Sender
+
+from tests.support.quic_pipe import Pipe
+
+
+class Paced:
+    """Sends at a fixed rate, whatever happens."""
+
+    def __init__(self, datagram_size, rate=50_000.0):
+        self.window = 1 << 24
+        self.pacing_rate = rate
+
+    def on_sent(self, packet, in_flight):
+        pass
+
+    def on_sample(self, sample):
+        pass
+
+
+def moved(pipe, side, number, seconds):
+    """Bytes of a stream that arrive at `side` in so many seconds."""
+    before = len(side.data[number])
+    pipe.settle(seconds)
+    return len(side.data[number]) - before
+
+
+@pytest.mark.bulk
+@pytest.mark.parametrize("beside", [False, True])
+def test_data_beside_acknowledgements_is_paced_as_well(beside):
+    """An ACK may leave at any time. Data must not ride along, or a download would break the pacing."""
+    pipe = Pipe(control=Paced).connect()
+    number = pipe.client.open(bytes(5_000_000))
+    pipe.run(lambda: pipe.server.data[number])
+    if beside:
+        pipe.server.engine._loss.controller.pacing_rate = 2e6
+        pipe.server.engine.send_stream_data(number, bytes(30_000_000))
+    pipe.settle(1)
+    assert moved(pipe, pipe.server, number, 8) == pytest.approx(8 * 50_000, rel=0.12)
+
+
+def test_a_stream_that_repeats_what_was_lost_takes_turns():
+    pipe = Pipe(control=lambda size: Paced(size, 500_000.0)).connect()
+    bulk, short = pipe.client.open(bytes(3_000_000)), pipe.client.open(b"hello")
+    pipe.run(lambda: len(pipe.server.data[bulk]) > 100_000 and pipe.server.data[short])
+    pipe.dropped = lambda datagram: True
+    pipe.settle(0.3)
+    pipe.dropped = lambda datagram: False
+    pipe.settle(0.1)
+    pending = pipe.client.engine._streams[bulk].sender._pending
+    assert sum(r.stop - r.start for r in pending) > 30_000, "much is to be sent again"
+    start = pipe.now
+    pipe.client.engine.send_stream_data(short, b"x" * 100)
+    pipe.run(lambda: len(pipe.server.data[short]) == 105)
+    assert pipe.now - start < 0.1
+
+
+def test_a_sender_that_was_reset_holds_nothing():
+    sender = Sender(0, lambda: None)
+    sender.write(bytes(100_000))
+    frames = [sender.get_frame(1000) for _ in range(5)]
+    sender.reset(3)
+    assert not sender._buffer
+    for frame in frames:  # packets that are remembered may still be told of
+        stop = frame.offset + len(frame.data)
+        sender.on_data_delivery(QuicDeliveryState.ACKED, frame.offset, stop, False)
+    assert not sender._buffer
+
+
+@pytest.mark.parametrize("soon", [False, True])
+def test_an_ack_that_is_nearly_due_leaves_where_packets_come(soon):
+    pipe = Pipe().connect()
+    number = pipe.client.open(bytes(100))
+    pipe.settle(1)
+    server, now = pipe.server.engine, pipe.now
+    due = now + server._ack_delay
+    for _ in range(2):
+        pipe.client.engine.send_stream_data(number, bytes(100))
+        for datagram, _ in pipe.client.engine.datagrams_to_send(now=now):
+            server.receive_datagram(datagram, "peer", now=now)
+        assert server._space.ack_at == (now if soon and now > pipe.now else due)
+        now = due - ACK_SOON * (0.5 if soon else 1.5)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_gap_is_told_of_at_once(lost, fast):
+    """RFC 9000 section 13.2.1. Other acknowledgements wait for more packets."""
+    pipe = Pipe(fast=fast).connect()
+    number = pipe.client.open(bytes(100))
+    pipe.settle(1)
+    packets = []
+    for _ in range(3):
+        pipe.client.engine.send_stream_data(number, bytes(100))
+        packets += pipe.client.engine.datagrams_to_send(now=pipe.now)
+    server = pipe.server.engine
+    for datagram, _ in packets[: 1 if lost else 2]:
+        server.receive_datagram(datagram, "peer", now=pipe.now)
+        assert server._space.ack_at > pipe.now
+    server.receive_datagram(packets[2][0], "peer", now=pipe.now)
+    assert (server._space.ack_at == pipe.now) == lost

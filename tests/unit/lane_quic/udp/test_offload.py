@@ -1,0 +1,218 @@
+"""Many packets in one system call, on real sockets: what arrives is what was sent, one by one or together."""
+
+import errno
+import socket
+from contextlib import ExitStack, contextmanager
+
+import gevent
+import pytest
+from lane_quic.plugin import QuicTransport
+from lane_quic.udp import offload, udp
+from lane_quic.udp.sockets import _warn, _warn_of_small_buffers
+
+from lane.stream import Address
+from lane.testing.harness import Kit, until
+from tests.support.clock import give_gevent
+from tests.support.quic_endpoints import exchange
+
+PATH = (None, None)
+
+
+@contextmanager
+def sockets(whose=(), **options):
+    """A UdpSocket that sends, one that receives for `whose`, and what came to it: (datagram, path)."""
+    came = []
+    with ExitStack() as stack:
+        near, far = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+        far.bind(("127.0.0.1", 0))
+        near.connect(far.getsockname())
+
+        def receive(datagrams, path, now):
+            came.extend((datagram, path) for datagram in datagrams)
+            return whose
+
+        receiver = udp.UdpSocket(far, receive, **options)
+        stack.callback(receiver.close)
+        sender = udp.UdpSocket(near, lambda *_: [], **options)
+        stack.callback(sender.close)
+        yield sender, receiver, came
+
+
+def datagrams(*sizes, path=PATH):
+    return [(bytes((number % 256,)) * size, path) for number, size in enumerate(sizes)]
+
+
+@pytest.mark.parametrize("offloads", [True, False])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (1200,),
+        (1200,) * 64,
+        (1200,) * 200,
+        (1200, 1200, 300, 1200, 1200),
+        (300, 1200, 1200),
+        (1, 1, 1),
+        (1400,) * 46 + (7,),
+        (1500,) * 10,
+    ],
+)
+def test_all_that_was_sent_arrives_in_order(sizes, offloads):
+    with sockets(offloads=offloads) as (sender, _, came):
+        sent = datagrams(*sizes)
+        sender.send(sent)
+        until(lambda: len(came) == len(sent))
+        assert [data for data, _ in came] == [data for data, _ in sent]
+        assert len({path for _, path in came}) == 1
+
+
+def test_what_comes_in_turn_from_one_path_is_told_of_together():
+    rows = []
+    with ExitStack() as stack:
+        far, *near = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(3))
+        far.bind(("127.0.0.1", 0))
+        for number, sock in enumerate((near[0], near[0], near[1], near[0])):
+            stack.enter_context(sock)
+            sock.sendto(bytes((number,)) * 1200, far.getsockname())
+        names = [sock.getsockname()[1] for sock in near]
+        receiver = udp.UdpSocket(far, lambda data, path, now: rows.append((path[0], data)) or [])
+        stack.callback(receiver.close)
+        until(lambda: len(rows) == 3)
+    assert [name[1] for name, _ in rows] == [names[0], names[1], names[0]]
+    assert [[data[0] for data in row] for _, row in rows] == [[0, 1], [2], [3]]
+
+
+def test_what_may_leave_at_once():
+    other = ("elsewhere", ())
+    for sizes, paths, count in (
+        ((5, 5, 5), "aaa", 3),
+        ((5, 5, 3, 5), "aaaa", 3),
+        ((5, 6), "aa", 1),
+        ((5, 5, 5), "aab", 2),
+        ((5,) * 100, "a" * 100, offload.MOST_SEGMENTS),
+        ((9000,) * 20, "a" * 20, 7),
+    ):
+        batch = [
+            (bytes(size), PATH if path == "a" else other) for size, path in zip(sizes, paths, strict=True)
+        ]
+        assert offload.together(batch, 0) == count
+        total = sum(len(data) for data, _ in batch[:count])
+        assert total <= offload.MOST_BYTES
+    assert offload.together([(b"xx", PATH), (b"x", PATH), (b"x", PATH)], 1) == 2
+
+
+class Whose:
+    """A `udp.Receiver`."""
+
+    def __init__(self, hurries):
+        self.hurries = hurries
+
+    def flush(self):
+        pass
+
+
+class Refusing:
+    """A socket whose kernel takes no segments."""
+
+    def __init__(self, sock, number):
+        self._sock, self._number = sock, number
+        self.refused = 0
+
+    def __getattr__(self, name):
+        return getattr(self._sock, name)
+
+    def sendmsg(self, buffers, ancillary=(), flags=0, address=None):
+        if any(level == 17 for level, _, _ in ancillary):
+            self.refused += 1
+            raise OSError(self._number, "no")
+        return self._sock.sendmsg(buffers, ancillary, flags, address)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EINVAL])
+def test_a_kernel_that_refuses_is_asked_once(number):
+    with sockets() as (sender, _, came):
+        sender._sock = refusing = Refusing(sender._sock, number)
+        sender._segments = True
+        for _ in range(3):
+            sender.send(datagrams(*(1200,) * 50))
+        until(lambda: len(came) == 150)
+        assert [data[0] for data, _ in came] == [*range(50)] * 3
+        assert refusing.refused == 1
+        assert not sender._segments
+
+
+def test_a_path_that_takes_nothing_is_no_reason_for_others_to_do_without():
+    with sockets() as (sender, _, came):
+        sender._segments = True
+        real, sender._sock = sender._sock, Refusing(sender._sock, errno.EINVAL)
+        sender._sock.sendmsg = lambda *_: (_ for _ in ()).throw(OSError(errno.EINVAL, "no such port"))
+        sender.send(datagrams(*(1200,) * 50))
+        assert sender._segments
+        sender._sock = real
+        sender.send(datagrams(*(1200,) * 5))
+        until(lambda: len(came) == 5)
+
+
+def test_a_kernel_without_segments_is_none_at_all(monkeypatch):
+    monkeypatch.setattr(offload, "_LINUX", False)
+    with sockets() as (sender, _, came):
+        assert not sender._segments
+        sender.send(datagrams(*(1200,) * 50))
+        until(lambda: len(came) == 50)
+
+
+def test_a_bulk_takes_few_system_calls(monkeypatch):
+    calls = {"send": 0, "packets": 0}
+    real = udp.UdpSocket._send
+
+    def counting(self, batch):
+        calls["send"] += 1
+        calls["packets"] += len(batch)
+        return real(self, batch)
+
+    monkeypatch.setattr(udp.UdpSocket, "_send", counting)
+    kit = Kit(QuicTransport(), Address("127.0.0.1", 0))
+    try:
+        near, far = kit.dial()
+        exchange(near, far, 8_000_000)
+    finally:
+        kit.close()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        together = offload.can_segment(sock)
+    assert (calls["packets"] > 2.5 * calls["send"]) == together
+
+
+class Small:
+    """A socket that got less than it asked for."""
+
+    family = socket.AF_INET
+
+    def getsockopt(self, level, option):
+        return 212992
+
+
+def test_small_buffers_are_told_of_once_with_what_helps(caplog):
+    _warn.cache_clear()
+    for _ in range(3):
+        _warn_of_small_buffers(Small())
+    (record,) = caplog.records
+    assert "sysctl -w net.core.rmem_max=4194304 net.core.wmem_max=4194304" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("size", "hurries", "gathers"),
+    [(udp.BULK_SIZE - 1, False, False), (udp.BULK_SIZE, False, True), (udp.BULK_SIZE, True, False)],
+)
+def test_packets_of_a_bulk_gather_until_it_ends_and_others_do_not(monkeypatch, size, hurries, gathers):
+    pauses = []
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        gevent.sleep(seconds)
+
+    give_gevent(monkeypatch, udp, sleep=sleep)
+    with sockets(whose=[Whose(hurries)]) as (sender, receiver, came):
+        sender.send(datagrams(*(size,) * 200))
+        until(lambda: len(came) == 200)
+        until(lambda: receiver._readable.callback is not None)  # it waits again
+    assert bool(pauses) == gathers
+    assert max(pauses, default=0) <= udp.GATHER_MOST
