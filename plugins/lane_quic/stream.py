@@ -6,23 +6,35 @@ peer credit for more.
 """
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from gevent.event import Event
 
 from lane.errors import Closed, Failure, LaneError, Reset
-
-if TYPE_CHECKING:
-    from lane_quic.carrier import QuicCarrier
+from lane_quic.engine.engine import Engine
 
 SMALL_CHUNK = 1024
 """Unread pieces are joined up to this many bytes: single ones cost many times what is in them."""
 
 
+class Carrier(Protocol):
+    """What a stream needs of the connection that carries it."""
+
+    engine: Engine
+    waiting: "set[QuicStream]"
+    """Streams whose writers wait for room."""
+
+    def flush_soon(self) -> None:
+        """Send, at the end of this turn of the event loop, what the engine was given."""
+
+    def forget(self, stream: "QuicStream") -> bool:
+        """Drop a stream; False if that was done before."""
+
+
 class QuicStream:
     """One stream of a carrier."""
 
-    def __init__(self, carrier: "QuicCarrier", stream_id: int) -> None:
+    def __init__(self, carrier: Carrier, stream_id: int) -> None:
         self._carrier = carrier
         self._engine = carrier.engine
         self.id = stream_id

@@ -9,11 +9,14 @@ The deque here is bounded, and rid of what became too large when packets shrank 
 """
 
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import Protocol
 
+from aioquic.quic.connection import QuicConnectionId
 from gevent.event import Event
 
 from lane.errors import Closed, Failure, LaneError
+from lane_quic.recovery.recovery import Recovery
 
 OVERHEAD = 1 + 2 + 16 + 1 + 2
 """Bytes of a packet that one datagram fills, without that and the connection ID: the packet's first byte and
@@ -95,10 +98,21 @@ NO_DATAGRAMS = Outgoing()
 """Of all connections that never had any to send: it stays empty."""
 
 
-class QuicDatagrams:
-    """See `lane.stream.Datagrams`. The engine's `wake` is called when there is something to send."""
+class Connection(Protocol):
+    """What datagrams need of the connection that they belong to."""
 
-    def __init__(self, engine: Any) -> None:
+    wake: Callable[[], None]
+    """Called when there is something to send."""
+    _loss: Recovery
+    _max_datagram_size: int
+    _peer_cid: QuicConnectionId
+    _remote_max_datagram_frame_size: int | None
+
+
+class QuicDatagrams:
+    """See `lane.stream.Datagrams`."""
+
+    def __init__(self, engine: Connection) -> None:
         self.outgoing = Outgoing()
         self._engine = engine
         self._incoming = Waiting(UNASKED_MOST)

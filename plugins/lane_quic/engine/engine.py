@@ -322,6 +322,9 @@ class Engine(Resizing):
             self._ack_delay = min(MAX_ACK_DELAY, max(MIN_ACK_DELAY, (loss.rtt or 0) / 8))
         return datagrams
 
+    def _size_probe(self, size: int, now: float, on_fate: Callable[[Any], None]) -> list[tuple[bytes, Any]]:
+        return fast_send.probe(self, size, now, on_fate)
+
     def _send_the_rest(self, now: float) -> list[tuple[bytes, Any]]:
         """Streams have had their turn: what they left room for is for the datagrams that gave way to them."""
         outgoing = self._datagrams_pending

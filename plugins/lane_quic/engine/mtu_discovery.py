@@ -7,6 +7,7 @@ anew. `PathSize` is the search, and pure: it is told what arrived and what did n
 that sends the probes, and whose packets grow and shrink with what is found.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
@@ -16,7 +17,6 @@ from aioquic.quic.packet_builder import QuicDeliveryState
 
 from lane_quic.configuration import LARGE_DATAGRAM, SMALL_DATAGRAM
 from lane_quic.engine.flow_control import Credit
-from lane_quic.fastpath import send as fast_send
 from lane_quic.recovery.recovery import Recovery
 
 PROBES = 3
@@ -142,7 +142,11 @@ class Resizing(Credit):
             if search is self.path_size:  # else it was another path
                 self._resize(search.current)
 
-        return fast_send.probe(self, size, now, on_fate)
+        return self._size_probe(size, now, on_fate)
+
+    def _size_probe(self, size: int, now: float, on_fate: Callable[[Any], None]) -> list[tuple[bytes, Any]]:
+        """A packet of `size` bytes that says nothing; `on_fate` hears whether it arrived."""
+        raise NotImplementedError
 
     def _resize(self, size: int) -> None:
         self._max_datagram_size = self._loss.pacer.datagram_size = size

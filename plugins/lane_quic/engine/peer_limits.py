@@ -16,6 +16,7 @@ from aioquic.quic.connection import QuicConnection, QuicConnectionError
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, pull_ack_frame
 
 from lane_quic.engine.assembler import Receiver
+from lane_quic.fastpath.wire import CHEAP, COSTLY
 
 logging.getLogger("quic").setLevel(logging.CRITICAL)  # a peer could fill the log; carriers say why they end
 
@@ -30,9 +31,8 @@ FIRST_SKIPPED = 256
 each as lost."""
 WORK_A_PACKET, WORK_SAVED = 80, 4096
 """What the frames of a packet may cost, and how much of that may be saved up for a denser one. Frames that
-carry data cost 1, others 4: so all streams of a connection may say something in each packet, all the time."""
-CHEAP = frozenset((*range(0x08, 0x10), 0x30, 0x31))  # STREAM and DATAGRAM
-COSTLY = 4
+carry data (CHEAP) cost 1, others COSTLY: so all streams of a connection may say something in each packet, all
+the time."""
 MOST_FLIGHT = 16384
 """Bytes of a flight of TLS in one epoch: a server's has its certificates."""
 _handlers: dict[int, tuple[str, Any]] = {}

@@ -7,11 +7,11 @@ always, and saves the masks.
 """
 
 from itertools import islice
-from typing import Any
 
 from cryptography.exceptions import InvalidTag
 
 from lane_quic.configuration import CID_SIZE
+from lane_quic.fastpath.engine_protocol import Connection
 from lane_quic.fastpath.wire import masks
 
 _NUMBER_AT = 1 + CID_SIZE
@@ -23,13 +23,13 @@ SPIN = 0x20
 """The spin bit of the first byte (RFC 9000 section 17.3.1)."""
 
 
-def expected(engine: Any) -> int:
+def expected(engine: Connection) -> int:
     """The first byte of the next packet, if that is as the newest one."""
     spin: int = SPIN if engine._spin_bit != engine._is_client else 0
     return spin | 0x40 | int(engine._keys.recv.key_phase) << 2 | 1
 
 
-def open_in_turn(engine: Any, datagrams: list[bytes], start: int) -> list[bytes]:
+def open_in_turn(engine: Connection, datagrams: list[bytes], start: int) -> list[bytes]:
     """The payloads of packets from `datagrams[start]` on, as far as they come in their turn."""
     keys, number = engine._keys.recv, engine._space.largest_received_packet + 1
     decrypt, iv = keys.aead._aead.decrypt, keys.aead._iv
@@ -44,7 +44,7 @@ def open_in_turn(engine: Any, datagrams: list[bytes], start: int) -> list[bytes]
     return plains
 
 
-def open_one(engine: Any, datagram: bytes) -> tuple[int, int, bytes] | None:
+def open_one(engine: Connection, datagram: bytes) -> tuple[int, int, bytes] | None:
     """The number of a packet, its first byte and its payload; None if it is no ordinary one of these keys."""
     keys = engine._keys.recv
     (mask,) = masks(keys.hp, [datagram[_SAMPLE_AT:SHORTEST]])

@@ -17,10 +17,10 @@ from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import MAX_ACK_RANGES
 from aioquic.tls import Epoch
 
-from lane_quic.engine.peer_limits import COSTLY
+from lane_quic.fastpath.engine_protocol import Connection
 from lane_quic.fastpath.header_protection import SHORTEST, SPIN, expected, open_in_turn, open_one
 from lane_quic.fastpath.send import settled
-from lane_quic.fastpath.wire import WIDTHS
+from lane_quic.fastpath.wire import COSTLY, WIDTHS
 
 _ACK, _STREAM = 0x02, 0x08  # the last three bits of a STREAM frame: offset, length, end
 _USUAL = 0x0E  # a STREAM frame with offset and length
@@ -30,7 +30,7 @@ Data = dict[int, list[bytes]]
 """The next bytes of streams, by stream, for which there are no events yet."""
 
 
-def receive(engine: Any, datagrams: Sequence[bytes], start: int, address: Any, now: float) -> int:
+def receive(engine: Connection, datagrams: Sequence[bytes], start: int, address: Any, now: float) -> int:
     """Take ordinary packets, from `datagrams[start]` on: the index of the first that is none.
 
     Of that one nothing has changed. What other frames may have changed is looked at anew for the next.
@@ -48,7 +48,7 @@ def receive(engine: Any, datagrams: Sequence[bytes], start: int, address: Any, n
     return start + _take_packets(engine, ours, now) if ours else start
 
 
-def _take_packets(engine: Any, datagrams: list[bytes], now: float) -> int:
+def _take_packets(engine: Connection, datagrams: list[bytes], now: float) -> int:
     """Take packets that are for this connection, and have a short header: how many.
 
     It ends behind one that had other frames: they may have changed anything.
@@ -73,7 +73,7 @@ def _take_packets(engine: Any, datagrams: list[bytes], now: float) -> int:
     return taken
 
 
-def _take_in_turn(engine: Any, plains: list[bytes], data: Data, now: float) -> tuple[int, bool]:
+def _take_in_turn(engine: Connection, plains: list[bytes], data: Data, now: float) -> tuple[int, bool]:
     """Act on packets that come in their turn: on how many, and whether all frames were common.
 
     Those in a row with nothing but the next bytes of a stream are noted together.
@@ -98,7 +98,9 @@ def _take_in_turn(engine: Any, plains: list[bytes], data: Data, now: float) -> t
     return index, common
 
 
-def _take_rest(engine: Any, number: int, plain: bytes, at: int | None, data: Data, *, now: float) -> bool:
+def _take_rest(
+    engine: Connection, number: int, plain: bytes, at: int | None, data: Data, *, now: float
+) -> bool:
     """Act on the rest of one packet, of which a STREAM frame up to `at` was taken, or nothing: whether all
     frames were common.
     """
@@ -111,7 +113,7 @@ def _take_rest(engine: Any, number: int, plain: bytes, at: int | None, data: Dat
     return common
 
 
-def _take_row(engine: Any, plains: list[bytes], start: int, data: Data) -> int:
+def _take_row(engine: Connection, plains: list[bytes], start: int, data: Data) -> int:
     """Take packets from `plains[start]` on that go on as the one before, one STREAM frame: how many.
 
     Only the offset differs in what stands before their data, so that is compared and not parsed.
@@ -144,14 +146,14 @@ def _take_row(engine: Any, plains: list[bytes], start: int, data: Data) -> int:
     return number - start
 
 
-def _note(engine: Any, low: int, stop: int, first: int, now: float) -> None:
+def _note(engine: Connection, low: int, stop: int, first: int, now: float) -> None:
     """Packets `low` to `stop` - 1 came in a row, with data of streams; the last began with `first`."""
     if low < stop:
         _note_opened(engine, low, stop, first)
         _note_taken(engine, low, stop, now, eliciting=True)
 
 
-def _note_opened(engine: Any, low: int, stop: int, first: int) -> None:
+def _note_opened(engine: Connection, low: int, stop: int, first: int) -> None:
     """Packets `low` to `stop` - 1 could be read; the last one began with the byte `first`."""
     space = engine._space
     fresh = max(low, space.expected_packet_number + 1)
@@ -162,7 +164,7 @@ def _note_opened(engine: Any, low: int, stop: int, first: int) -> None:
         engine._spin_highest_pn = stop - 1
 
 
-def _note_taken(engine: Any, low: int, stop: int, now: float, *, eliciting: bool) -> None:
+def _note_taken(engine: Connection, low: int, stop: int, now: float, *, eliciting: bool) -> None:
     """What packets `low` to `stop` - 1 said was acted on. `eliciting`: they are to be acknowledged."""
     space = engine._space
     ranges = space.ack_queue._RangeSet__ranges
@@ -182,7 +184,7 @@ def _note_taken(engine: Any, low: int, stop: int, now: float, *, eliciting: bool
         space.ack_at = now + engine._ack_delay
 
 
-def _tell(engine: Any, data: Data) -> None:
+def _tell(engine: Connection, data: Data) -> None:
     """An event for each stream, with all its `data`, which is empty then."""
     for stream_id, pieces in data.items():
         whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -190,7 +192,7 @@ def _tell(engine: Any, data: Data) -> None:
     data.clear()
 
 
-def _take_frames(engine: Any, plain: bytes, at: int, data: Data, now: float) -> tuple[bool, bool]:
+def _take_frames(engine: Connection, plain: bytes, at: int, data: Data, now: float) -> tuple[bool, bool]:
     """Act on the frames of a packet from `at` on, where STREAM frames that were taken end.
 
     Whether a frame of the packet asks for an acknowledgement, and whether all were common.
@@ -233,7 +235,7 @@ def _take_frames(engine: Any, plain: bytes, at: int, data: Data, now: float) -> 
     return eliciting, False
 
 
-def _take_stream(engine: Any, plain: bytes, at: int, data: Data) -> int | None:
+def _take_stream(engine: Connection, plain: bytes, at: int, data: Data) -> int | None:
     """Take a STREAM frame, and into `data` what can be handed out now: where it ends.
 
     None where it is no such frame, or no common one.
@@ -291,7 +293,7 @@ def _take_stream(engine: Any, plain: bytes, at: int, data: Data) -> int | None:
     return stop
 
 
-def _take_datagram(engine: Any, plain: bytes, at: int) -> int | None:
+def _take_datagram(engine: Connection, plain: bytes, at: int) -> int | None:
     """Take a DATAGRAM frame: where it ends. None if it is malformed. None can be larger than we take."""
     kind, at = plain[at], at + 1
     try:
@@ -305,7 +307,7 @@ def _take_datagram(engine: Any, plain: bytes, at: int) -> int | None:
     return stop
 
 
-def _take_ack(engine: Any, plain: bytes, at: int, now: float) -> int | None:
+def _take_ack(engine: Connection, plain: bytes, at: int, now: float) -> int | None:
     """Take an ACK frame whose body begins at `at`: where it ends. None if it is malformed, or lies."""
     try:
         largest, at = _varint(plain, at)

@@ -20,6 +20,7 @@ from aioquic.quic.packet import QuicPacketType
 from aioquic.quic.packet_builder import QuicSentPacket
 from aioquic.tls import Epoch
 
+from lane_quic.fastpath.engine_protocol import Connection, DatagramQueue
 from lane_quic.fastpath.wire import WIDTHS, length_of, masks, varint
 from lane_quic.recovery.sent_packets import StreamPacket
 
@@ -31,7 +32,7 @@ _FORM = b"%c%b%c%c%b"  # of a packet: its first byte, connection ID, number, pay
 Datagrams = list[tuple[bytes, Any]]
 
 
-def settled(engine: Any) -> bool:
+def settled(engine: Connection) -> bool:
     """Whether the handshake is behind a connection and its end not before it, and nobody traces it."""
     return (
         engine._handshake_confirmed
@@ -41,7 +42,7 @@ def settled(engine: Any) -> bool:
     )
 
 
-def send(engine: Any, now: float) -> tuple[Datagrams, bool]:
+def send(engine: Connection, now: float) -> tuple[Datagrams, bool]:
     """The packets of a bulk that may leave now, and whether aioquic has nothing to add to them."""
     if not settled(engine) or _has_more_to_say(engine):
         return [], False
@@ -74,7 +75,7 @@ def send(engine: Any, now: float) -> tuple[Datagrams, bool]:
     return datagrams, done
 
 
-def probe(engine: Any, size: int, now: float, on_fate: Callable[[Any], None]) -> Datagrams:
+def probe(engine: Connection, size: int, now: float, on_fate: Callable[[Any], None]) -> Datagrams:
     """A packet of `size` bytes that says nothing; `on_fate` hears whether it arrived.
 
     It counts for no window and no rate: its loss is no sign of congestion (RFC 9000 section 14.4).
@@ -84,7 +85,7 @@ def probe(engine: Any, size: int, now: float, on_fate: Callable[[Any], None]) ->
     return batch.finish()
 
 
-def _has_more_to_say(engine: Any) -> bool:
+def _has_more_to_say(engine: Connection) -> bool:
     """Whether a frame that is none of a stream's data waits, or the path is not an ordinary one."""
     if engine._abandoned:
         engine._raise_connection_limit()
@@ -110,7 +111,7 @@ def _has_more_to_say(engine: Any) -> bool:
 class _Batch:
     """Packets of one connection that leave together."""
 
-    def __init__(self, engine: Any, now: float) -> None:
+    def __init__(self, engine: Connection, now: float) -> None:
         pair = engine._keys
         aead = pair.send.aead
         self._engine, self._now = engine, now
@@ -124,7 +125,7 @@ class _Batch:
         self._packets: list[Any] = []
         self._sealed: list[bytes] = []
 
-    def fill(self, streams: list[Any], waiting: Any, budget: float, *, with_ack: bool) -> bool:
+    def fill(self, streams: list[Any], waiting: DatagramQueue, budget: float, *, with_ack: bool) -> bool:
         """Serve `streams` in turn, while each has a whole packet; an ACK goes with the first, or alone, and
         what is `waiting` of datagrams before streams in each packet.
 
@@ -343,7 +344,7 @@ def _frame(stream: bytes, start: int, data: bytearray) -> bytes:
     return b"".join((b"\x0e", stream, varint(start), length_of(len(data)), data))
 
 
-def _datagram_frames(waiting: Any, room: int) -> tuple[bytes, int]:
+def _datagram_frames(waiting: DatagramQueue, room: int) -> tuple[bytes, int]:
     """DATAGRAM frames (RFC 9221 section 4) of the first that fit into `room`, and how many these are."""
     frames: list[bytes] = []
     share = waiting.share if waiting.contended else inf

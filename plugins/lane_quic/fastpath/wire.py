@@ -1,9 +1,13 @@
-"""Small things that packets are made of: integers, lengths, and the masks of header protection."""
+"""Small things that packets are made of: integers, lengths, masks of header protection, kinds of frames."""
 
 from typing import Any
 
 WIDTHS = {1: 0, 2: 0x4000, 4: 0x8000_0000, 8: 0xC000_0000_0000_0000}
 """Bytes that an integer may take, and what marks it as one of that width (RFC 9000 section 16)."""
+CHEAP = frozenset((*range(0x08, 0x10), 0x30, 0x31))
+"""Frames that carry data (STREAM and DATAGRAM). Each costs 1 of what engine/peer_limits.py allows."""
+COSTLY = 4
+"""What a frame of any other type costs there."""
 _BLOCK = 16  # of AES
 
 
