@@ -1,7 +1,10 @@
-"""Imports point one way: each room of the house may use the storeys below it, and none beside it."""
+"""Imports point one way: each room of the house may use the storeys below it, and none beside it. So do the
+rooms of the QUIC transport, which has many; and nowhere do modules import each other in a circle.
+"""
 
 import ast
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -30,12 +33,33 @@ STOREYS = [
     {"lane.cli"},
     {"lane.__main__"},
 ]
-STOREY = {room: number for number, rooms in enumerate(STOREYS) for room in rooms}
+QUIC_STOREYS = [
+    {"lane_quic"},
+    {"lane_quic.congestion", "lane_quic.trace"},
+    {"lane_quic.configuration"},
+    {"lane_quic.recovery", "lane_quic.stateless", "lane_quic.udp"},
+    {"lane_quic.fastpath"},
+    {"lane_quic.engine"},
+    {"lane_quic.stream"},
+    {"lane_quic.carrier"},
+    {"lane_quic.door"},
+    {"lane_quic.handshake_queue"},
+    {"lane_quic.endpoint", "lane_quic.listener"},
+    {"lane_quic.plugin"},
+]
+STOREY = {
+    room: number for house in (STOREYS, QUIC_STOREYS) for number, rooms in enumerate(house) for room in rooms
+}
 FOR_PLUGINS = {
     "lane", "lane.stream", "lane.errors", "lane.address", "lane.hookspecs", "lane.tcp_info", "lane.census",
     "lane.supervisor", "lane.net", "lane.fair", "lane.testing",
 }  # fmt: skip
 SOURCES = [*sorted((ROOT / "lane").rglob("*.py")), *sorted((ROOT / "plugins").rglob("*.py"))]
+KNOWN_CIRCLES = {
+    ("lane.carriers.lanes", "lane.carriers.passage"),
+    ("lane.carriers.measure", "lane.carriers.passage"),
+}
+"""Imports that close a circle and are still to be mended: it may only become smaller."""
 
 
 def module_of(path: Path) -> str:
@@ -43,37 +67,46 @@ def module_of(path: Path) -> str:
     return ".".join(path.relative_to(top).with_suffix("").parts).removesuffix(".__init__")
 
 
+def package_of(path: Path) -> str:
+    return module_of(path.parent / "__init__.py")
+
+
 def room(module: str) -> str:
     return ".".join(module.split(".")[:2])
 
 
 def is_module(name: str) -> bool:
-    path = ROOT.joinpath(*name.split("."))
-    return path.with_suffix(".py").exists() or path.is_dir()
+    paths = [top.joinpath(*name.split(".")) for top in (ROOT, ROOT / "plugins")]
+    return any(path.with_suffix(".py").exists() or path.is_dir() for path in paths)
 
 
-def imports(source: str) -> Iterator[str]:
-    """The modules that `source` imports, wherever in it. Relative imports stay within a room: `.`."""
+def imports(source: str, package: str) -> Iterator[str]:
+    """The modules that `source`, a module of `package`, imports, wherever in it. Relative imports stay within
+    a room: `.`.
+    """
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level <= 1, "a relative import leaves its package"
-            for alias in node.names if not node.level else ():
-                name = f"{node.module}.{alias.name}"
-                yield name if is_module(name) else node.module
+            base = ".".join(filter(None, (package if node.level else "", node.module)))
+            for alias in node.names:
+                name = f"{base}.{alias.name}"
+                yield name if is_module(name) else base
 
 
 def may_import(module: str, name: str) -> bool:
     top, mine = (each.partition(".")[0] for each in (name, module))
     if top != "lane" and not top.startswith("lane_"):
         return True  # not ours
+    if room(name) == room(module):
+        return True
+    if top == mine == "lane_quic":
+        return STOREY[room(name)] < STOREY[room(module)]
     if mine != "lane":
         return top == mine or room(name) in FOR_PLUGINS
     if top != "lane":
         return False  # the core knows no plugin
-    if room(name) == room(module):
-        return True
     if room(name) == "lane.testing":
         return False  # for tests and plugins
     if room(module) == "lane.config" and STOREY[room(name)] == STOREY["lane.egress"]:
@@ -81,10 +114,27 @@ def may_import(module: str, name: str) -> bool:
     return STOREY[room(name)] < STOREY[room(module)]
 
 
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle, the first one again as the last; empty if there are none.
+
+    Imports within functions and for types alone count: they only hide a circle.
+    """
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(reversed(error.args[1]))
+    return []
+
+
+def graph_of_imports() -> dict[str, set[str]]:
+    return {module_of(path): {*imports(path.read_text(), package_of(path))} for path in SOURCES}
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_one_way(path):
     module = module_of(path)
-    assert [name for name in imports(path.read_text()) if not may_import(module, name)] == []
+    names = imports(path.read_text(), package_of(path))
+    assert [name for name in names if not may_import(module, name)] == []
 
 
 @pytest.mark.parametrize(
@@ -105,7 +155,32 @@ def test_imports_point_one_way(path):
         ("lane_tls.carrier", "from lane.session.sockets import x", False),
         ("lane_tls.carrier", "from lane_quic import x", False),
         ("lane_tls.carrier", "from .plugin import x\nimport lane_tls.plugin, os", True),
+        ("lane_quic.engine.engine", "from lane_quic.fastpath import send", True),
+        ("lane_quic.fastpath.send", "from lane_quic.engine.peer_limits import COSTLY", False),
+        ("lane_quic.stream", "def f():\n    from lane_quic.carrier import QuicCarrier", False),
+        ("lane_quic.listener", "from lane_quic import endpoint", False),
+        ("lane_quic.engine.keys", "from lane.stream import x\nimport lane_quic.engine.sender", True),
     ],
 )
 def test_the_check_itself(module, source, good):
-    assert all(may_import(module, name) for name in imports(source)) == good
+    assert all(may_import(module, name) for name in imports(source, module.rpartition(".")[0])) == good
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = graph_of_imports()
+    for module, name in KNOWN_CIRCLES:
+        graph[module].remove(name)
+    assert circle(graph) == []
+
+
+@pytest.mark.parametrize(("module", "name"), sorted(KNOWN_CIRCLES))
+def test_circles_that_were_mended_are_known_no_more(module, name):
+    graph = graph_of_imports()
+    for known in KNOWN_CIRCLES - {(module, name)}:
+        graph[known[0]].discard(known[1])
+    assert circle(graph), f"{module} and {name} stand in no circle: take them out of KNOWN_CIRCLES"
+
+
+def test_a_circle_is_found():
+    assert circle({"a": {"b", "os"}, "b": {"c"}, "c": set()}) == []
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) in (["b", "c", "b"], ["c", "b", "c"])
