@@ -25,7 +25,7 @@ SMALL = 1024
 """Pieces up to this many bytes are joined with what follows: each costs more than what is in it."""
 
 
-class Receiver(QuicStreamReceiver):
+class Assembler(QuicStreamReceiver):
     """The bytes of one stream that came ahead of others."""
 
     stop_pending, is_finished = Flag(True), Flag(True)  # type: ignore[assignment]

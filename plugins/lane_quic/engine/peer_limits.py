@@ -15,7 +15,7 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection, QuicConnectionError
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, pull_ack_frame
 
-from lane_quic.engine.assembler import Receiver
+from lane_quic.engine.assembler import Assembler
 from lane_quic.fastpath.wire import CHEAP, COSTLY
 
 logging.getLogger("quic").setLevel(logging.CRITICAL)  # a peer could fill the log; carriers say why they end
@@ -101,7 +101,7 @@ class Guarded(QuicConnection):
         super()._initialize(peer_cid)
         self._crypto_buffers = Flight()
         for stream in self._crypto_streams.values():
-            stream.receiver = Receiver(None)
+            stream.receiver = Assembler(None)
 
     def _push_crypto_data(self) -> None:
         super()._push_crypto_data()

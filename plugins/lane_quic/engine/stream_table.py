@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from lane_quic.engine.assembler import Receiver
+from lane_quic.engine.assembler import Assembler
 from lane_quic.engine.sender import Sender
 
 
@@ -19,7 +19,7 @@ class Streams(dict[int, Any]):
 
     def __setitem__(self, stream_id: int, stream: Any) -> None:
         wake = partial(self._wake, stream_id)
-        stream.sender, stream.receiver = Sender(stream_id, wake), Receiver(stream_id, wake)
+        stream.sender, stream.receiver = Sender(stream_id, wake), Assembler(stream_id, wake)
         stream.queued = True  # aioquic puts it there
         super().__setitem__(stream_id, stream)
 

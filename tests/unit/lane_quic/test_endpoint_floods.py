@@ -147,7 +147,7 @@ def test_a_handshake_holds_little_of_tls_messages_that_do_not_come(kit, attacked
     """What a stranger can say before it has shown anything: a CRYPTO frame far ahead, in an Initial."""
     victim = attacked()
     for epoch, stream in victim.engine._crypto_streams.items():
-        assert type(stream.receiver) is assembler.Receiver, epoch
+        assert type(stream.receiver) is assembler.Assembler, epoch
     victim.peer.say(frame(0x06, peer_limits.MOST_CRYPTO - 5, 1, data=b"x"))
     until(lambda: sizes(victim.carrier)["bytes of TLS"])
     assert sizes(victim.carrier)["bytes of TLS"] == 1

@@ -8,7 +8,7 @@ from aioquic.quic.packet import QuicStreamFrame
 from aioquic.quic.stream import FinalSizeError, QuicStreamReceiver
 from hypothesis import given
 from hypothesis import strategies as st
-from lane_quic.engine.assembler import PIECES, SMALL, Receiver
+from lane_quic.engine.assembler import PIECES, SMALL, Assembler
 
 from lane.testing.harness import pattern
 
@@ -41,7 +41,7 @@ STEP = st.one_of(
 
 @given(st.lists(STEP, max_size=40))
 def test_whatever_comes_is_taken_as_aioquic_does(steps):
-    ours, theirs = Receiver(0), QuicStreamReceiver(0, readable=True)
+    ours, theirs = Assembler(0), QuicStreamReceiver(0, readable=True)
     for step in steps:
         assert take(ours, step) == take(theirs, step)
         for name in ("highest_offset", "is_finished", "_final_size", "_buffer_start"):
@@ -56,7 +56,7 @@ def test_whatever_comes_is_taken_as_aioquic_does(steps):
 
 @given(st.permutations(range(12)), st.integers(1, 250))
 def test_every_order_gives_the_stream(order, size):
-    receiver, found, ends = Receiver(0), b"", 0
+    receiver, found, ends = Assembler(0), b"", 0
     for index in order:
         event = receiver.handle_frame(frame(index * size, (index + 1) * size, fin=index == 11))
         found += event.data if event else b""
@@ -67,13 +67,13 @@ def test_every_order_gives_the_stream(order, size):
 
 
 def test_a_byte_far_ahead_costs_a_byte():
-    receiver = Receiver(0)
+    receiver = Assembler(0)
     receiver.handle_frame(QuicStreamFrame(offset=1 << 40, data=b"x"))
     assert sum(sys.getsizeof(piece) for _, piece in receiver.held) < 100
 
 
 def test_small_pieces_with_gaps_between_them_are_bounded():
-    receiver = Receiver(0)
+    receiver = Assembler(0)
     with pytest.raises(QuicConnectionError, match="too many gaps"):
         for index in range(PIECES * 2):
             receiver.handle_frame(QuicStreamFrame(offset=1 + 2 * index, data=b"x"))
@@ -81,7 +81,7 @@ def test_small_pieces_with_gaps_between_them_are_bounded():
 
 
 def test_small_pieces_in_a_row_behind_one_gap_are_joined():
-    receiver = Receiver(0)
+    receiver = Assembler(0)
     for start in range(1, 3000):
         receiver.handle_frame(frame(start, start + 1))
     assert len(receiver.held) <= 3000 // SMALL + 1
@@ -89,7 +89,7 @@ def test_small_pieces_in_a_row_behind_one_gap_are_joined():
 
 
 def test_packets_behind_a_loss_in_a_long_fat_line_are_no_attack():
-    receiver, packet = Receiver(0), bytes(1400)
+    receiver, packet = Assembler(0), bytes(1400)
     for index in range(1, 20_000):
         if index % 10:
             receiver.handle_frame(QuicStreamFrame(offset=index * 1400, data=packet))
@@ -99,7 +99,7 @@ def test_packets_behind_a_loss_in_a_long_fat_line_are_no_attack():
 @given(st.lists(st.tuples(st.integers(0, 4000), st.integers(1, 40)), max_size=600), st.integers(0, 200))
 def test_what_it_bears_can_not_fail(pieces, before):
     """It holds nearly as many pieces as it may, before more come anywhere between them."""
-    receiver = Receiver(0)
+    receiver = Assembler(0)
     for number in range(PIECES - before):
         receiver.take(1 + 20 * number, b"x")
     for start, size in pieces:
