@@ -1,9 +1,10 @@
 """Everything that lane itself raises, and what each means to the process and to the application.
 
-Three families, apart because they cost different things. `Closed` (with its child `Reset`) ends one
-stream or carrier. `TargetError` is the honest answer for one request: a status that the application
-is told. `Fatal` and its children end the program with one line and an exit status. Bytes that break a
-protocol are a `ProtocolError`: they cost the peer its own connection and nobody else anything.
+Families, apart because they cost different things. `Closed` (with its child `Reset`) ends one stream or
+carrier. `Unreachable` and `Refused` are what becomes of a try to get one. `TargetError` is the honest answer
+for one request: a status that the application is told. Bytes that break a protocol are a `ProtocolError`:
+they cost the peer its own connection and nobody else anything. `Fatal` and its children end the program. Its
+exit statuses are in `lane.cli.exits`.
 
 What is raised is not kept: see `Failure`.
 """
@@ -93,35 +94,25 @@ class TargetError(LaneError):
         self.status = status
 
 
-class Fatal(LaneError):
-    """Ends the program: one line on standard error and `exit_status` (sysexits.h)."""
-
-    exit_status = 1
-
-
-class UsageError(Fatal):
-    """The command line or a link on it is malformed."""
-
-    exit_status = 2
-
-
-class Unreachable(Fatal):
+class Unreachable(LaneError):
     """No connection to the server could be made, or it was lost before it answered."""
-
-    exit_status = 69
 
 
 class TurnedAway(Unreachable):
     """The server ended the connection before it answered: it may be crowded, and is worth another try."""
 
 
-class Refused(Fatal):
+class Refused(LaneError):
     """The server was reached, and one side does not accept the other: wrong key, wrong certificate."""
 
-    exit_status = 77
+
+class Fatal(LaneError):
+    """The program cannot do what it was started for: it ends, with one line on standard error."""
+
+
+class UsageError(Fatal):
+    """The command line or a link on it is malformed."""
 
 
 class ConfigError(Fatal):
     """A configuration cannot work here: bad file or key in it, unreadable certificate, port in use."""
-
-    exit_status = 78

@@ -11,6 +11,7 @@ from typing import Any
 import lane
 from lane import log, supervisor
 from lane.cli import options
+from lane.cli.exits import ENDS, exit_status
 from lane.cli.hints import nearest
 from lane.cli.reload import rereading
 from lane.config import (
@@ -23,7 +24,7 @@ from lane.config import (
     server_config,
     why_config,
 )
-from lane.errors import Fatal, UsageError
+from lane.errors import UsageError
 from lane.heap import settle
 from lane.text import printable
 from lane.watchdog import Watchdog
@@ -40,13 +41,13 @@ _SERVICES = ("client", "server")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command with `argv` (default: `sys.argv[1:]`): the exit status, see `lane.errors`."""
+    """Run one command with `argv` (default: `sys.argv[1:]`): the exit status, see `lane.cli.exits`."""
     try:
         status = _run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
-    except Fatal as error:
+    except ENDS as error:
         _complain(str(error))
-        return error.exit_status
+        return exit_status(error)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

@@ -8,6 +8,7 @@ import gevent
 from lane.address import Address
 from lane.carriers.connector import Connector
 from lane.carriers.passage import Deadlines
+from lane.cli.exits import STATUSES, exit_status
 from lane.cli.service import lead_through, make_lanes, way_to
 from lane.config import ClientConfig
 from lane.errors import Fatal, Refused, Unreachable, UsageError
@@ -30,10 +31,10 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
     checks = [gevent.spawn(_check, transport, way, config) for transport in transports]
     gevent.joinall(checks, raise_error=True)  # no limit: each has its own
     statuses = [check.value for check in checks]
-    for status in (0, Refused.exit_status, Unreachable.exit_status):
+    for status in (0, STATUSES[Refused], STATUSES[Unreachable]):
         if status in statuses:
             return status
-    return Unreachable.exit_status
+    return STATUSES[Unreachable]
 
 
 def _check(transport: Transport, way: tuple[Address, ClientTLS, bytes], config: ClientConfig) -> int:
@@ -49,7 +50,7 @@ def _try(
     try:
         lead_through(config.via, [transport])
     except UsageError as error:
-        return error.exit_status, f"left out: {error}"
+        return exit_status(error), f"left out: {error}"
     lanes = make_lanes([transport], way, config.dial_timeout)
     registry = Registry(config.buffer_size, config.buffer_total, config.idle_timeout, 1, 1)
     connector = Connector(lanes, registry, Deadlines(config.request_timeout, config.resume_grace))
@@ -60,13 +61,13 @@ def _try(
         trips += [connector.ping() for _ in range(TRIES - 1)]
         lacking = connector.lacks()
     except (Refused, Unreachable) as error:
-        return error.exit_status, f"{'refused' if isinstance(error, Refused) else 'unreachable'}: {error}"
+        return exit_status(error), f"{'refused' if isinstance(error, Refused) else 'unreachable'}: {error}"
     except Fatal as error:
-        return error.exit_status, f"failed: {error}"
+        return exit_status(error), f"failed: {error}"
     finally:
         lanes.close()
         registry.close()
     if lacking:
         text = f"too old: the server does not know {', '.join(lacking)}; update lane there"
-        return Refused.exit_status, text
+        return STATUSES[Refused], text
     return 0, f"works: round trip {min(trips) * 1000:.1f} ms, connected in {connected * 1000:.1f} ms"

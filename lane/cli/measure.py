@@ -24,8 +24,9 @@ import gevent.os
 from lane import state
 from lane.address import Address
 from lane.cli import client, options, server
+from lane.cli.exits import ENDS
 from lane.config import client_config, server_config
-from lane.errors import Closed, ConfigError, Fatal, UsageError
+from lane.errors import Closed, ConfigError, UsageError
 from lane.link import Link
 from lane.plugins import Plugins
 from lane.stream import Transport
@@ -158,7 +159,7 @@ def _running(run: Callable[[], int]) -> Iterator[Process]:
             os.dup2(writing, 1)
             os.close(reading)
             status = run()
-        except Fatal as error:
+        except ENDS as error:
             print(f"lane: {error}", file=sys.stderr, flush=True)
         finally:
             os._exit(status)

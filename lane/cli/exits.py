@@ -1,0 +1,19 @@
+"""The exit statuses of the program, by the error that ended it (sysexits.h)."""
+
+from lane.errors import ConfigError, Fatal, LaneError, Refused, Unreachable, UsageError
+
+STATUSES: dict[type[LaneError], int] = {
+    UsageError: 2,
+    Unreachable: 69,
+    Refused: 77,
+    ConfigError: 78,
+    Fatal: 1,
+}
+"""A child comes before its parent."""
+ENDS = tuple(STATUSES)
+"""Errors that end the program in good order; any other one is a bug."""
+
+
+def exit_status(error: LaneError) -> int:
+    """The status for `error`, which is one of ENDS."""
+    return next(status for kind, status in STATUSES.items() if isinstance(error, kind))
