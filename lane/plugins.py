@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import pluggy
 
 from lane import hookspecs
-from lane.errors import ConfigError, Fatal, LaneError, UsageError
+from lane.errors import ConfigError, Fatal, LaneError, Refused, Unreachable, UsageError
 from lane.files import others_may_write
 from lane.stream import Transport
 from lane.supervisor import culprit, report
@@ -28,6 +28,8 @@ from lane.supervisor import culprit, report
 GROUP = "lane.plugins"
 Answer = TypeVar("Answer")
 _NAME = re.compile(r"[a-z0-9_-]+")
+_PASSED_ON = Fatal, Unreachable, Refused
+"""How a plugin says that the program cannot go on."""
 
 
 class BadAnswer(LaneError):
@@ -103,7 +105,7 @@ class Plugins:
     def call_each(self, hook: str, **arguments: Any) -> None:
         """Call `hook` in one plugin after the other, so that one which raises is an error of its own.
 
-        `lane.errors.Fatal` passes: it is how a plugin says that the program cannot go on.
+        `lane.errors.Fatal` and what `lane.errors` has of a server that cannot be used pass: the program ends.
         """
         for name in [*self._info]:
             self._call(name, hook, **arguments)
@@ -118,12 +120,12 @@ class Plugins:
         """Have each plugin read the options. One that could not must not run: it would do something else.
 
         Raises UsageError for a ValueError, which says that a value is no good, and ConfigError for whatever
-        else a plugin raises. `lane.errors.Fatal` passes.
+        else a plugin raises, but for `_PASSED_ON`.
         """
         for name, info in [*self._info.items()]:
             try:
                 self._caller(name, "lane_configure")(options=options, call_each=self.call_each)
-            except Fatal:
+            except _PASSED_ON:
                 raise
             except ValueError as error:
                 raise UsageError(f"plugin {name}: {' '.join(str(error).split()) or 'a bad option'}") from None
@@ -230,7 +232,7 @@ class Plugins:
     def _call(self, name: str, hook: str, **arguments: Any) -> None:
         try:
             self._caller(name, hook)(**arguments)
-        except Fatal:
+        except _PASSED_ON:
             raise
         except (Exception, SystemExit) as error:
             self._failed(name, self._info[name].where, f"{hook}: {describe(error)}")
