@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import gevent
 from gevent.event import Event
@@ -19,7 +19,7 @@ from gevent.event import Event
 from lane import census
 from lane.carriers.evidence import Figures
 from lane.carriers.farewells import Farewells
-from lane.carriers.measure import Measure
+from lane.carriers.measure import Counts, Measure
 from lane.carriers.outage import Asked, Outage, outage
 from lane.carriers.pool import Lease, Pool
 from lane.carriers.probe import Probe
@@ -27,12 +27,8 @@ from lane.carriers.race import race
 from lane.carriers.steer import Decision, State, steer
 from lane.carriers.turns import Turns
 from lane.errors import Closed, LaneError, Unreachable
-from lane.session.session import ACTIVE
+from lane.session.session import ACTIVE, Session
 from lane.supervisor import report, supervise
-
-if TYPE_CHECKING:
-    from lane.carriers.passage import Passage
-    from lane.session.session import Session
 
 log = logging.getLogger("lane.client")
 
@@ -71,7 +67,7 @@ class Lane:
         """Seconds to wait for an answer: `least`, or more on a long way."""
         return max(least, 4 * (self.probe.delay or 0.0))
 
-    def figures(self, now: float, sessions: "Sequence[Session]") -> Figures:
+    def figures(self, now: float, sessions: Sequence[Session]) -> Figures:
         """What is known of it; `sessions`: those that are active on it.
 
         It is silent where all of them are, and the probe as well: one that waits may only be unlucky.
@@ -99,6 +95,42 @@ class Lane:
         )
 
 
+class Driver(Protocol):
+    """What takes one session from stream to stream, over these lanes: see `lane.carriers.passage`."""
+
+    session: Session
+    lane: Lane | None
+    """What carries it, or did so last."""
+
+    @property
+    def boot(self) -> bytes | None:
+        """The server process that has the session; None while that is not known."""
+
+    @property
+    def active(self) -> bool:
+        """Whether it moved data lately, or is waiting to."""
+
+    @property
+    def moving(self) -> bool:
+        """Whether another stream is being made for it."""
+
+    @property
+    def rtt(self) -> float | None:
+        """Round trip on its stream, seconds."""
+
+    def waiting(self, now: float) -> bool:
+        """Whether nothing carries it, or what does gives no answer."""
+
+    def count(self) -> tuple[object, Counts]:
+        """Its stream, and what was counted on it."""
+
+    def move(self, lane: Lane, *, fresh: bool = False) -> None:
+        """Go on over `lane`, on a carrier that was made for it if `fresh`. Does not wait for that."""
+
+    def rescue(self, lane: Lane) -> None:
+        """The stream is silent: go on over `lane`. Does not wait for that."""
+
+
 class Lanes:
     """`pools`: by name, the cost and the carriers of each transport, the cheapest first.
 
@@ -123,8 +155,8 @@ class Lanes:
         self._state = State(self._choice.name)
         self._changes: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
         self._failure: dict[str, Any] | None = None  # since the server answered last
-        self._passages: dict[Session, Passage] = {}
-        self._watched: set[Passage] = set()  # those that were active at the last look at all of them
+        self._passages: dict[Session, Driver] = {}
+        self._watched: set[Driver] = set()  # those that were active at the last look at all of them
         self._swept = 0.0
         self._turns = Turns(rate)
         self.farewells = Farewells()
@@ -150,13 +182,13 @@ class Lanes:
         """The lane that carries what begins now."""
         return self._choice
 
-    def add(self, passage: "Passage") -> None:
+    def add(self, passage: Driver) -> None:
         """Look after a session."""
         self._passages[passage.session] = passage
         self._watched.add(passage)
         self.look_now()
 
-    def discard(self, passage: "Passage") -> None:
+    def discard(self, passage: Driver) -> None:
         """A session is over."""
         self._passages.pop(passage.session, None)
         self._watched.discard(passage)
@@ -249,7 +281,7 @@ class Lanes:
         self.look_now()
         self._works.wait(max(0.0, min(within, 1.0)))
 
-    def turn(self, lane: Lane, passage: "Passage", within: float, *, urgent: bool) -> None:
+    def turn(self, lane: Lane, passage: Driver, within: float, *, urgent: bool) -> None:
         """Wait until a session may go to a stream of `lane`: where that needs a dial, others want one too.
 
         Raises Unreachable if that takes longer than `within` seconds, Closed if the session ended meanwhile.
@@ -328,8 +360,8 @@ class Lanes:
         return bool(active)
 
     def _each(
-        self, passages: "Iterable[Passage]", look: "Callable[[Passage], Result]"
-    ) -> "Iterator[tuple[Passage, Result]]":
+        self, passages: Iterable[Driver], look: Callable[[Driver], Result]
+    ) -> Iterator[tuple[Driver, Result]]:
         """Look at each session. A fault in that ends the session, and not the look at the others."""
         for passage in list(passages):
             try:
@@ -340,7 +372,7 @@ class Lanes:
             else:
                 yield passage, result
 
-    def _active(self, now: float) -> "list[Passage]":
+    def _active(self, now: float) -> list[Driver]:
         """The sessions that move data, or wait to. All of them are looked at only once a second."""
         if now - self._swept >= REST:
             self._swept = now
@@ -349,10 +381,10 @@ class Lanes:
         awake = {self._passages[session] for session in fresh if session in self._passages}
         return self._only_active(self._watched | awake)
 
-    def _only_active(self, passages: "Iterable[Passage]") -> "list[Passage]":
+    def _only_active(self, passages: Iterable[Driver]) -> list[Driver]:
         return [passage for passage, active in self._each(passages, lambda passage: passage.active) if active]
 
-    def _figures(self, now: float, active: "Iterable[Passage]") -> list[Figures]:
+    def _figures(self, now: float, active: Iterable[Driver]) -> list[Figures]:
         """Of each lane."""
         sessions: dict[str, list[Session]] = {name: [] for name in self.lanes}
         for passage in active:
@@ -373,7 +405,7 @@ class Lanes:
         log.info("%s -> %s: %s", before.name, decision.lane, decision.reason)
         self.changed()
 
-    def _care(self, passage: "Passage", now: float) -> None:
+    def _care(self, passage: Driver, now: float) -> None:
         """Have an active session follow the choice, or leave a stream that is silent."""
         lane, choice = passage.lane, self._choice
         if passage.moving or lane is None:

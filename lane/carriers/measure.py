@@ -5,10 +5,8 @@ server had more to send than the lane took, comes from the server's STATS.
 """
 
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from lane.carriers.passage import Passage
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 RATE_OF = 1.0
 """Seconds over which goodput and limits are taken."""
@@ -35,6 +33,17 @@ class Counts(NamedTuple):
     ways: tuple[Way | None, Way | None]
 
 
+class Measured(Protocol):
+    """What carries one session."""
+
+    @property
+    def rtt(self) -> float | None:
+        """Round trip of its stream, seconds. To look it up may cost a system call."""
+
+
+M = TypeVar("M", bound=Measured)
+
+
 class _Sample(NamedTuple):
     at: float
     moved: int
@@ -50,15 +59,15 @@ class Measure:
         self.rtt: float | None = None
         """Round trip of what carries data now, seconds."""
         self._samples: deque[_Sample] = deque(maxlen=MOST_SAMPLES)
-        self._before: dict[Passage, tuple[object, Counts]] = {}
+        self._before: Mapping[Any, tuple[object, Counts]] = {}
 
-    def take(self, now: float, counted: "dict[Passage, tuple[object, Counts]]") -> None:
-        """What `Passage.count` says of each session that is active on the lane, now."""
+    def take(self, now: float, counted: Mapping[M, tuple[object, Counts]]) -> None:
+        """Of each session that is active on the lane: its stream, and what was counted there."""
         moved = sent = lost = 0
         held = 0.0
         rtts = []  # of those that move: a look costs a system call, and there may be thousands of others
-        for passage, (stream, counts) in counted.items():
-            last_stream, last = self._before.get(passage, (None, counts))
+        for session, (stream, counts) in counted.items():
+            last_stream, last = self._before.get(session, (None, counts))
             if last_stream is not stream:
                 continue  # another carrier counts from elsewhere
             moved += counts.moved - last.moved
@@ -67,7 +76,7 @@ class Measure:
                     sent += way.sent - before.sent
                     lost += way.lost - before.lost
                     held = max(held, way.held - before.held)
-            if counts.moved > last.moved and (rtt := passage.rtt):
+            if counts.moved > last.moved and (rtt := session.rtt):
                 rtts.append(rtt)
         self.rtt = min(rtts) if rtts else self.rtt if counted else None
         self._before = counted

@@ -55,11 +55,6 @@ FOR_PLUGINS = {
     "lane.supervisor", "lane.net", "lane.fair", "lane.testing",
 }  # fmt: skip
 SOURCES = [*sorted((ROOT / "lane").rglob("*.py")), *sorted((ROOT / "plugins").rglob("*.py"))]
-KNOWN_CIRCLES = {
-    ("lane.carriers.lanes", "lane.carriers.passage"),
-    ("lane.carriers.measure", "lane.carriers.passage"),
-}
-"""Imports that close a circle and are still to be mended: it may only become smaller."""
 
 
 def module_of(path: Path) -> str:
@@ -167,18 +162,7 @@ def test_the_check_itself(module, source, good):
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    graph = graph_of_imports()
-    for module, name in KNOWN_CIRCLES:
-        graph[module].remove(name)
-    assert circle(graph) == []
-
-
-@pytest.mark.parametrize(("module", "name"), sorted(KNOWN_CIRCLES))
-def test_circles_that_were_mended_are_known_no_more(module, name):
-    graph = graph_of_imports()
-    for known in KNOWN_CIRCLES - {(module, name)}:
-        graph[known[0]].discard(known[1])
-    assert circle(graph), f"{module} and {name} stand in no circle: take them out of KNOWN_CIRCLES"
+    assert circle(graph_of_imports()) == []
 
 
 def test_a_circle_is_found():
