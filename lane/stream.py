@@ -24,8 +24,8 @@ from lane.supervisor import report
 
 __all__ = [
     "AbortsSending", "Address", "Carrier", "ClientTLS", "Closed", "Datagrams", "Joins", "LinkStats",
-    "Listener", "OverTCP", "Presents", "Reset", "Rings", "ServerTLS", "Stream", "Transport", "Views",
-    "measured", "receiver", "send_joined",
+    "Listener", "OverTCP", "Presents", "Proves", "Reset", "Rings", "ServerTLS", "Stream", "Transport",
+    "Views", "measured", "receiver", "send_joined",
 ]  # fmt: skip
 
 _BEHIND_HEAD = 16384
@@ -168,7 +168,6 @@ class Listener(Protocol):
         """Stop taking carriers. Those that were accepted go on."""
 
 
-@runtime_checkable
 class Proves(Protocol):
     """What an accepted carrier has as well if its transport prefers those who are known."""
 

@@ -62,11 +62,6 @@ LAST_WORDS = 1.0
 """Seconds to let the peer read what a stream said last."""
 
 
-def _at_once(serve: Callable[[], Any]) -> None:
-    """For carriers that cannot say when there is work (`lane.stream.Rings`)."""
-    serve()
-
-
 @dataclass(frozen=True, slots=True)
 class Deadlines:
     """Seconds a client has: for its HELLO, for its REQUEST, and to send the first byte of that one."""
@@ -168,7 +163,10 @@ class Server:
         patience = gevent.get_hub().loop.timer(self.deadlines.hello)  # a greenlet that waits costs more
         patience.start(gevent.spawn, self._expel, carrier, judged)
         serve = partial(gevent.spawn, self._serve, carrier, judged, patience)
-        getattr(carrier, "when_heard", _at_once)(serve)
+        if when_heard := getattr(carrier, "when_heard", None):
+            when_heard(serve)
+        else:
+            serve()
 
     def _turn_away(self, stranger: Carrier | None) -> None:
         """Make room: a client takes such an end for what it is, and tries again."""

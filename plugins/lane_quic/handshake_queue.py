@@ -72,8 +72,10 @@ class HandshakeQueue:
         return flight is not None
 
     def close(self) -> None:
-        """Forget those that wait."""
+        """Forget those that wait. The loop may have been woken before: it finds nobody."""
         self._loop.kill(block=False)
+        for flight in self._places:
+            self._places.leave(flight)
         self._by_cid.clear()
 
     def _work(self) -> None:

@@ -25,13 +25,6 @@ LOOPBACK = Address("127.0.0.1", 0)
 
 
 @pytest.fixture
-def kit():
-    kit = Kit(QuicTransport(), LOOPBACK)
-    yield kit
-    kit.close()
-
-
-@pytest.fixture
 def short_lived(monkeypatch):
     """Connections that die of 3 s of silence, in virtual time; the kit that is made after this has them."""
     monkeypatch.setattr(configuration, "IDLE_TIMEOUT", 3.0)

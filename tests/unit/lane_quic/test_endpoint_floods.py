@@ -10,11 +10,9 @@ from attacks import ATTACKS, SILENT, Peer, attack, frame
 from gevent import socket
 from lane_quic.engine import assembler, peer_limits
 from lane_quic.engine.flow_control import STREAMS
-from lane_quic.plugin import QuicTransport
 
 from lane.errors import Closed
-from lane.stream import Address
-from lane.testing.harness import Kit, echo, outcome, settled, until
+from lane.testing.harness import echo, outcome, settled, until
 from tests.support.quic_endpoints import BOUNDS, exchange, sizes
 
 PACKETS = 400
@@ -32,13 +30,6 @@ ENDS = {
     "key updates": QuicErrorCode.KEY_UPDATE_ERROR,
 }
 """Attacks that end the connection, and with which error; the others are borne."""
-
-
-@pytest.fixture
-def kit():
-    kit = Kit(QuicTransport(), Address("127.0.0.1", 0))
-    yield kit
-    kit.close()
 
 
 @pytest.fixture

@@ -22,13 +22,6 @@ LOOPBACK = Address("127.0.0.1", 0)
 
 
 @pytest.fixture
-def kit():
-    kit = Kit(QuicTransport(), LOOPBACK)
-    yield kit
-    kit.close()
-
-
-@pytest.fixture
 def stranger():
     sock = udp()
     sock.settimeout(10)
@@ -215,6 +208,19 @@ def test_beyond_some_handshakes_a_client_shows_first_that_its_address_is_its_own
     exchange(near, far)
     assert near.engine._retry_count == 1
     assert len(kit.listener._half_open) == 3
+
+
+def test_clients_are_strangers_until_they_have_proven_a_key_or_are_gone(kit):
+    pairs = [kit.dial() for _ in range(3)]
+    strangers = kit.listener._strangers
+    assert strangers.count_of("127.0.0.1") == 3
+    pairs[0][1].proven()
+    assert strangers.count_of("127.0.0.1") == 2
+    pairs[1][1].close()
+    assert strangers.count_of("127.0.0.1") == 1
+    pairs[2][0].close()
+    until(lambda: not len(strangers))
+    exchange(*pairs[0])
 
 
 def test_handshakes_that_take_too_long_are_ended(monkeypatch, kit, stranger):

@@ -116,6 +116,19 @@ def test_one_that_fails_costs_itself(queue, caplog):
     assert "making a connection for 192.0.2.1 failed" in caplog.text
 
 
+def test_one_that_is_closed_begins_nothing_more(queue, caplog):
+    """Even if its loop was woken before that."""
+    queue.gate.set()
+    gevent.idle()  # it waits
+    for number in range(5):
+        queue.add(flight(f"{number}"))
+    queue.close()
+    queue._loop.join()
+    assert not queue.begun
+    assert not len(queue)
+    assert not caplog.records
+
+
 def test_others_have_their_turn_between_two(queue):
     """A queue that is never empty must not keep the event loop from its sockets."""
     queue.gate.set()

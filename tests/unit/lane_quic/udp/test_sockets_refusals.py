@@ -30,13 +30,6 @@ REASONS = [errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENET
            errno.EMSGSIZE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL]  # fmt: skip
 
 
-@pytest.fixture
-def kit():
-    kit = Kit(QuicTransport(), LOOPBACK)
-    yield kit
-    kit.close()
-
-
 def client_of(carrier):
     """The endpoint of a dialled carrier."""
     return carrier._on_silence.__self__
