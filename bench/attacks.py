@@ -228,7 +228,7 @@ def ranges(peer, number):
 
 def keys(peer, number):
     """Other keys for each packet."""
-    peer.engine._keys.update_key()
+    peer.engine.keys.update_key()
     return frame(1)
 
 

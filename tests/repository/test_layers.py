@@ -35,6 +35,7 @@ STOREYS = [
 ]
 QUIC_STOREYS = [
     {"lane_quic"},
+    {"lane_quic.internals"},
     {"lane_quic.congestion", "lane_quic.trace"},
     {"lane_quic.configuration"},
     {"lane_quic.recovery", "lane_quic.stateless", "lane_quic.udp"},

@@ -135,7 +135,7 @@ def sizes(end):
         "those ever known": len(engine._peer_cid_sequence_numbers),
         "those to be retired": len(engine._retire_connection_ids),
         "our connection IDs": len(engine._host_cids),
-        "abandoned": len(engine._abandoned),
+        "abandoned": len(engine.abandoned),
         "writers": len(end.waiting),
     }
 

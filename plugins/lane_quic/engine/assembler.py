@@ -13,9 +13,10 @@ from typing import Any
 from aioquic.quic.connection import QuicConnectionError
 from aioquic.quic.events import StreamDataReceived
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
-from aioquic.quic.stream import FinalSizeError, QuicStreamReceiver
+from aioquic.quic.stream import FinalSizeError
 
-from lane_quic.engine.wake_flag import Flag
+from lane_quic.engine.wake_flag import WakeFlag
+from lane_quic.internals.parts import StreamReceiver
 
 PIECES = 256
 """Pieces with gaps between them that a stream may have, whatever their size,"""
@@ -25,24 +26,24 @@ SMALL = 1024
 """Pieces up to this many bytes are joined with what follows: each costs more than what is in it."""
 
 
-class Assembler(QuicStreamReceiver):
+class Assembler(StreamReceiver):
     """The bytes of one stream that came ahead of others."""
 
-    stop_pending, is_finished = Flag(True), Flag(True)  # type: ignore[assignment]
+    stop_pending, is_finished = WakeFlag(True), WakeFlag(True)  # type: ignore[assignment]
 
     def __init__(
         self, stream_id: int | None, wake: Callable[[], None] = lambda: None, *, readable: bool = True
     ) -> None:
         self.wake = wake
         super().__init__(stream_id=stream_id, readable=readable)
-        self._buffer: dict[int, bytes] = {}  # type: ignore[assignment]  # by offset; they do not overlap
+        self.buffer: dict[int, bytes] = {}  # by offset; they do not overlap
         self._starts: list[int] = []  # of those, in order
         self._held = 0
 
     @property
     def held(self) -> list[tuple[int, bytes]]:
         """The pieces that wait, and their offsets, in order."""
-        return [(start, self._buffer[start]) for start in self._starts]
+        return [(start, self.buffer[start]) for start in self._starts]
 
     def handle_frame(self, frame: Any) -> StreamDataReceived | None:
         """Take a frame: what can be handed out now. Raises FinalSizeError or QuicConnectionError."""
@@ -50,24 +51,24 @@ class Assembler(QuicStreamReceiver):
         if self.is_finished:
             return None
         data = self.take(frame.offset, frame.data)
-        end = self._buffer_start == self._final_size
+        end = self.buffer_start == self.final_size
         if end:
             self.is_finished = True
         if data or end:
-            return StreamDataReceived(data=data, end_stream=end, stream_id=self._stream_id or 0)
+            return StreamDataReceived(data=data, end_stream=end, stream_id=self.stream_id or 0)
         return None
 
     def take(self, start: int, data: bytes) -> bytes:
         """Take the bytes from `start` on: what can be handed out now. Raises QuicConnectionError."""
         stop = start + len(data)
         self.highest_offset = max(self.highest_offset, stop)
-        if start > self._buffer_start:
+        if start > self.buffer_start:
             self._keep(start, data)
             return b""
-        if stop <= self._buffer_start:
+        if stop <= self.buffer_start:
             return b""
-        data = data[self._buffer_start - start :]
-        self._buffer_start = stop
+        data = data[self.buffer_start - start :]
+        self.buffer_start = stop
         return data + self._following() if self._starts else data
 
     def bears(self, start: int, stop: int) -> bool:
@@ -84,21 +85,21 @@ class Assembler(QuicStreamReceiver):
 
     def _check_size(self, stop: int, *, fin: bool) -> None:
         """Whether data up to `stop` agree with the stream's final size (RFC 9000 section 4.5)."""
-        if self._final_size is not None and (stop > self._final_size or (fin and stop != self._final_size)):
+        if self.final_size is not None and (stop > self.final_size or (fin and stop != self.final_size)):
             raise FinalSizeError("the stream has another final size")
         if fin:
             if stop < self.highest_offset:
                 raise FinalSizeError("data came beyond the final size")
-            self._final_size = stop
+            self.final_size = stop
 
     def _following(self) -> bytes:
         """Take out the pieces that need wait no more."""
         parts, count = [], 0
         for start in self._starts:
-            if start > self._buffer_start:
+            if start > self.buffer_start:
                 break
-            piece = self._buffer[start][self._buffer_start - start :]
-            self._buffer_start += len(piece)
+            piece = self.buffer[start][self.buffer_start - start :]
+            self.buffer_start += len(piece)
             parts.append(piece)
             count += 1
         self._forget(count)
@@ -107,12 +108,12 @@ class Assembler(QuicStreamReceiver):
     def _forget(self, count: int) -> None:
         """Drop the first pieces."""
         for start in self._starts[:count]:
-            self._held -= len(self._buffer.pop(start))
+            self._held -= len(self.buffer.pop(start))
         del self._starts[:count]
 
     def _keep(self, start: int, data: bytes) -> None:
         """Keep what of `data` is not there yet."""
-        starts, buffer = self._starts, self._buffer
+        starts, buffer = self._starts, self.buffer
         stop = start + len(data)
         index = bisect_right(starts, start)
         at = start
@@ -138,10 +139,10 @@ class Assembler(QuicStreamReceiver):
         self._held += len(piece)
         if index:
             before = self._starts[index - 1]
-            known = self._buffer[before]
+            known = self.buffer[before]
             if before + len(known) == at and len(known) + len(piece) <= SMALL:
-                self._buffer[before] = known + piece
+                self.buffer[before] = known + piece
                 return index
         self._starts.insert(index, at)
-        self._buffer[at] = piece
+        self.buffer[at] = piece
         return index + 1

@@ -33,7 +33,7 @@ SHARE = 32768
 """Bytes that may leave before data of streams that wait, until these have sent as many."""
 
 
-class Waiting(deque[bytes]):
+class DatagramQueue(deque[bytes]):
     """A queue of up to `most` bytes: the newest push out the oldest."""
 
     def __init__(self, most: int) -> None:
@@ -69,7 +69,7 @@ class Waiting(deque[bytes]):
         return gone
 
 
-class Outgoing(Waiting):
+class SendQueue(DatagramQueue):
     """What is to be sent. It is false while it waits for streams to have their turn, and when it is empty."""
 
     def __init__(self) -> None:
@@ -94,28 +94,28 @@ class Outgoing(Waiting):
         self.share = min(self.share + size / 2, SHARE)
 
 
-NO_DATAGRAMS = Outgoing()
+NO_DATAGRAMS = SendQueue()
 """Of all connections that never had any to send: it stays empty."""
 
 
-class Connection(Protocol):
+class DatagramConnection(Protocol):
     """What datagrams need of the connection that they belong to."""
 
     wake: Callable[[], None]
     """Called when there is something to send."""
-    _loss: Recovery
-    _max_datagram_size: int
-    _peer_cid: QuicConnectionId
-    _remote_max_datagram_frame_size: int | None
+    loss: Recovery
+    max_datagram_size: int
+    peer_cid: QuicConnectionId
+    remote_max_datagram_frame_size: int | None
 
 
 class QuicDatagrams:
     """See `lane.stream.Datagrams`."""
 
-    def __init__(self, engine: Connection) -> None:
-        self.outgoing = Outgoing()
+    def __init__(self, engine: DatagramConnection) -> None:
+        self.outgoing = SendQueue()
         self._engine = engine
-        self._incoming = Waiting(UNASKED_MOST)
+        self._incoming = DatagramQueue(UNASKED_MOST)
         self._readable = Event()
         self._failure: Failure[LaneError] | None = None
         self._fits = 0  # the largest that one packet took when last looked at
@@ -125,9 +125,9 @@ class QuicDatagrams:
     def max_size(self) -> int:
         """The largest payload that fits a packet now, bytes; 0 where the peer takes none (yet)."""
         engine = self._engine
-        limit: int = engine._remote_max_datagram_frame_size or 0  # of a frame with its type and length
+        limit: int = engine.remote_max_datagram_frame_size or 0  # of a frame with its type and length
         peers = limit - 3 if limit > 66 else min(limit - 2, 63)
-        ours: int = engine._max_datagram_size - len(engine._peer_cid.cid) - OVERHEAD
+        ours: int = engine.max_datagram_size - len(engine.peer_cid.cid) - OVERHEAD
         return max(0, min(ours, peers))
 
     def send(self, data: bytes) -> bool:
@@ -138,7 +138,7 @@ class QuicDatagrams:
         if len(data) > self._fits:
             self._too_large += 1
             return False
-        rate = self._engine._loss.pacer.rate
+        rate = self._engine.loss.pacer.rate
         if rate is not None:
             self.outgoing.most = int(min(max(rate * UNSENT_TIME, UNSENT_LEAST), UNSENT_MOST))
         self.outgoing.append(bytes(data))

@@ -1,4 +1,4 @@
-"""aioquic as lane needs it. Only this file and those that it imports touch its private names.
+"""aioquic as lane needs it. Its private names have public ones here: see internals/.
 
 What aioquic does otherwise and a proxy cannot live with: its receive windows (flow_control.py), what counts
 as lost (recovery/), when keys change (keys.py), the CPU for a common packet (fastpath/), packets of one size
@@ -33,12 +33,13 @@ from lane_quic.configuration import (
     Settings,
     reset_token,
 )
-from lane_quic.engine.datagrams import NO_DATAGRAMS, Outgoing, QuicDatagrams
-from lane_quic.engine.mtu_discovery import Resizing
-from lane_quic.engine.received_packets import Received
+from lane_quic.engine.datagrams import NO_DATAGRAMS, QuicDatagrams, SendQueue
+from lane_quic.engine.mtu_discovery import MtuDiscovery
+from lane_quic.engine.received_packets import ReceivedPackets
 from lane_quic.engine.tail_repeat import EVIDENCE, LOSSY, PAUSE, SHORTEST_PAUSE, TAIL, Arrivals, TailBudget
 from lane_quic.fastpath import receive as fast_receive
 from lane_quic.fastpath import send as fast_send
+from lane_quic.internals.parts import peer_certificates
 from lane_quic.recovery.recovery import Recovery
 from lane_quic.trace.qlog import Trace, log_metrics
 
@@ -55,7 +56,7 @@ SILENT_TIMEOUTS = 3
 """Probe timeouts in a row after which a path may be gone: on a lossy one, one or two are not rare."""
 
 
-class Engine(Resizing):
+class Engine(MtuDiscovery):
     """One QUIC connection without I/O. Servers pass `original_cid` and their `state_key`.
 
     `retry_cid`: the connection ID of the Retry after which the client came back, if there was one.
@@ -71,7 +72,6 @@ class Engine(Resizing):
         "_idle_rtt",
         "_packets_sent",
         "_path",
-        "_space",
         "_state_key",
         "_tail_budget",
         "_tails",
@@ -90,21 +90,21 @@ class Engine(Resizing):
         settings: Settings = DEFAULTS,
     ) -> None:
         super().__init__(configuration, original_cid, retry_cid)
-        self._loss = Recovery(
+        self.loss = Recovery(
             settings.control(LARGE_DATAGRAM),
             configuration.max_datagram_size,
             validated=not configuration.is_client,
-            send_probe=self._send_probe,
+            send_probe=self.send_probe,
         )
         self.wake: Callable[[], None] = lambda: None
         """Called when there is something to send."""
         self._datagrams: QuicDatagrams | None = None
-        self._datagrams_pending: Outgoing = NO_DATAGRAMS
+        self.datagrams_pending: SendQueue = NO_DATAGRAMS
         self._fast = settings.fast
         self._control = settings.control
         self._path: Any = None  # the one that this side sends on
         self._arrivals = Arrivals()
-        self._space: Any = None  # of what applications say: looked up once
+        self.space: Any = None  # of what applications say: looked up once
         self._idle_rtt: float | None = None
         self._idle = 0.0
         self._batches = self._packets_sent = 0
@@ -114,11 +114,11 @@ class Engine(Resizing):
         self._tails: dict[int, Any] = {}  # streams that may have one
         self._state_key = state_key
         if state_key:
-            self._host_cids[0].stateless_reset_token = reset_token(state_key, self.host_cid)
+            self.issued_cids[0].stateless_reset_token = reset_token(state_key, self.host_cid)
 
-    def _replenish_connection_ids(self) -> None:
-        super()._replenish_connection_ids()
-        for cid in self._host_cids:
+    def replenish_connection_ids(self) -> None:
+        super().replenish_connection_ids()
+        for cid in self.issued_cids:
             if self._state_key and not cid.was_sent:
                 cid.stateless_reset_token = reset_token(self._state_key, cid.cid)
 
@@ -127,37 +127,37 @@ class Engine(Resizing):
     @property
     def host_cids(self) -> list[bytes]:
         """The connection IDs that this side answers to."""
-        return [cid.cid for cid in self._host_cids]
+        return [cid.cid for cid in self.issued_cids]
 
     @property
     def reached(self) -> bool:
         """Whether a packet of the peer could be read: garbage that came from there does not count."""
-        return self._state != QuicConnectionState.FIRSTFLIGHT
+        return self.state != QuicConnectionState.FIRSTFLIGHT
 
     @property
     def silent(self) -> bool:
         """Whether answers have been due for some probe timeouts, and none came."""
-        return self._loss.timeouts >= SILENT_TIMEOUTS
+        return self.loss.timeouts >= SILENT_TIMEOUTS
 
     @property
     def datagrams(self) -> QuicDatagrams:
         """Made when somebody asks for it, or the first one comes: most connections have no use for it."""
         if self._datagrams is None:
             self._datagrams = QuicDatagrams(self)
-            self._datagrams_pending = self._datagrams.outgoing
+            self.datagrams_pending = self._datagrams.outgoing
         return self._datagrams
 
     def probe(self, now: float) -> None:
         """Send something that the peer has to answer: a PING, or the handshake as far as it goes again."""
-        if self._handshake_complete:
+        if self.handshake_complete:
             self.send_ping(0)
         else:
-            self._loss.reschedule_data(now=now)
+            self.loss.reschedule_data(now=now)
 
     @property
     def capacity(self) -> int:
         """Streams that may be opened now without waiting for the peer to allow them."""
-        return max(0, self._remote_max_streams_bidi - self._local_next_stream_id_bidi // 4)
+        return max(0, self.remote_max_streams_bidi - self.local_next_stream_id_bidi // 4)
 
     @property
     def ended_by_peer(self) -> Closed | None:
@@ -165,9 +165,9 @@ class Engine(Resizing):
 
         A Reset for an error of its application (RFC 9000 section 19.19): it is alive, and not of our kind.
         """
-        if self._state != QuicConnectionState.DRAINING:
+        if self.state != QuicConnectionState.DRAINING:
             return None
-        event = self._close_event
+        event = self.close_event
         text = f"the peer closed the connection: {(event and event.reason_phrase) or 'no reason given'}"
         if event and event.frame_type is None and event.error_code:
             return Reset(event.error_code & 0xFFFFFFFF, text)
@@ -176,40 +176,38 @@ class Engine(Resizing):
     @property
     def chain(self) -> list[bytes]:
         """The peer's certificates, leaf first, DER."""
-        leaf = self.tls._peer_certificate
-        found = ([leaf] if leaf else []) + [*self.tls._peer_certificate_chain]
-        return [certificate.public_bytes(Encoding.DER) for certificate in found]
+        return [certificate.public_bytes(Encoding.DER) for certificate in peer_certificates(self.tls)]
 
     def is_stateless_reset(self, datagram: bytes) -> bool:
         """Whether the peer says with `datagram` that it has forgotten this connection."""
         end = datagram[-RESET_TOKEN_SIZE:]
         return any(
             hmac.compare_digest(end, cid.stateless_reset_token or b"")
-            for cid in (self._peer_cid, *self._peer_cid_available)
+            for cid in (self.peer_cid, *self.peer_cid_available)
         )
 
     @property
     def unsent_limit(self) -> int:
         """Bytes of a stream that may wait to be sent: enough for a few turns of the event loop."""
-        rate = self._loss.pacer.rate or 0.0
+        rate = self.loss.pacer.rate or 0.0
         return int(min(max(rate * UNSENT_TIME, UNSENT_LEAST), UNSENT_MOST))
 
     def unsent(self, stream_id: int) -> int:
         """Bytes written to a stream that have never been sent."""
-        stream = self._streams.get(stream_id)
+        stream = self.streams.get(stream_id)
         return 0 if stream is None else stream.sender.unsent
 
     def drained(self) -> bool:
         """Whether the peer has acknowledged all that was written and finished."""
-        return all(stream.sender.drained for _, stream in self._streams.items())
+        return all(stream.sender.drained for _, stream in self.streams.items())
 
     def knows(self, stream_id: int) -> bool:
         """Whether a stream has any state left."""
-        return stream_id in self._streams
+        return stream_id in self.streams
 
     def stats(self) -> LinkStats:
         """The path as seen from here."""
-        loss, progress = self._loss, self._loss.progress
+        loss, progress = self.loss, self.loss.progress
         sent = progress.delivered + progress.lost
         return LinkStats(
             rtt=loss.rtt,
@@ -219,7 +217,7 @@ class Engine(Resizing):
             delivered=progress.delivered,
             in_flight=loss.bytes_in_flight,
             more={
-                "packet_size": self._max_datagram_size,
+                "packet_size": self.max_datagram_size,
                 "packets_a_batch": self._packets_sent / max(1, self._batches),
                 "acks": loss.acks,
                 "spurious": loss.spurious,
@@ -229,13 +227,13 @@ class Engine(Resizing):
         )
 
     def _flush_trace(self) -> None:
-        if isinstance(self._quic_logger, Trace):
-            self._quic_logger.flush()
+        if isinstance(self.quic_logger, Trace):
+            self.quic_logger.flush()
 
     def close_trace(self) -> None:
         """The connection is over, whatever its state: end its qlog, if there is one."""
-        if isinstance(self._quic_logger, Trace):
-            self._quic_logger.close()
+        if isinstance(self.quic_logger, Trace):
+            self.quic_logger.close()
 
     # Acknowledging, and sending the ends of answers twice.
 
@@ -251,32 +249,32 @@ class Engine(Resizing):
         while index < count:
             if self._fast:
                 index = fast_receive.receive(self, datagrams, index, addr, now)
-            if self._close_pending:
+            if self.close_pending:
                 break
             if index < count:
                 super().receive_datagram(datagrams[index], addr, now=now)
                 self._note_path()
                 self._flush_trace()
                 index += 1
-        if self._space is None or self._space.ack_at is None:
+        if self.space is None or self.space.ack_at is None:
             return
         self._unacknowledged += count
         if soon or self._unacknowledged >= ACK_EVERY or self._gaps > gaps:
-            self._space.ack_at = now
+            self.space.ack_at = now
 
     def _ack_soon(self, now: float) -> bool:
         """Whether an ACK is due in the next moments."""
-        at = None if self._space is None else self._space.ack_at
-        return at is not None and at - now <= min(ACK_SOON, self._ack_delay / 2)
+        at = None if self.space is None else self.space.ack_at
+        return at is not None and at - now <= min(ACK_SOON, self.ack_delay / 2)
 
     @property
     def _gaps(self) -> int:
         """Rows of packets, less one, that the next ACK tells of."""
-        return 0 if self._space is None else max(0, len(self._space.ack_queue) - 1)
+        return 0 if self.space is None else max(0, len(self.space.ack_queue) - 1)
 
     def _note_path(self) -> None:
         """Whether the peer sends from elsewhere now."""
-        path = self._network_paths[0] if self._network_paths else None
+        path = self.network_paths[0] if self.network_paths else None
         if path is not self._path:
             if self._path is not None:
                 self._start_anew()
@@ -284,7 +282,7 @@ class Engine(Resizing):
 
     def _start_anew(self) -> None:
         """Another path: what was learned of the one before counts no more (RFC 9000 section 9.4)."""
-        self._loss.start_anew(self._control(LARGE_DATAGRAM))
+        self.loss.start_anew(self._control(LARGE_DATAGRAM))
         self._search_anew()
 
     def move(self) -> None:
@@ -296,30 +294,30 @@ class Engine(Resizing):
         """The packets that may leave now."""
         self._leave_black_hole()
         self._skip_number()
-        if self._packet_number >= self._update_at or self._keys.before is not None:
+        if self.packet_number >= self._update_at or self.keys.before is not None:
             self._change_keys(now)
         if self._tails_at is not None and now >= self._tails_at:
             self._repeat_tails(now)
-        if len(self._datagrams_pending):
+        if len(self.datagrams_pending):
             self.datagrams.fit()
         datagrams, done = fast_send.send(self, now) if self._fast else ([], False)
         if not done:
             datagrams += super().datagrams_to_send(now) + self._send_the_rest(now)
-        loss = self._loss
-        if self._space is not None and self._space.ack_at is None:
+        loss = self.loss
+        if self.space is not None and self.space.ack_at is None:
             self._unacknowledged = 0
         if fast_send.settled(self):
             datagrams += self._find_size(now, busy=bool(datagrams))
         if datagrams:
             self._batches += 1
             self._packets_sent += len(datagrams)
-            if self._quic_logger is not None:
-                log_metrics(self._quic_logger, loss)
+            if self.quic_logger is not None:
+                log_metrics(self.quic_logger, loss)
             self._flush_trace()
             size = sum([len(data) for data, _ in datagrams])
             self._tail_budget.on_sent(size)
-            self._datagrams_pending.on_sent(size)
-            self._ack_delay = min(MAX_ACK_DELAY, max(MIN_ACK_DELAY, (loss.rtt or 0) / 8))
+            self.datagrams_pending.on_sent(size)
+            self.ack_delay = min(MAX_ACK_DELAY, max(MIN_ACK_DELAY, (loss.rtt or 0) / 8))
         return datagrams
 
     def _size_probe(self, size: int, now: float, on_fate: Callable[[Any], None]) -> list[tuple[bytes, Any]]:
@@ -327,7 +325,7 @@ class Engine(Resizing):
 
     def _send_the_rest(self, now: float) -> list[tuple[bytes, Any]]:
         """Streams have had their turn: what they left room for is for the datagrams that gave way to them."""
-        outgoing = self._datagrams_pending
+        outgoing = self.datagrams_pending
         if outgoing or not len(outgoing):
             return []
         share, outgoing.share = outgoing.share, math.inf
@@ -337,9 +335,9 @@ class Engine(Resizing):
 
     def note_idle(self) -> None:
         """Nothing more is to be sent now: if there is room, it is not the network that sets the rate."""
-        loss = self._loss
+        loss = self.loss
         room = loss.congestion_window - loss.bytes_in_flight
-        if self._pacing_at is None and room >= self._max_datagram_size:
+        if self.pacing_at is None and room >= self.max_datagram_size:
             loss.progress.on_limited(loss.bytes_in_flight)
 
     def get_timer(self) -> float | None:
@@ -348,9 +346,9 @@ class Engine(Resizing):
         return at if self._tails_at is None else min(self._tails_at, at or self._tails_at)
 
     @property
-    def _lossy(self) -> bool:
+    def lossy(self) -> bool:
         """Whether the path loses so much that tails are repeated, either way; or is too new to tell."""
-        loss, came = self._loss, self._arrivals
+        loss, came = self.loss, self._arrivals
         if min(loss.counted, came.counted) < EVIDENCE:
             return True
         return max(loss.recent_loss, came.loss) >= LOSSY
@@ -359,61 +357,61 @@ class Engine(Resizing):
         self._tails_at = None
         for stream in self._tails.values():
             sender: Any = stream.sender
-            if sender.has_fresh_tail and self._tail_budget.room(now, self._loss.pacer.rate):
+            if sender.has_fresh_tail and self._tail_budget.room(now, self.loss.pacer.rate):
                 self._tail_budget.spend(sender.repeat(TAIL))
         self._tails.clear()
 
-    def _serialize_transport_parameters(self) -> bytes:
+    def serialize_transport_parameters(self) -> bytes:
         """The peer's probe timeout waits for our ACK delay: it should know that it is short.
 
         And what is larger than any packet of lane's is not taken (carrier.py).
         """
-        parameters = pull_quic_transport_parameters(Buffer(data=super()._serialize_transport_parameters()))
+        parameters = pull_quic_transport_parameters(Buffer(data=super().serialize_transport_parameters()))
         parameters.max_ack_delay = round((MAX_ACK_DELAY + ACK_DELAY_SLACK) * 1000)
         parameters.max_udp_payload_size = LARGEST_RECEIVED
-        buffer = Buffer(capacity=3 * self._max_datagram_size)
+        buffer = Buffer(capacity=3 * self.max_datagram_size)
         push_quic_transport_parameters(buffer, parameters)
         return bytes(buffer.data)
 
-    def _initialize(self, peer_cid: bytes) -> None:
-        for space in self._loss.spaces:  # of a handshake that begins anew, after a Retry
-            self._loss.discard_space(space)
-        super()._initialize(peer_cid)
-        self._space = self._spaces[Epoch.ONE_RTT]
-        self._space.received_packets = Received(self._arrivals)
+    def initialize(self, peer_cid: bytes) -> None:
+        for space in self.loss.spaces:  # of a handshake that begins anew, after a Retry
+            self.loss.discard_space(space)
+        super().initialize(peer_cid)
+        self.space = self.spaces[Epoch.ONE_RTT]
+        self.space.received_packets = ReceivedPackets(self._arrivals)
 
-    def _idle_timeout(self) -> float:
+    def idle_timeout(self) -> float:
         """As aioquic says; but that is asked for each packet, and changes with each round trip at most."""
-        rtt = self._loss.rtt
-        if rtt != self._idle_rtt or not self._handshake_confirmed:
-            self._idle_rtt, self._idle = rtt, super()._idle_timeout()
+        rtt = self.loss.rtt
+        if rtt != self._idle_rtt or not self.handshake_confirmed:
+            self._idle_rtt, self._idle = rtt, super().idle_timeout()
         return self._idle
 
     def gather_streams(self) -> list[Any]:
         """The streams that have something to say, in the order of service, which may be changed there."""
-        queue: list[Any] = self._streams.awake(self._streams_queue)
-        self._streams_queue = queue
+        queue: list[Any] = self.streams.awake(self.streams_queue)
+        self.streams_queue = queue
         return queue
 
-    def _write_application(self, builder: Any, network_path: Any, now: float) -> None:
+    def write_application(self, builder: Any, network_path: Any, now: float) -> None:
         """As aioquic does, but idle streams are not looked at.
 
         And where pacing holds data back, an ACK that is due leaves alone: aioquic fills up its packet.
         """
         busy = [*self.gather_streams()]
-        self._datagrams_pending.contended = bool(busy)
-        held = None if self._probe_pending else self._loss.pacer.next_send_time(now)
+        self.datagrams_pending.contended = bool(busy)
+        held = None if self.probe_pending else self.loss.pacer.next_send_time(now)
         if held is not None:
             builder.max_flight_bytes = 0
         try:
-            super()._write_application(builder, network_path, now)
+            super().write_application(builder, network_path, now)
         finally:
-            if held is not None and self._pacing_at is None:
-                self._pacing_at = held
-            queue = self._streams_queue
+            if held is not None and self.pacing_at is None:
+                self.pacing_at = held
+            queue = self.streams_queue
             if queue:  # one that repeats what was lost would stay the first until all of it has gone
                 queue.append(queue.pop(0))
-            if self._lossy and (tails := {s.stream_id: s for s in busy if s.sender.has_fresh_tail}):
+            if self.lossy and (tails := {s.stream_id: s for s in busy if s.sender.has_fresh_tail}):
                 self._tails |= tails
-                pause = min(PAUSE, max(self._loss.rtt or 0.0, SHORTEST_PAUSE * 8) / 8)
+                pause = min(PAUSE, max(self.loss.rtt or 0.0, SHORTEST_PAUSE * 8) / 8)
                 self._tails_at = now + pause if self._tails_at is None else self._tails_at

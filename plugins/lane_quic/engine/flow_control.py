@@ -9,8 +9,8 @@ from typing import Any
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.packet import QuicFrameType
 
-from lane_quic.engine.keys import Updating
-from lane_quic.engine.stream_table import Streams
+from lane_quic.engine.keys import KeyUpdate
+from lane_quic.engine.stream_table import StreamTable
 
 STREAMS = 64
 """Streams a client may have open on one connection: they share its window and the fate of its path."""
@@ -20,10 +20,10 @@ _SERVER_FLOORS = (65536, 65536)  # stream, connection: what a stranger can make 
 _CLIENT_FLOORS = (4 << 20, 16 << 20)
 
 
-class Credit(Updating):
+class FlowControl(KeyUpdate):
     """A connection that grants what was consumed."""
 
-    __slots__ = ("_abandoned", "_consumed", "_floor", "_stream_floor")
+    __slots__ = ("_consumed", "_floor", "_stream_floor")
 
     def __init__(
         self, configuration: QuicConfiguration, original_cid: bytes | None, retry_cid: bytes | None
@@ -36,23 +36,23 @@ class Credit(Updating):
             retry_source_connection_id=retry_cid,
         )
         self._stream_floor, self._floor = stream_floor, floor
-        self._streams: Streams = Streams()
+        self.streams: StreamTable = StreamTable()
         self._consumed = 0
-        self._abandoned: dict[int, int] = {}  # stream: bytes of it that count as consumed
+        self.abandoned = {}
         streams = 0 if configuration.is_client else STREAMS
-        for limit, value in ((self._local_max_streams_bidi, streams), (self._local_max_streams_uni, 0)):
+        for limit, value in ((self.local_max_streams_bidi, streams), (self.local_max_streams_uni, 0)):
             limit.value = limit.sent = value
 
     def consume(self, stream_id: int, size: int, total: int) -> bool:
         """`size` bytes of a stream were read, `total` so far; whether the peer is due new credit."""
         self._consumed += size
-        due = self._raise_connection_limit()
-        stream = self._streams.get(stream_id)
+        due = self.raise_connection_limit()
+        stream = self.streams.get(stream_id)
         if stream is not None and not stream.receiver.is_finished:
             window = _window(total, self._stream_floor, MAX_STREAM_WINDOW)
             if total + window - stream.max_stream_data_local >= window // 4:
                 stream.max_stream_data_local = total + window
-                self._streams.with_credit[stream_id] = stream
+                self.streams.with_credit[stream_id] = stream
                 due = True
         return due
 
@@ -61,31 +61,31 @@ class Credit(Updating):
 
         `total` bytes of it were read, `unread` were handed out by events and not read.
         """
-        stream = self._streams.get(stream_id)
+        stream = self.streams.get(stream_id)
         if stream is None:
             self._consumed += unread
-        elif stream_id not in self._abandoned:
-            self._abandoned[stream_id] = total
+        elif stream_id not in self.abandoned:
+            self.abandoned[stream_id] = total
 
-    def _raise_connection_limit(self) -> bool:
-        for stream_id, counted in list(self._abandoned.items()):
-            stream = self._streams.get(stream_id)
+    def raise_connection_limit(self) -> bool:
+        for stream_id, counted in list(self.abandoned.items()):
+            stream = self.streams.get(stream_id)
             if stream is not None:
                 self._consumed += stream.receiver.highest_offset - counted
-                self._abandoned[stream_id] = stream.receiver.highest_offset
+                self.abandoned[stream_id] = stream.receiver.highest_offset
             if stream is None or stream.receiver.is_finished:
-                del self._abandoned[stream_id]
+                del self.abandoned[stream_id]
         window = _window(self._consumed, self._floor, MAX_CONNECTION_WINDOW)
-        limit = self._local_max_data
+        limit = self.local_max_data
         if self._consumed + window - limit.value < window // 4:
             return False
         limit.value = self._consumed + window
         return True
 
-    def _write_connection_limits(self, builder: Any, space: Any) -> None:
-        if self._abandoned:
-            self._raise_connection_limit()
-        data, streams = self._local_max_data, self._local_max_streams_bidi
+    def write_connection_limits(self, builder: Any, space: Any) -> None:
+        if self.abandoned:
+            self.raise_connection_limit()
+        data, streams = self.local_max_data, self.local_max_streams_bidi
         # MAX_STREAMS goes out once the peer has fewer streams left than the update grants.
         few = streams.sent - streams.used < streams.value - streams.sent
         for limit, due in ((data, data.value != data.sent), (streams, few)):
@@ -93,28 +93,28 @@ class Credit(Updating):
                 buf = builder.start_frame(
                     limit.frame_type,
                     capacity=1 + 8,
-                    handler=self._on_connection_limit_delivery,
+                    handler=self.on_connection_limit_delivery,
                     handler_args=(limit,),
                 )
                 buf.push_uint_var(limit.value)
                 limit.sent = limit.value
 
-    def _on_max_stream_data_delivery(self, delivery: Any, stream: Any) -> None:
-        super()._on_max_stream_data_delivery(delivery, stream)
+    def on_max_stream_data_delivery(self, delivery: Any, stream: Any) -> None:
+        super().on_max_stream_data_delivery(delivery, stream)
         if stream.max_stream_data_local_sent != stream.max_stream_data_local:  # it was lost
-            self._streams.with_credit[stream.stream_id] = stream
+            self.streams.with_credit[stream.stream_id] = stream
 
-    def _write_stream_limits(self, builder: Any, space: Any, stream: Any) -> None:
+    def write_stream_limits(self, builder: Any, space: Any, stream: Any) -> None:
         buf = builder.start_frame(
             QuicFrameType.MAX_STREAM_DATA,
             capacity=1 + 8 + 8,
-            handler=self._on_max_stream_data_delivery,
+            handler=self.on_max_stream_data_delivery,
             handler_args=(stream,),
         )
         buf.push_uint_var(stream.stream_id)
         buf.push_uint_var(stream.max_stream_data_local)
         stream.max_stream_data_local_sent = stream.max_stream_data_local
-        self._streams.with_credit.pop(stream.stream_id, None)
+        self.streams.with_credit.pop(stream.stream_id, None)
 
 
 def _window(consumed: int, floor: int, most: int) -> int:

@@ -19,7 +19,8 @@ from aioquic.quic.crypto import (  # type: ignore[attr-defined]
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, decode_packet_number
 from aioquic.tls import Epoch
 
-from lane_quic.engine.handshake_memory import Forgetting
+from lane_quic.engine.handshake_memory import HandshakeMemory
+from lane_quic.internals.parts import callbacks
 
 UPDATE_AFTER = 1 << 20
 """Packets sent with the same keys, after which they change. AES-GCM bears 2^23 (RFC 9001 section 6.6)."""
@@ -32,7 +33,7 @@ KEPT_TIMEOUTS = 3
 """Probe timeouts for which the keys before are kept (RFC 9001 section 6.5)."""
 
 
-class Keys(CryptoPair):
+class OneRttKeys(CryptoPair):
     """The keys of packets with a short header, in both directions."""
 
     def __init__(self, **callbacks: Any) -> None:
@@ -103,26 +104,22 @@ class Keys(CryptoPair):
         self.sent += 1
 
 
-class Updating(Forgetting):
+class KeyUpdate(HandshakeMemory):
     """A connection that changes its keys long before they are worn out."""
 
-    __slots__ = ("_keys", "_phase", "_phase_from", "_update_at")
+    __slots__ = ("_phase", "_phase_from", "_update_at")
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._keys: Any = None
-        self._phase = self._phase_from = 0  # `Keys.sent`, and the packet number at which that was so first
+        self.keys = None
+        self._phase = 0  # `OneRttKeys.sent`, at the packet number that follows
+        self._phase_from = 0
         self._update_at = UPDATE_AFTER
 
-    def _initialize(self, peer_cid: bytes) -> None:
-        super()._initialize(peer_cid)
-        plain = self._cryptos[Epoch.ONE_RTT]
-        self._keys = self._cryptos[Epoch.ONE_RTT] = Keys(
-            recv_setup_cb=plain.recv._setup_cb,
-            recv_teardown_cb=plain.recv._teardown_cb,
-            send_setup_cb=plain.send._setup_cb,
-            send_teardown_cb=plain.send._teardown_cb,
-        )
+    def initialize(self, peer_cid: bytes) -> None:
+        super().initialize(peer_cid)
+        plain = self.cryptos[Epoch.ONE_RTT]
+        self.keys = self.cryptos[Epoch.ONE_RTT] = OneRttKeys(**callbacks(plain))
 
     def request_key_update(self) -> None:
         """Change the keys as soon as that is allowed."""
@@ -131,38 +128,38 @@ class Updating(Forgetting):
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
         """As aioquic does; but an attacker who forges packets without end has an end."""
         super().receive_datagram(data, addr, now)
-        if self._keys is not None and self._keys.forged >= MOST_FORGED:
+        if self.keys is not None and self.keys.forged >= MOST_FORGED:
             self._wear_out("too many packets could not be read")
 
     def _change_keys(self, now: float) -> None:
         """Whatever is due: begin with new keys, give up those of before."""
-        keys = self._keys
+        keys = self.keys
         if keys.before is not None:
             if keys.forget_at is None:
-                keys.forget_at = now + KEPT_TIMEOUTS * self._loss.get_probe_timeout()
+                keys.forget_at = now + KEPT_TIMEOUTS * self.loss.get_probe_timeout()
             elif now >= keys.forget_at:
                 keys.before = None
         if keys.sent != self._phase:  # the peer began
             self._begin_phase()
-        if self._packet_number < self._update_at:
+        if self.packet_number < self._update_at:
             return
         if self._may_update():
             keys.update_key()
             self._begin_phase()
-        elif self._packet_number - self._phase_from >= MOST_PACKETS:
+        elif self.packet_number - self._phase_from >= MOST_PACKETS:
             self._wear_out("the keys are worn out")
 
     def _begin_phase(self) -> None:
-        self._phase, self._phase_from = self._keys.sent, self._packet_number
-        self._update_at = self._packet_number + UPDATE_AFTER
+        self._phase, self._phase_from = self.keys.sent, self.packet_number
+        self._update_at = self.packet_number + UPDATE_AFTER
 
     def _may_update(self) -> bool:
         """Whether the peer has the keys of now: it sends with them, and has acknowledged a packet with them
         (RFC 9001 section 6.1).
         """
-        keys, space = self._keys, self._spaces[Epoch.ONE_RTT]
+        keys, space = self.keys, self.spaces[Epoch.ONE_RTT]
         acknowledged = space.largest_acked_packet >= self._phase_from
-        return self._handshake_confirmed and keys.received == keys.sent and acknowledged
+        return self.handshake_confirmed and keys.received == keys.sent and acknowledged
 
     def _wear_out(self, reason: str) -> None:
         self.close(QuicErrorCode.AEAD_LIMIT_REACHED, QuicFrameType.PADDING, reason)

@@ -3,8 +3,8 @@
 A connection begins with what every path carries. Larger packets that say nothing are sent now and then; what
 arrives is the size from then on, and the loss of one costs nothing. When all large packets vanish (a tunnel
 that begins in mid-transfer, a route with a smaller MTU), the size falls back at once, and the search begins
-anew. `PathSize` is the search, and pure: it is told what arrived and what did not. `Resizing` is a connection
-that sends the probes, and whose packets grow and shrink with what is found.
+anew. `MtuSearch` is the search, and pure: it is told what arrived and what did not. `MtuDiscovery` is a
+connection that sends the probes, and whose packets grow and shrink with what is found.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from aioquic.quic.packet import pull_quic_transport_parameters
 from aioquic.quic.packet_builder import QuicDeliveryState
 
 from lane_quic.configuration import LARGE_DATAGRAM, SMALL_DATAGRAM
-from lane_quic.engine.flow_control import Credit
+from lane_quic.engine.flow_control import FlowControl
 from lane_quic.recovery.recovery import Recovery
 
 PROBES = 3
@@ -31,7 +31,7 @@ HOLE_TIMEOUTS = 2
 """...and so do as many probe timeouts in a row, where nothing arrives at all."""
 
 
-class PathSize:
+class MtuSearch:
     """The search on one path; sizes are bytes of UDP payload, times seconds of one clock."""
 
     def __init__(self, base: int = SMALL_DATAGRAM, most: int = LARGE_DATAGRAM) -> None:
@@ -88,47 +88,47 @@ class PathSize:
         self._failed, self._out, self._again_at = 0, None, None
 
 
-class Resizing(Credit):
+class MtuDiscovery(FlowControl):
     """Sends probes, and acts on what becomes of them."""
 
-    __slots__ = ("_largest", "path_size")
+    __slots__ = ("_largest", "mtu_search")
 
-    _loss: Recovery
+    loss: Recovery
 
     def __init__(
         self, configuration: QuicConfiguration, original_cid: bytes | None, retry_cid: bytes | None
     ) -> None:
         super().__init__(configuration, original_cid, retry_cid)
         self._largest = LARGE_DATAGRAM
-        self.path_size = PathSize(configuration.max_datagram_size, self._largest)
+        self.mtu_search = MtuSearch(configuration.max_datagram_size, self._largest)
 
-    def _parse_transport_parameters(self, data: bytes, from_session_ticket: bool = False) -> None:
+    def parse_transport_parameters(self, data: bytes, from_session_ticket: bool = False) -> None:
         """As aioquic does; and what the peer does not take is not tried (RFC 9000 section 18.2)."""
-        super()._parse_transport_parameters(data, from_session_ticket)
+        super().parse_transport_parameters(data, from_session_ticket)
         most = pull_quic_transport_parameters(Buffer(data=data)).max_udp_payload_size
         if most is not None and most < self._largest:
             self._largest = most
-            self.path_size = PathSize(self.configuration.max_datagram_size, most)
+            self.mtu_search = MtuSearch(self.configuration.max_datagram_size, most)
 
     def _search_anew(self) -> None:
         """Another path."""
-        self.path_size = PathSize(self.configuration.max_datagram_size, self._largest)
-        self._resize(self.path_size.current)
+        self.mtu_search = MtuSearch(self.configuration.max_datagram_size, self._largest)
+        self._resize(self.mtu_search.current)
 
     def _leave_black_hole(self) -> None:
         """Send small packets where large ones do not pass any more."""
-        loss, search = self._loss, self.path_size
+        loss, search = self.loss, self.mtu_search
         if (loss.timeouts >= HOLE_TIMEOUTS or loss.large_lost >= HOLE_PACKETS) and search.black_hole():
             self._resize(search.current)
         loss.large_lost %= HOLE_PACKETS
 
     def _find_size(self, now: float, *, busy: bool) -> list[tuple[bytes, Any]]:
         """Let packets be as large as the path carries: a probe, if one is due beside others."""
-        loss, search = self._loss, self.path_size
+        loss, search = self.loss, self.mtu_search
         if (
             not busy
             or loss.timeouts
-            or not self._network_paths[0].is_validated
+            or not self.network_paths[0].is_validated
             or (size := search.probe(now)) is None
         ):
             return []
@@ -139,7 +139,7 @@ class Resizing(Credit):
                 search.probed(size, arrived=arrived)
             else:  # nothing arrives: that tells nothing of sizes
                 search.postpone(size)
-            if search is self.path_size:  # else it was another path
+            if search is self.mtu_search:  # else it was another path
                 self._resize(search.current)
 
         return self._size_probe(size, now, on_fate)
@@ -149,4 +149,4 @@ class Resizing(Credit):
         raise NotImplementedError
 
     def _resize(self, size: int) -> None:
-        self._max_datagram_size = self._loss.pacer.datagram_size = size
+        self.max_datagram_size = self.loss.pacer.datagram_size = size

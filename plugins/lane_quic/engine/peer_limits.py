@@ -5,17 +5,19 @@ Each costs that one connection: it ends with the error that RFC 9000 has for it.
 """
 
 import logging
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from secrets import randbelow
 from typing import Any
 
 import cryptography.hazmat.backends.openssl.backend  # noqa: F401  (aioquic would, when it first dials)
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
-from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import QuicConnection, QuicConnectionError
+from aioquic.quic.connection import QuicConnectionError
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, pull_ack_frame
 
 from lane_quic.engine.assembler import Assembler
+from lane_quic.fastpath.connection import FastPathConnection
 from lane_quic.fastpath.wire import CHEAP, COSTLY
 
 logging.getLogger("quic").setLevel(logging.CRITICAL)  # a peer could fill the log; carriers say why they end
@@ -37,15 +39,13 @@ MOST_FLIGHT = 16384
 """Bytes of a flight of TLS in one epoch: a server's has its certificates."""
 _handlers: dict[int, tuple[str, Any]] = {}
 """aioquic's, by the type of the frame: the name of the method, and the epochs that it is for."""
-_ATTRIBUTES = tuple(vars(QuicConnection(configuration=QuicConfiguration())))
-"""What aioquic keeps of a connection, by name."""
 
 
-class Frames:
-    """aioquic's handlers of frames, by type. Each look-up is one more frame.
+class FrameHandlers(Mapping[int, Any]):
+    """aioquic's handlers of frames, by type: a method, and the epochs that it is for.
 
-    Who sends hundreds in each packet, which say nothing, keeps the processor busy for next to nothing (RFC
-    9000 section 21.9). There is one table for all connections: one each would take 6 KB.
+    Each look-up is one more frame. Who sends hundreds in each packet, which say nothing, keeps the processor
+    busy for next to nothing (RFC 9000 section 21.9). All connections share one table, which takes 6 KB.
     """
 
     __slots__ = ("_connection", "left")
@@ -69,131 +69,128 @@ class Frames:
         name, epochs = _handlers[kind]
         return getattr(self._connection, name), epochs
 
+    def __contains__(self, kind: object) -> bool:
+        return kind in _handlers
 
-class Flight(dict[Any, Buffer]):
-    """What TLS has to say, by epoch: room for it is there only while it says something."""
+    def __iter__(self) -> Iterator[int]:
+        return iter(_handlers)
 
-    def __missing__(self, epoch: Any) -> Buffer:
-        made = self[epoch] = Buffer(capacity=MOST_FLIGHT)
-        return made
+    def __len__(self) -> int:
+        return len(_handlers)
 
 
-class Guarded(QuicConnection):
-    """A connection that ends where its peer asks for too much.
+class PeerLimits(FastPathConnection):
+    """A connection that ends where its peer asks for too much."""
 
-    It and all that are built on it have slots: a dict of so many names takes three times as much.
-    """
-
-    __slots__ = (*_ATTRIBUTES, "tls", "_frames", "_newest_cid_sent", "_skip_at", "_skipped", "_updated_at")
-    _QuicConnection__frame_handlers: Any
+    __slots__ = ("_newest_cid_sent", "_skip_at", "_skipped", "_updated_at")
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         if not _handlers:
-            found = self._QuicConnection__frame_handlers
+            found = self.frame_handlers
             _handlers.update({kind: (handler.__name__, epochs) for kind, (handler, epochs) in found.items()})
-        self._frames = self._QuicConnection__frame_handlers = Frames(self)
+        self.frame_budget = self.frame_handlers = FrameHandlers(self)
         self._newest_cid_sent = 0
         self._updated_at = -1  # the packet number that was next when the peer changed its keys
         self._skipped, self._skip_at = -1, FIRST_SKIPPED + randbelow(FIRST_SKIPPED)
 
-    def _initialize(self, peer_cid: bytes) -> None:
-        super()._initialize(peer_cid)
-        self._crypto_buffers = Flight()
-        for stream in self._crypto_streams.values():
+    def initialize(self, peer_cid: bytes) -> None:
+        super().initialize(peer_cid)
+        self.crypto_buffers = defaultdict(partial(Buffer, capacity=MOST_FLIGHT))  # room only while it speaks
+        for stream in self.crypto_streams.values():
             stream.receiver = Assembler(None)
 
-    def _push_crypto_data(self) -> None:
-        super()._push_crypto_data()
-        self._crypto_buffers.clear()
+    def push_crypto_data(self) -> None:
+        super().push_crypto_data()
+        self.crypto_buffers.clear()
 
     def _skip_number(self) -> None:
         """Leave out a packet number now and then: who acknowledges it lies (RFC 9000 section 21.4)."""
-        if self._packet_number >= self._skip_at:
-            self._skipped = self._packet_number
-            self._packet_number += 1
-            self._skip_at = self._packet_number * 3 // 2 + randbelow(self._packet_number)
+        if self.packet_number >= self._skip_at:
+            self._skipped = self.packet_number
+            self.packet_number += 1
+            self._skip_at = self.packet_number * 3 // 2 + randbelow(self.packet_number)
 
-    def _never_sent(self, acknowledged: Sequence[range]) -> bool:
+    def never_sent(self, acknowledged: Sequence[range]) -> bool:
         """Whether ranges, in order, have the number of a packet that was never sent."""
         skipped = self._skipped
-        return acknowledged[-1].stop > self._packet_number or (
+        return acknowledged[-1].stop > self.packet_number or (
             acknowledged[0].start <= skipped and any(skipped in r for r in acknowledged)
         )
 
-    def _payload_received(self, context: Any, plain: bytes, crypto_frame_required: bool = False) -> Any:
-        self._frames.packet()
-        return super()._payload_received(context, plain, crypto_frame_required)
+    def payload_received(self, context: Any, plain: bytes, crypto_frame_required: bool = False) -> Any:
+        self.frame_budget.packet()
+        return super().payload_received(context, plain, crypto_frame_required)
 
-    def _handle_ack_frame(self, context: Any, frame_type: int, buf: Any) -> None:
+    def handle_ack_frame(self, context: Any, frame_type: int, buf: Any) -> None:
         at = buf.tell()
         try:
             acknowledged, _ = pull_ack_frame(buf)
         except ValueError:  # aioquic's to judge
             acknowledged = None
-        if acknowledged is not None and self._never_sent(acknowledged):
+        if acknowledged is not None and self.never_sent(acknowledged):
             raise _violation(frame_type, "a packet was acknowledged that was never sent")
         buf.seek(at)
-        super()._handle_ack_frame(context, frame_type, buf)
+        super().handle_ack_frame(context, frame_type, buf)
 
-    def _handle_crypto_frame(self, context: Any, frame_type: int, buf: Any) -> None:
+    def handle_crypto_frame(self, context: Any, frame_type: int, buf: Any) -> None:
         at = buf.tell()
         if buf.pull_uint_var() + buf.pull_uint_var() > MOST_CRYPTO:
             raise QuicConnectionError(
                 QuicErrorCode.CRYPTO_BUFFER_EXCEEDED, frame_type, "TLS messages are too long"
             )
         buf.seek(at)
-        super()._handle_crypto_frame(context, frame_type, buf)
+        super().handle_crypto_frame(context, frame_type, buf)
 
-    def _handle_stop_sending_frame(self, context: Any, frame_type: int, buf: Any) -> None:
+    def handle_stop_sending_frame(self, context: Any, frame_type: int, buf: Any) -> None:
         """As aioquic does, but it is told of once for each stream."""
         at = buf.tell()
-        stream = self._streams.get(buf.pull_uint_var())
-        known = stream is not None and stream.sender._reset_error_code is not None
+        stream = self.streams.get(buf.pull_uint_var())
+        known = stream is not None and stream.sender.reset_error_code is not None
         buf.seek(at)
-        super()._handle_stop_sending_frame(context, frame_type, buf)
+        super().handle_stop_sending_frame(context, frame_type, buf)
         if known:
-            self._events.pop()
+            self.events.pop()
 
-    def _write_new_connection_id_frame(self, builder: Any, connection_id: Any) -> None:
-        super()._write_new_connection_id_frame(builder, connection_id)
+    def write_new_connection_id_frame(self, builder: Any, connection_id: Any) -> None:
+        super().write_new_connection_id_frame(builder, connection_id)
         self._newest_cid_sent = max(self._newest_cid_sent, connection_id.sequence_number)
 
-    def _handle_retire_connection_id_frame(self, context: Any, frame_type: int, buf: Any) -> None:
+    def handle_retire_connection_id_frame(self, context: Any, frame_type: int, buf: Any) -> None:
         """A peer retires what it knows (RFC 9000 section 19.16), or one packet would use up hundreds."""
         at = buf.tell()
         if buf.pull_uint_var() > self._newest_cid_sent:
             raise _violation(frame_type, "a connection ID was retired that was never issued")
         buf.seek(at)
-        super()._handle_retire_connection_id_frame(context, frame_type, buf)
+        super().handle_retire_connection_id_frame(context, frame_type, buf)
 
-    def _handle_new_connection_id_frame(self, context: Any, frame_type: int, buf: Any) -> None:
-        super()._handle_new_connection_id_frame(context, frame_type, buf)
-        if len(self._peer_cid_sequence_numbers) > MOST_PEER_CIDS:
+    def handle_new_connection_id_frame(self, context: Any, frame_type: int, buf: Any) -> None:
+        super().handle_new_connection_id_frame(context, frame_type, buf)
+        if len(self.peer_cid_sequence_numbers) > MOST_PEER_CIDS:
             raise QuicConnectionError(
                 QuicErrorCode.CONNECTION_ID_LIMIT_ERROR, frame_type, "too many connection IDs"
             )
 
-    def _consume_peer_cid(self) -> None:
-        if not self._peer_cid_available:
+    def consume_peer_cid(self) -> None:
+        if not self.peer_cid_available:
             frame_type = QuicFrameType.NEW_CONNECTION_ID
             raise _violation(frame_type, "the last connection ID was retired, and none came for it")
-        super()._consume_peer_cid()
+        super().consume_peer_cid()
 
-    def _handle_connection_close_frame(self, context: Any, frame_type: int, buf: Any) -> None:
+    def handle_connection_close_frame(self, context: Any, frame_type: int, buf: Any) -> None:
         """What the peer says of its reason is shown to people, and may be written to a log."""
-        super()._handle_connection_close_frame(context, frame_type, buf)
-        if (event := self._close_event) is not None:
+        super().handle_connection_close_frame(context, frame_type, buf)
+        if (event := self.close_event) is not None:
             event.reason_phrase = "".join(filter(str.isprintable, event.reason_phrase))[:LONGEST_REASON]
 
-    def _log_key_updated(self, key_type: str, trigger: str) -> None:
+    def log_key_updated(self, key_type: str, trigger: str) -> None:
         """Called by aioquic when keys change: the peer's may not change twice before it has heard from us
         under the new ones (RFC 9001 section 6.2)."""
-        super()._log_key_updated(key_type, trigger)
-        if trigger == "remote_update" and key_type.startswith("server") == self._is_client:
-            if self._updated_at == self._packet_number:
+        super().log_key_updated(key_type, trigger)
+        if trigger == "remote_update" and key_type.startswith("server") == self.is_client:
+            if self._updated_at == self.packet_number:
                 self.close(QuicErrorCode.KEY_UPDATE_ERROR, QuicFrameType.PADDING, "keys were updated twice")
-            self._updated_at = self._packet_number
+            self._updated_at = self.packet_number
 
 
 def _violation(frame_type: int, reason: str) -> QuicConnectionError:

@@ -11,16 +11,16 @@ from typing import Any
 from aioquic.buffer import size_uint_var
 from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.rangeset import RangeSet
-from aioquic.quic.stream import QuicStreamSender
 
-from lane_quic.engine.wake_flag import Flag
+from lane_quic.engine.wake_flag import WakeFlag
+from lane_quic.internals.parts import StreamSender, ranges_of
 
 
-class Sender(QuicStreamSender):
+class Sender(StreamSender):
     """The bytes of one stream that were written and not acknowledged."""
 
-    buffer_is_empty = Flag(False)  # type: ignore[assignment]
-    reset_pending, is_finished = Flag(True), Flag(True)  # type: ignore[assignment]
+    buffer_is_empty = WakeFlag(False)  # type: ignore[assignment]
+    reset_pending, is_finished = WakeFlag(True), WakeFlag(True)  # type: ignore[assignment]
 
     def __init__(self, stream_id: int, wake: Callable[[], None]) -> None:
         self.wake = wake
@@ -30,12 +30,12 @@ class Sender(QuicStreamSender):
     @property
     def unsent(self) -> int:
         """Bytes that were written and never sent."""
-        return 0 if self._reset_error_code is not None else self._buffer_stop - self.highest_offset
+        return 0 if self.reset_error_code is not None else self.buffer_stop - self.highest_offset
 
     def has_pending(self, room: int) -> bool:
         """Whether a frame fills `room` bytes, of which its offset takes some; not the first one."""
-        ranges = self._pending._RangeSet__ranges  # type: ignore[attr-defined]
-        if self._reset_error_code is not None or not ranges:
+        ranges = ranges_of(self.pending)
+        if self.reset_error_code is not None or not ranges:
             return False
         first: range = ranges[0]
         return first.start > 0 and first.stop - first.start >= room - size_uint_var(first.start)
@@ -46,7 +46,7 @@ class Sender(QuicStreamSender):
         Each fills `room` bytes with its offset, and none is the last one, or ends beyond `most`, where flow
         control ends. None if there is no such frame.
         """
-        ranges = self._pending._RangeSet__ranges  # type: ignore[attr-defined]
+        ranges = ranges_of(self.pending)
         if not ranges:
             return None
         waiting: range = ranges[0]
@@ -54,7 +54,7 @@ class Sender(QuicStreamSender):
         width = size_uint_var(start)
         size = room - width
         count = min((min(waiting.stop, most) - start) // size, packets)
-        if start + count * size == self._buffer_fin:
+        if start + count * size == self.buffer_fin:
             count -= 1
         if count < 1:
             return None
@@ -66,62 +66,62 @@ class Sender(QuicStreamSender):
         else:
             ranges[0] = range(stop, waiting.stop)
         self.highest_offset = max(self.highest_offset, stop)
-        buffer, base = self._buffer, self._buffer_start
+        buffer, base = self.buffer, self.buffer_start
         if count == 1:
             return start, [buffer[start - base : stop - base]]
         return start, [buffer[at : at + size] for at in range(start - base, stop - base, size)]
 
     def has_rest(self, room: int) -> bool:
         """Whether all that waits fits into a frame of `room` bytes, and is neither the first nor the last."""
-        ranges = self._pending._RangeSet__ranges  # type: ignore[attr-defined]
-        if len(ranges) != 1 or self._buffer_fin is not None or self._reset_error_code is not None:
+        ranges = ranges_of(self.pending)
+        if len(ranges) != 1 or self.buffer_fin is not None or self.reset_error_code is not None:
             return False
         first: range = ranges[0]
         return first.start > 0 and first.stop - first.start <= room - size_uint_var(first.start)
 
     def take_rest(self, most: int) -> tuple[int, bytearray] | None:
         """What `has_rest` told of: its offset, and the data. None if flow control ends before it does."""
-        ranges = self._pending._RangeSet__ranges  # type: ignore[attr-defined]
+        ranges = ranges_of(self.pending)
         start, stop = ranges[0].start, ranges[0].stop
         if stop > most:
             return None
         ranges.clear()
         self.highest_offset = max(self.highest_offset, stop)
         self.buffer_is_empty = True
-        return start, self._buffer[start - self._buffer_start : stop - self._buffer_start]
+        return start, self.buffer[start - self.buffer_start : stop - self.buffer_start]
 
     @property
     def drained(self) -> bool:
         """Whether all that was written and finished was acknowledged."""
-        return bool(self.is_finished) or self._buffer_fin is None
+        return bool(self.is_finished) or self.buffer_fin is None
 
     def reset(self, error_code: int) -> None:
         """Abort; what was written is of no more use, although packets may be remembered that carried it."""
         super().reset(error_code)
-        if self._reset_error_code is not None:
-            self._buffer.clear()
-            self._pending = RangeSet()
+        if self.reset_error_code is not None:
+            self.buffer.clear()
+            self.pending = RangeSet()
 
     def on_data_delivery(self, delivery: Any, start: int, stop: int, fin: bool) -> None:
         """A packet with bytes `start` to `stop` was acknowledged or lost; so may another one with them."""
-        start = min(max(start, self._buffer_start), stop)
+        start = min(max(start, self.buffer_start), stop)
         if delivery == QuicDeliveryState.ACKED:
             if stop > start:
-                self._pending.subtract(start, stop)
+                self.pending.subtract(start, stop)
             if fin:
-                self._pending_eof = False
+                self.pending_eof = False
             super().on_data_delivery(delivery, start, stop, fin)
-        elif stop > start or (fin and not self._acked_fin):
-            super().on_data_delivery(delivery, start, stop, fin and not self._acked_fin)
+        elif stop > start or (fin and not self.acked_fin):
+            super().on_data_delivery(delivery, start, stop, fin and not self.acked_fin)
             self._forget_known(start, stop)
 
     def _forget_known(self, start: int, stop: int) -> int:
         """Of what was put back into the queue, take out what the peer is known to have: how many bytes."""
         forgotten = 0
-        for known in list(self._acked):
+        for known in list(self.acked):
             begin, end = max(start, known.start), min(stop, known.stop)
             if begin < end:
-                self._pending.subtract(begin, end)
+                self.pending.subtract(begin, end)
                 forgotten += end - begin
         return forgotten
 
@@ -129,9 +129,9 @@ class Sender(QuicStreamSender):
     def has_fresh_tail(self) -> bool:
         """Whether all that was written has been sent, and its end only once."""
         return (
-            self.highest_offset == self._buffer_stop > max(self._repeated, self._buffer_start)
-            and not len(self._pending)
-            and self._reset_error_code is None
+            self.highest_offset == self.buffer_stop > max(self._repeated, self.buffer_start)
+            and not len(self.pending)
+            and self.reset_error_code is None
         )
 
     def repeat(self, most: int) -> int:
@@ -139,11 +139,11 @@ class Sender(QuicStreamSender):
 
         No byte is repeated a second time.
         """
-        start, stop = max(self.highest_offset - most, self._buffer_start, self._repeated), self.highest_offset
-        if stop <= start or self._reset_error_code is not None:
+        start, stop = max(self.highest_offset - most, self.buffer_start, self._repeated), self.highest_offset
+        if stop <= start or self.reset_error_code is not None:
             return 0
         self._repeated = stop
-        self._pending.add(start, stop)
+        self.pending.add(start, stop)
         known = self._forget_known(start, stop)
         self.buffer_is_empty = False
         return stop - start - known

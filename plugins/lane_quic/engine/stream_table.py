@@ -7,7 +7,7 @@ from lane_quic.engine.assembler import Assembler
 from lane_quic.engine.sender import Sender
 
 
-class Streams(dict[int, Any]):
+class StreamTable(dict[int, Any]):
     """The streams of a connection. aioquic asks every one of them, for every packet, what it has to say; a
     proxy has hundreds that say nothing. So here a stream stands in the queue only while it has something to
     say, and wakes when it has again. And whether it has credit to announce is all that aioquic calls `values`

@@ -4,7 +4,7 @@ halves that aioquic looks at there wakes it when it is raised, wherever that is 
 from typing import Any
 
 
-class Flag:
+class WakeFlag:
     """A flag of half a stream, which wakes it when set to `raised`. Reading costs no more than without."""
 
     def __init__(self, raised: bool) -> None:

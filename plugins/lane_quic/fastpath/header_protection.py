@@ -11,8 +11,8 @@ from itertools import islice
 from cryptography.exceptions import InvalidTag
 
 from lane_quic.configuration import CID_SIZE
-from lane_quic.fastpath.engine_protocol import Connection
-from lane_quic.fastpath.wire import masks
+from lane_quic.fastpath.connection import FastPathConnection
+from lane_quic.internals.parts import cipher_of, masks
 
 _NUMBER_AT = 1 + CID_SIZE
 _PAYLOAD_AT = _NUMBER_AT + 2  # both sides write two bytes of a number
@@ -23,16 +23,17 @@ SPIN = 0x20
 """The spin bit of the first byte (RFC 9000 section 17.3.1)."""
 
 
-def expected(engine: Connection) -> int:
+def expected(engine: FastPathConnection) -> int:
     """The first byte of the next packet, if that is as the newest one."""
-    spin: int = SPIN if engine._spin_bit != engine._is_client else 0
-    return spin | 0x40 | int(engine._keys.recv.key_phase) << 2 | 1
+    spin: int = SPIN if engine.spin_bit != engine.is_client else 0
+    return spin | 0x40 | int(engine.keys.recv.key_phase) << 2 | 1
 
 
-def open_in_turn(engine: Connection, datagrams: list[bytes], start: int) -> list[bytes]:
+def open_in_turn(engine: FastPathConnection, datagrams: list[bytes], start: int) -> list[bytes]:
     """The payloads of packets from `datagrams[start]` on, as far as they come in their turn."""
-    keys, number = engine._keys.recv, engine._space.largest_received_packet + 1
-    decrypt, iv = keys.aead._aead.decrypt, keys.aead._iv
+    keys, number = engine.keys.recv, engine.space.largest_received_packet + 1
+    cipher, iv = cipher_of(keys.aead)
+    decrypt = cipher.decrypt
     head = bytes((expected(engine),)) + engine.host_cid
     plains: list[bytes] = []
     try:
@@ -44,21 +45,22 @@ def open_in_turn(engine: Connection, datagrams: list[bytes], start: int) -> list
     return plains
 
 
-def open_one(engine: Connection, datagram: bytes) -> tuple[int, int, bytes] | None:
+def open_one(engine: FastPathConnection, datagram: bytes) -> tuple[int, int, bytes] | None:
     """The number of a packet, its first byte and its payload; None if it is no ordinary one of these keys."""
-    keys = engine._keys.recv
+    keys = engine.keys.recv
     (mask,) = masks(keys.hp, [datagram[_SAMPLE_AT:SHORTEST]])
     first = datagram[0] ^ mask[0] & 0x1F
     if (first ^ expected(engine)) & 0x1F:
         return None
     truncated = (datagram[_NUMBER_AT] ^ mask[1]) << 8 | datagram[_NUMBER_AT + 1] ^ mask[2]
-    number = _nearest(truncated, engine._space.expected_packet_number)
-    nonce = (keys.aead._iv ^ number).to_bytes(12, "big")
+    number = _nearest(truncated, engine.space.expected_packet_number)
+    cipher, iv = cipher_of(keys.aead)
     header = bytes((first,)) + engine.host_cid + truncated.to_bytes(2, "big")
     try:
-        return number, first, keys.aead._aead.decrypt(nonce, datagram[_PAYLOAD_AT:], header)
+        plain = cipher.decrypt((iv ^ number).to_bytes(12, "big"), datagram[_PAYLOAD_AT:], header)
     except InvalidTag:
         return None
+    return number, first, plain
 
 
 def _nearest(truncated: int, expected: int) -> int:

@@ -13,14 +13,14 @@ from typing import Any
 
 from aioquic.quic.connection import END_STATES, QuicConnectionError, QuicReceiveContext
 from aioquic.quic.events import DatagramFrameReceived, StreamDataReceived
-from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import MAX_ACK_RANGES
 from aioquic.tls import Epoch
 
-from lane_quic.fastpath.engine_protocol import Connection
+from lane_quic.fastpath.connection import FastPathConnection
 from lane_quic.fastpath.header_protection import SHORTEST, SPIN, expected, open_in_turn, open_one
 from lane_quic.fastpath.send import settled
 from lane_quic.fastpath.wire import COSTLY, WIDTHS
+from lane_quic.internals.parts import range_set, ranges_of
 
 _ACK, _STREAM = 0x02, 0x08  # the last three bits of a STREAM frame: offset, length, end
 _USUAL = 0x0E  # a STREAM frame with offset and length
@@ -30,14 +30,16 @@ Data = dict[int, list[bytes]]
 """The next bytes of streams, by stream, for which there are no events yet."""
 
 
-def receive(engine: Connection, datagrams: Sequence[bytes], start: int, address: Any, now: float) -> int:
+def receive(
+    engine: FastPathConnection, datagrams: Sequence[bytes], start: int, address: Any, now: float
+) -> int:
     """Take ordinary packets, from `datagrams[start]` on: the index of the first that is none.
 
     Of that one nothing has changed. What other frames may have changed is looked at anew for the next.
     """
     if not settled(engine):
         return start
-    path = engine._network_paths[0]
+    path = engine.network_paths[0]
     if path.addr != address or not path.is_validated:
         return start
     cid, ours = engine.host_cid, []
@@ -48,7 +50,7 @@ def receive(engine: Connection, datagrams: Sequence[bytes], start: int, address:
     return start + _take_packets(engine, ours, now) if ours else start
 
 
-def _take_packets(engine: Connection, datagrams: list[bytes], now: float) -> int:
+def _take_packets(engine: FastPathConnection, datagrams: list[bytes], now: float) -> int:
     """Take packets that are for this connection, and have a short header: how many.
 
     It ends behind one that had other frames: they may have changed anything.
@@ -65,7 +67,7 @@ def _take_packets(engine: Connection, datagrams: list[bytes], now: float) -> int
             break
         taken += 1
         number, first, plain = opened
-        if number not in engine._space.received_packets:
+        if number not in engine.space.received_packets:
             at = _take_stream(engine, plain, 0, data)
             _note_opened(engine, number, number + 1, first)
             common = _take_rest(engine, number, plain, at, data, now=now)
@@ -73,12 +75,14 @@ def _take_packets(engine: Connection, datagrams: list[bytes], now: float) -> int
     return taken
 
 
-def _take_in_turn(engine: Connection, plains: list[bytes], data: Data, now: float) -> tuple[int, bool]:
+def _take_in_turn(
+    engine: FastPathConnection, plains: list[bytes], data: Data, now: float
+) -> tuple[int, bool]:
     """Act on packets that come in their turn: on how many, and whether all frames were common.
 
     Those in a row with nothing but the next bytes of a stream are noted together.
     """
-    first, low = expected(engine), engine._space.largest_received_packet + 1
+    first, low = expected(engine), engine.space.largest_received_packet + 1
     index = noted = 0
     common = True
     while index < len(plains) and common:
@@ -99,7 +103,7 @@ def _take_in_turn(engine: Connection, plains: list[bytes], data: Data, now: floa
 
 
 def _take_rest(
-    engine: Connection, number: int, plain: bytes, at: int | None, data: Data, *, now: float
+    engine: FastPathConnection, number: int, plain: bytes, at: int | None, data: Data, *, now: float
 ) -> bool:
     """Act on the rest of one packet, of which a STREAM frame up to `at` was taken, or nothing: whether all
     frames were common.
@@ -107,13 +111,13 @@ def _take_rest(
     eliciting = common = True
     if at != len(plain):
         eliciting, common = _take_frames(engine, plain, at or 0, data, now)
-        if engine._state in END_STATES or engine._close_pending:
+        if engine.state in END_STATES or engine.close_pending:
             return False
     _note_taken(engine, number, number + 1, now, eliciting=eliciting)
     return common
 
 
-def _take_row(engine: Connection, plains: list[bytes], start: int, data: Data) -> int:
+def _take_row(engine: FastPathConnection, plains: list[bytes], start: int, data: Data) -> int:
     """Take packets from `plains[start]` on that go on as the one before, one STREAM frame: how many.
 
     Only the offset differs in what stands before their data, so that is compared and not parsed.
@@ -126,11 +130,11 @@ def _take_row(engine: Connection, plains: list[bytes], start: int, data: Data) -
     begin, filled, width = before[:offset_at], before[length_at : length_at + 2], length_at - offset_at
     size, data_at = len(before), length_at + 2
     count, pieces = size - data_at, data.get(stream_id)
-    stream, limit = engine._streams[stream_id], engine._local_max_data
+    stream, limit = engine.streams[stream_id], engine.local_max_data
     receiver, at = stream.receiver, offset + count
-    if filled[0] >> 6 != 1 or pieces is None or receiver._buffer:
+    if filled[0] >> 6 != 1 or pieces is None or receiver.buffer:
         return 0
-    if not at == receiver._buffer_start == receiver.highest_offset:
+    if not at == receiver.buffer_start == receiver.highest_offset:
         return 0
     most = min(stream.max_stream_data_local, at + limit.value - limit.used, 1 << width * 8 - 2)
     form, number = WIDTHS[width], start
@@ -141,35 +145,35 @@ def _take_row(engine: Connection, plains: list[bytes], start: int, data: Data) -
         pieces.append(plain[data_at:])
         at += count
         number += 1
-    limit.used += at - receiver._buffer_start
-    receiver._buffer_start = receiver.highest_offset = at
+    limit.used += at - receiver.buffer_start
+    receiver.buffer_start = receiver.highest_offset = at
     return number - start
 
 
-def _note(engine: Connection, low: int, stop: int, first: int, now: float) -> None:
+def _note(engine: FastPathConnection, low: int, stop: int, first: int, now: float) -> None:
     """Packets `low` to `stop` - 1 came in a row, with data of streams; the last began with `first`."""
     if low < stop:
         _note_opened(engine, low, stop, first)
         _note_taken(engine, low, stop, now, eliciting=True)
 
 
-def _note_opened(engine: Connection, low: int, stop: int, first: int) -> None:
+def _note_opened(engine: FastPathConnection, low: int, stop: int, first: int) -> None:
     """Packets `low` to `stop` - 1 could be read; the last one began with the byte `first`."""
-    space = engine._space
+    space = engine.space
     fresh = max(low, space.expected_packet_number + 1)
     if fresh < stop:  # aioquic moves on with every second packet
         space.expected_packet_number = fresh + (stop - 1 - fresh | 1)
-    if stop - 1 > engine._spin_highest_pn:
-        engine._spin_bit = bool(first & SPIN) != engine._is_client
-        engine._spin_highest_pn = stop - 1
+    if stop - 1 > engine.spin_highest_pn:
+        engine.spin_bit = bool(first & SPIN) != engine.is_client
+        engine.spin_highest_pn = stop - 1
 
 
-def _note_taken(engine: Connection, low: int, stop: int, now: float, *, eliciting: bool) -> None:
+def _note_taken(engine: FastPathConnection, low: int, stop: int, now: float, *, eliciting: bool) -> None:
     """What packets `low` to `stop` - 1 said was acted on. `eliciting`: they are to be acknowledged."""
-    space = engine._space
-    ranges = space.ack_queue._RangeSet__ranges
-    engine._close_at = now + engine._idle_timeout()
-    engine._ack_eliciting_sent_since_receipt = False
+    space = engine.space
+    ranges = ranges_of(space.ack_queue)
+    engine.close_at = now + engine.idle_timeout()
+    engine.ack_eliciting_sent_since_receipt = False
     if stop - 1 > space.largest_received_packet:
         space.largest_received_packet = stop - 1
         space.largest_received_time = now
@@ -181,18 +185,20 @@ def _note_taken(engine: Connection, low: int, stop: int, now: float, *, elicitin
             space.ack_queue.shift()
     space.received_packets.add_row(low, stop)
     if eliciting and space.ack_at is None:
-        space.ack_at = now + engine._ack_delay
+        space.ack_at = now + engine.ack_delay
 
 
-def _tell(engine: Connection, data: Data) -> None:
+def _tell(engine: FastPathConnection, data: Data) -> None:
     """An event for each stream, with all its `data`, which is empty then."""
     for stream_id, pieces in data.items():
         whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        engine._events.append(StreamDataReceived(data=whole, end_stream=False, stream_id=stream_id))
+        engine.events.append(StreamDataReceived(data=whole, end_stream=False, stream_id=stream_id))
     data.clear()
 
 
-def _take_frames(engine: Connection, plain: bytes, at: int, data: Data, now: float) -> tuple[bool, bool]:
+def _take_frames(
+    engine: FastPathConnection, plain: bytes, at: int, data: Data, now: float
+) -> tuple[bool, bool]:
     """Act on the frames of a packet from `at` on, where STREAM frames that were taken end.
 
     Whether a frame of the packet asks for an acknowledgement, and whether all were common.
@@ -212,20 +218,20 @@ def _take_frames(engine: Connection, plain: bytes, at: int, data: Data, now: flo
         work += 1
         at = after
     try:
-        engine._frames.packet()
-        engine._frames.spend(work)
+        engine.frame_budget.packet()
+        engine.frame_budget.spend(work)
         if end and at == end:
             return eliciting, True
         _tell(engine, data)
         context = QuicReceiveContext(
             epoch=Epoch.ONE_RTT,
             host_cid=engine.host_cid,
-            network_path=engine._network_paths[0],
+            network_path=engine.network_paths[0],
             quic_logger_frames=None,
             time=now,
             version=None,
         )
-        eliciting = engine._payload_received(context, plain[at:])[0] or eliciting
+        eliciting = engine.payload_received(context, plain[at:])[0] or eliciting
     except QuicConnectionError as error:
         engine.close(
             error_code=error.error_code,
@@ -235,7 +241,7 @@ def _take_frames(engine: Connection, plain: bytes, at: int, data: Data, now: flo
     return eliciting, False
 
 
-def _take_stream(engine: Connection, plain: bytes, at: int, data: Data) -> int | None:
+def _take_stream(engine: FastPathConnection, plain: bytes, at: int, data: Data) -> int | None:
     """Take a STREAM frame, and into `data` what can be handed out now: where it ends.
 
     None where it is no such frame, or no common one.
@@ -263,21 +269,21 @@ def _take_stream(engine: Connection, plain: bytes, at: int, data: Data) -> int |
     except IndexError:
         return None
     stop = at + length
-    stream = engine._streams.get(stream_id)
+    stream = engine.streams.get(stream_id)
     if stream is None or stop > end or length <= 0:
         return None
-    receiver, limit, upto = stream.receiver, engine._local_max_data, offset + length
+    receiver, limit, upto = stream.receiver, engine.local_max_data, offset + length
     if (
         receiver.is_finished
-        or receiver._final_size is not None
+        or receiver.final_size is not None
         or upto > stream.max_stream_data_local
         or limit.used + length > limit.value
     ):
         return None
     piece = plain[at:stop]
-    if offset == receiver._buffer_start and not receiver._buffer:
+    if offset == receiver.buffer_start and not receiver.buffer:
         limit.used += upto - receiver.highest_offset
-        receiver._buffer_start = receiver.highest_offset = upto
+        receiver.buffer_start = receiver.highest_offset = upto
     elif not receiver.bears(offset, upto):
         return None
     else:  # something is missing before it, or was
@@ -293,7 +299,7 @@ def _take_stream(engine: Connection, plain: bytes, at: int, data: Data) -> int |
     return stop
 
 
-def _take_datagram(engine: Connection, plain: bytes, at: int) -> int | None:
+def _take_datagram(engine: FastPathConnection, plain: bytes, at: int) -> int | None:
     """Take a DATAGRAM frame: where it ends. None if it is malformed. None can be larger than we take."""
     kind, at = plain[at], at + 1
     try:
@@ -303,11 +309,11 @@ def _take_datagram(engine: Connection, plain: bytes, at: int) -> int | None:
     stop = at + length
     if stop > len(plain):
         return None
-    engine._events.append(DatagramFrameReceived(data=plain[at:stop]))
+    engine.events.append(DatagramFrameReceived(data=plain[at:stop]))
     return stop
 
 
-def _take_ack(engine: Connection, plain: bytes, at: int, now: float) -> int | None:
+def _take_ack(engine: FastPathConnection, plain: bytes, at: int, now: float) -> int | None:
     """Take an ACK frame whose body begins at `at`: where it ends. None if it is malformed, or lies."""
     try:
         largest, at = _varint(plain, at)
@@ -325,16 +331,14 @@ def _take_ack(engine: Connection, plain: bytes, at: int, now: float) -> int | No
     except IndexError:
         return None
     ranges.reverse()
-    if low < 0 or at > len(plain) or engine._never_sent(ranges):
+    if low < 0 or at > len(plain) or engine.never_sent(ranges):
         return None
-    acknowledged = RangeSet()
-    acknowledged._RangeSet__ranges = ranges  # type: ignore[attr-defined]
-    engine._loss.peer_completed_address_validation = True
-    engine._loss.on_ack_received(
-        ack_rangeset=acknowledged,
-        ack_delay=(delay << engine._remote_ack_delay_exponent) / 1000000,
+    engine.loss.peer_completed_address_validation = True
+    engine.loss.on_ack_received(
+        ack_rangeset=range_set(ranges),
+        ack_delay=(delay << engine.remote_ack_delay_exponent) / 1000000,
         now=now,
-        space=engine._space,
+        space=engine.space,
     )
     return at
 

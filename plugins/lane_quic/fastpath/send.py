@@ -20,8 +20,9 @@ from aioquic.quic.packet import QuicPacketType
 from aioquic.quic.packet_builder import QuicSentPacket
 from aioquic.tls import Epoch
 
-from lane_quic.fastpath.engine_protocol import Connection, DatagramQueue
-from lane_quic.fastpath.wire import WIDTHS, length_of, masks, varint
+from lane_quic.fastpath.connection import FastPathConnection, PendingDatagrams
+from lane_quic.fastpath.wire import WIDTHS, length_of, varint
+from lane_quic.internals.parts import cipher_of, masks
 from lane_quic.recovery.sent_packets import StreamPacket
 
 _HEADER = 3  # of a packet: its first byte and its number; the connection ID is between them
@@ -32,28 +33,28 @@ _FORM = b"%c%b%c%c%b"  # of a packet: its first byte, connection ID, number, pay
 Datagrams = list[tuple[bytes, Any]]
 
 
-def settled(engine: Connection) -> bool:
+def settled(engine: FastPathConnection) -> bool:
     """Whether the handshake is behind a connection and its end not before it, and nobody traces it."""
     return (
-        engine._handshake_confirmed
-        and engine._state is QuicConnectionState.CONNECTED
-        and not engine._close_pending
-        and engine._quic_logger is None
+        engine.handshake_confirmed
+        and engine.state is QuicConnectionState.CONNECTED
+        and not engine.close_pending
+        and engine.quic_logger is None
     )
 
 
-def send(engine: Connection, now: float) -> tuple[Datagrams, bool]:
+def send(engine: FastPathConnection, now: float) -> tuple[Datagrams, bool]:
     """The packets of a bulk that may leave now, and whether aioquic has nothing to add to them."""
     if not settled(engine) or _has_more_to_say(engine):
         return [], False
-    space = engine._space
+    space = engine.space
     ack_at = space.ack_at
     ack = ack_at is not None and ack_at <= now
-    if ack and len(space.ack_queue) > 1 and not engine._packet_number % 8:
+    if ack and len(space.ack_queue) > 1 and not engine.packet_number % 8:
         return [], False  # aioquic adds a PING, to hear that its ACKs arrive
-    room = engine._max_datagram_size - _HEADER - len(engine._peer_cid.cid) - _FRAME - _TAG
+    room = engine.max_datagram_size - _HEADER - len(engine.peer_cid.cid) - _FRAME - _TAG
     streams = engine.gather_streams()
-    rest_alone = len(streams) == 1 and not ack and not engine._datagrams_pending and not engine._lossy
+    rest_alone = len(streams) == 1 and not ack and not engine.datagrams_pending and not engine.lossy
     for stream in streams:
         sender = stream.sender
         if sender.reset_pending or stream.receiver.stop_pending or stream.is_finished or stream.is_blocked:
@@ -61,21 +62,21 @@ def send(engine: Connection, now: float) -> tuple[Datagrams, bool]:
         left = room - size_uint_var(stream.stream_id)
         if not sender.has_pending(left) and not (rest_alone and sender.has_rest(left)):
             return [], False
-    pacer = engine._loss.pacer
+    pacer = engine.loss.pacer
     budget = pacer.allowance(now)
     batch = _Batch(engine, now)
     ack = ack and (ack_at < now or budget > 0)
-    done = batch.fill(streams, engine._datagrams_pending, budget, with_ack=ack)
+    done = batch.fill(streams, engine.datagrams_pending, budget, with_ack=ack)
     pacer.begin(batch.count)
-    engine._pacing_at = pacer.next_send_time(now)
+    engine.pacing_at = pacer.next_send_time(now)
     datagrams = batch.finish()
-    done = done or engine._pacing_at is not None
+    done = done or engine.pacing_at is not None
     if streams and done:
         streams.append(streams.pop(0))  # as `Engine._write_application` does
     return datagrams, done
 
 
-def probe(engine: Connection, size: int, now: float, on_fate: Callable[[Any], None]) -> Datagrams:
+def probe(engine: FastPathConnection, size: int, now: float, on_fate: Callable[[Any], None]) -> Datagrams:
     """A packet of `size` bytes that says nothing; `on_fate` hears whether it arrived.
 
     It counts for no window and no rate: its loss is no sign of congestion (RFC 9000 section 14.4).
@@ -85,55 +86,55 @@ def probe(engine: Connection, size: int, now: float, on_fate: Callable[[Any], No
     return batch.finish()
 
 
-def _has_more_to_say(engine: Connection) -> bool:
+def _has_more_to_say(engine: FastPathConnection) -> bool:
     """Whether a frame that is none of a stream's data waits, or the path is not an ordinary one."""
-    if engine._abandoned:
-        engine._raise_connection_limit()
-    data, streams = engine._local_max_data, engine._local_max_streams_bidi
-    paths = engine._network_paths
+    if engine.abandoned:
+        engine.raise_connection_limit()
+    data, streams = engine.local_max_data, engine.local_max_streams_bidi
+    paths = engine.network_paths
     return bool(
-        engine._probe_pending
-        or engine._ping_pending
-        or engine._streams.with_credit
+        engine.probe_pending
+        or engine.ping_pending
+        or engine.streams.with_credit
         or data.value != data.sent
         or not paths[0].is_validated
         or any(p.remote_challenges or not (p.is_validated or p.local_challenge_sent) for p in paths[1:])
         or paths[0].remote_challenges
-        or engine._handshake_done_pending
-        or engine._retire_connection_ids
-        or engine._streams_blocked_pending
+        or engine.handshake_done_pending
+        or engine.retire_connection_ids
+        or engine.streams_blocked_pending
         or streams.sent - streams.used < streams.value - streams.sent
-        or not engine._crypto_streams[Epoch.ONE_RTT].sender.buffer_is_empty
-        or not all(cid.was_sent for cid in engine._host_cids)
+        or not engine.crypto_streams[Epoch.ONE_RTT].sender.buffer_is_empty
+        or not all(cid.was_sent for cid in engine.issued_cids)
     )
 
 
 class _Batch:
     """Packets of one connection that leave together."""
 
-    def __init__(self, engine: Connection, now: float) -> None:
-        pair = engine._keys
-        aead = pair.send.aead
+    def __init__(self, engine: FastPathConnection, now: float) -> None:
+        pair = engine.keys
         self._engine, self._now = engine, now
-        self._space = engine._space
-        self._number = engine._packet_number
+        self._space = engine.space
+        self._number = engine.packet_number
         self._hp = pair.send.hp
-        self._seal, self._iv = aead._aead.encrypt, aead._iv
-        self._cid = engine._peer_cid.cid
-        self._first = 0x40 | engine._spin_bit << 5 | pair.key_phase << 2 | 1
+        cipher, self._iv = cipher_of(pair.send.aead)
+        self._seal = cipher.encrypt
+        self._cid = engine.peer_cid.cid
+        self._first = 0x40 | engine.spin_bit << 5 | pair.key_phase << 2 | 1
         self._head = bytes((self._first,)) + self._cid
         self._packets: list[Any] = []
         self._sealed: list[bytes] = []
 
-    def fill(self, streams: list[Any], waiting: DatagramQueue, budget: float, *, with_ack: bool) -> bool:
+    def fill(self, streams: list[Any], waiting: PendingDatagrams, budget: float, *, with_ack: bool) -> bool:
         """Serve `streams` in turn, while each has a whole packet; an ACK goes with the first, or alone, and
         what is `waiting` of datagrams before streams in each packet.
 
         Whether that is all they have to say, or may say now. `streams` is left in the order in which they
         are served from then on.
         """
-        engine, loss = self._engine, self._engine._loss
-        size = engine._max_datagram_size
+        engine, loss = self._engine, self._engine.loss
+        size = engine.max_datagram_size
         window = loss.congestion_window - loss.bytes_in_flight
         ack = self._ack() if with_ack else b""
         overhead = _HEADER + len(self._cid) + _TAG
@@ -234,12 +235,12 @@ class _Batch:
         """A packet with all that waits of the only stream, if that is less than `size` bytes would hold."""
         engine, sender, name = self._engine, stream.sender, varint(stream.stream_id)
         overhead = _HEADER + len(self._cid) + _TAG + _FRAME + len(name)
-        if engine._lossy or not sender.has_rest(size - overhead):  # see tail_repeat.py
+        if engine.lossy or not sender.has_rest(size - overhead):  # see tail_repeat.py
             return False
         before = sender.highest_offset
         if (taken := sender.take_rest(self._credit(stream))) is None:
             return False
-        engine._remote_max_data_used += sender.highest_offset - before
+        engine.remote_max_data_used += sender.highest_offset - before
         start, data = taken
         frame = _frame(name, start, data)
         size = _HEADER + len(self._cid) + len(frame) + _TAG
@@ -251,13 +252,13 @@ class _Batch:
         sender = stream.sender
         before = sender.highest_offset
         taken: tuple[int, list[bytearray]] | None = sender.take(room, self._credit(stream), packets)
-        self._engine._remote_max_data_used += sender.highest_offset - before
+        self._engine.remote_max_data_used += sender.highest_offset - before
         return taken
 
     def _credit(self, stream: Any) -> int:
         """The offset at which flow control ends for a stream."""
         engine = self._engine
-        most: int = stream.sender.highest_offset + engine._remote_max_data - engine._remote_max_data_used
+        most: int = stream.sender.highest_offset + engine.remote_max_data - engine.remote_max_data_used
         limit: int = stream.max_stream_data_remote
         return min(most, limit)
 
@@ -302,7 +303,7 @@ class _Batch:
         parts = [
             b"\x02",
             varint(ranges[0].stop - 1),
-            varint(delay >> self._engine._local_ack_delay_exponent),
+            varint(delay >> self._engine.local_ack_delay_exponent),
             varint(len(ranges) - 1),
             varint(ranges[0].stop - 1 - low),
         ]
@@ -314,19 +315,19 @@ class _Batch:
     def _ack_handlers(self) -> list[Any]:
         """What a packet with an ACK is remembered with; that one is due no more."""
         self._space.ack_at = None
-        return [(self._engine._on_ack_delivery, (self._space, self._space.largest_received_packet))]
+        return [(self._engine.on_ack_delivery, (self._space, self._space.largest_received_packet))]
 
     def finish(self) -> Datagrams:
         """The datagrams, which count as sent from now on."""
         engine, packets, sealed = self._engine, self._packets, self._sealed
         if not packets:
             return []
-        engine._loss.on_packets_sent(packets, self._space, self._now)
-        engine._packet_number = self._number
-        if not engine._ack_eliciting_sent_since_receipt and packets[-1].is_ack_eliciting:
-            engine._close_at = self._now + engine._idle_timeout()
-            engine._ack_eliciting_sent_since_receipt = True
-        path = engine._network_paths[0]
+        engine.loss.on_packets_sent(packets, self._space, self._now)
+        engine.packet_number = self._number
+        if not engine.ack_eliciting_sent_since_receipt and packets[-1].is_ack_eliciting:
+            engine.close_at = self._now + engine.idle_timeout()
+            engine.ack_eliciting_sent_since_receipt = True
+        path = engine.network_paths[0]
         path.bytes_sent += sum(packet.sent_bytes for packet in packets)
         found = masks(self._hp, [payload[2:18] for payload in sealed])  # numbers have two bytes
         address, first, cid, low = path.addr, self._first, self._cid, packets[0].packet_number
@@ -344,7 +345,7 @@ def _frame(stream: bytes, start: int, data: bytearray) -> bytes:
     return b"".join((b"\x0e", stream, varint(start), length_of(len(data)), data))
 
 
-def _datagram_frames(waiting: DatagramQueue, room: int) -> tuple[bytes, int]:
+def _datagram_frames(waiting: PendingDatagrams, room: int) -> tuple[bytes, int]:
     """DATAGRAM frames (RFC 9221 section 4) of the first that fit into `room`, and how many these are."""
     frames: list[bytes] = []
     share = waiting.share if waiting.contended else inf

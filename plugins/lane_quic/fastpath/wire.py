@@ -1,6 +1,4 @@
-"""Small things that packets are made of: integers, lengths, masks of header protection, kinds of frames."""
-
-from typing import Any
+"""Small things that packets are made of: integers, lengths, kinds of frames."""
 
 WIDTHS = {1: 0, 2: 0x4000, 4: 0x8000_0000, 8: 0xC000_0000_0000_0000}
 """Bytes that an integer may take, and what marks it as one of that width (RFC 9000 section 16)."""
@@ -8,15 +6,6 @@ CHEAP = frozenset((*range(0x08, 0x10), 0x30, 0x31))
 """Frames that carry data (STREAM and DATAGRAM). Each costs 1 of what engine/peer_limits.py allows."""
 COSTLY = 4
 """What a frame of any other type costs there."""
-_BLOCK = 16  # of AES
-
-
-def masks(hp: Any, samples: list[bytes]) -> list[bytes]:
-    """The masks of header protection for samples of packets (RFC 9001 section 5.4): 5 bytes or more each."""
-    if hp._is_chacha20:
-        return [hp._mask(sample) for sample in samples]
-    found = hp._encryptor.update(b"".join(samples))
-    return [found[at : at + _BLOCK] for at in range(0, len(found), _BLOCK)]
 
 
 def varint(value: int) -> bytes:

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from aioquic.quic.packet_builder import QuicDeliveryState
-from aioquic.quic.recovery import QuicPacketRecovery
 
 from lane_quic.configuration import SMALL_DATAGRAM
 from lane_quic.congestion import Controller, Sample
+from lane_quic.internals.parts import PacketRecovery
 from lane_quic.recovery.delivery_rate import DeliveryRate
 from lane_quic.recovery.pacer import Pacer
 from lane_quic.recovery.sent_packets import deliver, take
@@ -47,7 +47,7 @@ RECENT = 512
 """Packets over which the recent loss is counted, roughly."""
 
 
-class Recovery(QuicPacketRecovery):
+class Recovery(PacketRecovery):
     """The packets of one connection, from when they leave until they are acknowledged or lost."""
 
     __slots__ = (
@@ -65,7 +65,6 @@ class Recovery(QuicPacketRecovery):
         "controller",
         "counted",
         "large_lost",
-        "pacer",
         "progress",
         "spurious",
         "timeouts",
@@ -86,10 +85,10 @@ class Recovery(QuicPacketRecovery):
             peer_completed_address_validation=validated,
             send_probe=send_probe,
         )
-        self._cc = None  # type: ignore[assignment]
+        self.cc = None
         self.controller = controller
         self.progress = DeliveryRate()
-        self.pacer = self._pacer = Pacer(datagram_size)  # type: ignore[assignment]
+        self.pacer = Pacer(datagram_size)
         self.spurious = 0
         """Packets that were declared lost and arrived."""
         self.acks = 0
@@ -125,12 +124,12 @@ class Recovery(QuicPacketRecovery):
     @property
     def rtt(self) -> float | None:
         """Smoothed round trip, seconds; None before the first sample."""
-        return self._rtt_smoothed if self._rtt_initialized else None
+        return self.rtt_smoothed if self.rtt_initialized else None
 
     @property
     def least_rtt(self) -> float:
         """The shortest round trip, seconds."""
-        return self._rtt_min
+        return self.rtt_min
 
     @property
     def recent_loss(self) -> float:
@@ -140,10 +139,10 @@ class Recovery(QuicPacketRecovery):
     @property
     def reordering_window(self) -> float:
         """Seconds that a packet may be overtaken by, and still come."""
-        if not self._rtt_initialized:
+        if not self.rtt_initialized:
             return INITIAL_RTT / 8
-        longest = max(self._rtt_smoothed, self._newest_rtt)
-        return min(max(self._rtt_min / 8, GRANULARITY, self._late * 1.25 + GRANULARITY), longest)
+        longest = max(self.rtt_smoothed, self._newest_rtt)
+        return min(max(self.rtt_min / 8, GRANULARITY, self._late * 1.25 + GRANULARITY), longest)
 
     def on_packet_sent(self, *, packet: Any, space: Any) -> None:
         """A packet leaves."""
@@ -155,7 +154,7 @@ class Recovery(QuicPacketRecovery):
             self._remember_bare(packet, space)
             return
         if packet.is_ack_eliciting and (self.handshake_confirmed or not space.is_application_data):
-            self._time_of_last_sent_ack_eliciting_packet = packet.sent_time
+            self.time_of_last_sent_ack_eliciting_packet = packet.sent_time
         self.progress.on_sent(packet, self._in_flight)
         self.controller.on_sent(packet, self._in_flight)
         self._in_flight += packet.sent_bytes
@@ -168,7 +167,7 @@ class Recovery(QuicPacketRecovery):
             sent[packet.packet_number] = packet
             if packet.is_ack_eliciting:
                 space.ack_eliciting_in_flight += 1
-                self._time_of_last_sent_ack_eliciting_packet = now
+                self.time_of_last_sent_ack_eliciting_packet = now
             if packet.in_flight:
                 if state is None:
                     self.progress.on_sent(packet, in_flight)
@@ -220,23 +219,23 @@ class Recovery(QuicPacketRecovery):
         if newest.packet_number == largest and eliciting:
             rtt = self._measure(now, now - newest.sent_time, ack_delay)
         self._count(len(flying), 0)
-        sample = self.progress.sample(now, flying, self._rtt_min, rtt)
+        sample = self.progress.sample(now, flying, self.rtt_min, rtt)
         # aioquic's own streams (CRYPTO) can't bear an acknowledgement of what was lost.
         deliver([*acked, *(packet for packet in late if not packet.is_crypto_packet)] if late else acked)
         self._find_lost(now, space, sample)
         self.acks += 1
         self.timeouts = 0
         if self.peer_completed_address_validation:
-            self._pto_count = 0
+            self.pto_count = 0
 
     def on_loss_detection_timeout(self, *, now: float) -> None:
         """The timer for `get_loss_detection_time` fired."""
-        space = self._get_loss_space()
+        space = self.get_loss_space()
         if space is None:
             self.timeouts += 1
-            longer = 2 ** (self._pto_count + 1) * self.get_probe_timeout()
-            if self._pto_count < LEAST_DOUBLINGS or longer <= LONGEST_BACKOFF:
-                self._pto_count += 1
+            longer = 2 ** (self.pto_count + 1) * self.get_probe_timeout()
+            if self.pto_count < LEAST_DOUBLINGS or longer <= LONGEST_BACKOFF:
+                self.pto_count += 1
             for _ in range(PROBES):
                 self.reschedule_data(now=now)
         else:
@@ -244,10 +243,10 @@ class Recovery(QuicPacketRecovery):
 
     def get_probe_timeout(self, *, include_max_ack_delay: bool = True) -> float:
         """See RFC 9002 section 6.2.1."""
-        if not self._rtt_initialized:
-            return 2 * self._rtt_initial
+        if not self.rtt_initialized:
+            return 2 * self.rtt_initial
         delay = self.max_ack_delay if include_max_ack_delay else 0.0
-        return self._rtt_smoothed + max(4 * self._rtt_variance, GRANULARITY) + delay
+        return self.rtt_smoothed + max(4 * self.rtt_variance, GRANULARITY) + delay
 
     def discard_space(self, space: Any) -> None:
         """The keys of a packet number space are gone."""
@@ -255,37 +254,37 @@ class Recovery(QuicPacketRecovery):
         space.sent_packets.clear()
         space.ack_at = space.loss_time = None
         space.ack_eliciting_in_flight = 0
-        self._pto_count = 0
+        self.pto_count = 0
 
     def start_anew(self, controller: Controller) -> None:
         """Another path: forget round trips and rates. What is under way stays so."""
         self.controller, self.pacer.rate = controller, None
-        self._rtt_initialized = False
+        self.rtt_initialized = False
         self._newest_rtt, self._late = INITIAL_RTT, 0.0
-        self._pto_count = self.large_lost = 0
+        self.pto_count = self.large_lost = 0
 
     # Measuring.
 
     def _measure(self, now: float, latest: float, ack_delay: float) -> float:
         """Take one round trip (seconds) into the estimates: what it was without the peer's delay."""
         latest = max(latest, SMALLEST_RTT)
-        if not self._rtt_initialized:
-            self._rtt_initialized, self._rtt_first_sample_time = True, now
-            self._rtt_min = self._rtt_smoothed = self._rtt_latest = latest
-            self._rtt_variance = latest / 2
+        if not self.rtt_initialized:
+            self.rtt_initialized, self.rtt_first_sample_time = True, now
+            self.rtt_min = self.rtt_smoothed = self.rtt_latest = latest
+            self.rtt_variance = latest / 2
             return latest
-        self._rtt_min = min(self._rtt_min, latest)
+        self.rtt_min = min(self.rtt_min, latest)
         ack_delay = min(ack_delay, self.max_ack_delay)
-        if latest >= self._rtt_min + ack_delay:
+        if latest >= self.rtt_min + ack_delay:
             latest -= ack_delay
-        self._rtt_latest = latest
-        self._rtt_variance += (abs(self._rtt_smoothed - latest) - self._rtt_variance) / 4
-        self._rtt_smoothed += (latest - self._rtt_smoothed) / 8
+        self.rtt_latest = latest
+        self.rtt_variance += (abs(self.rtt_smoothed - latest) - self.rtt_variance) / 4
+        self.rtt_smoothed += (latest - self.rtt_smoothed) / 8
         return latest
 
     def _measure_lateness(self, acked: list[Any], overtaken_before: int, late: list[Any], now: float) -> None:
         """How long after its turn an overtaken packet came, with the round trip of what overtook it."""
-        if not self._rtt_initialized:
+        if not self.rtt_initialized:
             return
         worst = 0.0
         for packets in (acked, late):
@@ -296,8 +295,8 @@ class Recovery(QuicPacketRecovery):
         if worst > 0:
             if worst >= self._late / 2:
                 self._late_at = now
-            self._late = max(self._late, min(worst, self._rtt_smoothed))
-        elif now - self._late_at > FORGET_ROUNDS * self._rtt_smoothed:
+            self._late = max(self._late, min(worst, self.rtt_smoothed))
+        elif now - self._late_at > FORGET_ROUNDS * self.rtt_smoothed:
             self._late, self._late_at = self._late / 2, now
 
     # Losing.
@@ -314,7 +313,7 @@ class Recovery(QuicPacketRecovery):
                 space.loss_time = packet.sent_time + patience
                 break
             overdue.append(packet)
-        sample.persistent = self._in_persistent_congestion(packets=[p for p in overdue if p.in_flight])
+        sample.persistent = self.in_persistent_congestion(packets=[p for p in overdue if p.in_flight])
         sample.dropped = self._drop(overdue, space)
         sample.delivered, sample.lost = self.progress.delivered, self.progress.lost
         sample.in_flight = self._in_flight
@@ -324,11 +323,11 @@ class Recovery(QuicPacketRecovery):
         controller = self.controller
         controller.on_sample(sample)
         rate = controller.pacing_rate
-        if rate is None and self._rtt_initialized:
-            rate = WINDOW_GAIN * controller.window / self._rtt_smoothed
+        if rate is None and self.rtt_initialized:
+            rate = WINDOW_GAIN * controller.window / self.rtt_smoothed
         self.pacer.rate = rate
 
-    def _on_packets_lost(
+    def on_packets_lost(
         self,
         *,
         congestion_event: bool = True,

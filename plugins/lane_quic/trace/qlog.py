@@ -13,6 +13,7 @@ from typing import Any
 from aioquic.quic.logger import QLOG_VERSION, QuicLogger, QuicLoggerTrace
 
 from lane.errors import ConfigError
+from lane_quic.internals.parts import EventTrace
 
 log = logging.getLogger("lane.quic")
 
@@ -47,7 +48,7 @@ class Qlog(QuicLogger):
             trace.close()
 
 
-class Trace(QuicLoggerTrace):
+class Trace(EventTrace):
     """The file of one connection. A disk that is full ends the file, and not the connection."""
 
     def __init__(self, path: Path, *, is_client: bool, odcid: bytes) -> None:
@@ -60,7 +61,7 @@ class Trace(QuicLoggerTrace):
             log.warning("no qlog: %s: %s", path, error.strerror)
             self._file = None
         trace = {
-            "vantage_point": {"name": "lane", "type": self._vantage_point["type"]},
+            "vantage_point": {"name": "lane", "type": self.vantage_point["type"]},
             "common_fields": {
                 "ODCID": odcid.hex(),
                 "time_format": "relative",
@@ -72,12 +73,12 @@ class Trace(QuicLoggerTrace):
     def log_event(self, *, category: str, event: str, data: dict[str, Any]) -> None:
         """Called by aioquic, which adds frames to `data` afterwards: it is written by `flush`."""
         at = self.encode_time(time.time() - self._began)
-        self._events.append({"time": at, "name": f"{category}:{event}", "data": data})
+        self.events.append({"time": at, "name": f"{category}:{event}", "data": data})
 
     def flush(self) -> None:
         """Write what has happened: all that came with one datagram, or was sent together."""
-        while self._events:
-            self._write(self._events.popleft())
+        while self.events:
+            self._write(self.events.popleft())
 
     def _write(self, record: dict[str, Any]) -> None:
         if self._file is None:

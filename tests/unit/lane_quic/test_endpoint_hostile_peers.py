@@ -35,7 +35,7 @@ def quiet(kit):
     near, far = kit.stream()
 
     def busy(end):
-        return end.stats().in_flight or end.engine._space.ack_at
+        return end.stats().in_flight or end.engine.space.ack_at
 
     until(lambda: not any(map(busy, kit.last)))
     return near, far

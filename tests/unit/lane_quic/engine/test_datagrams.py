@@ -17,7 +17,7 @@ from lane_quic.engine.datagrams import (
     UNREAD_MOST,
     UNSENT_LEAST,
     UNSENT_MOST,
-    Waiting,
+    DatagramQueue,
 )
 from lane_quic.engine.engine import Engine
 
@@ -184,7 +184,7 @@ def test_what_nobody_reads_is_bounded_and_fresh():
 @given(st.lists(st.one_of(st.none(), st.integers(0, 300)), max_size=60), st.integers(0, 300))
 def test_a_queue_knows_how_much_it_holds(steps, largest):
     """Numbers: datagrams of that size come; None: one leaves."""
-    waiting, model, dropped = Waiting(2000), [], 0
+    waiting, model, dropped = DatagramQueue(2000), [], 0
     for step in steps:
         if step is not None:
             waiting.append(bytes(step))

@@ -82,7 +82,7 @@ def test_an_ack_that_is_nearly_due_leaves_where_packets_come(soon):
         pipe.client.engine.send_stream_data(number, bytes(100))
         for datagram, _ in pipe.client.engine.datagrams_to_send(now=now):
             server.receive_datagram(datagram, "peer", now=now)
-        assert server._space.ack_at == (now if soon and now > pipe.now else due)
+        assert server.space.ack_at == (now if soon and now > pipe.now else due)
         now = due - ACK_SOON * (0.5 if soon else 1.5)
 
 
@@ -100,6 +100,6 @@ def test_a_gap_is_told_of_at_once(lost, fast):
     server = pipe.server.engine
     for datagram, _ in packets[: 1 if lost else 2]:
         server.receive_datagram(datagram, "peer", now=pipe.now)
-        assert server._space.ack_at > pipe.now
+        assert server.space.ack_at > pipe.now
     server.receive_datagram(packets[2][0], "peer", now=pipe.now)
-    assert (server._space.ack_at == pipe.now) == lost
+    assert (server.space.ack_at == pipe.now) == lost

@@ -97,7 +97,7 @@ def test_streams_that_are_reset_at_any_stage_give_their_credit_back(pipe):
     assert digest(pipe.server.data[number]) == digest(DATA)
     pipe.settle(1)
     assert pipe.server.engine._consumed == pipe.server.engine._local_max_data.used
-    assert pipe.server.engine._abandoned == {}
+    assert pipe.server.engine.abandoned == {}
     assert list(pipe.server.engine._streams) == [number]
 
 

@@ -7,7 +7,8 @@ from aioquic.quic.connection import MAX_LOCAL_CHALLENGES
 from aioquic.quic.packet import QuicErrorCode
 from aioquic.tls import AlertDescription, Context, Epoch
 from lane_quic.engine import handshake_memory
-from lane_quic.engine.handshake_memory import Challenges, Few, SaidAll
+from lane_quic.engine.handshake_memory import PathChallenges, ShortQueue
+from lane_quic.internals.parts import FinishedTLS
 
 from tests.support.quic_pipe import Pipe
 
@@ -34,8 +35,8 @@ def test_a_server_has_nothing_left_of_it(pipe):
     assert all(engine._spaces[epoch] is handshake_memory._NO_SPACE for epoch in OLD)
     assert all(engine._cryptos[epoch] is handshake_memory._NO_KEYS for epoch in OLD)
     assert list(engine._crypto_streams) == [Epoch.ONE_RTT]
-    assert engine._loss.spaces == [engine._space]
-    assert isinstance(engine.tls, SaidAll)
+    assert engine._loss.spaces == [engine.space]
+    assert isinstance(engine.tls, FinishedTLS)
     assert not vars(engine), "each attribute has its slot"
 
 
@@ -60,12 +61,12 @@ def test_messages_of_tls_after_it_end_the_connection(pipe):
 
 
 def test_what_a_finished_server_uses_of_tls():
-    said_all = set(vars(SaidAll(Context(is_client=False, max_early_data=None))))
+    said_all = set(vars(FinishedTLS(Context(is_client=False, max_early_data=None))))
     assert said_all <= set(vars(Context(is_client=False, max_early_data=None))), "aioquic changed its names"
 
 
 def test_few_is_a_queue_as_a_deque_is():
-    few, reference = Few([1, 2]), deque([1, 2])
+    few, reference = ShortQueue([1, 2]), deque([1, 2])
     assert [few.popleft(), few.popleft()] == [reference.popleft(), reference.popleft()]
     for queue in (few, reference):
         with pytest.raises(IndexError):
@@ -73,7 +74,7 @@ def test_few_is_a_queue_as_a_deque_is():
 
 
 def test_only_the_last_challenges_are_kept():
-    challenges = Challenges()
+    challenges = PathChallenges()
     for number in range(3 * MAX_LOCAL_CHALLENGES):
         challenges.append(bytes([number]))
     assert challenges == [bytes([n]) for n in range(2 * MAX_LOCAL_CHALLENGES, 3 * MAX_LOCAL_CHALLENGES)]

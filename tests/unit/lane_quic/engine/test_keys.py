@@ -43,7 +43,7 @@ def both_ways(pipe):
 
 
 def pairs(pipe):
-    return [side.engine._keys for side in (pipe.client, pipe.server)]
+    return [side.engine.keys for side in (pipe.client, pipe.server)]
 
 
 @pytest.mark.parametrize("path", [{}, {"jitter": 0.01}, {"loss": 0.1}, BAD], ids=str)
@@ -89,7 +89,7 @@ def test_keys_do_not_change_again_before_the_peer_has_answered_under_them():
         engine.request_key_update()
         engine.send_ping(1)
         engine.datagrams_to_send(pipe.now)
-    assert (engine._keys.sent, engine._keys.received) == (1, 0)
+    assert (engine.keys.sent, engine.keys.received) == (1, 0)
 
 
 def test_the_keys_before_are_read_with_for_a_while(fast):
@@ -124,7 +124,7 @@ def test_forged_packets_with_other_keys_cost_one_derivation(monkeypatch, fast):
     for seed in range(50):
         pipe.server.engine.receive_datagram(head + random.Random(seed).randbytes(40), "peer", pipe.now)
     assert len(derived) == 1
-    assert pipe.server.engine._keys.forged == 50
+    assert pipe.server.engine.keys.forged == 50
     both_ways(pipe)
 
 
@@ -144,7 +144,7 @@ def test_a_peer_that_keeps_its_keys_ends_the_connection_before_ours_are_worn_out
     monkeypatch.setattr(keys, "MOST_PACKETS", 100)
     pipe = Pipe(fast=fast).connect()
     pipe.settle(1)
-    monkeypatch.setattr(pipe.server.engine._keys, "_send_next", lambda trigger: None)
+    monkeypatch.setattr(pipe.server.engine.keys, "_send_next", lambda trigger: None)
     pipe.server.engine._update_at = 1 << 62
     client = pipe.client.engine
     pipe.client.open(bytes(SIZE))
@@ -152,7 +152,7 @@ def test_a_peer_that_keeps_its_keys_ends_the_connection_before_ours_are_worn_out
         pipe.run(lambda: False, seconds=60)
     assert client._close_event.error_code == QuicErrorCode.AEAD_LIMIT_REACHED
     assert client._packet_number - client._phase_from < 100 + 300  # and a batch
-    assert client._keys.sent == 1
+    assert client.keys.sent == 1
 
 
 # With a peer that has all of aioquic, and nothing else.
@@ -222,7 +222,7 @@ def test_plain_aioquic_as_the_peer(often, ours, loss):
     def over():
         nonlocal updates, steps
         steps += 1
-        if steps % 10 == 0 and ends.lane._keys.sent == ends.lane._keys.received:
+        if steps % 10 == 0 and ends.lane.keys.sent == ends.lane.keys.received:
             ends.plain.request_key_update()
             updates += 1
         return len(ends.data["client"]) == len(ends.data["server"]) == SIZE
@@ -230,7 +230,7 @@ def test_plain_aioquic_as_the_peer(often, ours, loss):
     ends.until(over)
     assert (ends.data["server"], ends.data["client"]) == (up, down)
     assert updates >= 2
-    assert ends.lane._keys.sent > updates
+    assert ends.lane.keys.sent > updates
     assert isinstance(next(iter(ends.plain._streams.values())), QuicStream)
 
 
@@ -274,7 +274,7 @@ def test_both_directions_over_real_sockets(often, bad):
         near = real.transport.dial(Address("127.0.0.1", relay.port), real.client_tls)
         far = real.listener.accept()
         exchange(near, far, 5 * SIZE)
-        assert near.engine._keys.received >= 4
-        assert bad or near.engine._keys.forged == far.engine._keys.forged == 0
+        assert near.engine.keys.received >= 4
+        assert bad or near.engine.keys.forged == far.engine.keys.forged == 0
         near.close()
         relay.close()

@@ -5,7 +5,7 @@ from itertools import count
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lane_quic.engine.mtu_discovery import CLOSE, PROBES, RAISE_AFTER, PathSize
+from lane_quic.engine.mtu_discovery import CLOSE, PROBES, RAISE_AFTER, MtuSearch
 
 
 def search(size, passes, now=0.0, most=200):
@@ -20,7 +20,7 @@ def search(size, passes, now=0.0, most=200):
 
 @given(st.integers(1200, 1500))
 def test_what_a_path_carries_is_found(mtu):
-    size = PathSize()
+    size = MtuSearch()
     probes = search(size, lambda probe: probe <= mtu)
     assert min(mtu, 1452) - CLOSE <= size.current <= mtu
     assert probes <= 5 * PROBES
@@ -30,13 +30,13 @@ def test_what_a_path_carries_is_found(mtu):
 @given(st.lists(st.booleans(), min_size=60, max_size=60))
 def test_random_losses_end_the_search_too(fates):
     fate = iter(fates)
-    size = PathSize()
+    size = MtuSearch()
     search(size, lambda probe: next(fate))
     assert 1200 <= size.current <= 1452
 
 
 def test_a_search_that_ended_below_the_most_begins_anew_after_a_while():
-    size = PathSize()
+    size = MtuSearch()
     search(size, lambda probe: probe <= 1300)
     assert size.probe(5.0) is None
     assert size.probe(RAISE_AFTER - 1) is None
@@ -49,7 +49,7 @@ def test_a_search_that_ended_below_the_most_begins_anew_after_a_while():
 
 
 def test_a_black_hole_is_left_at_once_and_measured_anew():
-    size = PathSize()
+    size = MtuSearch()
     search(size, lambda probe: True)
     assert size.black_hole()
     assert size.current == 1200
@@ -59,7 +59,7 @@ def test_a_black_hole_is_left_at_once_and_measured_anew():
 
 
 def test_a_probe_of_an_earlier_search_tells_nothing():
-    size = PathSize()
+    size = MtuSearch()
     search(size, lambda probe: probe <= 1400)
     late = size.current
     size.black_hole()
@@ -68,7 +68,7 @@ def test_a_probe_of_an_earlier_search_tells_nothing():
 
 
 def test_what_is_lost_while_nothing_arrives_does_not_count():
-    size = PathSize()
+    size = MtuSearch()
     for _ in range(10 * PROBES):
         assert size.probe(0.0) == 1452
         size.postpone(1452)
@@ -78,7 +78,7 @@ def test_what_is_lost_while_nothing_arrives_does_not_count():
 
 @pytest.mark.parametrize("base", [1452, 1500])
 def test_where_there_is_nothing_to_find(base):
-    size = PathSize(base)
+    size = MtuSearch(base)
     assert size.probe(0.0) is None
     assert not size.black_hole()
     assert size.current == base

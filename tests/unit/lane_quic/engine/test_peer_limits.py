@@ -148,12 +148,12 @@ def test_connection_ids_of_the_peer_that_were_used_up_are_bounded(pipe, monkeypa
 
 def test_keys_that_change_before_the_peer_has_heard_of_it_end_the_connection(pipe):
     for _ in range(5):
-        pipe.client.engine._keys.update_key()
+        pipe.client.engine.keys.update_key()
         assert say(pipe, frame(1), frame(1)) is None
         pipe.settle(0.5)
-    pipe.client.engine._keys.update_key()
+    pipe.client.engine.keys.update_key()
     assert say(pipe, frame(1)) is None
-    pipe.client.engine._keys.update_key()
+    pipe.client.engine.keys.update_key()
     assert say(pipe, frame(1)) == QuicErrorCode.KEY_UPDATE_ERROR
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lane_quic.configuration import LARGE_DATAGRAM
 from lane_quic.engine.engine import Engine
-from lane_quic.engine.received_packets import KNOWN_PACKETS, Received
+from lane_quic.engine.received_packets import KNOWN_PACKETS, ReceivedPackets
 from lane_quic.engine.tail_repeat import SPAN, Arrivals
 from lane_quic.fastpath import receive as fast_receive
 from lane_quic.fastpath import send as fast_send
@@ -284,7 +284,7 @@ def test_the_rest_of_a_lone_stream_is_common_until_its_end():
     number, engine = pipe.client.open(bytes(300_000)), pipe.client.engine
     pipe.run(lambda: len(pipe.server.data[number]) == 300_000)
     pipe.settle(1)
-    assert not engine._lossy
+    assert not engine.lossy
     for size in (100, 3 * LARGE_DATAGRAM + 100):
         engine.send_stream_data(number, bytes(size))
         datagrams, done = fast_send.send(engine, pipe.now)
@@ -307,7 +307,7 @@ def test_common_packets_stay_so_beside_a_stream_that_nobody_reads(counted):
     pipe.run(lambda: len(pipe.client.data[other]) == 300_000)
     pipe.settle(1)
     assert counted["sent"] > 0.8 * 300_000 / LARGE_DATAGRAM
-    assert engine._abandoned
+    assert engine.abandoned
     assert fast_send.send(engine, pipe.now) == ([], True)
     engine._streams[number].receiver.highest_offset += 60_000
     assert fast_send.send(engine, pipe.now) == ([], False), "what it brought counts as read: there is credit"
@@ -444,7 +444,7 @@ ROWS = st.lists(
 @given(ROWS)
 def test_packets_in_a_row_are_counted_as_one_by_one(rows):
     """`rows`: how many are lost, and how many come behind them."""
-    together, apart = Received(Arrivals()), Received(Arrivals())
+    together, apart = ReceivedPackets(Arrivals()), ReceivedPackets(Arrivals())
     stop = 0
     for lost, came in rows:
         low, stop = stop + lost, stop + lost + came
