@@ -20,6 +20,7 @@ import gevent
 from gevent import Greenlet, GreenletExit, get_hub
 
 from lane.log import Throttle
+from lane.tested import is_tested, lacking, tell
 
 LEAST_PAUSE, MOST_PAUSE = 0.1, 30.0
 """Seconds until a loop that failed is called again; they double with each failure."""
@@ -28,6 +29,11 @@ STEADY = 60.0
 
 FAULTS = (Exception, gevent.Timeout, SystemExit)
 """What ends one task: a Timeout that leaks is a bug as any other, and so is a plugin's exit()."""
+
+GEVENT = ("26.9",)
+"""Versions of gevent that the tests have run with."""
+GREENLET = ("_run",)
+"""What is private in gevent and used here: what a greenlet runs. The log names it."""
 
 Owner = Callable[[str], str | None]
 """The plugin that a source file is of; None for all other files."""
@@ -83,8 +89,13 @@ def culprit(error: BaseException, owner: Owner) -> str | None:
 
 
 def report_all(owner: Owner) -> None:
-    """Have the log get what greenlets of this thread, and other threads, raise and nobody waits for."""
+    """Have the log get what greenlets of this thread, and other threads, raise and nobody waits for.
+
+    It hears first of libraries that lane was not tested with.
+    """
     _owners[:] = [owner]
+    is_tested("gevent", GEVENT, missing=lacking(Greenlet(), GREENLET))
+    tell()
     hub: Any = get_hub()
     hub.print_exception = _print_exception
     hub.NOT_ERROR = (GreenletExit,)  # and what else comes up in a task does not end the process:

@@ -14,6 +14,7 @@ from lane_quic.configuration import DEFAULTS, SMALL_DATAGRAM, Settings
 from lane_quic.congestion import Factory
 from lane_quic.congestion.controllers import CONTROLLERS
 from lane_quic.endpoint import dial
+from lane_quic.internals.support import is_supported
 from lane_quic.listener import QuicListener
 from lane_quic.trace.key_log import KeyLog
 from lane_quic.trace.qlog import Qlog
@@ -98,7 +99,8 @@ def lane_configure(options: Any, call_each: Callable[..., None]) -> None:
         control(SMALL_DATAGRAM)
     except Exception as error:
         raise UsageError(f"--congestion: the controller {options.congestion} fails: {error!r}") from None
-    fast, offloads = options.quic_fast_path == "on", options.quic_offload == "on"
+    fast = is_supported() and options.quic_fast_path == "on"
+    offloads = options.quic_offload == "on"
     qlog = Qlog(Path(options.qlog_dir).expanduser()) if options.qlog_dir else None
     _transport.settings = Settings(control, fast=fast, offloads=offloads, qlog=qlog, keys=_key_log())
 

@@ -15,6 +15,8 @@ from typing import Any
 
 from OpenSSL import SSL
 
+from lane.tested import is_tested, lacking
+
 _RECORD = 17408  # bytes of a record at most, and a little
 LARGEST = 262144 + _RECORD
 """Bytes that one call returns at most: the kernel is asked for a record less."""
@@ -25,6 +27,10 @@ _LONG = 4096
 KEEPING = 16
 """Connections of the process that keep it, 180 KB each: those that wrote last."""
 
+TESTED = ("26.4",)
+"""Versions of pyOpenSSL that the tests have run with."""
+CONNECTION, CONTEXT = ("_from_ssl", "_into_ssl", "_raise_ssl_error", "_ssl"), ("_context",)
+"""What is private in pyOpenSSL's objects and used here; of its module it is OpenSSL itself."""
 _lib: Any = SSL._lib  # type: ignore[attr-defined]
 _ffi: Any = SSL._ffi  # type: ignore[attr-defined]
 _plain = _ffi.new("char[]", LARGEST)
@@ -189,6 +195,13 @@ class Records:
         except SSL.Error as error:
             return error
         raise AssertionError("OpenSSL knows no error")
+
+
+def is_supported() -> bool:
+    """Whether the installed pyOpenSSL was tested, and has all names. If not, the log hears of it."""
+    context = SSL.Context(SSL.TLS_METHOD)
+    missing = lacking(SSL.Connection(context, None), CONNECTION) + lacking(context, CONTEXT)
+    return is_tested("pyOpenSSL", TESTED, missing=missing, otherwise="TLS may not work")
 
 
 def resumed(connection: Any) -> bool:

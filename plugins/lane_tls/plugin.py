@@ -17,6 +17,7 @@ from lane_tls import tcp
 from lane_tls.carrier import TLSCarrier
 from lane_tls.context import Sessions, client_context
 from lane_tls.listener import TLSListener, listen
+from lane_tls.openssl import is_supported
 from lane_tls.stream import TLSStream, deadline
 
 DEADLINE = 10.0
@@ -113,4 +114,5 @@ def lane_add_options(group: Any) -> None:
 @hookimpl
 def lane_configure(options: Any) -> None:
     """Choose it. Raises UsageError."""
+    is_supported()
     _transport.congestion = tcp.choose(options.tcp_congestion)

@@ -21,6 +21,7 @@ STOREYS = [
         "lane.text",
         "lane.heap",
         "lane.budget",
+        "lane.tested",
     },
     {"lane.address", "lane.files", "lane.log"},
     {"lane.supervisor", "lane.values"},
@@ -53,7 +54,7 @@ STOREY = {
 }
 FOR_PLUGINS = {
     "lane", "lane.stream", "lane.errors", "lane.address", "lane.hookspecs", "lane.tcp_info", "lane.census",
-    "lane.supervisor", "lane.net", "lane.fair", "lane.testing",
+    "lane.supervisor", "lane.net", "lane.fair", "lane.tested", "lane.testing",
 }  # fmt: skip
 SOURCES = [*sorted((ROOT / "lane").rglob("*.py")), *sorted((ROOT / "plugins").rglob("*.py"))]
 

@@ -199,7 +199,7 @@ class Engine(MtuDiscovery):
 
     def drained(self) -> bool:
         """Whether the peer has acknowledged all that was written and finished."""
-        return all(stream.sender.drained for _, stream in self.streams.items())
+        return all(stream.sender.drained for stream in self.streams.values())
 
     def knows(self, stream_id: int) -> bool:
         """Whether a stream has any state left."""
@@ -403,9 +403,11 @@ class Engine(MtuDiscovery):
         held = None if self.probe_pending else self.loss.pacer.next_send_time(now)
         if held is not None:
             builder.max_flight_bytes = 0
+        self.streams.writing = True
         try:
             super().write_application(builder, network_path, now)
         finally:
+            self.streams.writing = False
             if held is not None and self.pacing_at is None:
                 self.pacing_at = held
             queue = self.streams_queue

@@ -8,13 +8,16 @@ from lane_quic.engine.sender import Sender
 
 
 class StreamTable(dict[int, Any]):
-    """The streams of a connection. aioquic asks every one of them, for every packet, what it has to say; a
-    proxy has hundreds that say nothing. So here a stream stands in the queue only while it has something to
-    say, and wakes when it has again. And whether it has credit to announce is all that aioquic calls `values`
-    for: so that names those which have."""
+    """The streams of a connection, by their IDs. aioquic asks every one of them, for every packet, what it
+    has to say; a proxy has hundreds that say nothing. So here a stream stands in the queue only while it has
+    something to say, and wakes when it has again.
+    """
 
     def __init__(self) -> None:
         self.with_credit: dict[int, Any] = {}
+        """Those that have credit to announce."""
+        self.writing = False
+        """Whether aioquic writes a packet. Then it asks for `values` only to have them announce credit."""
         self._woken: list[Any] = []
 
     def __setitem__(self, stream_id: int, stream: Any) -> None:
@@ -24,7 +27,10 @@ class StreamTable(dict[int, Any]):
         super().__setitem__(stream_id, stream)
 
     def values(self) -> Any:
-        return list(self.with_credit.values()) if self.with_credit else ()
+        """All streams; while a packet is written, those that have credit to announce."""
+        if self.writing:
+            return list(self.with_credit.values()) if self.with_credit else ()
+        return super().values()
 
     def _wake(self, stream_id: int) -> None:
         stream = self.get(stream_id)

@@ -5,10 +5,10 @@ stands for the same object as the private one: for an attribute the descriptor o
 function. So both names read and write the same thing, at the same cost.
 """
 
-from collections.abc import Iterable
 from typing import Any, ClassVar
 
-_examples: list[tuple[Any, tuple[str, ...]]] = []
+examples: list[tuple[Any, tuple[str, ...]]] = []
+"""An object of each class of aioquic that lane knows the inside of, and the private names that lane uses."""
 
 
 def rely_on(example: object, *names: str, **renamed: str) -> dict[str, str]:
@@ -16,28 +16,13 @@ def rely_on(example: object, *names: str, **renamed: str) -> dict[str, str]:
 
     `renamed` has those whose public name is another one: `public` would give one that is taken.
     """
-    _examples.append((example, (*names, *renamed.values())))
+    examples.append((example, (*names, *renamed.values())))
     return {public(name): name for name in names} | renamed
 
 
 def public(name: str) -> str:
     """What lane calls the private `name`: `__frames` of a class `C`, which is `_C__frames`, is `frames`."""
     return name.rpartition("__")[2].lstrip("_")
-
-
-def relied_on() -> Iterable[tuple[type, str]]:
-    """Each class of aioquic with each private name of it that lane uses."""
-    return [(type(example), name) for example, names in _examples for name in names]
-
-
-def missing() -> list[str]:
-    """The names that the installed aioquic does not have, as `Class.name`."""
-    return [
-        f"{type(example).__name__}.{name}"
-        for example, names in _examples
-        for name in names
-        if not hasattr(example, name)
-    ]
 
 
 class Aliased:

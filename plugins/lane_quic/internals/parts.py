@@ -4,8 +4,12 @@ from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from aioquic._crypto import AEAD, HeaderProtection
-from aioquic.quic.crypto import CryptoContext, CryptoPair
+from aioquic.quic.crypto import (  # type: ignore[attr-defined]
+    AEAD,
+    CryptoContext,
+    CryptoPair,
+    HeaderProtection,
+)
 from aioquic.quic.logger import QuicLoggerTrace
 from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import QuicPacketNumberWindow, QuicPacketRecovery
@@ -70,7 +74,7 @@ _BLOCK = 16  # bytes, of AES
 
 
 class StreamSender(Aliased, QuicStreamSender):
-    """The sending half of a stream. `pending` are the ranges that wait to be sent, `acked` those that came."""
+    """The sending half of a stream: `pending` is what waits to be sent, `acked` what was acknowledged."""
 
     ALIASES = _sender
     __slots__ = tuple(_sender.values())
