@@ -9,7 +9,7 @@ from lane.stream import Address
 from lane.supervisor import supervise
 from lane_quic.carrier import QuicCarrier
 from lane_quic.udp.sockets import bind
-from lane_quic.udp.udp import UdpSocket
+from lane_quic.udp.udp import QuicSocket
 
 log = logging.getLogger("lane.quic")
 
@@ -37,8 +37,8 @@ class Door:
         """Close the socket, once what waits has been sent if the kernel takes it."""
         self._socket.close()
 
-    def _open(self, sock: socket.socket) -> UdpSocket:
-        return UdpSocket(sock, self._receive, on_broken=self._renew, offloads=self._offloads)
+    def _open(self, sock: socket.socket) -> QuicSocket:
+        return QuicSocket(sock, self._receive, on_broken=self._renew, offloads=self._offloads)
 
     def _receive(self, datagrams: list[bytes], path: Any, now: float) -> list[QuicCarrier]:
         return self._on_datagrams(self.send, datagrams, path, now)

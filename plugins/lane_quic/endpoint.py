@@ -17,7 +17,7 @@ from lane.stream import Address, ClientTLS
 from lane_quic.carrier import QuicCarrier
 from lane_quic.configuration import CID_SIZE, DEFAULTS, Settings, client_configuration
 from lane_quic.engine.engine import Engine
-from lane_quic.udp.udp import UdpSocket
+from lane_quic.udp.udp import QuicSocket
 
 log = logging.getLogger("lane.quic")
 _connector = Connector()
@@ -57,7 +57,7 @@ class Client:
     def _close(self) -> None:
         self._socket.close()
 
-    def _open(self) -> UdpSocket:
+    def _open(self) -> QuicSocket:
         family, address = self._peer
         sock = socket.socket(family, socket.SOCK_DGRAM)
         try:
@@ -65,7 +65,7 @@ class Client:
         except OSError:
             sock.close()
             raise
-        return UdpSocket(
+        return QuicSocket(
             sock, self._receive, on_hint=self._doubt, on_broken=self._renew, offloads=self._offloads
         )
 

@@ -17,7 +17,7 @@ SMALL_CHUNK = 1024
 """Unread pieces are joined up to this many bytes: single ones cost many times what is in them."""
 
 
-class Carrier(Protocol):
+class StreamCarrier(Protocol):
     """What a stream needs of the connection that carries it."""
 
     engine: Engine
@@ -34,7 +34,7 @@ class Carrier(Protocol):
 class QuicStream:
     """One stream of a carrier."""
 
-    def __init__(self, carrier: Carrier, stream_id: int) -> None:
+    def __init__(self, carrier: StreamCarrier, stream_id: int) -> None:
         self._carrier = carrier
         self._engine = carrier.engine
         self.id = stream_id

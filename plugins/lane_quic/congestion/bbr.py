@@ -68,7 +68,7 @@ LATENESS = 0.008
 SHORTEST_PHASE = 0.005
 
 
-class State(Enum):
+class BbrState(Enum):
     """What the controller is doing."""
 
     START = "start"
@@ -85,7 +85,7 @@ class Bbr:
         self._size = datagram_size
         # It hides nothing, and one of its own is 2.5 KB.
         self._random = random if seed is None else random.Random(seed)  # noqa: S311
-        self.state = State.START
+        self.state = BbrState.START
         self.window = INITIAL_PACKETS * datagram_size
         self.pacing_rate: float | None = None
         self.min_rtt = math.inf
@@ -174,11 +174,11 @@ class Bbr:
         self._round_best = 0.0
         self._loss.end_round(sample, queue=self._above(high, NO_QUEUE))
         match self.state:
-            case State.START if not limited:
+            case BbrState.START if not limited:
                 self._look_for_plateau(sample.now)
-            case State.SETTLE:
+            case BbrState.SETTLE:
                 self._settle_rounds -= 1
-            case State.CYCLE if low < math.inf:
+            case BbrState.CYCLE if low < math.inf:
                 self._look_for_queue(sample.now, low)
 
     def _look_for_plateau(self, now: float) -> None:
@@ -187,7 +187,7 @@ class Bbr:
             return
         self._full_rounds += 1
         if self._full_rounds >= FULL_ROUNDS:
-            self._enter(State.DRAIN, now)
+            self._enter(BbrState.DRAIN, now)
 
     def _look_for_collapse(self, low: float) -> None:
         """`low`: the smallest round trip of the round that ended."""
@@ -209,11 +209,11 @@ class Bbr:
         # Our own window can't fill a queue by more than one BDP.
         patience = FEW_ROUNDS if low > (WINDOW_GAIN + 0.2) * self.min_rtt else STANDING_ROUNDS
         if self._standing_rounds > patience and now - self._rtt_probed_at > MIN_RTT_AGE:
-            self._enter(State.PROBE_RTT, now)
+            self._enter(BbrState.PROBE_RTT, now)
 
     # What to do now.
 
-    def _enter(self, state: State, now: float) -> None:
+    def _enter(self, state: BbrState, now: float) -> None:
         self.state = state
         self._phase_at = now
         self._rtt_probe_ends = None
@@ -221,23 +221,23 @@ class Bbr:
     def _steer(self, sample: Sample) -> None:
         now = sample.now
         match self.state:
-            case State.START:
+            case BbrState.START:
                 enough = len(self._recent_rtts) == RECENT_RTTS
                 ours = sample.acked and not sample.limited
                 if enough and ours and self._above(min(self._recent_rtts), QUEUE_SIGN):
                     self._settle_rounds = SETTLE_ROUNDS
-                    self._enter(State.SETTLE, now)
-            case State.SETTLE if self._settle_rounds <= 0:
-                self._enter(State.DRAIN, now)
-            case State.DRAIN if sample.in_flight <= self._target(1.0):
-                self._enter(State.CYCLE, now)
+                    self._enter(BbrState.SETTLE, now)
+            case BbrState.SETTLE if self._settle_rounds <= 0:
+                self._enter(BbrState.DRAIN, now)
+            case BbrState.DRAIN if sample.in_flight <= self._target(1.0):
+                self._enter(BbrState.CYCLE, now)
                 self._phase = self._random.choice([n for n in range(len(CYCLE)) if n != DRAINING])
-            case State.CYCLE:
+            case BbrState.CYCLE:
                 if now - self._phase_at > max(self.min_rtt, SHORTEST_PHASE):
                     self._next_phase(now)
                 if now - self._min_rtt_at > MIN_RTT_AGE and not sample.limited:
-                    self._enter(State.PROBE_RTT, now)
-            case State.PROBE_RTT:
+                    self._enter(BbrState.PROBE_RTT, now)
+            case BbrState.PROBE_RTT:
                 self._probe_rtt(sample)
 
     def _next_phase(self, now: float) -> None:
@@ -257,7 +257,7 @@ class Bbr:
                 self.min_rtt = sample.rtt or self._recent_rtts[-1]
         elif now >= self._rtt_probe_ends:
             self._min_rtt_at = self._rtt_probed_at = now
-            self._enter(State.CYCLE, now)
+            self._enter(BbrState.CYCLE, now)
             self._phase = CRUISING
 
     # The two numbers.
@@ -273,7 +273,7 @@ class Bbr:
         initial = INITIAL_PACKETS * self._size
         sent = self.bandwidth / (1 - self.line_loss)
         slack = self.bandwidth * LATENESS + 10 * self._size
-        if self.state is State.START:
+        if self.state is BbrState.START:
             # Not by the bandwidth seen: at first that is what the handshake's few packets needed.
             rtt = max(self.min_rtt, SHORTEST_PHASE)
             self.pacing_rate = max(FIRST_PACING * initial, START_PACING * self.window) / rtt
@@ -283,14 +283,14 @@ class Bbr:
             return
         pacing, window = 1.0, WINDOW_GAIN
         match self.state:
-            case State.SETTLE:
+            case BbrState.SETTLE:
                 window = SETTLE_WINDOW
-            case State.DRAIN:
+            case BbrState.DRAIN:
                 pacing = DRAIN_PACING
-            case State.CYCLE:
+            case BbrState.CYCLE:
                 pacing = CYCLE[self._phase]
         self.pacing_rate = max(pacing * sent * self._yield, LEAST_PACKETS * self._size / self.min_rtt / 4)
-        if self.state is State.PROBE_RTT:
+        if self.state is BbrState.PROBE_RTT:
             self.window = int(self._target(RTT_PROBE_WINDOW))
         else:
             self.window = int(max(window * sent * self.min_rtt + slack, LEAST_PACKETS * self._size))

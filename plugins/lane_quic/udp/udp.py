@@ -39,7 +39,7 @@ BULK_SIZE, BULK_RATE = 1000, 600.0
 BULK_MEMORY = 0.020
 """Seconds over which that rate is measured."""
 HURRY = 1.0
-"""Seconds after such a packet for which nothing gathers: see `Receiver.hurries`."""
+"""Seconds after such a packet for which nothing gathers: see `DatagramReceiver.hurries`."""
 BACKLOG = 4096
 """Datagrams that wait for a full socket; more are dropped, as a network would."""
 BACK_OFF = 0.01
@@ -65,7 +65,7 @@ _READ, _WRITE = 1, 2
 _ANCILLARY = pktinfo.ROOM * 2 + offload.ROOM
 
 
-class Receiver(Protocol):
+class DatagramReceiver(Protocol):
     """Whoever a datagram was for."""
 
     hurries: bool
@@ -75,7 +75,7 @@ class Receiver(Protocol):
         """Act on all that was received in a batch."""
 
 
-class UdpSocket:
+class QuicSocket:
     """A UDP socket in the event loop. A path is (address, ancillary data that picks our own address).
 
     `on_datagrams` gets what came together from one path, with the time, and gives whom it was for. `on_hint`
@@ -86,7 +86,7 @@ class UdpSocket:
     def __init__(
         self,
         sock: socket.socket,
-        on_datagrams: Callable[[list[bytes], Any, float], Sequence[Receiver]],
+        on_datagrams: Callable[[list[bytes], Any, float], Sequence[DatagramReceiver]],
         *,
         on_hint: Callable[[int], None] = lambda number: None,
         on_broken: Callable[[], None] = lambda: None,
@@ -232,7 +232,7 @@ class UdpSocket:
 
     def _hand_out(self, rows: list[tuple[Any, list[bytes]]], start: float) -> None:
         """Give whom they are for what came in turn, and have them act on it. Who fails costs nobody else."""
-        touched: dict[Receiver, None] = {}
+        touched: dict[DatagramReceiver, None] = {}
         for path, datagrams in rows:
             if not self.closed:
                 try:

@@ -230,13 +230,13 @@ def test_a_dead_peer_ends_a_connection_with_open_streams(short_lived, kit):
 
 
 def test_a_full_socket_delays_and_loses_nothing(kit, monkeypatch):
-    real, calls = udp.UdpSocket._send, []
+    real, calls = udp.QuicSocket._send, []
 
     def often_full(self, datagrams):
         calls.append(None)
         return len(calls) % 3 == 0 and real(self, datagrams)
 
-    monkeypatch.setattr(udp.UdpSocket, "_send", often_full)
+    monkeypatch.setattr(udp.QuicSocket, "_send", often_full)
     near, far = kit.dial()
     exchange(near, far, 300_000)
     assert near.stats().loss < 0.1
@@ -246,7 +246,7 @@ def test_what_waits_for_a_full_socket_is_bounded_and_in_order():
     first, second = (real_socket.socket(real_socket.AF_INET, real_socket.SOCK_DGRAM) for _ in range(2))
     second.bind(("127.0.0.1", 0))
     first.connect(second.getsockname())
-    sock = udp.UdpSocket(first, lambda *_: [])
+    sock = udp.QuicSocket(first, lambda *_: [])
     sock._send = lambda datagrams: False
     path = (None, None)
     sock.send([(b"%d" % number, path) for number in range(10)])
@@ -316,7 +316,7 @@ def test_what_a_socket_says_of_a_packet_is_loss_and_of_its_peer_a_hint():
     first, second = (real_socket.socket(real_socket.AF_INET, real_socket.SOCK_DGRAM) for _ in range(2))
     second.bind(("127.0.0.1", 0))
     came, hints = [], []
-    sock = udp.UdpSocket(first, lambda data, path, now: came.extend(data) or [], on_hint=hints.append)
+    sock = udp.QuicSocket(first, lambda data, path, now: came.extend(data) or [], on_hint=hints.append)
     there = (second.getsockname(), ())
     sock.send([(bytes(100_000), there), (b"after", there)])
     assert second.recv(10) == b"after"

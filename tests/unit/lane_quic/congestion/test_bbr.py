@@ -3,7 +3,7 @@
 import statistics
 
 import pytest
-from lane_quic.congestion.bbr import MAX_LINE_LOSS, Bbr, State
+from lane_quic.congestion.bbr import MAX_LINE_LOSS, Bbr, BbrState
 from lane_quic.congestion.controllers import CONTROLLERS
 
 from tests.support.quic_link import SIZE, Clock, Flow, Link
@@ -132,7 +132,7 @@ def test_an_application_that_sends_little_teaches_nothing(seed):
     assert flow.controller.bandwidth > 0.8 * known
     flow = lone(seed, supply=lambda now: 1e5 * now if now < 4 else 1e12)
     flow.rate(4)
-    assert flow.controller.state is State.START, "nothing is known yet"
+    assert flow.controller.state is BbrState.START, "nothing is known yet"
     flow.rate(1)
     assert flow.rate(2) > 0.95
 

@@ -20,7 +20,7 @@ PATH = (None, None)
 
 @contextmanager
 def sockets(whose=(), **options):
-    """A UdpSocket that sends, one that receives for `whose`, and what came to it: (datagram, path)."""
+    """A QuicSocket that sends, one that receives for `whose`, and what came to it: (datagram, path)."""
     came = []
     with ExitStack() as stack:
         near, far = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
@@ -31,9 +31,9 @@ def sockets(whose=(), **options):
             came.extend((datagram, path) for datagram in datagrams)
             return whose
 
-        receiver = udp.UdpSocket(far, receive, **options)
+        receiver = udp.QuicSocket(far, receive, **options)
         stack.callback(receiver.close)
-        sender = udp.UdpSocket(near, lambda *_: [], **options)
+        sender = udp.QuicSocket(near, lambda *_: [], **options)
         stack.callback(sender.close)
         yield sender, receiver, came
 
@@ -74,7 +74,7 @@ def test_what_comes_in_turn_from_one_path_is_told_of_together():
             stack.enter_context(sock)
             sock.sendto(bytes((number,)) * 1200, far.getsockname())
         names = [sock.getsockname()[1] for sock in near]
-        receiver = udp.UdpSocket(far, lambda data, path, now: rows.append((path[0], data)) or [])
+        receiver = udp.QuicSocket(far, lambda data, path, now: rows.append((path[0], data)) or [])
         stack.callback(receiver.close)
         until(lambda: len(rows) == 3)
     assert [name[1] for name, _ in rows] == [names[0], names[1], names[0]]
@@ -101,7 +101,7 @@ def test_what_may_leave_at_once():
 
 
 class Whose:
-    """A `udp.Receiver`."""
+    """A `udp.DatagramReceiver`."""
 
     def __init__(self, hurries):
         self.hurries = hurries
@@ -162,14 +162,14 @@ def test_a_kernel_without_segments_is_none_at_all(monkeypatch):
 
 def test_a_bulk_takes_few_system_calls(monkeypatch):
     calls = {"send": 0, "packets": 0}
-    real = udp.UdpSocket._send
+    real = udp.QuicSocket._send
 
     def counting(self, batch):
         calls["send"] += 1
         calls["packets"] += len(batch)
         return real(self, batch)
 
-    monkeypatch.setattr(udp.UdpSocket, "_send", counting)
+    monkeypatch.setattr(udp.QuicSocket, "_send", counting)
     kit = Kit(QuicTransport(), Address("127.0.0.1", 0))
     try:
         near, far = kit.dial()
