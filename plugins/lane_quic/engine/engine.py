@@ -2,13 +2,10 @@
 
 What aioquic does otherwise and a proxy cannot live with: its receive windows (flow_control.py), what counts
 as lost (recovery/), when keys change (keys.py), the CPU for a common packet (fastpath/), packets of one size
-(mtu_discovery.py). And its stateless reset tokens are random and the peer's are ignored: here the server
-derives them from its key, so that a restarted server can end the connections of its former self at once (RFC
-9000 section 10.3.2). tests/unit/lane_quic/engine/test_engine.py holds the canaries: they fail when a new
-aioquic means something else by these names.
+(mtu_discovery.py), the ends of short answers (tail_repeat.py), reset tokens (connection_ids.py). The canaries
+in tests/unit/lane_quic/engine/test_engine.py fail when a new aioquic means something else by its names.
 """
 
-import hmac
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,27 +13,16 @@ from typing import Any
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnectionState
-from aioquic.quic.packet import (
-    pull_quic_transport_parameters,
-    push_quic_transport_parameters,
-)
+from aioquic.quic.packet import pull_quic_transport_parameters, push_quic_transport_parameters
 from aioquic.tls import Epoch
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from lane.errors import Closed, Reset
 from lane.stream import LinkStats
-from lane_quic.configuration import (
-    DEFAULTS,
-    LARGE_DATAGRAM,
-    LARGEST_RECEIVED,
-    RESET_TOKEN_SIZE,
-    Settings,
-    reset_token,
-)
+from lane_quic.configuration import DEFAULTS, LARGE_DATAGRAM, LARGEST_RECEIVED, Settings
 from lane_quic.engine.datagrams import NO_DATAGRAMS, QuicDatagrams, SendQueue
-from lane_quic.engine.mtu_discovery import MtuDiscovery
 from lane_quic.engine.received_packets import ReceivedPackets
-from lane_quic.engine.tail_repeat import EVIDENCE, LOSSY, PAUSE, SHORTEST_PAUSE, TAIL, Arrivals, TailBudget
+from lane_quic.engine.tail_repeat import TailRepeat
 from lane_quic.fastpath import receive as fast_receive
 from lane_quic.fastpath import send as fast_send
 from lane_quic.internals.parts import peer_certificates
@@ -56,14 +42,13 @@ SILENT_TIMEOUTS = 3
 """Probe timeouts in a row after which a path may be gone: on a lossy one, one or two are not rare."""
 
 
-class Engine(MtuDiscovery):
+class Engine(TailRepeat):
     """One QUIC connection without I/O. Servers pass `original_cid` and their `state_key`.
 
     `retry_cid`: the connection ID of the Retry after which the client came back, if there was one.
     """
 
     __slots__ = (
-        "_arrivals",
         "_batches",
         "_control",
         "_datagrams",
@@ -72,10 +57,6 @@ class Engine(MtuDiscovery):
         "_idle_rtt",
         "_packets_sent",
         "_path",
-        "_state_key",
-        "_tail_budget",
-        "_tails",
-        "_tails_at",
         "_unacknowledged",
         "wake",
     )
@@ -90,6 +71,7 @@ class Engine(MtuDiscovery):
         settings: Settings = DEFAULTS,
     ) -> None:
         super().__init__(configuration, original_cid, retry_cid)
+        self.derive_tokens(state_key)
         self.loss = Recovery(
             settings.control(LARGE_DATAGRAM),
             configuration.max_datagram_size,
@@ -103,31 +85,13 @@ class Engine(MtuDiscovery):
         self._fast = settings.fast
         self._control = settings.control
         self._path: Any = None  # the one that this side sends on
-        self._arrivals = Arrivals()
         self.space: Any = None  # of what applications say: looked up once
         self._idle_rtt: float | None = None
         self._idle = 0.0
         self._batches = self._packets_sent = 0
         self._unacknowledged = 0  # packets that came since our last ACK
-        self._tail_budget = TailBudget()
-        self._tails_at: float | None = None  # when tails are repeated
-        self._tails: dict[int, Any] = {}  # streams that may have one
-        self._state_key = state_key
-        if state_key:
-            self.issued_cids[0].stateless_reset_token = reset_token(state_key, self.host_cid)
-
-    def replenish_connection_ids(self) -> None:
-        super().replenish_connection_ids()
-        for cid in self.issued_cids:
-            if self._state_key and not cid.was_sent:
-                cid.stateless_reset_token = reset_token(self._state_key, cid.cid)
 
     # What the carrier asks.
-
-    @property
-    def host_cids(self) -> list[bytes]:
-        """The connection IDs that this side answers to."""
-        return [cid.cid for cid in self.issued_cids]
 
     @property
     def reached(self) -> bool:
@@ -177,14 +141,6 @@ class Engine(MtuDiscovery):
     def chain(self) -> list[bytes]:
         """The peer's certificates, leaf first, DER."""
         return [certificate.public_bytes(Encoding.DER) for certificate in peer_certificates(self.tls)]
-
-    def is_stateless_reset(self, datagram: bytes) -> bool:
-        """Whether the peer says with `datagram` that it has forgotten this connection."""
-        end = datagram[-RESET_TOKEN_SIZE:]
-        return any(
-            hmac.compare_digest(end, cid.stateless_reset_token or b"")
-            for cid in (self.peer_cid, *self.peer_cid_available)
-        )
 
     @property
     def unsent_limit(self) -> int:
@@ -296,8 +252,7 @@ class Engine(MtuDiscovery):
         self._skip_number()
         if self.packet_number >= self._update_at or self.keys.before is not None:
             self._change_keys(now)
-        if self._tails_at is not None and now >= self._tails_at:
-            self._repeat_tails(now)
+        self._repeat_tails(now)
         if len(self.datagrams_pending):
             self.datagrams.fit()
         datagrams, done = fast_send.send(self, now) if self._fast else ([], False)
@@ -315,7 +270,7 @@ class Engine(MtuDiscovery):
                 log_metrics(self.quic_logger, loss)
             self._flush_trace()
             size = sum([len(data) for data, _ in datagrams])
-            self._tail_budget.on_sent(size)
+            self.tail_budget.on_sent(size)
             self.datagrams_pending.on_sent(size)
             self.ack_delay = min(MAX_ACK_DELAY, max(MIN_ACK_DELAY, (loss.rtt or 0) / 8))
         return datagrams
@@ -340,27 +295,6 @@ class Engine(MtuDiscovery):
         if self.pacing_at is None and room >= self.max_datagram_size:
             loss.progress.on_limited(loss.bytes_in_flight)
 
-    def get_timer(self) -> float | None:
-        """When `handle_timer` or `datagrams_to_send` has something to do; None for never."""
-        at = super().get_timer()
-        return at if self._tails_at is None else min(self._tails_at, at or self._tails_at)
-
-    @property
-    def lossy(self) -> bool:
-        """Whether the path loses so much that tails are repeated, either way; or is too new to tell."""
-        loss, came = self.loss, self._arrivals
-        if min(loss.counted, came.counted) < EVIDENCE:
-            return True
-        return max(loss.recent_loss, came.loss) >= LOSSY
-
-    def _repeat_tails(self, now: float) -> None:
-        self._tails_at = None
-        for stream in self._tails.values():
-            sender: Any = stream.sender
-            if sender.has_fresh_tail and self._tail_budget.room(now, self.loss.pacer.rate):
-                self._tail_budget.spend(sender.repeat(TAIL))
-        self._tails.clear()
-
     def serialize_transport_parameters(self) -> bytes:
         """The peer's probe timeout waits for our ACK delay: it should know that it is short.
 
@@ -378,7 +312,7 @@ class Engine(MtuDiscovery):
             self.loss.discard_space(space)
         super().initialize(peer_cid)
         self.space = self.spaces[Epoch.ONE_RTT]
-        self.space.received_packets = ReceivedPackets(self._arrivals)
+        self.space.received_packets = ReceivedPackets(self.arrivals)
 
     def idle_timeout(self) -> float:
         """As aioquic says; but that is asked for each packet, and changes with each round trip at most."""
@@ -413,7 +347,4 @@ class Engine(MtuDiscovery):
             queue = self.streams_queue
             if queue:  # one that repeats what was lost would stay the first until all of it has gone
                 queue.append(queue.pop(0))
-            if self.lossy and (tails := {s.stream_id: s for s in busy if s.sender.has_fresh_tail}):
-                self._tails |= tails
-                pause = min(PAUSE, max(self.loss.rtt or 0.0, SHORTEST_PAUSE * 8) / 8)
-                self._tails_at = now + pause if self._tails_at is None else self._tails_at
+            self._note_tails(busy, now)

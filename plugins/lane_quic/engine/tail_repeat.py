@@ -7,6 +7,11 @@ then. The pause keeps both copies out of one burst of losses. What that may cost
 of what the connection sends, and a trickle for one that sends little, whose own traffic is as small.
 """
 
+from collections.abc import Iterable
+from typing import Any
+
+from lane_quic.engine.connection_ids import ConnectionIds
+
 LOSSY = 0.015
 """Fraction of packets lost from which on tails are repeated."""
 EVIDENCE = 24
@@ -78,3 +83,47 @@ class TailBudget:
     def spend(self, size: int) -> None:
         """`size` bytes of a tail are repeated."""
         self._saved -= size + _PACKET_COST
+
+
+class TailRepeat(ConnectionIds):
+    """A connection that sends the ends of bursts twice while its path is lossy."""
+
+    __slots__ = ("_tails", "_tails_at", "arrivals", "tail_budget")
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.arrivals = Arrivals()
+        self.tail_budget = TailBudget()
+        self._tails_at: float | None = None  # when tails are repeated
+        self._tails: dict[int, Any] = {}  # streams that may have one
+
+    def get_timer(self) -> float | None:
+        """When `handle_timer` or `datagrams_to_send` has something to do; None for never."""
+        at = super().get_timer()
+        return at if self._tails_at is None else min(self._tails_at, at or self._tails_at)
+
+    @property
+    def lossy(self) -> bool:
+        """Whether the path loses so much that tails are repeated, either way; or is too new to tell."""
+        loss, came = self.loss, self.arrivals
+        if min(loss.counted, came.counted) < EVIDENCE:
+            return True
+        return max(loss.recent_loss, came.loss) >= LOSSY
+
+    def _note_tails(self, busy: Iterable[Any], now: float) -> None:
+        """Streams that were `busy` have been served: some may have sent their end."""
+        if self.lossy and (tails := {s.stream_id: s for s in busy if s.sender.has_fresh_tail}):
+            self._tails |= tails
+            pause = min(PAUSE, max(self.loss.rtt or 0.0, SHORTEST_PAUSE * 8) / 8)
+            self._tails_at = now + pause if self._tails_at is None else self._tails_at
+
+    def _repeat_tails(self, now: float) -> None:
+        """If it is time for that: put them back into the queues of their streams."""
+        if self._tails_at is None or now < self._tails_at:
+            return
+        self._tails_at = None
+        for stream in self._tails.values():
+            sender: Any = stream.sender
+            if sender.has_fresh_tail and self.tail_budget.room(now, self.loss.pacer.rate):
+                self.tail_budget.spend(sender.repeat(TAIL))
+        self._tails.clear()

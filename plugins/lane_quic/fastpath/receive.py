@@ -16,11 +16,12 @@ from aioquic.quic.events import DatagramFrameReceived, StreamDataReceived
 from aioquic.quic.recovery import MAX_ACK_RANGES
 from aioquic.tls import Epoch
 
+from lane_quic.fastpath.ack import take_ack
 from lane_quic.fastpath.connection import FastPathConnection
 from lane_quic.fastpath.header_protection import SHORTEST, SPIN, expected, open_in_turn, open_one
 from lane_quic.fastpath.send import settled
-from lane_quic.fastpath.wire import COSTLY, WIDTHS
-from lane_quic.internals.parts import range_set, ranges_of
+from lane_quic.fastpath.wire import COSTLY, WIDTHS, read_varint
+from lane_quic.internals.parts import ranges_of
 
 _ACK, _STREAM = 0x02, 0x08  # the last three bits of a STREAM frame: offset, length, end
 _USUAL = 0x0E  # a STREAM frame with offset and length
@@ -125,8 +126,8 @@ def _take_row(engine: FastPathConnection, plains: list[bytes], start: int, data:
     before = plains[start - 1]
     if before[0] != _USUAL:
         return 0
-    stream_id, offset_at = _varint(before, 1)
-    offset, length_at = _varint(before, offset_at)
+    stream_id, offset_at = read_varint(before, 1)
+    offset, length_at = read_varint(before, offset_at)
     begin, filled, width = before[:offset_at], before[length_at : length_at + 2], length_at - offset_at
     size, data_at = len(before), length_at + 2
     count, pieces = size - data_at, data.get(stream_id)
@@ -211,7 +212,7 @@ def _take_frames(
             after = _take_datagram(engine, plain, at)
         eliciting = eliciting or after is not None
         if after is None and plain[at] == _ACK:
-            after = _take_ack(engine, plain, at + 1, now)
+            after = take_ack(engine, plain, at + 1, now)
             work += COSTLY
         if after is None:
             break
@@ -253,19 +254,19 @@ def _take_stream(engine: FastPathConnection, plain: bytes, at: int, data: Data) 
     try:
         stream_id, at = plain[at + 1], at + 2
         if stream_id >= 0x40:
-            stream_id, at = _varint(plain, at - 1)
+            stream_id, at = read_varint(plain, at - 1)
         if kind & 4 and plain[at] >= 0x80:  # nearly always; a call for each would show
             width = 8 if plain[at] >= 0xC0 else 4
             offset = int.from_bytes(plain[at : at + width], "big") & (1 << width * 8 - 2) - 1
             at += width
         else:
-            offset, at = _varint(plain, at) if kind & 4 else (0, at)
+            offset, at = read_varint(plain, at) if kind & 4 else (0, at)
         if not kind & 2:
             length = end - at
         elif 0x40 <= plain[at] < 0x80:
             length, at = (plain[at] & 0x3F) << 8 | plain[at + 1], at + 2
         else:
-            length, at = _varint(plain, at)
+            length, at = read_varint(plain, at)
     except IndexError:
         return None
     stop = at + length
@@ -303,7 +304,7 @@ def _take_datagram(engine: FastPathConnection, plain: bytes, at: int) -> int | N
     """Take a DATAGRAM frame: where it ends. None if it is malformed. None can be larger than we take."""
     kind, at = plain[at], at + 1
     try:
-        length, at = _varint(plain, at) if kind & 1 else (len(plain) - at, at)
+        length, at = read_varint(plain, at) if kind & 1 else (len(plain) - at, at)
     except IndexError:
         return None
     stop = at + length
@@ -311,46 +312,3 @@ def _take_datagram(engine: FastPathConnection, plain: bytes, at: int) -> int | N
         return None
     engine.events.append(DatagramFrameReceived(data=plain[at:stop]))
     return stop
-
-
-def _take_ack(engine: FastPathConnection, plain: bytes, at: int, now: float) -> int | None:
-    """Take an ACK frame whose body begins at `at`: where it ends. None if it is malformed, or lies."""
-    try:
-        largest, at = _varint(plain, at)
-        delay, at = _varint(plain, at)
-        more, at = _varint(plain, at)
-        count, at = _varint(plain, at)
-        low = largest - count
-        ranges = [range(low, largest + 1)]
-        for _ in range(more):
-            gap, at = _varint(plain, at)
-            count, at = _varint(plain, at)
-            high = low - gap - 1
-            low = high - 1 - count
-            ranges.append(range(low, high))
-    except IndexError:
-        return None
-    ranges.reverse()
-    if low < 0 or at > len(plain) or engine.never_sent(ranges):
-        return None
-    engine.loss.peer_completed_address_validation = True
-    engine.loss.on_ack_received(
-        ack_rangeset=range_set(ranges),
-        ack_delay=(delay << engine.remote_ack_delay_exponent) / 1000000,
-        now=now,
-        space=engine.space,
-    )
-    return at
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """An integer and where it ends (RFC 9000 section 16). Raises IndexError where there is none."""
-    first = data[at]
-    if first < 0x40:
-        return first, at + 1
-    if first < 0x80:
-        return (first & 0x3F) << 8 | data[at + 1], at + 2
-    size = 4 if first < 0xC0 else 8
-    if at + size > len(data):
-        raise IndexError
-    return int.from_bytes(data[at : at + size], "big") & (1 << size * 8 - 2) - 1, at + size

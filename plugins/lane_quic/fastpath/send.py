@@ -20,6 +20,7 @@ from aioquic.quic.packet import QuicPacketType
 from aioquic.quic.packet_builder import QuicSentPacket
 from aioquic.tls import Epoch
 
+from lane_quic.fastpath.ack import ack_frame
 from lane_quic.fastpath.connection import FastPathConnection, PendingDatagrams
 from lane_quic.fastpath.wire import WIDTHS, length_of, varint
 from lane_quic.internals.parts import cipher_of, masks
@@ -136,7 +137,7 @@ class _Batch:
         engine, loss = self._engine, self._engine.loss
         size = engine.max_datagram_size
         window = loss.congestion_window - loss.bytes_in_flight
-        ack = self._ack() if with_ack else b""
+        ack = ack_frame(self._space, self._now, engine.local_ack_delay_exponent) if with_ack else b""
         overhead = _HEADER + len(self._cid) + _TAG
         waiting.contended = bool(streams)
         pending = bool(waiting)
@@ -293,24 +294,6 @@ class _Batch:
             sent_bytes=size,
             delivery_handlers=handlers,
         )
-
-    def _ack(self) -> bytes:
-        """An ACK frame (RFC 9000 section 19.3)."""
-        space = self._space
-        delay = int((self._now - space.largest_received_time) * 1000000)
-        ranges = space.ack_queue[::-1]
-        low = ranges[0].start
-        parts = [
-            b"\x02",
-            varint(ranges[0].stop - 1),
-            varint(delay >> self._engine.local_ack_delay_exponent),
-            varint(len(ranges) - 1),
-            varint(ranges[0].stop - 1 - low),
-        ]
-        for r in ranges[1:]:
-            parts += [varint(low - r.stop - 1), varint(r.stop - r.start - 1)]
-            low = r.start
-        return b"".join(parts)
 
     def _ack_handlers(self) -> list[Any]:
         """What a packet with an ACK is remembered with; that one is due no more."""

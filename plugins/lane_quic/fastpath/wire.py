@@ -22,3 +22,16 @@ def varint(value: int) -> bytes:
 def length_of(size: int) -> bytes:
     """The length of a frame, in two bytes."""
     return (size | 0x4000).to_bytes(2, "big")
+
+
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """An integer, and where it ends (RFC 9000 section 16). Raises IndexError where there is none."""
+    first = data[at]
+    if first < 0x40:
+        return first, at + 1
+    if first < 0x80:
+        return (first & 0x3F) << 8 | data[at + 1], at + 2
+    size = 4 if first < 0xC0 else 8
+    if at + size > len(data):
+        raise IndexError
+    return int.from_bytes(data[at : at + size], "big") & (1 << size * 8 - 2) - 1, at + size

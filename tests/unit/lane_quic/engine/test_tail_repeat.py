@@ -5,7 +5,6 @@ engines with a lossy path between them small answers must come sooner, on a clea
 import random
 from functools import partial
 
-import lane_quic.engine.engine
 import lane_quic.engine.tail_repeat
 import pytest
 from hypothesis import given
@@ -177,8 +176,8 @@ def at(part, times):
 
 def never(monkeypatch):
     """No tail is repeated."""
-    monkeypatch.setattr(lane_quic.engine.engine, "LOSSY", 2.0)
-    monkeypatch.setattr(lane_quic.engine.engine, "EVIDENCE", 0)
+    monkeypatch.setattr(lane_quic.engine.tail_repeat, "LOSSY", 2.0)
+    monkeypatch.setattr(lane_quic.engine.tail_repeat, "EVIDENCE", 0)
 
 
 @pytest.fixture
@@ -257,4 +256,4 @@ def test_copies_that_the_network_makes_hide_no_loss():
     exchanges = Exchanges(loss=0.15, twice=0.15)
     exchanges.run(100)
     for side in (exchanges.pipe.client, exchanges.pipe.server):
-        assert side.engine._arrivals.loss > 0.05
+        assert side.engine.arrivals.loss > 0.05

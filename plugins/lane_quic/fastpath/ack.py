@@ -1,0 +1,55 @@
+"""ACK frames (RFC 9000 section 19.3), written and read directly."""
+
+from typing import Any
+
+from lane_quic.fastpath.connection import FastPathConnection
+from lane_quic.fastpath.wire import read_varint, varint
+from lane_quic.internals.parts import range_set
+
+
+def ack_frame(space: Any, now: float, exponent: int) -> bytes:
+    """What `space` has received until `now`, seconds. Its delay is in units of 2^`exponent` microseconds."""
+    delay = int((now - space.largest_received_time) * 1000000)
+    ranges = space.ack_queue[::-1]
+    low = ranges[0].start
+    parts = [
+        b"\x02",
+        varint(ranges[0].stop - 1),
+        varint(delay >> exponent),
+        varint(len(ranges) - 1),
+        varint(ranges[0].stop - 1 - low),
+    ]
+    for r in ranges[1:]:
+        parts += [varint(low - r.stop - 1), varint(r.stop - r.start - 1)]
+        low = r.start
+    return b"".join(parts)
+
+
+def take_ack(engine: FastPathConnection, plain: bytes, at: int, now: float) -> int | None:
+    """Take an ACK frame whose body begins at `at`: where it ends. None if it is malformed, or lies."""
+    try:
+        largest, at = read_varint(plain, at)
+        delay, at = read_varint(plain, at)
+        more, at = read_varint(plain, at)
+        count, at = read_varint(plain, at)
+        low = largest - count
+        ranges = [range(low, largest + 1)]
+        for _ in range(more):
+            gap, at = read_varint(plain, at)
+            count, at = read_varint(plain, at)
+            high = low - gap - 1
+            low = high - 1 - count
+            ranges.append(range(low, high))
+    except IndexError:
+        return None
+    ranges.reverse()
+    if low < 0 or at > len(plain) or engine.never_sent(ranges):
+        return None
+    engine.loss.peer_completed_address_validation = True
+    engine.loss.on_ack_received(
+        ack_rangeset=range_set(ranges),
+        ack_delay=(delay << engine.remote_ack_delay_exponent) / 1000000,
+        now=now,
+        space=engine.space,
+    )
+    return at
