@@ -17,7 +17,7 @@ from lane.carriers.network import watch
 from lane.carriers.passage import Deadlines
 from lane.carriers.steer import Decision, State, steer
 from lane.certs import KeyRing, Keys, PinnedTLS, ServerIdentity, VerifiedTLS
-from lane.cli.entrances import make_terms, open_all, open_reverses
+from lane.cli.listeners import make_terms, open_all, open_reverses
 from lane.cli.reload import Again, Reloading, Step
 from lane.cli.routing import make_direct, make_routes, read_again
 from lane.cli.service import (

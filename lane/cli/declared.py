@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lane import log
-from lane.cli.sources import Parser
+from lane.cli.config_sources import Parser
 from lane.config import DEFAULT_TRANSPORTS
 
 

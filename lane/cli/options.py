@@ -13,9 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lane.cli.declared import DECLARE, declare_general
-from lane.cli.hints import joined, nearest
-from lane.cli.sources import (
+from lane.cli.config_sources import (
     PREFIX,
     Parser,
     Syntax,
@@ -25,6 +23,8 @@ from lane.cli.sources import (
     unknown_variables,
     variable,
 )
+from lane.cli.declared import DECLARE, declare_general
+from lane.cli.hints import joined, nearest
 from lane.config import link_parameters, plugin_dir
 from lane.errors import ConfigError, Fatal, UsageError
 from lane.plugins import Plugins, describe

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from lane.cli import shown
+from lane.cli import why_report
 from lane.config import WhyConfig
 from lane.control import ask
 from lane.plugins import Plugins
@@ -33,9 +33,9 @@ class _People:
 
     def __call__(self, snapshot: dict[str, Any]) -> None:
         if self._last is None:
-            print(shown.whole(snapshot), flush=True)
+            print(why_report.whole(snapshot), flush=True)
         else:
-            for change in shown.changes(snapshot, self._last):
+            for change in why_report.changes(snapshot, self._last):
                 print("  ".join(change))
-            print(shown.brief(snapshot), flush=True)
+            print(why_report.brief(snapshot), flush=True)
         self._last = snapshot

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lane.address import Address
-from lane.config.entrances import Forward, forwards, is_loopback, redirects
-from lane.config.given import Options, common, listening, reachable, time
+from lane.config.listeners import Forward, forwards, is_loopback, redirects
+from lane.config.option_reader import Options, common, listening, reachable, time
 from lane.config.reverse import Reverse, parse_reverses
 from lane.control import Where
 from lane.egress.rules import RouteRule

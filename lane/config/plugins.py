@@ -3,7 +3,7 @@
 from argparse import Namespace
 from dataclasses import dataclass
 
-from lane.config.given import Options
+from lane.config.option_reader import Options
 
 
 @dataclass(frozen=True, slots=True)

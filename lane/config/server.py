@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lane.address import Address
-from lane.config.given import Options, common, count, listening, reachable, time
+from lane.config.option_reader import Options, common, count, listening, reachable, time
 from lane.egress.policy import ListenRule, Rule
 from lane.errors import UsageError
 from lane.values import parse_flag, parse_names, parse_path, split

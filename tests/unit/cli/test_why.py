@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lane.address import Address
-from lane.cli import options, shown, why
+from lane.cli import options, why, why_report
 from lane.config import WhyConfig, client_config, why_config
 from lane.errors import ConfigError, Unreachable, UsageError
 from lane.meeting import default_path
@@ -53,11 +53,11 @@ def _noon(monkeypatch):
 
 
 def test_the_whole():
-    assert shown.whole(AUTO) == WHOLE
+    assert why_report.whole(AUTO) == WHOLE
 
 
 def test_the_figures_on_one_line():
-    assert shown.brief(AUTO) == "12:03:20  tls  27.9 Mbit/s  loss 0.0 %  round trip 52 ms"
+    assert why_report.brief(AUTO) == "12:03:20  tls  27.9 Mbit/s  loss 0.0 %  round trip 52 ms"
 
 
 def test_one_transport_of_which_little_is_known():
@@ -66,13 +66,13 @@ def test_one_transport_of_which_little_is_known():
         "time": NOON, "since": NOON - 100_000, "choice": "quic", "reason": "--transport is quic",
         "sessions": 1, "lanes": [lane], "changes": [],
     }  # fmt: skip
-    assert shown.whole(snapshot) == (
+    assert why_report.whole(snapshot) == (
         "carried by quic since 2023-11-13 08:13:20 (1 d): --transport is quic\n"
         "1 session at the moment\n\n"
         "lane  state    round trip  delay  loss  goodput  CPU/byte\n"
         "quic  carries  -           -      -     -        -"
     )
-    assert shown.brief(snapshot) == "12:00:00  quic  -  loss -  round trip -"
+    assert why_report.brief(snapshot) == "12:00:00  quic  -  loss -  round trip -"
 
 
 OUT = {
@@ -89,7 +89,7 @@ OUT = {
 
 
 def test_an_outage_is_told_first_and_nothing_is_said_to_carry():
-    assert shown.whole(OUT) == (
+    assert why_report.whole(OUT) == (
         "not reached since 12:02:55 (25 s): no answer (tls, quic)\n"
         "1 session at the moment\n\n"
         "lane  state        round trip  delay  loss  goodput  CPU/byte\n"
@@ -97,52 +97,55 @@ def test_an_outage_is_told_first_and_nothing_is_said_to_carry():
         "quic  silent 3 s   -           -      -     -        20x\n\n"
         "tls: no answer"
     )
-    assert shown.brief(OUT) == "12:03:20  not reached since 12:02:55 (25 s): no answer (tls, quic)"
+    assert why_report.brief(OUT) == "12:03:20  not reached since 12:02:55 (25 s): no answer (tls, quic)"
     for broken in ({}, {"since": "x", "reason": 7}, {"since": None}):
-        assert shown.whole({**OUT, "outage": broken}).startswith("not reached since -: -\n")
+        assert why_report.whole({**OUT, "outage": broken}).startswith("not reached since -: -\n")
 
 
 def test_a_server_that_is_not_there_is_told_first():
     snapshot = {**AUTO, "failure": {"time": NOON + 195, "reason": "cannot reach h:1: refused"}}
-    assert shown.whole(snapshot) == f"the server was not reached 5 s ago: cannot reach h:1: refused\n{WHOLE}"
-    assert shown.whole({**AUTO, "failure": None}) == WHOLE
+    assert (
+        why_report.whole(snapshot)
+        == f"the server was not reached 5 s ago: cannot reach h:1: refused\n{WHOLE}"
+    )
+    assert why_report.whole({**AUTO, "failure": None}) == WHOLE
 
 
 def test_no_lane_at_all():
     snapshot = {"choice": None, "reason": "no lane answers", "lanes": []}
-    assert shown.whole(snapshot) == "carried by nothing: no lane answers"
-    assert shown.brief(snapshot) == "-  -  -  loss -  round trip -"
+    assert why_report.whole(snapshot) == "carried by nothing: no lane answers"
+    assert why_report.brief(snapshot) == "-  -  -  loss -  round trip -"
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(-1, "0 s"), (9.6, "10 s"), (60, "1 min"), (7200, "2 h"), (90000, "1 d")]
 )
 def test_how_long_ago(seconds, text):
-    assert f"({text}): " in shown.whole({**AUTO, "time": NOON + seconds})
+    assert f"({text}): " in why_report.whole({**AUTO, "time": NOON + seconds})
 
 
 @pytest.mark.parametrize("odd", [None, "text", True, [], {}, float("inf"), 10**400, 1e300, [{}], [1], -5])
 def test_what_another_version_may_say_is_no_reason_to_fail(odd):
     for key in AUTO:
-        assert "carried by" in shown.whole({**AUTO, key: odd})
-        shown.brief({**AUTO, key: odd})
+        assert "carried by" in why_report.whole({**AUTO, key: odd})
+        why_report.brief({**AUTO, key: odd})
     for key in AUTO["lanes"][0]:
-        shown.whole({**AUTO, "lanes": [{**AUTO["lanes"][0], key: odd}]})
+        why_report.whole({**AUTO, "lanes": [{**AUTO["lanes"][0], key: odd}]})
     for key in AUTO["changes"][0]:
-        shown.whole({**AUTO, "changes": [{**AUTO["changes"][0], key: odd}]})
+        why_report.whole({**AUTO, "changes": [{**AUTO["changes"][0], key: odd}]})
 
 
 def test_nothing_reaches_the_terminal_that_is_not_printable():
     change = {"time": NOON, "from": "\x1b[2J", "to": "tls", "reason": "a\nb"}
     snapshot = {**AUTO, "reason": "\x1b]0;x\x07", "choice": "t\rls", "changes": [change]}
-    text = shown.whole(snapshot) + shown.brief(snapshot)
+    text = why_report.whole(snapshot) + why_report.brief(snapshot)
     assert all(line.isprintable() for line in text.splitlines())
     assert "?[2J -> tls  a?b" in text
 
 
 def test_only_the_latest_changes_are_shown():
     changes = [{"time": NOON + n, "from": "a", "to": "b", "reason": f"no {n}."} for n in range(30)]
-    text = shown.whole({**AUTO, "changes": changes})
+    text = why_report.whole({**AUTO, "changes": changes})
     assert [n for n in range(30) if f"no {n}." in text] == list(range(20, 30))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from lane.address import Address
-from lane.config.given import Options
+from lane.config.option_reader import Options
 from lane.errors import UsageError
 from lane.values import parse_flag, split
 
