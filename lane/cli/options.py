@@ -1,9 +1,9 @@
 """The options of a command, and the places they are read from.
 
-Command line, `LANE_*` variables, files and defaults (in this order) end in one namespace of texts, and
-`lane.config` gives the texts their meaning. No option has a type here: only there is it known which
-source a bad value came from. Parsing takes two steps, since plugins add options and `--plugin-dir` says
-which plugins there are.
+They are declared from the table in `lane.config.settings`. Command line, `LANE_*` variables, files and
+defaults (in this order) end in one namespace of texts, and `lane.config` gives the texts their meaning. No
+option has a type here: only there is it known which source a bad value came from. Parsing takes two steps,
+since plugins add options and `--plugin-dir` says which plugins there are.
 """
 
 import argparse
@@ -23,9 +23,10 @@ from lane.cli.config_sources import (
     unknown_variables,
     variable,
 )
-from lane.cli.declared import DECLARE, declare_general
 from lane.cli.hints import joined, nearest
 from lane.config import link_parameters, plugin_dir
+from lane.config.option import Option
+from lane.config.settings import GROUPS, options_of
 from lane.errors import ConfigError, Fatal, UsageError
 from lane.plugins import Plugins, describe
 
@@ -122,8 +123,31 @@ def build(command: str, files: Sequence[Path] = ()) -> Parser:
         # The other commands read the file of one of these two, and only their part of it.
         ignore_unknown_config_file_keys=command not in ("client", "server"),
     )
-    DECLARE[command](parser)
+    declare(parser, command)
     return parser
+
+
+def declare(parser: Parser, command: str) -> None:
+    """Have `parser` know lane's own options of `command`, in the groups of the table."""
+    for each in GROUPS:
+        if options := each.of(command):
+            group = parser.add_argument_group(each.title_of(command))
+            for option in options:
+                _add(group, option, command)
+
+
+def _add(group: Any, option: Option, command: str) -> None:
+    """Declare one option, whose value is a text."""
+    names, settings = [f"--{option.name}"], {"metavar": option.metavar, "help": option.help_of(command)}
+    match option.kind:
+        case "value":
+            group.add_argument(*names, default=option.default_of(command), **settings)
+        case "list":
+            group.add_argument(*names, action="append", **settings)
+        case "flag":
+            group.add_argument(*names, nargs="?", const="yes", default=option.default_of(command), **settings)
+        case "file":
+            group.add_argument("-c", *names, is_config_file_arg=True, **settings)
 
 
 def _parser(files: Sequence[Path], **settings: Any) -> Parser:
@@ -142,7 +166,9 @@ def _parser(files: Sequence[Path], **settings: Any) -> Parser:
 def _early_plugin_dir(files: Sequence[Path], argv: Sequence[str]) -> Path | None:
     """The first step: nothing but the folder of plugins, whatever else there is."""
     parser = _parser(files, add_help=False, ignore_unknown_config_file_keys=True)
-    declare_general(parser)
+    for option in options_of("plugins"):
+        if option.name in ("config", "plugin-dir"):
+            _add(parser, option, "plugins")
     namespace, _ = parser.parse_known_args(argv)
     namespace.sources = parser.sources()
     return plugin_dir(namespace)

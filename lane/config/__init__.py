@@ -5,9 +5,10 @@ The rest of lane takes these frozen dataclasses and checks nothing again.
 
 from lane.config.client import ClientConfig, WhyConfig, client_config, link_parameters, why_config
 from lane.config.listeners import is_loopback
-from lane.config.option_reader import LIVE, plugin_dir
+from lane.config.option_reader import plugin_dir
 from lane.config.plugins import PluginsConfig, plugins_config
-from lane.config.server import DEFAULT_TRANSPORTS, LinkConfig, ServerConfig, link_config, server_config
+from lane.config.server import LinkConfig, ServerConfig, link_config, server_config
+from lane.config.settings import DEFAULT_TRANSPORTS, LIVE
 
 __all__ = [
     "DEFAULT_TRANSPORTS", "LIVE", "ClientConfig", "LinkConfig", "PluginsConfig", "ServerConfig", "WhyConfig",

@@ -5,27 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lane.address import Address
-from lane.config.listeners import Forward, forwards, is_loopback, redirects
-from lane.config.option_reader import Options, common, listening, reachable, time
-from lane.config.reverse import Reverse, parse_reverses
+from lane.config.listeners import Forward, Reverse, is_loopback
+from lane.config.option_reader import Options, check_buffers
+from lane.config.parsers import as_meant, server_address
 from lane.control import Where
 from lane.egress.rules import RouteRule
 from lane.errors import ConfigError, UsageError
-from lane.link import Link, decode, unwrapped
+from lane.link import Link
 from lane.meeting import find
-from lane.values import (
-    inline_or_file,
-    parse_credentials,
-    parse_duration,
-    parse_flag,
-    parse_names,
-    parse_path,
-    split,
-    within,
-)
 from lane.via import Via
-
-_dial = within(parse_duration, 0.1, 10.0, "100ms to 10s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,128 +80,63 @@ class WhyConfig:
 
 def client_config(namespace: Namespace) -> ClientConfig:
     """The client's options, checked. Raises UsageError or ConfigError."""
-    options = Options(namespace)
-    server, key = _server(options, namespace)
-    listen = options.required("listen", listening("127.0.0.1"))
-    credentials = options.secret("auth", parse_credentials)
-    if credentials is None and not is_loopback(listen.host):
-        raise options.error("listen", f"{listen} can be reached from other machines: that needs auth")
-    return ClientConfig(
-        transports=options.required("transport", parse_names),
-        server=server,
-        key=key,
-        ca=options.optional("ca", parse_path),
-        server_name=options.optional("server_name", _host_name),
-        credentials=credentials,
-        pac=options.required("pac", parse_flag),
-        forwards=forwards(options),
-        redirects=redirects(options),
-        rules=options.optional("rule", _rules) or (),
-        rules_file=options.optional("rules", parse_path),
-        control=options.required("control", _control),
-        handshake_timeout=options.required("handshake_timeout", time),
-        udp_idle_timeout=options.required("udp_idle_timeout", time),
-        udp_anyone=options.required("udp_filter", _udp_filter) == "endpoint-independent",
-        dial_timeout=options.required("dial_timeout", _dial),
-        fast_open=options.required("fast_open", _fast_open),
-        via=_via(options),
-        reverses=options.optional("reverse", parse_reverses) or (),
-        check=not options.required("no_check", parse_flag),
-        **common(options, listen),
-    )
+    if namespace.server is None and namespace.files:
+        raise ConfigError(f"no server: set server in {namespace.files[-1]} or pass --server")
+    options = Options(namespace, "client")
+    config = ClientConfig(**options.values(but=("gateway",)))
+    _check_server(options, config, namespace)
+    if config.credentials is None and not is_loopback(config.listen.host):
+        raise options.error("listen", f"{config.listen} can be reached from other machines: that needs auth")
+    for forward in config.forwards:
+        _check_reach(options, "forward", forward.listen)
+    for listen in config.redirects:
+        _check_reach(options, "redirect", listen)
+    check_buffers(options, config.buffer_size, config.buffer_total)
+    return config
 
 
 def why_config(namespace: Namespace) -> WhyConfig:
     """The options of `lane why`, checked. Raises UsageError or ConfigError."""
-    options = Options(namespace)
-    listen = options.required("listen", listening("127.0.0.1"))
-    control = options.required("control", _control)
+    options = Options(namespace, "why")
+    control = options.value("control")
     if control == "off":
         raise options.error("control", "a client without a socket can't be asked")
+    listen = options.value("listen")
     return WhyConfig(
         control=find(listen) if control == "auto" else control,
-        json=options.required("json", parse_flag),
-        follow=options.required("follow", parse_flag),
+        json=options.value("json"),
+        follow=options.value("follow"),
     )
 
 
-def _server(options: Options, namespace: Namespace) -> tuple[Link | Address | None, bytes | None]:
-    """The server, and the key that goes with it where it is no link."""
-    if namespace.server is None and namespace.files:
-        raise ConfigError(f"no server: set server in {namespace.files[-1]} or pass --server")
-    server = options.optional("server", _server_address, _as_meant)
-    if isinstance(server, Link):
-        options.keep_secret("server")
-    key = options.secret("key", _key, _as_meant)
+def _check_server(options: Options, config: ClientConfig, namespace: Namespace) -> None:
+    """Whether all goes with the server that is to go with it, and nothing else does."""
+    server = config.server
     if isinstance(server, Address):
-        if key is None:
+        if config.key is None:
             raise options.error("server", f"{server} needs a key (a lane:// link has one in it)")
-        return server, key
+        return
     for name in ("key", "ca", "via") if server is None else ("key", "ca"):
         if getattr(namespace, name) is not None:
             what = "an embedded server" if server is None else "a lane:// link, which says what to trust"
             raise options.error(name, f"does not go with {what}")
-    return server, None
+
+
+def _check_reach(options: Options, name: str, listen: Address) -> None:
+    """A proxy port asks for a password; ports that know their target by themselves have no way to.
+
+    So these listen on loopback only, unless it was said that other machines may use them.
+    """
+    if not is_loopback(listen.host) and not options.value("gateway"):
+        message = f"{listen} can be reached from other machines, and asks for no password: that needs gateway"
+        raise options.error(name, message)
 
 
 def link_parameters(namespace: Namespace) -> tuple[tuple[str, str], ...]:
     """What the server's link says of the options of plugins; nothing where it is no link, or malformed."""
     text = getattr(namespace, "server", None)
     try:
-        server = _server_address(_as_meant(text.strip())) if text else None
+        server = server_address(as_meant(text.strip())) if text else None
     except (UsageError, ConfigError):
         return ()  # that is told when all is read
     return server.parameters if isinstance(server, Link) else ()
-
-
-def _via(options: Options) -> Via | None:
-    via = options.optional("via", lambda text: inline_or_file(text, Via.parse))
-    if via and via.credentials:
-        options.keep_secret("via")
-    return via
-
-
-def _server_address(text: str) -> Link | Address | None:
-    if text.strip() == "embedded":
-        return None
-    if text.startswith("@"):
-        return inline_or_file(text, Link.parse)
-    return Link.parse(text) if "://" in text else Address.parse(text)
-
-
-def _as_meant(text: str) -> str:
-    """A link or a key may have been wrapped; names of files stay."""
-    return text if text.startswith("@") else unwrapped(text)
-
-
-def _key(text: str) -> bytes:
-    try:
-        return decode(unwrapped(text))
-    except ValueError:
-        raise UsageError("malformed key: expected 43 characters of base64url") from None
-
-
-def _udp_filter(text: str) -> str:
-    if text.lower() not in ("address-dependent", "endpoint-independent"):
-        raise UsageError("expected address-dependent or endpoint-independent")
-    return text.lower()
-
-
-def _rules(texts: list[str]) -> tuple[RouteRule, ...]:
-    return tuple(RouteRule.parse(rule) for text in texts for rule in split(text))
-
-
-def _fast_open(text: str) -> str:
-    if text.lower() not in ("auto", "on", "off"):
-        raise UsageError("expected auto, on or off")
-    return text.lower()
-
-
-def _control(text: str) -> Where:
-    if text == "auto":
-        return "auto"
-    return "off" if text == "off" else parse_path(text)
-
-
-def _host_name(text: str) -> str:
-    return reachable(text).host

@@ -1,20 +1,12 @@
-"""Where applications enter a client beside its proxy port, and from where they may.
-
-A proxy port asks for a password; ports that know their target by themselves have no way to. So these
-listen on loopback only, unless it was said that other machines may use them.
-"""
+"""The ports of a client beside its proxy port: those that stand for a target, here and on the server."""
 
 import ipaddress
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from lane.address import Address
-from lane.config.option_reader import Options
 from lane.errors import UsageError
-from lane.values import parse_flag, split
 
-T = TypeVar("T")
+_REVERSE = "expected tcp://[HOST]:PORT=HOST:PORT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +33,33 @@ class Forward:
         return forward
 
 
-def forwards(options: Options) -> tuple[Forward, ...]:
-    """What `--forward` says, checked. Raises UsageError or ConfigError."""
-    found = options.optional("forward", lambda texts: _each(texts, Forward.parse)) or ()
-    for forward in found:
-        _check_reach(options, "forward", forward.listen)
-    return found
+@dataclass(frozen=True, slots=True)
+class Reverse:
+    """A port on the server that stands for one target near the client."""
 
+    where: Address
+    """Where the server listens: an IP address, `::` for every one; port 0: the server picks one."""
+    target: Address
 
-def redirects(options: Options) -> tuple[Address, ...]:
-    """What `--redirect` says, checked. Raises UsageError or ConfigError."""
-    found = options.optional("redirect", lambda texts: _each(texts, Address.parse)) or ()
-    for listen in found:
-        _check_reach(options, "redirect", listen)
-    return found
+    @classmethod
+    def parse(cls, text: str) -> "Reverse":
+        """Read `tcp://[HOST]:PORT=HOST:PORT`, without HOST: every address. Raises UsageError."""
+        scheme, colon, rest = text.partition("://")
+        listen, equals, target = rest.partition("=")
+        if not colon or not equals:
+            raise UsageError(f"malformed reverse forward {text!r}: {_REVERSE}")
+        if scheme.lower() != "tcp":
+            raise UsageError(f"malformed reverse forward {text!r}: only tcp:// can be forwarded")
+        where, to = Address.parse(listen), Address.parse(target)
+        if not to.host or not to.port:
+            raise UsageError(f"malformed reverse forward {text!r}: the target needs a host and a port from 1")
+        hosts = {"": "::", "*": "::", "localhost": "127.0.0.1"}
+        where = where._replace(host=hosts.get(where.host.lower(), where.host))
+        try:
+            ipaddress.ip_address(where.host)
+        except ValueError:
+            raise UsageError(f"malformed reverse forward {text!r}: {where.host} is no IP address") from None
+        return cls(where, to)
 
 
 def is_loopback(host: str) -> bool:
@@ -63,14 +68,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
-
-
-def _each(texts: list[str], parse: Callable[[str], T]) -> tuple[T, ...]:
-    """Every value of an option that may be given often, and takes lists."""
-    return tuple(parse(part) for text in texts for part in split(text))
-
-
-def _check_reach(options: Options, name: str, listen: Address) -> None:
-    if not is_loopback(listen.host) and not options.required("gateway", parse_flag):
-        message = f"{listen} can be reached from other machines, and asks for no password: that needs gateway"
-        raise options.error(name, message)

@@ -16,4 +16,4 @@ class PluginsConfig:
 
 def plugins_config(namespace: Namespace) -> PluginsConfig:
     """The options, checked. Raises UsageError or ConfigError."""
-    return PluginsConfig(Options(namespace).optional("measure", str.strip))
+    return PluginsConfig(**Options(namespace, "plugins").values(but=("plugin_dir",)))

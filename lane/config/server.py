@@ -7,13 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lane.address import Address
-from lane.config.option_reader import Options, common, count, listening, reachable, time
+from lane.config.option_reader import Options, check_buffers
 from lane.egress.policy import ListenRule, Rule
 from lane.errors import UsageError
-from lane.values import parse_flag, parse_names, parse_path, split
-
-DEFAULT_TRANSPORTS = ("quic", "tls")
-"""What a server offers unless it is told: the transports that ship with lane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,32 +66,20 @@ class LinkConfig:
 
 def server_config(namespace: Namespace) -> ServerConfig:
     """The server's options, checked. Raises UsageError or ConfigError."""
-    options = Options(namespace)
-    return ServerConfig(
-        transports=options.required("transport", parse_names),
-        host=options.optional("host", reachable),
-        carried=namespace.carried,
-        renew=options.required("renew", parse_flag),
-        allow=options.optional("allow", _rules) or (),
-        deny=options.optional("deny", _rules) or (),
-        allow_reverse=options.optional("allow_reverse", _listen_rules) or (),
-        allow_bind=options.required("allow_bind", parse_flag),
-        max_sessions_per_peer=options.required("max_sessions_per_peer", count),
-        hello_timeout=options.required("hello_timeout", time),
-        spare_timeout=options.required("spare_timeout", time),
-        connect_timeout=options.required("connect_timeout", time),
-        **_identity(options),
-        **common(options, options.required("listen", listening(""))),
-    )
+    options = Options(namespace, "server")
+    values = options.values()
+    config = ServerConfig(**{**values, **_identity(options)}, carried=namespace.carried)
+    check_buffers(options, config.buffer_size, config.buffer_total)
+    return config
 
 
 def link_config(namespace: Namespace) -> LinkConfig:
     """The options of `lane link`, checked. Raises UsageError or ConfigError."""
-    options = Options(namespace)
-    host = options.optional("host", reachable)
+    options = Options(namespace, "link")
+    host = options.value("host")
     if host is None:
         raise UsageError("pass --host HOST:PORT, where clients reach the server")
-    address = host if host.port else host._replace(port=options.required("listen", listening("")).port)
+    address = host if host.port else host._replace(port=options.value("listen").port)
     if not address.port:
         raise options.error("host", f"{address.host} needs a port: HOST:PORT")
     return LinkConfig(address, namespace.carried, **_identity(options))
@@ -103,10 +87,10 @@ def link_config(namespace: Namespace) -> LinkConfig:
 
 def _identity(options: Options) -> dict[str, Any]:
     """Where a server's keys and certificate are."""
-    cert, cert_key = options.optional("cert", parse_path), options.optional("cert_key", parse_path)
+    cert, cert_key = options.value("cert"), options.value("cert_key")
     if (cert is None) != (cert_key is None):
         raise options.error("cert_key" if cert is None else "cert", "cert and cert-key need each other")
-    state_dir = options.optional("state_dir", parse_path) or _default_state_dir()
+    state_dir = options.value("state_dir") or _default_state_dir()
     return {"cert": cert, "cert_key": cert_key, "state_dir": state_dir}
 
 
@@ -122,11 +106,3 @@ def _default_state_dir() -> Path:
     if not os.path.isabs(home := os.path.expanduser("~")):
         raise UsageError("this user has no home: pass --state-dir DIR, where certificate and keys are kept")
     return Path(home, ".local/state/lane")
-
-
-def _listen_rules(texts: list[str]) -> tuple[ListenRule, ...]:
-    return tuple(ListenRule.parse(rule) for text in texts for rule in split(text))
-
-
-def _rules(texts: list[str]) -> tuple[Rule, ...]:
-    return tuple(Rule.parse(rule) for text in texts for rule in split(text))

@@ -10,8 +10,7 @@ from lane import values
 from lane.address import Address
 from lane.cli.options import defaults
 from lane.config import client_config, link_config, server_config
-from lane.config.listeners import Forward
-from lane.config.reverse import Reverse
+from lane.config.listeners import Forward, Reverse
 from lane.errors import ConfigError, UsageError
 from lane.link import Link
 

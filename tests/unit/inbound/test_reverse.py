@@ -5,7 +5,7 @@ import pytest
 from gevent.event import AsyncResult, Event
 
 from lane.address import Address
-from lane.config.reverse import Reverse as Option
+from lane.config.listeners import Reverse as Option
 from lane.errors import Closed, Status, TargetError, Unreachable, UsageError
 from lane.inbound import reverse as module
 from lane.inbound.reverse import PARKED, Reverse

@@ -1,0 +1,257 @@
+"""All options of lane's commands, in one table.
+
+`lane.cli.options` declares them from it, `lane.config.option_reader` reads their values with it, and
+`lane.cli.reference` writes conf/*.conf and docs/OPTIONS.md from it. Plugins declare options of their own
+(see `lane.hookspecs`).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from lane import log
+from lane.address import Address
+from lane.config import parsers as read
+from lane.config.listeners import Forward, Reverse
+from lane.config.option import Group, Option
+from lane.egress.policy import ListenRule, Rule
+from lane.egress.rules import RouteRule
+from lane.link import Link
+from lane.values import inline_or_file, parse_credentials, parse_flag, parse_names, parse_path
+
+DEFAULT_TRANSPORTS = ("quic", "tls")
+"""What a server offers unless it is told: the transports that ship with lane."""
+
+BOTH = ("client", "server")
+_LISTS = "separated by commas"
+_TARGETS = f"CIDR or DOMAIN, each with [:PORT], {_LISTS}"
+_LOOPBACK, _EVERYWHERE = read.listening("127.0.0.1"), read.listening("")
+
+
+def _always(_: Any) -> bool:
+    return True
+
+
+GROUPS = (
+    Group("connection to the server", ("client", "check"), (
+        Option("transport", "NAME", parse_names,
+               {"client": "how to reach the server: auto (what is better now, also in the middle of a"
+                f" connection), quic, tls, a plugin's, or several of them, {_LISTS}, to choose from",
+                "check": "the only transport to try; auto: all"},
+               default="auto", field="transports"),
+        Option("server", "SERVER", read.server_address,
+               "a lane:// link, @FILE with one, HOST:PORT (needs --key), or `embedded`: a server in this"
+               " process, which is what runs when nothing is configured",
+               tidy=read.as_meant, secret=lambda server: isinstance(server, Link),
+               example="embedded", counts=True,
+               comment="A lane:// link, @FILE that holds one, HOST:PORT (needs key), or embedded: a server in"
+               " this process. Embedded traffic leaves from this machine; put the link that `lane server`"
+               " printed here instead, in a file that only you may read (chmod 600): here or behind an @."),
+        Option("key", "KEY", read.key,
+               "key of the user, or @FILE with it (--key=KEY: it may begin with a dash)",
+               tidy=read.as_meant, secret=_always, example="@/etc/lane/key",
+               comment="With server = HOST:PORT only. The key of the user, or @FILE that holds it."),
+        Option("ca", "FILE", parse_path, "certificates that vouch for HOST:PORT (default: the system's)",
+               live=("client",), example="/etc/lane/ca.pem"),
+        Option("server-name", "NAME", read.host_name,
+               "name in the server's certificate (default: HOST); with a link it is sent (SNI), and proves"
+               " nothing",
+               example="proxy.example.com"),
+        Option("dial-timeout", "TIME", read.parse_dial_time,
+               "for a connection to the server, at most 10s", default="10s"),
+        Option("via", "URL", read.via,
+               "proxy on the way to the server, for transports over TCP: socks5://[USER:PASSWORD@]HOST:PORT,"
+               " http://..., or @FILE with it",
+               secret=lambda via: via.credentials is not None, example="socks5://127.0.0.1:9050"),
+    )),
+    Group({"client": "applications", "why": "the client"}, ("client",), (
+        Option("listen", "HOST:PORT", _LOOPBACK,
+               "where SOCKS5, SOCKS4a and HTTP are spoken", default="127.0.0.1:1080",
+               commands=("client", "why"),
+               comment="Where applications speak SOCKS5, SOCKS4a and HTTP. An address that is not loopback"
+               " needs auth."),
+        Option("control", "PATH", read.control,
+               "socket for `lane why`: a path, auto (named after --listen and the network namespace, in"
+               " $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/lane or /tmp/lane-UID), or off for none",
+               default="auto", commands=("client", "why"),
+               comment="The socket for `lane why`: a path, auto (client-PORT.sock in $RUNTIME_DIRECTORY,"
+               " $XDG_RUNTIME_DIR/lane or /tmp/lane-UID), or off for none."),
+        Option("auth", "USER:PASSWORD", lambda text: inline_or_file(text, parse_credentials),
+               "what applications must give, or @FILE with it",
+               field="credentials", live=("client",), secret=_always, example="@/etc/lane/auth",
+               comment="USER:PASSWORD that applications must give, or @FILE that holds it."),
+        Option("pac", "yes", parse_flag,
+               "serve a proxy auto-config file for browsers: http://HOST:PORT/proxy.pac",
+               kind="flag",
+               comment="A proxy auto-config file for browsers, at http://HOST:PORT/proxy.pac of the address"
+               " of listen. It needs no password."),
+        Option("forward", "FORWARDS", read.each(Forward.parse),
+               "a local port that stands for one target: tcp://HOST:PORT=HOST:PORT or udp://..., or several,"
+               f" {_LISTS}",
+               kind="list", field="forwards",
+               example="tcp://127.0.0.1:8080=intranet.example.com:80",
+               comment="Local ports that stand for one target each: tcp://HOST:PORT=HOST:PORT or udp://...,"
+               f" {_LISTS}. A connection to such a port reaches its target."),
+        Option("redirect", "[HOST]:PORT", read.each(Address.parse),
+               "where connections are taken that iptables or nftables redirected, to be carried to where they"
+               f" were to go (Linux); or several, {_LISTS}",
+               kind="list", field="redirects",
+               example="127.0.0.1:1081, [::1]:1081",
+               comment="Where connections are taken that iptables or nftables redirected (Linux),"
+               f" {_LISTS}."),
+        Option("gateway", "yes", parse_flag,
+               "let --forward and --redirect, which ask for no password, be on addresses that other machines"
+               " reach",
+               kind="flag",
+               comment="Let forward and redirect, which ask for no password, be on addresses that other"
+               " machines reach."),
+        Option("rule", "RULES", read.each(RouteRule.parse),
+               "which way a target goes: direct, block or lane, then CIDR, DOMAIN or *, each with [:PORT];"
+               f" the first that matches counts; or several, {_LISTS}",
+               kind="list", field="rules", live=("client",),
+               example="direct 192.168.0.0/16, direct intranet.example.com, block *:25",
+               comment=f"Which way targets go, {_LISTS}: direct (from this machine), block, or lane, then"
+               " CIDR, DOMAIN or *, each with [:PORT]. The first that matches counts; lane, where no rule"
+               " matches."),
+        Option("rules", "FILE", parse_path, "more rules, one a line",
+               field="rules_file", live=("client",),
+               example="/etc/lane/client.rules",
+               comment="A file with more rules, one a line, which come after those of rule."),
+        Option("fast-open", "WHEN", read.fast_open,
+               "whether an application is told that it is connected before the server has said so, which"
+               " saves a round trip: auto (to targets reached lately), on, off",
+               default="auto",
+               comment="Whether an application is told that it is connected before the server has said so,"
+               " which saves a round trip: auto (to targets reached lately), on, off. A failure after that"
+               " resets its connection."),
+        Option("reverse", "FORWARDS", read.each(Reverse.parse),
+               "a port on the server that stands for a target near this client: tcp://[HOST]:PORT=HOST:PORT"
+               f" (no HOST: every address of the server), or several, {_LISTS}",
+               kind="list", field="reverses",
+               example="tcp://:9000=127.0.0.1:3000",
+               comment="Ports on the server that stand for one target near this client each:"
+               f" tcp://[HOST]:PORT=HOST:PORT (no HOST: every address of the server), {_LISTS}. A connection"
+               " to such a port reaches its target. The server has to allow that (allow-reverse)."),
+        Option("no-check", "yes", read.unless,
+               "do not insist that the server answers at the start, keep trying instead",
+               kind="flag", field="check"),
+        Option("udp-idle-timeout", "TIME", read.parse_time,
+               "until a UDP association without packets is ended", default="60s"),
+        Option("udp-filter", "WHOM", read.from_anyone,
+               "whose packets a UDP association gets: address-dependent (of addresses that it sent to),"
+               " endpoint-independent (anyone's)",
+               default="address-dependent", field="udp_anyone"),
+        Option("handshake-timeout", "TIME", read.parse_time,
+               "for an application to say what it wants", default="10s"),
+    )),
+    Group("identity", ("server", "link"), (
+        Option("state-dir", "DIR", parse_path,
+               "where certificate and keys are kept (default: $STATE_DIRECTORY or ~/.local/state/lane)",
+               example="/var/lib/lane",
+               comment="Where certificate and keys are kept; without this, $STATE_DIRECTORY or"
+               " ~/.local/state/lane. Nobody else may write to the folder, nor read the files in it."),
+        Option("cert", "FILE", parse_path, "a certificate of your own, PEM, leaf first",
+               live=("server",), example="/etc/lane/cert.pem",
+               comment="A certificate of your own (PEM, leaf first); without it, lane makes one."),
+        Option("cert-key", "FILE", parse_path, "its private key, PEM",
+               live=("server",), example="/etc/lane/key.pem",
+               comment="The private key of cert (PEM), which only you and a group may read."),
+        Option("host", "HOST[:PORT]", read.reachable, "where clients reach the server: goes into the link",
+               example="proxy.example.com",
+               comment="Where clients reach the server, for the link; without a port, the one of listen."),
+        Option("listen", "[HOST]:PORT", _EVERYWHERE,
+               "where all transports listen; no HOST: every address", default=":4433",
+               comment="Where all transports listen. No host, or [::]: every address, IPv4 and IPv6; a name:"
+               " all its addresses."),
+        Option("renew", "yes", parse_flag,
+               "make anew what the state folder lost, although earlier links stop working",
+               kind="flag", commands=("server",),
+               comment="Make what is missing in state-dir anew, although the links that clients have then"
+               " stop working."),
+        Option("transport", "NAMES", parse_names,
+               f"what clients may use, {_LISTS}", default=",".join(DEFAULT_TRANSPORTS),
+               commands=("server",), field="transports"),
+    )),
+    Group("targets", ("server",), (
+        Option("allow", "RULES", read.each(Rule.parse), f"may be reached although not public: {_TARGETS}",
+               kind="list", live=("server",), example="10.1.0.0/16, intranet.example.com:443",
+               comment=f"Targets that may be reached although they are not public: {_TARGETS}. What is not"
+               " public, or is an address of this machine, is refused unless it is allowed."),
+        Option("deny", "RULES", read.each(Rule.parse), f"never reached: {_TARGETS}",
+               kind="list", live=("server",), example="tracker.example.com",
+               comment=f"Targets that are never reached: {_TARGETS}. It comes before allow."),
+        Option("allow-reverse", "RULES", read.each(ListenRule.parse),
+               "where clients may have this server listen: *, or [HOST]:PORT, [HOST]:FIRST-LAST or [HOST]:*,"
+               f" {_LISTS}; no HOST: any address (default: nowhere)",
+               kind="list", live=("server",), example=":9000, 127.0.0.1:8000-8999",
+               comment="Where clients may have this server listen for them: *, or [HOST]:PORT,"
+               f" [HOST]:FIRST-LAST or [HOST]:*, {_LISTS}. Without HOST: on any address, also on all of them."
+               " Nothing is allowed unless it is listed here."),
+        Option("allow-bind", "yes", parse_flag,
+               "let applications have this server listen for one connection (SOCKS BIND)",
+               kind="flag", live=("server",),
+               comment="Whether applications may have this server listen on a free port for one connection"
+               " from a peer that they name (SOCKS BIND)."),
+        Option("connect-timeout", "TIME", read.parse_time,
+               "for a connection to a target", default="10s", live=("server",)),
+    )),
+    Group("limits", BOTH, (
+        Option("buffer-size", "SIZE", read.parse_buffer_size,
+               "most that a session may hold in one direction", default="16MB"),
+        Option("buffer-total", "SIZE", read.parse_buffer_total,
+               "what all sessions may hold beyond 256KB each", default="512MB"),
+        Option("max-sessions", "N", read.parse_limit,
+               "sessions at once", default={"client": "4096", "server": "10000"}),
+        Option("max-associations", "N", read.parse_limit,
+               {"client": "UDP associations at once", "server": "UDP associations at once of one user"},
+               default="1024"),
+        Option("request-timeout", "TIME", read.parse_time,
+               "from a request to its answer", default={"client": "30s", "server": "10s"}, live=("server",)),
+        Option("idle-timeout", "TIME", read.parse_time,
+               "until a session with no traffic is ended", default="1h"),
+        Option("resume-grace", "TIME", read.parse_grace,
+               "for a session to go on over another connection", default="60s"),
+        Option("grace", "TIME", read.parse_grace,
+               "time for sessions to finish when lane is stopped", default="10s", live=BOTH),
+    )),
+    Group("limits for clients", ("server",), (
+        Option("max-sessions-per-peer", "N", read.parse_limit,
+               "sessions at once of one client address", default="1024"),
+        Option("hello-timeout", "TIME", read.parse_time,
+               "until a new stream has proved its key", default="10s", live=("server",)),
+        Option("spare-timeout", "TIME", read.parse_time,
+               "how long a spare stream may wait for its request", default="10m", live=("server",)),
+    )),
+    Group("what is printed", (), (
+        Option("json", "yes", parse_flag, "all that the client says, as one line of JSON",
+               kind="flag", commands=("why",)),
+        Option("follow", "yes", parse_flag, "go on, once a second and at each change, until Ctrl-C",
+               kind="flag", commands=("why",)),
+        Option("measure", "NAME", str.strip,
+               "what a byte costs over this transport: the value for its `cost`", commands=("plugins",)),
+    )),
+    Group("logging", (*BOTH, "check"), (
+        Option("log-level", "LEVEL", read.log_level, ", ".join(log.LEVELS), default="info", live=BOTH,
+               comment=f"How much is logged: {', '.join(log.LEVELS[:-1])} or {log.LEVELS[-1]}."),
+        Option("log-file", "FILE", parse_path, "where to log to instead of standard error", live=BOTH,
+               example={command: f"/var/log/lane-{command}.log" for command in BOTH}),
+    )),
+    Group("general", (*BOTH, "check", "why", "link", "plugins"), (
+        Option("config", "FILE", str, "one more configuration file", kind="file"),
+        Option("plugin-dir", "DIR", parse_path, "folder with more plugins: *.py files and packages",
+               example="/etc/lane/plugins",
+               comment="A folder with more plugins: *.py files and packages. Nobody else may be able to write"
+               " to it."),
+    )),
+)  # fmt: skip
+
+
+def options_of(command: str) -> Iterator[Option]:
+    """The options of `command`, in the order of its `--help`."""
+    for group in GROUPS:
+        yield from group.of(command)
+
+
+LIVE = {
+    command: frozenset(one.dest for one in options_of(command) if command in one.live) for command in BOTH
+}
+"""Options whose values, and the files that they name, are read again on SIGHUP, by command."""
