@@ -12,6 +12,11 @@ def _of(text: PerCommand, command: str) -> str:
     return text if isinstance(text, str) else text.get(command, "")
 
 
+def sentence(text: str) -> str:
+    """`text` with a capital letter and a full stop."""
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."
+
+
 @dataclass(frozen=True, slots=True)
 class Option:
     """One option. Texts are those of users; an empty one means that there is none."""
@@ -59,8 +64,7 @@ class Option:
 
     def description(self, command: str) -> str:
         """What conf/ and docs/ say, in whole sentences."""
-        text = _of(self.comment, command) or f"{_of(self.help, command)}."
-        return text[0].upper() + text[1:]
+        return sentence(_of(self.comment, command) or _of(self.help, command))
 
     def example_of(self, command: str) -> str:
         """The value that conf/ shows: the default where there is one."""

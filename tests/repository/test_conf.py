@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lane import config, hookspecs
-from lane.cli import options
+from lane.cli import options, reference
 from lane.egress.rules import RouteRule
 from lane.plugins import load
 
@@ -70,6 +70,21 @@ def test_the_file_parses_with_every_line_uncommented(command, tmp_path):
             setattr(namespace, action.dest, None)
     namespace.files = []
     assert CONFIGS[command](namespace) == CONFIGS[command](options.defaults(command))
+
+
+@pytest.mark.parametrize("path", reference.files(), ids=lambda path: path.name)
+def test_the_files_are_what_make_reference_writes(path):
+    assert path.read_text() == reference.files()[path], "run `make reference`"
+
+
+@pytest.mark.parametrize("command", options.COMMANDS)
+def test_every_option_is_documented_under_its_command(command):
+    text = (ROOT / "docs" / "OPTIONS.md").read_text()
+    section = text.split(f"\n## lane {command}\n")[1].split("\n## ")[0]
+    assert set(re.findall(r"(?m)^\| `(?:-c FILE, )?--([a-z-]+)[ `]", section)) == {
+        *options.build(command).settings(),
+        "config",
+    }
 
 
 def test_the_example_rules_are_rules(tmp_path):
