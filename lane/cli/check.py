@@ -5,16 +5,16 @@ from time import monotonic
 
 import gevent
 
-from lane.address import Address
 from lane.carriers.connector import Connector
 from lane.carriers.passage import Deadlines
+from lane.carriers.upstream import Upstream, lead_through, make_lanes
 from lane.cli.exits import STATUSES, exit_status
-from lane.cli.service import lead_through, make_lanes, way_to
+from lane.cli.service import upstream_of
 from lane.config import ClientConfig
 from lane.errors import Fatal, Refused, Unreachable, UsageError
 from lane.plugins import Plugins
 from lane.session.registry import Registry
-from lane.stream import ClientTLS, Transport
+from lane.stream import Transport
 from lane.text import printable
 
 TRIES = 3
@@ -24,11 +24,15 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
     """One line a transport. 0 if one works, 77 if the server refuses or is too old, 69 if it is not there."""
     given = () if config.transports == ("auto",) else config.transports
     transports = [plugins.transport(name) for name in given or sorted(plugins.transports)]
-    way = way_to(config)
+    upstream = upstream_of(config)
     if sys.stderr.isatty():  # a firewall that drops packets is found out by waiting
         names = ", ".join(transport.name for transport in transports)
-        print(f"trying {names} at {way[0]}: up to {config.dial_timeout:g} s", file=sys.stderr, flush=True)
-    checks = [gevent.spawn(_check, transport, way, config) for transport in transports]
+        print(
+            f"trying {names} at {upstream.address}: up to {config.dial_timeout:g} s",
+            file=sys.stderr,
+            flush=True,
+        )
+    checks = [gevent.spawn(_check, transport, upstream, config) for transport in transports]
     gevent.joinall(checks, raise_error=True)  # no limit: each has its own
     statuses = [check.value for check in checks]
     for status in (0, STATUSES[Refused], STATUSES[Unreachable]):
@@ -37,21 +41,19 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
     return STATUSES[Unreachable]
 
 
-def _check(transport: Transport, way: tuple[Address, ClientTLS, bytes], config: ClientConfig) -> int:
+def _check(transport: Transport, upstream: Upstream, config: ClientConfig) -> int:
     """One line as soon as it is known; the exit status."""
-    status, verdict = _try(transport, way, config)
+    status, verdict = _try(transport, upstream, config)
     print(f"{transport.name:8} {printable(verdict)}", flush=True)
     return status
 
 
-def _try(
-    transport: Transport, way: tuple[Address, ClientTLS, bytes], config: ClientConfig
-) -> tuple[int, str]:
+def _try(transport: Transport, upstream: Upstream, config: ClientConfig) -> tuple[int, str]:
     try:
         lead_through(config.via, [transport])
     except UsageError as error:
         return exit_status(error), f"left out: {error}"
-    lanes = make_lanes([transport], way, config.dial_timeout)
+    lanes = make_lanes([transport], upstream, config.dial_timeout)
     registry = Registry(config.buffer_size, config.buffer_total, config.idle_timeout, 1, 1)
     connector = Connector(lanes, registry, Deadlines(config.request_timeout, config.resume_grace))
     try:

@@ -3,55 +3,43 @@
 import logging
 import secrets
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import gevent
 
 from lane.address import Address
 from lane.carriers.connector import Connector, FastOpen
-from lane.carriers.evidence import Figures
-from lane.carriers.lanes import Steering
 from lane.carriers.network import watch
 from lane.carriers.passage import Deadlines
-from lane.carriers.steer import Decision, State, steer
+from lane.carriers.plugin_steering import steering
+from lane.carriers.upstream import Upstream, cost, for_auto, lead_through, make_lanes
 from lane.certs import KeyRing, Keys, PinnedTLS, ServerIdentity, VerifiedTLS
 from lane.cli.listeners import make_terms, open_all, open_reverses
 from lane.cli.reload import Again, Reloading, Step
 from lane.cli.routing import make_direct, make_routes, read_again
-from lane.cli.service import (
-    beyond_default,
-    cost,
-    for_auto,
-    lead_through,
-    listen_all,
-    listen_with,
-    make_lanes,
-    run_until_signal,
-    tell_wait,
-    way_to,
-)
-from lane.config import DEFAULT_TRANSPORTS, ClientConfig
+from lane.cli.service import beyond_default, run_until_signal, tell_wait, upstream_of
+from lane.config import ClientConfig
 from lane.control import open_control
 from lane.egress.dialer import Dialer
 from lane.egress.listening import Ports
 from lane.egress.policy import ListenRule, Policy
 from lane.egress.udp import UdpEgress
-from lane.errors import ConfigError, UsageError
+from lane.errors import UsageError
 from lane.inbound import Inbound
 from lane.inbound.udp_forward import UdpForward
 from lane.link import KEY_SIZE
 from lane.net.resolver import system_resolver
-from lane.plugins import BadAnswer, Plugins
+from lane.plugins import Plugins
 from lane.server import Server
 from lane.server.auth import KeyAuth
+from lane.server.listening import listen_all, listen_where_possible
 from lane.server.resumption import Resumption
 from lane.server.services import Associations, offers
 from lane.session.registry import Registry
 from lane.stream import ClientTLS, Listener, Transport
 
 log = logging.getLogger("lane.client")
+_HERE = "127.0.0.1"
 
 
 def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | None = None) -> int:
@@ -59,10 +47,10 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
     transports = _transports(config, plugins)
     server: Server | None = None
     if config.server is None:
-        server, way = _embed(config, plugins, transports)
+        server, upstream = _embed(config, plugins, transports)
     else:
         transports = lead_through(config.via, transports)
-        way = way_to(config)
+        upstream = upstream_of(config)
         if config.transports == ("auto",) and (others := beyond_default(transports)):
             log.info("auto tries %s as well: a server offers it only if its --transport names it", others)
     transports.sort(key=cost)
@@ -71,7 +59,7 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
     reason = (
         "it costs least, and nothing speaks against it" if len(transports) > 1 else f"--transport is {names}"
     )
-    lanes = make_lanes(transports, way, config.dial_timeout, reason, _steering(plugins))
+    lanes = make_lanes(transports, upstream, config.dial_timeout, reason, steering(plugins))
     deadlines = Deadlines(config.request_timeout, config.resume_grace)
     connector = Connector(lanes, registry, deadlines, FastOpen(config.fast_open), config.max_associations)
     direct = make_direct(config)
@@ -80,7 +68,7 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
     inbounds = open_all(config, routes, terms)
     address = inbounds[0].address
     if config.check:
-        log.info("%s answered in %.1f ms", way[0], connector.ping() * 1000)
+        log.info("%s answered in %.1f ms", upstream.address, connector.ping() * 1000)
     control = open_control(config.control, address, lanes.snapshot, lanes.ask_all)
     if control:
         lanes.changed = control.changed
@@ -96,7 +84,7 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
     steps: dict[str, Step[ClientConfig]] = {
         "password": hold,
         "rules": partial(read_again, routes),
-        "certificates of CAs": partial(_trust, way[1]),
+        "certificates of CAs": partial(_trust, upstream.tls),
     }
     reload = Reloading(config, again, steps)
 
@@ -147,36 +135,7 @@ def _transports(config: ClientConfig, plugins: Plugins) -> list[Transport]:
     return [plugins.transport(name) for name in config.transports]
 
 
-def _steering(plugins: Plugins) -> Steering:
-    """What plugins say, and where they say nothing what lane itself would do."""
-
-    def choose(now: float, lanes: Sequence[Figures], state: State) -> Decision:
-        names = [lane.name for lane in lanes]
-        try:
-            found = plugins.ask(
-                "lane_choose", partial(_read_choice, names), now=now, lanes=lanes, choice=state.choice
-            )
-        except BadAnswer:
-            found = None
-        if found is None:
-            return steer(now, lanes, state)
-        name, reason = found
-        return Decision(name, reason, replace(state, choice=name))
-
-    return choose
-
-
-def _read_choice(names: Sequence[str], answer: Any) -> tuple[str, str]:
-    """The lane that a plugin chose of `names`, and why. Raises ValueError."""
-    name, reason = answer
-    if name not in names or not isinstance(reason, str):
-        raise ValueError(answer)
-    return name, reason
-
-
-def _embed(
-    config: ClientConfig, plugins: Plugins, transports: list[Transport]
-) -> tuple[Server, tuple[Address, ClientTLS, bytes]]:
+def _embed(config: ClientConfig, plugins: Plugins, transports: list[Transport]) -> tuple[Server, Upstream]:
     """A server in this process, reached over the real transport, and the way to it.
 
     It may reach what this machine may: its user could do so without lane.
@@ -194,23 +153,20 @@ def _embed(
     registry = _registry(config)
     resumption = Resumption(config.resume_grace, config.max_sessions, config.buffer_total // 2)
     server = Server(listeners, plugins.hook, service, registry, resumption, per_peer=config.max_sessions)
-    return server, (address, PinnedTLS(identity.binding), key)
+    return server, Upstream(address, PinnedTLS(identity.binding), key)
 
 
 def _listen(
     config: ClientConfig, transports: list[Transport], identity: ServerIdentity
 ) -> tuple[Address, list[Listener]]:
     """Where `transports` listen, from which those are taken that nobody asked for and that find no room."""
-    asked = config.transports != ("auto",)
-    base = [one for one in transports if asked or one.name in DEFAULT_TRANSPORTS] or transports[:1]
-    port, listeners = listen_all(base, Address("127.0.0.1", 0), identity)
-    address = Address("127.0.0.1", port)
-    for other in [one for one in transports if one not in base]:
-        try:
-            listeners.append(listen_with(other, address, identity))
-        except ConfigError as error:
-            log.warning("%s is left out: %s", other.name, error)
-            transports.remove(other)
+    if config.transports != ("auto",):
+        port, listeners = listen_all(transports, Address(_HERE, 0), identity)
+        return Address(_HERE, port), listeners
+    address, listeners, failed = listen_where_possible(transports, _HERE, identity)
+    for name, why in failed.items():
+        log.warning("%s is left out: %s", name, why)
+    transports[:] = [one for one in transports if one.name not in failed]
     return address, listeners
 
 

@@ -4,9 +4,9 @@ from functools import partial
 
 from gevent.pool import Pool
 
-from lane.cli.routing import ANYWHERE
 from lane.config import ClientConfig
 from lane.egress.dialer import Dialer
+from lane.egress.policy import ANYWHERE
 from lane.inbound import Connector, Inbound, Terms, UdpTerms, forward, handshake
 from lane.inbound.redirect import Redirect
 from lane.inbound.reverse import PARKED, Reverse, Reverser

@@ -7,11 +7,12 @@ from functools import partial
 
 from lane import state
 from lane.address import Address
+from lane.carriers.upstream import for_auto
 from lane.certs import KeyRing, own_identity
 from lane.cli.certificate import Certificate
 from lane.cli.link import only_here
 from lane.cli.reload import Again, Reloading, Step
-from lane.cli.service import beyond_default, for_auto, listen_all, run_until_signal, tell_wait
+from lane.cli.service import beyond_default, run_until_signal, tell_wait
 from lane.config import DEFAULT_TRANSPORTS, ServerConfig
 from lane.egress.dialer import Dialer
 from lane.egress.listening import Ports
@@ -23,6 +24,7 @@ from lane.net.sockets import own_address
 from lane.plugins import Plugins
 from lane.server import Server
 from lane.server.auth import KeyAuth
+from lane.server.listening import listen_all
 from lane.server.resumption import Resumption
 from lane.server.server import Deadlines
 from lane.server.services import Associations, offers

@@ -261,3 +261,7 @@ def _embedded(address: IPv4Address | IPv6Address) -> Iterator[IPv4Address]:
         yield address.sixtofour
     if address.teredo:
         yield from address.teredo  # its server and its client
+
+
+ANYWHERE = Policy([Rule.parse("0.0.0.0/0"), Rule.parse("::/0")])
+"""Where connections that leave from a client may go: to wherever that machine can, as without lane."""

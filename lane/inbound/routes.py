@@ -15,6 +15,7 @@ from lane.inbound.connector import Association, Buffer, Connection, Connector, L
 from lane.inbound.direct import Direct
 from lane.inbound.later import Later
 from lane.log import Throttle
+from lane.plugins import BadAnswer, Plugins
 
 REMEMBERED = 1024
 """Targets of one association whose way is known."""
@@ -24,6 +25,18 @@ _throttle = Throttle()
 
 Ask = Callable[[Address], Action | None]
 """What plugins say of a target; None where they leave it to the rules."""
+
+
+def asking(plugins: Plugins) -> Ask:
+    """What plugins say of a target. Where one fails to, the target is refused: it might have been blocked."""
+
+    def ask(target: Address) -> Action | None:
+        try:
+            return plugins.ask("lane_route", Action, target=target)
+        except BadAnswer as error:
+            raise TargetError(Status.NOT_ALLOWED, str(error)) from None
+
+    return ask
 
 
 class Routes:

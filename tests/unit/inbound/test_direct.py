@@ -9,7 +9,7 @@ import pytest
 from gevent import socket
 
 from lane.address import Address
-from lane.cli.routing import ANYWHERE
+from lane.egress.policy import ANYWHERE
 from lane.errors import Closed, Status, TargetError
 from lane.inbound import direct as direct_module
 from lane.inbound.direct import Direct

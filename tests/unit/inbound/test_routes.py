@@ -185,7 +185,7 @@ def asking(answer):
     plugin.lane_route = lane_route
     plugins.register(plugin, "router")
     assert plugins.errors == []
-    return routing.asking(plugins)
+    return routes_module.asking(plugins)
 
 
 def test_plugins_come_before_the_rules():
@@ -193,7 +193,7 @@ def test_plugins_come_before_the_rules():
     made, _, _ = routes("block *", ask=asking(lambda target: answers.get(target.host)))
     found = [made.action(Address(host, 1)) for host in "abcd"]
     assert found == [Action.DIRECT, Action.BLOCK, Action.LANE, Action.BLOCK]
-    assert routing.asking(Plugins())(TARGET) is None
+    assert routes_module.asking(Plugins())(TARGET) is None
 
 
 def answering(answers):

@@ -1,4 +1,4 @@
-"""Who chooses the transport of a client: plugins, if they say anything, and lane itself."""
+"""Who chooses the lane that carries: plugins, if they say anything, and lane itself."""
 
 import dataclasses
 from types import ModuleType
@@ -6,11 +6,9 @@ from types import ModuleType
 import pytest
 
 from lane import hookimpl
+from lane.carriers import plugin_steering
 from lane.carriers.evidence import Figures
 from lane.carriers.steer import State
-from lane.cli import client, options
-from lane.config import client_config
-from lane.errors import UsageError
 from lane.plugins import Plugins
 
 LANES = [Figures("cheap", 1, True), Figures("dear", 20, True)]
@@ -30,7 +28,7 @@ def steering(answer):
     plugin.lane_choose = lane_choose
     plugins.register(plugin, "chooser")
     assert plugins.errors == []
-    return client._steering(plugins), asked
+    return plugin_steering.steering(plugins), asked
 
 
 def test_a_plugin_chooses():
@@ -75,9 +73,3 @@ def test_a_wrong_answer_costs_that_call(caplog, throttled, answer):
     assert [record.getMessage() for record in caplog.records][1:] == [
         "lane_choose of the plugin chooser failed (and 2 times before that)"
     ]
-
-
-def test_nothing_to_choose_from_is_said():
-    plugins = Plugins()
-    with pytest.raises(UsageError, match="there is no transport to choose"):
-        client._transports(client_config(options.defaults("client")), plugins)

@@ -1,0 +1,87 @@
+"""The way to the server: where it is, whom to expect there, and the lanes that lead to it.
+
+Here transports, which only dial, become pools of carriers on which HELLO proves the user's key.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from lane.address import Address
+from lane.carriers.lanes import Lanes, Steering
+from lane.carriers.pool import Pool
+from lane.carriers.steer import steer
+from lane.errors import LaneError, Unreachable, UsageError
+from lane.plugins import describe
+from lane.proto.hello import pack_hello, token
+from lane.stream import Carrier, ClientTLS, OverTCP, Transport
+from lane.supervisor import report
+from lane.via import Via
+
+UNKNOWN_COST = 5.0
+"""CPU a byte of a transport that does not tell, as a multiple of TLS over TCP."""
+
+
+class Upstream(NamedTuple):
+    """The server that a client uses."""
+
+    address: Address
+    tls: ClientTLS
+    """Whom to expect there."""
+    key: bytes
+    """The user's, 32 bytes. It never travels: see `lane.proto.hello`."""
+
+
+def cost(transport: Transport) -> float:
+    """CPU a byte, as a multiple of TLS over TCP."""
+    return float(getattr(transport, "cost", UNKNOWN_COST))
+
+
+def for_auto(transports: Iterable[Transport]) -> list[Transport]:
+    """Those of `transports` that a client with `--transport auto` tries: all that say what they cost."""
+    return [one for one in transports if hasattr(one, "cost")]
+
+
+def lead_through(via: Via | None, transports: list[Transport]) -> list[Transport]:
+    """Have those of `transports` that can dial through a proxy. Raises UsageError if none can."""
+    if via is None:
+        return transports
+    able: list[Transport] = []
+    for transport in transports:
+        if isinstance(transport, OverTCP):
+            transport.connect = via.connect
+            able.append(transport)
+    if not able:
+        raise UsageError(f"--via: the transport {transports[0].name} does not run over TCP")
+    return able
+
+
+def make_lanes(
+    transports: Iterable[Transport],
+    upstream: Upstream,
+    dial_timeout: float,
+    reason: str = "",
+    policy: Steering = steer,
+) -> Lanes:
+    """The lanes to `upstream`, the one that costs least first. `reason`: why that one carries at first."""
+    ordered = sorted(transports, key=cost)
+    pools = {one.name: (cost(one), make_pool(one, upstream, dial_timeout)) for one in ordered}
+    return Lanes(pools, reason, policy)
+
+
+def make_pool(transport: Transport, upstream: Upstream, dial_timeout: float) -> Pool:
+    """Carriers of `transport` to `upstream`. `dial_timeout`: seconds."""
+    address, tls, key = upstream
+
+    def dial() -> Carrier:
+        try:
+            return transport.dial(address, tls)
+        except LaneError:
+            raise
+        except Exception as error:  # a mistake of a plugin's costs this lane
+            report(f"a dial over {transport.name}", error)
+            raise Unreachable(f"{address} over {transport.name}: {describe(error)}") from None
+
+    def hello(carrier: Carrier) -> bytes:
+        return pack_hello(token(key, carrier.binding))
+
+    return Pool(dial, hello, dial_timeout)
