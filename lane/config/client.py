@@ -83,10 +83,12 @@ def client_config(namespace: Namespace) -> ClientConfig:
     if namespace.server is None and namespace.files:
         raise ConfigError(f"no server: set server in {namespace.files[-1]} or pass --server")
     options = Options(namespace, "client")
-    config = ClientConfig(**options.values(but=("gateway",)))
-    _check_server(options, config, namespace)
-    if config.credentials is None and not is_loopback(config.listen.host):
-        raise options.error("listen", f"{config.listen} can be reached from other machines: that needs auth")
+    server, key = _server(options, namespace)
+    listen, credentials = options.value("listen"), options.value("auth")
+    if credentials is None and not is_loopback(listen.host):
+        raise options.error("listen", f"{listen} can be reached from other machines: that needs auth")
+    values = options.values(but=("server", "key", "listen", "auth", "gateway"))
+    config = ClientConfig(server=server, key=key, listen=listen, credentials=credentials, **values)
     for forward in config.forwards:
         _check_reach(options, "forward", forward.listen)
     for listen in config.redirects:
@@ -109,17 +111,18 @@ def why_config(namespace: Namespace) -> WhyConfig:
     )
 
 
-def _check_server(options: Options, config: ClientConfig, namespace: Namespace) -> None:
-    """Whether all goes with the server that is to go with it, and nothing else does."""
-    server = config.server
+def _server(options: Options, namespace: Namespace) -> tuple[Link | Address | None, bytes | None]:
+    """The server, and the key that goes with it where it is no link."""
+    server, key = options.value("server"), options.value("key")
     if isinstance(server, Address):
-        if config.key is None:
+        if key is None:
             raise options.error("server", f"{server} needs a key (a lane:// link has one in it)")
-        return
+        return server, key
     for name in ("key", "ca", "via") if server is None else ("key", "ca"):
         if getattr(namespace, name) is not None:
             what = "an embedded server" if server is None else "a lane:// link, which says what to trust"
             raise options.error(name, f"does not go with {what}")
+    return server, None
 
 
 def _check_reach(options: Options, name: str, listen: Address) -> None:
