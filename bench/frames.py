@@ -17,8 +17,9 @@ from lane_tls.plugin import TLSTransport
 
 from lane.budget import Budget
 from lane.proto.frames import MAX_PAYLOAD
+from lane.session.owner import Owner
+from lane.session.receive_window import initial_window
 from lane.session.session import Session
-from lane.session.window import initial_window
 from lane.stream import Address
 from lane.testing import server_tls
 
@@ -28,7 +29,7 @@ BUFFER = 16 << 20
 def wrap(stream, carrier, frames):
     if not frames:
         return stream
-    session = Session(initial_window(BUFFER), BUFFER, Budget(512 << 20))
+    session = Session(initial_window(BUFFER), BUFFER, Budget(512 << 20), Owner())
     gevent.spawn(session.carry, stream, carrier.stats)
     return session
 

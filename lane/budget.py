@@ -28,6 +28,10 @@ class Budget:
         self.used += size
         return size
 
+    def charge(self, size: int) -> None:
+        """Count `size` bytes that are held already, whether there is room or not."""
+        self.used += size
+
     @property
     def plenty(self) -> bool:
         """Whether so much is left that nobody has to show a need for a little."""
@@ -57,6 +61,11 @@ class Share(Budget):
         size = self._whole.take_most(min(size, self._left))
         self.used += size
         return size
+
+    def charge(self, size: int) -> None:
+        """See `Budget`."""
+        self.used += size
+        self._whole.charge(size)
 
     @property
     def plenty(self) -> bool:

@@ -39,6 +39,22 @@ class Failure(Generic[E]):
         error.__dict__.update(self.attributes)
         return error
 
+    def freeze(self) -> tuple[str, tuple[object, ...], dict[str, object]]:
+        """The failure as a plain value: an error of a module of its own is named as what it is here."""
+        kind = next(kind for kind in self.kind.__mro__ if kind.__module__ in (__name__, "builtins"))
+        plain = {
+            name: int(value) if isinstance(value, int) else value for name, value in self.attributes.items()
+        }
+        return kind.__name__, self.arguments, plain
+
+    @classmethod
+    def thaw(cls, frozen: tuple[str, tuple[object, ...], dict[str, object]]) -> "Failure[E]":
+        """The failure that `freeze` of a LaneError's gave."""
+        name, arguments, attributes = frozen
+        if "status" in attributes:
+            attributes = attributes | {"status": Status(int(str(attributes["status"])))}
+        return cls(globals()[name], arguments, attributes)
+
     def __str__(self) -> str:
         return str(self.build())
 

@@ -1,7 +1,6 @@
 """A UDP association through the server, from its session to its end."""
 
 import logging
-from collections.abc import Callable
 from contextlib import ExitStack
 
 import gevent
@@ -9,25 +8,22 @@ from gevent.event import Event
 
 from lane.address import Address
 from lane.errors import LaneError
-from lane.session.packets import GOODBYE, Buffer, Packets
+from lane.session.byte_queue import Buffer
+from lane.session.packets import GOODBYE, Packets
 from lane.session.session import Session
 
 log = logging.getLogger("lane.client")
 
 
 class Association:
-    """Packets to and from anywhere. `deliver(source, payload)` gets what comes, and must not block."""
+    """`packets` to and from anywhere, through `session`, which is theirs."""
 
-    def __init__(
-        self,
-        session: Session,
-        flow: bytes,
-        deliver: Callable[[Address, Buffer], None],
-    ) -> None:
+    def __init__(self, session: Session, packets: Packets) -> None:
         self.over = Event()
         """Set when nothing will come any more."""
         self._session = session
-        self._packets = Packets(session, flow, deliver)
+        self._packets = packets
+        packets.begin(session)
         self._life: gevent.Greenlet[..., None] | None = None
         self._closing = False
 

@@ -21,13 +21,14 @@ from lane.errors import Closed, LaneError, Refused, Reset, Status, TargetError, 
 from lane.log import Throttle
 from lane.proto.hello import ANYONE, EARLY, ID_SIZE, RESUMABLE, Command, Request
 from lane.proto.udp import FLOW_SIZE
-from lane.session.packets import WINDOW
+from lane.session.byte_queue import Buffer
+from lane.session.owner import Owner
+from lane.session.packets import WINDOW, Packets
 from lane.session.registry import Registry
-from lane.session.relay import relay
+from lane.session.relay import Relay
 from lane.session.session import Session
 from lane.session.sockets import SocketStream
 from lane.session.streams import SessionStream
-from lane.session.window import Buffer
 from lane.stream import Stream
 
 log = logging.getLogger("lane.client")
@@ -57,9 +58,10 @@ class FastOpen(Enum):
 class Connection:
     """A session with a target, before its bytes flow: `run` relays them, `abort` drops it."""
 
-    def __init__(self, bound: Address, session: Session, resources: ExitStack) -> None:
+    def __init__(self, bound: Address, session: Session, relay: Relay, resources: ExitStack) -> None:
         self.bound = bound
         self._session = session
+        self._relay = relay
         self._resources = resources
 
     @property
@@ -70,7 +72,7 @@ class Connection:
     def run(self, sock: Socket, early: bytes) -> None:
         """Relay between the application's socket and the target until both directions have ended."""
         with self._resources:
-            error = relay(SocketStream(sock), self._session, early)
+            error = self._relay.run(SocketStream(sock), self._session, early)
         if error:
             log.debug("a session ended: %s", error)
 
@@ -97,7 +99,7 @@ class Listening(Connection):
                 raise TargetError(Status.TTL_EXPIRED, "nobody connected in time") from None
             raise
         finally:
-            session.parked = False
+            session.waiting_for_peer = False
         return found[0]
 
 
@@ -130,7 +132,8 @@ class Connector:
     def connect(self, target: Address) -> Connection:
         """A connection to `target`. Raises TargetError with the true reason, unless it opens fast."""
         with ExitStack() as resources:
-            session, passage = self._passage(resources, Command.CONNECT, target)
+            relay = Relay()
+            session, passage = self._passage(resources, relay, self._request(Command.CONNECT, target))
             fast = self._fast(target)
             if fast:
                 passage.answered = lambda error: self._answered(target, error)
@@ -149,7 +152,7 @@ class Connector:
                 raise self._failure(target, error) from None
             if not fast:
                 self._reached.note(target, True)
-            return Connection(bound, session, resources.pop_all())
+            return Connection(bound, session, relay, resources.pop_all())
 
     def associate(self, deliver: Callable[[Address, Buffer], None], *, anyone: bool = False) -> Association:
         """A UDP association. `deliver(source, payload)` gets what comes back, and must not block.
@@ -161,8 +164,10 @@ class Connector:
                 raise TargetError(Status.FAILURE, "too many UDP associations at once")
             self._associations += 1
             resources.callback(self._dissociate)
-            session, passage = self._passage(resources, Command.UDP, NOWHERE, ANYONE if anyone else 0, WINDOW)
-            association = Association(session, passage.id[:FLOW_SIZE], deliver)
+            request = self._request(Command.UDP, NOWHERE, ANYONE if anyone else 0)
+            packets = Packets(request.session[:FLOW_SIZE], deliver)
+            session, passage = self._passage(resources, packets, request, WINDOW)
+            association = Association(session, packets)
             fast = self._fast(Targets.UDP)
 
             def answered(error: LaneError | None) -> None:
@@ -201,10 +206,11 @@ class Connector:
 
     def _listen(self, command: Command, address: Address) -> Listening:
         with ExitStack() as resources:
-            session, passage = self._passage(resources, command, address)
-            session.parked = True
+            relay = Relay()
+            session, passage = self._passage(resources, relay, self._request(command, address))
+            session.waiting_for_peer = True
             bound = passage.begin(fast=False)
-            return Listening(bound, session, resources.pop_all())
+            return Listening(bound, session, relay, resources.pop_all())
 
     def ping(self) -> float:
         """Ask the server for nothing but an answer, on a new carrier: the seconds that took.
@@ -261,21 +267,19 @@ class Connector:
             opening.discard()
         return monotonic() - start
 
+    def _request(self, command: Command, address: Address, flags: int = 0) -> Request:
+        """What begins a new session."""
+        return Request(command, address, self._registry.window, RESUMABLE | flags, os.urandom(ID_SIZE))
+
     def _passage(
-        self,
-        resources: ExitStack,
-        command: Command,
-        address: Address,
-        flags: int = 0,
-        buffer_size: int | None = None,
+        self, resources: ExitStack, owner: Owner, request: Request, buffer_size: int | None = None
     ) -> tuple[Session, Passage]:
         """A session that is counted until `resources` are closed, and its way, not yet asked for."""
         resources.enter_context(self._registry.admit())
         session = resources.enter_context(
-            self._registry.session(EARLY, resumable=True, buffer_size=buffer_size)
+            self._registry.session(EARLY, owner, resumable=True, buffer_size=buffer_size)
         )
-        asked = Request(command, address, self._registry.window, RESUMABLE | flags)
-        return session, Passage(self._lanes, session, asked, self._deadlines)
+        return session, Passage(self._lanes, session, request, self._deadlines)
 
     def _fast(self, target: Hashable) -> bool:
         if self._fast_open is FastOpen.AUTO:

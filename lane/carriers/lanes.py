@@ -27,7 +27,8 @@ from lane.carriers.race import race
 from lane.carriers.steer import Decision, State, steer
 from lane.carriers.turns import Turns
 from lane.errors import Closed, LaneError, Unreachable
-from lane.session.session import ACTIVE, Session
+from lane.session.activity import ACTIVE
+from lane.session.session import Session
 from lane.supervisor import report, supervise
 
 log = logging.getLogger("lane.client")
@@ -411,7 +412,7 @@ class Lanes:
         if passage.moving or lane is None:
             return
         if len(self.lanes) > 1 and now - passage.session.last_data < 2 * LOOK:
-            passage.session.ask()  # how long an answer takes tells what the lane makes of the data
+            passage.session.ping()  # how long an answer takes tells what the lane makes of the data
         silent = passage.session.silence(now)
         works = choice.probe.alive and choice.probe.silence(now) <= choice.patience(SILENT)
         if silent > lane.patience(STUCK) and works:

@@ -29,7 +29,7 @@ from lane.errors import (
 from lane.proto.frames import aborted
 from lane.proto.hello import Reply, Request, parse_reply
 from lane.session.flows import Flows
-from lane.session.parting import Parting
+from lane.session.parting import abort_alone
 from lane.stream import LinkStats, measured, receiver, send_joined
 from lane.tasks import start
 
@@ -192,7 +192,7 @@ class Opening:
 
     def _part(self) -> None:
         """Nobody wants the session any more that the server may be making."""
-        Parting(0).alone(self.lease.stream)
+        abort_alone(self.lease.stream, 0)
         self.release()
 
     def _exchange(self) -> tuple[Reply, bytes]:

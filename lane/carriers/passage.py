@@ -8,7 +8,6 @@ answered on the new one.
 """
 
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import monotonic
@@ -21,8 +20,9 @@ from lane.carriers.measure import Counts, Way
 from lane.carriers.opening import NOWHERE, Opening, Unanswered
 from lane.errors import Closed, LaneError, Refused, Status, TargetError, TurnedAway, Unreachable
 from lane.proto.frames import Received, pack
-from lane.proto.hello import EARLY, ID_SIZE, RESUMABLE, Command, Reply, Request
-from lane.session.session import ACTIVE, Session
+from lane.proto.hello import EARLY, RESUMABLE, Command, Reply, Request
+from lane.session.activity import ACTIVE
+from lane.session.session import Session
 from lane.tasks import start
 
 log = logging.getLogger("lane.client")
@@ -48,12 +48,10 @@ def _nobody(_: LaneError | None) -> None:
 
 
 class Passage:
-    """`session`, not yet asked for: `asked` is the request that begins it, but for id and generation."""
+    """`session`, not yet asked for: `asked` is the request that begins it, but for the generation."""
 
     def __init__(self, lanes: Lanes, session: Session, asked: Request, deadlines: Deadlines) -> None:
         self.session = session
-        self.id = os.urandom(ID_SIZE)
-        """What the client calls the session."""
         self.lane: Lane | None = None
         """What carries it, or did so last."""
         self.answered: Callable[[LaneError | None], None] = _nobody
@@ -80,7 +78,7 @@ class Passage:
     def active(self) -> bool:
         """Whether it moved data lately, or is waiting to."""
         session, now = self.session, monotonic()
-        return now - session.last_data < ACTIVE or bool(session.outbox.retained) or self.waiting(now)
+        return now - session.last_data < ACTIVE or bool(session.send_buffer.retained) or self.waiting(now)
 
     def waiting(self, now: float) -> bool:
         """Whether nothing carries it, or what does gives no answer."""
@@ -123,20 +121,20 @@ class Passage:
     @property
     def rtt(self) -> float | None:
         """Round trip on its stream as who sends more measures it, seconds."""
-        told = self.session.told
-        if told is not None and told.rtt:
-            return told.rtt / 1e6
+        peer_stats = self.session.protocol.peer_stats
+        if peer_stats is not None and peer_stats.rtt:
+            return peer_stats.rtt / 1e6
         return self._opening.stats().rtt if self._opening else None
 
     def count(self) -> tuple[object, Counts]:
         """Its stream, and what was counted on it."""
-        session, opening, near, far = self.session, self._opening, None, None
+        session, protocol, opening, near, far = self.session, self.session.protocol, self._opening, None, None
         if opening is not None and session.sending:
             own = opening.stats()
-            near = Way(own.sent, own.lost, session.held)
-        if (told := session.told) is not None:
-            far = Way(told.sent, told.lost, told.held / 1e6)
-        moved = session.inbox.received + session.outbox.acked + session.beside
+            near = Way(own.sent, own.lost, protocol.writer.send_blocked_seconds)
+        if (stats := protocol.peer_stats) is not None:
+            far = Way(stats.sent, stats.lost, stats.held / 1e6)
+        moved = session.receive_window.received + session.send_buffer.acked + protocol.activity.datagram_bytes
         return opening, Counts(moved, (near, far))
 
     # The streams, one after the other.
@@ -160,7 +158,7 @@ class Passage:
                 break  # it has ended, or somebody else carries it on
             opening = self._recover(opening)
         refused = self._boot is None and self._opening is not None and self._opening.refused
-        if session.unsaid and not self._moving and not refused:
+        if session.abort_unheard and not self._moving and not refused:
             self._lanes.farewells.add(self._part, self._grace)
 
     def _part(self, until: float) -> None:
@@ -178,7 +176,7 @@ class Passage:
             return False
         self.session.carry(opening, opening.stats)
         opening.release()
-        return not self.session.unsaid
+        return not self.session.abort_unheard
 
     def _recover(self, lost: Opening | None) -> Opening | None:
         """Another stream with the session; None if it has ended."""
@@ -240,10 +238,10 @@ class Passage:
         self._generation += 1
         if self._boot_asked is None:
             self._boot_asked = self._lanes.boot
-        request = replace(self._asked, session=self.id, generation=self._generation)
+        request = replace(self._asked, generation=self._generation)
         if command == Command.RESUME:
             request = replace(request, command=command, address=NOWHERE, flags=RESUMABLE)
-        behind = pack(Received(self.session.arrived)) if self._generation else b""
+        behind = pack(Received(self.session.receive_window.arrived)) if self._generation else b""
         only = self._boot is None and not farewell
         timeout = self._deadline - monotonic() if only else found.patience(PATIENCE)
         opening = Opening(lease, request, max(timeout, 0.0), behind, only=only)
@@ -276,7 +274,7 @@ class Passage:
             gevent.sleep(PAUSE * (TRIES - self._tries))
         if gone and (lost.boot is None or lost.boot != self._boot_asked):
             raise Closed("the connection to the server was lost, and with it what was sent")
-        begin = gone or not self.session.outbox.sent
+        begin = gone or not self.session.send_buffer.sent
         return self._ask(self._asked.command if begin else Command.RESUME, fresh=True)
 
     # What becomes of it.
@@ -294,7 +292,7 @@ class Passage:
         if not isinstance(error, TargetError) or error.status in (Status.TTL_EXPIRED, Status.STALE):
             return True
         if error.status is Status.COMPLETE:
-            self.session.completed()
+            self.session.peer_completed()
         else:
             self._fail(error)
         return False

@@ -148,14 +148,21 @@ def pack(frame: Frame) -> bytes:
 
 
 class FrameReader:
-    """Bytes in, frames out. After an END or a ProtocolError it is of no more use."""
+    """Bytes in, frames out. After an END or a ProtocolError it is of no more use.
 
-    def __init__(self) -> None:
-        self._partial = b""  # a frame's head, or a whole small frame, that is not complete: under 32 bytes
-        self._offset = 0
-        self._left = 0  # bytes of the current DATA frame that have not come yet
-        self.rest: bytes | None = None
+    `frozen`: what `freeze` of another reader gave, which this one goes on from.
+    """
+
+    def __init__(self, frozen: tuple[bytes, int, int, bytes | None] | None = None) -> None:
+        # `_partial` is a frame's head, or a whole small frame, that is not complete: under 32 bytes. `_left`
+        # are bytes of the current DATA frame that have not come yet, and `_offset` is where they belong.
+        self.rest: bytes | None
         """What was fed behind an END; None before there was one."""
+        self._partial, self._offset, self._left, self.rest = frozen or (b"", 0, 0, None)
+
+    def freeze(self) -> tuple[bytes, int, int, bytes | None]:
+        """The whole state as a plain value; not while `each` runs."""
+        return self._partial, self._offset, self._left, self.rest
 
     @property
     def between_frames(self) -> bool:

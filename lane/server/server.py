@@ -312,7 +312,7 @@ class Server:
                 answer_pings(stream, reader.rest())
             return False
         entry, session, bound = self._session(carrier, request, user)
-        session.leave()  # what another stream still brings is too late from here on
+        session.detach()  # what another stream still brings is too late from here on
         if entry:
             self._resumption.carried(entry)
         try:
@@ -372,18 +372,19 @@ class Server:
             resources.enter_context(self._registry.admit(carrier.peer, user))
             service = self._offers[request.command](request, user, partial(self._authorize, user))
             resources.callback(service.reset)
-            if service.parked and self._closing:  # it took a while, and nobody would end it now
+            if service.waits_for_peer and self._closing:  # it took a while, and nobody would end it now
                 raise TargetError(Status.FAILURE, "the server is closing")
             session = resources.enter_context(
                 self._registry.session(
                     request.window,
+                    service.owner,
                     resumable=entry is not None,
                     buffer_size=service.buffer_size,
                     user=user,
                 )
             )
-            session.reports = entry is not None
-            session.parked = service.parked  # from now on, and not only once it runs
+            session.protocol.activity.reports = entry is not None
+            session.waiting_for_peer = service.waits_for_peer  # from now on, and not only once it runs
             live = partial(self._live, service, session, request.address, user, entry)
             start(_hold, resources.pop_all(), live)
             return session, service.bound
@@ -414,8 +415,8 @@ class Server:
             self._tell(
                 self._hook.lane_session_ended,
                 session=name,
-                sent=session.inbox.received,
-                received=session.outbox.sent,
+                sent=session.receive_window.received,
+                received=session.send_buffer.sent,
                 error=str(error) if error else None,
             )
 

@@ -18,8 +18,10 @@ from lane.egress.udp import UdpEgress
 from lane.errors import LaneError, Status, TargetError
 from lane.proto.hello import ANYONE, Command, Request
 from lane.proto.udp import FLOW_SIZE
+from lane.session.flows import Flows
+from lane.session.owner import Owner
 from lane.session.packets import WINDOW, Packets
-from lane.session.relay import relay
+from lane.session.relay import Relay
 from lane.session.session import Session
 from lane.session.sockets import SocketStream
 
@@ -32,7 +34,11 @@ class Service(Protocol):
         """The most that a window of the session grows to; None: as much as any."""
 
     @property
-    def parked(self) -> bool:
+    def owner(self) -> Owner:
+        """The owner of its session."""
+
+    @property
+    def waits_for_peer(self) -> bool:
         """Whether its session begins by waiting for what may take long: a server that ends resets it."""
 
     @property
@@ -58,15 +64,16 @@ class Connect:
     """A TCP connection to the target."""
 
     buffer_size = None
-    parked = False
+    waits_for_peer = False
 
     def __init__(self, sock: Socket) -> None:
         self.bound = Address(*sock.getsockname()[:2])
+        self.owner = Relay()
         self._target = SocketStream(sock)
 
     def run(self, session: Session) -> LaneError | None:
         """See `Service`."""
-        return relay(self._target, session)
+        return self.owner.run(self._target, session)
 
     def reset(self) -> None:
         """See `Service`."""
@@ -77,18 +84,19 @@ class Associate:
     """Packets to and from anywhere; `release` is called when it ends."""
 
     buffer_size = WINDOW
-    parked = False
+    waits_for_peer = False
     bound = Address("0.0.0.0", 0)
 
     def __init__(self, egress: UdpEgress, flow: bytes, release: Callable[[], None]) -> None:
+        self.owner = Packets(flow, egress.send)
+        self.owner.beside = True
         self._egress = egress
-        self._flow = flow
         self._release: Callable[[], None] | None = release
 
     def run(self, session: Session) -> LaneError | None:
         """See `Service`."""
-        packets = Packets(session, self._flow, self._egress.send)
-        packets.beside = True
+        packets = self.owner
+        packets.begin(session)
         self._egress.deliver = packets.send
         error = packets.run()
         self._egress.close()
@@ -135,6 +143,18 @@ class Associations:
             del self._users[user]
 
 
+class _PortRelay(Relay):
+    """Has `port` notice when there is a client again for whoever has connected meanwhile."""
+
+    def __init__(self, port: Port) -> None:
+        super().__init__()
+        self._port = port
+
+    def carrier_changed(self, flows: Callable[[], Flows | None]) -> None:
+        """See `Owner`."""
+        self._port.poke()
+
+
 class Arrive:
     """A TCP connection that somebody makes to `port`: the first bytes of the session's data say who did.
 
@@ -142,27 +162,27 @@ class Arrive:
     """
 
     buffer_size = None
-    parked = True
+    waits_for_peer = True
 
     def __init__(self, port: Port) -> None:
         self.bound = port.bound
+        self.owner = _PortRelay(port)
         self._port = port
         self._target: SocketStream | None = None
 
     def run(self, session: Session) -> LaneError | None:
         """See `Service`."""
         port = self._port
-        session.attached = port.poke
         session.when_over(port.close)
         try:
             sock, peer = port.accept(lambda: session.carried)
             self._target = SocketStream(sock)
-            session.parked = False
+            session.waiting_for_peer = False
             session.sendall(peer.pack())
         except LaneError as error:
             session.reset(error.status if isinstance(error, TargetError) else 0)
             return error
-        return relay(self._target, session)
+        return self.owner.run(self._target, session)
 
     def reset(self) -> None:
         """See `Service`."""

@@ -1,12 +1,11 @@
 """Whether the path of a session lives, and how long it takes: when to ask, and what an answer tells.
 
-A session that only receives has no other way to see that the path died, and its transport nothing whose
-loss it would notice: so who was active and hears nothing asks. A path that answers is asked more and more
-seldom, up to a limit, until data move again.
+A session that only receives has no other way to see that its path died, and its transport has nothing whose
+loss it would notice. So a session that was active and hears nothing sends a PING. A path that answers is
+asked more and more seldom, up to a limit, until data move again.
 """
 
-from collections.abc import Callable
-from time import monotonic
+from typing import Any
 
 from lane.stream import LinkStats
 
@@ -18,42 +17,61 @@ MOST_PATIENCE = 16
 """Times QUIET after which a path that always answers is asked at the latest."""
 UNKNOWN_RTT = 0.1
 """Seconds assumed until a round trip has been measured."""
+_NO_FIGURES = LinkStats()
 
 
 class Liveness:
-    """Of one session, whatever carries it."""
+    """Of one session, whatever carries it. Times are seconds of one clock that never goes back."""
 
-    def __init__(self, stats: Callable[[], LinkStats] = LinkStats) -> None:
-        self.begin(stats)
+    _FROZEN = "heard", "_asked", "_patience", "_measured"
 
-    def begin(self, stats: Callable[[], LinkStats]) -> None:
-        """There is another path, on which nothing was asked; `stats` looks up what its carrier knows."""
-        self.heard = monotonic()
+    def __init__(self, now: float) -> None:
+        self.begin(now)
+
+    def begin(self, now: float) -> None:
+        """There is another path, on which nothing was asked, and of which nothing is known."""
+        self.heard = now
         """When something came last."""
-        self.stats = stats
+        self.link = _NO_FIGURES
+        """What the carrier knew when it was looked at last."""
+        self.link_expires = now
+        """When the carrier is to be looked at again, if its figures matter then."""
+        self.rtt = UNKNOWN_RTT
+        """The round trip, seconds: the carrier's, or the session's own."""
         self._asked: int | None = None  # the value of the PING that is outstanding: when, in microseconds
         self._patience = 1
-        self._measured: float | None = None
-        self._rtt = UNKNOWN_RTT
-        self._look_again = 0.0
+        self._measured: float | None = None  # round trip of a PING
 
-    def rtt(self) -> float:
-        """The round trip, seconds: the carrier's, or the session's own."""
-        now = monotonic()
-        if now >= self._look_again:
-            self._rtt = self.stats().rtt or self._measured or UNKNOWN_RTT
-            self._look_again = now + RTT_AGE
-        return self._rtt
+    def freeze(self) -> dict[str, Any]:
+        """The state as a plain value. Whoever thaws it looks at the carrier before figures matter."""
+        return {name: getattr(self, name) for name in self._FROZEN} | {"rtt": self.rtt}
+
+    @classmethod
+    def thaw(cls, frozen: dict[str, Any]) -> "Liveness":
+        """One that goes on from there."""
+        liveness = cls(frozen["heard"])
+        for name in (*cls._FROZEN, "rtt"):
+            setattr(liveness, name, frozen[name])
+        return liveness
+
+    def measured(self, link: LinkStats, now: float) -> None:
+        """The carrier was looked at."""
+        self.link = link
+        self.rtt = link.rtt or self._measured or UNKNOWN_RTT
+        self.link_expires = now + RTT_AGE
 
     @property
     def asked(self) -> bool:
         """Whether a PING has no answer yet."""
         return self._asked is not None
 
+    def quiet(self, now: float) -> bool:
+        """Whether nothing came for so long that it is time to ask, unless the round trip is as long."""
+        return self._asked is None and now - self.heard > QUIET * self._patience
+
     def silent(self, now: float) -> bool:
         """Whether it is time to ask."""
-        quiet = (now - self.heard) / self._patience
-        return quiet > QUIET and not self.asked and quiet > 3 * self.rtt()
+        return self.quiet(now) and now - self.heard > 3 * self.rtt * self._patience
 
     def silence(self, now: float) -> float:
         """Seconds that nothing came although a PING asked for it; 0 where all is well."""
@@ -63,9 +81,9 @@ class Liveness:
         """Seconds that a PING has had no answer, whatever else came; 0 where none is due."""
         return 0.0 if self._asked is None else now - self._asked / 1e6
 
-    def ask(self) -> int:
+    def ask(self, now: float) -> int:
         """The value of the PING that is being sent."""
-        self._asked = int(monotonic() * 1e6)
+        self._asked = int(now * 1e6)
         return self._asked
 
     def questioned(self) -> None:
@@ -79,6 +97,8 @@ class Liveness:
         self._asked = None
         self._be_patient()
         self._measured = self.heard - value / 1e6
+        if not self.link.rtt:
+            self.rtt = self._measured or UNKNOWN_RTT
         return True
 
     def moved(self) -> None:

@@ -19,7 +19,9 @@ from lane.address import Address
 from lane.errors import LaneError, ProtocolError
 from lane.fair import be_fair
 from lane.proto.udp import FLOW_SIZE, MAX_PACKET, PacketReader, pack_datagram, pack_packet, parse_datagram
+from lane.session.byte_queue import Buffer
 from lane.session.flows import Flows
+from lane.session.owner import Owner
 from lane.session.session import Session
 
 WINDOW = 1048576
@@ -31,39 +33,40 @@ BATCH = 65536
 GOODBYE = 5.0
 """Seconds for what waits to leave, and for the peer to end its direction, once ours is to end."""
 
-Buffer = bytes | bytearray | memoryview
 
+class Packets(Owner):
+    """Owns a session, and moves its packets once it `run`s.
 
-class Packets:
-    """The packets of `session`. `deliver(address, payload)` gets what the peer sends, and must not block.
-
-    `flow` names the datagrams, FLOW_SIZE bytes that are the same at both ends; shorter: there are none.
+    `deliver(address, payload)` gets what the peer sends, and must not block. `flow` names the datagrams,
+    FLOW_SIZE bytes that are the same at both ends; shorter: there are none.
     """
 
-    def __init__(self, session: Session, flow: bytes, deliver: Callable[[Address, Buffer], None]) -> None:
+    def __init__(self, flow: bytes, deliver: Callable[[Address, Buffer], None]) -> None:
         self.dropped = 0
         """Packets that had to make room for others."""
         self.beside = False
         """Whether the peer knows the session, so that datagrams may go beside its stream."""
-        self._session = session
+        self._session: Session | None = None  # none of its packets is sent or delivered before `begin`
         self._flow = flow
         self._deliver = deliver
         self._flows: Flows | None = None  # where our flow is joined
         self._queue: deque[bytes] = deque()
         self._queued = 0
         self._writer: gevent.Greenlet[..., None] | None = None
-        session.moved = self._moved
-        self._moved()
 
     @property
     def queued(self) -> int:
         """Bytes that wait for the stream."""
         return self._queued
 
+    def begin(self, session: Session) -> None:
+        """The session is there."""
+        self._session = session
+
     def send(self, address: Address, payload: Buffer) -> None:
         """Send one packet to or from `address`. Never blocks; it may be lost, as packets are."""
         session = self._session
-        if len(payload) > MAX_PACKET or session.error or session.over:
+        if len(payload) > MAX_PACKET or session is None or session.over:
             self.dropped += 1
             return
         if self.beside and self._flows is not None and session.carried:
@@ -71,16 +74,16 @@ class Packets:
             if datagrams is not None:
                 datagram = pack_datagram(self._flow, address, payload)
                 if len(datagram) <= datagrams.max_size:
-                    session.stir(len(payload), came=False)
+                    session.note_datagram(len(payload), received=False)
                     self.dropped += not datagrams.send(datagram)
                     return
         self._enqueue(pack_packet(address, payload))
 
     def run(self) -> LaneError | None:
         """Deliver what comes over the stream up to its end: None, or the error that it ended with."""
-        reader = PacketReader()
+        session, reader = self._begun(), PacketReader()
         try:
-            while data := self._session.recv():
+            while data := session.recv():
                 for address, payload in reader.feed(data):
                     self._deliver(address, payload)
                     be_fair()
@@ -88,7 +91,7 @@ class Packets:
             if not reader.at_boundary:
                 raise ProtocolError("the end in the middle of a packet")
         except LaneError as error:
-            self._session.reset()
+            session.reset()
             return error
         finally:
             self._leave()
@@ -96,10 +99,11 @@ class Packets:
 
     def finish(self) -> None:
         """End our direction, behind what waits. Blocks meanwhile."""
+        session = self._begun()
         if self._writer is not None:
             self._writer.join()  # no limit: a session that is idle for too long is reset
         with suppress(LaneError):  # lost, which is an end as well
-            self._session.finish()
+            session.finish()
 
     def _enqueue(self, packet: bytes) -> None:
         self._queue.append(packet)
@@ -108,9 +112,13 @@ class Packets:
             self._queued -= len(self._queue.popleft())
             self.dropped += 1
         if self._writer is None:
-            self._writer = gevent.spawn(self._write)
+            self._writer = gevent.spawn(self._write, self._begun())
 
-    def _write(self) -> None:
+    def _begun(self) -> Session:
+        assert self._session is not None
+        return self._session
+
+    def _write(self, session: Session) -> None:
         """Hand what waits to the stream, as it takes it."""
         try:
             while self._queue:
@@ -119,19 +127,19 @@ class Packets:
                     batch.append(self._queue.popleft())
                     size += len(batch[-1])
                 self._queued -= size
-                self._session.sendall(b"".join(batch))
+                session.sendall(b"".join(batch))
         except LaneError:
             self._queue.clear()  # who receives learns why
             self._queued = 0
         finally:
             self._writer = None
 
-    def _moved(self) -> None:
-        """Another carrier carries the session."""
+    def carrier_changed(self, flows: Callable[[], Flows | None]) -> None:
+        """See `Owner`: the datagrams of the other carrier are joined instead."""
         self._leave()
-        flows = self._session.flows() if len(self._flow) == FLOW_SIZE else None
-        if flows is not None and flows.join(self._flow, self._came):
-            self._flows = flows
+        found = flows() if len(self._flow) == FLOW_SIZE else None
+        if found is not None and found.join(self._flow, self._came):
+            self._flows = found
 
     def _leave(self) -> None:
         if self._flows is not None:
@@ -145,5 +153,6 @@ class Packets:
         except ProtocolError:
             self.dropped += 1  # it proves nothing about who sent it: the stream is not touched
             return
-        self._session.stir(len(payload), came=True)
-        self._deliver(address, payload)
+        if self._session is not None:
+            self._session.note_datagram(len(payload), received=True)
+            self._deliver(address, payload)

@@ -12,7 +12,7 @@ from contextlib import suppress
 import gevent
 from gevent.event import Event
 
-from lane.errors import LaneError, Reset
+from lane.errors import LaneError
 from lane.fair import be_fair
 from lane.proto.frames import ResetFrame, pack, reset_code
 from lane.stream import Stream
@@ -24,46 +24,38 @@ WITHIN = 10.0
 """Seconds after which nobody waits any more until it was heard."""
 
 
-class Parting:
-    """The abort of a session with `code`, on one stream after the other until it was heard."""
+def say_abort(stream: Stream, code: int, say: Callable[[], None], ended: Event) -> None:
+    """Say on `stream`, by `say`, that the session was aborted with `code`.
 
-    def __init__(self, code: int) -> None:
-        self.code = code
-        self.heard = False
-        """Whether the peer knows."""
+    Waits until somebody who reads there has set `ended`: whoever hears of an abort ends the stream.
+    """
+    overtake: Callable[[int], None] | None = getattr(stream, "abort_sending", None)
+    with suppress(LaneError), gevent.Timeout(IN_ORDER if overtake else WITHIN, False):
+        say()
+        ended.wait()
+    if overtake and not ended.is_set():
+        overtake(reset_code(code))
+        ended.wait(WITHIN)
 
-    def on(self, stream: Stream, say: Callable[[], None], ended: Event) -> None:
-        """Say it on `stream`, by `say`, and wait until somebody who reads there has set `ended`."""
-        overtake: Callable[[int], None] | None = getattr(stream, "abort_sending", None)
-        with suppress(LaneError), gevent.Timeout(IN_ORDER if overtake else WITHIN, False):
-            say()
-            ended.wait()
-        if overtake and not ended.is_set():
-            overtake(reset_code(self.code))
-            ended.wait(WITHIN)
 
-    def alone(self, stream: Stream, first: bytes = b"") -> None:
-        """Say it on a stream that nobody else uses, behind `first`, and let go of that."""
-        ended = Event()
+def abort_alone(stream: Stream, code: int) -> None:
+    """Say it on a stream that nobody else uses, and let go of that."""
+    ended = Event()
 
-        def say() -> None:
-            stream.sendall(first + pack(ResetFrame(self.code)))
-            stream.finish()
+    def say() -> None:
+        stream.sendall(pack(ResetFrame(code)))
+        stream.finish()
 
-        start(self._listen, stream, ended)
-        self.on(stream, say, ended)
-        stream.reset(reset_code(self.code))
+    start(_read_to_end, stream, ended)
+    say_abort(stream, code, say, ended)
+    stream.reset(reset_code(code))
 
-    def answered(self, error: LaneError | None) -> None:
-        """The stream ended: by `error`, or in good order. Whoever hears of an abort ends it."""
-        self.heard = self.heard or error is None or isinstance(error, Reset)
 
-    def _listen(self, stream: Stream, ended: Event) -> None:
-        try:
-            while stream.recv():
-                be_fair()
-            self.answered(None)
-        except LaneError as error:
-            self.answered(error)
-        finally:
-            ended.set()
+def _read_to_end(stream: Stream, ended: Event) -> None:
+    try:
+        while stream.recv():
+            be_fair()
+    except LaneError:
+        pass  # that is an end as well
+    finally:
+        ended.set()

@@ -18,8 +18,10 @@ from lane.budget import Budget, Share
 from lane.errors import Closed, Status, TargetError
 from lane.net.places import network
 from lane.net.shares import Shares
-from lane.session.session import ACTIVE, IDLE, Session
-from lane.session.window import initial_window
+from lane.session.activity import ACTIVE, IDLE
+from lane.session.owner import Owner
+from lane.session.receive_window import initial_window
+from lane.session.session import Session
 from lane.supervisor import report, supervise
 
 TICK = 0.125
@@ -57,7 +59,7 @@ class Registry:
         self._max_per_peer = max_per_peer
         self._sessions: set[Session] = set()
         self._active: set[Session] = set()
-        self._parting: set[gevent.Greenlet[..., None]] = set()  # those that tell of a reset
+        self._aborting: set[gevent.Greenlet[..., None]] = set()  # those that tell of a reset
         self._admitted: Counter[str] = Counter()
         self._users = Shares(max_sessions, 0, "sessions of this user") if many_users else None
         self._shares: WeakValueDictionary[str, Share] = WeakValueDictionary()
@@ -72,7 +74,7 @@ class Registry:
     def census(self) -> dict[str, int]:
         """See `lane.census`; `budget` is in bytes."""
         sessions = {"sessions": len(self._sessions), "active": len(self._active), "admitted": self._total}
-        return {**sessions, "parting": len(self._parting), "budget": self.budget.used}
+        return {**sessions, "aborting": len(self._aborting), "budget": self.budget.used}
 
     def __len__(self) -> int:
         return self._total
@@ -121,14 +123,20 @@ class Registry:
 
     @contextmanager
     def session(
-        self, credit: int, *, resumable: bool = False, buffer_size: int | None = None, user: str = ""
+        self,
+        credit: int,
+        owner: Owner,
+        *,
+        resumable: bool = False,
+        buffer_size: int | None = None,
+        user: str = "",
     ) -> Iterator[Session]:
-        """A session of `user`, looked after while the context lasts and reset if it is not closed.
+        """A session of `owner`, looked after while the context lasts and reset if it is not closed.
 
         `buffer_size`: the most that its window grows to, where that is less than what others may have.
         """
         size = min(buffer_size or self._buffer_size, self._buffer_size)
-        session = Session(credit, size, self.share(user), resumable=resumable, wake=self._wake)
+        session = Session(credit, size, self.share(user), owner, resumable=resumable, wake=self._wake)
         self._sessions.add(session)
         self._wake(session)
         try:
@@ -139,20 +147,23 @@ class Registry:
             session.reset()
             if self._peak > PEAK:
                 self._activity.set()  # there may be memory to give back
-            if session.parting is not None and not session.parting.ready():
-                self._parting.add(session.parting)
-                session.parting.rawlink(self._parting.discard)
+            if session.aborting is not None and not session.aborting.ready():
+                self._aborting.add(session.aborting)
+                session.aborting.rawlink(self._aborting.discard)
 
     def drain(self, grace: float) -> None:
-        """Let the sessions finish for `grace` seconds, then reset what has not; parked ones at once."""
-        for session in [session for session in self._sessions if session.parked]:
+        """Let the sessions finish for `grace` seconds, then reset what has not.
+
+        Those that wait for their peers have nothing to finish: they are reset at once.
+        """
+        for session in [session for session in self._sessions if session.waiting_for_peer]:
             session.reset()
         self._empty.wait(grace)
         sessions = list(self._sessions)
         for session in sessions:
             session.reset()
         self._empty.wait(1.0)
-        last = {session.parting for session in sessions if session.parting} | self._parting
+        last = {session.aborting for session in sessions if session.aborting} | self._aborting
         gevent.joinall(list(last), timeout=LAST_WORDS)
 
     def close(self) -> None:
@@ -182,7 +193,7 @@ class Registry:
             if now - sweep > self._idle_timeout / 8:
                 sweep = now
                 for session in list(self._sessions):
-                    if now - session.last_data > self._idle_timeout and not session.parked:
+                    if now - session.last_data > self._idle_timeout and not session.waiting_for_peer:
                         session.reset()
 
     def _give_back(self) -> None:

@@ -4,10 +4,11 @@ Most proxies close both directions at the first end of data, and lose what a hal
 waiting for. Here each direction ends by itself, and an error in one aborts both, visibly: a connection
 that broke never looks finished to the other side.
 
-The greenlet that calls `relay` sends what the local side says. Another one exists only while there is
+The greenlet that calls `run` sends what the local side says. Another one exists only while there is
 something to deliver: most sessions are idle, and a greenlet that waits costs more than all their state.
 """
 
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 
@@ -16,8 +17,10 @@ from gevent.event import Event
 
 from lane.errors import Closed, Failure, LaneError, Reset
 from lane.fair import be_fair
+from lane.session.byte_queue import Buffer
+from lane.session.frame_writer import PIECE
+from lane.session.owner import Owner
 from lane.session.session import Session
-from lane.session.writer import PIECE
 from lane.stream import Stream
 from lane.tasks import start
 
@@ -29,34 +32,31 @@ LOOK = 0.25
 """Seconds between two looks whether it was taken."""
 
 
-def relay(local: Stream, session: Session, early: bytes = b"") -> LaneError | None:
-    """Move bytes both ways until the end: None, or the error that it ended with.
+class Relay(Owner):
+    """Owns a session, and moves its bytes once it `run`s."""
 
-    `early` goes to the session before anything else. Both sides are closed or reset afterwards.
-    """
-    return _Relay(local, session).run(early)
-
-
-class _Relay:
-    def __init__(self, local: Stream, session: Session) -> None:
-        self._local = local
-        self._session = session
+    def __init__(self) -> None:
+        self._local: Stream | None = None
+        self._session: Session
+        self._offer: Callable[[Buffer], int] | None = None
         self._failure: Failure[LaneError] | None = None
         self._sent = False  # the local side has ended
         self._delivered = Event()  # the peer has ended, or delivering failed
         self._delivering = False
         self._ended = False
 
-    def run(self, early: bytes) -> LaneError | None:
-        local, session = self._local, self._session
-        session.cut = local.reset
-        session.readable = self._wake
-        session.offer = getattr(local, "offer", None)
+    def run(self, local: Stream, session: Session, early: bytes = b"") -> LaneError | None:
+        """Move bytes both ways until the end: None, or the error that it ended with.
+
+        `early` goes to the session before anything else. Both sides are closed or reset afterwards.
+        """
+        self._local, self._session = local, session
+        self._offer = getattr(local, "offer", None)
         if watch := getattr(local, "watch", None):
             watch(partial(start, self._broke))
-        self._wake()  # something may have come already
+        self.readable()  # something may have come already
         try:
-            self._send(early)
+            self._send(local, early)
             self._delivered.wait()  # no limit: a session that is idle for too long is reset
         except BaseException:  # this greenlet was killed
             self._abort(Closed("the relay was ended"))
@@ -70,9 +70,26 @@ class _Relay:
             session.close()
         return self._failure.build() if self._failure else session.error
 
-    def _send(self, data: bytes) -> None:
+    def offer(self, data: Buffer) -> int:
+        """See `Owner`."""
+        return self._offer(data) if self._offer else 0
+
+    def broken(self) -> None:
+        """See `Owner`."""
+        if self._local is not None:
+            self._local.reset()
+
+    def readable(self) -> None:
+        """See `Owner`. A greenlet delivers what has come, and ends."""
+        if self._local is None or self._delivering or self._delivered.is_set():
+            return
+        if self._session.ready:
+            self._delivering = True
+            start(self._deliver, self._local)
+
+    def _send(self, local: Stream, data: bytes) -> None:
         """What the local side says, up to its end."""
-        local, session = self._local, self._session
+        session = self._session
         size = FIRST_READ
         try:
             session.sendall(data)
@@ -91,14 +108,9 @@ class _Relay:
                 self._note(error)
         self._sent = True
 
-    def _wake(self) -> None:
-        if self._session.ready and not self._delivering and not self._delivered.is_set():
-            self._delivering = True
-            start(self._deliver)
-
-    def _deliver(self) -> None:
+    def _deliver(self, local: Stream) -> None:
         """What the peer says, as far as it has come."""
-        local, session = self._local, self._session
+        session = self._session
         try:
             while session.ready:
                 data = session.recv()
@@ -124,13 +136,13 @@ class _Relay:
 
     def _broke(self) -> None:
         """The local side was reset, and nobody may be reading it: the peer learns of it all the same."""
-        outbox = self._session.outbox
-        taken, last = outbox.acked, monotonic()
+        buffer = self._session.send_buffer
+        taken, last = buffer.acked, monotonic()
         while not self._ended:
-            if outbox.acked != taken:
-                taken, last = outbox.acked, monotonic()
+            if buffer.acked != taken:
+                taken, last = buffer.acked, monotonic()
             # What had an end is whole: it waits until it was consumed. Of what had none the rest is given up.
-            if outbox.fin_acked or (not self._sent and monotonic() - last > STALLED):
+            if buffer.fin_acked or (not self._sent and monotonic() - last > STALLED):
                 self._abort(Reset())
                 self._delivered.set()
                 return
@@ -143,4 +155,4 @@ class _Relay:
     def _abort(self, error: LaneError) -> None:
         self._note(error)
         self._session.reset()
-        self._local.reset()
+        self.broken()

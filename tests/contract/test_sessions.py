@@ -11,8 +11,9 @@ from lane_tls.plugin import TLSTransport
 
 from lane.errors import Closed, LaneError, ProtocolError, Reset
 from lane.proto.frames import Data, pack
+from lane.session.owner import Owner
+from lane.session.receive_window import INITIAL_WINDOW
 from lane.session.registry import Registry
-from lane.session.window import INITIAL_WINDOW
 from lane.stream import Address
 from lane.testing import MemoryTransport, TCPTransport, client_tls, server_tls
 from lane.testing.harness import settled, until
@@ -30,7 +31,7 @@ class Side:
         self.carrying = {}
 
     def session(self, stream, carrier):
-        context = self.registry.session(INITIAL_WINDOW)
+        context = self.registry.session(INITIAL_WINDOW, Owner())
         self.contexts.append(context)
         session = context.__enter__()
         self.carrying[session] = gevent.spawn(session.carry, stream, carrier.stats)
@@ -193,7 +194,7 @@ def test_a_reset_is_an_error_and_never_an_end(pairs, swap):
     first.sendall(b"begun")
     assert bytes(second.recv()) == b"begun"
     reader, writer = gevent.spawn(read_to_error, second), gevent.spawn(push, second, CHUNK)
-    until(lambda: second.outbox.retained >= INITIAL_WINDOW)
+    until(lambda: second.send_buffer.retained >= INITIAL_WINDOW)
     first.reset(7)
     assert isinstance(reader.get(), LaneError)
     assert isinstance(writer.get(), LaneError)
@@ -206,7 +207,7 @@ def test_a_reset_is_an_error_and_never_an_end(pairs, swap):
 def test_what_came_before_a_reset_is_delivered(pairs):
     near, far = pairs.open()
     near.sendall(b"the last words")
-    until(lambda: far.inbox.held)
+    until(lambda: far.receive_window.held)
     near.reset(7)
     until(lambda: far.error)
     assert bytes(far.recv()) == b"the last words"
@@ -230,17 +231,17 @@ def test_stalled_readers_hold_little_and_hinder_nobody(pairs):
     payload = CHUNK * 100  # one object: what is held more than once is held by the sessions
     before = psutil.Process().memory_info().rss
     writers = [gevent.spawn(push, near, payload) for near, _ in stalled]
-    settled(lambda: sum(far.inbox.received for _, far in stalled))
+    settled(lambda: sum(far.receive_window.received for _, far in stalled))
     assert not any(writer.ready() for writer in writers)
     for near, far in stalled:
-        assert 0 < far.inbox.held <= 512 * 1024
-        assert near.outbox.retained <= 512 * 1024
+        assert 0 < far.receive_window.held <= 512 * 1024
+        assert near.send_buffer.retained <= 512 * 1024
     assert psutil.Process().memory_info().rss - before < 100 * 2 * 512 * 1024
-    told = [pair[0].inbox.limit for pair in stalled]
+    told = [pair[0].receive_window.limit for pair in stalled]
     move(*neighbours, 16 * MB)
     move(*neighbours[::-1], 16 * MB)
     assert not any(writer.ready() for writer in writers)
-    assert [pair[0].inbox.limit for pair in stalled] == told
+    assert [pair[0].receive_window.limit for pair in stalled] == told
 
 
 @pytest.mark.bulk
@@ -273,7 +274,7 @@ def test_death_of_the_carrier_wakes_everybody_with_an_error(pairs):
     writer = gevent.spawn(push, near, CHUNK)
     far_reader_stalls = readers[1]
     far_reader_stalls.kill()
-    until(lambda: near.outbox.retained >= INITIAL_WINDOW)
+    until(lambda: near.send_buffer.retained >= INITIAL_WINDOW)
     pairs.carriers[0][1].close()
     assert isinstance(readers[0].get(), Closed)
     assert isinstance(writer.get(), LaneError)
@@ -291,7 +292,7 @@ def test_a_peer_that_exceeds_its_window_is_reset(pairs):
             pass
         raise Closed("the stream ended after a RESET frame")
     assert isinstance(far.error, ProtocolError)
-    assert far.inbox.held <= INITIAL_WINDOW
+    assert far.receive_window.held <= INITIAL_WINDOW
 
 
 def test_a_stream_that_ends_early_is_an_error(pairs):
@@ -306,11 +307,11 @@ def test_a_stream_that_ends_early_is_an_error(pairs):
 def test_windows_grow_for_who_uses_them_and_are_given_back(pairs):
     near, far = pairs.open()
     move(near, far, 32 * MB)
-    assert far.inbox.window > INITIAL_WINDOW
+    assert far.receive_window.window > INITIAL_WINDOW
     assert pairs.far.registry.budget.used > 0
     far.tick(far.last_data + 11)  # as if it had been idle for long
-    until(lambda: far.inbox.limit <= far.inbox.received + INITIAL_WINDOW)
-    assert far.inbox.window == INITIAL_WINDOW
+    until(lambda: far.receive_window.limit <= far.receive_window.received + INITIAL_WINDOW)
+    assert far.receive_window.window == INITIAL_WINDOW
     assert pairs.far.registry.budget.used == 0
     move(near, far, 2 * MB)
     assert near.error is far.error is None

@@ -14,7 +14,7 @@ from lane.link import Link
 from lane.plugins import load
 from lane.proto.frames import Ack, Data, End, Fin, FrameReader, pack
 from lane.proto.hello import Command, Request, pack_hello, parse_reply, token
-from lane.session.window import INITIAL_WINDOW
+from lane.session.receive_window import INITIAL_WINDOW
 from lane.testing.harness import until
 from tests.support.origin import CONTENT
 from tests.support.processes import DEADLINE, TRANSPORTS, connected, echoes, running_pair, start_server

@@ -122,7 +122,7 @@ def test_a_stream_that_is_only_reset_ends_no_session(beds):
     passage._opening.lease.stream.reset()
     app.sock.sendall(b"still there?")
     assert app.sock.recv(20) == b"still there?"
-    bed.session().leave()
+    bed.session().detach()
     app.sock.sendall(b"and now?")
     assert app.sock.recv(20) == b"and now?"
 
@@ -154,7 +154,7 @@ def test_an_abort_while_the_target_is_being_reached(beds, hasty):
     slow.asked.wait()
     abort(app.sock)
     app.job.join()
-    until(app.session.parting.ready)
+    until(app.session.aborting.ready)
     slow.gate.set()
     slow.was_closed()
     is_gone(bed)
@@ -237,4 +237,4 @@ def test_a_client_that_ends_waits_until_its_aborts_were_heard(beds):
     assert not draining.ready()
     bed.ways["cheap"].release()
     draining.get()
-    assert all(app.session.parting.ready() and not app.session.unsaid for app in apps)
+    assert all(app.session.aborting.ready() and not app.session.abort_unheard for app in apps)

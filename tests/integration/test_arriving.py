@@ -203,7 +203,7 @@ def test_nobody_waits_for_waiting_sessions_at_the_end(beds, opening, side):
         listening.abort()
 
     job = gevent.spawn(serve)
-    until(lambda: bed.session().parked)
+    until(lambda: bed.session().waiting_for_peer)
     getattr(bed, side).drain(1000.0)  # the test would hang
     job.get()
 
@@ -212,7 +212,7 @@ def test_a_waiting_session_is_known_as_one_before_it_runs(beds, opening, monkeyp
     """A server may end between the REPLY and the turn of the session's own greenlet."""
     bed, known, run = beds(), [], Arrive.run
     monkeypatch.setattr(
-        Arrive, "run", lambda self, session: known.append(session.parked) or run(self, session)
+        Arrive, "run", lambda self, session: known.append(session.waiting_for_peer) or run(self, session)
     )
     listening = opening(bed)
     until(lambda: known)

@@ -111,7 +111,7 @@ def test_the_queue_is_bounded_and_the_oldest_packet_makes_room(beds):
     assert packets.queued <= packets_module.QUEUE
     assert packets.dropped > 10000
     session = app.association._session
-    assert session.outbox.retained <= packets_module.WINDOW
+    assert session.send_buffer.retained <= packets_module.WINDOW
     for way in bed.ways.values():
         way.release()
     until(lambda: bed.worlds[0].got[-1][1][:4] == (19999).to_bytes(4, "big"))  # the newest came
@@ -168,20 +168,20 @@ def test_datagrams_count_as_data_at_both_ends(beds):
     app.ask(b"first")
     (passage,) = bed.lanes._passages.values()
     (far,) = bed.server_registry._sessions
-    far.told = None
+    far.protocol.peer_stats = None
     _, before = passage.count()
     for number in range(20):
         app.ask(b"%3d" % number + bytes(497))
         _, after = passage.count()
         assert after.ways[0] is not None, "what the client's carrier loses counts"
     assert after.moved - before.moved >= 20 * 2 * 500
-    assert far.beside >= 20 * 2 * 500
+    assert far.protocol.activity.datagram_bytes >= 20 * 2 * 500
     assert passage.active
     assert passage.session in bed.registry.active
-    told = passage.session.told
+    told = passage.session.protocol.peer_stats
 
     def asked_again():
         app.association.send(TARGET, b"more")
-        return passage.session.told is not told
+        return passage.session.protocol.peer_stats is not told
 
     until(asked_again)  # the server tells what it lost

@@ -18,7 +18,7 @@ from lane.carriers.pool import KEPT
 from lane.errors import LaneError
 from lane.net.descriptors import reserve
 from lane.session.liveness import MOST_PATIENCE
-from lane.session.window import MAX_TOLD
+from lane.session.receive_window import MAX_TOLD
 from tests.support.beds import Bed
 from tests.support.virtual_time import virtual_time
 
@@ -55,9 +55,9 @@ class World:
         bed = self.bed
         for registry in (bed.registry, bed.server_registry):
             for session in registry._sessions:
-                live = session._liveness
+                live = session.protocol.liveness
                 assert 1 <= live._patience <= MOST_PATIENCE
-                assert len(session.inbox._told) <= MAX_TOLD
+                assert len(session.receive_window._told) <= MAX_TOLD
                 live.silent(self.clock.now + 10**9)  # no overflow, however long it lasts
         for lane in bed.lanes.lanes.values():
             assert len(lane.probe._times) <= probe_module.REMEMBERED
@@ -156,10 +156,12 @@ def test_a_connection_that_only_sends_for_a_day():
         app = world.bed.application()
         app.sock.sendall(b"take")
         for _ in range(3000):
-            app.session.ask()
+            app.session.ping()
             gevent.sleep(0.05)
-        assert app.session._liveness._patience == MOST_PATIENCE
-        assert all(s._liveness._patience == MOST_PATIENCE for s in world.bed.server_registry._sessions)
+        assert app.session.protocol.liveness._patience == MOST_PATIENCE
+        assert all(
+            s.protocol.liveness._patience == MOST_PATIENCE for s in world.bed.server_registry._sessions
+        )
         world.check()
         app.sock.close()
         app.job.join()

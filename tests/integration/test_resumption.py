@@ -203,7 +203,7 @@ def test_sessions_that_wait_are_bounded_in_bytes(beds):
     bed = beds(flood)
     bed.resumption._most_bytes = MB
     apps = [bed.application() for _ in range(8)]
-    until(lambda: all(app.session.inbox.received for app in apps))
+    until(lambda: all(app.session.receive_window.received for app in apps))
     bed.ways["cheap"].cut()
     until(lambda: bed.resumption.waiting)
     until(lambda: sum(s.retained for s in bed.server_registry._sessions if not s.over) <= MB / 2)
@@ -283,7 +283,7 @@ def test_a_carrier_lost_while_the_target_is_reached(beds, fast):
     if fast is FastOpen.ON:
         app = job.get()
         app.sock.sendall(b"early")
-        until(lambda: app.session.outbox.sent)
+        until(lambda: app.session.send_buffer.sent)
     bed.ways["cheap"].drop()
     until(lambda: entry.generation)  # it has asked again
     gate.set()

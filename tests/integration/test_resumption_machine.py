@@ -172,12 +172,12 @@ class Moves(RuleBasedStateMachine):
     @rule(age=st.integers(0, 3))
     def an_old_request_comes_late(self, age):
         generation = max(0, self.passage._generation - age)
-        request = Request(Command.RESUME, NOWHERE, 1024, RESUMABLE, self.passage.id, generation)
+        request = Request(Command.RESUME, NOWHERE, 1024, RESUMABLE, self.passage._asked.session, generation)
         try:
             lease = self.bed.lanes.lanes["cheap"].pool.lease()
         except (Unreachable, Refused):
             return
-        entry = self.bed.resumption._entries.get(("user", self.passage.id))
+        entry = self.bed.resumption._entries.get(("user", self.passage._asked.session))
         if entry is None or generation > entry.generation:
             lease.discard()
             return  # the newest one was lost: then this is not old

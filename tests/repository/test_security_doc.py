@@ -11,7 +11,7 @@ from lane import fair
 from lane.egress import listening, udp
 from lane.net import guesses, resolver
 from lane.server import probe, server
-from lane.session import session
+from lane.session import empty_frames
 
 TEXT = (Path(__file__).parents[2] / "SECURITY.md").read_text()
 CONSTANTS = {
@@ -22,8 +22,8 @@ CONSTANTS = {
     "MOST": resolver.MOST,
     "WAITING": resolver.WAITING,
     "MOST_PER_USER": listening.MOST_PER_USER,
-    "EMPTY": session.EMPTY,
-    "EMPTY_RATE": session.EMPTY_RATE,
+    "EMPTY": empty_frames.EMPTY,
+    "EMPTY_RATE": empty_frames.EMPTY_RATE,
     "REFUSALS_AT_ONCE": server.REFUSALS_AT_ONCE,
     "REFUSALS_PERIOD": server.REFUSALS_PERIOD,
     "QUANTUM": fair.QUANTUM * 1000,

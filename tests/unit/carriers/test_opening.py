@@ -20,8 +20,8 @@ from lane.carriers.reached import Reached
 from lane.errors import Closed, LaneError, ProtocolError, Status, TargetError
 from lane.proto.frames import Data, FrameReader, Ping, Received, ResetFrame, pack
 from lane.proto.hello import EARLY, Command, Reply, Request, parse_request
+from lane.session.receive_window import INITIAL_WINDOW, ReceiveWindow
 from lane.session.registry import Registry
-from lane.session.window import INITIAL_WINDOW, Inbox
 from lane.testing import MemoryTransport, TCPTransport, client_tls, server_tls
 from lane.testing.harness import settled, until
 
@@ -408,7 +408,7 @@ def test_garbage_in_place_of_a_reply_is_a_failure(beds):
 
 
 def test_a_server_takes_early_data_whatever_its_window_is():
-    inbox = Inbox(1024, Budget(MB))
+    inbox = ReceiveWindow(1024, Budget(MB))
     inbox.receive(0, bytes(EARLY), 0.0, 0.1)
     with pytest.raises(ProtocolError):
         inbox.receive(EARLY, b"!", 0.0, 0.1)

@@ -9,7 +9,7 @@ from lane_tls import openssl
 from OpenSSL import SSL
 
 from lane.proto.frames import data_head
-from lane.session.writer import PIECE
+from lane.session.frame_writer import PIECE
 from lane.testing.harness import until
 
 

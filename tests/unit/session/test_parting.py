@@ -8,6 +8,7 @@ from lane.budget import Budget
 from lane.errors import Closed, Reset
 from lane.proto.frames import ResetFrame, aborted, pack, reset_code
 from lane.session import parting as module
+from lane.session.owner import Owner
 from lane.session.session import Session
 from lane.stream import LinkStats
 from lane.testing.harness import outcome, until
@@ -67,9 +68,7 @@ class Overtaking(Slow):
 
 
 def session():
-    made = Session(1 << 20, 1 << 20, Budget(1 << 30), resumable=True)
-    made.cut = lambda: None
-    return made
+    return Session(1 << 20, 1 << 20, Budget(1 << 30), Owner(), resumable=True)
 
 
 def parted(stream, **how):
@@ -87,11 +86,11 @@ def test_it_is_said_in_order_and_waits_until_it_was_heard():
     made, job = parted(stream)
     until(lambda: "finish" in stream.done)
     assert stream.said[-1] == pack(ResetFrame(CODE))
-    assert made.unsaid
+    assert made.abort_unheard
     stream.answered.set()
-    made.parting.join()
+    made.aborting.join()
     job.join()
-    assert not made.unsaid
+    assert not made.abort_unheard
     assert stream.done == ["finish", ("reset", reset_code(CODE))]
 
 
@@ -109,8 +108,8 @@ def test_a_slow_stream_without_codes_gets_its_time(answer, monkeypatch):
     until(lambda: stream.done)
     assert stream.said[-1] == pack(ResetFrame(CODE))
     stream.answered.set()
-    made.parting.join()
-    assert not made.unsaid
+    made.aborting.join()
+    assert not made.abort_unheard
 
 
 def test_a_slow_stream_with_codes_is_overtaken_and_waited_for(monkeypatch):
@@ -119,10 +118,10 @@ def test_a_slow_stream_with_codes_is_overtaken_and_waited_for(monkeypatch):
     made, _ = parted(stream)
     until(lambda: stream.done)
     assert stream.done == [("abort", reset_code(CODE))]
-    assert made.unsaid
+    assert made.abort_unheard
     stream.answered.set()
-    made.parting.join()
-    assert not made.unsaid
+    made.aborting.join()
+    assert not made.abort_unheard
 
 
 @pytest.mark.parametrize("stream", [Slow(), Overtaking()], ids=["no codes", "codes"])
@@ -130,26 +129,26 @@ def test_it_is_given_up_in_the_end(stream, monkeypatch):
     monkeypatch.setattr(module, "IN_ORDER", 0.01)
     monkeypatch.setattr(module, "WITHIN", 0.01)
     made, job = parted(stream)
-    made.parting.join()
+    made.aborting.join()
     job.join()
     assert ("reset", reset_code(CODE)) in stream.done
     assert ("reset", 0) not in stream.done[: stream.done.index(("reset", reset_code(CODE)))]
-    assert made.unsaid
+    assert made.abort_unheard
 
 
 def test_a_lost_carrier_has_heard_nothing():
     stream = Slow()
     made, job = parted(stream)
     stream.lose()
-    made.parting.join()
+    made.aborting.join()
     job.join()
-    assert made.unsaid
+    assert made.abort_unheard
 
 
 def test_the_next_stream_says_it_then():
     made = session()
     made.reset(CODE)
-    assert made.unsaid
+    assert made.abort_unheard
     stream = Slow()
     stream.open.set()
     job = gevent.spawn(made.carry, stream, LinkStats, first=b"REPLY")
@@ -157,7 +156,7 @@ def test_the_next_stream_says_it_then():
     assert stream.said == [b"REPLY" + pack(ResetFrame(CODE))]
     stream.answered.set()
     assert job.get() is None
-    assert not made.unsaid
+    assert not made.abort_unheard
     late = Slow()
     made.carry(late, LinkStats)
     assert late.done == [("reset", reset_code(0))], "it was heard: nothing more is said"
@@ -211,8 +210,8 @@ def test_bytes_that_are_no_frames_abort_the_session_at_both_ends():
     assert stream.said[-1] == pack(ResetFrame(0))
     stream.answered.set()
     job.join()
-    made.parting.join()
-    assert not made.unsaid
+    made.aborting.join()
+    assert not made.abort_unheard
 
 
 def test_codes_of_streams_and_of_sessions():

@@ -7,8 +7,9 @@ import pytest
 from lane import heap
 from lane.errors import TargetError
 from lane.session import registry as module
+from lane.session.activity import ACTIVE, IDLE
+from lane.session.owner import Owner
 from lane.session.registry import Registry
-from lane.session.session import ACTIVE, IDLE
 from lane.testing.harness import until
 
 
@@ -79,12 +80,15 @@ def test_where_there_is_one_user_he_gets_all():
 
 def test_sessions_of_one_user_share_what_they_hold_and_nothing_is_left_of_it():
     registry = Registry(1 << 20, 1 << 30, 3600.0, 50, 1000, many_users=True)
-    with registry.session(1, user="one") as first, registry.session(1, user="one") as second:
-        assert first.inbox._budget is second.inbox._budget is registry.share("one")
-        with registry.session(1, user="two") as third:
-            assert third.inbox._budget is not first.inbox._budget
-            assert third.inbox._budget.take(1000)
-            third.inbox.window += 1000  # as if it had grown
+    with (
+        registry.session(1, Owner(), user="one") as first,
+        registry.session(1, Owner(), user="one") as second,
+    ):
+        assert first.receive_window._budget is second.receive_window._budget is registry.share("one")
+        with registry.session(1, Owner(), user="two") as third:
+            assert third.receive_window._budget is not first.receive_window._budget
+            assert third.receive_window._budget.take(1000)
+            third.receive_window._reserved += 1000  # as if it had grown
         assert registry.budget.used == 0
     registry.close()
 
@@ -92,7 +96,7 @@ def test_sessions_of_one_user_share_what_they_hold_and_nothing_is_left_of_it():
 def test_after_a_peak_memory_is_given_back(registry, monkeypatch):
     given = []
     monkeypatch.setattr(heap, "give_back", lambda: given.append(registry.budget.used))
-    with registry.session(1) as session:
+    with registry.session(1, Owner()) as session:
         registry.budget.used = 2 * module.PEAK
         registry._wake(session)
         until(lambda: registry._peak > module.PEAK)

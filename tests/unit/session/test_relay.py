@@ -8,12 +8,13 @@ from gevent import socket
 
 from lane.budget import Budget
 from lane.errors import LaneError, ProtocolError, Reset
-from lane.proto.frames import FrameReader, Received, pack
+from lane.proto.frames import Received, pack
 from lane.session import relay as relaying
-from lane.session.relay import relay
+from lane.session.owner import Owner
+from lane.session.receive_window import INITIAL_WINDOW
+from lane.session.relay import Relay
 from lane.session.session import Session
 from lane.session.sockets import SocketStream
-from lane.session.window import INITIAL_WINDOW
 from lane.stream import Address, LinkStats
 from lane.testing import MemoryTransport, client_tls, server_tls
 from lane.testing.harness import outcome, until
@@ -37,15 +38,16 @@ def bed():
         server.listen()
         app = socket.create_connection(server.getsockname())
         local, _ = server.accept()
-    near, far = make(stream, 16 << 20), make(other, 16 << 20)
-    yield app, near, far, gevent.spawn(relay, SocketStream(local), near), near_carrier
+    relay = Relay()
+    near, far = make(stream, 16 << 20, relay), make(other, 16 << 20)
+    yield app, near, far, gevent.spawn(relay.run, SocketStream(local), near), near_carrier
     for session in (near, far):
         session.reset()
     app.close()
 
 
-def make(stream, buffer_size, credit=INITIAL_WINDOW):
-    session = Session(credit, buffer_size, Budget(512 << 20))
+def make(stream, buffer_size, owner=None, credit=INITIAL_WINDOW):
+    session = Session(credit, buffer_size, Budget(512 << 20), owner or Owner())
     session.carrying = gevent.spawn(session.carry, stream, LinkStats)
     gevent.sleep(0)  # it is attached
     return session
@@ -107,12 +109,12 @@ def test_what_was_ended_before_the_local_side_broke_is_delivered_at_the_peers_pa
     data = bytes(range(256)) * KB
     app.sendall(data)
     app.shutdown(socket.SHUT_WR)
-    until(lambda: near.outbox.final is not None)
+    until(lambda: near.send_buffer.final is not None)
     leave(app)
     got = bytearray()
     while len(got) < len(data) // 2:
         got += far.recv(4 * KB)
-    until(lambda: near.outbox.acked)
+    until(lambda: near.send_buffer.acked)
     assert not job.ready()
     while more := far.recv(4 * KB):
         got += more
@@ -123,7 +125,7 @@ def test_what_was_ended_before_the_local_side_broke_is_delivered_at_the_peers_pa
 def test_an_application_that_breaks_while_the_peer_takes_nothing_is_noticed(bed, hasty):
     app, near, far, job, _ = bed
     sender = gevent.spawn(outcome, app.sendall, bytes(64 << 20))
-    until(lambda: near.outbox.retained and not near.outbox.allowance(1))
+    until(lambda: near.send_buffer.retained and not near.send_buffer.allowance(1))
     sender.kill()
     leave(app)
     assert isinstance(job.get(), Reset)
@@ -146,7 +148,7 @@ def test_an_application_that_only_sends_hears_of_a_lost_carrier(bed):
     app, near, far, job, carrier = bed
     far.finish()
     assert app.recv(1) == b""  # the other direction has ended: nobody reads the session any more
-    until(lambda: near.inbox.ended)
+    until(lambda: near.receive_window.ended)
     carrier.drop()
     assert isinstance(job.get(), LaneError)
     with pytest.raises(ConnectionError):
@@ -175,8 +177,8 @@ def test_a_session_that_is_finished_one_way_falls_silent(bed):
     app, near, far, _, _ = bed
     far.finish()
     assert app.recv(1) == b""
-    until(lambda: near.inbox.ended)
-    near._take_in(b"", FrameReader())  # frames that move nothing are no activity
+    until(lambda: near.receive_window.ended)
+    list(near.protocol.receive_data(b"", near.last_data + 60))  # frames that move nothing are no activity
     assert not near.tick(near.last_data + 60)
 
 
@@ -205,7 +207,7 @@ def test_what_the_local_socket_has_no_room_for_waits_and_arrives(bed):
     app, near, far, _, _ = bed
     data = bytes(range(256)) * 64 * KB
     job = gevent.spawn(far.sendall, data)
-    until(lambda: near.inbox.held > 100 * KB)  # the application does not read yet
+    until(lambda: near.receive_window.held > 100 * KB)  # the application does not read yet
     got = bytearray()
     while len(got) < len(data):
         got += app.recv(1 << 16)

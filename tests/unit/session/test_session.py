@@ -1,16 +1,71 @@
-"""A session and its owners: all who want to know of its end are told, once."""
+"""A session at work: its owner and all who want to know of its end are told, and others get their turns."""
 
+import gevent
 import pytest
+from gevent.event import Event
 
 from lane.budget import Budget
-from lane.errors import ProtocolError
-from lane.proto.frames import Ack, Data, FrameReader, Ping, Pong, Stats, pack
+from lane.errors import Closed, Reset
+from lane.proto.frames import Data, Fin, ResetFrame, pack
 from lane.session import session as module
-from lane.session.session import EMPTY, EMPTY_SIZE, Session
+from lane.session.owner import Owner
+from lane.session.protocol import TURN
+from lane.session.session import Session
+from lane.stream import LinkStats
+from lane.testing.harness import until
+
+
+class Told(Owner):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.calls = []
+
+    def readable(self):
+        self.calls.append("readable")
+
+    def broken(self):
+        self.calls.append("broken")
+
+    def carrier_changed(self, flows):
+        self.calls.append(("carrier", flows()))
+
+
+class Pipe:
+    """A stream that gives what it was given, and then waits until it is reset."""
+
+    def __init__(self, *pieces):
+        self.pieces, self.over, self.sent = list(pieces), Event(), []
+
+    def recv(self, limit=0):
+        if self.pieces:
+            return self.pieces.pop(0)
+        self.over.wait()
+        raise Closed("reset here")
+
+    def sendall(self, data):
+        self.sent.append(bytes(data))
+
+    def finish(self):
+        self.over.set()
+
+    def reset(self, code=0):
+        self.over.set()
+
+    close = reset
+
+
+def made(owner=None, **how):
+    return Session(1 << 20, 1 << 20, Budget(1 << 30), owner or Owner(), **how)
+
+
+def carried(session, *pieces, **how):
+    stream = Pipe(*pieces)
+    return stream, gevent.spawn(session.carry, stream, LinkStats, **how)
 
 
 def test_each_that_asked_hears_of_the_end_once_and_who_asks_later_at_once():
-    session, heard = Session(1 << 20, 1 << 20, Budget(1 << 30)), []
+    session, heard = made(), []
     for name in ("passage", "port"):
         session.when_over(lambda name=name: heard.append(name))
     assert heard == []
@@ -21,68 +76,105 @@ def test_each_that_asked_hears_of_the_end_once_and_who_asks_later_at_once():
     assert heard == ["passage", "port", "late"]
 
 
-def made():
-    session = Session(1 << 20, 1 << 20, Budget(1 << 30))
-    session._take_in(pack(Data(0, b"known")), session._frames)
-    session.inbox.take(5)
-    return session
+def test_the_owner_hears_of_a_carrier_of_data_and_of_the_end():
+    owner = Told()
+    session = made(owner)
+    _, job = carried(session, pack(Data(0, b"data")), flows=lambda: "flows")
+    until(lambda: session.ready)
+    assert owner.calls == [("carrier", "flows"), "readable"]
+    assert bytes(session.recv()) == b"data"
+    session.reset()
+    assert owner.calls.count("broken") == 1
+    job.join()
+    with pytest.raises(Closed):
+        session.recv()
 
 
-@pytest.mark.parametrize(
-    "frame",
-    [Data(0, b"k"), Data(2, b"own"), Ack(0, 1 << 20), Ping(1), Pong(1), Stats(1, 1, 1, 1)],
-    ids=["data", "later data", "ack", "ping", "pong", "stats"],
-)
-def test_a_peer_that_says_nothing_new_all_the_time_is_stopped(frame):
-    session = made()
-    session.outbox.limit = 1 << 20
-    session._take_in(pack(frame) * int(EMPTY), session._frames)
-    with pytest.raises(ProtocolError, match="too many frames that say nothing"):
-        session._take_in(pack(frame) * 100, session._frames)
+def test_what_the_owner_takes_at_once_is_not_held():
+    class Eager(Owner):
+        taken = b""
 
+        def offer(self, data):
+            self.taken += bytes(data[:3])
+            return len(data[:3])
 
-def test_data_excuse_questions():
-    """A sender that may retain little asks for an ACK each time that it can send no more."""
-    session = made()
-    for number in range(10):
-        session.inbox.limit = 1 << 30
-        for step in range(int(EMPTY) // 5):
-            offset = 5 + (number * int(EMPTY) // 5 + step) * EMPTY_SIZE
-            session._take_in(pack(Data(offset, bytes(EMPTY_SIZE))) + pack(Ping(1)), session._frames)
-        session.inbox.take(1 << 30)
-    assert session.error is None
+    owner = Eager()
+    session = made(owner)
+    _, job = carried(session, pack(Data(0, b"first")) + pack(Data(5, b"second")))
+    until(lambda: session.receive_window.received == 11)
+    assert owner.taken == b"fir", "nothing is offered before what waits"
+    assert session.receive_window.consumed == 3
+    assert bytes(session.recv()) == b"stsecond"
+    session.reset()
+    job.join()
 
 
 def test_thousands_of_tiny_frames_leave_others_their_turns(monkeypatch):
     session, turns = made(), []
-    monkeypatch.setattr(module, "be_fair", lambda: turns.append(session.inbox.received))
-    session._take_in(b"".join(pack(Data(5 + number, b"x")) for number in range(3200)), session._frames)
-    assert len(turns) == 3200 / module.TURN
-    assert session.inbox.received == 3205
+    monkeypatch.setattr(module, "be_fair", lambda: turns.append(session.receive_window.received))
+    _, job = carried(session, b"".join(pack(Data(number, b"x")) for number in range(3200)))
+    until(lambda: session.receive_window.received == 3200)
+    until(lambda: len(turns) == 3200 / TURN + 1)  # and one for all that was read
+    session.reset()
+    job.join()
 
 
 def test_a_session_that_moves_on_in_a_turn_leaves_what_the_old_stream_brought(monkeypatch):
-    session = made()
+    owner = Told()
+    session, jobs = made(owner, resumable=True), []
 
     def other_stream():
-        session._frames = FrameReader()
+        if not jobs:
+            jobs.append(carried(session, resumed=True)[1])
+            gevent.sleep(0)
 
     monkeypatch.setattr(module, "be_fair", other_stream)
-    session._take_in(b"".join(pack(Data(5 + number, b"x")) for number in range(3200)), session._frames)
-    assert session.inbox.received == 5 + module.TURN
+    _, job = carried(session, b"".join(pack(Data(number, b"x")) for number in range(3200)))
+    job.join()
+    assert session.receive_window.received == TURN
+    assert owner.calls[-1] == "readable", "what came before is there to be read"
+    session.reset()
+    jobs[0].join()
 
 
 def test_what_waits_for_its_turn_is_not_changed_by_others_who_read(monkeypatch):
     """Streams may hand out views of memory that all of them share, until anything else runs."""
     session, text = made(), bytes(range(256)) * 20
-    shared = bytearray(b"".join(pack(Data(5 + at, text[at : at + 1])) for at in range(len(text))))
+    shared = bytearray(b"".join(pack(Data(at, text[at : at + 1])) for at in range(len(text))))
 
     def another_reads():
         shared[:] = bytes(len(shared))
 
     monkeypatch.setattr(module, "be_fair", another_reads)
-    session._take_in(memoryview(shared), session._frames)
+    _, job = carried(session, memoryview(shared))
     got = b""
     while len(got) < len(text):
-        got += bytes(session.inbox.take(1 << 20))
+        got += bytes(session.recv())
     assert got == text
+    session.reset()
+    job.join()
+
+
+def test_a_close_that_a_deadline_cuts_is_an_abort():
+    """The peer has not consumed all: what it gets must not look like an end."""
+    session = made()
+    stream, job = carried(session, pack(Fin(0)))
+    assert session.recv() == b""
+    session.sendall(b"nobody acknowledges it")
+    with gevent.Timeout(0.01, False):
+        session.close()
+    assert session.over
+    assert session.abort_unheard
+    session.aborting.join()
+    job.join()
+    assert stream.sent[-1] == pack(ResetFrame(0))
+
+
+def test_data_and_a_reset_behind_them_come_in_order():
+    session = made()
+    _, job = carried(session, pack(Data(0, b"last words")) + pack(ResetFrame(7)))
+    job.join()
+    assert bytes(session.recv()) == b"last words"
+    with pytest.raises(Reset) as caught:
+        session.recv()
+    assert caught.value.code == 7

@@ -1,0 +1,109 @@
+"""When a session counts as active, and what is done for it as time passes.
+
+A session that moves data is looked after eight times a second: an ACK that nobody asked for, a PING into the
+silence, STATS for a peer that wants them. One that is idle gives up the window that had grown.
+"""
+
+from math import inf
+from typing import Any
+
+from lane.session.frame_writer import FrameWriter
+from lane.session.liveness import Liveness
+from lane.session.receive_window import ReceiveWindow
+from lane.session.send_buffer import SendBuffer
+
+ACTIVE = 3.0
+"""Seconds after its last data that a session counts as active."""
+IDLE = 10.0
+"""Seconds after its last data that a session gives up a window that had grown."""
+REPORT = 0.25
+"""Seconds between two STATS of a session that sends."""
+RECENT = 1.0
+"""Seconds for which a datagram beside the stream counts as being sent: nobody acknowledges it to us."""
+
+
+class Activity:
+    """Of one session, from `now` on. `reports`: whether its peer wants STATS."""
+
+    _FROZEN = (
+        "reports",
+        "last_data",
+        "datagram_bytes",
+        "_attached",
+        "_datagram_sent",
+        "_reported",
+        "_shrinking",
+    )
+
+    def __init__(self, now: float) -> None:
+        self.reports = False
+        self.last_data = now
+        """When data moved last."""
+        self.datagram_bytes = 0
+        """Bytes that came and went as datagrams, beside the streams."""
+        self._attached = -inf  # since when one stream carries the session
+        self._datagram_sent = -inf  # when that was last
+        self._reported = 0.0  # when STATS were sent last
+        self._shrinking = False  # the peer was told of a smaller window, and may not know yet
+
+    def freeze(self) -> dict[str, Any]:
+        """The whole state as a plain value."""
+        return {name: getattr(self, name) for name in self._FROZEN}
+
+    @classmethod
+    def thaw(cls, frozen: dict[str, Any]) -> "Activity":
+        """One that goes on from there."""
+        activity = cls(0.0)
+        for name in cls._FROZEN:
+            setattr(activity, name, frozen[name])
+        return activity
+
+    def note_datagram(self, size: int, now: float, *, received: bool) -> None:
+        """A datagram of `size` bytes came beside the stream, or went."""
+        self.last_data = now
+        self.datagram_bytes += size
+        if not received:
+            self._datagram_sent = now
+
+    def is_sending(self, buffer: SendBuffer, now: float) -> bool:
+        """Whether what is sent, and what is lost of it, tells something of the carrier."""
+        return bool(buffer.retained) or now - self._datagram_sent < RECENT
+
+    def report_due(self, buffer: SendBuffer, now: float) -> bool:
+        """Whether the peer is to be sent STATS."""
+        active = self.reports and now - self.last_data < ACTIVE
+        return active and now - self._reported >= REPORT and self.is_sending(buffer, now)
+
+    def attached(self, window: ReceiveWindow, now: float) -> None:
+        """Another stream carries the session.
+
+        The peer may send again on it what it sent before it knew of a smaller window: that is still to come,
+        and no PONG says when.
+        """
+        self._attached = now
+        if self._shrinking:
+            self._shrinking = False
+            window.restore()
+
+    def pong_received(self, window: ReceiveWindow) -> None:
+        """The peer knows all that was said before the PING."""
+        if self._shrinking:
+            self._shrinking = False
+            window.shrunk()
+
+    def tick(self, now: float, liveness: Liveness, writer: FrameWriter, *, attached: bool) -> bool:
+        """Look after what no caller would. `attached`: a stream carries the session.
+
+        False: nothing is left to look after.
+        """
+        window, buffer = writer.window, writer.buffer
+        age, settled = now - self.last_data, now - self._attached
+        writer.ack = writer.ack or window.ack_possible
+        if age < ACTIVE and liveness.silent(now):
+            writer.ping = True
+        if min(age, settled) > IDLE and attached and not self._shrinking and window.shrink():
+            writer.ack = writer.ping = self._shrinking = True
+        if self.report_due(buffer, now):
+            self._reported = now
+            writer.stats = True
+        return age < ACTIVE or self._shrinking or window.window > window.initial

@@ -1,0 +1,398 @@
+"""The protocol of one session, without I/O: bytes in, events out, and bytes to send.
+
+It knows no socket, no greenlet and no clock: whoever runs it says what time it is, in seconds of a clock that
+never goes back. So it can be tried for hours in a second, and all that it is can be moved to another process:
+`freeze` gives the whole state as a plain value, `thaw` a session that goes on from there.
+
+A session that is resumable outlives its stream. While nothing carries it, what it is given to send is
+retained as ever.
+"""
+
+from collections.abc import Iterator
+from dataclasses import astuple
+from typing import Any
+
+from lane.budget import Budget
+from lane.errors import Closed, Failure, LaneError, ProtocolError, Reset
+from lane.proto.frames import (
+    Ack,
+    Data,
+    End,
+    Fin,
+    Frame,
+    FrameReader,
+    Ping,
+    Pong,
+    Received,
+    ResetFrame,
+    Stats,
+    aborted,
+)
+from lane.session.activity import Activity
+from lane.session.byte_queue import Buffer
+from lane.session.empty_frames import EmptyFrames
+from lane.session.events import DataReceived, Event, Notice
+from lane.session.frame_writer import Chunk, FrameWriter
+from lane.session.liveness import Liveness
+from lane.session.receive_window import ReceiveWindow
+from lane.session.send_buffer import SendBuffer
+from lane.session.states import Cause, Direction, Life, Link, after
+
+TURN = 8
+"""Frames that are acted on before others get their turn: tiny ones may come by the thousand."""
+
+
+class SessionProtocol:
+    """A session at `now`, which lives on the streams that it is attached to, one after the other.
+
+    `credit`: bytes the peer takes before its first ACK. `buffer_size`: the most that a direction may hold,
+    beyond the least out of `budget`. `resumable`: it survives the loss of a stream.
+    """
+
+    def __init__(
+        self, credit: int, buffer_size: int, budget: Budget, now: float, *, resumable: bool = False
+    ) -> None:
+        self._compose(
+            ReceiveWindow(buffer_size, budget),
+            SendBuffer(buffer_size, budget, credit),
+            Liveness(now),
+            Activity(now),
+        )
+        self.resumable = resumable
+        self.peer_stats: Stats | None = None
+        """The newest STATS of the peer, of what carries the session now."""
+        self.abort_code: int | None = None
+        """With what the session was aborted here."""
+        self.failure: Failure[LaneError] | None = None
+        """What ended the session, if that was no clean end."""
+        self.life, self.link = Life.OPEN, Link.DETACHED
+        self.send_state = self.receive_state = Direction.OPEN
+        self._reader = FrameReader()
+        self._feeding = False  # somebody iterates over the events of what was fed
+        self._empty_frames = EmptyFrames()
+
+    def _compose(
+        self, window: ReceiveWindow, buffer: SendBuffer, liveness: Liveness, activity: Activity
+    ) -> None:
+        self.receive_window = window
+        self.send_buffer = buffer
+        self.liveness = liveness
+        self.activity = activity
+        self.writer = FrameWriter(window, buffer, liveness)
+
+    # The whole state as a value.
+
+    def freeze(self) -> dict[str, Any]:
+        """The whole state: dictionaries, lists, tuples, numbers, bytes and None. Nothing changes.
+
+        Raises RuntimeError while a stream is attached whose bytes are being handled: `detach` it first.
+        """
+        attached = self.link is not Link.DETACHED
+        if attached and self._feeding:
+            raise RuntimeError("some of what was fed was not handled")
+        return {
+            "resumable": self.resumable,
+            "abort_code": self.abort_code,
+            "states": [state.value for state in (self.life, self.link, self.send_state, self.receive_state)],
+            "failure": self.failure.freeze() if self.failure else None,
+            "peer_stats": astuple(self.peer_stats) if self.peer_stats else None,
+            "receive_window": self.receive_window.freeze(),
+            "send_buffer": self.send_buffer.freeze(),
+            "liveness": self.liveness.freeze(),
+            "activity": self.activity.freeze(),
+            "empty_frames": self._empty_frames.freeze(),
+            "writer": self.writer.freeze(),
+            "reader": self._reader.freeze() if attached else None,
+        }
+
+    @classmethod
+    def thaw(cls, frozen: dict[str, Any], budget: Budget) -> "SessionProtocol":
+        """A session that goes on from what `freeze` gave, here or in another process of this machine.
+
+        What it holds is taken of `budget` in any case. The frozen one is of no more use: see `release`.
+        """
+        session = cls(0, 0, budget, 0.0, resumable=frozen["resumable"])
+        session._compose(
+            ReceiveWindow.thaw(frozen["receive_window"], budget),
+            SendBuffer.thaw(frozen["send_buffer"], budget),
+            Liveness.thaw(frozen["liveness"]),
+            Activity.thaw(frozen["activity"]),
+        )
+        session.writer.thaw(frozen["writer"])
+        session.abort_code = frozen["abort_code"]
+        life, link, sending, receiving = frozen["states"]
+        session.life, session.link = Life(life), Link(link)
+        session.send_state, session.receive_state = Direction(sending), Direction(receiving)
+        session.failure = Failure.thaw(frozen["failure"]) if frozen["failure"] else None
+        session.peer_stats = Stats(*frozen["peer_stats"]) if frozen["peer_stats"] else None
+        session._reader = FrameReader(frozen["reader"])
+        session._empty_frames = EmptyFrames(frozen["empty_frames"])
+        return session
+
+    # What the owner does with it.
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing of the session is left to be carried, but the news of its abort."""
+        return self.life not in _GOING_ON
+
+    @property
+    def complete(self) -> bool:
+        """Whether all was consumed, both ends included, and both sides know it."""
+        return self.receive_state in _CONSUMED and self.send_state in _CONSUMED
+
+    @property
+    def readable(self) -> bool:
+        """Whether `read` would give or raise something."""
+        return bool(self.receive_window.held or self.receive_window.at_end or self.failure)
+
+    def read(self, limit: int) -> Buffer | None:
+        """1 to `limit` bytes, `b""` once the peer has finished, None if nothing has come.
+
+        The bytes are consumed with the next `consume`. Raises what ended the session, after its data.
+        """
+        window = self.receive_window
+        if window.held:
+            return window.take(limit)
+        if window.at_end:
+            if self.receive_state is Direction.FINISHED:
+                window.take_end()
+                self.receive_state = after(self.receive_state, Cause.CONSUMED)
+            return b""
+        if self.failure:
+            raise self.failure.build()
+        return None
+
+    def allowance(self, wanted: int) -> int:
+        """How many of `wanted` bytes may be sent now. Raises Closed, or what ended the session."""
+        if self.failure:
+            raise self.failure.build()
+        if self.send_state is not Direction.OPEN:
+            raise Closed("this direction is finished")
+        return self.send_buffer.allowance(wanted)
+
+    def send(self, data: Buffer, now: float) -> None:
+        """Send `data`, within the allowance. They must not change any more."""
+        self.send_buffer.send(data)
+        self.activity.last_data = now
+        self.liveness.moved()
+
+    def want_credit(self) -> None:
+        """Somebody waits to send more: the peer may wait for more data before it acknowledges."""
+        if self.send_buffer.held_back and not self.liveness.asked:
+            self.writer.ping = True
+
+    def finish(self) -> None:
+        """Half-close our direction. Idempotent."""
+        if self.send_state is Direction.OPEN and not self.failure:
+            self.send_buffer.finish()
+            self.send_state = after(self.send_state, Cause.FIN)
+
+    def abort(self, code: int, error: LaneError) -> None:
+        """End both directions with `error` here. The peer learns `code`, over this stream or the next."""
+        if self.life is Life.OPEN:
+            self.life = after(self.life, Cause.ABORT)
+            self.abort_code = self.writer.reset = code
+            self._failed(error)
+
+    def abort_heard(self) -> None:
+        """The peer knows that the session was aborted."""
+        self.life = after(self.life, Cause.HEARD)
+
+    def fail(self, error: LaneError) -> None:
+        """End the session with `error`: nothing will carry it any more, and the peer is not told."""
+        if not self.over:
+            self.life = after(self.life, Cause.FAIL)
+            self._failed(error)
+
+    def close(self) -> None:
+        """All is complete: say END, and nothing after it."""
+        self.life = after(self.life, Cause.CLOSE)
+        self.writer.end = True
+
+    def release(self) -> None:
+        """Drop what is held. The session must be closing, or over."""
+        self.life = after(self.life, Cause.RELEASE)
+        self.receive_window.release()
+        self.send_buffer.release()
+
+    def peer_completed(self) -> None:
+        """The peer says that all is complete, though its last ACK was lost."""
+        if self.send_buffer.final is None or self.receive_state not in _CONSUMED:
+            self.fail(ProtocolError("the peer takes for complete what is not"))
+            return
+        self._acknowledged(self.send_buffer.final + 1, 0)
+
+    def note_datagram(self, size: int, now: float, *, received: bool) -> None:
+        """A datagram of `size` bytes came beside the stream, or went: the session is active."""
+        self.activity.note_datagram(size, now, received=received)
+        self.liveness.moved()
+        if received:
+            self.liveness.heard = now
+
+    def is_sending(self, now: float) -> bool:
+        """Whether what is sent, and what is lost of it, tells something of the carrier."""
+        return self.activity.is_sending(self.send_buffer, now)
+
+    # The clock.
+
+    def wants_figures(self, now: float) -> bool:
+        """Whether `tick` would need newer figures of the carrier than it has."""
+        live = self.liveness
+        if now < live.link_expires:
+            return False
+        return live.quiet(now) or self.activity.report_due(self.send_buffer, now)
+
+    def tick(self, now: float) -> bool:
+        """Look after what no caller would: late ACKs, liveness, unused windows. False: nothing is left."""
+        if self.life is not Life.OPEN:
+            return False
+        attached = self.link is not Link.DETACHED
+        return self.activity.tick(now, self.liveness, self.writer, attached=attached)
+
+    # The stream's side.
+
+    def attach(
+        self, now: float, *, preface: bytes = b"", resumed: bool = False, announce: bool = False
+    ) -> None:
+        """Live on another stream, which begins with `preface`. The session must be open, or aborting.
+
+        `resumed`: the session lived before, and the peer's frames begin with RECEIVED. `announce`: ours too.
+        """
+        self.detach()
+        self.link = after(self.link, Cause.RESUME if resumed else Cause.ATTACH)
+        self._reader = FrameReader()
+        self.liveness.begin(now)
+        self.peer_stats = None
+        self.writer.attach(preface, resumed=resumed, announce=announce)
+        self.activity.attached(self.receive_window, now)
+
+    def detach(self) -> None:
+        """Give up the stream."""
+        self.link = after(self.link, Cause.DETACH)
+
+    def stream_lost(self, error: LaneError | None) -> None:
+        """The stream ended by `error`, None: in good order, which is too early as well."""
+        self.detach()
+        code = aborted(error.code) if isinstance(error, Reset) else None
+        if self.life is Life.ABORTING:
+            if error is None or isinstance(error, Reset):
+                self.abort_heard()  # whoever hears of an abort ends the stream
+        elif self.complete:
+            pass  # all that mattered has arrived
+        elif code is not None:
+            self.fail(Reset(code))
+        elif not self.resumable:
+            self.fail(error or Closed("the stream ended in the middle of the session"))
+
+    @property
+    def trailing_data(self) -> bytes | None:
+        """What came behind the peer's END, and is not of this session; None before that."""
+        return self._reader.rest
+
+    @property
+    def control_due(self) -> bool:
+        """Whether `data_to_send` has something that should not wait for data."""
+        return self.link is not Link.DETACHED and self.writer.control_due
+
+    def data_to_send(self, now: float, *, control_only: bool = False) -> Chunk | None:
+        """What to write to the stream next; None: nothing, for the present. What is given counts as sent."""
+        if self.link is Link.DETACHED:
+            return None
+        chunk = self.writer.next(now, control_only=control_only)
+        if self.writer.done and self.send_state is Direction.CONSUMED:
+            self.send_state = after(self.send_state, Cause.END)
+        return chunk
+
+    def receive_data(self, data: bytes | memoryview, now: float) -> Iterator[Event]:
+        """Act on what came over the stream. Raises ProtocolError, with which the session is aborted.
+
+        After an event with which another stream was attached the rest of `data` is dropped.
+        """
+        if self.over:
+            return
+        self._feeding = True
+        try:
+            yield from self._events(data, now)
+        except ProtocolError as error:
+            self.abort(0, error)
+            raise
+        finally:
+            self._feeding = False
+
+    def _events(self, data: bytes | memoryview, now: float) -> Iterator[Event]:
+        reader, window, live = self._reader, self.receive_window, self.liveness
+        live.heard = now
+        received, final = window.received, window.final
+        for number, frame in enumerate(reader.each(data, TURN), 1):
+            if isinstance(frame, Data):
+                fresh = window.receive(frame.offset, frame.data, now, live.rtt)
+                if fresh and window.idle:
+                    event = DataReceived(fresh)
+                    yield event
+                    if event.taken:
+                        window.consume_now(event.taken)
+                        fresh = memoryview(fresh)[event.taken :]
+                elif not fresh:
+                    self._empty_frames.count(now)
+                window.hold(fresh)
+            elif notice := self._receive(frame, now):
+                yield notice
+            if number % TURN == 0:
+                yield Notice.PAUSE
+            if self.over or self._reader is not reader:  # it broke, or another stream took over
+                break
+        if (window.received, window.final) != (received, final):
+            self.activity.last_data = now
+            live.moved()
+            self._empty_frames.excuse(window.received - received)
+            yield Notice.PROGRESS
+
+    def _receive(self, frame: Frame, now: float) -> Notice | None:
+        """Take a frame without data from the peer. Raises ProtocolError."""
+        match frame:
+            case Ack(consumed, window):
+                if (consumed, consumed + window) == (self.send_buffer.acked, self.send_buffer.limit):
+                    self._empty_frames.count(now)
+                self._acknowledged(consumed, window)
+                return Notice.CREDIT
+            case Fin(final):
+                self.receive_window.finish(final)
+                self.receive_state = after(self.receive_state, Cause.FIN)
+            case ResetFrame(code):
+                self.fail(Reset(code))
+            case End():
+                if not self.complete:
+                    raise ProtocolError("an end in the middle of the session")
+                self.receive_state = after(self.receive_state, Cause.END)
+            case Ping(value):
+                self._empty_frames.count(now)
+                self.liveness.questioned()
+                self.writer.pong = value
+                self.receive_window.urge()
+            case Pong(value) if self.liveness.answered(value):
+                self.activity.pong_received(self.receive_window)
+                return Notice.CREDIT
+            case Stats():
+                self._empty_frames.count(now)
+                self.peer_stats = frame
+            case Received(offset):
+                self.writer.resume(offset)
+                self.link = after(self.link, Cause.RECEIVED)
+                return Notice.RESUMED
+            case Pong():
+                self._empty_frames.count(now)
+        return None
+
+    def _acknowledged(self, consumed: int, window: int) -> None:
+        self.send_buffer.acknowledge(consumed, window)
+        if self.send_state is Direction.FINISHED and self.send_buffer.fin_acked:
+            self.send_state = after(self.send_state, Cause.CONSUMED)
+
+    def _failed(self, error: LaneError) -> None:
+        self.failure = Failure.of(error)
+        self.send_buffer.release()
+
+
+_GOING_ON = Life.OPEN, Life.CLOSING
+_CONSUMED = Direction.CONSUMED, Direction.ENDED

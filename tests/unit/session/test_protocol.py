@@ -1,0 +1,205 @@
+"""What a session's protocol makes of the frames that come, of its owner's wishes and of time."""
+
+import pytest
+
+from lane.budget import Budget
+from lane.errors import Closed, ProtocolError, Reset
+from lane.proto.frames import Ack, Data, End, Fin, Ping, Pong, Received, ResetFrame, Stats, pack, reset_code
+from lane.session.activity import REPORT
+from lane.session.empty_frames import EMPTY, EMPTY_SIZE
+from lane.session.events import DataReceived, Notice
+from lane.session.liveness import QUIET
+from lane.session.protocol import TURN, SessionProtocol
+from lane.session.states import Direction, Life, Link
+from lane.stream import LinkStats
+
+NOW = 100.0
+
+
+def begun(**how):
+    session = SessionProtocol(1 << 20, 1 << 20, Budget(1 << 30), NOW, **how)
+    session.attach(NOW)
+    return session
+
+
+def feed(session, *frames, now=NOW):
+    """The events of `frames`, but for views of data: their bytes."""
+    data = b"".join(map(pack, frames))
+    return [
+        bytes(event.data) if isinstance(event, DataReceived) else event
+        for event in session.receive_data(data, now)
+    ]
+
+
+def said(session, now=NOW):
+    """All that it has to send."""
+    found = b""
+    while chunk := session.data_to_send(now):
+        found += chunk[0] + bytes(chunk[1])
+    return found
+
+
+def known():
+    """A session that has got five bytes."""
+    session = begun()
+    feed(session, Data(0, b"known"))
+    session.read(5)
+    return session
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [Data(0, b"k"), Data(2, b"own"), Ack(0, 1 << 20), Ping(1), Pong(1), Stats(1, 1, 1, 1)],
+    ids=["data", "later data", "ack", "ping", "pong", "stats"],
+)
+def test_a_peer_that_says_nothing_new_all_the_time_is_stopped(frame):
+    session = known()
+    feed(session, *[frame] * int(EMPTY))
+    with pytest.raises(ProtocolError, match="too many frames that say nothing"):
+        feed(session, *[frame] * 100)
+    assert session.life is Life.ABORTING
+    assert said(session) == pack(ResetFrame(0))
+
+
+def test_data_excuse_questions():
+    """A sender that may retain little asks for an ACK each time that it can send no more."""
+    session = known()
+    for number in range(10):
+        session.receive_window.limit = 1 << 30
+        for step in range(int(EMPTY) // 5):
+            offset = 5 + (number * int(EMPTY) // 5 + step) * EMPTY_SIZE
+            feed(session, Data(offset, bytes(EMPTY_SIZE)), Ping(1))
+        session.read(1 << 30)
+    assert session.failure is None
+
+
+def test_data_are_events_only_for_a_reader_that_has_nothing_left():
+    session = begun()
+    assert feed(session, Data(0, b"one"), Data(3, b"two")) == [b"one", Notice.PROGRESS]
+    assert bytes(session.read(100)) == b"onetwo"
+    assert feed(session, Data(6, b"three")) == [Notice.PROGRESS], "it was taken, and is not yet consumed"
+    session.receive_window.consume()
+    session.read(100)
+    session.receive_window.consume()
+    assert feed(session, Data(11, b"four")) == [b"four", Notice.PROGRESS]
+
+
+def test_what_is_taken_of_an_event_is_consumed_and_the_rest_is_held():
+    session = begun()
+    for event in session.receive_data(pack(Data(0, b"abcdef")), NOW):
+        if isinstance(event, DataReceived):
+            event.taken = 2
+    assert session.receive_window.consumed == 2
+    assert bytes(session.read(100)) == b"cdef"
+
+
+def test_others_may_run_after_every_few_frames():
+    session = begun()
+    events = feed(session, *[Ping(number) for number in range(3 * TURN + 1)])
+    assert events == [Notice.PAUSE] * 3
+
+
+def test_ends_in_order_are_a_close_on_which_both_agree():
+    session = begun(resumable=True)
+    session.send(b"question", NOW)
+    session.finish()
+    said(session)
+    assert feed(session, Ack(9, 1 << 20), Data(0, b"answer"), Fin(6))[0] is Notice.CREDIT
+    assert bytes(session.read(100)) == b"answer"
+    assert not session.complete
+    assert session.read(100) == b""
+    assert session.complete
+    session.close()
+    assert said(session).endswith(pack(End()))
+    assert feed(session, End()) == []
+    assert session.trailing_data == b""
+    assert session.send_state is session.receive_state is Direction.ENDED
+    session.release()
+    assert session.life is Life.CLOSED
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [End()],
+        [Received(0)],
+        [Data(1, b"x")],
+        [Fin(1)],
+        [Ack(1, 1)],
+        [Data(0, bytes(1 << 18)), Data(1 << 18, b"x")],
+    ],
+    ids=["early END", "RECEIVED", "gap", "FIN after nothing", "ACK for nothing", "beyond the window"],
+)
+def test_what_a_peer_must_not_say_aborts_the_session(frames):
+    session = SessionProtocol(1 << 20, 1 << 18, Budget(1 << 30), NOW, resumable=True)
+    session.attach(NOW)
+    with pytest.raises(ProtocolError):
+        feed(session, *frames)
+    assert session.over
+    assert isinstance(session.failure.build(), ProtocolError)
+
+
+def test_an_abort_is_said_on_the_next_stream_if_this_one_is_lost():
+    session = begun(resumable=True)
+    session.send(b"never sent", NOW)
+    session.abort(7, Closed("reset here"))
+    assert said(session) == pack(ResetFrame(7)), "and nothing else"
+    session.stream_lost(Closed("the carrier is lost"))
+    assert session.life is Life.ABORTING
+    session.attach(NOW, preface=b"REPLY")
+    assert said(session) == b"REPLY" + pack(ResetFrame(7))
+    session.stream_lost(None)
+    assert session.life is Life.ABORTED, "the peer ended the stream: it has heard"
+
+
+@pytest.mark.parametrize("resumable", [True, False])
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(Closed("lost"), None), (Reset(7), None), (Reset(reset_code(7)), 7), (None, None)],
+    ids=["carrier", "stream's own code", "abort", "early end"],
+)
+def test_what_the_end_of_a_stream_means(resumable, error, code):
+    session = begun(resumable=resumable)
+    session.stream_lost(error)
+    assert session.link is Link.DETACHED
+    if code is not None:
+        assert session.failure.build().code == code
+    assert session.over == (code is not None or not resumable)
+
+
+def test_while_a_session_is_carried_by_nothing_there_is_nothing_to_send():
+    session = begun(resumable=True)
+    session.stream_lost(Closed("lost"))
+    session.send(b"retained", NOW)
+    session.writer.ping = True
+    assert not session.control_due
+    assert session.data_to_send(NOW) is None
+    session.attach(NOW, resumed=True, announce=True)
+    assert said(session).startswith(pack(Received(0)))
+    assert feed(session, Received(0)) == [Notice.RESUMED]
+    assert said(session) == pack(Data(0, b"retained"))
+
+
+def test_the_carrier_is_not_asked_before_it_matters():
+    session = begun()
+    assert not session.wants_figures(NOW + QUIET - 0.001)
+    assert session.wants_figures(NOW + QUIET + 0.001), "whether it is time for a PING"
+    session.liveness.measured(LinkStats(rtt=0.02), NOW + QUIET)
+    assert not session.wants_figures(NOW + QUIET + 0.001), "they are new"
+
+
+def test_a_peer_that_wants_figures_gets_them_while_there_is_something_to_lose():
+    session = begun()
+    session.activity.reports = True
+    session.tick(NOW)
+    assert said(session) == b""
+    session.send(b"data", NOW)
+    said(session)
+    assert session.wants_figures(NOW + 1)
+    session.liveness.measured(LinkStats(rtt=0.02, sent=5, lost=1), NOW)
+    session.tick(NOW + 0.1)
+    assert said(session) == pack(Stats(20_000, 5, 1, 0))
+    session.tick(NOW + 0.1 + REPORT / 2)
+    assert said(session) == b"", "not so soon"
+    session.tick(NOW + 0.1 + REPORT)
+    assert said(session).endswith(pack(Stats(20_000, 5, 1, 0))), "behind a PING into the silence"
