@@ -1,19 +1,15 @@
 """The protocol of one session, without I/O: bytes in, events out, and bytes to send.
 
 It knows no socket, no greenlet and no clock: whoever runs it says what time it is, in seconds of a clock that
-never goes back. So it can be tried for hours in a second, and all that it is can be moved to another process:
-`freeze` gives the whole state as a plain value, `thaw` a session that goes on from there.
+never goes back. So it can be tried for hours in a second.
 
 A session that is resumable outlives its stream. While nothing carries it, what it is given to send is
 retained as ever.
 """
 
 from collections.abc import Iterator
-from dataclasses import astuple
-from typing import Any
 
-from lane.budget import Budget
-from lane.errors import Closed, Failure, LaneError, ProtocolError, Reset
+from lane.errors import Closed, LaneError, ProtocolError, Reset
 from lane.proto.frames import (
     Ack,
     Data,
@@ -28,118 +24,24 @@ from lane.proto.frames import (
     Stats,
     aborted,
 )
-from lane.session.activity import Activity
 from lane.session.byte_queue import Buffer
-from lane.session.empty_frames import EmptyFrames
 from lane.session.events import DataReceived, Event, Notice
-from lane.session.frame_writer import Chunk, FrameWriter
-from lane.session.liveness import Liveness
-from lane.session.receive_window import ReceiveWindow
-from lane.session.send_buffer import SendBuffer
+from lane.session.frame_writer import Chunk
+from lane.session.state import CONSUMED, SessionState
 from lane.session.states import Cause, Direction, Life, Link, after
 
 TURN = 8
 """Frames that are acted on before others get their turn: tiny ones may come by the thousand."""
 
 
-class SessionProtocol:
+class SessionProtocol(SessionState):
     """A session at `now`, which lives on the streams that it is attached to, one after the other.
 
     `credit`: bytes the peer takes before its first ACK. `buffer_size`: the most that a direction may hold,
     beyond the least out of `budget`. `resumable`: it survives the loss of a stream.
     """
 
-    def __init__(
-        self, credit: int, buffer_size: int, budget: Budget, now: float, *, resumable: bool = False
-    ) -> None:
-        self._compose(
-            ReceiveWindow(buffer_size, budget),
-            SendBuffer(buffer_size, budget, credit),
-            Liveness(now),
-            Activity(now),
-        )
-        self.resumable = resumable
-        self.peer_stats: Stats | None = None
-        """The newest STATS of the peer, of what carries the session now."""
-        self.abort_code: int | None = None
-        """With what the session was aborted here."""
-        self.failure: Failure[LaneError] | None = None
-        """What ended the session, if that was no clean end."""
-        self.life, self.link = Life.OPEN, Link.DETACHED
-        self.send_state = self.receive_state = Direction.OPEN
-        self._reader = FrameReader()
-        self._feeding = False  # somebody iterates over the events of what was fed
-        self._empty_frames = EmptyFrames()
-
-    def _compose(
-        self, window: ReceiveWindow, buffer: SendBuffer, liveness: Liveness, activity: Activity
-    ) -> None:
-        self.receive_window = window
-        self.send_buffer = buffer
-        self.liveness = liveness
-        self.activity = activity
-        self.writer = FrameWriter(window, buffer, liveness)
-
-    # The whole state as a value.
-
-    def freeze(self) -> dict[str, Any]:
-        """The whole state: dictionaries, lists, tuples, numbers, bytes and None. Nothing changes.
-
-        Raises RuntimeError while a stream is attached whose bytes are being handled: `detach` it first.
-        """
-        attached = self.link is not Link.DETACHED
-        if attached and self._feeding:
-            raise RuntimeError("some of what was fed was not handled")
-        return {
-            "resumable": self.resumable,
-            "abort_code": self.abort_code,
-            "states": [state.value for state in (self.life, self.link, self.send_state, self.receive_state)],
-            "failure": self.failure.freeze() if self.failure else None,
-            "peer_stats": astuple(self.peer_stats) if self.peer_stats else None,
-            "receive_window": self.receive_window.freeze(),
-            "send_buffer": self.send_buffer.freeze(),
-            "liveness": self.liveness.freeze(),
-            "activity": self.activity.freeze(),
-            "empty_frames": self._empty_frames.freeze(),
-            "writer": self.writer.freeze(),
-            "reader": self._reader.freeze() if attached else None,
-        }
-
-    @classmethod
-    def thaw(cls, frozen: dict[str, Any], budget: Budget) -> "SessionProtocol":
-        """A session that goes on from what `freeze` gave, here or in another process of this machine.
-
-        What it holds is taken of `budget` in any case. The frozen one is of no more use: see `release`.
-        """
-        session = cls(0, 0, budget, 0.0, resumable=frozen["resumable"])
-        session._compose(
-            ReceiveWindow.thaw(frozen["receive_window"], budget),
-            SendBuffer.thaw(frozen["send_buffer"], budget),
-            Liveness.thaw(frozen["liveness"]),
-            Activity.thaw(frozen["activity"]),
-        )
-        session.writer.thaw(frozen["writer"])
-        session.abort_code = frozen["abort_code"]
-        life, link, sending, receiving = frozen["states"]
-        session.life, session.link = Life(life), Link(link)
-        session.send_state, session.receive_state = Direction(sending), Direction(receiving)
-        session.failure = Failure.thaw(frozen["failure"]) if frozen["failure"] else None
-        session.peer_stats = Stats(*frozen["peer_stats"]) if frozen["peer_stats"] else None
-        session._reader = FrameReader(frozen["reader"])
-        session._empty_frames = EmptyFrames(frozen["empty_frames"])
-        return session
-
     # What the owner does with it.
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing of the session is left to be carried, but the news of its abort."""
-        return self.life not in _GOING_ON
-
-    @property
-    def complete(self) -> bool:
-        """Whether all was consumed, both ends included, and both sides know it."""
-        return self.receive_state in _CONSUMED and self.send_state in _CONSUMED
 
     @property
     def readable(self) -> bool:
@@ -188,37 +90,9 @@ class SessionProtocol:
             self.send_buffer.finish()
             self.send_state = after(self.send_state, Cause.FIN)
 
-    def abort(self, code: int, error: LaneError) -> None:
-        """End both directions with `error` here. The peer learns `code`, over this stream or the next."""
-        if self.life is Life.OPEN:
-            self.life = after(self.life, Cause.ABORT)
-            self.abort_code = self.writer.reset = code
-            self._failed(error)
-
-    def abort_heard(self) -> None:
-        """The peer knows that the session was aborted."""
-        self.life = after(self.life, Cause.HEARD)
-
-    def fail(self, error: LaneError) -> None:
-        """End the session with `error`: nothing will carry it any more, and the peer is not told."""
-        if not self.over:
-            self.life = after(self.life, Cause.FAIL)
-            self._failed(error)
-
-    def close(self) -> None:
-        """All is complete: say END, and nothing after it."""
-        self.life = after(self.life, Cause.CLOSE)
-        self.writer.end = True
-
-    def release(self) -> None:
-        """Drop what is held. The session must be closing, or over."""
-        self.life = after(self.life, Cause.RELEASE)
-        self.receive_window.release()
-        self.send_buffer.release()
-
     def peer_completed(self) -> None:
         """The peer says that all is complete, though its last ACK was lost."""
-        if self.send_buffer.final is None or self.receive_state not in _CONSUMED:
+        if self.send_buffer.final is None or self.receive_state not in CONSUMED:
             self.fail(ProtocolError("the peer takes for complete what is not"))
             return
         self._acknowledged(self.send_buffer.final + 1, 0)
@@ -311,37 +185,34 @@ class SessionProtocol:
         """
         if self.over:
             return
+        reader, window, live = self._reader, self.receive_window, self.liveness
+        live.heard = now
+        received, final = window.received, window.final
         self._feeding = True
         try:
-            yield from self._events(data, now)
+            for number, frame in enumerate(reader.each(data, TURN), 1):
+                if isinstance(frame, Data):
+                    fresh = window.receive(frame.offset, frame.data, now, live.rtt)
+                    if not fresh:
+                        self._empty_frames.count(now)
+                    elif window.idle:
+                        event = DataReceived(fresh)
+                        yield event
+                        if event.taken:
+                            window.consume_now(event.taken)
+                            fresh = memoryview(fresh)[event.taken :]
+                    window.hold(fresh)
+                elif notice := self._receive(frame, now):
+                    yield notice
+                if number % TURN == 0:
+                    yield Notice.PAUSE
+                if self.over or self._reader is not reader:  # it broke, or another stream took over
+                    break
         except ProtocolError as error:
             self.abort(0, error)
             raise
         finally:
             self._feeding = False
-
-    def _events(self, data: bytes | memoryview, now: float) -> Iterator[Event]:
-        reader, window, live = self._reader, self.receive_window, self.liveness
-        live.heard = now
-        received, final = window.received, window.final
-        for number, frame in enumerate(reader.each(data, TURN), 1):
-            if isinstance(frame, Data):
-                fresh = window.receive(frame.offset, frame.data, now, live.rtt)
-                if fresh and window.idle:
-                    event = DataReceived(fresh)
-                    yield event
-                    if event.taken:
-                        window.consume_now(event.taken)
-                        fresh = memoryview(fresh)[event.taken :]
-                elif not fresh:
-                    self._empty_frames.count(now)
-                window.hold(fresh)
-            elif notice := self._receive(frame, now):
-                yield notice
-            if number % TURN == 0:
-                yield Notice.PAUSE
-            if self.over or self._reader is not reader:  # it broke, or another stream took over
-                break
         if (window.received, window.final) != (received, final):
             self.activity.last_data = now
             live.moved()
@@ -388,11 +259,3 @@ class SessionProtocol:
         self.send_buffer.acknowledge(consumed, window)
         if self.send_state is Direction.FINISHED and self.send_buffer.fin_acked:
             self.send_state = after(self.send_state, Cause.CONSUMED)
-
-    def _failed(self, error: LaneError) -> None:
-        self.failure = Failure.of(error)
-        self.send_buffer.release()
-
-
-_GOING_ON = Life.OPEN, Life.CLOSING
-_CONSUMED = Direction.CONSUMED, Direction.ENDED

@@ -186,8 +186,10 @@ class ReceiveWindow:
     def ack_due(self) -> bool:
         """Whether the peer should hear of what was consumed now, lest it runs out of credit."""
         news = self.consumed - self._acked
+        if news <= 0:
+            return False
         urgent = self._grown or self._acked < self._urged or self.ended
-        return news > 0 and (news >= min(self.window // 4, UNTOLD) or urgent)
+        return urgent or news >= min(self.window // 4, UNTOLD)
 
     def urge(self) -> None:
         """The peer waits for an ACK: it may retain less than our window allows it to send."""

@@ -24,6 +24,7 @@ from lane.session.frame_writer import PIECE
 from lane.session.owner import Owner
 from lane.session.parting import say_abort
 from lane.session.protocol import SessionProtocol
+from lane.session.session_view import SessionView
 from lane.session.states import Direction, Life
 from lane.session.stream_writer import StreamWriter
 from lane.stream import LinkStats, Stream, receiver
@@ -34,7 +35,7 @@ LINGER = 5.0
 """Seconds to wait for the peer's END once both directions have been consumed."""
 
 
-class Session:
+class Session(SessionView):
     """Lives on the streams that `carry` is called with, one after the other, until it is `over`.
 
     `credit`: bytes the peer takes before its first ACK. `wake` is called when there is something for
@@ -57,8 +58,7 @@ class Session:
         resumable: bool = False,
         wake: Callable[["Session"], None] = lambda _: None,
     ) -> None:
-        self.protocol = SessionProtocol(credit, buffer_size, budget, monotonic(), resumable=resumable)
-        self.receive_window, self.send_buffer = self.protocol.receive_window, self.protocol.send_buffer
+        super().__init__(SessionProtocol(credit, buffer_size, budget, monotonic(), resumable=resumable))
         self._owner = owner
         self._wake = wake
         self._writer = StreamWriter(self.protocol, self._lost)
@@ -75,48 +75,6 @@ class Session:
             call()
         else:
             self._when_over = (*self._when_over, call)
-
-    @property
-    def error(self) -> LaneError | None:
-        """What ended the session, if that was no clean end."""
-        failure = self.protocol.failure
-        return failure.build() if failure else None
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing of the session is left to be carried."""
-        return self.protocol.over
-
-    @property
-    def complete(self) -> bool:
-        """Whether all was consumed, both ends included, and both sides know it."""
-        return self.protocol.complete
-
-    @property
-    def parted(self) -> bool:
-        """Whether both sides said that all is complete, and the stream is free."""
-        protocol = self.protocol
-        return protocol.send_state is protocol.receive_state is Direction.ENDED and protocol.failure is None
-
-    @property
-    def carried(self) -> bool:
-        """Whether there is a stream."""
-        return self._writer.stream is not None
-
-    @property
-    def abort_unheard(self) -> bool:
-        """Whether it was aborted on this side, and the peer may not know."""
-        return self.protocol.life is Life.ABORTING
-
-    @property
-    def last_data(self) -> float:
-        """When data moved last."""
-        return self.protocol.activity.last_data
-
-    @property
-    def retained(self) -> int:
-        """Bytes that are held, for the owner and for the peer."""
-        return self.receive_window.held + self.send_buffer.retained
 
     def grant(self, credit: int) -> None:
         """The peer takes `credit` bytes before its first ACK: more than was known at the start."""
@@ -137,11 +95,6 @@ class Session:
         if not data and not protocol.complete and protocol.control_due:
             self._writer.flush()
         return data
-
-    @property
-    def ready(self) -> bool:
-        """Whether `recv` would not wait."""
-        return self.protocol.readable
 
     def consumed(self) -> None:
         """What was received has left the process; `recv` supposes so, too."""
@@ -235,19 +188,6 @@ class Session:
         """A datagram of `size` bytes came beside the stream of the session, or went: it is active."""
         self.protocol.note_datagram(size, monotonic(), received=received)
         self._wake(self)
-
-    @property
-    def sending(self) -> bool:
-        """Whether what is sent, and what is lost of it, tells something of the carrier."""
-        return self.protocol.is_sending(monotonic())
-
-    def silence(self, now: float) -> float:
-        """Seconds for which nothing came though it was asked for; 0 where all is well."""
-        return self.protocol.liveness.silence(now) if self.carried else 0.0
-
-    def backlog(self, now: float) -> float:
-        """Seconds that an answer has been due: on a lane that takes too little it waits behind data."""
-        return self.protocol.liveness.waiting(now) if self.carried else 0.0
 
     def ping(self) -> None:
         """Have the peer answer, unless it has to already."""
@@ -353,7 +293,8 @@ class Session:
         else:
             if protocol.over and self.aborting is None:  # the peer aborted it
                 self._writer.detach(reset_code(0))
-        self._settle()
+        if protocol.over:
+            self._settle()
         if progress:
             self._wake(self)
         if protocol.control_due:

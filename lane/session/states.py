@@ -9,7 +9,13 @@ from enum import Enum
 from typing import TypeVar
 
 
-class Direction(Enum):
+class _Machine(Enum):
+    """Members are looked up by what they are, which is quicker than by name."""
+
+    __hash__ = object.__hash__
+
+
+class Direction(_Machine):
     """One direction, as its sender and its receiver each see it."""
 
     OPEN = "open"
@@ -21,7 +27,7 @@ class Direction(Enum):
     """END was said: no frame of the session follows."""
 
 
-class Link(Enum):
+class Link(_Machine):
     """The stream that carries the session."""
 
     DETACHED = "detached"
@@ -31,7 +37,7 @@ class Link(Enum):
     ATTACHED = "attached"
 
 
-class Life(Enum):
+class Life(_Machine):
     """The session as a whole."""
 
     OPEN = "open"
@@ -44,7 +50,7 @@ class Life(Enum):
     """It was aborted or lost, and the peer knows, or can't be told."""
 
 
-class Cause(Enum):
+class Cause(_Machine):
     """What may change a state."""
 
     FIN, CONSUMED, END = "FIN", "all was consumed", "END"

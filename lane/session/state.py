@@ -1,0 +1,149 @@
+"""The whole state of a session, and what ends it.
+
+All that a session is can be moved to another process: `freeze` gives it as a plain value, `thaw` a session
+that goes on from there.
+"""
+
+from dataclasses import astuple
+from typing import Any, Self
+
+from lane.budget import Budget
+from lane.errors import Failure, LaneError
+from lane.proto.frames import FrameReader, Stats
+from lane.session.activity import Activity
+from lane.session.empty_frames import EmptyFrames
+from lane.session.frame_writer import FrameWriter
+from lane.session.liveness import Liveness
+from lane.session.receive_window import ReceiveWindow
+from lane.session.send_buffer import SendBuffer
+from lane.session.states import Cause, Direction, Life, Link, after
+
+_GOING_ON = Life.OPEN, Life.CLOSING
+CONSUMED = Direction.CONSUMED, Direction.ENDED
+"""The states of a direction whose FIN was consumed."""
+
+
+class SessionState:
+    """A session at `now`, that nothing carries yet: see `SessionProtocol`."""
+
+    def __init__(
+        self, credit: int, buffer_size: int, budget: Budget, now: float, *, resumable: bool = False
+    ) -> None:
+        self._compose(
+            ReceiveWindow(buffer_size, budget),
+            SendBuffer(buffer_size, budget, credit),
+            Liveness(now),
+            Activity(now),
+        )
+        self.resumable = resumable
+        self.peer_stats: Stats | None = None
+        """The newest STATS of the peer, of what carries the session now."""
+        self.abort_code: int | None = None
+        """With what the session was aborted here."""
+        self.failure: Failure[LaneError] | None = None
+        """What ended the session, if that was no clean end."""
+        self.life, self.link = Life.OPEN, Link.DETACHED
+        self.over = False
+        """Whether nothing of the session is left to be carried, but the news of its abort."""
+        self.send_state = self.receive_state = Direction.OPEN
+        self._reader = FrameReader()
+        self._feeding = False  # somebody iterates over the events of what was fed
+        self._empty_frames = EmptyFrames()
+
+    def _compose(
+        self, window: ReceiveWindow, buffer: SendBuffer, liveness: Liveness, activity: Activity
+    ) -> None:
+        self.receive_window = window
+        self.send_buffer = buffer
+        self.liveness = liveness
+        self.activity = activity
+        self.writer = FrameWriter(window, buffer, liveness)
+
+    def freeze(self) -> dict[str, Any]:
+        """The whole state: dictionaries, lists, tuples, numbers, bytes and None. Nothing changes.
+
+        Raises RuntimeError while a stream is attached whose bytes are being handled: `detach` it first.
+        """
+        attached = self.link is not Link.DETACHED
+        if attached and self._feeding:
+            raise RuntimeError("some of what was fed was not handled")
+        return {
+            "resumable": self.resumable,
+            "abort_code": self.abort_code,
+            "states": [state.value for state in (self.life, self.link, self.send_state, self.receive_state)],
+            "failure": self.failure.freeze() if self.failure else None,
+            "peer_stats": astuple(self.peer_stats) if self.peer_stats else None,
+            "receive_window": self.receive_window.freeze(),
+            "send_buffer": self.send_buffer.freeze(),
+            "liveness": self.liveness.freeze(),
+            "activity": self.activity.freeze(),
+            "empty_frames": self._empty_frames.freeze(),
+            "writer": self.writer.freeze(),
+            "reader": self._reader.freeze() if attached else None,
+        }
+
+    @classmethod
+    def thaw(cls, frozen: dict[str, Any], budget: Budget) -> Self:
+        """A session that goes on from what `freeze` gave, here or in another process of this machine.
+
+        What it holds is taken of `budget` in any case. The frozen one is of no more use: see `release`.
+        """
+        session = cls(0, 0, budget, 0.0, resumable=frozen["resumable"])
+        session._compose(
+            ReceiveWindow.thaw(frozen["receive_window"], budget),
+            SendBuffer.thaw(frozen["send_buffer"], budget),
+            Liveness.thaw(frozen["liveness"]),
+            Activity.thaw(frozen["activity"]),
+        )
+        session.writer.thaw(frozen["writer"])
+        session.abort_code = frozen["abort_code"]
+        life, link, sending, receiving = frozen["states"]
+        session.life, session.link = Life(life), Link(link)
+        session.over = session.life not in _GOING_ON
+        session.send_state, session.receive_state = Direction(sending), Direction(receiving)
+        session.failure = Failure.thaw(frozen["failure"]) if frozen["failure"] else None
+        session.peer_stats = Stats(*frozen["peer_stats"]) if frozen["peer_stats"] else None
+        session._reader = FrameReader(frozen["reader"])
+        session._empty_frames = EmptyFrames(frozen["empty_frames"])
+        return session
+
+    @property
+    def complete(self) -> bool:
+        """Whether all was consumed, both ends included, and both sides know it."""
+        return self.receive_state in CONSUMED and self.send_state in CONSUMED
+
+    def abort(self, code: int, error: LaneError) -> None:
+        """End both directions with `error` here. The peer learns `code`, over this stream or the next."""
+        if self.life is Life.OPEN:
+            self._live_on(Cause.ABORT)
+            self.abort_code = self.writer.reset = code
+            self._failed(error)
+
+    def abort_heard(self) -> None:
+        """The peer knows that the session was aborted."""
+        self._live_on(Cause.HEARD)
+
+    def fail(self, error: LaneError) -> None:
+        """End the session with `error`: nothing will carry it any more, and the peer is not told."""
+        if not self.over:
+            self._live_on(Cause.FAIL)
+            self._failed(error)
+
+    def close(self) -> None:
+        """All is complete: say END, and nothing after it."""
+        self._live_on(Cause.CLOSE)
+        self.writer.end = True
+
+    def release(self) -> None:
+        """Drop what is held. The session must be closing, or over."""
+        self._live_on(Cause.RELEASE)
+        self.receive_window.release()
+        self.send_buffer.release()
+
+    def _live_on(self, cause: Cause) -> None:
+        self.life = after(self.life, cause)
+        self.over = self.life not in _GOING_ON
+
+    def _failed(self, error: LaneError) -> None:
+        self.failure = Failure.of(error)
+        self.send_buffer.release()
