@@ -124,13 +124,18 @@ def data_head(offset: int, size: int) -> bytes:
     return _DATA.pack(DATA << 24 | (8 + size), offset)
 
 
+def pack_ack(consumed: int, window: int) -> bytes:
+    """The bytes of an `Ack`, which most writes begin with."""
+    return _ACK.pack(ACK << 24 | 12, consumed, window)
+
+
 def pack(frame: Frame) -> bytes:
     """The bytes of any frame."""
     match frame:
         case Data(offset, data):
             return data_head(offset, len(data)) + bytes(data)
         case Ack(consumed, window):
-            return _ACK.pack(ACK << 24 | 12, consumed, window)
+            return pack_ack(consumed, window)
         case Fin(final):
             return _U64.pack(FIN << 24 | 8, final)
         case ResetFrame(code):

@@ -16,10 +16,12 @@ class ByteQueue:
     """`frozen`: what `freeze` of another queue gave."""
 
     def __init__(self, frozen: FrozenQueue | None = None) -> None:
-        # There are few chunks, and an empty deque takes 700 bytes.
-        self._chunks: list[Buffer] = [bytearray(data) if joins else data for data, joins in frozen or []]
+        self._chunks: list[Buffer] = []  # few; an empty deque takes 700 bytes
         self._skip = 0  # bytes of the first chunk that are gone already
-        self.size = sum(map(len, self._chunks))
+        self.size = 0
+        if frozen:
+            self._chunks = [bytearray(data) if joins else data for data, joins in frozen]
+            self.size = sum(map(len, self._chunks))
 
     def freeze(self) -> FrozenQueue:
         """A copy of all bytes as a plain value."""

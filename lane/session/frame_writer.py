@@ -10,7 +10,6 @@ from typing import Any
 
 from lane.errors import ProtocolError
 from lane.proto.frames import (
-    Ack,
     End,
     Fin,
     Ping,
@@ -20,6 +19,7 @@ from lane.proto.frames import (
     Stats,
     data_head,
     pack,
+    pack_ack,
 )
 from lane.session.byte_queue import Buffer
 from lane.session.liveness import Liveness
@@ -62,8 +62,8 @@ class FrameWriter:
         """The code of a RESET that is to be sent, and nothing after it."""
         self.end = False
         """Whether END is to be sent, and nothing after it."""
-        self.done = False
-        """Whether nothing may follow on this stream."""
+        self.done = True
+        """Whether there is no stream, or nothing may follow on it."""
         self.send_blocked_seconds = 0.0
         """Seconds that streams did not take at once what there was to send."""
         self.window = window
@@ -137,6 +137,7 @@ class FrameWriter:
                 head = pack(Fin(buffer.final))
             self._cursor = cursor
         if self.end and not head:
+            buffer.end()
             return self._last_words(self._control(now) + pack(End()))
         if head or self.control_due:
             return self._control(now) + head, data
@@ -155,7 +156,7 @@ class FrameWriter:
             out += pack(Received(self.window.arrived))
         if self.ack or self.window.ack_possible:
             self.ack = False
-            out += pack(Ack(*self.window.acknowledge(now)))
+            out += pack_ack(*self.window.acknowledge(now))
         if self.pong is not None:
             out += pack(Pong(self.pong))
             self.pong = None

@@ -26,9 +26,8 @@ from lane.proto.frames import (
 )
 from lane.session.byte_queue import Buffer
 from lane.session.events import DataReceived, Event, Notice
-from lane.session.frame_writer import Chunk
-from lane.session.state import CONSUMED, SessionState
-from lane.session.states import Cause, Direction, Life, Link, after
+from lane.session.state import SessionState
+from lane.session.states import LINK, Cause, Direction, Life, Link
 
 TURN = 8
 """Frames that are acted on before others get their turn: tiny ones may come by the thousand."""
@@ -57,9 +56,8 @@ class SessionProtocol(SessionState):
         if window.held:
             return window.take(limit)
         if window.at_end:
-            if self.receive_state is Direction.FINISHED:
+            if window.state is Direction.FINISHED:
                 window.take_end()
-                self.receive_state = after(self.receive_state, Cause.CONSUMED)
             return b""
         if self.failure:
             raise self.failure.build()
@@ -69,7 +67,7 @@ class SessionProtocol(SessionState):
         """How many of `wanted` bytes may be sent now. Raises Closed, or what ended the session."""
         if self.failure:
             raise self.failure.build()
-        if self.send_state is not Direction.OPEN:
+        if self.send_buffer.state is not Direction.OPEN:
             raise Closed("this direction is finished")
         return self.send_buffer.allowance(wanted)
 
@@ -86,16 +84,15 @@ class SessionProtocol(SessionState):
 
     def finish(self) -> None:
         """Half-close our direction. Idempotent."""
-        if self.send_state is Direction.OPEN and not self.failure:
+        if self.send_buffer.state is Direction.OPEN and not self.failure:
             self.send_buffer.finish()
-            self.send_state = after(self.send_state, Cause.FIN)
 
     def peer_completed(self) -> None:
         """The peer says that all is complete, though its last ACK was lost."""
-        if self.send_buffer.final is None or self.receive_state not in CONSUMED:
+        if self.send_buffer.final is None or not self.receive_window.ended:
             self.fail(ProtocolError("the peer takes for complete what is not"))
             return
-        self._acknowledged(self.send_buffer.final + 1, 0)
+        self.send_buffer.acknowledge(self.send_buffer.final + 1, 0)
 
     def note_datagram(self, size: int, now: float, *, received: bool) -> None:
         """A datagram of `size` bytes came beside the stream, or went: the session is active."""
@@ -134,8 +131,9 @@ class SessionProtocol(SessionState):
         `resumed`: the session lived before, and the peer's frames begin with RECEIVED. `announce`: ours too.
         """
         self.detach()
-        self.link = after(self.link, Cause.RESUME if resumed else Cause.ATTACH)
+        self.link = LINK[self.link][Cause.RESUME if resumed else Cause.ATTACH]
         self._reader = FrameReader()
+        self.trailing_data = None
         self.liveness.begin(now)
         self.peer_stats = None
         self.writer.attach(preface, resumed=resumed, announce=announce)
@@ -143,7 +141,8 @@ class SessionProtocol(SessionState):
 
     def detach(self) -> None:
         """Give up the stream."""
-        self.link = after(self.link, Cause.DETACH)
+        self.writer.done = True
+        self.link = LINK[self.link][Cause.DETACH]
 
     def stream_lost(self, error: LaneError | None) -> None:
         """The stream ended by `error`, None: in good order, which is too early as well."""
@@ -160,23 +159,9 @@ class SessionProtocol(SessionState):
             self.fail(error or Closed("the stream ended in the middle of the session"))
 
     @property
-    def trailing_data(self) -> bytes | None:
-        """What came behind the peer's END, and is not of this session; None before that."""
-        return self._reader.rest
-
-    @property
     def control_due(self) -> bool:
         """Whether `data_to_send` has something that should not wait for data."""
-        return self.link is not Link.DETACHED and self.writer.control_due
-
-    def data_to_send(self, now: float, *, control_only: bool = False) -> Chunk | None:
-        """What to write to the stream next; None: nothing, for the present. What is given counts as sent."""
-        if self.link is Link.DETACHED:
-            return None
-        chunk = self.writer.next(now, control_only=control_only)
-        if self.writer.done and self.send_state is Direction.CONSUMED:
-            self.send_state = after(self.send_state, Cause.END)
-        return chunk
+        return not self.writer.done and self.writer.control_due
 
     def receive_data(self, data: bytes | memoryview, now: float) -> Iterator[Event]:
         """Act on what came over the stream. Raises ProtocolError, with which the session is aborted.
@@ -191,7 +176,7 @@ class SessionProtocol(SessionState):
         self._feeding = True
         try:
             for number, frame in enumerate(reader.each(data, TURN), 1):
-                if isinstance(frame, Data):
+                if type(frame) is Data:
                     fresh = window.receive(frame.offset, frame.data, now, live.rtt)
                     if not fresh:
                         self._empty_frames.count(now)
@@ -225,17 +210,17 @@ class SessionProtocol(SessionState):
             case Ack(consumed, window):
                 if (consumed, consumed + window) == (self.send_buffer.acked, self.send_buffer.limit):
                     self._empty_frames.count(now)
-                self._acknowledged(consumed, window)
+                self.send_buffer.acknowledge(consumed, window)
                 return Notice.CREDIT
             case Fin(final):
                 self.receive_window.finish(final)
-                self.receive_state = after(self.receive_state, Cause.FIN)
             case ResetFrame(code):
                 self.fail(Reset(code))
             case End():
                 if not self.complete:
                     raise ProtocolError("an end in the middle of the session")
-                self.receive_state = after(self.receive_state, Cause.END)
+                self.receive_window.end()
+                self.trailing_data = self._reader.rest
             case Ping(value):
                 self._empty_frames.count(now)
                 self.liveness.questioned()
@@ -249,13 +234,8 @@ class SessionProtocol(SessionState):
                 self.peer_stats = frame
             case Received(offset):
                 self.writer.resume(offset)
-                self.link = after(self.link, Cause.RECEIVED)
+                self.link = LINK[self.link][Cause.RECEIVED]
                 return Notice.RESUMED
             case Pong():
                 self._empty_frames.count(now)
         return None
-
-    def _acknowledged(self, consumed: int, window: int) -> None:
-        self.send_buffer.acknowledge(consumed, window)
-        if self.send_state is Direction.FINISHED and self.send_buffer.fin_acked:
-            self.send_state = after(self.send_state, Cause.CONSUMED)

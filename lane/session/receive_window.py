@@ -14,6 +14,7 @@ from lane.errors import ProtocolError
 from lane.proto.frames import MAX_WINDOW
 from lane.proto.hello import EARLY
 from lane.session.byte_queue import Buffer, ByteQueue
+from lane.session.states import CONSUMED, DIRECTION, Cause, Direction
 
 INITIAL_WINDOW = 256 * 1024
 """Bytes a session may hold in each direction before it has shown that it needs more."""
@@ -52,6 +53,7 @@ class ReceiveWindow:
         self.received = 0  # all before this offset has come
         self.consumed = 0  # all before this offset has left the process; FIN is one more
         self.final: int | None = None
+        self.state = Direction.OPEN
         self._acked = 0  # `consumed` as the peer was told last
         self._urged = 0  # what came before this offset is to be acknowledged as soon as it is consumed
         self._lent = 0  # bytes taken and not yet consumed
@@ -66,7 +68,7 @@ class ReceiveWindow:
 
     def freeze(self) -> dict[str, Any]:
         """The whole state as a plain value, with a copy of what is held."""
-        state = {name: getattr(self, name) for name in self._FROZEN}
+        state = {name: getattr(self, name) for name in self._FROZEN} | {"state": self.state.value}
         return state | {"queue": self._queue.freeze(), "told": list(self._told)}
 
     @classmethod
@@ -75,6 +77,7 @@ class ReceiveWindow:
         window = cls(0, budget)
         for name in cls._FROZEN:
             setattr(window, name, frozen[name])
+        window.state = Direction(frozen["state"])
         window._queue, window._told = ByteQueue(frozen["queue"]), list(frozen["told"])
         budget.charge(window._reserved)
         return window
@@ -92,7 +95,7 @@ class ReceiveWindow:
     @property
     def ended(self) -> bool:
         """Whether the end itself was consumed."""
-        return self.final is not None and self.consumed > self.final
+        return self.state in CONSUMED
 
     @property
     def arrived(self) -> int:
@@ -141,6 +144,7 @@ class ReceiveWindow:
         if final != self.received or self.final not in (None, final):
             raise ProtocolError(f"an end at {final} after {self.received} bytes")
         self.final = final
+        self.state = DIRECTION[self.state][Cause.FIN]
 
     def consume(self) -> None:
         """What was taken has left the process: it counts as consumed, and the window may grow.
@@ -177,10 +181,15 @@ class ReceiveWindow:
     def take_end(self) -> None:
         """Hand out the end. Nothing more can come: the window is no longer needed."""
         assert self.final is not None
+        self.state = DIRECTION[self.state][Cause.CONSUMED]
         self.consumed = self.final + 1
         self.shrink()
         self.limit, self._most = self.final, self.initial
         self._give_back()
+
+    def end(self) -> None:
+        """The peer's END."""
+        self.state = DIRECTION[self.state][Cause.END]
 
     @property
     def ack_due(self) -> bool:
@@ -188,7 +197,7 @@ class ReceiveWindow:
         news = self.consumed - self._acked
         if news <= 0:
             return False
-        urgent = self._grown or self._acked < self._urged or self.ended
+        urgent = self._grown or self._acked < self._urged or self.state in CONSUMED
         return urgent or news >= min(self.window // 4, UNTOLD)
 
     def urge(self) -> None:
@@ -242,6 +251,7 @@ class ReceiveWindow:
         """Drop all that is held; the window is of no more use, and will not grow any more."""
         self._queue.clear()
         self._released = True
-        self._budget.give(self._reserved)
-        self._reserved = 0
+        if self._reserved:
+            self._budget.give(self._reserved)
+            self._reserved = 0
         self.window = self._most = self.initial

@@ -12,6 +12,7 @@ from lane.budget import Budget
 from lane.errors import ProtocolError
 from lane.session.byte_queue import Buffer, ByteQueue
 from lane.session.receive_window import INITIAL_WINDOW
+from lane.session.states import CONSUMED, DIRECTION, Cause, Direction
 
 
 class SendBuffer:
@@ -29,12 +30,14 @@ class SendBuffer:
         self.acked = 0
         self.limit = limit
         self.final: int | None = None
+        self.state = Direction.OPEN
         self.released = False
         """Whether the session is over, and nothing can be sent again."""
 
     def freeze(self) -> dict[str, Any]:
         """The whole state as a plain value, with a copy of what is retained."""
-        return {name: getattr(self, name) for name in self._FROZEN} | {"queue": self._retained.freeze()}
+        state = {name: getattr(self, name) for name in self._FROZEN} | {"state": self.state.value}
+        return state | {"queue": self._retained.freeze()}
 
     @classmethod
     def thaw(cls, frozen: dict[str, Any], budget: Budget) -> "SendBuffer":
@@ -42,6 +45,7 @@ class SendBuffer:
         buffer = cls(0, budget, 0)
         for name in cls._FROZEN:
             setattr(buffer, name, frozen[name])
+        buffer.state = Direction(frozen["state"])
         buffer._retained = ByteQueue(frozen["queue"])
         budget.charge(buffer._reserved)
         return buffer
@@ -59,7 +63,7 @@ class SendBuffer:
     @property
     def fin_acked(self) -> bool:
         """Whether the peer has consumed everything, our FIN included."""
-        return self.final is not None and self.acked > self.final
+        return self.state in CONSUMED
 
     def allowance(self, wanted: int) -> int:
         """How many of `wanted` bytes may be sent now."""
@@ -83,7 +87,12 @@ class SendBuffer:
     def finish(self) -> int:
         """The FIN is being sent: the final offset."""
         self.final = self.sent
+        self.state = DIRECTION[self.state][Cause.FIN]
         return self.final
+
+    def end(self) -> None:
+        """END is being sent."""
+        self.state = DIRECTION[self.state][Cause.END]
 
     def resume(self, arrived: int) -> None:
         """Judge the offset from which the peer wants us to go on. Raises ProtocolError.
@@ -105,6 +114,8 @@ class SendBuffer:
             raise ProtocolError("an ACK that goes back")
         self._retained.drop(min(consumed, self.sent) - min(self.acked, self.sent))
         self.acked = consumed
+        if consumed > self.sent and self.state is Direction.FINISHED:
+            self.state = DIRECTION[self.state][Cause.CONSUMED]
         self.limit = consumed + window
         if self._reserved and self._retained.size <= self._least:
             self._budget.give(self._reserved)

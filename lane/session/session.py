@@ -34,6 +34,10 @@ READ_SIZE = 279552
 LINGER = 5.0
 """Seconds to wait for the peer's END once both directions have been consumed."""
 
+_NOBODY_READS = Event()
+"""Set, as the event of each stream is once nobody reads it, and nobody will."""
+_NOBODY_READS.set()
+
 
 class Session(SessionView):
     """Lives on the streams that `carry` is called with, one after the other, until it is `over`.
@@ -46,6 +50,7 @@ class Session(SessionView):
     """Whether it waits for what may take long: it is not idle then, and has nothing to finish."""
     aborting: "gevent.Greenlet[..., None] | None" = None
     """Tells the peer of an abort, for some seconds at most."""
+    _released = False
     _when_over: tuple[Callable[[], None], ...] = ()
 
     def __init__(
@@ -64,8 +69,7 @@ class Session(SessionView):
         self._writer = StreamWriter(self.protocol, self._lost)
         self._stats: Callable[[], LinkStats] = LinkStats
         self._readable, self._writable, self._over = Event(), Event(), Event()
-        self._unread = Event()  # nobody reads the stream, and nobody will
-        self._unread.set()
+        self._unread = _NOBODY_READS
 
     # What an owner does with it.
 
@@ -129,7 +133,7 @@ class Session(SessionView):
     def finish(self) -> None:
         """Half-close our direction. Idempotent."""
         protocol = self.protocol
-        if protocol.send_state is Direction.OPEN and not protocol.failure:
+        if self.send_buffer.state is Direction.OPEN and not protocol.failure:
             with self._writer.lock:  # no limit: see `StreamWriter.lock`
                 protocol.finish()
                 self._writer.write()
@@ -144,8 +148,10 @@ class Session(SessionView):
             self._say_abort()
         if protocol.failure:
             self._owner.broken()  # somebody may wait beside a session that was lost long ago
-        protocol.release()
-        self._settle()
+        if not self._released:
+            self._released = True
+            protocol.release()
+            self._settle()
 
     def close(self) -> None:
         """End the session: once both directions are finished and consumed, otherwise as a reset.
@@ -234,7 +240,8 @@ class Session(SessionView):
         if protocol.life not in (Life.OPEN, Life.ABORTING):
             stream.reset(reset_code(0) if protocol.failure else 0)
             return None
-        self._writer.detach()
+        if self.carried:
+            self._writer.detach()
         unread = self._unread = Event()
         self._stats = stats
         protocol.attach(monotonic(), preface=first, resumed=resumed, announce=resumed and not announced)
@@ -278,7 +285,7 @@ class Session(SessionView):
             protocol.liveness.measured(self._stats(), now)
         try:
             for event in protocol.receive_data(data, now):
-                if isinstance(event, DataReceived):
+                if type(event) is DataReceived:
                     event.taken = self._owner.offer(event.data)
                 elif event is Notice.CREDIT:
                     self._writable.set()
@@ -297,7 +304,7 @@ class Session(SessionView):
             self._settle()
         if progress:
             self._wake(self)
-        if protocol.control_due:
+        if protocol.writer.pong is not None or (progress and self.receive_window.ack_due):
             self._writer.flush_soon()
         if progress and protocol.readable:
             self._tell_reader()
@@ -329,8 +336,9 @@ class Session(SessionView):
         calls, self._when_over = self._when_over, ()
         for call in calls:
             call()
-        self._tell_reader()
-        self._writable.set()
+        if self.protocol.failure:
+            self._tell_reader()
+            self._writable.set()
 
     def _say_abort(self) -> None:
         """Tell the peer that the session was aborted; without a stream: with the next one."""

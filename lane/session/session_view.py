@@ -34,7 +34,8 @@ class SessionView:
     def parted(self) -> bool:
         """Whether both sides said that all is complete, and the stream is free."""
         protocol = self.protocol
-        return protocol.send_state is protocol.receive_state is Direction.ENDED and protocol.failure is None
+        ended = protocol.send_buffer.state is protocol.receive_window.state is Direction.ENDED
+        return ended and protocol.failure is None
 
     @property
     def carried(self) -> bool:

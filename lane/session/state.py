@@ -16,11 +16,11 @@ from lane.session.frame_writer import FrameWriter
 from lane.session.liveness import Liveness
 from lane.session.receive_window import ReceiveWindow
 from lane.session.send_buffer import SendBuffer
-from lane.session.states import Cause, Direction, Life, Link, after
+from lane.session.states import LIFE, Cause, Life, Link
 
+_NO_READER = FrameReader()
+"""Of a session that no stream has carried yet: it is never fed."""
 _GOING_ON = Life.OPEN, Life.CLOSING
-CONSUMED = Direction.CONSUMED, Direction.ENDED
-"""The states of a direction whose FIN was consumed."""
 
 
 class SessionState:
@@ -45,8 +45,9 @@ class SessionState:
         self.life, self.link = Life.OPEN, Link.DETACHED
         self.over = False
         """Whether nothing of the session is left to be carried, but the news of its abort."""
-        self.send_state = self.receive_state = Direction.OPEN
-        self._reader = FrameReader()
+        self._reader = _NO_READER
+        self.trailing_data: bytes | None = None
+        """What came behind the peer's END, and is not of this session; None before that."""
         self._feeding = False  # somebody iterates over the events of what was fed
         self._empty_frames = EmptyFrames()
 
@@ -58,6 +59,7 @@ class SessionState:
         self.liveness = liveness
         self.activity = activity
         self.writer = FrameWriter(window, buffer, liveness)
+        self.data_to_send = self.writer.next
 
     def freeze(self) -> dict[str, Any]:
         """The whole state: dictionaries, lists, tuples, numbers, bytes and None. Nothing changes.
@@ -70,7 +72,7 @@ class SessionState:
         return {
             "resumable": self.resumable,
             "abort_code": self.abort_code,
-            "states": [state.value for state in (self.life, self.link, self.send_state, self.receive_state)],
+            "states": [self.life.value, self.link.value],
             "failure": self.failure.freeze() if self.failure else None,
             "peer_stats": astuple(self.peer_stats) if self.peer_stats else None,
             "receive_window": self.receive_window.freeze(),
@@ -97,20 +99,20 @@ class SessionState:
         )
         session.writer.thaw(frozen["writer"])
         session.abort_code = frozen["abort_code"]
-        life, link, sending, receiving = frozen["states"]
+        life, link = frozen["states"]
         session.life, session.link = Life(life), Link(link)
         session.over = session.life not in _GOING_ON
-        session.send_state, session.receive_state = Direction(sending), Direction(receiving)
         session.failure = Failure.thaw(frozen["failure"]) if frozen["failure"] else None
         session.peer_stats = Stats(*frozen["peer_stats"]) if frozen["peer_stats"] else None
         session._reader = FrameReader(frozen["reader"])
+        session.trailing_data = session._reader.rest
         session._empty_frames = EmptyFrames(frozen["empty_frames"])
         return session
 
     @property
     def complete(self) -> bool:
         """Whether all was consumed, both ends included, and both sides know it."""
-        return self.receive_state in CONSUMED and self.send_state in CONSUMED
+        return self.receive_window.ended and self.send_buffer.fin_acked
 
     def abort(self, code: int, error: LaneError) -> None:
         """End both directions with `error` here. The peer learns `code`, over this stream or the next."""
@@ -135,13 +137,13 @@ class SessionState:
         self.writer.end = True
 
     def release(self) -> None:
-        """Drop what is held. The session must be closing, or over."""
+        """Drop what is held. The session must be closing, or over. Idempotent."""
         self._live_on(Cause.RELEASE)
         self.receive_window.release()
         self.send_buffer.release()
 
     def _live_on(self, cause: Cause) -> None:
-        self.life = after(self.life, cause)
+        self.life = LIFE[self.life][cause]
         self.over = self.life not in _GOING_ON
 
     def _failed(self, error: LaneError) -> None:

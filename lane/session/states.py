@@ -1,8 +1,8 @@
-"""The states of a session, and all transitions between them, as one table.
+"""The states of a session, and all transitions between them, as tables.
 
 A session is three small machines. Each of its two directions goes from open to ended, as the streams of QUIC
 do (RFC 9000 section 3). Its link to a stream comes and goes. And its life ends in one of two ways: closed,
-which both sides agree on, or aborted. What the table does not list must not happen.
+which both sides agree on, or aborted. What the tables do not list must not happen.
 """
 
 from enum import Enum
@@ -58,14 +58,38 @@ class Cause(_Machine):
     CLOSE, ABORT, FAIL, HEARD, RELEASE = "close", "abort", "failure", "the peer knows of the abort", "release"
 
 
-State = Direction | Link | Life
+S = TypeVar("S")
 
-TRANSITIONS: dict[State, dict[Cause, State]] = {
+
+class InvalidTransition(RuntimeError):
+    """Something happened that must not happen in this state."""
+
+
+class Row(dict[Cause, S]):
+    """What follows on `state`, by cause. Any other cause raises InvalidTransition."""
+
+    def __init__(self, state: S, following: dict[Cause, S]) -> None:
+        super().__init__(following)
+        self._state = state
+
+    def __missing__(self, cause: Cause) -> S:
+        raise InvalidTransition(f"{cause.name} in the state {self._state}")
+
+
+def _table(rows: dict[S, dict[Cause, S]]) -> dict[S, Row[S]]:
+    return {state: Row(state, following) for state, following in rows.items()}
+
+
+DIRECTION = _table({
     Direction.OPEN: {Cause.FIN: Direction.FINISHED},
     # After a move, FIN is repeated.
     Direction.FINISHED: {Cause.FIN: Direction.FINISHED, Cause.CONSUMED: Direction.CONSUMED},
     Direction.CONSUMED: {Cause.FIN: Direction.CONSUMED, Cause.END: Direction.ENDED},
     Direction.ENDED: {},
+})  # fmt: skip
+CONSUMED = Direction.CONSUMED, Direction.ENDED
+"""The states of a direction whose FIN was consumed."""
+LINK = _table({
     Link.DETACHED: {
         Cause.ATTACH: Link.ATTACHED,
         Cause.RESUME: Link.RESUMING,
@@ -73,6 +97,8 @@ TRANSITIONS: dict[State, dict[Cause, State]] = {
     },
     Link.RESUMING: {Cause.RECEIVED: Link.ATTACHED, Cause.DETACH: Link.DETACHED},
     Link.ATTACHED: {Cause.DETACH: Link.DETACHED},
+})  # fmt: skip
+LIFE = _table({
     Life.OPEN: {Cause.CLOSE: Life.CLOSING, Cause.ABORT: Life.ABORTING, Cause.FAIL: Life.ABORTED},
     Life.CLOSING: {Cause.FAIL: Life.ABORTED, Cause.RELEASE: Life.CLOSED},
     Life.CLOSED: {Cause.RELEASE: Life.CLOSED},
@@ -82,19 +108,4 @@ TRANSITIONS: dict[State, dict[Cause, State]] = {
         Cause.RELEASE: Life.ABORTING,
     },
     Life.ABORTED: {Cause.HEARD: Life.ABORTED, Cause.FAIL: Life.ABORTED, Cause.RELEASE: Life.ABORTED},
-}
-
-
-class InvalidTransition(RuntimeError):
-    """Something happened that must not happen in this state."""
-
-
-S = TypeVar("S", Direction, Link, Life)
-
-
-def after(state: S, cause: Cause) -> S:
-    """The state that follows. Raises InvalidTransition."""
-    found = TRANSITIONS[state].get(cause)
-    if found is None:
-        raise InvalidTransition(f"{cause.name} in the state {state}")
-    return found  # type: ignore[return-value]  # each machine has its own rows
+})  # fmt: skip

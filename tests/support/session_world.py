@@ -154,11 +154,10 @@ class End:
     def check(self):
         """States agree with offsets, and nothing that is kept goes beyond its bounds."""
         protocol, window, buffer = self.protocol, self.protocol.receive_window, self.protocol.send_buffer
-        ended = Direction.CONSUMED, Direction.ENDED
-        assert (protocol.send_state is not Direction.OPEN) == (buffer.final is not None)
-        assert (protocol.send_state in ended) == buffer.fin_acked
-        assert (protocol.receive_state is not Direction.OPEN) == (window.final is not None)
-        assert (protocol.receive_state in ended) == window.ended
+        assert (buffer.state is not Direction.OPEN) == (buffer.final is not None)
+        assert (buffer.acked > buffer.sent) == buffer.fin_acked
+        assert (window.state is not Direction.OPEN) == (window.final is not None)
+        assert (window.final is not None and window.consumed > window.final) == window.ended
         assert (protocol.failure is not None) == (protocol.life in (Life.ABORTING, Life.ABORTED))
         assert max(window.held, window.window) <= BUFFER
         may_come = max(window.limit, window.received) - window.consumed

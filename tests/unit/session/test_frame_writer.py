@@ -23,6 +23,7 @@ class Ends:
         self.window, self.buffer = ReceiveWindow(SIZE, budget), SendBuffer(SIZE, budget, SIZE)
         self.liveness = Liveness(NOW)
         self.writer = FrameWriter(self.window, self.buffer, self.liveness)
+        self.writer.attach(b"", resumed=False, announce=False)
         if sent:
             self.buffer.send(sent)
         self.chunks = []
@@ -105,6 +106,9 @@ def test_data_go_in_pieces_and_their_end_behind_them():
 @pytest.mark.parametrize(("code", "frame"), [(7, ResetFrame(7)), (None, End())])
 def test_nothing_follows_the_last_words(code, frame):
     ends = Ends()
+    ends.buffer.finish()
+    ends.write()
+    ends.buffer.acknowledge(1, SIZE)
     ends.writer.reset, ends.writer.end = code, code is None
     assert ends.write()[-1] == frame
     ends.writer.pong = 7

@@ -113,7 +113,7 @@ def test_ends_in_order_are_a_close_on_which_both_agree():
     assert said(session).endswith(pack(End()))
     assert feed(session, End()) == []
     assert session.trailing_data == b""
-    assert session.send_state is session.receive_state is Direction.ENDED
+    assert session.send_buffer.state is session.receive_window.state is Direction.ENDED
     session.release()
     assert session.life is Life.CLOSED
 
