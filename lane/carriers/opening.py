@@ -28,8 +28,8 @@ from lane.errors import (
 )
 from lane.proto.frames import aborted
 from lane.proto.hello import Reply, Request, parse_reply
+from lane.session.aborting import abort_alone
 from lane.session.flows import Flows
-from lane.session.parting import abort_alone
 from lane.stream import LinkStats, measured, receiver, send_joined
 from lane.tasks import start
 

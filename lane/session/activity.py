@@ -1,7 +1,7 @@
-"""When a session counts as active, and what is done for it as time passes.
+"""When a session counts as active, and its upkeep as time passes.
 
-A session that moves data is looked after eight times a second: an ACK that nobody asked for, a PING into the
-silence, STATS for a peer that wants them. One that is idle gives up the window that had grown.
+An active session gets a tick eight times a second. The tick sends late ACKs, a PING after silence, and STATS
+to a peer that wants them. An idle session gives up a window that had grown.
 """
 
 from math import inf
@@ -19,11 +19,11 @@ IDLE = 10.0
 REPORT = 0.25
 """Seconds between two STATS of a session that sends."""
 RECENT = 1.0
-"""Seconds for which a datagram beside the stream counts as being sent: nobody acknowledges it to us."""
+"""Seconds for which a datagram counts as in flight. Nobody acknowledges it to us."""
 
 
 class Activity:
-    """Of one session, from `now` on. `reports`: whether its peer wants STATS."""
+    """The activity of one session, from `now` on. `reports`: whether its peer wants STATS."""
 
     _FROZEN = (
         "reports",
@@ -40,11 +40,11 @@ class Activity:
         self.last_data = now
         """When data moved last."""
         self.datagram_bytes = 0
-        """Bytes that came and went as datagrams, beside the streams."""
-        self._attached = -inf  # since when one stream carries the session
-        self._datagram_sent = -inf  # when that was last
+        """Bytes that were sent and received as datagrams, outside the streams."""
+        self._attached = -inf  # when the present stream was attached
+        self._datagram_sent = -inf  # when the last one was
         self._reported = 0.0  # when STATS were sent last
-        self._shrinking = False  # the peer was told of a smaller window, and may not know yet
+        self._shrinking = False  # the peer may not know yet that the window shrank
 
     def freeze(self) -> dict[str, Any]:
         """The whole state as a plain value."""
@@ -52,33 +52,33 @@ class Activity:
 
     @classmethod
     def thaw(cls, frozen: dict[str, Any]) -> "Activity":
-        """One that goes on from there."""
+        """An activity that goes on from there."""
         activity = cls(0.0)
         for name in cls._FROZEN:
             setattr(activity, name, frozen[name])
         return activity
 
     def note_datagram(self, size: int, now: float, *, received: bool) -> None:
-        """A datagram of `size` bytes came beside the stream, or went."""
+        """Count a datagram of `size` bytes."""
         self.last_data = now
         self.datagram_bytes += size
         if not received:
             self._datagram_sent = now
 
     def is_sending(self, buffer: SendBuffer, now: float) -> bool:
-        """Whether what is sent, and what is lost of it, tells something of the carrier."""
+        """Whether bytes are in flight, so that losses say something about the carrier."""
         return bool(buffer.retained) or now - self._datagram_sent < RECENT
 
     def report_due(self, buffer: SendBuffer, now: float) -> bool:
-        """Whether the peer is to be sent STATS."""
+        """Whether STATS are due."""
         active = self.reports and now - self.last_data < ACTIVE
         return active and now - self._reported >= REPORT and self.is_sending(buffer, now)
 
     def attached(self, window: ReceiveWindow, now: float) -> None:
         """Another stream carries the session.
 
-        The peer may send again on it what it sent before it knew of a smaller window: that is still to come,
-        and no PONG says when.
+        The peer may send bytes again on it that it sent before it knew of a smaller window, and no PONG says
+        when they are through. So a window that has just shrunk is restored.
         """
         self._attached = now
         if self._shrinking:
@@ -86,16 +86,13 @@ class Activity:
             window.restore()
 
     def pong_received(self, window: ReceiveWindow) -> None:
-        """The peer knows all that was said before the PING."""
+        """The peer has acted on all frames before the PING."""
         if self._shrinking:
             self._shrinking = False
             window.shrunk()
 
     def tick(self, now: float, liveness: Liveness, writer: FrameWriter, *, attached: bool) -> bool:
-        """Look after what no caller would. `attached`: a stream carries the session.
-
-        False: nothing is left to look after.
-        """
+        """Do the upkeep. `attached`: a stream carries the session. Returns whether more ticks are needed."""
         window, buffer = writer.window, writer.buffer
         age, settled = now - self.last_data, now - self._attached
         writer.ack = writer.ack or window.ack_possible

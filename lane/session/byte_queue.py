@@ -1,23 +1,23 @@
-"""Bytes in order, as the chunks they came in.
+"""A queue of bytes that keeps the chunks in which they were appended.
 
-Both windows of a session hold their bytes this way: a chunk is taken over as it is, without a copy. Chunks
-below 4 KB are joined, so that one-byte writes don't cost an object each.
+Both directions of a session hold their bytes this way. A chunk is kept as it is, without a copy. Chunks below
+4 KB are joined, so that one-byte writes don't cost an object each.
 """
 
 Buffer = bytes | bytearray | memoryview
 FrozenQueue = list[tuple[bytes, bool]]
-"""The chunks, and whether more may be joined to each."""
+"""The chunks, and whether more bytes may be joined to each."""
 
 _SMALL = 4096
 _JOINED = 16384  # bytes that a chunk has at most before one more is joined to it
 
 
 class ByteQueue:
-    """`frozen`: what `freeze` of another queue gave."""
+    """`frozen`: the value of another queue's `freeze`."""
 
     def __init__(self, frozen: FrozenQueue | None = None) -> None:
         self._chunks: list[Buffer] = []  # few; an empty deque takes 700 bytes
-        self._skip = 0  # bytes of the first chunk that are gone already
+        self._skip = 0  # bytes of the first chunk that were removed
         self.size = 0
         if frozen:
             self._chunks = [bytearray(data) if joins else data for data, joins in frozen]
@@ -32,7 +32,7 @@ class ByteQueue:
         return frozen
 
     def append(self, data: Buffer) -> None:
-        """Take over `data`, which must not change any more."""
+        """Append `data`, which must not change any more."""
         self.size += len(data)
         if len(data) >= _SMALL:
             self._chunks.append(data)
@@ -56,9 +56,9 @@ class ByteQueue:
         return piece
 
     def peek(self, start: int, limit: int) -> Buffer:
-        """1 to `limit` bytes from `start` on, which stay; there must be some."""
+        """Returns 1 to `limit` bytes from index `start` on, and leaves them. There must be some."""
         last = self._chunks[-1] if self._chunks else b""
-        if self.size - start <= len(last):  # most often: it was appended just now
+        if self.size - start <= len(last):  # the usual case: it was appended just now
             return _piece(last, len(last) - self.size + start, limit)
         start += self._skip
         for chunk in self._chunks:
@@ -68,14 +68,14 @@ class ByteQueue:
         raise IndexError("there are no bytes there")
 
     def drop(self, size: int) -> None:
-        """Remove the first `size` bytes, of which there must be that many."""
+        """Remove the first `size` bytes. There must be that many."""
         self.size -= size
         self._skip += size
         while self._chunks and self._skip >= len(self._chunks[0]):
             self._skip -= len(self._chunks.pop(0))
 
     def clear(self) -> None:
-        """Remove all."""
+        """Remove all bytes."""
         self._chunks.clear()
         self._skip = self.size = 0
 
@@ -84,4 +84,4 @@ def _piece(chunk: Buffer, start: int, limit: int) -> Buffer:
     if not 0 <= start < len(chunk):
         raise IndexError("there are no bytes there")
     piece = memoryview(chunk)[start : start + limit]
-    return bytes(piece) if isinstance(chunk, bytearray) else piece  # that one may still grow
+    return bytes(piece) if isinstance(chunk, bytearray) else piece  # a bytearray may still grow

@@ -1,28 +1,32 @@
-"""How many frames that say nothing new a peer may send.
+"""A limit on frames that carry no news.
 
-A frame costs the peer little, and us about as much as one with data. So those that tell nothing, or only ask,
-come out of an allowance, which time and data fill again: a sender with a small buffer asks for an ACK each
-time that it is full.
+Such a frame is cheap for the peer, and costs us about as much as one with data. So frames that repeat what is
+known, or only ask, use up an allowance. Time and data refill it: a sender with a small buffer sends a PING
+each time that the buffer is full.
 """
 
 from lane.errors import ProtocolError
 
-EMPTY, EMPTY_RATE, EMPTY_SIZE = 1000.0, 100.0, 256
-"""Such frames that a peer may send at once, and a second, and bytes of data that excuse one."""
+EMPTY = 1000.0
+"""Frames without news that a peer may send at once."""
+EMPTY_RATE = 100.0
+"""Frames without news that a peer may send each second in the long run."""
+EMPTY_SIZE = 256
+"""Bytes of new data that allow one more frame without news."""
 
 
 class EmptyFrames:
-    """The allowance of one session's peer. `frozen`: what `freeze` of another one gave."""
+    """The allowance of one session's peer. `frozen`: the value of another one's `freeze`."""
 
     def __init__(self, frozen: tuple[float, float] = (EMPTY, 0.0)) -> None:
-        self._left, self._since = frozen  # frames that it might send, and when that was so
+        self._left, self._since = frozen  # frames that are left, and since when
 
     def freeze(self) -> tuple[float, float]:
         """The whole state as a plain value."""
         return self._left, self._since
 
     def count(self, now: float) -> None:
-        """One more came. Raises ProtocolError."""
+        """Count one frame. Raises ProtocolError when the allowance is used up."""
         self._left = min(EMPTY, self._left + (now - self._since) * EMPTY_RATE) - 1
         self._since = now
         if self._left < 0:

@@ -1,4 +1,4 @@
-"""What a session's protocol tells whoever runs it, in the order in which it happened."""
+"""The events of a session's protocol, for its runner, in the order in which they happened."""
 
 from enum import Enum, auto
 
@@ -6,10 +6,11 @@ from lane.session.byte_queue import Buffer
 
 
 class DataReceived:
-    """Bytes for a reader that has nothing left to read.
+    """Bytes for a reader that has consumed all bytes before them.
 
-    `data` may be a view of what was fed: whoever takes bytes at once sets `taken` to how many, from the first
-    on. They count as consumed. The others are copied and held, as soon as the next event is asked for.
+    `data` may be a view of the input. A runner that can deliver bytes at once sets `taken` to their number,
+    from the first on. They count as consumed. The protocol copies the others when it is asked for the next
+    event.
     """
 
     __slots__ = ("data", "taken")
@@ -20,18 +21,16 @@ class DataReceived:
 
 
 class Notice(Enum):
-    """What has no more to say than that it happened."""
+    """Events without data."""
 
     CREDIT = auto()
-    """The peer takes more, or has consumed more."""
+    """The peer granted credit, or consumed bytes."""
     RESUMED = auto()
-    """The peer said from which offset it wants data: there may be some to send again."""
+    """The peer named the offset from which it wants data. There may be bytes to send again."""
     PROGRESS = auto()
-    """Data came, or their end."""
+    """New data or a FIN came."""
     PAUSE = auto()
-    """Several frames were handled, and this is a good moment to let others run.
-
-    The rest of what was fed was copied."""
+    """Several frames were handled. Other greenlets may run now: the rest of the input was copied."""
 
 
 Event = DataReceived | Notice

@@ -1,8 +1,7 @@
 """The datagrams of one carrier, sorted by the flow that each belongs to.
 
-Many associations share a carrier, and a datagram has nothing but its own bytes to say whose it is: the first
-of them name its flow. A datagram of a flow that nobody has joined here is dropped, so that a peer can only
-reach what its own carrier carries.
+Many associations share a carrier. The first bytes of a datagram name its flow, and so its association. A
+datagram of a flow without a member here is dropped. So a peer reaches only associations of its own carrier.
 """
 
 from collections.abc import Callable
@@ -18,25 +17,25 @@ Deliver = Callable[[bytes], None]
 
 
 class Flows:
-    """The flows of `carrier`, which may turn out to have no datagrams."""
+    """The flows of `carrier`, which may have no datagrams."""
 
     def __init__(self, carrier: Carrier) -> None:
         self._carrier = carrier
         self._members: dict[bytes, Deliver] = {}
         self._pump: Any = None
         self.strays = 0
-        """Datagrams that were nobody's."""
+        """Datagrams of flows without a member."""
 
     def __len__(self) -> int:
         return len(self._members)
 
     @property
     def datagrams(self) -> Datagrams | None:
-        """What carries them; None where all packets have to take the stream."""
+        """The carrier's datagrams; None if all packets have to take the stream."""
         return self._carrier.datagrams
 
     def join(self, flow: bytes, deliver: Deliver) -> bool:
-        """Have `deliver` called with each datagram of `flow`; it must not block. False: the name is taken."""
+        """Call `deliver`, which must not block, with each datagram of `flow`. False: the name is in use."""
         if flow in self._members:
             return False
         self._members[flow] = deliver
@@ -46,11 +45,11 @@ class Flows:
         return True
 
     def leave(self, flow: bytes) -> None:
-        """Take no more datagrams of `flow`."""
+        """Deliver no more datagrams of `flow`."""
         self._members.pop(flow, None)
 
     def _receive(self, datagrams: Datagrams) -> None:
-        """Until the carrier is gone."""
+        """Deliver until the carrier is closed."""
         try:
             while True:
                 datagram = datagrams.recv()
@@ -63,7 +62,7 @@ class Flows:
             self._members.clear()
 
     def _deliver(self, deliver: Deliver, datagram: bytes) -> None:
-        """What goes wrong costs this datagram: the next one may be for somebody else."""
+        """A failure costs this datagram only: the next one may belong to another association."""
         try:
             deliver(datagram)
         except Exception as error:

@@ -1,9 +1,8 @@
-"""What a session says next on the stream that carries it, as bytes.
+"""The next bytes of a session for its stream.
 
-Data go out in order. The small control frames that came up meanwhile go out in front of them, so that an ACK
-costs no write of its own. What is sent is retained until the peer has consumed it, so a stream that is lost
-loses nothing: the next one begins where the peer says that it is, and what was written before or meanwhile is
-written again from there.
+Data goes out in order, with pending control frames in front of it, so that an ACK needs no write of its own.
+Sent bytes are retained until the peer has consumed them, so a lost stream loses no data: the peer names the
+offset that it needs, and the next stream continues from there.
 """
 
 from typing import Any
@@ -28,21 +27,21 @@ from lane.session.send_buffer import SendBuffer
 from lane.stream import LinkStats
 
 PIECE = 130560
-"""The most data that go into one frame, bytes.
+"""The most bytes of data in one frame.
 
-With what TLS adds, and without it, they fill two segments of loopback (MTU 65536). What is over would go
-in a tiny third one, and wake whoever gets it once more.
+With or without the overhead of TLS they fill two segments on loopback (MTU 65536). More bytes would go into a
+tiny third segment, which wakes the receiver once more.
 """
 
 _MOST = (1 << 32) - 1, (1 << 64) - 1, (1 << 64) - 1
-"""What the fields of STATS hold."""
+"""The limits of the fields of STATS."""
 
 Chunk = tuple[bytes, Buffer]
-"""Bytes to write, and data to write behind them: maybe none."""
+"""Frames to write, and data to write behind them, which may be empty."""
 
 
 class FrameWriter:
-    """Of one session. Its attributes say which control frames are to be sent with the next chunk."""
+    """The writer of one session. Its attributes name the control frames for the next chunk."""
 
     _FROZEN = (
         "pong", "ping", "ack", "stats", "reset", "end", "done", "send_blocked_seconds",
@@ -51,27 +50,27 @@ class FrameWriter:
 
     def __init__(self, window: ReceiveWindow, buffer: SendBuffer, liveness: Liveness) -> None:
         self.pong: int | None = None
-        """The value of a PING that is to be answered."""
+        """The value of a PING that needs an answer."""
         self.ping = False
-        """Whether a PING is to be sent."""
+        """Whether to send a PING."""
         self.ack = False
-        """Whether an ACK is to be sent even though it is not due."""
+        """Whether to send an ACK although it is not due."""
         self.stats = False
-        """Whether STATS are to be sent."""
+        """Whether to send STATS."""
         self.reset: int | None = None
-        """The code of a RESET that is to be sent, and nothing after it."""
+        """The code of a RESET to send, as the last frame."""
         self.end = False
-        """Whether END is to be sent, and nothing after it."""
+        """Whether to send END, as the last frame."""
         self.done = True
-        """Whether there is no stream, or nothing may follow on it."""
+        """Whether there is no stream, or its last frame was sent."""
         self.send_blocked_seconds = 0.0
-        """Seconds that streams did not take at once what there was to send."""
+        """Seconds for which writes to streams blocked."""
         self.window = window
         self.buffer = buffer
         self._liveness = liveness
-        self._preface = b""  # what goes before all frames
-        self._received = False  # whether RECEIVED is to be sent
-        self._cursor: int | None = 0  # end of what this stream got; None: the peer has not said
+        self._preface = b""  # bytes in front of all frames
+        self._received = False  # whether to send RECEIVED
+        self._cursor: int | None = 0  # the next offset for this stream; None until RECEIVED came
         self._fin_sent = False
 
     def freeze(self) -> dict[str, Any]:
@@ -79,14 +78,14 @@ class FrameWriter:
         return {name: getattr(self, name) for name in self._FROZEN}
 
     def thaw(self, frozen: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from another writer's state."""
         for name in self._FROZEN:
             setattr(self, name, frozen[name])
 
     def attach(self, preface: bytes, *, resumed: bool, announce: bool) -> None:
-        """Another stream begins, with `preface` before all frames.
+        """Begin another stream, with `preface` in front of all frames.
 
-        `resumed`: the peer says how far it came before data go on. `announce`: it must hear the same of us.
+        `resumed`: data waits until the peer's RECEIVED. `announce`: the peer needs our RECEIVED as well.
         """
         self._preface = preface
         self._received = announce
@@ -96,7 +95,7 @@ class FrameWriter:
         self.ack = resumed  # the last ACK may be lost
 
     def resume(self, arrived: int) -> None:
-        """The peer has all before `arrived`: go on from there. Raises ProtocolError, the second time too."""
+        """The peer has all bytes before `arrived`. Raises ProtocolError; also on a second call."""
         if self._cursor is not None:
             raise ProtocolError("RECEIVED where it was not due")
         self.buffer.resume(arrived)
@@ -105,7 +104,7 @@ class FrameWriter:
 
     @property
     def control_due(self) -> bool:
-        """Whether there is anything to say that should not wait for data."""
+        """Whether a control frame is due that should not wait for data."""
         return bool(
             self.ack
             or self.ping
@@ -119,7 +118,7 @@ class FrameWriter:
         )
 
     def next(self, now: float, *, control_only: bool = False) -> Chunk | None:
-        """What to write next; None: nothing, for the present. What is given counts as written."""
+        """Returns the next chunk, which counts as written; None if there is nothing to write at present."""
         if self.done:
             return None
         if self.reset is not None:
@@ -149,7 +148,7 @@ class FrameWriter:
         return out, b""
 
     def _control(self, now: float) -> bytes:
-        """The control frames that are to be sent now, and an ACK if it tells anything."""
+        """The pending control frames, and an ACK if it tells the peer anything new."""
         out, self._preface = self._preface, b""
         if self._received:
             self._received = False
@@ -170,7 +169,7 @@ class FrameWriter:
 
 
 def _stats(link: LinkStats, blocked: float) -> Stats:
-    """As the peer is told. What a foreign transport may have counted wrong is 0."""
+    """The STATS of a carrier. Figures that a foreign transport got wrong become 0."""
     try:
         figures = int((link.rtt or 0) * 1e6), int(link.sent), int(link.lost)
     except (TypeError, ValueError, OverflowError):

@@ -1,8 +1,8 @@
-"""Whether the path of a session lives, and how long it takes: when to ask, and what an answer tells.
+"""Whether the path of a session works, and its round trip: when to send a PING, and what a PONG means.
 
-A session that only receives has no other way to see that its path died, and its transport has nothing whose
-loss it would notice. So a session that was active and hears nothing sends a PING. A path that answers is
-asked more and more seldom, up to a limit, until data move again.
+A session that only receives can't see in another way that its path died: its transport sends nothing whose
+loss it would notice. So an active session that hears nothing sends a PING. The pause between PINGs doubles
+with each PONG, up to a limit, until data move again.
 """
 
 from typing import Any
@@ -10,18 +10,18 @@ from typing import Any
 from lane.stream import LinkStats
 
 QUIET = 0.25
-"""Seconds of silence, at least, in an active session before it asks whether the path is alive."""
+"""Seconds of silence, at least, after which an active session sends a PING."""
 RTT_AGE = 0.05
-"""Seconds that a look at the carrier's round trip counts: it may cost a system call."""
+"""Seconds for which the carrier's figures count. Reading them may cost a system call."""
 MOST_PATIENCE = 16
-"""Times QUIET after which a path that always answers is asked at the latest."""
+"""The limit of the pause between two PINGs, in units of QUIET."""
 UNKNOWN_RTT = 0.1
-"""Seconds assumed until a round trip has been measured."""
+"""Seconds that are assumed until a round trip was measured."""
 _NO_FIGURES = LinkStats()
 
 
 class Liveness:
-    """Of one session, whatever carries it. Times are seconds of one clock that never goes back."""
+    """The liveness of one session on any carrier. Times are seconds of one monotonic clock."""
 
     _FROZEN = "heard", "_asked", "_patience", "_measured"
 
@@ -29,69 +29,69 @@ class Liveness:
         self.begin(now)
 
     def begin(self, now: float) -> None:
-        """There is another path, on which nothing was asked, and of which nothing is known."""
+        """Start on another path: no PING is outstanding, and nothing is known of the path."""
         self.heard = now
-        """When something came last."""
+        """When bytes were received last."""
         self.link = _NO_FIGURES
-        """What the carrier knew when it was looked at last."""
+        """The carrier's newest figures."""
         self.link_expires = now
-        """When the carrier is to be looked at again, if its figures matter then."""
+        """From when on the figures are too old to be used."""
         self.rtt = UNKNOWN_RTT
-        """The round trip, seconds: the carrier's, or the session's own."""
+        """The round trip in seconds, measured by the carrier, or by the session's PINGs."""
         self._asked: int | None = None  # the value of the PING that is outstanding: when, in microseconds
         self._patience = 1
         self._measured: float | None = None  # round trip of a PING
 
     def freeze(self) -> dict[str, Any]:
-        """The state as a plain value. Whoever thaws it looks at the carrier before figures matter."""
+        """The state as a plain value, without the carrier's figures, which are read again."""
         return {name: getattr(self, name) for name in self._FROZEN} | {"rtt": self.rtt}
 
     @classmethod
     def thaw(cls, frozen: dict[str, Any]) -> "Liveness":
-        """One that goes on from there."""
+        """A liveness that goes on from there."""
         liveness = cls(frozen["heard"])
         for name in (*cls._FROZEN, "rtt"):
             setattr(liveness, name, frozen[name])
         return liveness
 
     def measured(self, link: LinkStats, now: float) -> None:
-        """The carrier was looked at."""
+        """Take newer figures of the carrier."""
         self.link = link
         self.rtt = link.rtt or self._measured or UNKNOWN_RTT
         self.link_expires = now + RTT_AGE
 
     @property
     def asked(self) -> bool:
-        """Whether a PING has no answer yet."""
+        """Whether a PING is outstanding."""
         return self._asked is not None
 
     def quiet(self, now: float) -> bool:
-        """Whether nothing came for so long that it is time to ask, unless the round trip is as long."""
+        """Whether the silence is long enough for a PING, on a path with a short round trip."""
         return self._asked is None and now - self.heard > QUIET * self._patience
 
     def silent(self, now: float) -> bool:
-        """Whether it is time to ask."""
+        """Whether it is time for a PING."""
         return self.quiet(now) and now - self.heard > 3 * self.rtt * self._patience
 
     def silence(self, now: float) -> float:
-        """Seconds that nothing came although a PING asked for it; 0 where all is well."""
+        """Seconds without any byte since a PING was sent; 0 if no PING is outstanding."""
         return 0.0 if self._asked is None else max(0.0, now - max(self.heard, self._asked / 1e6))
 
     def waiting(self, now: float) -> float:
-        """Seconds that a PING has had no answer, whatever else came; 0 where none is due."""
+        """Seconds since the outstanding PING, whatever else came; 0 if there is none."""
         return 0.0 if self._asked is None else now - self._asked / 1e6
 
     def ask(self, now: float) -> int:
-        """The value of the PING that is being sent."""
+        """Returns the value of a PING that is sent now."""
         self._asked = int(now * 1e6)
         return self._asked
 
     def questioned(self) -> None:
-        """The peer asks: the path works that way, and one of both is enough to find out about the other."""
+        """The peer sent a PING. The path works in that direction, and one side's PINGs are enough."""
         self._be_patient()
 
     def answered(self, value: int) -> bool:
-        """A PONG came; whether it answers the PING that is outstanding."""
+        """Take a PONG. Returns whether it answers the outstanding PING."""
         if value != self._asked:
             return False
         self._asked = None
@@ -102,7 +102,7 @@ class Liveness:
         return True
 
     def moved(self) -> None:
-        """Data came, or went, to which an answer is due."""
+        """Data moved in either direction."""
         self._patience = 1
 
     def _be_patient(self) -> None:

@@ -1,4 +1,4 @@
-"""Whoever a session belongs to: what a session tells it, and asks of it."""
+"""The interface between a session and its owner."""
 
 from collections.abc import Callable
 
@@ -7,20 +7,20 @@ from lane.session.flows import Flows
 
 
 class Owner:
-    """One that waits in the session's own calls, and wants to know nothing. No method may block."""
+    """The owner of a session, which calls these methods. None may block. This one ignores all calls."""
 
     def readable(self) -> None:
-        """There may be something to receive, or an error."""
+        """`recv` may return or raise at once."""
 
     def offer(self, data: Buffer) -> int:
-        """Received bytes, which it may take at once, without waiting: how many, from the first on.
+        """Take received bytes at once, if that needs no wait. Returns their number, from the first on.
 
-        `data` is gone as soon as another greenlet has run. What is taken counts as consumed.
+        They count as consumed. `data` is invalid as soon as another greenlet has run.
         """
         return 0
 
     def broken(self) -> None:
-        """The session broke, and no reader may notice: wake whoever waits beside it."""
+        """The session broke. Wake greenlets that wait elsewhere, for no reader may notice."""
 
     def carrier_changed(self, flows: Callable[[], Flows | None]) -> None:
         """Another stream carries the session. `flows` looks up the datagrams of its carrier."""

@@ -1,12 +1,12 @@
-"""Packets through a session: as datagrams of its carrier where they fit, over its stream where not.
+"""Packets through a session: as datagrams of its carrier if they fit, else over its stream.
 
-A datagram may be lost, and none waits for another. What does not fit, all that is sent while the server
-has not answered, and all on carriers without datagrams goes over the stream of the session, in order and
-complete. So an association outlives its carrier as any session does: only what was under way as datagrams
-is lost.
+Datagrams may be lost, and none waits for another. The stream carries the packets that are too large, those
+that are sent before the server has answered, and all packets on carriers without datagrams. It delivers them
+in order and completely. So an association outlives its carrier, as any session does. A move loses only the
+datagrams in flight.
 
-A packet that must wait is worth less than the next one: the queue for the stream is short, and when it is
-full the oldest packet makes room.
+An old packet is worth less than a new one. So the queue for the stream is short, and drops its oldest packet
+when it is full.
 """
 
 from collections import deque
@@ -25,46 +25,46 @@ from lane.session.owner import Owner
 from lane.session.session import Session
 
 WINDOW = 1048576
-"""Bytes that the stream of an association may have under way: what waits behind more comes too late."""
+"""Bytes of an association that may be in flight on its stream. Behind more bytes a packet comes too late."""
 QUEUE = 262144
-"""Bytes that may wait for the stream."""
+"""Bytes in the queue for the stream."""
 BATCH = 65536
-"""Bytes that are handed to the stream at once."""
+"""Bytes of one write to the stream."""
 GOODBYE = 5.0
-"""Seconds for what waits to leave, and for the peer to end its direction, once ours is to end."""
+"""Seconds at the end of an association, for the queue to empty and for the peer to end its direction."""
 
 
 class Packets(Owner):
-    """Owns a session, and moves its packets once it `run`s.
+    """The owner of a session. It receives the session's packets in `run`.
 
-    `deliver(address, payload)` gets what the peer sends, and must not block. `flow` names the datagrams,
-    FLOW_SIZE bytes that are the same at both ends; shorter: there are none.
+    `deliver(address, payload)` gets the peer's packets, and must not block. `flow`: the name of the
+    datagrams, FLOW_SIZE bytes that are the same at both ends. With fewer bytes no datagrams are used.
     """
 
     def __init__(self, flow: bytes, deliver: Callable[[Address, Buffer], None]) -> None:
         self.dropped = 0
-        """Packets that had to make room for others."""
+        """Packets that were dropped here."""
         self.beside = False
         """Whether the peer knows the session, so that datagrams may go beside its stream."""
-        self._session: Session | None = None  # none of its packets is sent or delivered before `begin`
+        self._session: Session | None = None  # without it, packets are dropped
         self._flow = flow
         self._deliver = deliver
-        self._flows: Flows | None = None  # where our flow is joined
+        self._flows: Flows | None = None  # those that our flow has joined
         self._queue: deque[bytes] = deque()
         self._queued = 0
         self._writer: gevent.Greenlet[..., None] | None = None
 
     @property
     def queued(self) -> int:
-        """Bytes that wait for the stream."""
+        """Bytes in the queue for the stream."""
         return self._queued
 
     def begin(self, session: Session) -> None:
-        """The session is there."""
+        """Use `session`, which was made with this owner."""
         self._session = session
 
     def send(self, address: Address, payload: Buffer) -> None:
-        """Send one packet to or from `address`. Never blocks; it may be lost, as packets are."""
+        """Send one packet to or from `address`. Never blocks. The packet may be lost."""
         session = self._session
         if len(payload) > MAX_PACKET or session is None or session.over:
             self.dropped += 1
@@ -80,7 +80,7 @@ class Packets(Owner):
         self._enqueue(pack_packet(address, payload))
 
     def run(self) -> LaneError | None:
-        """Deliver what comes over the stream up to its end: None, or the error that it ended with."""
+        """Deliver the packets of the stream until its end. Returns None, or the error at the end."""
         session, reader = self._begun(), PacketReader()
         try:
             while data := session.recv():
@@ -98,11 +98,11 @@ class Packets(Owner):
         return None
 
     def finish(self) -> None:
-        """End our direction, behind what waits. Blocks meanwhile."""
+        """End our direction, behind the queue. Blocks until then."""
         session = self._begun()
         if self._writer is not None:
             self._writer.join()  # no limit: a session that is idle for too long is reset
-        with suppress(LaneError):  # lost, which is an end as well
+        with suppress(LaneError):  # it was lost, which is an end as well
             session.finish()
 
     def _enqueue(self, packet: bytes) -> None:
@@ -119,7 +119,7 @@ class Packets(Owner):
         return self._session
 
     def _write(self, session: Session) -> None:
-        """Hand what waits to the stream, as it takes it."""
+        """Write the queue to the stream."""
         try:
             while self._queue:
                 batch, size = [], 0
@@ -129,13 +129,13 @@ class Packets(Owner):
                 self._queued -= size
                 session.sendall(b"".join(batch))
         except LaneError:
-            self._queue.clear()  # who receives learns why
+            self._queue.clear()  # the reader learns why
             self._queued = 0
         finally:
             self._writer = None
 
     def carrier_changed(self, flows: Callable[[], Flows | None]) -> None:
-        """See `Owner`: the datagrams of the other carrier are joined instead."""
+        """See `Owner`. The flow joins the datagrams of the new carrier."""
         self._leave()
         found = flows() if len(self._flow) == FLOW_SIZE else None
         if found is not None and found.join(self._flow, self._came):
@@ -147,11 +147,11 @@ class Packets(Owner):
             self._flows = None
 
     def _came(self, datagram: bytes) -> None:
-        """A datagram of our flow."""
+        """Deliver a datagram of our flow."""
         try:
             address, payload = parse_datagram(datagram)
         except ProtocolError:
-            self.dropped += 1  # it proves nothing about who sent it: the stream is not touched
+            self.dropped += 1  # its sender may be anybody: the session goes on
             return
         if self._session is not None:
             self._session.note_datagram(len(payload), received=True)

@@ -1,10 +1,9 @@
 """The protocol of one session, without I/O: bytes in, events out, and bytes to send.
 
-It knows no socket, no greenlet and no clock: whoever runs it says what time it is, in seconds of a clock that
-never goes back. So it can be tried for hours in a second.
+It has no socket, no greenlet and no clock. Its caller passes the time, in seconds of a monotonic clock. So a
+test can run a session for hours in a second.
 
-A session that is resumable outlives its stream. While nothing carries it, what it is given to send is
-retained as ever.
+A resumable session outlives its stream. Without a stream it still takes bytes to send, and retains them.
 """
 
 from collections.abc import Iterator
@@ -30,27 +29,27 @@ from lane.session.state import SessionState
 from lane.session.states import LINK, Cause, Direction, Life, Link
 
 TURN = 8
-"""Frames that are acted on before others get their turn: tiny ones may come by the thousand."""
+"""Frames between two pauses, in which other greenlets may run. Tiny frames may come by the thousand."""
 
 
 class SessionProtocol(SessionState):
-    """A session at `now`, which lives on the streams that it is attached to, one after the other.
+    """A session at `now`. It lives on the streams that are attached to it, one after the other.
 
-    `credit`: bytes the peer takes before its first ACK. `buffer_size`: the most that a direction may hold,
-    beyond the least out of `budget`. `resumable`: it survives the loss of a stream.
+    `credit`: bytes that the peer takes before its first ACK. `buffer_size`: the most bytes that a direction
+    holds; those beyond the first window come out of `budget`. `resumable`: it survives the loss of a stream.
     """
 
-    # What the owner does with it.
+    # For the owner.
 
     @property
     def readable(self) -> bool:
-        """Whether `read` would give or raise something."""
+        """Whether `read` would return bytes or the end, or raise."""
         return bool(self.receive_window.held or self.receive_window.at_end or self.failure)
 
     def read(self, limit: int) -> Buffer | None:
-        """1 to `limit` bytes, `b""` once the peer has finished, None if nothing has come.
+        """Returns 1 to `limit` bytes, `b""` at the peer's end, or None if there is nothing yet.
 
-        The bytes are consumed with the next `consume`. Raises what ended the session, after its data.
+        The window's next `consume` consumes the bytes. Raises the session's error, after its data.
         """
         window = self.receive_window
         if window.held:
@@ -64,7 +63,7 @@ class SessionProtocol(SessionState):
         return None
 
     def allowance(self, wanted: int) -> int:
-        """How many of `wanted` bytes may be sent now. Raises Closed, or what ended the session."""
+        """How many of `wanted` bytes may be sent now. Raises Closed, or the session's error."""
         if self.failure:
             raise self.failure.build()
         if self.send_buffer.state is not Direction.OPEN:
@@ -72,13 +71,13 @@ class SessionProtocol(SessionState):
         return self.send_buffer.allowance(wanted)
 
     def send(self, data: Buffer, now: float) -> None:
-        """Send `data`, within the allowance. They must not change any more."""
+        """Send `data`, which is within the allowance and must not change any more."""
         self.send_buffer.send(data)
         self.activity.last_data = now
         self.liveness.moved()
 
     def want_credit(self) -> None:
-        """Somebody waits to send more: the peer may wait for more data before it acknowledges."""
+        """A writer waits for credit. The peer may wait for more data before it acknowledges: send a PING."""
         if self.send_buffer.held_back and not self.liveness.asked:
             self.writer.ping = True
 
@@ -88,47 +87,48 @@ class SessionProtocol(SessionState):
             self.send_buffer.finish()
 
     def peer_completed(self) -> None:
-        """The peer says that all is complete, though its last ACK was lost."""
+        """The peer says that the session is complete. Its last ACK was lost."""
         if self.send_buffer.final is None or not self.receive_window.ended:
             self.fail(ProtocolError("the peer takes for complete what is not"))
             return
         self.send_buffer.acknowledge(self.send_buffer.final + 1, 0)
 
     def note_datagram(self, size: int, now: float, *, received: bool) -> None:
-        """A datagram of `size` bytes came beside the stream, or went: the session is active."""
+        """Count a datagram of `size` bytes: the session is active."""
         self.activity.note_datagram(size, now, received=received)
         self.liveness.moved()
         if received:
             self.liveness.heard = now
 
     def is_sending(self, now: float) -> bool:
-        """Whether what is sent, and what is lost of it, tells something of the carrier."""
+        """Whether bytes are in flight, so that losses say something about the carrier."""
         return self.activity.is_sending(self.send_buffer, now)
 
     # The clock.
 
     def wants_figures(self, now: float) -> bool:
-        """Whether `tick` would need newer figures of the carrier than it has."""
+        """Whether `tick` needs newer figures of the carrier."""
         live = self.liveness
         if now < live.link_expires:
             return False
         return live.quiet(now) or self.activity.report_due(self.send_buffer, now)
 
     def tick(self, now: float) -> bool:
-        """Look after what no caller would: late ACKs, liveness, unused windows. False: nothing is left."""
+        """Do the upkeep: late ACKs, liveness, unused windows. Returns whether more ticks are needed."""
         if self.life is not Life.OPEN:
             return False
         attached = self.link is not Link.DETACHED
         return self.activity.tick(now, self.liveness, self.writer, attached=attached)
 
-    # The stream's side.
+    # For the stream.
 
     def attach(
         self, now: float, *, preface: bytes = b"", resumed: bool = False, announce: bool = False
     ) -> None:
         """Live on another stream, which begins with `preface`. The session must be open, or aborting.
 
-        `resumed`: the session lived before, and the peer's frames begin with RECEIVED. `announce`: ours too.
+        `resumed`: the session had a stream before, so the peer's frames begin with RECEIVED. `announce`: our
+        frames do so, too.
         """
         self.detach()
         self.link = LINK[self.link][Cause.RESUME if resumed else Cause.ATTACH]
@@ -145,14 +145,14 @@ class SessionProtocol(SessionState):
         self.link = LINK[self.link][Cause.DETACH]
 
     def stream_lost(self, error: LaneError | None) -> None:
-        """The stream ended by `error`, None: in good order, which is too early as well."""
+        """The stream ended with `error`, or with a clean end if that is None, which is too early as well."""
         self.detach()
         code = aborted(error.code) if isinstance(error, Reset) else None
         if self.life is Life.ABORTING:
             if error is None or isinstance(error, Reset):
-                self.abort_heard()  # whoever hears of an abort ends the stream
+                self.abort_heard()  # a peer that hears of an abort ends the stream
         elif self.complete:
-            pass  # all that mattered has arrived
+            pass  # all data has arrived
         elif code is not None:
             self.fail(Reset(code))
         elif not self.resumable:
@@ -160,13 +160,13 @@ class SessionProtocol(SessionState):
 
     @property
     def control_due(self) -> bool:
-        """Whether `data_to_send` has something that should not wait for data."""
+        """Whether `data_to_send` has a control frame that should not wait for data."""
         return not self.writer.done and self.writer.control_due
 
     def receive_data(self, data: bytes | memoryview, now: float) -> Iterator[Event]:
-        """Act on what came over the stream. Raises ProtocolError, with which the session is aborted.
+        """Handle bytes from the stream. Raises ProtocolError, and aborts the session with it.
 
-        After an event with which another stream was attached the rest of `data` is dropped.
+        If another stream is attached between two events, the rest of `data` is dropped.
         """
         if self.over:
             return
@@ -205,7 +205,7 @@ class SessionProtocol(SessionState):
             yield Notice.PROGRESS
 
     def _receive(self, frame: Frame, now: float) -> Notice | None:
-        """Take a frame without data from the peer. Raises ProtocolError."""
+        """Handle a frame without data. Raises ProtocolError."""
         match frame:
             case Ack(consumed, window):
                 if (consumed, consumed + window) == (self.send_buffer.acked, self.send_buffer.limit):
@@ -225,7 +225,7 @@ class SessionProtocol(SessionState):
                 self._empty_frames.count(now)
                 self.liveness.questioned()
                 self.writer.pong = value
-                self.receive_window.urge()
+                self.receive_window.request_ack()
             case Pong(value) if self.liveness.answered(value):
                 self.activity.pong_received(self.receive_window)
                 return Notice.CREDIT

@@ -1,8 +1,8 @@
-"""The receiving direction of a session: what has come, what was consumed, and the credit for more.
+"""The receiving direction of a session: received bytes, consumed bytes, and the credit for more.
 
-A receiver grants credit as the application consumes (not as bytes arrive), so a slow reader holds its
-sender back from end to end. What is held is bounded by the window of the session, which starts small and
-grows only for those who use it, and by one `Budget` for the process.
+A receiver grants credit as the application consumes bytes, not as they arrive. So a slow reader slows its
+sender down from end to end. Two limits bound the bytes that are held: the window of the session, which starts
+small and grows only while it is used, and one `Budget` for the process.
 
 Offsets are absolute; the FIN counts as one byte after the last (docs/PROTOCOL.md).
 """
@@ -17,31 +17,34 @@ from lane.session.byte_queue import Buffer, ByteQueue
 from lane.session.states import CONSUMED, DIRECTION, Cause, Direction
 
 INITIAL_WINDOW = 256 * 1024
-"""Bytes a session may hold in each direction before it has shown that it needs more."""
-SHORT, FIRST_STEP = 8192, 1024 * 1024
-"""Bytes that a short answer has at most, and to which a window grows for who is sent more at once."""
+"""Bytes that a session may hold in each direction before it has shown a need for more."""
+SHORT_ANSWER = 8192
+"""Bytes of the longest short answer. A session that receives more at once gets a larger window."""
+FIRST_STEP = 1024 * 1024
+"""Bytes of the window after its first growth."""
 GROWTH = 16
-"""Window over what was under way, after growth: one that is too small costs round trips."""
-UNTOLD = 2 * 1024 * 1024
-"""Bytes that may be consumed before the peer is told, whatever the window: it retains all of them."""
-MAX_TOLD = 64
-"""Acknowledgements that are remembered: more than a round trip has on any but the longest, fastest paths."""
+"""The ratio of a grown window to the bytes in flight. A window that is too small costs round trips."""
+ACK_EVERY = 2 * 1024 * 1024
+"""Bytes after which an ACK is due, however large the window is: the peer retains all of them until then."""
+ACKS_REMEMBERED = 64
+"""The most ACKs whose times are remembered. Only very long and fast paths have more in a round trip."""
 REACTION = 0.020
-"""Seconds, beside the round trip, until an acknowledgement can show in what comes: what waits on the way
-to the wire takes time, too."""
+"""Seconds beyond the round trip until the peer's data can show that it knows an ACK: buffers on the way to
+the wire delay both."""
 
 
 def initial_window(buffer_size: int) -> int:
-    """The window that a session starts with, bytes: what REQUEST and REPLY carry."""
+    """The first window of a session, in bytes, which REQUEST and REPLY carry."""
     return min(buffer_size, INITIAL_WINDOW)
 
 
 class ReceiveWindow:
-    """Of a session that may hold `buffer_size` bytes, beyond the least out of `budget`."""
+    """The window of a session that may hold `buffer_size` bytes, those beyond `initial` out of `budget`."""
 
     _FROZEN = (
-        "initial", "window", "limit", "received", "consumed", "final", "_most", "_acked", "_urged", "_lent",
-        "_mark", "_known", "_used", "_hungry", "_grown", "_released", "_reserved",
+        "initial", "window", "limit", "received", "consumed", "final", "_most", "_acked", "_ack_requested",
+        "_taken", "_growth_start", "_known_consumed", "_in_flight", "_reader_waited", "_grown", "_released",
+        "_reserved",
     )  # fmt: skip
 
     def __init__(self, buffer_size: int, budget: Budget) -> None:
@@ -49,68 +52,69 @@ class ReceiveWindow:
         self._budget = budget
         self._most = min(buffer_size, MAX_WINDOW)
         self.initial = self.window = initial_window(buffer_size)
-        self.limit = max(self.window, EARLY)  # the offset up to which the peer may send
-        self.received = 0  # all before this offset has come
-        self.consumed = 0  # all before this offset has left the process; FIN is one more
+        self.limit = max(self.window, EARLY)  # the peer may send up to this offset
+        self.received = 0  # all bytes before this offset were received
+        self.consumed = 0  # all bytes before this offset have left the process; FIN is one more
         self.final: int | None = None
         self.state = Direction.OPEN
-        self._acked = 0  # `consumed` as the peer was told last
-        self._urged = 0  # what came before this offset is to be acknowledged as soon as it is consumed
-        self._lent = 0  # bytes taken and not yet consumed
-        self._mark = 0  # where the quarter of a window began that growth looks at
-        self._told: list[tuple[float, int]] = []  # when the peer was told of what was consumed
-        self._known = 0  # what of that it must know by now
-        self._used = 0  # since the mark: the most that it had under way, for all it could know
-        self._hungry = False  # whether the reader waited for data since the mark
-        self._grown = False  # whether the window grew since the peer was told of it
+        self._acked = 0  # `consumed` in the last ACK
+        self._ack_requested = 0  # an ACK is due once this offset is consumed
+        self._taken = 0  # bytes that the reader took and has not consumed
+        self._growth_start = 0  # the offset at which the present look for growth began
+        self._sent_acks: list[tuple[float, int]] = []  # when ACKs were sent, with `consumed`
+        self._known_consumed = 0  # `consumed` of the newest ACK that the peer must know
+        self._in_flight = 0  # the most bytes in flight since `_growth_start`
+        self._reader_waited = False  # whether it waited for data since `_growth_start`
+        self._grown = False  # whether the window grew since the last ACK
         self._released = False
-        self._reserved = 0  # bytes of the budget, for all that the peer may have us hold beyond `initial`
+        self._reserved = 0  # bytes of the budget: all that the peer may make us hold beyond `initial`
 
     def freeze(self) -> dict[str, Any]:
-        """The whole state as a plain value, with a copy of what is held."""
+        """The whole state as a plain value, with a copy of the held bytes."""
         state = {name: getattr(self, name) for name in self._FROZEN} | {"state": self.state.value}
-        return state | {"queue": self._queue.freeze(), "told": list(self._told)}
+        return state | {"queue": self._queue.freeze(), "sent_acks": list(self._sent_acks)}
 
     @classmethod
     def thaw(cls, frozen: dict[str, Any], budget: Budget) -> "ReceiveWindow":
-        """A window that goes on from there. What the peer may have it hold is taken of `budget` anyway."""
+        """A window that goes on from there. It charges its reserved bytes to `budget` in any case."""
         window = cls(0, budget)
         for name in cls._FROZEN:
             setattr(window, name, frozen[name])
         window.state = Direction(frozen["state"])
-        window._queue, window._told = ByteQueue(frozen["queue"]), list(frozen["told"])
+        window._queue, window._sent_acks = ByteQueue(frozen["queue"]), list(frozen["sent_acks"])
         budget.charge(window._reserved)
         return window
 
     @property
     def held(self) -> int:
-        """Bytes that came and were not taken."""
+        """Received bytes that the reader has not taken."""
         return self._queue.size
 
     @property
     def at_end(self) -> bool:
-        """Whether all has been taken and no more will come."""
+        """Whether the reader has taken all bytes, and FIN came behind them."""
         return self.final is not None and not self._queue.size
 
     @property
     def ended(self) -> bool:
-        """Whether the end itself was consumed."""
+        """Whether the reader has consumed the end as well."""
         return self.state in CONSUMED
 
     @property
     def arrived(self) -> int:
-        """The offset from which the peer goes on over another stream: FIN is one more."""
+        """The offset from which the peer continues on another stream. FIN counts as one byte."""
         return self.received + (self.final is not None)
 
     @property
     def idle(self) -> bool:
-        """Whether the reader has nothing left, and waits for more."""
-        return not (self._queue.size or self._lent)
+        """Whether the reader has consumed all bytes, and waits for more."""
+        return not (self._queue.size or self._taken)
 
     def receive(self, offset: int, data: Buffer, now: float, rtt: float) -> Buffer:
-        """Bytes from the peer (times in seconds): those that are new. Raises ProtocolError.
+        """Check bytes from the peer, and return the new ones among them. Raises ProtocolError.
 
-        They count as received, and are to go to `consume_now` or `hold`, in order.
+        They count as received. The caller passes them to `consume_now` or `hold`, in order. `now` and `rtt`
+        are seconds.
         """
         end = offset + len(data)
         if offset > self.received:
@@ -122,64 +126,64 @@ class ReceiveWindow:
         known = self.received - offset
         if known >= len(data):
             return b""
-        self._hungry = self._hungry or self.idle
+        self._reader_waited = self._reader_waited or self.idle
         self.received = end
-        while self._told and self._told[0][0] <= now - 1.5 * rtt - REACTION:
-            self._known = self._told.pop(0)[1]
-        self._used = max(self._used, end - self._known)
+        while self._sent_acks and self._sent_acks[0][0] <= now - 1.5 * rtt - REACTION:
+            self._known_consumed = self._sent_acks.pop(0)[1]
+        self._in_flight = max(self._in_flight, end - self._known_consumed)
         return memoryview(data)[known:] if known else data
 
     def hold(self, data: Buffer) -> None:
-        """Keep received bytes for the reader, as a copy where they are a view."""
+        """Keep received bytes for the reader. A view is copied."""
         if len(data) and not self._released:
             self._queue.append(bytes(data))
 
     def consume_now(self, size: int) -> None:
-        """The first `size` received bytes went to an idle reader, and have left the process."""
-        self._lent = size
+        """The first `size` of the new bytes went to an idle reader, and have left the process."""
+        self._taken = size
         self.consume()
 
     def finish(self, final: int) -> None:
-        """The peer's FIN. Raises ProtocolError if data before it is missing, or it moved."""
+        """Take the peer's FIN. Raises ProtocolError if data before it is missing, or if it moved."""
         if final != self.received or self.final not in (None, final):
             raise ProtocolError(f"an end at {final} after {self.received} bytes")
         self.final = final
         self.state = DIRECTION[self.state][Cause.FIN]
 
     def consume(self) -> None:
-        """What was taken has left the process: it counts as consumed, and the window may grow.
+        """The taken bytes have left the process. They count as consumed, and the window may grow.
 
-        It grows when the reader was waiting for more, to many times what the peer had under way for all that
-        it could know: well before the peer runs out, so that a transfer which speeds up is not held back. On
-        a lossy path it takes several round trips: what is sent again holds up all that came behind it. That
-        may be so from the first packet on, so the first step is taken as soon as more has come at once than
-        a short answer.
+        It grows if the reader was waiting for data, to many times the bytes in flight. So it grows well
+        before the peer runs out of credit, and does not hold back a transfer that speeds up. On a lossy path
+        growth takes several round trips, because a retransmission holds up all data behind it. That may
+        happen from the first packet on, so the first step comes as soon as more than a short answer came at
+        once.
         """
-        self.consumed += self._lent
-        self._lent = 0
-        read = self.consumed - self._mark
-        at_once = self._hungry and min(read, self._used) > SHORT
+        self.consumed += self._taken
+        self._taken = 0
+        read = self.consumed - self._growth_start
+        at_once = self._reader_waited and min(read, self._in_flight) > SHORT_ANSWER
         if at_once and self.window == self.initial and self._budget.plenty:
             self._grow_to(FIRST_STEP)
         elif read >= self.window // 4:
-            self._grow_to(self._used * GROWTH if self._hungry else 0)
+            self._grow_to(self._in_flight * GROWTH if self._reader_waited else 0)
 
     def _grow_to(self, size: int) -> None:
-        """Grow to `size` bytes if there is room, and begin anew to look for reasons."""
+        """Grow to `size` bytes if the budget has room, and begin a new look for growth."""
         more = self._budget.take_most(min(size, self._most) - self.window)
         self.window += more
         self._reserved += more
         self._grown = self._grown or more > 0
-        self._mark, self._used, self._hungry = self.consumed, 0, False
+        self._growth_start, self._in_flight, self._reader_waited = self.consumed, 0, False
 
     def take(self, limit: int) -> Buffer:
-        """Hand out 1 to `limit` bytes (there must be some); they are consumed with the next `consume`."""
+        """Hand out 1 to `limit` bytes, of which there must be some. The next `consume` consumes them."""
         chunk = self._queue.take(limit)
-        self._lent += len(chunk)
+        self._taken += len(chunk)
         return chunk
 
     def take_end(self) -> None:
-        """Hand out the end. Nothing more can come: the window is no longer needed."""
+        """Hand out the end. No more data can come, so the window is no longer needed."""
         assert self.final is not None
         self.state = DIRECTION[self.state][Cause.CONSUMED]
         self.consumed = self.final + 1
@@ -193,62 +197,62 @@ class ReceiveWindow:
 
     @property
     def ack_due(self) -> bool:
-        """Whether the peer should hear of what was consumed now, lest it runs out of credit."""
+        """Whether the peer needs an ACK now, before it runs out of credit."""
         news = self.consumed - self._acked
         if news <= 0:
             return False
-        urgent = self._grown or self._acked < self._urged or self.state in CONSUMED
-        return urgent or news >= min(self.window // 4, UNTOLD)
+        urgent = self._grown or self._acked < self._ack_requested or self.state in CONSUMED
+        return urgent or news >= min(self.window // 4, ACK_EVERY)
 
-    def urge(self) -> None:
-        """The peer waits for an ACK: it may retain less than our window allows it to send."""
-        self._urged = self.received
+    def request_ack(self) -> None:
+        """The peer asked for an ACK: it may be able to retain less than our window allows it to send."""
+        self._ack_requested = self.received
 
     @property
     def ack_possible(self) -> bool:
-        """Whether there is anything that the peer has not heard."""
+        """Whether an ACK would tell the peer anything new."""
         return self.consumed > self._acked
 
     def acknowledge(self, now: float) -> tuple[int, int]:
-        """`consumed` and `window` for an ACK that is being sent now."""
+        """The fields `consumed` and `window` of an ACK that is sent now."""
         self._acked, self._grown = self.consumed, False
         self.limit = max(self.limit, self.consumed + self.window)
         if self._reserved > self.window - self.initial:  # it shrank
             self._give_back()
-        if len(self._told) == MAX_TOLD:
-            self._told.pop()
-        self._told.append((now, self.consumed))
+        if len(self._sent_acks) == ACKS_REMEMBERED:
+            self._sent_acks.pop()
+        self._sent_acks.append((now, self.consumed))
         return self.consumed, self.window
 
     def shrink(self) -> bool:
-        """Fall back to the least window, for a session that is idle; whether that changes anything.
+        """Fall back to the first window, because the session is idle. Returns whether that changes anything.
 
-        The peer may still use the old one until it has heard of it: see `shrunk`. So its bytes stay reserved.
+        The peer may use the old window until it knows the new one: see `shrunk`. So its bytes stay reserved.
         """
         if self.window == self.initial:
             return False
         self.window = self.initial
-        self._mark, self._used, self._hungry = self.consumed, 0, False
+        self._growth_start, self._in_flight, self._reader_waited = self.consumed, 0, False
         return True
 
     def restore(self) -> None:
-        """Take a smaller window back, of which the peer may not have heard: it may use the old one."""
+        """Take a smaller window back, because the peer may not know it and may use the old one."""
         self.window = max(self.window, min(self.limit - self.consumed, self.initial + self._reserved))
 
     def shrunk(self) -> None:
-        """The peer has seen the smaller window: what it sends beyond is an offence."""
+        """The peer knows the smaller window. New data beyond it is an offence."""
         self.limit = max(self.received, self._acked + self.window)
         self._give_back()
 
     def _give_back(self) -> None:
-        """What the peer can't have us hold any more is for others."""
+        """Return reserved bytes that the peer can't use any more."""
         needed = max(self.window, self.limit - self.consumed) - self.initial
         if self._reserved > needed:
             self._budget.give(self._reserved - needed)
             self._reserved = needed
 
     def release(self) -> None:
-        """Drop all that is held; the window is of no more use, and will not grow any more."""
+        """Drop all bytes. The window must not be used any more, and does not grow any more."""
         self._queue.clear()
         self._released = True
         if self._reserved:

@@ -1,7 +1,7 @@
-"""All sessions of one side: how many there may be, what they may hold, and how they end together.
+"""All sessions of one side: their number, their memory, and their end at a shutdown.
 
-A client and a server each have one. It also keeps the clock for the sessions: those that were active
-lately are looked after eight times a second, the idle ones cost nothing.
+A client has one registry, and a server has one. It also runs the clock of the sessions: active ones get a
+tick eight times a second, and idle ones cost nothing.
 """
 
 from collections import Counter
@@ -25,20 +25,19 @@ from lane.session.session import Session
 from lane.supervisor import report, supervise
 
 TICK = 0.125
-"""Seconds between two looks at the active sessions."""
+"""Seconds between two ticks of the active sessions."""
 PEAK = 64 << 20
-"""Bytes held at once after which the memory is given back to the system when it is free again."""
+"""Bytes of a peak after which free memory is returned to the system."""
 LAST_WORDS = 3.0
-"""Seconds that the resets of the last sessions have to be heard by their peers."""
+"""Seconds at a shutdown for peers to hear of the resets of the last sessions."""
 
 
 class Registry:
     """The sessions of one side.
 
-    `buffer_size`: the most a window grows to; `buffer_total`: the cap for all of them, both bytes.
-    `idle_timeout`: seconds without data after which a session is reset. `max_per_peer`: sessions of one
-    network. `many_users`: they don't know each other, and none gets more of what there is than is left for
-    the others.
+    `buffer_size`: the largest window, in bytes. `buffer_total`: the budget of all windows, in bytes.
+    `idle_timeout`: seconds without data after which a session is reset. `max_per_peer`: the most sessions of
+    one network. `many_users`: the users are strangers to each other, so each gets a share of the limits.
     """
 
     def __init__(
@@ -59,11 +58,11 @@ class Registry:
         self._max_per_peer = max_per_peer
         self._sessions: set[Session] = set()
         self._active: set[Session] = set()
-        self._aborting: set[gevent.Greenlet[..., None]] = set()  # those that tell of a reset
+        self._aborting: set[gevent.Greenlet[..., None]] = set()  # they tell peers of an abort
         self._admitted: Counter[str] = Counter()
         self._users = Shares(max_sessions, 0, "sessions of this user") if many_users else None
         self._shares: WeakValueDictionary[str, Share] = WeakValueDictionary()
-        self._peak = 0  # of what was taken of the budget
+        self._peak = 0  # bytes used of the budget
         self._total = 0
         self._empty = Event()
         self._empty.set()
@@ -81,14 +80,14 @@ class Registry:
 
     @property
     def active(self) -> list[Session]:
-        """The sessions that are looked after now, those included that moved data within the last seconds."""
+        """The sessions that get ticks, which includes all that moved data within the last seconds."""
         return [*self._active]
 
     @contextmanager
     def admit(self, peer: str = "", user: str = "") -> Iterator[None]:
-        """Count one session of `peer` and of `user` while the context lasts.
+        """Count one session of `peer` and of `user` for the time of the context.
 
-        Raises TargetError when there are too many.
+        Raises TargetError if there are too many.
         """
         peer = network(peer)
         if self._total >= self._max_sessions:
@@ -113,7 +112,7 @@ class Registry:
                 self._empty.set()
 
     def share(self, user: str) -> Budget:
-        """What the sessions of `user` may hold beyond what each may hold anyway."""
+        """The budget of the sessions of `user`, beyond the first window of each."""
         if self._users is None:
             return self.budget
         share = self._shares.get(user)
@@ -131,9 +130,9 @@ class Registry:
         buffer_size: int | None = None,
         user: str = "",
     ) -> Iterator[Session]:
-        """A session of `owner`, looked after while the context lasts and reset if it is not closed.
+        """A session of `owner`. It gets ticks for the time of the context, and is reset if it was not closed.
 
-        `buffer_size`: the most that its window grows to, where that is less than what others may have.
+        `buffer_size`: its largest window, if that is smaller than the registry's.
         """
         size = min(buffer_size or self._buffer_size, self._buffer_size)
         session = Session(credit, size, self.share(user), owner, resumable=resumable, wake=self._wake)
@@ -146,15 +145,15 @@ class Registry:
             self._active.discard(session)
             session.reset()
             if self._peak > PEAK:
-                self._activity.set()  # there may be memory to give back
+                self._activity.set()  # memory may be free now
             if session.aborting is not None and not session.aborting.ready():
                 self._aborting.add(session.aborting)
                 session.aborting.rawlink(self._aborting.discard)
 
     def drain(self, grace: float) -> None:
-        """Let the sessions finish for `grace` seconds, then reset what has not.
+        """Let the sessions finish for `grace` seconds, then reset the others.
 
-        Those that wait for their peers have nothing to finish: they are reset at once.
+        Sessions that wait for their peers have nothing to finish, and are reset at once.
         """
         for session in [session for session in self._sessions if session.waiting_for_peer]:
             session.reset()
@@ -178,14 +177,14 @@ class Registry:
     def _tick(self) -> None:
         sweep = monotonic()
         while True:
-            # no limit: without sessions there is nothing to look after
+            # no limit: without sessions there is no work
             self._activity.wait(None if not self._sessions else self._idle_timeout / 8)
             gevent.sleep(TICK)
             self._give_back()
             now = monotonic()
             for session in list(self._active):
                 if ACTIVE < now - session.last_data <= IDLE:
-                    continue  # it only waits to give up its window; there may be thousands
+                    continue  # it only waits to give up its window, maybe beside thousands
                 if not self._look_after(session, now):
                     self._active.discard(session)
             if not self._active:
@@ -197,14 +196,14 @@ class Registry:
                         session.reset()
 
     def _give_back(self) -> None:
-        """After a peak, let the system have what sessions held."""
+        """After a peak, return free memory to the system."""
         self._peak = max(self._peak, self.budget.used)
         if self._peak > PEAK and self.budget.used < self._peak // 4:
             self._peak = self.budget.used
             heap.give_back()
 
     def _look_after(self, session: Session, now: float) -> bool:
-        """Whether something is left to look after. A fault in that ends the session, and no other one."""
+        """Give `session` a tick. Returns whether it needs more. A fault ends this session only."""
         try:
             return session.tick(now)
         except Exception as error:

@@ -1,11 +1,11 @@
 """The relay: bytes between a local socket and a session, until both directions have ended.
 
-Most proxies close both directions at the first end of data, and lose what a half-closing program was
-waiting for. Here each direction ends by itself, and an error in one aborts both, visibly: a connection
-that broke never looks finished to the other side.
+Most proxies close both directions at the first end of data. A program that half-closes then loses the answer
+for which it waits. Here each direction ends by itself. An error in one direction aborts both, so that a
+broken connection never looks finished to the other side.
 
-The greenlet that calls `run` sends what the local side says. Another one exists only while there is
-something to deliver: most sessions are idle, and a greenlet that waits costs more than all their state.
+The greenlet that calls `run` sends the local side's bytes. A second greenlet exists only while there are
+bytes to deliver: most sessions are idle, and a waiting greenlet costs more than all of their state.
 """
 
 from collections.abc import Callable
@@ -24,16 +24,18 @@ from lane.session.session import Session
 from lane.stream import Stream
 from lane.tasks import start
 
-FIRST_READ, LARGEST_READ = 16384, 2 * PIECE
-"""Bytes asked of the local socket: what is asked is allocated, so it grows only while reads fill it."""
+FIRST_READ = 16384
+"""Bytes of the first read from the local socket. They are allocated, so reads grow only while full."""
+LARGEST_READ = 2 * PIECE
+"""Bytes of the largest read."""
 STALLED = 2.0
-"""Seconds that what the local side said before it broke may wait without being taken."""
+"""Seconds without progress after which bytes that the local side sent before it broke are given up."""
 LOOK = 0.25
-"""Seconds between two looks whether it was taken."""
+"""Seconds between two looks at that progress."""
 
 
 class Relay(Owner):
-    """Owns a session, and moves its bytes once it `run`s."""
+    """The owner of a session. It moves the session's bytes in `run`."""
 
     def __init__(self) -> None:
         self._local: Stream | None = None
@@ -46,15 +48,15 @@ class Relay(Owner):
         self._ended = False
 
     def run(self, local: Stream, session: Session, early: bytes = b"") -> LaneError | None:
-        """Move bytes both ways until the end: None, or the error that it ended with.
+        """Move bytes in both directions until both have ended. Returns None, or the error at the end.
 
-        `early` goes to the session before anything else. Both sides are closed or reset afterwards.
+        `early` goes to the session first. Afterwards both sides are closed or reset.
         """
         self._local, self._session = local, session
         self._offer = getattr(local, "offer", None)
         if watch := getattr(local, "watch", None):
             watch(partial(start, self._broke))
-        self.readable()  # something may have come already
+        self.readable()  # bytes may have come already
         try:
             self._send(local, early)
             self._delivered.wait()  # no limit: a session that is idle for too long is reset
@@ -80,7 +82,7 @@ class Relay(Owner):
             self._local.reset()
 
     def readable(self) -> None:
-        """See `Owner`. A greenlet delivers what has come, and ends."""
+        """See `Owner`. A greenlet delivers the received bytes, and ends."""
         if self._local is None or self._delivering or self._delivered.is_set():
             return
         if self._session.ready:
@@ -88,12 +90,12 @@ class Relay(Owner):
             start(self._deliver, self._local)
 
     def _send(self, local: Stream, data: bytes) -> None:
-        """What the local side says, up to its end."""
+        """Send the local side's bytes, up to its end."""
         session = self._session
         size = FIRST_READ
         try:
             session.sendall(data)
-            data = b""  # a pump that waits holds nothing
+            data = b""  # a loop that waits keeps no memory
             while data := local.recv(size):
                 size = min(2 * size, LARGEST_READ) if len(data) == size else max(len(data), FIRST_READ)
                 session.sendall(data)
@@ -104,20 +106,20 @@ class Relay(Owner):
             if session.error is None:
                 self._abort(error)
                 self._delivered.set()
-            else:  # what came before the error is still to be delivered
+            else:  # bytes before the error are still to be delivered
                 self._note(error)
         self._sent = True
 
     def _deliver(self, local: Stream) -> None:
-        """What the peer says, as far as it has come."""
+        """Deliver the bytes that have come."""
         session = self._session
         try:
             while session.ready:
                 data = session.recv()
                 if not data:
-                    if not self._sent:  # else closing says it
+                    if not self._sent:  # else `close` does it
                         local.finish()
-                        if session.error is not None:  # it was lost behind its end: nothing can be sent
+                        if session.error is not None:  # it was lost behind its end, and can send nothing
                             raise session.error
                     self._delivered.set()
                     break
@@ -126,7 +128,7 @@ class Relay(Owner):
                 session.consumed()
                 be_fair()
         except LaneError as error:
-            if session.error is None:  # the local side broke; what it said before that is passed on
+            if session.error is None:  # the local side broke; its bytes before that are still sent
                 self._note(error)
             else:
                 self._abort(error)
@@ -135,13 +137,13 @@ class Relay(Owner):
             self._delivering = False
 
     def _broke(self) -> None:
-        """The local side was reset, and nobody may be reading it: the peer learns of it all the same."""
+        """The local side was reset, maybe while no greenlet reads it. The peer must learn of it."""
         buffer = self._session.send_buffer
         taken, last = buffer.acked, monotonic()
         while not self._ended:
             if buffer.acked != taken:
                 taken, last = buffer.acked, monotonic()
-            # What had an end is whole: it waits until it was consumed. Of what had none the rest is given up.
+            # Data with an end is whole, and gets all the time it needs. Data without an end is given up.
             if buffer.fin_acked or (not self._sent and monotonic() - last > STALLED):
                 self._abort(Reset())
                 self._delivered.set()
@@ -149,7 +151,7 @@ class Relay(Owner):
             gevent.sleep(LOOK)
 
     def _note(self, error: LaneError) -> None:
-        """Keep the first one."""
+        """Keep the first error."""
         self._failure = self._failure or Failure.of(error)
 
     def _abort(self, error: LaneError) -> None:

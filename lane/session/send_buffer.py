@@ -1,7 +1,7 @@
-"""The sending direction of a session: the peer's credit, and what the peer has not consumed yet.
+"""The sending direction of a session: the peer's credit, and the bytes that the peer has not consumed.
 
-A sender retains what it sent until that has been consumed, because a session may have to send it again over
-another stream. What it may retain is bounded, by the session's buffer and by one `Budget` for the process.
+A sender retains bytes until they were consumed, because the session may have to send them again on another
+stream. Two limits bound the retained bytes: the session's buffer, and one `Budget` for the process.
 
 Offsets are absolute; the FIN counts as one byte after the last (docs/PROTOCOL.md).
 """
@@ -16,7 +16,7 @@ from lane.session.states import CONSUMED, DIRECTION, Cause, Direction
 
 
 class SendBuffer:
-    """Of a session that may hold `buffer_size` bytes. `limit`: the offset up to which the peer takes data."""
+    """The buffer of a session that may hold `buffer_size` bytes. The peer takes data up to offset `limit`."""
 
     _FROZEN = "sent", "acked", "limit", "final", "released", "_most", "_least", "_reserved"
 
@@ -32,16 +32,16 @@ class SendBuffer:
         self.final: int | None = None
         self.state = Direction.OPEN
         self.released = False
-        """Whether the session is over, and nothing can be sent again."""
+        """Whether the session is over, and no byte can be sent again."""
 
     def freeze(self) -> dict[str, Any]:
-        """The whole state as a plain value, with a copy of what is retained."""
+        """The whole state as a plain value, with a copy of the retained bytes."""
         state = {name: getattr(self, name) for name in self._FROZEN} | {"state": self.state.value}
         return state | {"queue": self._retained.freeze()}
 
     @classmethod
     def thaw(cls, frozen: dict[str, Any], budget: Budget) -> "SendBuffer":
-        """A buffer that goes on from there. What it retains is taken of `budget` in any case."""
+        """A buffer that goes on from there. It charges its reserved bytes to `budget` in any case."""
         buffer = cls(0, budget, 0)
         for name in cls._FROZEN:
             setattr(buffer, name, frozen[name])
@@ -52,17 +52,17 @@ class SendBuffer:
 
     @property
     def retained(self) -> int:
-        """Bytes that were sent and not consumed."""
+        """Bytes that were sent and that the peer has not consumed."""
         return self._retained.size
 
     @property
     def held_back(self) -> bool:
-        """Whether it is not the peer's window that keeps us from sending, but what we may retain."""
+        """Whether the peer's window has room: then only the limit of retained bytes can stop us."""
         return self.sent < self.limit
 
     @property
     def fin_acked(self) -> bool:
-        """Whether the peer has consumed everything, our FIN included."""
+        """Whether the peer has consumed all bytes and our FIN."""
         return self.state in CONSUMED
 
     def allowance(self, wanted: int) -> int:
@@ -78,36 +78,36 @@ class SendBuffer:
         return max(size, 0)
 
     def send(self, data: Buffer) -> int:
-        """`data` (within the allowance) is being sent: its offset. It must not change any more."""
+        """Send `data`, which is within the allowance and must not change any more. Returns its offset."""
         offset = self.sent
         self._retained.append(data)
         self.sent += len(data)
         return offset
 
     def finish(self) -> int:
-        """The FIN is being sent: the final offset."""
+        """Send the FIN. Returns the final offset."""
         self.final = self.sent
         self.state = DIRECTION[self.state][Cause.FIN]
         return self.final
 
     def end(self) -> None:
-        """END is being sent."""
+        """END is sent."""
         self.state = DIRECTION[self.state][Cause.END]
 
     def resume(self, arrived: int) -> None:
-        """Judge the offset from which the peer wants us to go on. Raises ProtocolError.
+        """Check the offset from which the peer wants data. Raises ProtocolError.
 
-        It may have acknowledged more since it said that, over the stream before.
+        A later ACK, on the stream before, may have acknowledged more than that.
         """
         if arrived > self.sent + (self.final is not None):
             raise ProtocolError(f"{arrived} bytes came of {self.sent}")
 
     def again(self, offset: int, limit: int) -> Buffer:
-        """1 to `limit` bytes from `offset` on, which were sent and are retained."""
+        """Returns 1 to `limit` retained bytes from `offset` on."""
         return self._retained.peek(offset - min(self.acked, self.sent), limit)
 
     def acknowledge(self, consumed: int, window: int) -> None:
-        """The peer's ACK. Raises ProtocolError if it is for what was never sent."""
+        """Take the peer's ACK. Raises ProtocolError if it is for bytes that were never sent."""
         if consumed > self.sent + (self.final is not None):
             raise ProtocolError(f"an ACK for {consumed} of {self.sent} bytes")
         if consumed < self.acked:
@@ -122,7 +122,7 @@ class SendBuffer:
             self._reserved = 0
 
     def release(self) -> None:
-        """Drop all that is retained; the buffer is of no more use."""
+        """Drop all retained bytes. The buffer must not be used any more."""
         self.released = True
         self._retained.clear()
         if self._reserved:

@@ -1,10 +1,10 @@
-"""A session at work: its protocol, the streams that carry it, and whoever waits for either.
+"""The runner of a session: it connects the protocol with streams, an owner and greenlets.
 
-One greenlet reads the stream, in `carry`, and nothing may block it for long, because acknowledgements for
-our own data come the same way. What it receives goes to the owner or into the receive window; what it has to
-answer goes out with whoever writes next (see `stream_writer`).
+One greenlet reads the stream, in `carry`. Nothing may block it for long, because it also receives the ACKs
+for our own data. Received bytes go to the owner or into the receive window. Answers go out with the next
+write (see `stream_writer`).
 
-A session that is resumable outlives its stream. While nothing carries it, whoever waits goes on waiting.
+A resumable session outlives its stream. Without a stream, greenlets that wait in its methods go on waiting.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,12 @@ from lane.budget import Budget
 from lane.errors import Closed, LaneError, ProtocolError
 from lane.fair import be_fair
 from lane.proto.frames import reset_code
+from lane.session.aborting import say_abort
 from lane.session.byte_queue import Buffer
 from lane.session.events import DataReceived, Notice
 from lane.session.flows import Flows
 from lane.session.frame_writer import PIECE
 from lane.session.owner import Owner
-from lane.session.parting import say_abort
 from lane.session.protocol import SessionProtocol
 from lane.session.session_view import SessionView
 from lane.session.states import Direction, Life
@@ -30,26 +30,26 @@ from lane.session.stream_writer import StreamWriter
 from lane.stream import LinkStats, Stream, receiver
 
 READ_SIZE = 279552
-"""Bytes asked of a stream: two frames of bulk, and for TLS the rest of a record that came before."""
+"""Bytes of one read from a stream: two full frames, and for TLS the rest of a record before them."""
 LINGER = 5.0
-"""Seconds to wait for the peer's END once both directions have been consumed."""
+"""Seconds to wait for the peer's END once both directions were consumed."""
 
 _NOBODY_READS = Event()
-"""Set, as the event of each stream is once nobody reads it, and nobody will."""
+"""The event of a session without a stream. It is set, like that of a stream that nobody reads any more."""
 _NOBODY_READS.set()
 
 
 class Session(SessionView):
-    """Lives on the streams that `carry` is called with, one after the other, until it is `over`.
+    """A session of `owner`. It lives on the streams of its `carry` calls, one after the other.
 
-    `credit`: bytes the peer takes before its first ACK. `wake` is called when there is something for
-    `tick` to look after. `resumable`: it survives the loss of a stream.
+    `credit`: bytes that the peer takes before its first ACK. The session calls `wake` when it needs ticks.
+    `resumable`: it survives the loss of a stream.
     """
 
     waiting_for_peer = False
-    """Whether it waits for what may take long: it is not idle then, and has nothing to finish."""
+    """Whether it waits for a peer that may take long. Then it is not idle, and a shutdown resets it."""
     aborting: "gevent.Greenlet[..., None] | None" = None
-    """Tells the peer of an abort, for some seconds at most."""
+    """The greenlet that tells the peer of an abort, for some seconds at most."""
     _released = False
     _when_over: tuple[Callable[[], None], ...] = ()
 
@@ -71,37 +71,37 @@ class Session(SessionView):
         self._readable, self._writable, self._over = Event(), Event(), Event()
         self._unread = _NOBODY_READS
 
-    # What an owner does with it.
+    # For the owner.
 
     def when_over(self, call: Callable[[], None]) -> None:
-        """Have `call` called once the session needs no stream any more: at once, if that is so already."""
+        """Call `call` once, when the session needs no stream any more: now, if it is over already."""
         if self.over:
             call()
         else:
             self._when_over = (*self._when_over, call)
 
     def grant(self, credit: int) -> None:
-        """The peer takes `credit` bytes before its first ACK: more than was known at the start."""
+        """The peer takes `credit` bytes before its first ACK, which is more than was known at the start."""
         self.send_buffer.limit = max(self.send_buffer.limit, credit)
         self._writable.set()
 
     def recv(self, limit: int = READ_SIZE) -> Buffer:
-        """Block for 1 to `limit` bytes; `b""` once the peer has finished. What came before is consumed.
+        """Block for 1 to `limit` bytes, or `b""` at the peer's end. Consumes the bytes of the last call.
 
-        Raises Reset or Closed, after the data that came before it.
+        Raises Reset or Closed, after all data before it.
         """
         self.consumed()
         protocol = self.protocol
         while (data := protocol.read(limit)) is None:
             self._readable.clear()
             self._readable.wait()  # no limit: a session that is idle for too long is reset
-        # The peer learns at once that its end was consumed: from END, if there will be one.
+        # The peer should know at once that its end was consumed. END says so, if both ends were.
         if not data and not protocol.complete and protocol.control_due:
             self._writer.flush()
         return data
 
     def consumed(self) -> None:
-        """What was received has left the process; `recv` supposes so, too."""
+        """The bytes of the last `recv` have left the process. The next `recv` implies this."""
         self.receive_window.consume()
         if self.receive_window.ack_due:
             self._writer.flush()
@@ -110,7 +110,7 @@ class Session(SessionView):
         """Take all of `data`; block while the peer's window is full. Raises Reset or Closed."""
         protocol, view, start = self.protocol, memoryview(data), 0
         while start < len(view):
-            # Credit is looked up under it: a PONG promises that we know the newest.
+            # The lock covers the look at the credit: a PONG promises that we know the newest.
             with self._writer.lock:  # no limit: see `StreamWriter.lock`
                 size = protocol.allowance(min(len(view) - start, PIECE))
                 if size:
@@ -147,16 +147,16 @@ class Session(SessionView):
             protocol.abort(code, Closed("the session was reset on this side"))
             self._say_abort()
         if protocol.failure:
-            self._owner.broken()  # somebody may wait beside a session that was lost long ago
+            self._owner.broken()  # a greenlet may wait beside a session that was lost long ago
         if not self._released:
             self._released = True
             protocol.release()
             self._settle()
 
     def close(self) -> None:
-        """End the session: once both directions are finished and consumed, otherwise as a reset.
+        """End the session cleanly if the peer's direction was consumed; otherwise reset it.
 
-        Blocks while the peer is still consuming.
+        Blocks until the peer has consumed our direction.
         """
         protocol = self.protocol
         try:
@@ -171,38 +171,38 @@ class Session(SessionView):
                         self._writer.write()
                     self._unread.wait(LINGER)
         except LaneError:
-            pass  # all that mattered has been acknowledged, or `error` says that it was not
+            pass  # all data was acknowledged, or `error` says that it was not
         finally:
-            self.reset()  # which is nothing for one that was closed
+            self.reset()  # a closed session is only released
             if protocol.life is Life.CLOSED and not self.parted and (stream := self._writer.stream):
                 stream.close()
 
     def fail(self, error: LaneError) -> None:
-        """End the session with `error`: nothing will carry it any more."""
+        """End the session with `error`. No stream will carry it any more."""
         self.protocol.fail(error)
         if self.aborting is None:
             self._writer.detach(reset_code(0))
         self._settle()
 
     def peer_completed(self) -> None:
-        """The peer says that all is complete, though its last ACK was lost."""
+        """The peer says that the session is complete. Its last ACK was lost."""
         self.protocol.peer_completed()
         self._settle()
         self._writable.set()
 
     def note_datagram(self, size: int, *, received: bool) -> None:
-        """A datagram of `size` bytes came beside the stream of the session, or went: it is active."""
+        """Count a datagram of `size` bytes: the session is active."""
         self.protocol.note_datagram(size, monotonic(), received=received)
         self._wake(self)
 
     def ping(self) -> None:
-        """Have the peer answer, unless it has to already."""
+        """Send a PING, unless one is outstanding."""
         if self.carried and not self.protocol.liveness.asked:
             self.protocol.writer.ping = True
             self._writer.flush_soon()
 
     def tick(self, now: float) -> bool:
-        """Look after what no caller would: late ACKs, liveness, unused windows. False: nothing is left."""
+        """Do the upkeep: late ACKs, liveness, unused windows. Returns whether more ticks are needed."""
         protocol = self.protocol
         if self.carried and protocol.wants_figures(now):
             protocol.liveness.measured(self._stats(), now)
@@ -211,10 +211,10 @@ class Session(SessionView):
             self._writer.flush_soon()
         return more
 
-    # The stream's side.
+    # For the stream.
 
     def detach(self) -> None:
-        """Give up the stream that carries the session now."""
+        """Give up the present stream."""
         self._writer.detach()
 
     def carry(
@@ -228,13 +228,13 @@ class Session(SessionView):
         announced: bool = False,
         flows: Callable[[], Flows | None] = lambda: None,
     ) -> bytes | None:
-        """Live on `stream` until it ends, another one takes over, or the session is over.
+        """Live on `stream` until it ends, another stream takes over, or the session is over.
 
-        `first` is sent before anything else, `early` is what was read of the stream already. `stats` looks
-        up what the carrier knows. `resumed`: the session lived before, and frames begin with RECEIVED, ours
-        as well unless that was `announced`. `flows` looks up the datagrams of the carrier. A session whose
-        abort the peer may not know only says that. Returns what came behind the session if another one may
-        follow on the stream; else None, and the stream is closed or was reset.
+        `first`: bytes to send in front of all frames. `early`: bytes that were read from the stream already.
+        `stats` and `flows` look up the carrier's figures and datagrams. `resumed`: the session had a stream
+        before, so frames begin with RECEIVED; ours do not if that was `announced`. An aborted session only
+        tells the peer so. Returns the bytes behind the session if the stream is free for another session;
+        else None, and the stream was closed or reset.
         """
         protocol = self.protocol
         if protocol.life not in (Life.OPEN, Life.ABORTING):
@@ -250,7 +250,7 @@ class Session(SessionView):
             self._say_abort()
         else:
             if first or resumed or self.send_buffer.sent or self.send_buffer.final is not None:
-                self._writer.write_soon()  # whoever has the lock may be busy with the stream before
+                self._writer.write_soon()  # the lock may be held by a write to the last stream
             self._owner.carrier_changed(flows)
         try:
             self._read(stream, early)
@@ -268,18 +268,18 @@ class Session(SessionView):
         data: bytes | memoryview = early or recv(READ_SIZE)
         while data:
             if self._writer.stream is not stream:
-                return  # another one took over
+                return  # another stream took over
             if not protocol.over:
                 self._take_in(data)
-            data = b""  # a reader that waits holds nothing
+            data = b""  # a reader that waits keeps no memory
             if protocol.trailing_data is not None and self._writer.stream is stream:
-                return  # what comes now is for somebody else
+                return  # the next bytes belong to another session
             be_fair()
             data = recv(READ_SIZE)
         self._lost(stream, None)
 
     def _take_in(self, data: bytes | memoryview) -> None:
-        """Act on what came over the stream. What is no protocol aborts the session."""
+        """Handle bytes from the stream. A violation of the protocol aborts the session."""
         protocol, now, progress = self.protocol, monotonic(), False
         if now >= protocol.liveness.link_expires:
             protocol.liveness.measured(self._stats(), now)
@@ -308,7 +308,7 @@ class Session(SessionView):
             self._writer.flush_soon()
         if progress and protocol.readable:
             self._tell_reader()
-            gevent.sleep(0)  # what came should move on before more is read
+            gevent.sleep(0)  # the data should move on before more is read
 
     def _tell_reader(self) -> None:
         self._readable.set()
@@ -317,17 +317,17 @@ class Session(SessionView):
     # The end.
 
     def _lost(self, stream: Stream, error: LaneError | None) -> None:
-        """Nothing comes or goes over `stream` any more. None: it ended in good order, though too early."""
+        """`stream` was lost with `error`, or ended cleanly but too early if that is None."""
         if self._writer.stream is not stream:
             stream.reset()
-            return  # another one took over
+            return  # another stream took over
         self.protocol.stream_lost(error)
         if self.aborting is None:  # else `_abort` lets go of it
             self._writer.detach(reset_code(0) if self.over else 0)
         self._settle()
 
     def _settle(self) -> None:
-        """If the session is over by now, tell all who want to know: once."""
+        """If the session is over, tell the owner, the readers and the writers, once."""
         if not self.over or self._over.is_set():
             return
         if self.protocol.failure and self.receive_window.ended:
@@ -341,7 +341,7 @@ class Session(SessionView):
             self._writable.set()
 
     def _say_abort(self) -> None:
-        """Tell the peer that the session was aborted; without a stream: with the next one."""
+        """Tell the peer that the session was aborted. Without a stream, the next one does."""
         if (stream := self._writer.stream) is not None:
             self.aborting = gevent.spawn(self._abort, stream, self._unread)
 

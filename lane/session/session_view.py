@@ -1,4 +1,4 @@
-"""What others may know of a session that is at work, without touching it."""
+"""The read-only view of a session."""
 
 from time import monotonic
 
@@ -8,7 +8,7 @@ from lane.session.states import Direction, Life, Link
 
 
 class SessionView:
-    """Of the session whose `protocol` this is."""
+    """The view of the session with this `protocol`."""
 
     def __init__(self, protocol: SessionProtocol) -> None:
         self.protocol = protocol
@@ -16,30 +16,30 @@ class SessionView:
 
     @property
     def error(self) -> LaneError | None:
-        """What ended the session, if that was no clean end."""
+        """The error that ended the session, unless it was a clean end."""
         failure = self.protocol.failure
         return failure.build() if failure else None
 
     @property
     def over(self) -> bool:
-        """Whether nothing of the session is left to be carried."""
+        """Whether the session needs no stream any more, except for the news of its abort."""
         return self.protocol.over
 
     @property
     def complete(self) -> bool:
-        """Whether all was consumed, both ends included, and both sides know it."""
+        """Whether both sides have consumed all bytes and both ends, and know that of each other."""
         return self.protocol.complete
 
     @property
     def parted(self) -> bool:
-        """Whether both sides said that all is complete, and the stream is free."""
+        """Whether both sides sent END, so that the stream is free."""
         protocol = self.protocol
         ended = protocol.send_buffer.state is protocol.receive_window.state is Direction.ENDED
         return ended and protocol.failure is None
 
     @property
     def carried(self) -> bool:
-        """Whether there is a stream."""
+        """Whether a stream carries the session."""
         return self.protocol.link is not Link.DETACHED
 
     @property
@@ -54,7 +54,7 @@ class SessionView:
 
     @property
     def retained(self) -> int:
-        """Bytes that are held, for the owner and for the peer."""
+        """Bytes in memory, received and sent ones."""
         return self.receive_window.held + self.send_buffer.retained
 
     @property
@@ -64,13 +64,13 @@ class SessionView:
 
     @property
     def sending(self) -> bool:
-        """Whether what is sent, and what is lost of it, tells something of the carrier."""
+        """Whether bytes are in flight, so that losses say something about the carrier."""
         return self.protocol.is_sending(monotonic())
 
     def silence(self, now: float) -> float:
-        """Seconds for which nothing came though it was asked for; 0 where all is well."""
+        """Seconds without any byte since the outstanding PING; 0 if there is none."""
         return self.protocol.liveness.silence(now) if self.carried else 0.0
 
     def backlog(self, now: float) -> float:
-        """Seconds that an answer has been due: on a lane that takes too little it waits behind data."""
+        """Seconds since the outstanding PING; 0 if there is none. A PONG on a slow lane waits behind data."""
         return self.protocol.liveness.waiting(now) if self.carried else 0.0

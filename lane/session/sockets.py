@@ -1,12 +1,12 @@
 """A TCP socket as a `lane.stream.Stream`.
 
-The relay has a session on one side and an application's or a target's socket on the other. With the
-socket in the form of a stream, half-close and reset mean the same on both sides, and the relay is
-written once. The plain-TCP transport of the test kit stands on it too.
+The relay has a session on one side, and the socket of an application or a target on the other. As a stream,
+the socket has the same half-close and reset as a session, so there is one relay for both sides. The plain-TCP
+transport of the test kit uses it, too.
 
-The kernel reports the error of a connection once, to whoever calls first, and afterwards says that the
-data has ended. So the first error is kept here: a connection that broke under the writer must not look
-like a clean end to the reader.
+The kernel reports an error of a connection once, to the first caller. Later calls see an end of data. So this
+module keeps the first error: a connection that broke under the writer must not look like a clean end to the
+reader.
 """
 
 import errno
@@ -33,7 +33,7 @@ _RESET_HERE, _CLOSED_HERE, _CLOSED_THERE = (
 
 
 class SocketStream:
-    """The stream of one connected `gevent.socket.socket`, which it owns. It holds no buffer itself."""
+    """The stream of one connected `gevent.socket.socket`, which it owns. It has no buffer."""
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
@@ -41,7 +41,7 @@ class SocketStream:
         self._finished = False
         self._sending = False
         self._watched: int | None = None  # the descriptor
-        # A process that is killed closes its sockets: with RST, so that the peer sees that it was no end.
+        # If the process is killed, its sockets close with RST: the peer must not take that for an end.
         self._linger(_LINGER_NOT)
 
     @property
@@ -56,7 +56,7 @@ class SocketStream:
 
     @property
     def unsent(self) -> int:
-        """Bytes that the kernel holds until the peer has acknowledged them; 0 where it does not tell."""
+        """Bytes in the kernel that the peer has not acknowledged; 0 if the kernel does not tell."""
         if not hasattr(termios, "TIOCOUTQ"):
             return 0
         try:
@@ -90,10 +90,10 @@ class SocketStream:
                     sent += self._sock.send(view[sent:])
         except (OSError, ConcurrentObjectUseError) as error:
             raise self._fail(error) from None
-        self._sending = False  # not in a `finally`: what a deadline has cut stays cut
+        self._sending = False  # not in a `finally`: after a deadline, only a reset is allowed
 
     def offer(self, data: bytes | bytearray | memoryview) -> int:
-        """Hand to the kernel what it takes at once: how many bytes. What is wrong shows later."""
+        """Pass to the kernel the bytes that it takes at once. Returns their number. Errors show later."""
         if self._finished or self._sending or self._failure is not None:
             return 0
         try:
@@ -116,14 +116,14 @@ class SocketStream:
             raise self._fail(error) from None
 
     def reset(self, code: int = 0) -> None:
-        """Send RST (TCP has no room for a code) and wake whoever is blocked here with Closed."""
+        """Send RST, for which TCP has no code, and wake blocked greenlets with Closed."""
         self._linger(_LINGER_NOT)
         self._release(_RESET_HERE)
 
     def close(self) -> None:
-        """Release the socket, with FIN; the kernel sends RST instead if there is input nobody read.
+        """Release the socket with FIN. The kernel sends RST instead if there is unread input.
 
-        What a blocked or interrupted `sendall` leaves behind is no whole message: that is a reset too.
+        After a blocked or interrupted `sendall` the data is not whole, so the socket is reset.
         """
         if self._sending:
             self.reset()
@@ -132,7 +132,7 @@ class SocketStream:
             self._release(_CLOSED_HERE)
 
     def lost(self) -> bool:
-        """Whether a stream that nobody reads from yet has lost its peer; looks now, never blocks."""
+        """Whether a stream without a reader has lost its peer. It looks now, and never blocks."""
         if self._failure is None:
             timeout = self._sock.gettimeout()
             self._sock.settimeout(0)  # no switch to other greenlets before it is restored
@@ -148,7 +148,7 @@ class SocketStream:
         return self.broken
 
     def watch(self, broke: Callable[[], None]) -> None:
-        """Have `broke` called once the connection breaks, though nobody may read it. It must not block."""
+        """Call `broke`, which must not block, when the connection breaks, even if no greenlet reads it."""
 
         def over() -> None:
             number = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -173,11 +173,11 @@ class SocketStream:
         self._sock.close()
 
     def _end(self, why: Failure[Closed]) -> None:
-        """Keep `why` as what ended the stream, unless it had ended before."""
+        """Keep `why` as the reason for the end, unless there is one already."""
         self._failure = self._failure or why
 
     def _fail(self, error: Exception) -> Closed:
-        """What `error` means to callers."""
+        """Translate `error` for callers."""
         if isinstance(error, ConcurrentObjectUseError):
             return Closed("two greenlets use one direction of a stream")
         self._end(Failure.of(ended(getattr(error, "errno", None) or errno.EIO)))

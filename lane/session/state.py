@@ -1,6 +1,6 @@
-"""The whole state of a session, and what ends it.
+"""The whole state of a session, and the ways in which it ends.
 
-All that a session is can be moved to another process: `freeze` gives it as a plain value, `thaw` a session
+A session can move to another process: `freeze` returns its state as a plain value, and `thaw` makes a session
 that goes on from there.
 """
 
@@ -19,12 +19,12 @@ from lane.session.send_buffer import SendBuffer
 from lane.session.states import LIFE, Cause, Life, Link
 
 _NO_READER = FrameReader()
-"""Of a session that no stream has carried yet: it is never fed."""
+"""The reader of a session without a stream. It is never fed."""
 _GOING_ON = Life.OPEN, Life.CLOSING
 
 
 class SessionState:
-    """A session at `now`, that nothing carries yet: see `SessionProtocol`."""
+    """The state of a session at `now`, without a stream: see `SessionProtocol`."""
 
     def __init__(
         self, credit: int, buffer_size: int, budget: Budget, now: float, *, resumable: bool = False
@@ -37,18 +37,18 @@ class SessionState:
         )
         self.resumable = resumable
         self.peer_stats: Stats | None = None
-        """The newest STATS of the peer, of what carries the session now."""
+        """The peer's newest STATS, of the stream that carries the session now."""
         self.abort_code: int | None = None
-        """With what the session was aborted here."""
+        """The code with which this side aborted the session."""
         self.failure: Failure[LaneError] | None = None
-        """What ended the session, if that was no clean end."""
+        """The error that ended the session, unless it was a clean end."""
         self.life, self.link = Life.OPEN, Link.DETACHED
         self.over = False
-        """Whether nothing of the session is left to be carried, but the news of its abort."""
+        """Whether the session needs no stream any more, except for the news of its abort."""
         self._reader = _NO_READER
         self.trailing_data: bytes | None = None
-        """What came behind the peer's END, and is not of this session; None before that."""
-        self._feeding = False  # somebody iterates over the events of what was fed
+        """Bytes behind the peer's END, which belong to another session; None before an END."""
+        self._feeding = False  # the events of an input are being read
         self._empty_frames = EmptyFrames()
 
     def _compose(
@@ -62,13 +62,13 @@ class SessionState:
         self.data_to_send = self.writer.next
 
     def freeze(self) -> dict[str, Any]:
-        """The whole state: dictionaries, lists, tuples, numbers, bytes and None. Nothing changes.
+        """The whole state in dictionaries, lists, tuples, texts, numbers, bytes and None. It changes nothing.
 
-        Raises RuntimeError while a stream is attached whose bytes are being handled: `detach` it first.
+        Raises RuntimeError while bytes of the stream are being handled: call `detach` first.
         """
         attached = self.link is not Link.DETACHED
         if attached and self._feeding:
-            raise RuntimeError("some of what was fed was not handled")
+            raise RuntimeError("some received bytes were not handled yet")
         return {
             "resumable": self.resumable,
             "abort_code": self.abort_code,
@@ -86,9 +86,9 @@ class SessionState:
 
     @classmethod
     def thaw(cls, frozen: dict[str, Any], budget: Budget) -> Self:
-        """A session that goes on from what `freeze` gave, here or in another process of this machine.
+        """A session that goes on from the value of `freeze`, in any process of the same machine.
 
-        What it holds is taken of `budget` in any case. The frozen one is of no more use: see `release`.
+        It charges its reserved bytes to `budget` in any case. The old session must not be used any more.
         """
         session = cls(0, 0, budget, 0.0, resumable=frozen["resumable"])
         session._compose(
@@ -111,11 +111,11 @@ class SessionState:
 
     @property
     def complete(self) -> bool:
-        """Whether all was consumed, both ends included, and both sides know it."""
+        """Whether both sides have consumed all bytes and both ends, and know that of each other."""
         return self.receive_window.ended and self.send_buffer.fin_acked
 
     def abort(self, code: int, error: LaneError) -> None:
-        """End both directions with `error` here. The peer learns `code`, over this stream or the next."""
+        """End both directions with `error`. The peer learns `code`, on this stream or on the next one."""
         if self.life is Life.OPEN:
             self._live_on(Cause.ABORT)
             self.abort_code = self.writer.reset = code
@@ -126,18 +126,18 @@ class SessionState:
         self._live_on(Cause.HEARD)
 
     def fail(self, error: LaneError) -> None:
-        """End the session with `error`: nothing will carry it any more, and the peer is not told."""
+        """End the session with `error`. No stream will carry it any more, and the peer is not told."""
         if not self.over:
             self._live_on(Cause.FAIL)
             self._failed(error)
 
     def close(self) -> None:
-        """All is complete: say END, and nothing after it."""
+        """Both directions are complete: END is due, and no frame after it."""
         self._live_on(Cause.CLOSE)
         self.writer.end = True
 
     def release(self) -> None:
-        """Drop what is held. The session must be closing, or over. Idempotent."""
+        """Drop all bytes. The session must be closing, or over. Idempotent."""
         self._live_on(Cause.RELEASE)
         self.receive_window.release()
         self.send_buffer.release()

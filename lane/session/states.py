@@ -1,8 +1,8 @@
 """The states of a session, and all transitions between them, as tables.
 
-A session is three small machines. Each of its two directions goes from open to ended, as the streams of QUIC
-do (RFC 9000 section 3). Its link to a stream comes and goes. And its life ends in one of two ways: closed,
-which both sides agree on, or aborted. What the tables do not list must not happen.
+A session is three small machines. Each of its two directions goes from open to ended, like the parts of a
+QUIC stream (RFC 9000 section 3). Its link to a stream comes and goes. And its life ends in one of two ways:
+closed, on which both sides agree, or aborted. A transition that the tables do not list must not happen.
 """
 
 from enum import Enum
@@ -10,30 +10,30 @@ from typing import TypeVar
 
 
 class _Machine(Enum):
-    """Members are looked up by what they are, which is quicker than by name."""
+    """Its members hash by identity, which is faster than by name."""
 
     __hash__ = object.__hash__
 
 
 class Direction(_Machine):
-    """One direction, as its sender and its receiver each see it."""
+    """One direction, as one of its ends sees it."""
 
     OPEN = "open"
     FINISHED = "finished"
-    """FIN was queued, or has come: the size is known."""
+    """FIN was queued, or was received: the size is known."""
     CONSUMED = "consumed"
-    """The receiver has consumed all of it, FIN included."""
+    """The receiver has consumed all bytes and FIN."""
     ENDED = "ended"
-    """END was said: no frame of the session follows."""
+    """END was sent, or received: no frame of the session follows."""
 
 
 class Link(_Machine):
     """The stream that carries the session."""
 
     DETACHED = "detached"
-    """There is none. What is sent is retained."""
+    """There is none. Sent bytes are retained."""
     RESUMING = "resuming"
-    """There is one, and the peer has not said yet from which offset it wants data."""
+    """The peer has not yet named the offset from which it wants data."""
     ATTACHED = "attached"
 
 
@@ -42,16 +42,16 @@ class Life(_Machine):
 
     OPEN = "open"
     CLOSING = "closing"
-    """All was consumed, and END is to be said."""
+    """All bytes were consumed, and END is to be sent."""
     CLOSED = "closed"
     ABORTING = "aborting"
     """It was aborted on this side, and the peer may not know."""
     ABORTED = "aborted"
-    """It was aborted or lost, and the peer knows, or can't be told."""
+    """It was aborted or lost, and the peer knows that or can't be told."""
 
 
 class Cause(_Machine):
-    """What may change a state."""
+    """The reasons for a transition."""
 
     FIN, CONSUMED, END = "FIN", "all was consumed", "END"
     ATTACH, RESUME, RECEIVED, DETACH = "a stream", "a further stream", "RECEIVED", "the stream is gone"
@@ -62,11 +62,11 @@ S = TypeVar("S")
 
 
 class InvalidTransition(RuntimeError):
-    """Something happened that must not happen in this state."""
+    """A cause that the state does not allow: a fault in lane."""
 
 
 class Row(dict[Cause, S]):
-    """What follows on `state`, by cause. Any other cause raises InvalidTransition."""
+    """The next states of `state`, by cause. Other causes raise InvalidTransition."""
 
     def __init__(self, state: S, following: dict[Cause, S]) -> None:
         super().__init__(following)

@@ -1,7 +1,7 @@
-"""Writes what a session's protocol has to say to whatever stream carries it at the moment.
+"""Writes a session's bytes to the stream that carries it at present.
 
-Writers share one lock. The holder also sends the control frames that came up meanwhile, so that nobody waits
-behind a full transport to send an ACK.
+Writers share one lock. Its holder also sends control frames that become due meanwhile, so that no greenlet
+waits behind a full transport just to send an ACK.
 """
 
 from collections.abc import Callable
@@ -17,30 +17,27 @@ from lane.tasks import start
 
 
 class StreamWriter:
-    """`lost(stream, error)` hears that writing to a stream failed."""
+    """Calls `lost(stream, error)` when a write to a stream fails."""
 
     def __init__(self, protocol: SessionProtocol, lost: Callable[[Stream, LaneError], None]) -> None:
         self.stream: Stream | None = None
-        """What carries the session now."""
+        """The stream that carries the session now."""
         self.lock = BoundedSemaphore(1)
-        """Whoever has it may be held up by the stream: until that is lost, or `detach` resets it."""
+        """Its holder may be blocked by the stream, until that is lost or `detach` resets it."""
         self._protocol = protocol
         self._lost = lost
         self._round = this_round()
-        self._flushing = False  # somebody is about to
+        self._flushing = False  # a flush is scheduled
 
     def detach(self, code: int = 0) -> None:
-        """Write to nothing, until there is another stream. Whoever is writing fails, and does not mind.
-
-        `code`: what the stream is reset with.
-        """
+        """Give up the stream, and reset it with `code`. A write that is under way fails."""
         stream, self.stream = self.stream, None
         self._protocol.detach()
         if stream is not None:
             stream.reset(code)
 
     def write(self, *, control_only: bool = False) -> None:
-        """Write all that there is, under the lock."""
+        """Write all that is due. The caller holds the lock."""
         stream, protocol = self.stream, self._protocol
         while stream is not None and stream is self.stream:
             began, turn = monotonic(), self._round.began
@@ -56,25 +53,25 @@ class StreamWriter:
             except LaneError as error:
                 self._lost(stream, error)
                 break
-            except BaseException:  # a deadline of the caller's: it may have left half a frame behind
+            except BaseException:  # a deadline of the caller, which may have cut a frame
                 self._lost(stream, Closed("a write was cut off"))
                 raise
             finally:
-                if self._round.began != turn:  # the event loop went around: it was not taken at once
+                if self._round.began != turn:  # the event loop went around: the write blocked
                     protocol.writer.send_blocked_seconds += monotonic() - began
 
     def write_soon(self) -> None:
-        """Have all written that there is, without waiting for it."""
+        """Schedule a `write`."""
         start(self._write_locked)
 
     def flush(self) -> None:
-        """Write control frames, unless somebody is writing, who will do it."""
+        """Write control frames now, unless another greenlet is writing: that one writes them."""
         if not self.lock.locked() and self.stream is not None:
             with self.lock:  # no limit: it is free now
                 self.write(control_only=True)
 
     def flush_soon(self) -> None:
-        """Write control frames without waiting for it."""
+        """Schedule a `flush`."""
         if not self.lock.locked() and not self._flushing:
             self._flushing = True
             start(self._flush_now)

@@ -1,10 +1,10 @@
-"""A session as a `lane.stream.Stream`, for who speaks with the target himself and not through the relay."""
+"""A session as a `lane.stream.Stream`, for callers that talk to the target without the relay."""
 
 from lane.session.session import READ_SIZE, Session
 
 
 class SessionStream:
-    """The stream of one session, which it does not own: whoever made that lets go of it."""
+    """The stream of one session. The caller that made the session releases it."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -14,5 +14,5 @@ class SessionStream:
         self.close = session.close
 
     def recv(self, limit: int = READ_SIZE) -> bytes:
-        """See `lane.stream.Stream`: a copy, since the session's own buffers are used again."""
+        """See `lane.stream.Stream`: a copy, because the session reuses its buffers."""
         return bytes(self._session.recv(limit))

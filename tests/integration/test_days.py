@@ -18,7 +18,7 @@ from lane.carriers.pool import KEPT
 from lane.errors import LaneError
 from lane.net.descriptors import reserve
 from lane.session.liveness import MOST_PATIENCE
-from lane.session.receive_window import MAX_TOLD
+from lane.session.receive_window import ACKS_REMEMBERED
 from tests.support.beds import Bed
 from tests.support.virtual_time import virtual_time
 
@@ -57,7 +57,7 @@ class World:
             for session in registry._sessions:
                 live = session.protocol.liveness
                 assert 1 <= live._patience <= MOST_PATIENCE
-                assert len(session.receive_window._told) <= MAX_TOLD
+                assert len(session.receive_window._sent_acks) <= ACKS_REMEMBERED
                 live.silent(self.clock.now + 10**9)  # no overflow, however long it lasts
         for lane in bed.lanes.lanes.values():
             assert len(lane.probe._times) <= probe_module.REMEMBERED

@@ -13,7 +13,7 @@ from lane.proto.hello import EARLY
 from lane.session.events import DataReceived
 from lane.session.liveness import MOST_PATIENCE
 from lane.session.protocol import SessionProtocol
-from lane.session.receive_window import INITIAL_WINDOW, MAX_TOLD
+from lane.session.receive_window import ACKS_REMEMBERED, INITIAL_WINDOW
 from lane.session.states import Direction, Life, Link
 from lane.stream import LinkStats
 
@@ -164,7 +164,7 @@ class End:
         assert may_come <= max(window.initial + window._reserved, EARLY), "the peer is held to the budget"
         assert window.window <= window.initial + window._reserved
         assert buffer.retained <= BUFFER
-        assert len(window._told) <= MAX_TOLD
+        assert len(window._sent_acks) <= ACKS_REMEMBERED
         assert 1 <= protocol.liveness._patience <= MOST_PATIENCE
         assert window.received <= self.peer.sent
         assert self.got <= self.peer.sent

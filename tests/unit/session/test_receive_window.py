@@ -12,7 +12,7 @@ from lane.budget import Budget
 from lane.errors import ProtocolError
 from lane.session import receive_window as module
 from lane.session.byte_queue import ByteQueue
-from lane.session.receive_window import FIRST_STEP, INITIAL_WINDOW, SHORT, UNTOLD, ReceiveWindow
+from lane.session.receive_window import ACK_EVERY, FIRST_STEP, INITIAL_WINDOW, SHORT_ANSWER, ReceiveWindow
 from lane.session.send_buffer import SendBuffer
 
 pytestmark = pytest.mark.bulk  # many small turns: without the tracer
@@ -118,12 +118,12 @@ def eighths(inbox, pause, count=16, part=8):
 
 
 def test_a_window_grows_once_more_than_a_short_answer_was_read_and_the_peer_is_told(inbox):
-    pour(inbox, SHORT + 1)
-    drink(inbox, SHORT)
+    pour(inbox, SHORT_ANSWER + 1)
+    drink(inbox, SHORT_ANSWER)
     assert (inbox.window, inbox.ack_due) == (INITIAL_WINDOW, False)
     drink(inbox)
     assert (inbox.window, inbox.ack_due) == (FIRST_STEP, True)
-    assert inbox.acknowledge(1000.0) == (SHORT + 1, FIRST_STEP)
+    assert inbox.acknowledge(1000.0) == (SHORT_ANSWER + 1, FIRST_STEP)
     pour(inbox, 1)
     drink(inbox)
     assert not inbox.ack_due
@@ -139,7 +139,7 @@ def test_a_peer_that_has_little_under_way_needs_no_more(inbox):
 
 def test_a_reader_that_finds_something_whenever_it_comes_makes_nothing_grow(inbox):
     pour(inbox, INITIAL_WINDOW, chunk=8192)
-    inbox._hungry = False  # it had to wait for the very first
+    inbox._reader_waited = False  # it had to wait for the very first
     for turn in range(1, 100):
         drink(inbox, QUARTER)
         inbox.acknowledge(1000.0 + turn)
@@ -180,7 +180,7 @@ def test_an_acknowledgement_is_due_for_a_quarter_of_the_window_or_when_it_is_ask
     pour(inbox, QUARTER - 1)
     drink(inbox)
     assert (inbox.ack_due, inbox.ack_possible) == (False, True)
-    inbox.urge()
+    inbox.request_ack()
     assert inbox.ack_due
     inbox.acknowledge(1000.0)
     assert (inbox.ack_due, inbox.ack_possible) == (False, False)
@@ -192,10 +192,10 @@ def test_an_acknowledgement_is_due_for_a_quarter_of_the_window_or_when_it_is_ask
 
 
 def test_an_acknowledgement_is_due_for_2_mb_of_the_largest_window():
-    inbox = ReceiveWindow(64 * UNTOLD, Budget(1 << 30))
-    inbox._grow_to(64 * UNTOLD)
+    inbox = ReceiveWindow(64 * ACK_EVERY, Budget(1 << 30))
+    inbox._grow_to(64 * ACK_EVERY)
     inbox.acknowledge(1000.0)
-    pour(inbox, UNTOLD - 1)
+    pour(inbox, ACK_EVERY - 1)
     drink(inbox)
     assert not inbox.ack_due
     pour(inbox, 1)
@@ -235,9 +235,9 @@ def test_what_is_remembered_of_acknowledgements_is_bounded(inbox):
         pour(inbox, 100, 1000.0 + turn / 1e6)
         drink(inbox)
         inbox.acknowledge(1000.0 + turn / 1e6)
-    assert len(inbox._told) == module.MAX_TOLD
+    assert len(inbox._sent_acks) == module.ACKS_REMEMBERED
     pour(inbox, 100, 1010.0)
-    assert not inbox._told
+    assert not inbox._sent_acks
 
 
 def test_a_window_that_shrank_binds_the_peer_once_it_knows(inbox):
@@ -365,8 +365,8 @@ def test_a_slow_reader_makes_nothing_grow_beyond_the_first_step(chunk):
 
 
 def test_after_the_end_nothing_is_taken_any_more(inbox):
-    pour(inbox, 2 * SHORT)
-    inbox.finish(2 * SHORT)
+    pour(inbox, 2 * SHORT_ANSWER)
+    inbox.finish(2 * SHORT_ANSWER)
     drink(inbox)
     inbox.take_end()
     assert inbox._budget.used == 0

@@ -1,9 +1,9 @@
-"""How the side that aborts a session says so: in order if that is quick, past what waits if it is not.
+"""How one side tells the other that it aborts a session.
 
-Only what a peer says ends a session. A stream that is merely gone, with its carrier or without, is a lost
-network, and the peer waits for the session to come back. So what is said has to arrive, however busy both
-ends are: a RESET behind all that was said before, then the code of the stream's own reset, where the
-transport has one, which overtakes what waits. And whoever says it waits until it was heard.
+Only a frame or a reset code of the peer ends a session. A lost stream means a lost network: the peer waits
+for the session to come back. So the news of an abort must arrive, however busy both ends are. First a RESET
+frame goes out behind all data. If the peer does not react soon, the code of the stream's own reset follows,
+where the transport has one: it overtakes the data. The aborting side waits until the peer has heard.
 """
 
 from collections.abc import Callable
@@ -19,15 +19,15 @@ from lane.stream import Stream
 from lane.tasks import start
 
 IN_ORDER = 1.0
-"""Seconds that a RESET may take to be heard before it overtakes what was said before, where it can."""
+"""Seconds for the RESET frame to be heard, before the stream's own reset overtakes it."""
 WITHIN = 10.0
-"""Seconds after which nobody waits any more until it was heard."""
+"""Seconds after which the aborting side gives up the wait."""
 
 
 def say_abort(stream: Stream, code: int, say: Callable[[], None], ended: Event) -> None:
-    """Say on `stream`, by `say`, that the session was aborted with `code`.
+    """Tell the peer on `stream` that the session was aborted with `code`. `say` sends the RESET frame.
 
-    Waits until somebody who reads there has set `ended`: whoever hears of an abort ends the stream.
+    Waits until the stream's reader has set `ended`: a peer that hears of an abort ends the stream.
     """
     overtake: Callable[[int], None] | None = getattr(stream, "abort_sending", None)
     with suppress(LaneError), gevent.Timeout(IN_ORDER if overtake else WITHIN, False):
@@ -39,7 +39,7 @@ def say_abort(stream: Stream, code: int, say: Callable[[], None], ended: Event) 
 
 
 def abort_alone(stream: Stream, code: int) -> None:
-    """Say it on a stream that nobody else uses, and let go of that."""
+    """Tell the peer on a stream that nobody else uses, and close the stream."""
     ended = Event()
 
     def say() -> None:
@@ -56,6 +56,6 @@ def _read_to_end(stream: Stream, ended: Event) -> None:
         while stream.recv():
             be_fair()
     except LaneError:
-        pass  # that is an end as well
+        pass  # a reset ends the stream as well
     finally:
         ended.set()

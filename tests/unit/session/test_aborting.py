@@ -7,7 +7,7 @@ from gevent.event import Event
 from lane.budget import Budget
 from lane.errors import Closed, Reset
 from lane.proto.frames import ResetFrame, aborted, pack, reset_code
-from lane.session import parting as module
+from lane.session import aborting as module
 from lane.session.owner import Owner
 from lane.session.session import Session
 from lane.stream import LinkStats
