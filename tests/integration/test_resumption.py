@@ -81,7 +81,7 @@ def test_a_planned_move_is_made_before_the_break(beds):
     app = bed.application()
     (passage,) = bed.lanes._passages.values()
     gaps = []
-    app.session.ended = lambda: gaps.append("ended")
+    app.session.when_over(lambda: gaps.append("ended"))
     lost, passage._recover = passage._recover, lambda opening: gaps.append("lost") or lost(opening)
     for number in range(6):
         upload = gevent.spawn(app.sock.sendall, DATA)
