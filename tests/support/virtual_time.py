@@ -15,6 +15,8 @@ from typing import Any
 
 import gevent
 
+from lane.net import hangups
+
 ROUNDS = 2
 """Of the event loop in which nothing must happen before the clock moves on."""
 NAP = 0.0005
@@ -162,6 +164,9 @@ def virtual_time(patience: float = PATIENCE):
         hub.loop = real
         idle.stop()
         idle.close()
+        watched = hangups._hangups  # of the whole process, and its timer would never fire any more
+        if watched is not None and isinstance(watched._timer, Timer):
+            watched._begin()
 
 
 _clocks: list[VirtualTime] = []  # at most one
