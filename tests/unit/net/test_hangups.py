@@ -9,6 +9,7 @@ from gevent.event import Event
 
 from lane.net import hangups
 from lane.testing.harness import until
+from tests.support.virtual_time import virtual_time
 
 RESET = struct.pack("ii", 1, 0)
 
@@ -47,6 +48,15 @@ def test_a_break_is_told_once(pair, begun, early):
     begun()
     gevent.idle()
     assert calls == [1]
+
+
+def test_a_clock_that_is_only_a_tests_leaves_the_watch_at_work(pair):
+    one, other = pair
+    told = Event()
+    with virtual_time():
+        hangups.watch(one.fileno(), told.set)
+    reset(other)
+    assert told.wait(10)
 
 
 @pytest.mark.parametrize("early", [True, False])
