@@ -30,7 +30,7 @@ lint: .venv/.test
 	$(BIN)/mypy
 
 fuzz: .venv/.test
-	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest --timeout=0 tests/fuzz $(ARGS)
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest --timeout=0 tests/fuzz tests/unit/session/test_protocol_world.py $(ARGS)
 
 reference: .venv/.lane
 	$(BIN)/python -m lane.cli.reference

@@ -14,7 +14,7 @@ from lane.address import Address
 from lane.carriers.connector import FastOpen
 from lane.carriers.passage import Deadlines
 from lane.errors import Reset, TargetError
-from lane.session import parting
+from lane.session import aborting
 from lane.testing.harness import until
 from tests.support.beds import making_beds
 
@@ -30,8 +30,8 @@ def beds():
 @pytest.fixture
 def hasty(monkeypatch):
     """Nobody waits until an abort was heard."""
-    monkeypatch.setattr(parting, "IN_ORDER", 0.01)
-    monkeypatch.setattr(parting, "WITHIN", 0.01)
+    monkeypatch.setattr(aborting, "IN_ORDER", 0.01)
+    monkeypatch.setattr(aborting, "WITHIN", 0.01)
 
 
 def abort(sock):
@@ -166,7 +166,7 @@ def test_who_waits_no_longer_until_the_target_is_reached(beds, how, patient, mon
     bed = beds()
     bed.lanes.farewells.close()
     if not patient:
-        monkeypatch.setattr(parting, "WITHIN", 0.01)
+        monkeypatch.setattr(aborting, "WITHIN", 0.01)
     slow = Slow(bed)
     if how == "late":
         bed.connector._deadlines = Deadlines(0.05, 1000.0)

@@ -108,12 +108,23 @@ class End:
 
     # The stream.
 
+    @property
+    def willing(self):
+        """Whether it lives on another stream."""
+        return self.protocol.life in (Life.OPEN, Life.ABORTING)
+
     def attach(self, *, resumed):
-        if self.protocol.life in (Life.OPEN, Life.ABORTING):
-            preface = b"" if resumed else self.name.encode()
-            self.protocol.attach(self.world.now, preface=preface, resumed=resumed, announce=resumed)
-            self.preface = 0 if resumed else len(self.peer.name)
+        preface = b"" if resumed else self.name.encode()
+        self.protocol.attach(self.world.now, preface=preface, resumed=resumed, announce=resumed)
+        self.preface = 0 if resumed else len(self.peer.name)
         self.flight.clear()
+
+    def hear(self, life):
+        """The other end is asked for the session, and answers that it is over."""
+        if self.willing and life in (Life.CLOSING, Life.CLOSED):
+            self.protocol.peer_completed()
+        elif self.willing:
+            self.protocol.fail(Closed("no such session"))
 
     def lose(self):
         self.flight.clear()
@@ -150,6 +161,11 @@ class End:
             protocol.liveness.measured(LinkStats(rtt=2 * self.world.delay, sent=self.sent), self.world.now)
         protocol.tick(self.world.now)
         self.pump()
+
+    @property
+    def settled(self):
+        """Whether nothing more will become of it."""
+        return self.protocol.over or self.protocol.complete
 
     def check(self):
         """States agree with offsets, and nothing that is kept goes beyond its bounds."""
@@ -189,7 +205,12 @@ class World:
         self.trace.append((round(self.now, 6), *what))
 
     def connect(self):
-        """Another stream, whatever the old one still carries."""
+        """Another stream, whatever the old one still carries, if both have a session for it."""
+        if not all(end.willing for end in self.ends):
+            self.lose(first=0)
+            for end in self.ends:
+                end.hear(end.peer.protocol.life)
+            return
         for end in self.ends:
             end.attach(resumed=self.begun)
         self.begun = True
@@ -263,5 +284,5 @@ class World:
                 for _ in range(40):
                     end.read(1 << 20)
             self.run(2 * TICK)
-            if all(end.outcome is not None for end in self.ends):
+            if all(end.outcome is not None and end.settled for end in self.ends):
                 break

@@ -23,6 +23,8 @@ from tests.support.session_world import World
 
 pytestmark = pytest.mark.bulk  # many small turns: without the tracer
 
+many = settings(max_examples=max(150, settings().max_examples))
+"""`make fuzz` tries thousands."""
 GOING_ON = (
     ["send"] * 6 + ["read"] * 6 + ["run"] * 5 + ["lose", "move", "move", "delay", "greedy", "hours", "finish"]
 )
@@ -46,7 +48,7 @@ def lived(story, **how):
 
 
 @given(stories())
-@settings(max_examples=150)
+@many
 def test_what_arrives_is_what_was_sent_and_so_are_the_ends(story):
     world = lived(story)
     world.settle()
@@ -64,7 +66,7 @@ def test_what_arrives_is_what_was_sent_and_so_are_the_ends(story):
 
 
 @given(stories("abort", "close"), st.booleans())
-@settings(max_examples=150)
+@many
 def test_an_end_is_seen_only_where_it_was_said(story, resumable):
     """Whether a session is aborted or lost: what was read is the beginning of what was sent."""
     world = lived(story, resumable=resumable)
@@ -82,7 +84,7 @@ def test_an_end_is_seen_only_where_it_was_said(story, resumable):
 
 
 @given(stories("abort", "close"), st.booleans())
-@settings(max_examples=100)
+@many
 @example([("send", 0, 70_000), ("run", 0, 1), ("read", 1, 100), ("move", 0, 0)], True)
 def test_freezing_at_any_moment_changes_nothing_that_anybody_sees(story, resumable):
     moved = lived(story, resumable=resumable, freezing=True)
