@@ -145,7 +145,7 @@ BOUNDS = {
     "the carrier's streams": 2 * STREAMS,
     "streams that wait": carrier.MAX_WAITING + 1,
     "events": 1,  # all are acted upon at the end of a batch
-    "packets with an ACK alone": recovery.BARE_PACKETS + 1,
+    "packets with an ACK alone": recovery.ACK_ONLY_PACKETS + 1,
     "packets in flight": 3000,  # the window holds no more of the smallest ones
     "ranges to acknowledge": 64,
     "packet numbers": 2 * 1024 + 1,

@@ -92,12 +92,12 @@ def test_an_honest_peer_is_never_found_out_and_few_numbers_are_left_out(monkeypa
 
 def test_packets_with_nothing_but_an_acknowledgement_are_forgotten_where_none_is_acknowledged(pipe):
     server = pipe.server.engine
-    for _ in range(recovery.BARE_PACKETS * 2):
+    for _ in range(recovery.ACK_ONLY_PACKETS * 2):
         pipe.now += 0.01
         assert say(pipe, frame(1)) is None
         server.datagrams_to_send(pipe.now + 0.009)
     sent = server._spaces[Epoch.ONE_RTT].sent_packets
-    assert recovery.BARE_PACKETS <= len(sent) <= recovery.BARE_PACKETS + 5
+    assert recovery.ACK_ONLY_PACKETS <= len(sent) <= recovery.ACK_ONLY_PACKETS + 5
     assert max(sent) == server._packet_number - 1, "the last ones are remembered"
 
 

@@ -155,7 +155,7 @@ def test_every_controller_gives_a_rate_once_a_round_trip_is_known(name):
     controller = CONTROLLERS[name](SIZE)
     recovery = Recovery(controller, SIZE)
     assert recovery.pacer.rate is None
-    recovery._measure(1.0, 0.1, 0.0)
+    recovery._add_rtt(1.0, 0.1, 0.0)
     recovery._decide(Sample(now=1.0, delivered=0, lost=0, in_flight=0, rtt=0.1))
     assert recovery.pacer.rate > 10 * SIZE
     if controller.pacing_rate is None:

@@ -14,7 +14,8 @@ from aioquic.tls import Epoch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from lane_quic.recovery import recovery as module
-from lane_quic.recovery.recovery import FORGET_ROUNDS, GRANULARITY, Recovery
+from lane_quic.recovery.recovery import Recovery
+from lane_quic.recovery.rtt_estimator import FORGET_ROUNDS, GRANULARITY, INITIAL_RTT
 
 ACKED, LOST = QuicDeliveryState.ACKED, QuicDeliveryState.LOST
 SIZE, RTT = 1200, 0.1
@@ -308,7 +309,7 @@ def test_a_probe_timeout_sends_two_packets_again_and_tells_of_no_loss(line):
 
 def test_an_answer_to_what_a_probe_timeout_had_given_up_is_a_round_trip(line):
     number = line.send()
-    assert line.timer == line.now + 2 * module.INITIAL_RTT
+    assert line.timer == line.now + 2 * INITIAL_RTT
     line.fire()
     assert (line.lost, line.recovery.rtt) == ([number], None)
     line.now = line.packets[number].sent_time + 0.3
