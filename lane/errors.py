@@ -1,12 +1,14 @@
-"""Everything that lane itself raises, and what each means to the process and to the application.
+"""All exceptions of lane, and what each means to the process and to the application.
 
-Families, apart because they cost different things. `Closed` (with its child `Reset`) ends one stream or
-carrier. `Unreachable` and `Refused` are what becomes of a try to get one. `TargetError` is the honest answer
-for one request: a status that the application is told. Bytes that break a protocol are a `ProtocolError`:
-they cost the peer its own connection and nobody else anything. `Fatal` and its children end the program. Its
-exit statuses are in `lane.cli.exits`.
+The families differ in what they end:
 
-What is raised is not kept: see `Failure`.
+- `Closed` and its subclass `Reset` end one stream or carrier.
+- `Unreachable` and `Refused` end one attempt to connect to the server.
+- `TargetError` ends one request. It has the status that the application is told.
+- `ProtocolError` ends the connection of a peer that broke its protocol, and nobody else's.
+- `Fatal` and its subclasses end the program. `lane.cli.exits` has its exit statuses.
+
+No object keeps an exception that was raised: see `Failure`.
 """
 
 from dataclasses import dataclass
@@ -18,10 +20,10 @@ E = TypeVar("E", bound=Exception)
 
 @dataclass(frozen=True, slots=True)
 class Failure(Generic[E]):
-    """An error that is kept for whoever asks later, and built each time that it is raised.
+    """A description of an error, from which a new exception is built each time it is raised.
 
-    An exception that was raised holds its traceback: all frames that it passed, and what they held. Raised
-    again, it holds more each time, from whichever greenlet that was. So no object keeps an exception.
+    An exception that was raised refers to its traceback: all frames that it passed, and their variables. Each
+    time it is raised again, it refers to more, from several greenlets. So no object keeps an exception.
     """
 
     kind: type[E]
@@ -30,11 +32,11 @@ class Failure(Generic[E]):
 
     @classmethod
     def of(cls, error: E) -> "Failure[E]":
-        """What `error` says, without where it was raised and why."""
+        """Describe `error`, without its traceback and its cause."""
         return cls(type(error), error.args, dict(vars(error)))
 
     def build(self) -> E:
-        """A new exception that says the same. Its constructor is not called: it may want other arguments."""
+        """Build an equal exception. Its constructor is not called, since that may take other arguments."""
         error = self.kind.__new__(self.kind, *self.arguments)
         error.__dict__.update(self.attributes)
         return error
@@ -60,11 +62,11 @@ class Failure(Generic[E]):
 
 
 class LaneError(Exception):
-    """The root: catch it to catch all that lane raises on purpose."""
+    """The base class of all errors that lane raises on purpose."""
 
 
 class Closed(LaneError):
-    """The stream, carrier or listener is gone. Never raised for a clean end of data."""
+    """The stream, carrier or listener is closed. Never raised for a clean end of data."""
 
 
 class Reset(Closed):
@@ -76,13 +78,13 @@ class Reset(Closed):
 
 
 class ProtocolError(LaneError):
-    """The peer sent what its protocol does not allow."""
+    """The peer sent something that its protocol does not allow."""
 
 
 class Status(IntEnum):
-    """What became of a request: the reply codes of SOCKS5 (RFC 1928 section 6), used on every wire.
+    """The result of a request: the reply codes of SOCKS5 (RFC 1928 section 6), used in every protocol.
 
-    Those from 16 on answer a request for a session that was there before, and no application sees them.
+    The codes from 16 on answer a request to resume a session. No application sees them.
     """
 
     OK = 0
@@ -95,15 +97,15 @@ class Status(IntEnum):
     COMMAND_NOT_SUPPORTED = 7
     ADDRESS_NOT_SUPPORTED = 8
     COMPLETE = 16
-    """The session has ended in good order: all bytes and both ends arrived."""
+    """The session has ended cleanly: all bytes arrived, and so did the end of both directions."""
     GONE = 17
-    """There is no such session, or not any more."""
+    """The session does not exist, or no longer exists."""
     STALE = 18
-    """A newer request for the session was here before."""
+    """A newer request for the session has already arrived."""
 
 
 class TargetError(LaneError):
-    """A request failed for a reason that the application must learn as it is."""
+    """A request failed. The application is told the exact status."""
 
     def __init__(self, status: Status, message: str) -> None:
         super().__init__(message)
@@ -111,24 +113,24 @@ class TargetError(LaneError):
 
 
 class Unreachable(LaneError):
-    """No connection to the server could be made, or it was lost before it answered."""
+    """No connection to the server could be made, or the connection was lost before the server answered."""
 
 
 class TurnedAway(Unreachable):
-    """The server ended the connection before it answered: it may be crowded, and is worth another try."""
+    """The server closed the connection before it answered. It may be overloaded; another try may succeed."""
 
 
 class Refused(LaneError):
-    """The server was reached, and one side does not accept the other: wrong key, wrong certificate."""
+    """The server was reached, but one side rejected the other: a wrong key or a wrong certificate."""
 
 
 class Fatal(LaneError):
-    """The program cannot do what it was started for: it ends, with one line on standard error."""
+    """The program cannot do its task. It ends with one line on standard error."""
 
 
 class UsageError(Fatal):
-    """The command line or a link on it is malformed."""
+    """The command line, or a link on it, is malformed."""
 
 
 class ConfigError(Fatal):
-    """A configuration cannot work here: bad file or key in it, unreadable certificate, port in use."""
+    """The configuration cannot work: a bad file, an unknown key, an unreadable certificate, a port in use."""

@@ -1,6 +1,6 @@
-"""The hooks that lane calls. What ships with lane is registered through them, as a third party's would be.
+"""The hooks that lane calls. lane's own transports use the same hooks as a third party's.
 
-docs/PLUGINS.md explains each with an example; a test fails for a hook that has no entry there.
+docs/PLUGINS.md explains each hook with an example. A test fails for a hook that has no entry there.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,83 +16,89 @@ hookspec = pluggy.HookspecMarker("lane")
 
 @hookspec
 def lane_register_transports(register: Callable[[Transport], None]) -> None:
-    """Call `register(transport)` for each transport. A name that is taken already is an error."""
+    """Call `register(transport)` for each transport. A name that is already taken is an error."""
 
 
 @hookspec
 def lane_add_options(group: Any) -> None:
-    """Add options with `group.add_argument`, as argparse does; start their names with the plugin's."""
+    """Add options with `group.add_argument`, as in argparse. Start their names with the plugin's name."""
 
 
 @hookspec
 def lane_register_link_parameters(register: Callable[[str], None]) -> None:
-    """Call `register(name)` for each of your options that clients need as the server has it: links carry it.
+    """Call `register(name)` for each option that clients must set as the server does. Links carry its value.
 
-    `name` is that of the option without the dashes before it. Where the server's is set, the link has it as a
-    parameter, and a client takes it from there unless its user sets the option.
+    `name` is the option's name without the leading dashes. If the option is set on the server, the link has
+    it as a parameter. A client takes the value from the link unless its user sets the option.
     """
 
 
 @hookspec
 def lane_register_congestion(register: Callable[[str, Callable[[int], Any]], None]) -> None:
-    """Call `register(name, factory)` for each congestion controller that you bring.
+    """Call `register(name, factory)` for each congestion controller.
 
-    `factory(datagram_size)` makes one for a connection (`lane_quic.congestion.Controller`); `--congestion`
-    picks one by its name. A name that is taken already is an error.
+    `factory(datagram_size)` returns a `lane_quic.congestion.Controller` for one connection. `--congestion`
+    selects a controller by its name. A name that is already taken is an error.
     """
 
 
 @hookspec
 def lane_configure(options: Any, call_each: Callable[..., None]) -> None:
-    """See the parsed options (a namespace) before any transport is used.
+    """Read the parsed options (a namespace). Called before any transport is used.
 
-    What it raises ends the program with one line: `lane.errors.UsageError` and ValueError with exit status 2,
-    everything else with that of `lane.errors.ConfigError`, 78.
-    `call_each(hook, **arguments)` calls a hook in one plugin after the other, and reports who fails.
+    An exception ends the program with one line on standard error. The exit status is 2 for ValueError and
+    `lane.errors.UsageError`, and 78 for other exceptions, as for `lane.errors.ConfigError`.
+    `call_each(hook, **arguments)` calls a hook in one plugin after the other and reports each failure.
     """
 
 
 @hookspec(firstresult=True)
 def lane_authenticate(token: bytes, binding: bytes) -> str | None:
-    """The name of the user whose HELLO on a carrier with `binding` has `token`; None to leave it to others.
+    """Return the name of the user whose HELLO has `token`, on a carrier with `binding`. None: unknown here.
 
-    First result counts; nobody answering means refused.
+    The first result counts. Without a result the client is refused.
     """
 
 
 @hookspec(firstresult=True)
 def lane_authorize(request: Address, identity: str) -> bool | None:
-    """Whether `identity` may reach the target, before it is resolved; None to leave it to others.
+    """Return whether `identity` may reach the target `request`. None: no opinion.
 
-    For a port on the server: the peer that is expected (SOCKS BIND), or where to listen (reverse forwards).
+    Called before the target's name is resolved. For a port on the server, `request` is the expected peer
+    (SOCKS BIND) or the address to listen on (reverse forwards).
 
-    First result counts; nobody answering means refused. The egress policy judges the address afterwards.
+    The first result counts. Without a result the request is refused. The egress policy checks the resolved
+    address afterwards.
     """
 
 
 @hookspec(firstresult=True)
 def lane_choose(now: float, lanes: Sequence[Any], choice: str) -> tuple[str, str] | None:
-    """The name of the transport that should carry now, and why; None to leave it to others, lane at last.
+    """Return the name of the transport to use now, and the reason. None: no opinion. The first result counts.
 
-    Asked several times a second while there are sessions and more than one transport. `now`: seconds of a
-    clock that never goes back. `lanes`: what is known of each (`lane.carriers.steer.Figures`). `choice`: the
-    name of the one that carries.
+    Called several times a second while there are sessions and more than one transport. `now` is the time of a
+    monotonic clock, seconds. `lanes` has the measurements of each transport (`lane.carriers.steer.Figures`).
+    `choice` is the name of the transport in use. Without a result lane chooses.
     """
 
 
 @hookspec(firstresult=True)
 def lane_route(target: Address) -> str | None:
-    """The way of a connection: `direct`, `block` or `lane`; None to leave it to others, the rules at last.
+    """Return the route of a connection: `direct`, `block` or `lane`. None: no opinion.
 
-    Asked on a client, for every connection; it must not wait for anything.
+    Called on a client for every connection. It must not block. The first result counts. Without a result the
+    routing rules decide.
     """
 
 
 @hookspec
 def lane_session_started(session: str, target: Address, identity: str) -> None:
-    """A session was connected to its target, or waits at a port. `session` names it until it has ended."""
+    """A session is connected to its target, or waits on a port. `session` identifies it until its end."""
 
 
 @hookspec
 def lane_session_ended(session: str, sent: int, received: int, error: str | None) -> None:
-    """A session ended: bytes from the application and to it, and why, or None for a clean end."""
+    """A session ended. `sent` and `received` are bytes from and to the application. `error` is the reason.
+
+    `error` is None for a clean end.
+    """

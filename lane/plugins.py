@@ -1,9 +1,9 @@
-"""Finding plugins, and keeping what a broken one costs to itself.
+"""Finding and loading plugins. A broken plugin harms only itself.
 
-A plugin is whatever an installed distribution names in the entry point group `lane.plugins`, or a `*.py`
-file or package in the plugin folder. The transports that ship with lane come in through the same door.
-Everything a plugin can do wrong while it is loaded (raise, name a hook that does not exist, take a
-transport's name that is taken) becomes a `LoadError` that people are shown; the rest goes on.
+A plugin is an object that an installed distribution names in the entry point group `lane.plugins`, or a
+`*.py` file or a package in the plugin folder. The transports that ship with lane are loaded in the same way.
+A plugin can fail to load: it may raise, implement an unknown hook, or register a transport under a name that
+is taken. Each failure becomes a `LoadError`, which the user is shown, and the other plugins still load.
 """
 
 import importlib.util
@@ -29,16 +29,16 @@ GROUP = "lane.plugins"
 Answer = TypeVar("Answer")
 _NAME = re.compile(r"[a-z0-9_-]+")
 _PASSED_ON = Fatal, Unreachable, Refused
-"""How a plugin says that the program cannot go on."""
+"""Exceptions with which a plugin ends the program."""
 
 
 class BadAnswer(LaneError):
-    """A plugin failed in a hook that asks it something, or gave what is no answer."""
+    """A plugin raised in a hook that has a result, or returned an invalid result."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadError:
-    """What went wrong with one plugin."""
+    """One failure of one plugin."""
 
     name: str
     where: str
@@ -51,7 +51,7 @@ class LoadError:
 
 @dataclass(slots=True)
 class PluginInfo:
-    """One plugin that was loaded."""
+    """One loaded plugin."""
 
     name: str
     version: str
@@ -62,7 +62,7 @@ class PluginInfo:
 
 
 class Plugins:
-    """The plugins of this process, their transports and what went wrong."""
+    """The plugins of this process, their transports and their failures."""
 
     def __init__(self) -> None:
         self._manager = pluggy.PluginManager("lane")
@@ -73,16 +73,16 @@ class Plugins:
 
     @property
     def hook(self) -> Any:
-        """Calls a hook in all plugins: `plugins.hook.lane_authenticate(token=..., binding=...)`."""
+        """Calls hooks in all plugins, as in `plugins.hook.lane_authenticate(token=..., binding=...)`."""
         return self._manager.hook
 
     @property
     def loaded(self) -> list[PluginInfo]:
-        """The plugins that were loaded, in the order they were."""
+        """The loaded plugins, in the order of loading."""
         return [*self._info.values()]
 
     def register(self, plugin: object, name: str, version: str = "", where: str = "built in") -> None:
-        """Take in a plugin. What is wrong with it ends up in `errors`; nothing is raised."""
+        """Register a plugin. A failure is added to `errors`; nothing is raised."""
         if self._manager.has_plugin(name):
             self._failed(name, where, f"the name is taken by the plugin from {self._info[name].where}")
             return
@@ -103,24 +103,24 @@ class Plugins:
         self._call(name, "lane_register_transports", register=add)
 
     def call_each(self, hook: str, **arguments: Any) -> None:
-        """Call `hook` in one plugin after the other, so that one which raises is an error of its own.
+        """Call `hook` in one plugin after the other. A plugin that raises is added to `errors`.
 
-        `lane.errors.Fatal` and what `lane.errors` has of a server that cannot be used pass: the program ends.
+        `Fatal`, `Unreachable` and `Refused` (see `lane.errors`) are raised here: they end the program.
         """
         for name in [*self._info]:
             self._call(name, hook, **arguments)
 
     def link_parameters(self) -> set[str]:
-        """The names of those of their options that links carry."""
+        """The names of the plugins' options that are part of a link."""
         found: set[str] = set()
         self.call_each("lane_register_link_parameters", register=found.add)
         return found
 
     def configure(self, options: Any) -> None:
-        """Have each plugin read the options. One that could not must not run: it would do something else.
+        """Let each plugin read the options. A plugin that fails here ends the program: it would misbehave.
 
-        Raises UsageError for a ValueError, which says that a value is no good, and ConfigError for whatever
-        else a plugin raises, but for `_PASSED_ON`.
+        A plugin's ValueError means a bad value and becomes a UsageError. Its other exceptions become a
+        ConfigError, except for those in `_PASSED_ON`.
         """
         for name, info in [*self._info.items()]:
             try:
@@ -135,10 +135,10 @@ class Plugins:
                 ) from None
 
     def ask(self, hook: str, read: Callable[[Any], Answer], **arguments: Any) -> Answer | None:
-        """What the first plugin that knows says to `hook`, as `read` understands it; None where none knows.
+        """Call a hook with a result. Return the first plugin's result, converted by `read`; None without one.
 
-        `read` raises ValueError for what is no answer. That, and what a plugin raises, costs this call: it is
-        logged with the plugin's name, once a minute at most. Raises BadAnswer then.
+        `read` raises ValueError for an invalid result. That error, or any that a plugin raises, fails only
+        this call: it is logged with the plugin's name, at most once a minute, and BadAnswer is raised.
         """
         caller = getattr(self._manager.hook, hook)
         if not caller.get_hookimpls():
@@ -157,12 +157,12 @@ class Plugins:
             raise BadAnswer(f"the plugin {name} failed in {hook}") from None
 
     def _culprit(self, hook: str, error: BaseException) -> str:
-        """Which plugin: as far as its source files tell, else those that have the hook."""
+        """The plugin that raised `error`, found by its source file, or else all plugins with the hook."""
         names = [str(impl.plugin_name) for impl in getattr(self._manager.hook, hook).get_hookimpls()]
         return culprit(error, self.owner) or " or ".join(names)
 
     def owner(self, filename: str) -> str | None:
-        """The plugin that a source file is of, if any."""
+        """The plugin that a source file belongs to, if any."""
         for name, plugin in self._manager.list_name_plugin():
             module = plugin if isinstance(plugin, ModuleType) else sys.modules.get(type(plugin).__module__)
             top = sys.modules.get(module.__name__.partition(".")[0]) if module else None
@@ -176,7 +176,7 @@ class Plugins:
         return None
 
     def transport(self, name: str) -> Transport:
-        """The transport called `name`. Raises UsageError where there is none."""
+        """The transport called `name`. Raises UsageError if there is none."""
         if name in self.transports:
             return self.transports[name]
         message = f"unknown transport {name!r} (there are: {', '.join(sorted(self.transports)) or 'none'})"
@@ -185,7 +185,7 @@ class Plugins:
         raise UsageError(message)
 
     def discover(self, plugin_dir: Path | None) -> None:
-        """Load what is installed, then what is in `plugin_dir`. Raises ConfigError for a bad folder."""
+        """Load the installed plugins, then those in `plugin_dir`. Raises ConfigError for a bad folder."""
         for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
             self._load_entry_point(entry)
         if plugin_dir is not None:
@@ -224,7 +224,7 @@ class Plugins:
                 raise LookupError(f"there is no hook {hook.name}")
 
     def _caller(self, name: str, hook: str) -> Any:
-        """Calls `hook` in one plugin alone."""
+        """A function that calls `hook` in one plugin only."""
         plugin = self._manager.get_plugin(name)
         others = [other for other in self._manager.get_plugins() if other is not plugin]
         return self._manager.subset_hook_caller(hook, remove_plugins=others)
@@ -255,7 +255,7 @@ class Plugins:
 
 
 def load(plugin_dir: Path | None = None) -> Plugins:
-    """All plugins that can be found. Raises ConfigError when `plugin_dir` is missing or not safe to use."""
+    """Find and load all plugins. Raises ConfigError if `plugin_dir` is missing or not safe to use."""
     plugins = Plugins()
     plugins.discover(plugin_dir)
     return plugins
@@ -287,7 +287,7 @@ def _import_file(module_name: str, path: Path) -> object:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
-    # A __pycache__ made under a lax umask would be writable by others, and refused the next time.
+    # With a lax umask, others could write to the new __pycache__, and the next start would refuse it.
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         spec.loader.exec_module(module)

@@ -1,17 +1,18 @@
 """The contract between lane and its transports, on one screen.
 
-A transport is only a reliable byte pipe. Windows, back-pressure between the two ends, keepalive and
-resumption are the session's, written once in the core, so that a foreign transport stays small.
+A transport is only a reliable byte pipe. The session adds flow control between the two ends, keepalive and
+resumption. They are written once, in the core, so that a third party's transport stays small.
 
-Rules that the types cannot say (and `lane.testing.TransportContract` checks):
+The types cannot express these rules. `lane.testing.TransportContract` checks them:
 
-- One reader and one writer greenlet a stream. Deadlines are `gevent.Timeout` around a call; after one
-  has cut a `sendall`, only `reset` is legal.
-- Calls that a lost carrier leaves blocked raise `Closed`; a peer's reset raises `Reset`. A clean end is
-  only ever `b""`, and only because the peer called `finish`: a lost carrier is never a clean end.
-- What a peer sends that nobody reads is bounded; a sender that outruns the reader blocks.
-- Datagrams arrive whole, at most once, in any order, or not at all. What of them waits is bounded, to be sent
-  as well as to be read, and the oldest are dropped for new ones.
+- A stream has one reader greenlet and one writer greenlet. A deadline is a `gevent.Timeout` around a call.
+  After a timeout has interrupted a `sendall`, only `reset` is legal.
+- When a carrier is lost, the calls that are blocked in it raise `Closed`. When the peer resets a stream, they
+  raise `Reset`. A clean end is always `b""`, and only follows the peer's `finish`. A lost carrier is never a
+  clean end.
+- Received data that nobody reads is bounded. A sender that is faster than the reader blocks.
+- Each datagram arrives whole and at most once, in any order, or not at all. The queues for sending and for
+  reading are bounded. A full queue drops its oldest datagrams.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,179 +30,184 @@ __all__ = [
 ]  # fmt: skip
 
 _BEHIND_HEAD = 16384
-"""Bytes of data that are copied to stand behind their head."""
+"""Bytes of the data that are copied, so that they follow the head in one write."""
 
 
 class Stream(Protocol):
     """One duplex byte pipe through a carrier, with half-close and reset."""
 
     def recv(self, limit: int = 262144) -> bytes:
-        """Block for 1 to `limit` bytes; `b""` once the peer has finished."""
+        """Block until there is data. Return 1 to `limit` bytes, or `b""` once the peer has finished."""
 
     def sendall(self, data: bytes | bytearray | memoryview) -> None:
-        """Take all of `data`; block while too much is unsent. The buffer may be changed afterwards."""
+        """Accept all of `data`; block while too much is unsent. The buffer may be changed afterwards."""
 
     def finish(self) -> None:
-        """Half-close our direction. Idempotent; the other direction goes on."""
+        """Half-close our direction. The other direction stays open. Idempotent."""
 
     def reset(self, code: int = 0) -> None:
-        """Abort both directions. Never blocks; nothing more is delivered to the peer."""
+        """Abort both directions. Nothing more is delivered to the peer. Never blocks."""
 
     def close(self) -> None:
-        """Finish, release what the stream holds, and wake who waits here; unread input makes it a reset.
+        """Finish, free the stream's resources and wake the greenlets that wait on it. Idempotent.
 
-        Idempotent. What was sent before still arrives, whatever the peer says after it.
+        Unread input turns this into a reset. Otherwise the data sent before still arrives, whatever the peer
+        sends after it.
         """
 
 
 class Datagrams(Protocol):
-    """Unreliable packets beside the streams of a carrier."""
+    """Unreliable packets, carried beside the streams."""
 
     @property
     def max_size(self) -> int:
-        """The largest payload, bytes. It may grow and shrink, and is checked again when sent."""
+        """The largest payload, bytes. It may grow and shrink; `send` checks each packet again."""
 
     def send(self, data: bytes) -> bool:
-        """Send one packet; False if that was too large or the carrier is closed. Never blocks.
+        """Send one packet. False if it is too large or the carrier is closed. Never blocks.
 
-        True is no promise: it may still be dropped, here for newer ones, or on the way.
+        True does not promise delivery. The queue may drop the packet for a newer one, or the network may.
         """
 
     def recv(self) -> bytes:
-        """Block for the next packet. Raises Closed with the carrier."""
+        """Block until the next packet arrives, and return it. Raises Closed once the carrier is closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkStats:
-    """What a carrier knows of its link; None where it does not know.
+    """A carrier's measurements of its link; None where a value is unknown.
 
-    `--transport auto` goes by `rtt`, `sent` and `lost`. `lane.tcp_info` has them all for TCP.
+    `--transport auto` uses `rtt`, `sent` and `lost`. `lane.tcp_info` reads all values for TCP.
     """
 
     rtt: float | None = None
-    """Smoothed round trip, seconds."""
+    """Smoothed round-trip time, seconds."""
     loss: float | None = None
-    """Fraction (0 to 1) of what was sent that was lost or sent again, over the carrier's life."""
+    """Fraction (0 to 1) of the sent bytes that were lost or sent again, over the carrier's life."""
     sent: int = 0
-    """Bytes sent over the carrier's life, as far as their fate is known."""
+    """Bytes sent over the carrier's life that are known to be delivered or lost."""
     lost: int = 0
-    """Bytes of these that were lost or sent again."""
+    """Bytes of `sent` that were lost or sent again."""
     delivered: int = 0
-    """Bytes that the peer's side is known to have received, over the carrier's life."""
+    """Bytes that the peer is known to have received, over the carrier's life."""
     in_flight: int = 0
     """Bytes sent and not yet acknowledged."""
     rate: float | None = None
-    """Bytes a second that were delivered lately, while there was enough to send."""
+    """Recent delivery rate while there was enough data to send, bytes a second."""
     more: Mapping[str, float] | None = None
-    """What this transport counts beyond that, by name."""
+    """Further counters of this transport, by name."""
     measured_at: float | None = None
-    """`time.monotonic()` of the newest of these figures."""
+    """`time.monotonic()` of the newest of these values."""
 
 
 class Carrier(Protocol):
     """One live connection between client and server.
 
-    An attribute `one_stream = True` beside this says that there is never a second stream: the server does not
-    wait for one then, which saves it a greenlet, and closes the carrier once the stream has ended.
+    A carrier that never has a second stream sets the attribute `one_stream = True`. The server then saves the
+    greenlet that would wait for one, and closes the carrier when the stream has ended.
     """
 
     @property
     def capacity(self) -> int:
-        """Streams that may still be opened; 0 for good once the carrier is closed."""
+        """Number of streams that may still be opened. Once the carrier is closed it stays 0."""
 
     @property
     def closed(self) -> bool:
-        """Whether the carrier is known to be dead: looked up now, cheap, never blocks."""
+        """Whether the carrier is known to be dead. The check is made now, is cheap and never blocks."""
 
     @property
     def datagrams(self) -> Datagrams | None:
-        """None where the transport, or the peer, has none: the same over the carrier's life."""
+        """None if the transport or the peer has no datagrams. The same over the carrier's life."""
 
     @property
     def binding(self) -> bytes:
-        """SHA-256 of the server certificate's SubjectPublicKeyInfo, the same at both ends: it ties keys."""
+        """SHA-256 of the server certificate's SubjectPublicKeyInfo. It is the same at both ends.
+
+        lane's keys are tied to it.
+        """
 
     @property
     def peer(self) -> str:
-        """The other end's address as text, without the port where that means nothing; for limits and logs."""
+        """The peer's address as text, for limits and logs. The port is left out where it means nothing."""
 
     def open(self) -> Stream:
-        """A new stream to the peer, who sees it with the first bytes. Raises Closed at capacity 0."""
+        """Open a stream. The peer sees it when the first bytes arrive. Raises Closed at capacity 0."""
 
     def accept(self) -> Stream:
-        """Block for the next stream that the peer opened. Raises Closed with the carrier."""
+        """Block until the peer opens a stream, and return it. Raises Closed once the carrier is closed."""
 
     def stats(self) -> LinkStats:
-        """The link as measured now."""
+        """The current measurements of the link."""
 
     def close(self, grace: float = 0) -> None:
-        """Close all streams and the connection; give finished streams up to `grace` seconds to drain."""
+        """Close all streams and the connection. Finished streams have up to `grace` seconds to drain."""
 
 
 class Rings(Protocol):
-    """What a carrier that was accepted has as well if it can say when there is work.
+    """Optional, for accepted carriers: a callback when the peer sends something.
 
-    A greenlet that waits for strangers would cost 8 KB for each of them.
+    With it, no greenlet waits for an unauthenticated peer. Each greenlet would cost 8 KB.
     """
 
     def when_heard(self, callback: Callable[[], None]) -> None:
-        """Call back once, from the event loop, when the peer says something on a stream, or with the end.
+        """Call `callback` once, from the event loop, when a stream has data or the carrier has ended.
 
-        Nobody waits in `accept` or reads until then. `callback` does not block.
+        Until then nobody calls `accept` or reads. `callback` must not block.
         """
 
 
 class Listener(Protocol):
-    """Where a transport's carriers arrive."""
+    """Accepts a transport's carriers."""
 
     @property
     def address(self) -> Address:
-        """The bound address; its port where port 0 was asked for."""
+        """The bound address. For port 0 it has the port that the system chose."""
 
     def accept(self) -> Carrier:
-        """Block for the next carrier, handshake done. Raises Closed with the listener.
+        """Block until a carrier has completed its handshake. Raises Closed once the listener is closed.
 
-        A peer that does not complete its handshake keeps nobody waiting, and is given up after a while.
+        A peer that does not complete its handshake delays nobody, and is dropped after a timeout.
         """
 
     def close(self) -> None:
-        """Stop taking carriers. Those that were accepted go on."""
+        """Accept no more carriers. The accepted ones stay open."""
 
 
 class Proves(Protocol):
-    """What an accepted carrier has as well if its transport prefers those who are known."""
+    """Optional, for accepted carriers: the transport gives authenticated clients precedence."""
 
     def proven(self) -> None:
-        """The client has proven a key: it is no stranger. Called once at most."""
+        """Note that the client has proven a key. Called at most once."""
 
 
 @runtime_checkable
 class Presents(Protocol):
-    """What a listener has as well if it can go on with another certificate."""
+    """Optional, for listeners: the certificate can be replaced."""
 
     def present(self, tls: "ServerTLS") -> None:
-        """Prove oneself with `tls` to whoever connects from now on. Carriers that are there stay.
+        """Use `tls` for all connections from now on. Existing carriers stay open.
 
-        Raises `lane.errors.ConfigError`, and goes on with the one before.
+        If this raises `lane.errors.ConfigError`, the old certificate stays in use.
         """
 
 
 class ClientTLS(Protocol):
-    """Whom a client expects. A transport that has certificates calls `verify` after every handshake."""
+    """The server that a client expects. Transports with certificates call `verify` after each handshake."""
 
     @property
     def server_name(self) -> str | None:
-        """For the SNI extension, as it has names: ASCII, without a final dot; None to send none."""
+        """The name for the SNI extension: ASCII, without a final dot; None to send no name."""
 
     def verify(self, chain: list[bytes]) -> bytes:
-        """Judge the server's certificates (DER, leaf first): the binding, or raises `lane.errors.Refused`.
+        """Check the server's certificates (DER, leaf first) and return the binding.
 
-        Called on every handshake, resumed ones too, before the first byte is sent to the server.
+        Called after every handshake, also a resumed one, before the first byte is sent to the server. Raises
+        `lane.errors.Refused`.
         """
 
 
 class ServerTLS(Protocol):
-    """What a server proves itself with."""
+    """A server's identity: its certificate and key."""
 
     @property
     def chain_pem(self) -> bytes:
@@ -217,34 +223,34 @@ class ServerTLS(Protocol):
 
 
 class Transport(Protocol):
-    """Dials and listens for carriers. `tls` is for transports that have certificates; others ignore it."""
+    """Dials carriers and listens for them. Transports without certificates ignore `tls`."""
 
     name: str
-    """What `--transport` calls it. An attribute `cost: float` beside it (CPU a byte, as a multiple of
-    what TLS over TCP needs) has the transport take part in `--transport auto`."""
+    """The transport's name in `--transport`. A transport with an attribute `cost: float` takes part in
+    `--transport auto`. The cost is the CPU time a byte, as a multiple of that of TLS over TCP."""
 
     def dial(self, endpoint: Address, tls: ClientTLS) -> Carrier:
-        """A carrier to `endpoint`. Raises `lane.errors.Unreachable` or `lane.errors.Refused`."""
+        """Connect to `endpoint`. Raises `lane.errors.Unreachable` or `lane.errors.Refused`."""
 
     def listen(self, endpoint: Address, tls: ServerTLS) -> Listener:
         """Listen; an empty host means every address of IPv4 and IPv6. Raises `lane.errors.ConfigError`."""
 
 
 class Views(Protocol):
-    """What a stream has as well if it can hand out bytes without a copy."""
+    """Optional, for streams: receive without a copy."""
 
     def recv_view(self, limit: int = 262144) -> memoryview:
-        """As `recv`, but what is returned is gone as soon as another greenlet has run."""
+        """Receive like `recv`. The returned view is invalid as soon as another greenlet has run."""
 
 
 def receiver(stream: Stream) -> Callable[[int], bytes | memoryview]:
-    """The cheapest way to receive from `stream`; what it gives is to be used before anything else runs."""
+    """The cheapest receive function of `stream`. Use the returned bytes before another greenlet runs."""
     receive: Callable[[int], bytes | memoryview] = getattr(stream, "recv_view", stream.recv)
     return receive
 
 
 def measured(carrier: Carrier) -> LinkStats:
-    """What `carrier` knows of its link: nothing where a foreign one fails to say so."""
+    """The measurements of `carrier`; no values if a third party's carrier fails here."""
     try:
         return carrier.stats()
     except Exception as error:
@@ -253,24 +259,24 @@ def measured(carrier: Carrier) -> LinkStats:
 
 
 class AbortsSending(Protocol):
-    """What a stream has as well if its resets have codes, and reach a peer whose carrier lives."""
+    """Optional, for streams: one direction can be aborted, with a code that reaches the peer."""
 
     def abort_sending(self, code: int) -> None:
-        """Abort our direction alone, past what was not sent yet; reading goes on. Never blocks."""
+        """Abort only our direction, and drop its unsent data. Reading goes on. Never blocks."""
 
 
 class Joins(Protocol):
-    """What a stream has as well if two buffers can leave together without a copy."""
+    """Optional, for streams: two buffers are sent together without a copy."""
 
     def send_joined(self, head: bytes, data: bytes | bytearray | memoryview) -> None:
-        """As one `sendall` of `head`, which is short, and `data` behind it."""
+        """Send the short `head` and then `data`, as one `sendall` would."""
 
 
 def send_joined(stream: Stream, head: bytes, data: bytes | bytearray | memoryview) -> None:
-    """Send `head` and `data` behind it in the cheapest way that `stream` has.
+    """Send `head` and then `data`, in the cheapest way that `stream` offers.
 
-    Where it has none, only the start of `data` is copied to stand behind its head, so that no write is tiny;
-    the rest, which is most of it, goes out from where it is.
+    A stream without `send_joined` gets two writes. The start of `data` is copied behind the head, so that no
+    write is tiny. The rest, which is most of it, is sent without a copy.
     """
     joined: Callable[..., None] | None = getattr(stream, "send_joined", None)
     if joined is not None:
@@ -284,10 +290,11 @@ def send_joined(stream: Stream, head: bytes, data: bytes | bytearray | memoryvie
 
 @runtime_checkable
 class OverTCP(Protocol):
-    """What a transport has as well if its dials begin with a TCP connection: lane may set another way.
+    """Optional, for transports over TCP: lane may replace the function that connects.
 
-    With `--via` that leads through a proxy.
+    `--via` sets one that connects through a proxy.
     """
 
     connect: Callable[[Address, float], Any]
-    """A connected `gevent.socket.socket` to the endpoint, within so many seconds. Raises `Unreachable`."""
+    """Return a `gevent.socket.socket` that is connected to the endpoint. The second argument is the time
+    limit in seconds. Raises `Unreachable`."""

@@ -1,11 +1,11 @@
-"""Loops that live as long as the process: one that fails is reported, and goes on.
+"""Supervision of the loops that run as long as the process: a loop that fails is reported and restarted.
 
-A greenlet that dies takes with it whatever it looked after, and nobody notices: no time-outs any more, no
-new connections, no news of a path. So each such loop runs here. Its exception is logged once, with the name
-of the loop, and the loop is called again, after a pause that grows while it fails again and again.
+If such a greenlet died unnoticed, its work would stop: no timeouts, no new connections, no measurements of a
+path. So each of these loops runs here. Its exception is logged with the name of the loop, and the loop is
+called again after a pause. The pause grows with repeated failures.
 
-What other greenlets raise ends in the same log. gevent would print it on standard error, and a pipe there
-that nobody reads blocks the whole process.
+Exceptions of all other greenlets go to the same log. gevent would print them to standard error. If that is a
+pipe that nobody reads, the write would block the whole process.
 """
 
 import logging
@@ -22,21 +22,23 @@ from gevent import Greenlet, GreenletExit, get_hub
 from lane.log import Throttle
 from lane.tested import is_tested, lacking, tell
 
-LEAST_PAUSE, MOST_PAUSE = 0.1, 30.0
-"""Seconds until a loop that failed is called again; they double with each failure."""
+LEAST_PAUSE = 0.1
+"""Seconds from the first failure of a loop to its next call. The pause doubles with each failure."""
+MOST_PAUSE = 30.0
+"""The longest such pause, seconds."""
 STEADY = 60.0
-"""Seconds without a failure after which the next pause is the least one again."""
+"""Seconds without a failure that reset the pause to the shortest one."""
 
 FAULTS = (Exception, gevent.Timeout, SystemExit)
-"""What ends one task: a Timeout that leaks is a bug as any other, and so is a plugin's exit()."""
+"""Exceptions that end one task and not the process. A leaked Timeout and a plugin's exit() are bugs too."""
 
 GEVENT = ("26.9",)
-"""Versions of gevent that the tests have run with."""
+"""Versions of gevent that lane was tested with."""
 GREENLET = ("_run",)
-"""What is private in gevent and used here: what a greenlet runs. The log names it."""
+"""Private names of gevent's greenlets used here: `_run` is the function of a greenlet, for the log."""
 
 Owner = Callable[[str], str | None]
-"""The plugin that a source file is of; None for all other files."""
+"""Returns the name of the plugin that a source file belongs to; None for all other files."""
 
 log = logging.getLogger("lane.supervisor")
 _owners: list[Owner] = []  # at most one
@@ -44,9 +46,9 @@ _throttle = Throttle()
 
 
 def supervise(name: str, run: Callable[..., object], *arguments: object) -> "Greenlet[..., None]":
-    """Call `run(*arguments)` until it returns: again after each exception. `name` is for the log.
+    """Call `run(*arguments)` in a new greenlet, and again after each exception, until it returns.
 
-    It starts soon, beside the caller; the owner kills the greenlet in the end.
+    `name` appears in the log. The owner kills the greenlet at the end.
     """
     return gevent.spawn(_supervise, name, partial(run, *arguments))
 
@@ -68,9 +70,9 @@ def _supervise(name: str, run: Callable[[], object]) -> None:
 
 
 def report(name: str, error: BaseException) -> None:
-    """Log that `name` failed with `error`, with its traceback: the same failure once a minute at most.
+    """Log that `name` failed with `error`, with the traceback. The same failure is logged once a minute.
 
-    Where the fault is in the code of a plugin, that is named as well.
+    If the code of a plugin raised the error, the log names the plugin.
     """
     if (missed := _throttle.allows((name, type(error)))) is not None:
         plugin = next((culprit(error, owner) for owner in _owners), None)
@@ -80,7 +82,7 @@ def report(name: str, error: BaseException) -> None:
 
 
 def culprit(error: BaseException, owner: Owner) -> str | None:
-    """The plugin whose code raised `error`: the innermost function of one, by its source file."""
+    """The plugin whose code raised `error`: that of the innermost frame in a plugin's source file."""
     found, trace = None, error.__traceback__
     while trace is not None:
         found = owner(trace.tb_frame.f_code.co_filename) or found
@@ -89,17 +91,17 @@ def culprit(error: BaseException, owner: Owner) -> str | None:
 
 
 def report_all(owner: Owner) -> None:
-    """Have the log get what greenlets of this thread, and other threads, raise and nobody waits for.
+    """Send uncaught exceptions of this thread's greenlets and of other threads to the log.
 
-    It hears first of libraries that lane was not tested with.
+    Before that, libraries that lane was not tested with are logged.
     """
     _owners[:] = [owner]
     is_tested("gevent", GEVENT, missing=lacking(Greenlet(), GREENLET))
     tell()
     hub: Any = get_hub()
     hub.print_exception = _print_exception
-    hub.NOT_ERROR = (GreenletExit,)  # and what else comes up in a task does not end the process:
-    hub.SYSTEM_ERROR = (KeyboardInterrupt,)
+    hub.NOT_ERROR = (GreenletExit,)
+    hub.SYSTEM_ERROR = (KeyboardInterrupt,)  # no other exception of a greenlet ends the process
     threading.excepthook = _thread_failed
     sys.unraisablehook = _unraisable
 
@@ -110,12 +112,12 @@ def _thread_failed(what: threading.ExceptHookArgs) -> None:
 
 
 def _unraisable(what: Any) -> None:
-    """See `sys.unraisablehook`: what a finaliser raises."""
+    """Report an exception of a finaliser: see `sys.unraisablehook`."""
     report(what.err_msg or "a finaliser", what.exc_value or what.exc_type())
 
 
 def _print_exception(context: Any, kind: Any, error: Any, trace: Any) -> None:
-    """See `gevent.hub.Hub.print_exception`, which this replaces. It must not raise."""
+    """Replaces `gevent.hub.Hub.print_exception`. It must not raise."""
     if not isinstance(error, BaseException):
         error = kind(error)
     if error.__traceback__ is None:
@@ -124,7 +126,7 @@ def _print_exception(context: Any, kind: Any, error: Any, trace: Any) -> None:
 
 
 def _name(context: Any, trace: Any) -> str:
-    """Of what failed: a Greenlet knows what it runs, and so does a task; else what was called."""
+    """The name of the failed function: that of the greenlet or task, or else the one that was called."""
     run = getattr(context, "_run", None) or getattr(context, "task", None)
     while isinstance(run, partial):
         run = run.func

@@ -1,1 +1,1 @@
-"""A QUIC connection without I/O: aioquic, and what lane has it do otherwise, a class or a table each."""
+"""A QUIC connection without I/O: aioquic with lane's changes, each in a class or a table of its own."""

@@ -1,9 +1,9 @@
-"""The receiving half of a stream: aioquic's, whose memory and work are bounded by what came, not by where.
+"""The receiving half of a stream: aioquic's, with bounds on memory and work.
 
-aioquic keeps what comes ahead of a gap in one buffer that begins at the gap, so that a single byte far
-ahead costs all of the window; and it walks its list of ranges for each frame, so that single bytes with gaps
-between them cost seconds. Here pieces are kept as they came, found by bisection, and many small ones end the
-connection: an honest peer has a gap where a packet was lost, and packets are not that small.
+aioquic keeps the data after a gap in one buffer that begins at the gap, so a single byte far ahead costs a
+whole window of memory. It also walks its list of ranges for each frame, so single bytes with gaps between
+them cost seconds. Here the pieces are kept as received and found by bisection. Many small pieces end the
+connection: an honest peer has one gap for each lost packet, and packets are larger than that.
 """
 
 from bisect import bisect_right
@@ -19,15 +19,15 @@ from lane_quic.engine.wake_flag import WakeFlag
 from lane_quic.internals.parts import StreamReceiver
 
 PIECES = 256
-"""Pieces with gaps between them that a stream may have, whatever their size,"""
+"""Pieces with gaps between them that a stream may hold, whatever their size."""
 PIECE = 256
-"""and one more for so many bytes that it holds."""
+"""A stream may hold one piece more for each of so many bytes that it holds."""
 SMALL = 1024
-"""Pieces up to this many bytes are joined with what follows: each costs more than what is in it."""
+"""A piece is joined with the next one up to this size, bytes. Small pieces cost more than their data."""
 
 
 class Assembler(StreamReceiver):
-    """The bytes of one stream that came ahead of others."""
+    """The received bytes of one stream that lie after a gap."""
 
     stop_pending, is_finished = WakeFlag(True), WakeFlag(True)  # type: ignore[assignment]
 
@@ -36,17 +36,20 @@ class Assembler(StreamReceiver):
     ) -> None:
         self.wake = wake
         super().__init__(stream_id=stream_id, readable=readable)
-        self.buffer: dict[int, bytes] = {}  # by offset; they do not overlap
-        self._starts: list[int] = []  # of those, in order
-        self._held = 0
+        self.buffer: dict[int, bytes] = {}  # the pieces by offset; they do not overlap
+        self._starts: list[int] = []  # their offsets, sorted
+        self._held = 0  # bytes in them
 
     @property
     def held(self) -> list[tuple[int, bytes]]:
-        """The pieces that wait, and their offsets, in order."""
+        """The pieces after a gap and their offsets, sorted."""
         return [(start, self.buffer[start]) for start in self._starts]
 
     def handle_frame(self, frame: Any) -> StreamDataReceived | None:
-        """Take a frame: what can be handed out now. Raises FinalSizeError or QuicConnectionError."""
+        """Add a frame. Return the data that can be delivered now, if any.
+
+        Raises FinalSizeError or QuicConnectionError.
+        """
         self._check_size(frame.offset + len(frame.data), fin=frame.fin)
         if self.is_finished:
             return None
@@ -59,7 +62,7 @@ class Assembler(StreamReceiver):
         return None
 
     def take(self, start: int, data: bytes) -> bytes:
-        """Take the bytes from `start` on: what can be handed out now. Raises QuicConnectionError."""
+        """Add the bytes from `start` on. Return those that can be delivered. Raises QuicConnectionError."""
         stop = start + len(data)
         self.highest_offset = max(self.highest_offset, stop)
         if start > self.buffer_start:
@@ -72,19 +75,19 @@ class Assembler(StreamReceiver):
         return data + self._following() if self._starts else data
 
     def bears(self, start: int, stop: int) -> bool:
-        """Whether `take` of the bytes from `start` to `stop` can't fail: they are one more piece at most."""
+        """Whether `take` cannot fail for the bytes from `start` to `stop`: they add at most one piece."""
         index = bisect_right(self._starts, start)
         alone = index == len(self._starts) or self._starts[index] >= stop
         return alone and len(self._starts) < PIECES + self._held // PIECE
 
     def handle_reset(self, *, final_size: int, error_code: int = QuicErrorCode.NO_ERROR) -> Any:
-        """As aioquic does; and what waits is of no more use."""
+        """Handle a reset as aioquic does, and free the pieces."""
         event = super().handle_reset(final_size=final_size, error_code=error_code)
         self._forget(len(self._starts))
         return event
 
     def _check_size(self, stop: int, *, fin: bool) -> None:
-        """Whether data up to `stop` agree with the stream's final size (RFC 9000 section 4.5)."""
+        """Check the end of a frame, `stop`, against the stream's final size (RFC 9000 section 4.5)."""
         if self.final_size is not None and (stop > self.final_size or (fin and stop != self.final_size)):
             raise FinalSizeError("the stream has another final size")
         if fin:
@@ -93,7 +96,7 @@ class Assembler(StreamReceiver):
             self.final_size = stop
 
     def _following(self) -> bytes:
-        """Take out the pieces that need wait no more."""
+        """Remove and return the pieces that now follow without a gap."""
         parts, count = [], 0
         for start in self._starts:
             if start > self.buffer_start:
@@ -112,7 +115,7 @@ class Assembler(StreamReceiver):
         del self._starts[:count]
 
     def _keep(self, start: int, data: bytes) -> None:
-        """Keep what of `data` is not there yet."""
+        """Keep the part of `data` that is new."""
         starts, buffer = self._starts, self.buffer
         stop = start + len(data)
         index = bisect_right(starts, start)
@@ -135,7 +138,7 @@ class Assembler(StreamReceiver):
             )
 
     def _insert(self, index: int, at: int, piece: bytes) -> int:
-        """Put a piece into a gap, before the one at `index`: the index of that afterwards."""
+        """Insert a piece before the one at `index`. Return the new index of that one."""
         self._held += len(piece)
         if index:
             before = self._starts[index - 1]

@@ -1,7 +1,7 @@
-"""Connection IDs whose stateless reset tokens mean something.
+"""Connection IDs with working stateless reset tokens.
 
-aioquic's tokens are random, and it ignores the peer's. Here the server derives them from its key, so that a
-restarted server can end the connections of its former self at once (RFC 9000 section 10.3.2).
+aioquic's tokens are random, and it ignores the peer's. Here the server derives its tokens from its key. So
+after a restart it can end the connections of its predecessor at once (RFC 9000 section 10.3.2).
 """
 
 import hmac
@@ -12,7 +12,7 @@ from lane_quic.engine.mtu_discovery import MtuDiscovery
 
 
 class ConnectionIds(MtuDiscovery):
-    """A connection that knows the reset tokens of its own and of the peer's connection IDs."""
+    """A connection that knows the reset tokens of both sides' connection IDs."""
 
     __slots__ = ("_state_key",)
 
@@ -21,7 +21,7 @@ class ConnectionIds(MtuDiscovery):
         self._state_key = b""
 
     def derive_tokens(self, state_key: bytes) -> None:
-        """Of a server: have tokens derived from its key. None is issued without one."""
+        """Derive a server's tokens from `state_key`. Without a key they are aioquic's random ones."""
         self._state_key = state_key
         if state_key:
             self.issued_cids[0].stateless_reset_token = reset_token(state_key, self.host_cid)
@@ -34,11 +34,11 @@ class ConnectionIds(MtuDiscovery):
 
     @property
     def host_cids(self) -> list[bytes]:
-        """The connection IDs that this side answers to."""
+        """The connection IDs of this side."""
         return [cid.cid for cid in self.issued_cids]
 
     def is_stateless_reset(self, datagram: bytes) -> bool:
-        """Whether the peer says with `datagram` that it has forgotten this connection."""
+        """Whether `datagram` is the peer's stateless reset of this connection."""
         end = datagram[-RESET_TOKEN_SIZE:]
         return any(
             hmac.compare_digest(end, cid.stateless_reset_token or b"")

@@ -1,11 +1,11 @@
-"""Unreliable datagrams of a connection (RFC 9221): packets beside the streams, sent once or not at all.
+"""Unreliable datagrams of a connection (RFC 9221): packets beside the streams, sent at most once.
 
-A datagram that waits is worth less than a new one: where more are given than the path takes, and where nobody
-reads them, the oldest are dropped, so that what waits is bounded and fresh. They leave before the data of
-streams, but of a path that is too narrow for both the streams get half.
+An old datagram is worth less than a new one. So both queues, for sending and for reading, are bounded, and a
+full queue drops its oldest datagrams. Datagrams are sent before stream data. If the path has no room for
+both, the streams get half of it.
 
-aioquic sends what is in a deque, the first one first, and waits for good for a first one that fits no packet.
-The deque here is bounded, and rid of what became too large when packets shrank (mtu_discovery.py).
+aioquic sends from a deque, in order, and blocks forever if the first datagram fits into no packet. The deque
+here drops datagrams that became too large when the packet size shrank (mtu_discovery.py).
 """
 
 from collections import deque
@@ -19,32 +19,36 @@ from lane.errors import Closed, Failure, LaneError
 from lane_quic.recovery.recovery import Recovery
 
 OVERHEAD = 1 + 2 + 16 + 1 + 2
-"""Bytes of a packet that one datagram fills, without that and the connection ID: the packet's first byte and
-number, the tag of its protection, the type and length of the frame."""
-UNSENT_TIME, UNSENT_LEAST, UNSENT_MOST = 0.1, 32768, 262144
-"""Seconds of the pacing rate that may wait to be sent, and bounds for that in bytes."""
+"""Bytes of a packet with one datagram, without the datagram and the connection ID. They are the packet's
+first byte and number, the AEAD tag, and the type and length of the frame."""
+UNSENT_TIME = 0.1
+"""Unsent datagrams that may be queued, in seconds of the pacing rate."""
+UNSENT_LEAST = 32768
+"""Bytes of unsent datagrams that may be queued at any pacing rate."""
+UNSENT_MOST = 262144
+"""The most bytes of unsent datagrams that may be queued."""
 UNREAD_MOST = 262144
-"""Bytes that may wait to be read."""
+"""Bytes of received datagrams that may be queued."""
 UNASKED_MOST = 16384
-"""The same while nobody has asked for any: what a stranger can make the server hold."""
+"""The same before the first `recv`: the bytes that an unauthenticated peer can make the server hold."""
 COST = 64
-"""Bytes that each datagram counts for beside its own."""
+"""Bytes that each queued datagram counts in addition to its own."""
 SHARE = 32768
-"""Bytes that may leave before data of streams that wait, until these have sent as many."""
+"""Bytes of datagrams that may be sent before waiting stream data. Then the streams may send as many."""
 
 
 class DatagramQueue(deque[bytes]):
-    """A queue of up to `most` bytes: the newest push out the oldest."""
+    """A queue of up to `most` bytes. A full queue drops its oldest datagrams."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
         self.most = most
         self.size = 0
-        """Bytes in it, with what each datagram costs."""
+        """Bytes in the queue, with `COST` for each datagram."""
         self.taken = self.dropped = 0
 
     def append(self, data: bytes) -> None:
-        """Add a datagram, at the expense of the oldest ones."""
+        """Add a datagram. Drop the oldest ones if the queue is full."""
         super().append(data)
         self.size += len(data) + COST
         while self.size > self.most:
@@ -52,14 +56,14 @@ class DatagramQueue(deque[bytes]):
             self.dropped += 1
 
     def popleft(self) -> bytes:
-        """Take the oldest."""
+        """Remove and return the oldest datagram."""
         data = super().popleft()
         self.size -= len(data) + COST
         self.taken += 1
         return data
 
     def keep(self, largest: int) -> int:
-        """Drop those above `largest` bytes: how many."""
+        """Drop the datagrams of more than `largest` bytes. Return how many there were."""
         kept = [data for data in self if len(data) <= largest]
         gone = len(self) - len(kept)
         if gone:
@@ -70,39 +74,39 @@ class DatagramQueue(deque[bytes]):
 
 
 class SendQueue(DatagramQueue):
-    """What is to be sent. It is false while it waits for streams to have their turn, and when it is empty."""
+    """The datagrams to send. The queue is false if it is empty, or while streams have their turn."""
 
     def __init__(self) -> None:
         super().__init__(UNSENT_MOST)
         self.contended = False
-        """Whether streams have data to send as well."""
+        """Whether streams have data to send too."""
         self.share = float(SHARE)
-        """Bytes that may leave before those."""
+        """Bytes that may be sent before the streams have their turn."""
 
     def __bool__(self) -> bool:
         return len(self) > 0 and (self.share > 0 or not self.contended)
 
     def popleft(self) -> bytes:
-        """Take the oldest, to be sent."""
+        """Remove and return the oldest datagram, to send it."""
         data = super().popleft()
         if self.contended:
             self.share -= len(data)
         return data
 
     def on_sent(self, size: int) -> None:
-        """Packets of `size` bytes left, with whatever was in them."""
+        """Note that packets of `size` bytes were sent, with any content."""
         self.share = min(self.share + size / 2, SHARE)
 
 
 NO_DATAGRAMS = SendQueue()
-"""Of all connections that never had any to send: it stays empty."""
+"""The queue of all connections that never had datagrams to send. It stays empty."""
 
 
 class DatagramConnection(Protocol):
-    """What datagrams need of the connection that they belong to."""
+    """The parts of a connection that its datagrams use."""
 
     wake: Callable[[], None]
-    """Called when there is something to send."""
+    """Called when something is to be sent."""
     loss: Recovery
     max_datagram_size: int
     peer_cid: QuicConnectionId
@@ -118,12 +122,12 @@ class QuicDatagrams:
         self._incoming = DatagramQueue(UNASKED_MOST)
         self._readable = Event()
         self._failure: Failure[LaneError] | None = None
-        self._fits = 0  # the largest that one packet took when last looked at
+        self._fits = 0  # `max_size` at its last check
         self._received = self._too_large = 0
 
     @property
     def max_size(self) -> int:
-        """The largest payload that fits a packet now, bytes; 0 where the peer takes none (yet)."""
+        """The largest payload that fits into a packet now, bytes; 0 if the peer accepts none (yet)."""
         engine = self._engine
         limit: int = engine.remote_max_datagram_frame_size or 0  # of a frame with its type and length
         peers = limit - 3 if limit > 66 else min(limit - 2, 63)
@@ -131,7 +135,7 @@ class QuicDatagrams:
         return max(0, min(ours, peers))
 
     def send(self, data: bytes) -> bool:
-        """Send one packet at the end of this turn of the event loop; False if it is too large or too late."""
+        """Send `data` at the end of this turn of the event loop. False if it is too large or too late."""
         if self._failure is not None:
             return False
         self.fit()
@@ -146,7 +150,7 @@ class QuicDatagrams:
         return True
 
     def recv(self) -> bytes:
-        """Block for the next packet. Raises Closed with the carrier; what was not read by then is lost."""
+        """Block until the next datagram arrives. Raises Closed once the carrier ends; unread data is lost."""
         self._incoming.most = UNREAD_MOST
         while not self._incoming:
             if self._failure is not None:
@@ -155,30 +159,30 @@ class QuicDatagrams:
             self._readable.wait()  # no limit: the end of the carrier is one
         return self._incoming.popleft()
 
-    # The connection's side.
+    # Called by the connection.
 
     def fit(self) -> None:
-        """Packets may have another size now: drop what is too large for them."""
+        """Drop datagrams that are too large for the current packet size."""
         size = self.max_size
         if size < self._fits:
             self._too_large += self.outgoing.keep(size)
         self._fits = size
 
     def received(self, data: bytes) -> None:
-        """One came."""
+        """Queue a received datagram."""
         self._received += 1
         self._incoming.append(data)
         self._readable.set()
 
     def fail(self, error: LaneError) -> None:
-        """The connection is over."""
+        """End: the connection is closed."""
         self._failure = Failure.of(error)
         self.outgoing.keep(-1)
         self._incoming.keep(-1)
         self._readable.set()
 
     def counts(self) -> dict[str, float]:
-        """How many datagrams, for `lane.stream.LinkStats`."""
+        """Counters of datagrams, for `lane.stream.LinkStats`."""
         return {
             "datagrams_sent": self.outgoing.taken,
             "datagrams_received": self._received,

@@ -1,9 +1,9 @@
-"""aioquic as lane needs it. Its private names have public ones here: see internals/.
+"""aioquic's connection with the changes that a proxy needs. internals/ gives its private names public ones.
 
-What aioquic does otherwise and a proxy cannot live with: its receive windows (flow_control.py), what counts
-as lost (recovery/), when keys change (keys.py), the CPU for a common packet (fastpath/), packets of one size
-(mtu_discovery.py), the ends of short answers (tail_repeat.py), reset tokens (connection_ids.py). The canaries
-in tests/unit/lane_quic/engine/test_engine.py fail when a new aioquic means something else by its names.
+The changes: receive windows (flow_control.py), loss detection (recovery/), key updates (keys.py), less CPU
+time for common packets (fastpath/), the packet size (mtu_discovery.py), the ends of short answers
+(tail_repeat.py), reset tokens (connection_ids.py). tests/unit/lane_quic/engine/test_engine.py fails when a
+new version of aioquic gives a private name another meaning.
 """
 
 import math
@@ -29,24 +29,28 @@ from lane_quic.internals.parts import peer_certificates
 from lane_quic.recovery.recovery import Recovery
 from lane_quic.trace.qlog import Trace, log_metrics
 
-UNSENT_TIME, UNSENT_LEAST, UNSENT_MOST = 0.010, 32768, 262144
-"""Seconds of the pacing rate that a stream may have waiting to be sent, and bounds for that in bytes."""
-MIN_ACK_DELAY, MAX_ACK_DELAY, ACK_DELAY_SLACK = 0.001, 0.005, 0.001
-"""Seconds that an acknowledgement waits for more packets, between which it is an eighth of a round trip, and
-what timers add to that."""
+UNSENT_TIME = 0.010
+"""Unsent data of one stream, in seconds of the pacing rate."""
+UNSENT_LEAST = 32768
+"""Bytes of unsent data that a stream may have at any pacing rate."""
+UNSENT_MOST = 262144
+"""The most bytes of unsent data that a stream may have."""
+MIN_ACK_DELAY = 0.001
+"""The shortest ACK delay, seconds. The delay is an eighth of a round trip."""
+MAX_ACK_DELAY = 0.005
+"""The longest ACK delay, seconds."""
+ACK_DELAY_SLACK = 0.001
+"""Seconds that late timers may add to the ACK delay."""
 ACK_EVERY = 256
-"""Packets after which one is due at once."""
+"""Received packets after which an ACK is due at once."""
 ACK_SOON = 0.002
-"""Seconds before it is due, at most, that one leaves where packets came anyway: that saves a wake-up."""
+"""An ACK due within these seconds is sent with the next received packets. That saves a wake-up."""
 SILENT_TIMEOUTS = 3
-"""Probe timeouts in a row after which a path may be gone: on a lossy one, one or two are not rare."""
+"""Probe timeouts in a row that suggest a dead path. On a lossy path one or two are common."""
 
 
 class Engine(TailRepeat):
-    """One QUIC connection without I/O. Servers pass `original_cid` and their `state_key`.
-
-    `retry_cid`: the connection ID of the Retry after which the client came back, if there was one.
-    """
+    """One QUIC connection without I/O. Servers pass `original_cid`, `state_key` and a Retry's `retry_cid`."""
 
     __slots__ = (
         "_batches",
@@ -79,40 +83,40 @@ class Engine(TailRepeat):
             send_probe=self.send_probe,
         )
         self.wake: Callable[[], None] = lambda: None
-        """Called when there is something to send."""
+        """Called when something is to be sent."""
         self._datagrams: QuicDatagrams | None = None
         self.datagrams_pending: SendQueue = NO_DATAGRAMS
         self._fast = settings.fast
         self._control = settings.control
-        self._path: Any = None  # the one that this side sends on
-        self.space: Any = None  # of what applications say: looked up once
+        self._path: Any = None  # the path that this side sends on
+        self.space: Any = None  # the packet number space of 1-RTT packets, looked up once
         self._idle_rtt: float | None = None
         self._idle = 0.0
         self._batches = self._packets_sent = 0
-        self._unacknowledged = 0  # packets that came since our last ACK
+        self._unacknowledged = 0  # packets received since our last ACK
 
-    # What the carrier asks.
+    # Called by the carrier.
 
     @property
     def reached(self) -> bool:
-        """Whether a packet of the peer could be read: garbage that came from there does not count."""
+        """Whether a packet of the peer could be decrypted. Garbage from its address does not count."""
         return self.state != QuicConnectionState.FIRSTFLIGHT
 
     @property
     def silent(self) -> bool:
-        """Whether answers have been due for some probe timeouts, and none came."""
+        """Whether no answer arrived for several probe timeouts."""
         return self.loss.timeouts >= SILENT_TIMEOUTS
 
     @property
     def datagrams(self) -> QuicDatagrams:
-        """Made when somebody asks for it, or the first one comes: most connections have no use for it."""
+        """Created at its first use, since most connections have no datagrams."""
         if self._datagrams is None:
             self._datagrams = QuicDatagrams(self)
             self.datagrams_pending = self._datagrams.outgoing
         return self._datagrams
 
     def probe(self, now: float) -> None:
-        """Send something that the peer has to answer: a PING, or the handshake as far as it goes again."""
+        """Send something that the peer must answer: a PING, or the handshake messages so far."""
         if self.handshake_complete:
             self.send_ping(0)
         else:
@@ -120,14 +124,14 @@ class Engine(TailRepeat):
 
     @property
     def capacity(self) -> int:
-        """Streams that may be opened now without waiting for the peer to allow them."""
+        """Number of streams that the peer allows to be opened now."""
         return max(0, self.remote_max_streams_bidi - self.local_next_stream_id_bidi // 4)
 
     @property
     def ended_by_peer(self) -> Closed | None:
-        """How the peer closed the connection; None if it did not.
+        """The error with which the peer closed the connection; None if it did not.
 
-        A Reset for an error of its application (RFC 9000 section 19.19): it is alive, and not of our kind.
+        An application error (RFC 9000 section 19.19) gives a Reset: the peer is alive, but speaks no lane.
         """
         if self.state != QuicConnectionState.DRAINING:
             return None
@@ -139,30 +143,30 @@ class Engine(TailRepeat):
 
     @property
     def chain(self) -> list[bytes]:
-        """The peer's certificates, leaf first, DER."""
+        """The peer's certificates (DER, leaf first)."""
         return [certificate.public_bytes(Encoding.DER) for certificate in peer_certificates(self.tls)]
 
     @property
     def unsent_limit(self) -> int:
-        """Bytes of a stream that may wait to be sent: enough for a few turns of the event loop."""
+        """Bytes of unsent data that a stream may have: enough for a few turns of the event loop."""
         rate = self.loss.pacer.rate or 0.0
         return int(min(max(rate * UNSENT_TIME, UNSENT_LEAST), UNSENT_MOST))
 
     def unsent(self, stream_id: int) -> int:
-        """Bytes written to a stream that have never been sent."""
+        """Bytes that were written to a stream and not sent yet."""
         stream = self.streams.get(stream_id)
         return 0 if stream is None else stream.sender.unsent
 
     def drained(self) -> bool:
-        """Whether the peer has acknowledged all that was written and finished."""
+        """Whether the peer has acknowledged all data of all finished streams."""
         return all(stream.sender.drained for stream in self.streams.values())
 
     def knows(self, stream_id: int) -> bool:
-        """Whether a stream has any state left."""
+        """Whether the stream still has state here."""
         return stream_id in self.streams
 
     def stats(self) -> LinkStats:
-        """The path as seen from here."""
+        """This side's measurements of the path."""
         loss, progress = self.loss, self.loss.progress
         sent = progress.delivered + progress.lost
         return LinkStats(
@@ -187,20 +191,18 @@ class Engine(TailRepeat):
             self.quic_logger.flush()
 
     def close_trace(self) -> None:
-        """The connection is over, whatever its state: end its qlog, if there is one."""
+        """End the connection's qlog, if it has one. The connection has ended, whatever its state says."""
         if isinstance(self.quic_logger, Trace):
             self.quic_logger.close()
 
-    # Acknowledging, and sending the ends of answers twice.
+    # Receiving and sending packets.
 
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
-        """As aioquic does, but see `receive_datagrams`."""
+        """See `receive_datagrams`."""
         self.receive_datagrams((data,), addr, now)
 
     def receive_datagrams(self, datagrams: Sequence[bytes], addr: Any, now: float) -> None:
-        """Take what came together. An ACK waits for more packets, for an eighth of a round trip at most; one
-        that tells of a new gap waits for nothing (RFC 9000 section 13.2.1).
-        """
+        """Process datagrams. An ACK waits, unless it reports a new gap (RFC 9000 section 13.2.1)."""
         index, count, gaps, soon = 0, len(datagrams), self._gaps, self._ack_soon(now)
         while index < count:
             if self._fast:
@@ -219,17 +221,17 @@ class Engine(TailRepeat):
             self.space.ack_at = now
 
     def _ack_soon(self, now: float) -> bool:
-        """Whether an ACK is due in the next moments."""
+        """Whether an ACK is due within `ACK_SOON`."""
         at = None if self.space is None else self.space.ack_at
         return at is not None and at - now <= min(ACK_SOON, self.ack_delay / 2)
 
     @property
     def _gaps(self) -> int:
-        """Rows of packets, less one, that the next ACK tells of."""
+        """Number of gaps between the packets that the next ACK reports."""
         return 0 if self.space is None else max(0, len(self.space.ack_queue) - 1)
 
     def _note_path(self) -> None:
-        """Whether the peer sends from elsewhere now."""
+        """Start measuring again if the peer sends from another address now."""
         path = self.network_paths[0] if self.network_paths else None
         if path is not self._path:
             if self._path is not None:
@@ -237,17 +239,17 @@ class Engine(TailRepeat):
             self._path = path
 
     def _start_anew(self) -> None:
-        """Another path: what was learned of the one before counts no more (RFC 9000 section 9.4)."""
+        """Forget the measurements of the old path (RFC 9000 section 9.4)."""
         self.loss.start_anew(self._control(LARGE_DATAGRAM))
         self._search_anew()
 
     def move(self) -> None:
-        """This client sends from another address from now on, and under another connection ID."""
+        """Note that this client sends from another address now. It changes its connection ID too."""
         self.change_connection_id()
         self._start_anew()
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
-        """The packets that may leave now."""
+        """The packets that may be sent now."""
         self._leave_black_hole()
         self._skip_number()
         if self.packet_number >= self._update_at or self.keys.before is not None:
@@ -279,7 +281,7 @@ class Engine(TailRepeat):
         return fast_send.probe(self, size, now, on_fate)
 
     def _send_the_rest(self, now: float) -> list[tuple[bytes, Any]]:
-        """Streams have had their turn: what they left room for is for the datagrams that gave way to them."""
+        """Send the datagrams that gave way to streams, now that the streams were served."""
         outgoing = self.datagrams_pending
         if outgoing or not len(outgoing):
             return []
@@ -289,17 +291,14 @@ class Engine(TailRepeat):
         return datagrams
 
     def note_idle(self) -> None:
-        """Nothing more is to be sent now: if there is room, it is not the network that sets the rate."""
+        """Note that nothing more is to be sent. If the window has room, the application limits the rate."""
         loss = self.loss
         room = loss.congestion_window - loss.bytes_in_flight
         if self.pacing_at is None and room >= self.max_datagram_size:
             loss.progress.on_limited(loss.bytes_in_flight)
 
     def serialize_transport_parameters(self) -> bytes:
-        """The peer's probe timeout waits for our ACK delay: it should know that it is short.
-
-        And what is larger than any packet of lane's is not taken (carrier.py).
-        """
+        """Announce our packet size limit, and our short ACK delay: the peer's probe timeout includes it."""
         parameters = pull_quic_transport_parameters(Buffer(data=super().serialize_transport_parameters()))
         parameters.max_ack_delay = round((MAX_ACK_DELAY + ACK_DELAY_SLACK) * 1000)
         parameters.max_udp_payload_size = LARGEST_RECEIVED
@@ -308,30 +307,27 @@ class Engine(TailRepeat):
         return bytes(buffer.data)
 
     def initialize(self, peer_cid: bytes) -> None:
-        for space in self.loss.spaces:  # of a handshake that begins anew, after a Retry
+        for space in self.loss.spaces:  # after a Retry the handshake starts again
             self.loss.discard_space(space)
         super().initialize(peer_cid)
         self.space = self.spaces[Epoch.ONE_RTT]
         self.space.received_packets = ReceivedPackets(self.arrivals)
 
     def idle_timeout(self) -> float:
-        """As aioquic says; but that is asked for each packet, and changes with each round trip at most."""
+        """aioquic's value, cached: it is read for each packet and changes only with the round-trip time."""
         rtt = self.loss.rtt
         if rtt != self._idle_rtt or not self.handshake_confirmed:
             self._idle_rtt, self._idle = rtt, super().idle_timeout()
         return self._idle
 
     def gather_streams(self) -> list[Any]:
-        """The streams that have something to say, in the order of service, which may be changed there."""
+        """The streams with something to send, in the order of service. The caller may reorder the list."""
         queue: list[Any] = self.streams.awake(self.streams_queue)
         self.streams_queue = queue
         return queue
 
     def write_application(self, builder: Any, network_path: Any, now: float) -> None:
-        """As aioquic does, but idle streams are not looked at.
-
-        And where pacing holds data back, an ACK that is due leaves alone: aioquic fills up its packet.
-        """
+        """Write frames as aioquic does, but skip idle streams. While pacing holds data, an ACK goes alone."""
         busy = [*self.gather_streams()]
         self.datagrams_pending.contended = bool(busy)
         held = None if self.probe_pending else self.loss.pacer.next_send_time(now)
@@ -345,6 +341,6 @@ class Engine(TailRepeat):
             if held is not None and self.pacing_at is None:
                 self.pacing_at = held
             queue = self.streams_queue
-            if queue:  # one that repeats what was lost would stay the first until all of it has gone
+            if queue:  # a stream that retransmits would otherwise stay first until it has sent everything
                 queue.append(queue.pop(0))
             self._note_tails(busy, now)

@@ -1,7 +1,7 @@
-"""Credit for what was read, and not for what came: QUIC's windows, as a proxy needs them.
+"""Flow control: QUIC's receive windows grow with the bytes that were read.
 
-aioquic's receive windows grow on bytes received. Here they grow on bytes consumed, so that what nobody reads
-is bounded, and ahead of the session's own window, so that they are not in its way.
+aioquic's windows grow with the received bytes. Then data that nobody reads would have no bound. The windows
+here stay larger than the session's own window, so that they do not limit it.
 """
 
 from typing import Any
@@ -13,15 +13,17 @@ from lane_quic.engine.keys import KeyUpdate
 from lane_quic.engine.stream_table import StreamTable
 
 STREAMS = 64
-"""Streams a client may have open on one connection: they share its window and the fate of its path."""
+"""Streams that a client may open on one connection. They share its window, and a dead path ends them all."""
 MAX_STREAM_WINDOW = 32 << 20
+"""The largest receive window of a stream, bytes."""
 MAX_CONNECTION_WINDOW = 64 << 20
-_SERVER_FLOORS = (65536, 65536)  # stream, connection: what a stranger can make the server hold
-_CLIENT_FLOORS = (4 << 20, 16 << 20)
+"""The largest receive window of a connection, bytes."""
+_SERVER_FLOORS = (65536, 65536)  # stream, connection: bytes an unauthenticated peer can make the server hold
+_CLIENT_FLOORS = (4 << 20, 16 << 20)  # stream, connection: bytes
 
 
 class FlowControl(KeyUpdate):
-    """A connection that grants what was consumed."""
+    """A connection whose windows grow with the bytes consumed."""
 
     __slots__ = ("_consumed", "_floor", "_stream_floor")
 
@@ -44,7 +46,7 @@ class FlowControl(KeyUpdate):
             limit.value = limit.sent = value
 
     def consume(self, stream_id: int, size: int, total: int) -> bool:
-        """`size` bytes of a stream were read, `total` so far; whether the peer is due new credit."""
+        """Note that `size` bytes of a stream were read, `total` so far. Return whether new credit is due."""
         self._consumed += size
         due = self.raise_connection_limit()
         stream = self.streams.get(stream_id)
@@ -57,9 +59,9 @@ class FlowControl(KeyUpdate):
         return due
 
     def abandon(self, stream_id: int, total: int, unread: int) -> None:
-        """Nobody will read a stream any more: what it has received and will receive counts as consumed.
+        """Note that nobody will read the stream again. All its data counts as consumed, also later data.
 
-        `total` bytes of it were read, `unread` were handed out by events and not read.
+        `total` bytes of it were read. `unread` bytes were handed out by events and not read.
         """
         stream = self.streams.get(stream_id)
         if stream is None:
@@ -86,7 +88,7 @@ class FlowControl(KeyUpdate):
         if self.abandoned:
             self.raise_connection_limit()
         data, streams = self.local_max_data, self.local_max_streams_bidi
-        # MAX_STREAMS goes out once the peer has fewer streams left than the update grants.
+        # MAX_STREAMS is sent once the peer has fewer streams left than the update grants.
         few = streams.sent - streams.used < streams.value - streams.sent
         for limit, due in ((data, data.value != data.sent), (streams, few)):
             if due:
@@ -101,7 +103,7 @@ class FlowControl(KeyUpdate):
 
     def on_max_stream_data_delivery(self, delivery: Any, stream: Any) -> None:
         super().on_max_stream_data_delivery(delivery, stream)
-        if stream.max_stream_data_local_sent != stream.max_stream_data_local:  # it was lost
+        if stream.max_stream_data_local_sent != stream.max_stream_data_local:  # the frame was lost
             self.streams.with_credit[stream.stream_id] = stream
 
     def write_stream_limits(self, builder: Any, space: Any, stream: Any) -> None:
@@ -118,8 +120,8 @@ class FlowControl(KeyUpdate):
 
 
 def _window(consumed: int, floor: int, most: int) -> int:
-    """Who reads much may be sent much: never less than `floor`, never more than `most`.
+    """The window after `consumed` bytes: it grows with them, from `floor` to `most`.
 
-    The session has a window of its own: this one must not be in its way for longer than a round trip.
+    The session has its own window. This one may limit it for one round trip at most.
     """
     return min(most, max(floor, 16 * consumed))

@@ -1,8 +1,8 @@
-"""What a connection keeps of its handshake once that is over: next to nothing.
+"""Freeing the memory of a handshake once it is done.
 
-aioquic keeps all of it: keys that were torn down, packet number spaces and streams that nothing comes for
-any more, and TLS with the client's hello, its key schedule and what it could have agreed to. A server has
-many connections that are idle, and some with strangers, who have no more to show than a handshake.
+aioquic keeps all of it: discarded keys, packet number spaces and streams that receive nothing more, and the
+TLS state with the ClientHello, the key schedule and the offered parameters. A server has many idle
+connections, some of them with unauthenticated peers that have done no more than a handshake.
 """
 
 from typing import Any
@@ -23,28 +23,28 @@ _NO_SPACE.discarded = True
 
 
 class ShortQueue(list[Any]):
-    """A queue of a few. An empty deque takes 760 bytes, and aioquic has several."""
+    """A queue of a few items. An empty deque takes 760 bytes, and aioquic has several of them."""
 
     __slots__ = ()
 
     def popleft(self) -> Any:
-        """Take the oldest; as a deque does, it raises IndexError where there is none."""
+        """Remove and return the oldest item. Raises IndexError if there is none, as a deque does."""
         return self.pop(0)
 
 
 class PathChallenges(ShortQueue):
-    """The last challenges that were sent on a path."""
+    """The newest challenges sent on a path."""
 
     __slots__ = ()
 
     def append(self, challenge: bytes) -> None:
-        """Add one, at the expense of the oldest."""
+        """Add a challenge. A full queue drops its oldest one."""
         super().append(challenge)
         del self[:-MAX_LOCAL_CHALLENGES]
 
 
 class HandshakeMemory(PeerLimits):
-    """A connection whose server forgets the handshake. A client has few connections, and keeps it."""
+    """A connection that frees its handshake state on a server. A client has few connections and keeps it."""
 
     __slots__ = ()
 
@@ -53,14 +53,14 @@ class HandshakeMemory(PeerLimits):
         self.events: ShortQueue = ShortQueue()
 
     def take_events(self) -> list[Any]:
-        """What happened since the last call."""
+        """The events since the last call."""
         events = self.events
         if events:
             self.events = ShortQueue()
         return events
 
     def write_handshake_done_frame(self, builder: Any) -> None:
-        """What is last to be said of the handshake. No packet of it is being read or written then."""
+        """Write the last frame of the handshake, and free its state: no handshake packet is in use now."""
         super().write_handshake_done_frame(builder)
         keys, space = self.cryptos[Epoch.ONE_RTT], self.spaces[Epoch.ONE_RTT]
         self.cryptos = {**dict.fromkeys(Epoch, _NO_KEYS), Epoch.ONE_RTT: keys}

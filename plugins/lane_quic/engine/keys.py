@@ -1,9 +1,9 @@
-"""New keys for a long connection (RFC 9001 section 6): either side may begin, and old packets are still read.
+"""Key updates for long connections (RFC 9001 section 6). Either side may begin; old packets are still read.
 
-aioquic changes both directions at once, and so loses what the peer has sent until it hears of it; it never
-begins by itself; and each packet that claims other keys costs it a derivation. Here a direction changes when
-its sender does. The keys before are kept for packets that come late, which their numbers tell from those with
-the next keys. Nothing of this is asked for each packet: see `Engine.datagrams_to_send`.
+aioquic changes the keys of both directions at once, and so loses the packets that the peer sends before it
+notices. It never begins an update, and it derives new keys for each packet with the other key phase. Here
+each direction changes when its sender does. The old keys are kept for late packets. The packet number tells
+these from packets with the next keys. None of this costs anything per packet: see `Engine.datagrams_to_send`.
 """
 
 from typing import Any
@@ -23,14 +23,14 @@ from lane_quic.engine.handshake_memory import HandshakeMemory
 from lane_quic.internals.parts import callbacks
 
 UPDATE_AFTER = 1 << 20
-"""Packets sent with the same keys, after which they change. AES-GCM bears 2^23 (RFC 9001 section 6.6)."""
+"""Packets sent with one set of keys before an update. AES-GCM allows 2^23 (RFC 9001 section 6.6)."""
 MOST_PACKETS = 1 << 22
-"""Packets after which a connection ends whose peer does not let them change."""
+"""Packets sent with one set of keys before the connection ends, if the peer allows no update."""
 MOST_FORGED = 1 << 34
-"""Packets that could not be read after which a connection ends. ChaCha20 bears 2^36 trials (RFC 9001 section
-6.6), AES-GCM more; a packet costs three at most."""
+"""Undecryptable packets before the connection ends. ChaCha20 allows 2^36 attempts (RFC 9001 section 6.6),
+AES-GCM more. A packet takes at most three attempts."""
 KEPT_TIMEOUTS = 3
-"""Probe timeouts for which the keys before are kept (RFC 9001 section 6.5)."""
+"""Probe timeouts for which the old keys are kept (RFC 9001 section 6.5)."""
 
 
 class OneRttKeys(CryptoPair):
@@ -39,29 +39,29 @@ class OneRttKeys(CryptoPair):
     def __init__(self, **callbacks: Any) -> None:
         super().__init__(**callbacks)
         self.sent = self.received = 0
-        """Changes of the keys until now, by direction."""
+        """Key updates so far, by direction."""
         self.before: Any = None
-        """The AEAD that the peer's packets had before, of which some may still come."""
+        """The AEAD with the peer's old keys, for its late packets."""
         self.forget_at: float | None = None
         self.forged = 0
-        """Packets that could not be read."""
-        self._first = 0  # the number of the first packet with the keys of now
-        self._next: CryptoContext | None = None  # those to come, once a packet seemed to have them
+        """Packets that could not be decrypted."""
+        self._first = 0  # the number of the first packet with the current keys
+        self._next: CryptoContext | None = None  # the next keys, once a packet seems to use them
 
     @property
     def key_phase(self) -> int:
-        """The bit of packets that are sent."""
+        """The key phase bit of sent packets."""
         phase: int = self.send.key_phase
         return phase
 
     def update_key(self) -> None:
-        """Send with the next keys from now on. Who calls it knows that the peer has those of now."""
+        """Send with the next keys from now on. The caller has checked that the peer has the current ones."""
         self._send_next("local_update")
 
     def decrypt_packet(
         self, packet: bytes, encrypted_offset: int, expected_packet_number: int
     ) -> tuple[bytes, bytes, int]:
-        """Header, payload and number of a packet. Raises CryptoError."""
+        """Return the header, the payload and the number of a packet. Raises CryptoError."""
         if self.recv.aead is None:
             raise KeyUnavailableError("Decryption key is not available")
         assert self.recv.hp is not None
@@ -80,7 +80,7 @@ class OneRttKeys(CryptoPair):
         return header, payload, number
 
     def _aead(self, phase: int, number: int) -> Any:
-        """What opens a packet; None where that is gone."""
+        """The AEAD that decrypts a packet; None if its keys were discarded."""
         if phase == self.recv.key_phase:
             return self.recv.aead
         if number < self._first:
@@ -90,7 +90,7 @@ class OneRttKeys(CryptoPair):
         return self._next.aead
 
     def _follow(self, number: int) -> None:
-        """The peer sends with the next keys, from about this packet on; so does this side, if it did not."""
+        """Follow the peer's key update, which began at about packet `number`, in both directions."""
         assert self._next is not None
         self.before, self.forget_at = self.recv.aead, None
         apply_key_phase(self.recv, self._next, trigger="remote_update")
@@ -105,14 +105,14 @@ class OneRttKeys(CryptoPair):
 
 
 class KeyUpdate(HandshakeMemory):
-    """A connection that changes its keys long before they are worn out."""
+    """A connection that updates its keys long before they reach their limit."""
 
     __slots__ = ("_phase", "_phase_from", "_update_at")
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.keys = None
-        self._phase = 0  # `OneRttKeys.sent`, at the packet number that follows
+        self._phase = 0  # `OneRttKeys.sent` since packet number `_phase_from`
         self._phase_from = 0
         self._update_at = UPDATE_AFTER
 
@@ -122,17 +122,17 @@ class KeyUpdate(HandshakeMemory):
         self.keys = self.cryptos[Epoch.ONE_RTT] = OneRttKeys(**callbacks(plain))
 
     def request_key_update(self) -> None:
-        """Change the keys as soon as that is allowed."""
+        """Update the keys as soon as that is allowed."""
         self._update_at = 0
 
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
-        """As aioquic does; but an attacker who forges packets without end has an end."""
+        """Receive as aioquic does, but end the connection after too many forged packets."""
         super().receive_datagram(data, addr, now)
         if self.keys is not None and self.keys.forged >= MOST_FORGED:
             self._wear_out("too many packets could not be read")
 
     def _change_keys(self, now: float) -> None:
-        """Whatever is due: begin with new keys, give up those of before."""
+        """Begin a key update if one is due, and discard the old keys in time."""
         keys = self.keys
         if keys.before is not None:
             if keys.forget_at is None:
@@ -154,8 +154,9 @@ class KeyUpdate(HandshakeMemory):
         self._update_at = self.packet_number + UPDATE_AFTER
 
     def _may_update(self) -> bool:
-        """Whether the peer has the keys of now: it sends with them, and has acknowledged a packet with them
-        (RFC 9001 section 6.1).
+        """Whether the peer has the current keys (RFC 9001 section 6.1).
+
+        It sends with them, and has acknowledged a packet that was sent with them.
         """
         keys, space = self.keys, self.spaces[Epoch.ONE_RTT]
         acknowledged = space.largest_acked_packet >= self._phase_from

@@ -1,10 +1,10 @@
-"""How large packets may be: found by trying, since routers no longer say it (RFC 8899, DPLPMTUD).
+"""Path MTU discovery by probing (DPLPMTUD, RFC 8899), since routers no longer report the MTU.
 
-A connection begins with what every path carries. Larger packets that say nothing are sent now and then; what
-arrives is the size from then on, and the loss of one costs nothing. When all large packets vanish (a tunnel
-that begins in mid-transfer, a route with a smaller MTU), the size falls back at once, and the search begins
-anew. `MtuSearch` is the search, and pure: it is told what arrived and what did not. `MtuDiscovery` is a
-connection that sends the probes, and whose packets grow and shrink with what is found.
+A connection begins with the size that every path carries. Now and then it sends a larger packet without data
+as a probe. If the probe arrives, its size becomes the packet size. If the probe is lost, nothing else is
+lost. If all large packets are lost (a tunnel or a route with a smaller MTU), the size falls back at once and
+the search starts again. `MtuSearch` is the search, without I/O. `MtuDiscovery` is a connection that sends the
+probes and changes its packet size.
 """
 
 from collections.abc import Callable
@@ -20,32 +20,32 @@ from lane_quic.engine.flow_control import FlowControl
 from lane_quic.recovery.recovery import Recovery
 
 PROBES = 3
-"""Packets of a size that must be lost until it is too large (MAX_PROBES)."""
+"""Lost probes of one size before it counts as too large (MAX_PROBES)."""
 CLOSE = 16
-"""Bytes between what passes and what does not, at which the search is over."""
+"""The search ends when the largest size that passes is this close to one that does not, bytes."""
 RAISE_AFTER = 600.0
-"""Seconds until a search that ended below the most begins anew (PMTU_RAISE_TIMER)."""
+"""Seconds before a search that ended below the maximum starts again (PMTU_RAISE_TIMER)."""
 HOLE_PACKETS = 32
-"""Large packets lost, while none of them arrived, that mean a black hole..."""
+"""Large packets lost in a row that mean a black hole."""
 HOLE_TIMEOUTS = 2
-"""...and so do as many probe timeouts in a row, where nothing arrives at all."""
+"""Probe timeouts in a row that mean a black hole."""
 
 
 class MtuSearch:
-    """The search on one path; sizes are bytes of UDP payload, times seconds of one clock."""
+    """The search on one path. Sizes are bytes of UDP payload, times are seconds of one clock."""
 
     def __init__(self, base: int = SMALL_DATAGRAM, most: int = LARGE_DATAGRAM) -> None:
         self.current = base
-        """What packets may have now."""
+        """The packet size that may be used now."""
         self._base, self._most = base, max(base, most)
         self._too_large = self._most + 1
         self._next: int | None = self._most if most > base else None
         self._again_at: float | None = None
         self._failed = 0
-        self._out: int | None = None  # the size of the probe that is under way
+        self._out: int | None = None  # the size of the probe in flight
 
     def probe(self, now: float) -> int | None:
-        """The size of a packet to be sent as a probe now, or None. `probed` must tell what became of it."""
+        """The size of a probe to send now, or None. `probed` must be called with its result."""
         if self._next is None and self.current < self._most:
             self._again_at = now + RAISE_AFTER if self._again_at is None else self._again_at
             if now >= self._again_at:
@@ -56,9 +56,9 @@ class MtuSearch:
         return self._out
 
     def probed(self, size: int, *, arrived: bool) -> None:
-        """What became of a probe of `size`."""
+        """Note whether a probe of `size` arrived or was lost."""
         if size != self._out:
-            return  # of a search that is over
+            return  # the probe belongs to an earlier search
         self._out = None
         if arrived:
             self.current, self._failed = size, 0
@@ -71,12 +71,12 @@ class MtuSearch:
         self._next = None if found else (self._too_large + self.current) // 2
 
     def postpone(self, size: int) -> None:
-        """A probe of `size` was lost together with everything else: try again later."""
+        """Try `size` again later: the probe was lost while nothing else arrived either."""
         if size == self._out:
             self._out = None
 
     def black_hole(self) -> bool:
-        """Large packets do not pass any more; whether that changes anything."""
+        """Fall back to the base size, since large packets are lost. Return whether the size changed."""
         if self.current == self._base:
             return False
         self.current = self._base
@@ -89,7 +89,7 @@ class MtuSearch:
 
 
 class MtuDiscovery(FlowControl):
-    """Sends probes, and acts on what becomes of them."""
+    """A connection that sends probes and adopts the size that they find."""
 
     __slots__ = ("_largest", "mtu_search")
 
@@ -103,7 +103,7 @@ class MtuDiscovery(FlowControl):
         self.mtu_search = MtuSearch(configuration.max_datagram_size, self._largest)
 
     def parse_transport_parameters(self, data: bytes, from_session_ticket: bool = False) -> None:
-        """As aioquic does; and what the peer does not take is not tried (RFC 9000 section 18.2)."""
+        """Parse as aioquic does. Sizes above the peer's limit are not tried (RFC 9000 section 18.2)."""
         super().parse_transport_parameters(data, from_session_ticket)
         most = pull_quic_transport_parameters(Buffer(data=data)).max_udp_payload_size
         if most is not None and most < self._largest:
@@ -111,19 +111,19 @@ class MtuDiscovery(FlowControl):
             self.mtu_search = MtuSearch(self.configuration.max_datagram_size, most)
 
     def _search_anew(self) -> None:
-        """Another path."""
+        """Start again on another path."""
         self.mtu_search = MtuSearch(self.configuration.max_datagram_size, self._largest)
         self._resize(self.mtu_search.current)
 
     def _leave_black_hole(self) -> None:
-        """Send small packets where large ones do not pass any more."""
+        """Send small packets if large ones no longer arrive."""
         loss, search = self.loss, self.mtu_search
         if (loss.timeouts >= HOLE_TIMEOUTS or loss.large_lost >= HOLE_PACKETS) and search.black_hole():
             self._resize(search.current)
         loss.large_lost %= HOLE_PACKETS
 
     def _find_size(self, now: float, *, busy: bool) -> list[tuple[bytes, Any]]:
-        """Let packets be as large as the path carries: a probe, if one is due beside others."""
+        """The probe that is due, if any. It is only sent beside other packets (`busy`)."""
         loss, search = self.loss, self.mtu_search
         if (
             not busy
@@ -137,15 +137,15 @@ class MtuDiscovery(FlowControl):
             arrived = delivery is QuicDeliveryState.ACKED
             if arrived or not loss.timeouts:
                 search.probed(size, arrived=arrived)
-            else:  # nothing arrives: that tells nothing of sizes
+            else:  # nothing arrives at all, so the size is not the reason
                 search.postpone(size)
-            if search is self.mtu_search:  # else it was another path
+            if search is self.mtu_search:  # otherwise the path has changed
                 self._resize(search.current)
 
         return self._size_probe(size, now, on_fate)
 
     def _size_probe(self, size: int, now: float, on_fate: Callable[[Any], None]) -> list[tuple[bytes, Any]]:
-        """A packet of `size` bytes that says nothing; `on_fate` hears whether it arrived."""
+        """A packet of `size` bytes without data. `on_fate` is called when it is acknowledged or lost."""
         raise NotImplementedError
 
     def _resize(self, size: int) -> None:

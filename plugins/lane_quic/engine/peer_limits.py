@@ -1,7 +1,7 @@
-"""What a peer with a real connection can make aioquic do without bound, with bounds.
+"""Limits on the work and memory that an established peer can cause, where aioquic has none.
 
-Each costs that one connection: it ends with the error that RFC 9000 has for it. What aioquic bounds itself
-(path challenges, paths, active connection IDs, streams) is left to it; bench/flood.py sends all of it.
+A peer that exceeds a limit loses its own connection, with the error code from RFC 9000. aioquic itself limits
+path challenges, paths, active connection IDs and streams. bench/flood.py sends floods of all of these.
 """
 
 import logging
@@ -11,7 +11,7 @@ from functools import partial
 from secrets import randbelow
 from typing import Any
 
-import cryptography.hazmat.backends.openssl.backend  # noqa: F401  (aioquic would, when it first dials)
+import cryptography.hazmat.backends.openssl.backend  # noqa: F401  (else aioquic imports it at its first dial)
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.connection import QuicConnectionError
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, pull_ack_frame
@@ -20,32 +20,33 @@ from lane_quic.engine.assembler import Assembler
 from lane_quic.fastpath.connection import FastPathConnection
 from lane_quic.fastpath.wire import CHEAP, COSTLY
 
-logging.getLogger("quic").setLevel(logging.CRITICAL)  # a peer could fill the log; carriers say why they end
+logging.getLogger("quic").setLevel(logging.CRITICAL)  # a peer could fill the log; carriers log why they end
 
 MOST_CRYPTO = 65536
-"""Bytes of TLS messages that a peer may send with keys of one kind: chains of certificates are shorter."""
+"""Bytes of TLS messages that a peer may send in one epoch. Certificate chains are shorter."""
 MOST_PEER_CIDS = 1024
-"""Connection IDs of the peer that are remembered, those that were retired included."""
+"""Connection IDs of the peer that are remembered, including retired ones."""
 LONGEST_REASON = 200
-"""Characters of the peer's reason for the end that are kept."""
+"""Characters that are kept of the peer's reason for closing."""
 FIRST_SKIPPED = 256
-"""Packets after which a first packet number is left out; the next ones come ever later, since the peer counts
-each as lost."""
-WORK_A_PACKET, WORK_SAVED = 80, 4096
-"""What the frames of a packet may cost, and how much of that may be saved up for a denser one. Frames that
-carry data (CHEAP) cost 1, others COSTLY: so all streams of a connection may say something in each packet, all
-the time."""
+"""The least number of packets before the first skipped packet number. Later skips are ever rarer, since the
+peer counts each as a loss."""
+WORK_A_PACKET = 80
+"""Work that the frames of one packet may cost. A frame with data (CHEAP) costs 1, any other costs COSTLY. So
+each stream of a connection may have a frame in every packet."""
+WORK_SAVED = 4096
+"""Unused work that may be saved up for packets with more frames."""
 MOST_FLIGHT = 16384
-"""Bytes of a flight of TLS in one epoch: a server's has its certificates."""
+"""Bytes of one flight of TLS messages in one epoch. A server's flight includes its certificates."""
 _handlers: dict[int, tuple[str, Any]] = {}
-"""aioquic's, by the type of the frame: the name of the method, and the epochs that it is for."""
+"""aioquic's frame handlers, by frame type: the name of the method, and the epochs in which it is valid."""
 
 
 class FrameHandlers(Mapping[int, Any]):
-    """aioquic's handlers of frames, by type: a method, and the epochs that it is for.
+    """aioquic's frame handlers, by frame type: a method, and the epochs in which it is valid.
 
-    Each look-up is one more frame. Who sends hundreds in each packet, which say nothing, keeps the processor
-    busy for next to nothing (RFC 9000 section 21.9). All connections share one table, which takes 6 KB.
+    Each look-up counts as one frame. A peer that sends hundreds of empty frames in each packet could keep the
+    processor busy at little cost (RFC 9000 section 21.9). All connections share one table of 6 KB.
     """
 
     __slots__ = ("_connection", "left")
@@ -55,11 +56,11 @@ class FrameHandlers(Mapping[int, Any]):
         self.left = WORK_SAVED
 
     def packet(self) -> None:
-        """One more packet."""
+        """Count one more packet."""
         self.left = min(self.left + WORK_A_PACKET, WORK_SAVED)
 
     def spend(self, work: int) -> None:
-        """Frames that cost so much. Raises QuicConnectionError."""
+        """Count frames that cost `work`. Raises QuicConnectionError if that is too much."""
         self.left -= work
         if self.left < 0:
             raise _violation(QuicFrameType.PADDING, "too many frames that say too little")
@@ -80,7 +81,7 @@ class FrameHandlers(Mapping[int, Any]):
 
 
 class PeerLimits(FastPathConnection):
-    """A connection that ends where its peer asks for too much."""
+    """A connection that ends if its peer exceeds a limit."""
 
     __slots__ = ("_newest_cid_sent", "_skip_at", "_skipped", "_updated_at")
 
@@ -91,12 +92,12 @@ class PeerLimits(FastPathConnection):
             _handlers.update({kind: (handler.__name__, epochs) for kind, (handler, epochs) in found.items()})
         self.frame_budget = self.frame_handlers = FrameHandlers(self)
         self._newest_cid_sent = 0
-        self._updated_at = -1  # the packet number that was next when the peer changed its keys
+        self._updated_at = -1  # our next packet number at the time of the peer's last key update
         self._skipped, self._skip_at = -1, FIRST_SKIPPED + randbelow(FIRST_SKIPPED)
 
     def initialize(self, peer_cid: bytes) -> None:
         super().initialize(peer_cid)
-        self.crypto_buffers = defaultdict(partial(Buffer, capacity=MOST_FLIGHT))  # room only while it speaks
+        self.crypto_buffers = defaultdict(partial(Buffer, capacity=MOST_FLIGHT))  # memory only while in use
         for stream in self.crypto_streams.values():
             stream.receiver = Assembler(None)
 
@@ -105,14 +106,14 @@ class PeerLimits(FastPathConnection):
         self.crypto_buffers.clear()
 
     def _skip_number(self) -> None:
-        """Leave out a packet number now and then: who acknowledges it lies (RFC 9000 section 21.4)."""
+        """Skip a packet number now and then. A peer that acknowledges it cheats (RFC 9000 section 21.4)."""
         if self.packet_number >= self._skip_at:
             self._skipped = self.packet_number
             self.packet_number += 1
             self._skip_at = self.packet_number * 3 // 2 + randbelow(self.packet_number)
 
     def never_sent(self, acknowledged: Sequence[range]) -> bool:
-        """Whether ranges, in order, have the number of a packet that was never sent."""
+        """Whether the sorted ranges `acknowledged` contain the number of a packet that was never sent."""
         skipped = self._skipped
         return acknowledged[-1].stop > self.packet_number or (
             acknowledged[0].start <= skipped and any(skipped in r for r in acknowledged)
@@ -126,7 +127,7 @@ class PeerLimits(FastPathConnection):
         at = buf.tell()
         try:
             acknowledged, _ = pull_ack_frame(buf)
-        except ValueError:  # aioquic's to judge
+        except ValueError:  # aioquic handles the error below
             acknowledged = None
         if acknowledged is not None and self.never_sent(acknowledged):
             raise _violation(frame_type, "a packet was acknowledged that was never sent")
@@ -143,7 +144,7 @@ class PeerLimits(FastPathConnection):
         super().handle_crypto_frame(context, frame_type, buf)
 
     def handle_stop_sending_frame(self, context: Any, frame_type: int, buf: Any) -> None:
-        """As aioquic does, but it is told of once for each stream."""
+        """Handle as aioquic does, but report only the first such frame of each stream."""
         at = buf.tell()
         stream = self.streams.get(buf.pull_uint_var())
         known = stream is not None and stream.sender.reset_error_code is not None
@@ -157,7 +158,7 @@ class PeerLimits(FastPathConnection):
         self._newest_cid_sent = max(self._newest_cid_sent, connection_id.sequence_number)
 
     def handle_retire_connection_id_frame(self, context: Any, frame_type: int, buf: Any) -> None:
-        """A peer retires what it knows (RFC 9000 section 19.16), or one packet would use up hundreds."""
+        """Accept only issued IDs (RFC 9000 section 19.16). Otherwise one packet could use up hundreds."""
         at = buf.tell()
         if buf.pull_uint_var() > self._newest_cid_sent:
             raise _violation(frame_type, "a connection ID was retired that was never issued")
@@ -178,14 +179,17 @@ class PeerLimits(FastPathConnection):
         super().consume_peer_cid()
 
     def handle_connection_close_frame(self, context: Any, frame_type: int, buf: Any) -> None:
-        """What the peer says of its reason is shown to people, and may be written to a log."""
+        """Clean the peer's reason phrase, since it is shown to users and written to logs."""
         super().handle_connection_close_frame(context, frame_type, buf)
         if (event := self.close_event) is not None:
             event.reason_phrase = "".join(filter(str.isprintable, event.reason_phrase))[:LONGEST_REASON]
 
     def log_key_updated(self, key_type: str, trigger: str) -> None:
-        """Called by aioquic when keys change: the peer's may not change twice before it has heard from us
-        under the new ones (RFC 9001 section 6.2)."""
+        """Called by aioquic at a key update.
+
+        The peer may not update twice before it has received a packet with the new keys from us (RFC 9001
+        section 6.2).
+        """
         super().log_key_updated(key_type, trigger)
         if trigger == "remote_update" and key_type.startswith("server") == self.is_client:
             if self._updated_at == self.packet_number:

@@ -1,14 +1,14 @@
-"""The packet numbers that came: which are duplicates, and how many of the peer's packets arrive."""
+"""The received packet numbers: they tell duplicates, and how many of the peer's packets arrive."""
 
 from lane_quic.engine.tail_repeat import Arrivals
 from lane_quic.internals.parts import PacketNumberWindow
 
 KNOWN_PACKETS = 1024
-"""Packet numbers that are told apart from duplicates: one that was overtaken by more is taken for one."""
+"""Packet numbers that are remembered. A packet overtaken by more than these counts as a duplicate."""
 
 
 class ReceivedPackets(PacketNumberWindow):
-    """The packet numbers that came, of which more are told apart than aioquic does, and which are counted."""
+    """The received packet numbers. It remembers more of them than aioquic does, and counts arrivals."""
 
     def __init__(self, arrivals: Arrivals) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class ReceivedPackets(PacketNumberWindow):
         self.add_row(packet_number, packet_number + 1)
 
     def add_row(self, low: int, stop: int) -> None:
-        """Packets `low` to `stop` - 1 came, for the first time; more than one only beyond all that came."""
+        """Add the new packets `low` to `stop` - 1. Several at once must be newer than all others."""
         if low >= self.lower:  # as aioquic does
             self.received.update(range(low, stop))
             lower = stop - KNOWN_PACKETS

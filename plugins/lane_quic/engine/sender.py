@@ -1,8 +1,8 @@
-"""The sending half of a stream: aioquic's, that bears the same bytes being under way twice.
+"""The sending half of a stream: aioquic's, extended so that the same bytes may be in flight twice.
 
-aioquic expects each frame to be acknowledged once or lost once. Here a frame that counted as lost may
-arrive after all, and the end of a short answer is sent twice on lossy paths (see tail_repeat.py), so any
-part of the stream may be acknowledged by one packet and lost with another, in any order.
+aioquic expects each frame to be acknowledged once or lost once. Here a frame that was declared lost may still
+arrive, and the end of a short answer is sent twice on lossy paths (tail_repeat.py). So one packet with some
+bytes may be acknowledged and another one with the same bytes lost, in any order.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from lane_quic.internals.parts import StreamSender, ranges_of
 
 
 class Sender(StreamSender):
-    """The bytes of one stream that were written and not acknowledged."""
+    """The bytes of one stream that were written and not acknowledged yet."""
 
     buffer_is_empty = WakeFlag(False)  # type: ignore[assignment]
     reset_pending, is_finished = WakeFlag(True), WakeFlag(True)  # type: ignore[assignment]
@@ -25,15 +25,15 @@ class Sender(StreamSender):
     def __init__(self, stream_id: int, wake: Callable[[], None]) -> None:
         self.wake = wake
         super().__init__(stream_id=stream_id, writable=True)
-        self._repeated = 0  # what is before this offset is not repeated
+        self._repeated = 0  # bytes before this offset are not repeated
 
     @property
     def unsent(self) -> int:
-        """Bytes that were written and never sent."""
+        """Bytes that were written and not sent yet."""
         return 0 if self.reset_error_code is not None else self.buffer_stop - self.highest_offset
 
     def has_pending(self, room: int) -> bool:
-        """Whether a frame fills `room` bytes, of which its offset takes some; not the first one."""
+        """Whether the next frame fills `room` bytes, offset included, and is not the stream's first."""
         ranges = ranges_of(self.pending)
         if self.reset_error_code is not None or not ranges:
             return False
@@ -41,10 +41,10 @@ class Sender(StreamSender):
         return first.start > 0 and first.stop - first.start >= room - size_uint_var(first.start)
 
     def take(self, room: int, most: int, packets: int) -> tuple[int, list[bytearray]] | None:
-        """The next offset, and data of up to so many frames from there on, as `get_frame` gives them.
+        """The next offset, and the data of up to `packets` frames from there on, as from `get_frame`.
 
-        Each fills `room` bytes with its offset, and none is the last one, or ends beyond `most`, where flow
-        control ends. None if there is no such frame.
+        Each frame fills `room` bytes, offset included. None of them is the last frame of the stream or ends
+        beyond `most`, the limit of flow control. None if there is no such frame.
         """
         ranges = ranges_of(self.pending)
         if not ranges:
@@ -72,7 +72,7 @@ class Sender(StreamSender):
         return start, [buffer[at : at + size] for at in range(start - base, stop - base, size)]
 
     def has_rest(self, room: int) -> bool:
-        """Whether all that waits fits into a frame of `room` bytes, and is neither the first nor the last."""
+        """Whether all pending data fits into one frame of `room` bytes, not the stream's first or last."""
         ranges = ranges_of(self.pending)
         if len(ranges) != 1 or self.buffer_fin is not None or self.reset_error_code is not None:
             return False
@@ -80,7 +80,7 @@ class Sender(StreamSender):
         return first.start > 0 and first.stop - first.start <= room - size_uint_var(first.start)
 
     def take_rest(self, most: int) -> tuple[int, bytearray] | None:
-        """What `has_rest` told of: its offset, and the data. None if flow control ends before it does."""
+        """The offset and the data of the frame from `has_rest`. None if it ends beyond `most`."""
         ranges = ranges_of(self.pending)
         start, stop = ranges[0].start, ranges[0].stop
         if stop > most:
@@ -92,18 +92,18 @@ class Sender(StreamSender):
 
     @property
     def drained(self) -> bool:
-        """Whether all that was written and finished was acknowledged."""
+        """Whether the stream is not finished, or all its data and its end were acknowledged."""
         return bool(self.is_finished) or self.buffer_fin is None
 
     def reset(self, error_code: int) -> None:
-        """Abort; what was written is of no more use, although packets may be remembered that carried it."""
+        """Abort, and free the data. Packets that carried it may still be in flight."""
         super().reset(error_code)
         if self.reset_error_code is not None:
             self.buffer.clear()
             self.pending = RangeSet()
 
     def on_data_delivery(self, delivery: Any, start: int, stop: int, fin: bool) -> None:
-        """A packet with bytes `start` to `stop` was acknowledged or lost; so may another one with them."""
+        """A packet with bytes `start` to `stop` was acknowledged or lost. Others may carry the same bytes."""
         start = min(max(start, self.buffer_start), stop)
         if delivery == QuicDeliveryState.ACKED:
             if stop > start:
@@ -116,7 +116,7 @@ class Sender(StreamSender):
             self._forget_known(start, stop)
 
     def _forget_known(self, start: int, stop: int) -> int:
-        """Of what was put back into the queue, take out what the peer is known to have: how many bytes."""
+        """Remove the acknowledged bytes from `start` to `stop` from the queue. Return how many there were."""
         forgotten = 0
         for known in list(self.acked):
             begin, end = max(start, known.start), min(stop, known.stop)
@@ -127,7 +127,7 @@ class Sender(StreamSender):
 
     @property
     def has_fresh_tail(self) -> bool:
-        """Whether all that was written has been sent, and its end only once."""
+        """Whether all data was sent, and the last bytes only once."""
         return (
             self.highest_offset == self.buffer_stop > max(self._repeated, self.buffer_start)
             and not len(self.pending)
@@ -135,7 +135,7 @@ class Sender(StreamSender):
         )
 
     def repeat(self, most: int) -> int:
-        """Put what was not acknowledged of the last `most` bytes back into the queue: how much that is.
+        """Queue the unacknowledged part of the last `most` bytes again. Return how many bytes these are.
 
         No byte is repeated a second time.
         """

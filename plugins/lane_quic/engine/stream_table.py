@@ -1,4 +1,4 @@
-"""The streams of a connection, in a table that looks at those only that have something to say."""
+"""The table of a connection's streams. Only streams with something to send cost work."""
 
 from functools import partial
 from typing import Any
@@ -8,26 +8,27 @@ from lane_quic.engine.sender import Sender
 
 
 class StreamTable(dict[int, Any]):
-    """The streams of a connection, by their IDs. aioquic asks every one of them, for every packet, what it
-    has to say; a proxy has hundreds that say nothing. So here a stream stands in the queue only while it has
-    something to say, and wakes when it has again.
+    """The streams of a connection, by ID.
+
+    aioquic checks every stream for each packet, and a proxy has hundreds of idle ones. Here a stream is in
+    the queue only while it has something to send. A flag that is raised (wake_flag.py) puts it there again.
     """
 
     def __init__(self) -> None:
         self.with_credit: dict[int, Any] = {}
-        """Those that have credit to announce."""
+        """The streams that have credit to announce."""
         self.writing = False
-        """Whether aioquic writes a packet. Then it asks for `values` only to have them announce credit."""
+        """Whether aioquic is writing a packet. It then calls `values` only to announce credit."""
         self._woken: list[Any] = []
 
     def __setitem__(self, stream_id: int, stream: Any) -> None:
         wake = partial(self._wake, stream_id)
         stream.sender, stream.receiver = Sender(stream_id, wake), Assembler(stream_id, wake)
-        stream.queued = True  # aioquic puts it there
+        stream.queued = True  # aioquic queues a new stream
         super().__setitem__(stream_id, stream)
 
     def values(self) -> Any:
-        """All streams; while a packet is written, those that have credit to announce."""
+        """All streams, or the ones that have credit to announce while a packet is written."""
         if self.writing:
             return list(self.with_credit.values()) if self.with_credit else ()
         return super().values()
@@ -39,7 +40,7 @@ class StreamTable(dict[int, Any]):
             self._woken.append(stream)
 
     def awake(self, queue: list[Any]) -> list[Any]:
-        """The streams that have something to say: those of `queue`, in order, and those that woke since."""
+        """The streams with something to send: those of `queue`, in order, and then the woken ones."""
         found = []
         for stream in (*queue, *self._woken):
             stream.queued = has_something_to_say(stream)
@@ -50,11 +51,11 @@ class StreamTable(dict[int, Any]):
 
 
 def has_something_to_say(stream: Any) -> bool:
-    """Whether aioquic would do anything for a stream, if there is room and credit."""
+    """Whether aioquic would send something for the stream, given room and credit, or drop it."""
     sender = stream.sender
     return bool(
         not sender.buffer_is_empty
         or sender.reset_pending
         or stream.receiver.stop_pending
-        or stream.is_finished  # it is dropped
+        or stream.is_finished  # aioquic drops it
     )

@@ -1,10 +1,10 @@
-"""The ends of short answers go twice over lossy paths.
+"""Sending the ends of short answers twice on lossy paths.
 
-A lost packet is noticed by those behind it. The last ones of an answer have none behind them: their loss
-costs a probe timeout, more than a round trip, and on a path that loses every tenth packet that is what
-people wait for. So there, what ends a burst is sent again a little later, unless it was acknowledged by
-then. The pause keeps both copies out of one burst of losses. What that may cost is bounded: a few percent
-of what the connection sends, and a trickle for one that sends little, whose own traffic is as small.
+Later packets reveal that a packet was lost. No packet follows the last ones of an answer, so their loss costs
+a probe timeout, which is more than a round trip. On a path that loses every tenth packet, users notice that.
+There the end of a burst is sent again after a short pause, unless it was acknowledged by then. Because of the
+pause, one burst of losses rarely takes both copies. The cost is bounded: a few percent of the sent bytes, and
+a small fixed rate for a connection that sends little.
 """
 
 from collections.abc import Iterable
@@ -13,25 +13,30 @@ from typing import Any
 from lane_quic.engine.connection_ids import ConnectionIds
 
 LOSSY = 0.015
-"""Fraction of packets lost from which on tails are repeated."""
+"""Fraction (0 to 1) of lost packets from which on tails are repeated."""
 EVIDENCE = 24
-"""Packets that must have been counted before loss is believed."""
+"""Packets that must be counted before the loss is known."""
 TAIL = 6000
-"""Bytes at the end of a burst that are worth it: four packets. A longer burst notices its own losses."""
-PAUSE, SHORTEST_PAUSE = 0.003, 0.001
-"""Seconds between the copies: an eighth of the round trip, within these."""
+"""Bytes at the end of a burst that are repeated: four packets. Losses before them are noticed anyway."""
+PAUSE = 0.003
+"""The longest pause between the two copies, seconds. The pause is an eighth of a round trip."""
+SHORTEST_PAUSE = 0.001
+"""The shortest pause between the two copies, seconds."""
 SHARE = 0.03
-"""Of all bytes sent, so much may be repetition,"""
-TRICKLE, TRICKLE_SHARE = 131072.0, 0.1
-"""and so many bytes a second more, for those that send little; of a slow path no more than that share."""
+"""Repeated bytes, as a fraction of all bytes sent."""
+TRICKLE = 131072.0
+"""Bytes a second that may be repeated in addition, for connections that send little."""
+TRICKLE_SHARE = 0.1
+"""The largest `TRICKLE`, as a fraction of the path's rate."""
 MOST_SAVED = 32768.0
+"""The most bytes of repetition that may be saved up."""
 SPAN = 128
 """Packet numbers over which arrivals are counted."""
-_PACKET_COST = 48  # what a packet has beside data
+_PACKET_COST = 48  # bytes of a packet beside its data
 
 
 class Arrivals:
-    """How many of the peer's packets arrive, by their numbers: who sends little learns of loss from there."""
+    """The loss of the peer's packets, from gaps in their numbers. A side that sends little learns it so."""
 
     def __init__(self) -> None:
         self.counted = 0
@@ -41,21 +46,21 @@ class Arrivals:
 
     @property
     def loss(self) -> float:
-        """Fraction (0 to 1) of the peer's packets that were lost lately."""
+        """Recent loss of the peer's packets, as a fraction (0 to 1)."""
         return max(0.0, self._loss or 0.0)
 
     def count(self, low: int, stop: int) -> None:
-        """Packets `low` to `stop` - 1 came, for the first time."""
+        """Count the new packets `low` to `stop` - 1."""
         if not self.counted:
-            self._largest = self._counted_to = low - 1  # earlier ones were not counted, and are not missed
+            self._largest = self._counted_to = low - 1  # earlier packets do not count as lost
         self.counted += stop - low
         while low < stop:
-            end = min(stop, max(low, self._counted_to + SPAN) + 1)  # where a span is complete, or before
+            end = min(stop, max(low, self._counted_to + SPAN) + 1)  # no further than the end of a span
             self._arrived += end - low
             self._largest = max(self._largest, end - 1)
             expected = self._largest - self._counted_to
             if expected >= SPAN:
-                # Negative if packets came that were late for the last span: that evens out.
+                # Negative if packets were late for the last span. That evens out.
                 lost = 1 - self._arrived / expected
                 self._loss = lost if self._loss is None else (self._loss + lost) / 2
                 self._counted_to, self._arrived = self._largest, 0
@@ -63,30 +68,30 @@ class Arrivals:
 
 
 class TailBudget:
-    """Bytes of repetition that a connection may send now; times in seconds."""
+    """The bytes that a connection may repeat now; times are in seconds."""
 
     def __init__(self) -> None:
         self._saved = MOST_SAVED
         self._at = 0.0
 
     def on_sent(self, size: int) -> None:
-        """`size` bytes were sent, of whatever."""
+        """Note that `size` bytes were sent, with any content."""
         self._saved = min(self._saved + SHARE * size, MOST_SAVED)
 
     def room(self, now: float, rate: float | None) -> bool:
-        """Whether one tail may be repeated now; `rate`: bytes a second that the path takes, if known."""
+        """Whether one tail may be repeated now. `rate` is the path's rate, bytes a second, if known."""
         trickle = TRICKLE if rate is None else min(TRICKLE, TRICKLE_SHARE * rate)
         self._saved = min(self._saved + (now - self._at) * trickle, MOST_SAVED)
         self._at = now
         return self._saved > 0
 
     def spend(self, size: int) -> None:
-        """`size` bytes of a tail are repeated."""
+        """Note that `size` bytes of a tail are repeated."""
         self._saved -= size + _PACKET_COST
 
 
 class TailRepeat(ConnectionIds):
-    """A connection that sends the ends of bursts twice while its path is lossy."""
+    """A connection that sends the end of each burst twice while its path is lossy."""
 
     __slots__ = ("_tails", "_tails_at", "arrivals", "tail_budget")
 
@@ -94,31 +99,31 @@ class TailRepeat(ConnectionIds):
         super().__init__(*arguments)
         self.arrivals = Arrivals()
         self.tail_budget = TailBudget()
-        self._tails_at: float | None = None  # when tails are repeated
-        self._tails: dict[int, Any] = {}  # streams that may have one
+        self._tails_at: float | None = None  # when to repeat tails
+        self._tails: dict[int, Any] = {}  # streams that may have a tail
 
     def get_timer(self) -> float | None:
-        """When `handle_timer` or `datagrams_to_send` has something to do; None for never."""
+        """The time at which `handle_timer` or `datagrams_to_send` must be called; None for never."""
         at = super().get_timer()
         return at if self._tails_at is None else min(self._tails_at, at or self._tails_at)
 
     @property
     def lossy(self) -> bool:
-        """Whether the path loses so much that tails are repeated, either way; or is too new to tell."""
+        """Whether tails are repeated: the path is lossy in one direction, or its loss is not known yet."""
         loss, came = self.loss, self.arrivals
         if min(loss.counted, came.counted) < EVIDENCE:
             return True
         return max(loss.recent_loss, came.loss) >= LOSSY
 
     def _note_tails(self, busy: Iterable[Any], now: float) -> None:
-        """Streams that were `busy` have been served: some may have sent their end."""
+        """Note which of the `busy` streams, just served, may have a tail."""
         if self.lossy and (tails := {s.stream_id: s for s in busy if s.sender.has_fresh_tail}):
             self._tails |= tails
             pause = min(PAUSE, max(self.loss.rtt or 0.0, SHORTEST_PAUSE * 8) / 8)
             self._tails_at = now + pause if self._tails_at is None else self._tails_at
 
     def _repeat_tails(self, now: float) -> None:
-        """If it is time for that: put them back into the queues of their streams."""
+        """Queue the tails again if it is time to."""
         if self._tails_at is None or now < self._tails_at:
             return
         self._tails_at = None

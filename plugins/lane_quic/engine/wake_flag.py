@@ -1,11 +1,14 @@
-"""What wakes a stream. One that has nothing to say is not asked (see stream_table.py): so each flag of its
-halves that aioquic looks at there wakes it when it is raised, wherever that is done."""
+"""Flags that wake a stream.
+
+An idle stream is not checked (stream_table.py). So each flag that aioquic checks there wakes the stream when
+it is raised, whichever code raises it.
+"""
 
 from typing import Any
 
 
 class WakeFlag:
-    """A flag of half a stream, which wakes it when set to `raised`. Reading costs no more than without."""
+    """A flag of one half of a stream. Setting it to `raised` wakes the stream. Reading it is not slower."""
 
     def __init__(self, raised: bool) -> None:
         self._raised = raised
