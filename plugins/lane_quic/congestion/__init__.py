@@ -1,9 +1,9 @@
-"""Congestion control as a contract: what a controller is told, and the two numbers it decides.
+"""The contract of a congestion controller: the events it receives and the two values it decides.
 
-A controller is a pure object: no clock, no socket, no timer. It hears of packets that were sent,
-acknowledged and lost, and answers with a window (bytes that may be in flight) and a pacing rate. Loss
-detection and rate measurements are made once, in recovery/, for all of them. Third parties bring their
-own through the hook `lane_register_congestion`; those that ship are in controllers.py and bbr.py.
+A controller has no clock, no socket and no timer. It is told of packets that were sent, acknowledged and
+lost. It decides a window (bytes that may be in flight) and a pacing rate. recovery/ detects losses and
+measures rates for all controllers. Third parties register theirs with the hook `lane_register_congestion`.
+lane's own are in controllers.py and bbr.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,40 +12,42 @@ from typing import Protocol
 
 
 class Packet(Protocol):
-    """What a controller may know of a packet."""
+    """A packet, as far as a controller knows it."""
 
     sent_time: float
-    """`time.monotonic()` when it left."""
+    """`time.monotonic()` at its sending."""
     sent_bytes: int
     """Its size on the wire, without IP and UDP headers."""
 
 
 @dataclass(slots=True)
 class Sample:
-    """What one acknowledgement, or one timer of the loss detection, brought to light."""
+    """The news from one acknowledgement, or from one timer of the loss detection."""
 
     now: float
+    """`time.monotonic()`."""
     delivered: int = 0
     """Bytes that have arrived at the peer, over the connection's life."""
     lost: int = 0
-    """Bytes declared lost and not seen to arrive after all, over the connection's life."""
+    """Bytes that were declared lost and did not arrive later, over the connection's life."""
     in_flight: int = 0
     """Bytes sent and neither acknowledged nor lost, after this sample."""
     acked: Sequence[Packet] = ()
-    """Packets that were acknowledged now."""
+    """The newly acknowledged packets."""
     dropped: Sequence[Packet] = ()
-    """Packets that were declared lost now."""
+    """The packets newly declared lost."""
     persistent: bool = False
-    """Whether those losses span persistent congestion (RFC 9002 section 7.6)."""
+    """Whether the packets in `dropped` show persistent congestion (RFC 9002 section 7.6)."""
     rtt: float | None = None
-    """Round trip of the newest packet, without the peer's own delay, seconds."""
+    """Round-trip time of the newest packet, without the peer's own delay, seconds."""
     rate: float = 0.0
-    """Delivery rate over about one round trip, bytes a second; 0 where this ACK could not tell."""
+    """Delivery rate over about one round trip, bytes a second; 0 if this ACK does not show it."""
     limited: bool = False
-    """Whether the application, not the network, may have set that rate."""
+    """Whether the application, and not the network, may have limited `rate`."""
     round_delivered: int = -1
-    """`delivered` at the time the newest acknowledged packet was sent: a round ends when it passes
-    the `delivered` at which the round began. -1 where nothing was acknowledged."""
+    """`delivered` at the time when the newest acknowledged packet was sent; -1 if none was acknowledged.
+
+    A round ends when it passes the value that `delivered` had at the start of the round."""
 
 
 class Controller(Protocol):
@@ -57,14 +59,14 @@ class Controller(Protocol):
 
     @property
     def pacing_rate(self) -> float | None:
-        """Bytes a second; None where one window a smoothed round trip is meant."""
+        """Bytes a second; None for one window in each smoothed round trip."""
 
     def on_sent(self, packet: Packet, in_flight: int) -> None:
-        """`packet` leaves; `in_flight` bytes were there before it."""
+        """Note that `packet` is sent. `in_flight` bytes were in flight before it."""
 
     def on_sample(self, sample: Sample) -> None:
-        """Packets were acknowledged or lost."""
+        """Note that packets were acknowledged or lost."""
 
 
 Factory = Callable[[int], Controller]
-"""Makes a controller for a connection with datagrams of so many bytes."""
+"""Returns a controller for one connection. The argument is its datagram size, bytes."""

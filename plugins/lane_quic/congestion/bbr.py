@@ -1,30 +1,28 @@
-"""BBR: send at the rate that the network delivers, whatever it loses, and keep its queues short.
+"""BBR: send at the path's delivery rate, whatever it loses, and keep its queues short.
 
-A model of the path instead of a reaction to loss: the bandwidth is the largest delivery rate of the last
-ten round trips, the round trip the smallest of the last ten seconds. Pacing at the one and a window of
-two bandwidth-delay products (BDP) keep the link busy. Every eighth round trip probes for more (a quarter
-above), the next one drains what that left in the queue, the rest cruise.
+BBR models the path instead of reacting to loss. The bandwidth is the largest delivery rate of the last ten
+round trips. The round-trip time is the smallest of the last ten seconds. Pacing at the bandwidth, with a
+window of two bandwidth-delay products (BDP), keeps the link busy. Every eighth round trip probes for a
+quarter more. The next one drains the queue that the probe left. The others cruise.
 
-Follows BBR version 1: Cardwell and others, "BBR: Congestion-Based Congestion Control", ACM Queue 14(5),
-2016, and draft-cardwell-iccrg-bbr-congestion-control-00. Where it departs from that, and why:
+This follows BBR version 1: Cardwell and others, "BBR: Congestion-Based Congestion Control", ACM Queue 14(5),
+2016, and draft-cardwell-iccrg-bbr-congestion-control-00. The differences and their reasons:
 
-- Start. 64 packets first, then three times as many each round trip (the draft: 10, and twice as many): a
-  path of 200 ms is full in 0.8 s. It ends at the first sign of a queue (all of the last eight round trips
-  above the smallest), as HyStart++ does (RFC 9406), not after three rounds without growth.
-- Line loss. What the line loses behind the bottleneck still took its time there, so 10 % of loss leaves
-  10 % of the link idle unless that much more is sent. Loss is learnt in rounds without a queue. What
-  vanishes when we slow down is no line loss but a policer or a short buffer: the loss seen while draining
-  caps the correction.
-- A standing queue. The largest of many noisy rates is too large, and the excess stands in the queue. After
-  a round in which even the smallest round trip shows one, pacing is cut, down to 0.91. Not further: below
-  0.8 the probes (1.25) no longer gain against a competitor, and a flow beside Cubic starves.
-- Round trips that rose. A queue that stands for 16 rounds in spite of that may be no queue: the smallest
-  round trip is measured anew, not only after ten seconds.
-- Measuring the round trip: with half a BDP in flight (draft-ietf-ccwg-bbr-04; version 1 takes four
-  packets), and only if no sample came near the smallest one of late, which drained queues usually bring.
-- More bandwidth. A probe that found at least 15 % more is followed by the next one at once.
-- Much less bandwidth. Ten rounds are long when each waits behind a full queue: if a queue stands and three
-  rounds have brought less than half, older rates are forgotten.
+- Start. It begins with 64 packets and triples the window each round trip (the draft: 10 packets, doubling).
+  So a path of 200 ms is full in 0.8 s. It ends at the first sign of a queue, as in HyStart++ (RFC 9406):
+  all of the last eight round trips are above the smallest. The draft waits for three rounds without growth.
+- Line loss. A packet that is lost behind the bottleneck has used its time there. So 10 % of loss leaves 10
+  % of the link idle unless that much more is sent. line_loss.py learns how much.
+- A standing queue. The largest of many noisy rates is too large, and the excess stays in the queue. After a
+  round in which even the smallest round trip shows a queue, pacing is cut, down to 0.91. It is not cut
+  further: below 0.8 the probes (1.25) gain nothing against a competitor, and a flow beside Cubic starves.
+- A longer round trip. If the queue stands for 16 rounds nevertheless, it may not be a queue. Then the
+  smallest round trip is measured again, without waiting for ten seconds.
+- Measuring the round trip. Half a BDP stays in flight (draft-ietf-ccwg-bbr-04; version 1: four packets). It
+  is skipped if a recent sample was close to the smallest one, which is usual after a drain.
+- More bandwidth. A probe that finds at least 15 % more is followed by another probe at once.
+- Much less bandwidth. Ten rounds take long if each waits behind a full queue. If a queue stands and three
+  rounds have brought less than half of the bandwidth, older rates are forgotten.
 """
 
 import math
@@ -32,44 +30,73 @@ import random
 from enum import Enum
 
 from lane_quic.congestion import Packet, Sample
+from lane_quic.congestion.line_loss import LineLoss
 
 INITIAL_PACKETS = 64
-START_PACING, START_GROWTH, START_WINDOW = 2.0, 3.0, 3.0
-"""At the start: how fast a window leaves (in half a round trip), how it grows, and its bound in BDPs."""
+"""Packets of the first window."""
+START_PACING = 2.0
+"""Pacing at the start, in windows a round trip."""
+START_GROWTH = 3.0
+"""Growth of the window at the start, a round trip."""
+START_WINDOW = 3.0
+"""The largest window at the start, in BDPs."""
 FIRST_PACING = 4.0
-"""The first window leaves in a quarter of a round trip: of the path, no rate is known yet."""
+"""Pacing of the first window, in windows a round trip: no rate of the path is known yet."""
 RECENT_RTTS = 8
+"""Newest round trips that are compared with `QUEUE_SIGN`."""
 QUEUE_SIGN = (1.125, 0.003)
-"""The start ends when eight round trips in a row are above this factor of the smallest, plus seconds,"""
+"""The start ends when all recent round trips are above this factor of the smallest, plus seconds."""
 FULL_ROUNDS = 3
-"""or after as many rounds in which the bandwidth did not grow by a quarter."""
-SETTLE_ROUNDS, SETTLE_WINDOW = 2, 2.5
-"""Rounds at the bandwidth found, until the last samples of the start have come, and the window then."""
+"""The start also ends after so many rounds in which the bandwidth did not grow by a quarter."""
+SETTLE_ROUNDS = 2
+"""Rounds at the bandwidth found, until the last samples of the start have arrived."""
+SETTLE_WINDOW = 2.5
+"""The window during those rounds, in BDPs."""
 DRAIN_PACING = 0.5
+"""Pacing while the queue of the start drains, as a factor of the bandwidth."""
 CYCLE = (1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
-PROBING, DRAINING, CRUISING = 0, 1, 2
+"""Pacing in each phase of a cycle, as a factor of the bandwidth. A phase takes a round trip."""
+PROBING, DRAINING, CRUISING = 0, 1, 2  # indices of `CYCLE`; later phases cruise too
 PAYING_PROBE = 1.15
+"""Growth of the bandwidth from which a probe is followed by another one."""
 WINDOW_GAIN = 2.0
+"""The window, in BDPs."""
 BANDWIDTH_ROUNDS = 10
-COLLAPSE_ROUNDS, COLLAPSE = 3, 0.5
-MIN_RTT_AGE, NEAR_MIN_RTT = 10.0, (1.02, 0.001)
-RTT_PROBE_TIME, RTT_PROBE_WINDOW = 0.2, 0.5
-MAX_LINE_LOSS = 0.35
-"""Beyond this, sending more to make up for it is no longer reasonable."""
+"""Rounds over which the bandwidth is the largest rate."""
+COLLAPSE_ROUNDS = 3
+"""Rounds with a low rate after which older rates are forgotten."""
+COLLAPSE = 0.5
+"""A rate below this fraction of the bandwidth is low."""
+MIN_RTT_AGE = 10.0
+"""Seconds after which the smallest round trip is measured again."""
+NEAR_MIN_RTT = (1.02, 0.001)
+"""Round trips up to this factor of the smallest, plus seconds, confirm the smallest."""
+RTT_PROBE_TIME = 0.2
+"""Seconds that measuring the round trip takes, at least."""
+RTT_PROBE_WINDOW = 0.5
+"""The window while the round trip is measured, in BDPs."""
 NO_QUEUE = (1.1, 0.004)
 """Line loss is learnt in rounds with no round trip above this factor of the smallest, plus seconds."""
 STANDING = (1.06, 0.002)
 """A queue stands if all round trips of a round are above this factor of the smallest, plus seconds."""
-YIELD, MOST_YIELD = 0.94, 0.91
-STANDING_ROUNDS, FEW_ROUNDS = 16, 4
+YIELD = 0.94
+"""Factor by which pacing is cut after each round with a standing queue."""
+MOST_YIELD = 0.91
+"""The lowest pacing after such cuts, as a factor."""
+STANDING_ROUNDS = 16
+"""Rounds with a standing queue after which the smallest round trip is measured again."""
+FEW_ROUNDS = 4
+"""The same if the queue is longer than our own window can cause."""
 LEAST_PACKETS = 4
+"""Packets of the smallest window."""
 LATENESS = 0.008
-"""Seconds that acknowledgements are held back by the peer, by timers and by batches."""
+"""Seconds by which the peer, timers and batches delay acknowledgements."""
 SHORTEST_PHASE = 0.005
+"""The shortest phase of a cycle, seconds."""
 
 
 class BbrState(Enum):
-    """What the controller is doing."""
+    """The states of the controller."""
 
     START = "start"
     SETTLE = "settle"
@@ -79,11 +106,11 @@ class BbrState(Enum):
 
 
 class Bbr:
-    """One connection's controller, for datagrams of so many bytes. The seed only shifts its cycle."""
+    """One connection's controller. `datagram_size` is in bytes. `seed` only shifts its cycle."""
 
     def __init__(self, datagram_size: int, seed: int | None = None) -> None:
         self._size = datagram_size
-        # It hides nothing, and one of its own is 2.5 KB.
+        # No secret depends on it, and a generator of our own takes 2.5 KB.
         self._random = random if seed is None else random.Random(seed)  # noqa: S311
         self.state = BbrState.START
         self.window = INITIAL_PACKETS * datagram_size
@@ -93,10 +120,10 @@ class Bbr:
         self._rtt_probed_at = -math.inf
         self._rtt_probe_ends: float | None = None
         self._recent_rtts: list[float] = []  # an empty deque would take 760 bytes
-        self._rates: list[tuple[int, float]] = []  # round, rate: the largest first, newer behind
-        self._rounds = 0  # that the network limited
-        self._round_ends = 0  # when so much has been delivered
-        self._round_low, self._round_high = math.inf, 0.0  # round trips
+        self._rates: list[tuple[int, float]] = []  # (round, rate), the largest rate first, then newer ones
+        self._rounds = 0  # rounds in which the network limited the rate
+        self._round_ends = 0  # the round ends when so many bytes have been delivered
+        self._round_low, self._round_high = math.inf, 0.0  # smallest and largest round trip of the round
         self._round_limited = False
         self._round_best = 0.0
         self._best_of_late: list[float] = []
@@ -104,22 +131,22 @@ class Bbr:
         self._settle_rounds = 0
         self._phase, self._phase_at = PROBING, 0.0
         self._before_probe = math.inf
-        self._loss = _LineLoss(datagram_size)
+        self._loss = LineLoss(datagram_size)
         self._yield = 1.0
         self._standing_rounds = 0
 
     @property
     def bandwidth(self) -> float:
-        """Bytes a second that the path delivers."""
+        """The path's delivery rate, bytes a second."""
         return self._rates[0][1] if self._rates else 0.0
 
     @property
     def line_loss(self) -> float:
-        """Fraction that the line loses whatever is sent."""
+        """Fraction (0 to 1) of packets that the path loses at any rate."""
         return self._loss.value
 
     def on_sent(self, packet: Packet, in_flight: int) -> None:
-        """After a pause the round trip may have changed; it shows in the next samples, without a probe."""
+        """After a pause, leave a second for samples to show a changed round trip, without measuring it."""
         if not in_flight:
             self._min_rtt_at = max(self._min_rtt_at, packet.sent_time - MIN_RTT_AGE + 1.0)
 
@@ -130,7 +157,7 @@ class Bbr:
         if sample.acked:
             acked = sum(packet.sent_bytes for packet in sample.acked)
             if sample.in_flight + acked > self.window - 2 * self._size:
-                sample.limited = False  # what filled the window was enough, even if it came in pieces
+                sample.limited = False  # the window was full, even if the data came in pieces
             self._round_limited = self._round_limited or sample.limited
             self._round_best = max(self._round_best, sample.rate)
             if sample.rate and (not sample.limited or sample.rate >= self.bandwidth):
@@ -206,12 +233,12 @@ class Bbr:
             return
         self._standing_rounds += 1
         self._yield = max(MOST_YIELD, self._yield * YIELD)
-        # Our own window can't fill a queue by more than one BDP.
+        # Our own window cannot cause a queue of more than one BDP.
         patience = FEW_ROUNDS if low > (WINDOW_GAIN + 0.2) * self.min_rtt else STANDING_ROUNDS
         if self._standing_rounds > patience and now - self._rtt_probed_at > MIN_RTT_AGE:
             self._enter(BbrState.PROBE_RTT, now)
 
-    # What to do now.
+    # The states.
 
     def _enter(self, state: BbrState, now: float) -> None:
         self.state = state
@@ -260,10 +287,10 @@ class Bbr:
             self._enter(BbrState.CYCLE, now)
             self._phase = CRUISING
 
-    # The two numbers.
+    # The window and the pacing rate.
 
     def _target(self, gain: float) -> float:
-        """Bytes in flight for `gain` BDPs of what arrives, with what is lost on top."""
+        """Bytes in flight with which `gain` BDPs arrive in spite of the line loss."""
         bdp = gain * self.bandwidth * self.min_rtt / (1 - self.line_loss)
         return max(bdp + self.bandwidth * LATENESS / 2, LEAST_PACKETS * self._size)
 
@@ -274,7 +301,7 @@ class Bbr:
         sent = self.bandwidth / (1 - self.line_loss)
         slack = self.bandwidth * LATENESS + 10 * self._size
         if self.state is BbrState.START:
-            # Not by the bandwidth seen: at first that is what the handshake's few packets needed.
+            # Do not use the measured bandwidth: at first it is only that of the handshake's few packets.
             rtt = max(self.min_rtt, SHORTEST_PHASE)
             self.pacing_rate = max(FIRST_PACING * initial, START_PACING * self.window) / rtt
             grown = 0 if sample.limited else sum(packet.sent_bytes for packet in sample.acked)
@@ -294,47 +321,3 @@ class Bbr:
             self.window = int(self._target(RTT_PROBE_WINDOW))
         else:
             self.window = int(max(window * sent * self.min_rtt + slack, LEAST_PACKETS * self._size))
-
-
-class _LineLoss:
-    """Which part of the loss is the line's, and would be there at any rate."""
-
-    def __init__(self, datagram_size: int) -> None:
-        self._enough = 20 * datagram_size
-        self._seen = 0.0
-        self._delivered = self._lost = 0  # at the start of the rounds that are being counted
-        self._drain = (0.0, 0.0)  # when the last drain began and ended
-        self._drained_sent = self._drained_lost = 0.0
-
-    @property
-    def value(self) -> float:
-        value = min(self._seen, MAX_LINE_LOSS)
-        if self._drained_sent >= 50:
-            value = min(value, 1.25 * self._drained_lost / self._drained_sent + 0.01)
-        return value
-
-    def end_round(self, sample: Sample, queue: bool) -> None:
-        """A round ended; with a `queue`, packets may have been dropped there, and it teaches nothing."""
-        lost = max(0, sample.lost - self._lost)
-        total = sample.delivered - self._delivered + lost
-        if not queue and total > self._enough:
-            self._seen += (lost / total - self._seen) / 4
-        if queue or total > self._enough:
-            self._delivered, self._lost = sample.delivered, sample.lost
-
-    def drained(self, start: float, end: float) -> None:
-        """What was sent from `start` to `end` was sent slowly."""
-        self._drain = start, end
-
-    def count_drained(self, sample: Sample, rtt: float) -> None:
-        """Count what became of the packets of the last drain."""
-        start, end = self._drain
-        if sample.now > end + 2 * rtt:
-            return
-        arrived = sum(start <= packet.sent_time < end for packet in sample.acked)
-        lost = sum(start <= packet.sent_time < end for packet in sample.dropped)
-        self._drained_sent += arrived + lost
-        self._drained_lost += lost
-        if self._drained_sent > 192:
-            self._drained_sent /= 2
-            self._drained_lost /= 2

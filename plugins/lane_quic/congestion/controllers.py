@@ -1,4 +1,4 @@
-"""The congestion controllers that ship, by name: BBR, and Cubic and Reno, which are aioquic's."""
+"""lane's congestion controllers, by name: its own BBR, and aioquic's Cubic and Reno."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ from lane_quic.congestion.bbr import Bbr
 
 @dataclass
 class _Windowed:
-    """One of aioquic's own controllers, which know a window and count what is in flight themselves."""
+    """A controller of aioquic. It has a window, and counts the bytes in flight itself."""
 
     control: QuicCongestionControl
     pacing_rate: float | None = field(default=None, init=False)

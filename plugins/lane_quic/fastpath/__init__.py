@@ -1,1 +1,1 @@
-"""Common packets, written and read directly instead of by aioquic."""
+"""The fast path: common packets are written and parsed directly, without aioquic."""

@@ -1,4 +1,4 @@
-"""ACK frames (RFC 9000 section 19.3), written and read directly."""
+"""ACK frames (RFC 9000 section 19.3), written and parsed directly."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from lane_quic.internals.parts import range_set
 
 
 def ack_frame(space: Any, now: float, exponent: int) -> bytes:
-    """What `space` has received until `now`, seconds. Its delay is in units of 2^`exponent` microseconds."""
+    """An ACK frame for `space` at the time `now`, seconds. `exponent` scales its ACK delay."""
     delay = int((now - space.largest_received_time) * 1000000)
     ranges = space.ack_queue[::-1]
     low = ranges[0].start
@@ -26,7 +26,7 @@ def ack_frame(space: Any, now: float, exponent: int) -> bytes:
 
 
 def take_ack(engine: FastPathConnection, plain: bytes, at: int, now: float) -> int | None:
-    """Take an ACK frame whose body begins at `at`: where it ends. None if it is malformed, or lies."""
+    """Process an ACK frame whose body begins at `at`. Return its end; None if it is malformed or false."""
     try:
         largest, at = read_varint(plain, at)
         delay, at = read_varint(plain, at)

@@ -1,6 +1,6 @@
-"""What the fast paths need of a connection beside aioquic's state. The engine is built on this, and has it.
+"""The base class of the engine: the parts of a connection that the fast path uses beside aioquic's state.
 
-It is `Any` where lane has put another object in the place of aioquic's.
+An attribute has the type `Any` if lane replaces aioquic's object with its own.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,17 +11,17 @@ from lane_quic.recovery.recovery import Recovery
 
 
 class FrameBudget(Protocol):
-    """What the peer's frames may cost."""
+    """Limits the work that the peer's frames cause."""
 
     def packet(self) -> None:
-        """One more packet."""
+        """Count one more packet."""
 
     def spend(self, work: int) -> None:
-        """Frames that cost so much. Raises QuicConnectionError."""
+        """Count frames that cost `work`. Raises QuicConnectionError if that is too much."""
 
 
 class PendingDatagrams(Protocol):
-    """Datagrams that wait to be sent. It is false while it waits for streams to have their turn."""
+    """The datagrams to send. The queue is false if it is empty, or while streams have their turn."""
 
     contended: bool
     share: float
@@ -31,23 +31,23 @@ class PendingDatagrams(Protocol):
     def __iter__(self) -> Iterator[bytes]: ...
 
     def popleft(self) -> bytes:
-        """Take the oldest, to be sent."""
+        """Remove and return the oldest datagram, to send it."""
 
 
 class FastPathConnection(Connection):
-    """A connection whose packets may be read and written directly."""
+    """A connection whose packets may be parsed and written directly."""
 
     __slots__ = ("abandoned", "frame_budget", "keys", "space")
 
     abandoned: dict[int, int]
-    """Bytes, by stream, that count as consumed, of streams that nobody reads any more."""
+    """The streams that nobody reads any more: bytes that count as consumed, by stream ID."""
     datagrams_pending: PendingDatagrams
     frame_budget: FrameBudget
     keys: Any
-    """Of packets with a short header."""
+    """The keys of packets with a short header."""
     loss: Recovery
     space: Any
-    """The packet number space of those; None until there is one."""
+    """The packet number space of packets with a short header; None before the handshake starts."""
 
     @property
     def lossy(self) -> bool:
@@ -55,13 +55,13 @@ class FastPathConnection(Connection):
         raise NotImplementedError
 
     def gather_streams(self) -> list[Any]:
-        """The streams that have something to say, in the order of service, which may be changed there."""
+        """The streams with something to send, in the order of service. The caller may reorder the list."""
         raise NotImplementedError
 
     def never_sent(self, acknowledged: Sequence[range]) -> bool:
-        """Whether ranges, in order, have the number of a packet that was never sent."""
+        """Whether the sorted ranges `acknowledged` contain the number of a packet that was never sent."""
         raise NotImplementedError
 
     def raise_connection_limit(self) -> bool:
-        """Grant what was consumed; whether the peer is due new credit."""
+        """Raise the connection's flow control limit by the consumed bytes. Return whether it changed."""
         raise NotImplementedError

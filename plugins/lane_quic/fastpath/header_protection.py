@@ -1,9 +1,8 @@
-"""The protection of common packets, taken off: those that come in their turn without a look at their headers.
+"""Decryption of common packets. Packets in order are decrypted without reading their headers.
 
-A header is protected by a mask that depends on the payload (RFC 9001 section 5.4). But whoever knows what the
-header should be can try to open the payload with that: where it opens, the payload is the one that was sent
-with this header, and what became of the header on the way does not matter. On a bulk this is right nearly
-always, and saves the masks.
+A header is protected by a mask that depends on the payload (RFC 9001 section 5.4). In a bulk transfer the
+next header is nearly always known beforehand, and AEAD authenticates it: if the payload decrypts with the
+expected header, it was sent with that header. The received header is not needed then, and nor is its mask.
 """
 
 from itertools import islice
@@ -18,19 +17,19 @@ _NUMBER_AT = 1 + CID_SIZE
 _PAYLOAD_AT = _NUMBER_AT + 2  # both sides write two bytes of a number
 _SAMPLE_AT = _NUMBER_AT + 4
 SHORTEST = _SAMPLE_AT + 16
-"""Bytes of a packet at least (RFC 9001 section 5.4.2)."""
+"""The least bytes of a packet (RFC 9001 section 5.4.2)."""
 SPIN = 0x20
 """The spin bit of the first byte (RFC 9000 section 17.3.1)."""
 
 
 def expected(engine: FastPathConnection) -> int:
-    """The first byte of the next packet, if that is as the newest one."""
+    """The first byte of the next packet, if its flags are those of the newest packet."""
     spin: int = SPIN if engine.spin_bit != engine.is_client else 0
     return spin | 0x40 | int(engine.keys.recv.key_phase) << 2 | 1
 
 
 def open_in_turn(engine: FastPathConnection, datagrams: list[bytes], start: int) -> list[bytes]:
-    """The payloads of packets from `datagrams[start]` on, as far as they come in their turn."""
+    """Decrypt packets from `datagrams[start]` on, as long as they are in order. Return their payloads."""
     keys, number = engine.keys.recv, engine.space.largest_received_packet + 1
     cipher, iv = cipher_of(keys.aead)
     decrypt = cipher.decrypt
@@ -46,7 +45,7 @@ def open_in_turn(engine: FastPathConnection, datagrams: list[bytes], start: int)
 
 
 def open_one(engine: FastPathConnection, datagram: bytes) -> tuple[int, int, bytes] | None:
-    """The number of a packet, its first byte and its payload; None if it is no ordinary one of these keys."""
+    """Decrypt one packet: its number, its first byte and its payload. None if it is not a common packet."""
     keys = engine.keys.recv
     (mask,) = masks(keys.hp, [datagram[_SAMPLE_AT:SHORTEST]])
     first = datagram[0] ^ mask[0] & 0x1F
@@ -64,6 +63,6 @@ def open_one(engine: FastPathConnection, datagram: bytes) -> tuple[int, int, byt
 
 
 def _nearest(truncated: int, expected: int) -> int:
-    """The packet number that ends as `truncated` and is the nearest to `expected` (RFC 9000 appendix A.3)."""
+    """The packet number nearest to `expected` whose low 16 bits are `truncated` (RFC 9000 appendix A.3)."""
     number = expected + (truncated - expected) % 0x10000
     return number - 0x10000 if number - expected > 0x8000 and number >= 0x10000 else number

@@ -1,10 +1,10 @@
-"""Receiving a bulk fast: short-header packets with STREAM, DATAGRAM and ACK frames, parsed directly.
+"""The receiving fast path: short-header packets with STREAM, DATAGRAM and ACK frames are parsed directly.
 
-aioquic makes an object of each header, of each frame and of the buffers between them, and looks at every
-connection ID and path. A packet that comes where all others came, with the keys of before, needs none of
-that, and most frames are the next bytes of a stream, a datagram or an acknowledgement. Whatever is not so
-common is left to aioquic: a whole packet before anything has changed, or the rest of its frames. The state
-afterwards is the same; tests/unit/lane_quic/fastpath/test_send_and_receive.py compares packet by packet.
+aioquic creates an object for each header, each frame and each buffer between them, and checks every
+connection ID and path. A packet on the known path with the known keys needs none of that. Most frames are
+the next bytes of a stream, a datagram or an acknowledgement. aioquic handles everything less common: a
+whole packet, before anything has changed, or the rest of a packet's frames. The resulting state is the same.
+tests/unit/lane_quic/fastpath/test_send_and_receive.py compares packet by packet.
 """
 
 from collections.abc import Sequence
@@ -28,15 +28,16 @@ _USUAL = 0x0E  # a STREAM frame with offset and length
 _DATAGRAM = 0x30  # the last bit: length
 
 Data = dict[int, list[bytes]]
-"""The next bytes of streams, by stream, for which there are no events yet."""
+"""The received bytes that have no event yet, by stream ID."""
 
 
 def receive(
     engine: FastPathConnection, datagrams: Sequence[bytes], start: int, address: Any, now: float
 ) -> int:
-    """Take ordinary packets, from `datagrams[start]` on: the index of the first that is none.
+    """Process common packets from `datagrams[start]` on. Return the index of the first other datagram.
 
-    Of that one nothing has changed. What other frames may have changed is looked at anew for the next.
+    That one has changed nothing yet. An uncommon frame may change anything, so the checks are made again
+    then.
     """
     if not settled(engine):
         return start
@@ -52,9 +53,9 @@ def receive(
 
 
 def _take_packets(engine: FastPathConnection, datagrams: list[bytes], now: float) -> int:
-    """Take packets that are for this connection, and have a short header: how many.
+    """Process short-header packets of this connection. Return how many were processed.
 
-    It ends behind one that had other frames: they may have changed anything.
+    It stops after a packet with uncommon frames, since they may have changed anything.
     """
     data: Data = {}
     taken, common = 0, True
@@ -79,9 +80,9 @@ def _take_packets(engine: FastPathConnection, datagrams: list[bytes], now: float
 def _take_in_turn(
     engine: FastPathConnection, plains: list[bytes], data: Data, now: float
 ) -> tuple[int, bool]:
-    """Act on packets that come in their turn: on how many, and whether all frames were common.
+    """Process packets in order. Return how many, and whether all their frames were common.
 
-    Those in a row with nothing but the next bytes of a stream are noted together.
+    Consecutive packets with only the next bytes of a stream are recorded together.
     """
     first, low = expected(engine), engine.space.largest_received_packet + 1
     index = noted = 0
@@ -106,8 +107,9 @@ def _take_in_turn(
 def _take_rest(
     engine: FastPathConnection, number: int, plain: bytes, at: int | None, data: Data, *, now: float
 ) -> bool:
-    """Act on the rest of one packet, of which a STREAM frame up to `at` was taken, or nothing: whether all
-    frames were common.
+    """Process the rest of a packet, after a STREAM frame that ends at `at`, if it had one.
+
+    Return whether all frames were common.
     """
     eliciting = common = True
     if at != len(plain):
@@ -119,9 +121,9 @@ def _take_rest(
 
 
 def _take_row(engine: FastPathConnection, plains: list[bytes], start: int, data: Data) -> int:
-    """Take packets from `plains[start]` on that go on as the one before, one STREAM frame: how many.
+    """Process packets from `plains[start]` on that continue the previous one's STREAM frame. Return how many.
 
-    Only the offset differs in what stands before their data, so that is compared and not parsed.
+    Only the offset differs in the bytes before their data. So these bytes are compared and not parsed.
     """
     before = plains[start - 1]
     if before[0] != _USUAL:
@@ -152,17 +154,17 @@ def _take_row(engine: FastPathConnection, plains: list[bytes], start: int, data:
 
 
 def _note(engine: FastPathConnection, low: int, stop: int, first: int, now: float) -> None:
-    """Packets `low` to `stop` - 1 came in a row, with data of streams; the last began with `first`."""
+    """Record the consecutive packets `low` to `stop` - 1 with stream data. `first`: the last's first byte."""
     if low < stop:
         _note_opened(engine, low, stop, first)
         _note_taken(engine, low, stop, now, eliciting=True)
 
 
 def _note_opened(engine: FastPathConnection, low: int, stop: int, first: int) -> None:
-    """Packets `low` to `stop` - 1 could be read; the last one began with the byte `first`."""
+    """Record that packets `low` to `stop` - 1 were decrypted. `first` is the first byte of the last one."""
     space = engine.space
     fresh = max(low, space.expected_packet_number + 1)
-    if fresh < stop:  # aioquic moves on with every second packet
+    if fresh < stop:  # aioquic advances the number with every second packet
         space.expected_packet_number = fresh + (stop - 1 - fresh | 1)
     if stop - 1 > engine.spin_highest_pn:
         engine.spin_bit = bool(first & SPIN) != engine.is_client
@@ -170,7 +172,7 @@ def _note_opened(engine: FastPathConnection, low: int, stop: int, first: int) ->
 
 
 def _note_taken(engine: FastPathConnection, low: int, stop: int, now: float, *, eliciting: bool) -> None:
-    """What packets `low` to `stop` - 1 said was acted on. `eliciting`: they are to be acknowledged."""
+    """Record that packets `low` to `stop` - 1 were processed. `eliciting`: they must be acknowledged."""
     space = engine.space
     ranges = ranges_of(space.ack_queue)
     engine.close_at = now + engine.idle_timeout()
@@ -190,7 +192,7 @@ def _note_taken(engine: FastPathConnection, low: int, stop: int, now: float, *, 
 
 
 def _tell(engine: FastPathConnection, data: Data) -> None:
-    """An event for each stream, with all its `data`, which is empty then."""
+    """Create one event for each stream in `data`, and empty `data`."""
     for stream_id, pieces in data.items():
         whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         engine.events.append(StreamDataReceived(data=whole, end_stream=False, stream_id=stream_id))
@@ -200,15 +202,15 @@ def _tell(engine: FastPathConnection, data: Data) -> None:
 def _take_frames(
     engine: FastPathConnection, plain: bytes, at: int, data: Data, now: float
 ) -> tuple[bool, bool]:
-    """Act on the frames of a packet from `at` on, where STREAM frames that were taken end.
+    """Process the frames of a packet from `at` on, after the STREAM frames that were already processed.
 
-    Whether a frame of the packet asks for an acknowledgement, and whether all were common.
+    Return whether the packet is ack-eliciting, and whether all its frames were common.
     """
     end, eliciting, work = len(plain), at > 0, 0
     while at < end:
         after = _take_stream(engine, plain, at, data)
         if after is None and plain[at] & 0xFE == _DATAGRAM:
-            _tell(engine, data)  # what came before it
+            _tell(engine, data)  # the bytes before it
             after = _take_datagram(engine, plain, at)
         eliciting = eliciting or after is not None
         if after is None and plain[at] == _ACK:
@@ -243,9 +245,9 @@ def _take_frames(
 
 
 def _take_stream(engine: FastPathConnection, plain: bytes, at: int, data: Data) -> int | None:
-    """Take a STREAM frame, and into `data` what can be handed out now: where it ends.
+    """Process a STREAM frame, and add its deliverable bytes to `data`. Return its end.
 
-    None where it is no such frame, or no common one.
+    None if it is another frame, or an uncommon STREAM frame.
     """
     end = len(plain)
     kind = plain[at] if at < end else 0
@@ -255,7 +257,7 @@ def _take_stream(engine: FastPathConnection, plain: bytes, at: int, data: Data) 
         stream_id, at = plain[at + 1], at + 2
         if stream_id >= 0x40:
             stream_id, at = read_varint(plain, at - 1)
-        if kind & 4 and plain[at] >= 0x80:  # nearly always; a call for each would show
+        if kind & 4 and plain[at] >= 0x80:  # nearly always; calls would be measurably slower
             width = 8 if plain[at] >= 0xC0 else 4
             offset = int.from_bytes(plain[at : at + width], "big") & (1 << width * 8 - 2) - 1
             at += width
@@ -287,7 +289,7 @@ def _take_stream(engine: FastPathConnection, plain: bytes, at: int, data: Data) 
         receiver.buffer_start = receiver.highest_offset = upto
     elif not receiver.bears(offset, upto):
         return None
-    else:  # something is missing before it, or was
+    else:  # there is, or was, a gap before it
         limit.used += max(0, upto - receiver.highest_offset)
         piece = receiver.take(offset, piece)
         if not piece:
@@ -301,7 +303,7 @@ def _take_stream(engine: FastPathConnection, plain: bytes, at: int, data: Data) 
 
 
 def _take_datagram(engine: FastPathConnection, plain: bytes, at: int) -> int | None:
-    """Take a DATAGRAM frame: where it ends. None if it is malformed. None can be larger than we take."""
+    """Process a DATAGRAM frame. Return its end; None if it is malformed. No packet can exceed our limit."""
     kind, at = plain[at], at + 1
     try:
         length, at = read_varint(plain, at) if kind & 1 else (len(plain) - at, at)

@@ -1,13 +1,13 @@
-"""Sending a bulk fast: packets with datagrams, a STREAM frame, an ACK, or all of them, written directly.
+"""The sending fast path: packets with datagrams, a STREAM frame and an ACK are written directly.
 
-aioquic asks for each packet what else there might be to say, and builds it frame by frame. Where nothing
-but datagrams, data of streams and an acknowledgement waits, and each stream with data has a whole packet of
-them (or the only one the rest of a packet), the packets are known beforehand: those that aioquic would send,
-with the same state afterwards, at less than half of the cost. Whatever is not so common is left to it.
+aioquic checks for each packet which frames might be due, and builds it frame by frame. The fast path needs
+only datagrams, stream data and an ACK to be due, and each stream to have data for a full packet (the only
+stream may have less). Then the packets are known beforehand. They are those that aioquic would send, with
+the same resulting state, at less than half the cost. aioquic handles everything less common.
 tests/unit/lane_quic/fastpath/test_send_and_receive.py compares packet by packet.
 
-One thing differs: what is left of a congestion window, less than a packet, waits for the next
-acknowledgement and is not filled with a smaller one (but with datagrams, if they fit).
+One thing differs. If the congestion window has room for less than a full packet, the stream data waits for
+the next acknowledgement. aioquic would send a smaller packet. Datagrams are sent if they fit.
 """
 
 from collections.abc import Callable
@@ -26,16 +26,16 @@ from lane_quic.fastpath.wire import WIDTHS, length_of, varint
 from lane_quic.internals.parts import cipher_of, masks
 from lane_quic.recovery.sent_packets import StreamPacket
 
-_HEADER = 3  # of a packet: its first byte and its number; the connection ID is between them
-_FRAME = 3  # of a frame: its type and two bytes of length; the stream and the offset are between them
-_TAG = 16
-_FORM = b"%c%b%c%c%b"  # of a packet: its first byte, connection ID, number, payload
+_HEADER = 3  # bytes of a packet's first byte and number; the connection ID is between them
+_FRAME = 3  # bytes of a frame's type and length; the stream ID and the offset are between them
+_TAG = 16  # bytes of the AEAD tag
+_FORM = b"%c%b%c%c%b"  # a packet: its first byte, connection ID, number (two bytes), payload
 
 Datagrams = list[tuple[bytes, Any]]
 
 
 def settled(engine: FastPathConnection) -> bool:
-    """Whether the handshake is behind a connection and its end not before it, and nobody traces it."""
+    """Whether the handshake is confirmed, the connection is not closing, and there is no qlog."""
     return (
         engine.handshake_confirmed
         and engine.state is QuicConnectionState.CONNECTED
@@ -45,14 +45,14 @@ def settled(engine: FastPathConnection) -> bool:
 
 
 def send(engine: FastPathConnection, now: float) -> tuple[Datagrams, bool]:
-    """The packets of a bulk that may leave now, and whether aioquic has nothing to add to them."""
+    """The packets that may be sent now, and whether aioquic has nothing to add to them."""
     if not settled(engine) or _has_more_to_say(engine):
         return [], False
     space = engine.space
     ack_at = space.ack_at
     ack = ack_at is not None and ack_at <= now
     if ack and len(space.ack_queue) > 1 and not engine.packet_number % 8:
-        return [], False  # aioquic adds a PING, to hear that its ACKs arrive
+        return [], False  # aioquic adds a PING, so that its ACKs are acknowledged
     room = engine.max_datagram_size - _HEADER - len(engine.peer_cid.cid) - _FRAME - _TAG
     streams = engine.gather_streams()
     rest_alone = len(streams) == 1 and not ack and not engine.datagrams_pending and not engine.lossy
@@ -73,14 +73,14 @@ def send(engine: FastPathConnection, now: float) -> tuple[Datagrams, bool]:
     datagrams = batch.finish()
     done = done or engine.pacing_at is not None
     if streams and done:
-        streams.append(streams.pop(0))  # as `Engine._write_application` does
+        streams.append(streams.pop(0))  # as `Engine.write_application` does
     return datagrams, done
 
 
 def probe(engine: FastPathConnection, size: int, now: float, on_fate: Callable[[Any], None]) -> Datagrams:
-    """A packet of `size` bytes that says nothing; `on_fate` hears whether it arrived.
+    """A packet of `size` bytes without data. `on_fate` is called when it is acknowledged or lost.
 
-    It counts for no window and no rate: its loss is no sign of congestion (RFC 9000 section 14.4).
+    It does not count in the window or the rate: its loss is no sign of congestion (RFC 9000 section 14.4).
     """
     batch = _Batch(engine, now)
     batch.pad(size, [(on_fate, ())])
@@ -88,7 +88,7 @@ def probe(engine: FastPathConnection, size: int, now: float, on_fate: Callable[[
 
 
 def _has_more_to_say(engine: FastPathConnection) -> bool:
-    """Whether a frame that is none of a stream's data waits, or the path is not an ordinary one."""
+    """Whether a frame other than stream data is due, or the path needs aioquic's care."""
     if engine.abandoned:
         engine.raise_connection_limit()
     data, streams = engine.local_max_data, engine.local_max_streams_bidi
@@ -111,7 +111,7 @@ def _has_more_to_say(engine: FastPathConnection) -> bool:
 
 
 class _Batch:
-    """Packets of one connection that leave together."""
+    """Packets of one connection that are sent together."""
 
     def __init__(self, engine: FastPathConnection, now: float) -> None:
         pair = engine.keys
@@ -128,11 +128,11 @@ class _Batch:
         self._sealed: list[bytes] = []
 
     def fill(self, streams: list[Any], waiting: PendingDatagrams, budget: float, *, with_ack: bool) -> bool:
-        """Serve `streams` in turn, while each has a whole packet; an ACK goes with the first, or alone, and
-        what is `waiting` of datagrams before streams in each packet.
+        """Write packets, with each of `streams` in turn, as long as each has data for a full packet.
 
-        Whether that is all they have to say, or may say now. `streams` is left in the order in which they
-        are served from then on.
+        In each packet, `waiting` datagrams come before stream data. An ACK goes into the first packet, or
+        alone. `streams` is left in the next order of service. `budget` is in bytes. Return whether nothing
+        else may be sent now.
         """
         engine, loss = self._engine, self._engine.loss
         size = engine.max_datagram_size
@@ -150,7 +150,7 @@ class _Batch:
             packet: Any = None
             if streams and window >= size:
                 if alone and not lead:
-                    due = min(window // size, -(-min(budget, window) // size))  # up to where the budget ends
+                    due = min(window // size, -(-min(budget, window) // size))  # the budget rounds up
                     if not (row := self._add_row(streams[0], size, int(due))):
                         return self._add_rest(streams[0], size)
                     budget -= row * size
@@ -178,14 +178,14 @@ class _Batch:
             window -= packet.sent_bytes if packet.in_flight else 0
         if ack:
             self._add(self._record(overhead + len(ack), self._ack_handlers(), eliciting=False), ack)
-        # A window that is too small for a packet waits for acknowledgements, if any are to come.
+        # If the window has no room for a packet, wait for acknowledgements, provided that any are due.
         flying = self._space.ack_eliciting_in_flight + len(self._packets) > 0
         return not streams or (window < size and flying)
 
     def _stream_frame(self, streams: list[Any], size: int, room: int) -> tuple[Any, bytes] | None:
-        """A packet of `size` bytes, and a frame for it of `room` bytes, from the stream whose turn it is.
+        """A packet of `size` bytes and its STREAM frame of `room` bytes, from the stream whose turn it is.
 
-        The packet is None where there is no room for any. None if it would be no ordinary frame.
+        The packet is None if no frame has room. The result is None if the frame would be uncommon.
         """
         for stream in streams:
             name = varint(stream.stream_id)
@@ -198,16 +198,17 @@ class _Batch:
         if (taken := self._take(stream, left, 1)) is None:
             return None
         start, (data,) = taken
-        if len(streams) > 1 and sender.highest_offset > before:  # it is the turn of others
+        if len(streams) > 1 and sender.highest_offset > before:  # the next stream has its turn
             streams.remove(stream)
             streams.append(stream)
         packet = StreamPacket(self._number, self._now, size, sender, start, start + len(data))
         return packet, _frame(name, start, data)
 
     def _add_row(self, stream: Any, size: int, most: int) -> int:
-        """Packets of `size` bytes with data of the only stream that has any: how many; 0 if it is not common.
+        """Add up to `most` packets of `size` bytes, with data of the only stream. Return how many were added.
 
-        It may be fewer than `most`, and yet more to come: where offsets begin to take more bytes.
+        0 means an uncommon case. Fewer than `most` are added where offsets begin to take more bytes; the next
+        call adds the others.
         """
         number, now, sender, name = self._number, self._now, stream.sender, varint(stream.stream_id)
         room = size - _HEADER - len(self._cid) - _TAG - _FRAME - len(name)
@@ -233,7 +234,7 @@ class _Batch:
         return len(pieces)
 
     def _add_rest(self, stream: Any, size: int) -> bool:
-        """A packet with all that waits of the only stream, if that is less than `size` bytes would hold."""
+        """Add a packet with all pending data of the only stream, if it is smaller than `size` bytes."""
         engine, sender, name = self._engine, stream.sender, varint(stream.stream_id)
         overhead = _HEADER + len(self._cid) + _TAG + _FRAME + len(name)
         if engine.lossy or not sender.has_rest(size - overhead):  # see tail_repeat.py
@@ -249,7 +250,7 @@ class _Batch:
         return True
 
     def _take(self, stream: Any, room: int, packets: int) -> tuple[int, list[bytearray]] | None:
-        """Data of a stream for up to so many packets (see `Sender.take`), which count against credit."""
+        """Take a stream's data for up to `packets` packets (see `Sender.take`), and count it as sent."""
         sender = stream.sender
         before = sender.highest_offset
         taken: tuple[int, list[bytearray]] | None = sender.take(room, self._credit(stream), packets)
@@ -257,7 +258,7 @@ class _Batch:
         return taken
 
     def _credit(self, stream: Any) -> int:
-        """The offset at which flow control ends for a stream."""
+        """The offset up to which flow control lets the stream send."""
         engine = self._engine
         most: int = stream.sender.highest_offset + engine.remote_max_data - engine.remote_max_data_used
         limit: int = stream.max_stream_data_remote
@@ -265,17 +266,17 @@ class _Batch:
 
     @property
     def count(self) -> int:
-        """Packets until now."""
+        """Number of packets so far."""
         return len(self._packets)
 
     def pad(self, size: int, handlers: list[Any]) -> None:
-        """A packet with a PING and padding up to `size` bytes."""
+        """Add a packet with a PING frame and padding, of `size` bytes."""
         packet = self._record(size, handlers, eliciting=True)
         packet.in_flight = False
         self._add(packet, b"\x01".ljust(size - len(self._head) - 2 - _TAG, b"\0"))
 
     def _add(self, packet: Any, payload: bytes) -> None:
-        """A packet with the frames `payload`."""
+        """Encrypt and add a packet with the frames `payload`."""
         number = self._number
         header = self._head + (number & 0xFFFF).to_bytes(2, "big")
         self._sealed.append(self._seal((self._iv ^ number).to_bytes(12, "big"), payload, header))
@@ -296,12 +297,12 @@ class _Batch:
         )
 
     def _ack_handlers(self) -> list[Any]:
-        """What a packet with an ACK is remembered with; that one is due no more."""
+        """The delivery handlers of a packet with an ACK frame. The ACK is no longer due."""
         self._space.ack_at = None
         return [(self._engine.on_ack_delivery, (self._space, self._space.largest_received_packet))]
 
     def finish(self) -> Datagrams:
-        """The datagrams, which count as sent from now on."""
+        """Return the UDP datagrams, and record their packets as sent."""
         engine, packets, sealed = self._engine, self._packets, self._sealed
         if not packets:
             return []
@@ -324,12 +325,12 @@ class _Batch:
 
 
 def _frame(stream: bytes, start: int, data: bytearray) -> bytes:
-    """A STREAM frame that is neither the first nor the last (RFC 9000 section 19.8)."""
+    """A STREAM frame with an offset, and without the stream's end (RFC 9000 section 19.8)."""
     return b"".join((b"\x0e", stream, varint(start), length_of(len(data)), data))
 
 
 def _datagram_frames(waiting: PendingDatagrams, room: int) -> tuple[bytes, int]:
-    """DATAGRAM frames (RFC 9221 section 4) of the first that fit into `room`, and how many these are."""
+    """DATAGRAM frames (RFC 9221 section 4) for the first datagrams that fit into `room`, and their number."""
     frames: list[bytes] = []
     share = waiting.share if waiting.contended else inf
     for data in waiting:

@@ -1,15 +1,15 @@
-"""Small things that packets are made of: integers, lengths, kinds of frames."""
+"""Encoding of integers and lengths, and the cost of frame types."""
 
 WIDTHS = {1: 0, 2: 0x4000, 4: 0x8000_0000, 8: 0xC000_0000_0000_0000}
-"""Bytes that an integer may take, and what marks it as one of that width (RFC 9000 section 16)."""
+"""The widths of an integer, bytes, each with the prefix bits that mark it (RFC 9000 section 16)."""
 CHEAP = frozenset((*range(0x08, 0x10), 0x30, 0x31))
-"""Frames that carry data (STREAM and DATAGRAM). Each costs 1 of what engine/peer_limits.py allows."""
+"""The types of frames with data (STREAM and DATAGRAM). Each costs 1 of the work in engine/peer_limits.py."""
 COSTLY = 4
-"""What a frame of any other type costs there."""
+"""The cost of any other frame there."""
 
 
 def varint(value: int) -> bytes:
-    """RFC 9000 section 16."""
+    """Encode an integer (RFC 9000 section 16)."""
     if value < 0x40:
         return bytes((value,))
     if value < 0x4000:
@@ -20,12 +20,12 @@ def varint(value: int) -> bytes:
 
 
 def length_of(size: int) -> bytes:
-    """The length of a frame, in two bytes."""
+    """Encode the length of a frame, in two bytes."""
     return (size | 0x4000).to_bytes(2, "big")
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """An integer, and where it ends (RFC 9000 section 16). Raises IndexError where there is none."""
+    """Decode an integer: its value, and its end (RFC 9000 section 16). Raises IndexError if it is cut off."""
     first = data[at]
     if first < 0x40:
         return first, at + 1

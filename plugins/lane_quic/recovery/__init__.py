@@ -1,1 +1,1 @@
-"""What became of packets: which are lost, how fast the path delivers, when the next ones leave."""
+"""Loss detection, the round-trip time, the delivery rate and pacing: the sender's view of the path."""

@@ -1,9 +1,9 @@
-"""How fast the network delivers: a sample for each acknowledgement.
+"""The delivery rate of the path: one sample for each acknowledgement.
 
-Each packet remembers how much had been delivered when it left. When it is acknowledged, what arrived in
-the meantime, over the time that took, is what the path carried: at most the rate it was sent at, and at
-most the rate the ACKs came at, whichever took longer. Follows draft-ietf-ccwg-bbr-05, section 4.1
-(delivery rate samples, before that draft-cheng-iccrg-delivery-rate-estimation-02).
+Each packet records how many bytes had been delivered when it was sent. When it is acknowledged, the bytes
+that were delivered since, divided by the elapsed time, give the rate. The elapsed time is the time of
+sending or the time of the ACKs, whichever is longer. This follows draft-ietf-ccwg-bbr-05, section 4.1
+(delivery rate samples), formerly draft-cheng-iccrg-delivery-rate-estimation-02.
 """
 
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ from lane_quic.congestion import Packet, Sample
 
 
 class DeliveryRate:
-    """What one connection has delivered; times are `time.monotonic()`, amounts bytes."""
+    """The bytes that one connection has delivered. Times are `time.monotonic()`, amounts are bytes."""
 
     def __init__(self) -> None:
         self.delivered = 0
         self.lost = 0
         self._delivered_at = 0.0
-        self._first_sent_at = 0.0  # when the packet left that ended the last sample
-        self._limited_until = 0  # while less was delivered: the application sets the rate
+        self._first_sent_at = 0.0  # when the newest packet of the last sample was sent
+        self._limited_until = 0  # until so much is delivered, the application limits the rate
 
     def on_sent(self, packet: Any, in_flight: int) -> None:
-        """`packet` leaves; `in_flight` bytes were there before."""
+        """Record in `packet` the state at its sending. `in_flight` bytes were in flight before it."""
         if not in_flight:
             self._first_sent_at = self._delivered_at = packet.sent_time
         packet.sent_state = (
@@ -31,13 +31,13 @@ class DeliveryRate:
         )  # fmt: skip
 
     def on_limited(self, in_flight: int) -> None:
-        """The application has nothing to send although there is room."""
+        """Note that the application has nothing to send although the window has room."""
         self._limited_until = self.delivered + max(in_flight, 1)
 
     def sample(self, now: float, acked: Sequence[Packet], min_rtt: float, rtt: float | None) -> Sample:
-        """What the acknowledgement of `acked` (in the order they were sent) tells; times in seconds.
+        """The sample from an acknowledgement of `acked`, in the order of sending. Times are seconds.
 
-        The totals are left to who knows what was lost as well.
+        The caller adds the totals, since it knows the losses too.
         """
         newest: Any = acked[-1] if acked else None
         if newest is None:
@@ -46,11 +46,11 @@ class DeliveryRate:
         before, before_at, first_sent_at, limited = newest.sent_state
         interval = max(newest.sent_time - first_sent_at, now - before_at)
         self._first_sent_at, self._delivered_at = newest.sent_time, now
-        # Less than a round trip can't be true: it is of an ACK that told of no round trip.
+        # An interval below the round-trip time is wrong: the ACK gave no round-trip sample.
         rate = (self.delivered - before) / interval if interval >= min_rtt and interval > 0 else 0.0
         return Sample(now, acked=acked, rtt=rtt, rate=rate, limited=limited, round_delivered=before)
 
     def arrived_late(self, packet: Packet) -> None:
-        """`packet` had been declared lost, and was not."""
+        """Note that `packet` arrived after it was declared lost."""
         self.delivered += packet.sent_bytes
         self.lost -= packet.sent_bytes

@@ -1,8 +1,8 @@
-"""The packets that are under way: what is remembered of one, and how many are acknowledged together.
+"""The packets in flight: a compact record of each, and the acknowledgement of many at once.
 
-Nearly all packets of a bulk carry one STREAM frame and nothing else. aioquic's own record of a packet is a
-dataclass with two lists and a handler for each frame. This one has slots, says the same where aioquic asks,
-and what it carried can be told without calling anything, so that the bytes of many are acknowledged at once.
+Nearly all packets of a bulk transfer carry one STREAM frame and nothing else. aioquic's record of a packet
+is a dataclass with two lists and a handler for each frame. The record here has slots, and gives aioquic the
+same values. Its content is known without a call, so that the bytes of many packets are acknowledged together.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from aioquic.tls import Epoch
 
 
 class StreamPacket:
-    """Bytes `start` to `stop` of a stream, without its end."""
+    """A packet with only the bytes `start` to `stop` of a stream, without the stream's end."""
 
     __slots__ = ("packet_number", "sender", "sent_bytes", "sent_state", "sent_time", "start", "stop")
 
@@ -33,15 +33,15 @@ class StreamPacket:
 
     @property
     def delivery_handlers(self) -> tuple[tuple[Any, tuple[int, int, bool]], ...]:
-        """What aioquic calls when the packet has arrived or was lost."""
+        """The functions that aioquic calls when the packet was acknowledged or lost."""
         return ((self.sender.on_data_delivery, (self.start, self.stop, False)),)
 
 
 def take(packets: dict[int, Any], ranges: Sequence[range], before: int) -> list[Any]:
-    """Remove from `packets`, in order beyond `before`, those whose number is in `ranges`; oldest first.
+    """Remove from `packets` those whose number is in `ranges`. Return them, oldest first.
 
-    Up to the number `before` few are left; beyond it nearly all are taken. The peer chooses the ranges: work
-    is done only for those that touch what is there.
+    `packets` is sorted after the number `before`. Up to there few packets are left, and after it nearly all
+    are taken. The peer chooses the ranges, so only ranges that contain packets cost work.
     """
     if not packets:
         return []
@@ -69,9 +69,9 @@ def take(packets: dict[int, Any], ranges: Sequence[range], before: int) -> list[
 
 
 def deliver(packets: Sequence[Any]) -> None:
-    """Tell those whose frames were in `packets`, oldest first, that they have arrived."""
-    runs: dict[Any, tuple[int, int]] = {}  # of each stream, bytes in a row that were in packets of a bulk
-    sender, begin, end = None, 0, 0  # of the packet before
+    """Call the handlers of all frames in `packets`, which have arrived. `packets` has the oldest first."""
+    runs: dict[Any, tuple[int, int]] = {}  # by stream: contiguous bytes from stream packets
+    sender, begin, end = None, 0, 0  # of the previous packet
     for packet in packets:
         if type(packet) is not StreamPacket:
             for handler, arguments in packet.delivery_handlers:

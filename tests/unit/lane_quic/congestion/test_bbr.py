@@ -3,8 +3,9 @@
 import statistics
 
 import pytest
-from lane_quic.congestion.bbr import MAX_LINE_LOSS, Bbr, BbrState
+from lane_quic.congestion.bbr import Bbr, BbrState
 from lane_quic.congestion.controllers import CONTROLLERS
+from lane_quic.congestion.line_loss import MAX_LINE_LOSS
 
 from tests.support.quic_link import SIZE, Clock, Flow, Link
 

@@ -1,0 +1,56 @@
+"""Line loss: the packets that a path loses whatever the sending rate is, as radio links do.
+
+BBR sends more to make up for it. Loss that depends on the rate comes from a full queue or a policer, and must
+not count. So the line loss is learnt only in rounds without a queue, and the loss seen while draining caps
+it.
+"""
+
+from lane_quic.congestion import Sample
+
+MAX_LINE_LOSS = 0.35
+"""The largest line loss that is made up for, as a fraction. Above it the extra packets do more harm."""
+
+
+class LineLoss:
+    """The loss of one path that occurs at any rate, as a fraction (0 to 1)."""
+
+    def __init__(self, datagram_size: int) -> None:
+        self._enough = 20 * datagram_size
+        self._seen = 0.0
+        self._delivered = self._lost = 0  # at the start of the rounds being counted
+        self._drain = (0.0, 0.0)  # when the last drain began and ended
+        self._drained_sent = self._drained_lost = 0.0
+
+    @property
+    def value(self) -> float:
+        """The line loss. The loss of packets sent slowly, while draining, is its upper bound."""
+        value = min(self._seen, MAX_LINE_LOSS)
+        if self._drained_sent >= 50:
+            value = min(value, 1.25 * self._drained_lost / self._drained_sent + 0.01)
+        return value
+
+    def end_round(self, sample: Sample, queue: bool) -> None:
+        """Count a round. A round with a `queue` does not count: the queue may have dropped packets."""
+        lost = max(0, sample.lost - self._lost)
+        total = sample.delivered - self._delivered + lost
+        if not queue and total > self._enough:
+            self._seen += (lost / total - self._seen) / 4
+        if queue or total > self._enough:
+            self._delivered, self._lost = sample.delivered, sample.lost
+
+    def drained(self, start: float, end: float) -> None:
+        """Note that packets were sent slowly from `start` to `end`, seconds."""
+        self._drain = start, end
+
+    def count_drained(self, sample: Sample, rtt: float) -> None:
+        """Count the packets of the last drain that arrived or were lost. `rtt` is in seconds."""
+        start, end = self._drain
+        if sample.now > end + 2 * rtt:
+            return
+        arrived = sum(start <= packet.sent_time < end for packet in sample.acked)
+        lost = sum(start <= packet.sent_time < end for packet in sample.dropped)
+        self._drained_sent += arrived + lost
+        self._drained_lost += lost
+        if self._drained_sent > 192:
+            self._drained_sent /= 2
+            self._drained_lost /= 2
