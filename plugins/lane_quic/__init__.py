@@ -1,1 +1,1 @@
-"""The QUIC transport: aioquic driven sans-IO by greenlets, one UDP socket an endpoint."""
+"""The QUIC transport: aioquic without its own I/O, driven by greenlets, with one UDP socket per endpoint."""

@@ -1,11 +1,11 @@
 """A QUIC connection as a carrier: the engine, its timer and its streams.
 
-Nothing here waits for the network. Datagrams come in from an endpoint (endpoint.py, listener.py), what the
-engine has to say goes out through `send`; greenlets block only on their own stream. All that a turn of the
-event loop changes is flushed once, at its end, so that small writes share packets.
+Nothing here blocks on the network. An endpoint (endpoint.py, listener.py) passes received datagrams in, and
+the engine's packets are sent with `send`. Greenlets block only on their own stream. Everything written in
+one turn of the event loop is flushed once, at its end, so that small writes share packets.
 
-Whatever fails in a connection ends it and nobody else's: each way in, from the endpoint, from a timer or from
-the event loop, ends in `fail`, which does all it has to do whatever fails on the way.
+A failure ends only its own connection. Each entry point (the endpoint, a timer, the event loop) reports
+failures to `fail`. `fail` completes all its steps even if one of them fails.
 """
 
 import logging
@@ -28,22 +28,22 @@ from lane_quic.stream import QuicStream
 log = logging.getLogger("lane.quic")
 
 KEEPALIVE = 6.0
-"""Seconds of silence after which a client with open streams shows that it is there."""
+"""Seconds without a received packet after which a client with open streams sends a keepalive."""
 
 PROBE_PAUSE = 1.0
-"""Seconds between two packets that ask the peer for a sign of life because something speaks against it."""
+"""Seconds between two probes of a peer that may be dead."""
 MAX_WAITING = 128
-"""Streams that wait to be accepted: the stream limit does not hold a peer that resets what it opens."""
+"""Streams that wait to be accepted. The stream limit does not bound them: a peer may reset what it opens."""
 
-Path = Any  # whatever the endpoint needs to find the peer; aioquic only compares it
+Path = Any  # what the endpoint needs to reach the peer; aioquic only compares it
 
 
 class QuicCarrier:
     """One connection. `send(datagrams)` hands packets to the endpoint and must not block.
 
-    `on_cid(cid, used)` hears of connection IDs that the peer may use from now on, or no more;
-    `on_ready()` that the handshake is done, `on_proven()` that the peer is no stranger, `on_end()` that the
-    connection is gone, `on_silence()`, now and then, that answers are due and none come.
+    Callbacks: `on_cid(cid, used)` when the peer may use a connection ID, or no longer may; `on_ready()` when
+    the handshake is done; `on_proven()` when the peer has proven a key; `on_end()` when the connection has
+    ended; `on_silence()` now and then while answers are overdue.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class QuicCarrier:
         self.peer = peer
         self.binding = binding
         self.waiting: set[QuicStream] = set()
-        self.ready = Event()  # the handshake is done, or the connection is over
+        self.ready = Event()  # the handshake is done, or the connection has ended
         self.heard: float | None = None
         self.connected = False
-        self.hurries = False  # what came last is worth less when it comes later
+        self.hurries = False  # the newest received data is latency-sensitive
         self._send = send
         self._on_cid = on_cid
         self._on_end = on_end
@@ -75,10 +75,10 @@ class QuicCarrier:
         self._on_silence = on_silence
         self._failure: Failure[LaneError] | None = None
         self._streams: dict[int, QuicStream] = {}
-        self._incoming: list[QuicStream] = []  # that nobody has accepted
-        self._arrived = Event()  # one did, or the connection is over
+        self._incoming: list[QuicStream] = []  # streams that wait to be accepted
+        self._arrived = Event()  # there is one, or the connection has ended
         self._next_incoming = int(engine.configuration.is_client)
-        self._drained: Event | None = None  # of who waits for that
+        self._drained: Event | None = None  # set when `close` waits for the streams to drain
         self._probed = -inf
         self._hub: Any = gevent.get_hub()
         self._timer = self._hub.loop.timer(0)
@@ -101,12 +101,12 @@ class QuicCarrier:
 
     @property
     def datagrams(self) -> QuicDatagrams | None:
-        """See `lane.stream.Carrier`. The peer says in the handshake whether it takes any."""
+        """See `lane.stream.Carrier`. The handshake says whether the peer accepts datagrams."""
         return self.engine.datagrams if self.engine.datagrams.max_size else None
 
     @property
     def error(self) -> LaneError | None:
-        """Why the connection is over; None while it is not."""
+        """The reason why the connection has ended; None while it is open."""
         return self._failure.build() if self._failure else None
 
     def proven(self) -> None:
@@ -118,7 +118,7 @@ class QuicCarrier:
         if self._failure or not self.engine.capacity:
             raise Closed(str(self._failure) if self._failure else "the connection has no more streams")
         stream_id = self.engine.get_next_available_stream_id()
-        self.engine.send_stream_data(stream_id, b"")  # takes the id
+        self.engine.send_stream_data(stream_id, b"")  # this reserves the ID
         stream = self._streams[stream_id] = QuicStream(self, stream_id)
         return stream
 
@@ -148,7 +148,7 @@ class QuicCarrier:
             self._drained.wait(left)
         self.shut("closed on this side")
 
-    # The endpoint's side.
+    # Called by the endpoint.
 
     def start(self, tls: ClientTLS, address: Path) -> None:
         """Begin a client's handshake with the server at `address`."""
@@ -158,7 +158,7 @@ class QuicCarrier:
         self.flush()
 
     def receive(self, datagrams: Sequence[bytes], path: Path, now: float) -> None:
-        """Take what came together; `flush` must follow. An engine that breaks costs only this connection."""
+        """Process datagrams that arrived together; `flush` must follow. An exception ends this connection."""
         self.heard = now
         try:
             self.engine.receive_datagrams(datagrams, path, now)
@@ -172,7 +172,7 @@ class QuicCarrier:
             self._hub.loop.run_callback(self.flush)
 
     def flush(self) -> None:
-        """Act on what was received, send what is due, and set the timer."""
+        """Handle the received events, send the packets that are due, and set the timer."""
         self._flushing = self.hurries = False
         if self._failure:
             return
@@ -182,7 +182,7 @@ class QuicCarrier:
             if datagrams := self.engine.datagrams_to_send(now=now):
                 self._send(datagrams)
                 self._handle_events()
-            if self.engine.ended_by_peer is not None:  # its event comes only after the draining period
+            if self.engine.ended_by_peer is not None:  # aioquic reports it much later
                 self.fail(self.engine.ended_by_peer)
             if not self.waiting:
                 self.engine.note_idle()
@@ -195,7 +195,7 @@ class QuicCarrier:
             self._drained.set()
 
     def probe(self) -> None:
-        """Have the peer answer, if it is there: something says that it may not be."""
+        """Send a packet that the peer must answer, because it may be dead."""
         now = monotonic()
         if now - self._probed >= PROBE_PAUSE:
             self._probed = now
@@ -211,7 +211,7 @@ class QuicCarrier:
         self.flush()
 
     def fail(self, error: LaneError) -> None:
-        """The connection is over: everything that waits for it learns `error`."""
+        """End the connection. All greenlets that wait on it receive `error`."""
         if self._failure is not None:
             return
         self._failure = Failure.of(error)
@@ -219,7 +219,7 @@ class QuicCarrier:
             try:
                 step()
             except Exception:
-                log.exception("the end of the connection with %s failed", self.peer)
+                log.exception("ending the connection with %s failed", self.peer)
 
     def _wake_all(self, error: LaneError) -> None:
         self._timer.close()
@@ -238,12 +238,12 @@ class QuicCarrier:
         log.debug("the connection with %s ended: %s; %s", self.peer, error, self.engine.stats())
 
     def _broke(self, what: str) -> None:
-        """An exception is being handled that is nobody's fault but ours."""
+        """Log the current exception, which is a bug in lane, and end the connection."""
         log.exception("the connection with %s failed: %s", self.peer, what)
         self.fail(Closed("internal error in the QUIC engine"))
 
     def shut(self, reason: str, error: LaneError | None = None) -> None:
-        """Tell the peer that the connection ends, and end it."""
+        """Send a close frame with `reason` to the peer, and end the connection."""
         if self._failure:
             return
         try:
@@ -254,11 +254,11 @@ class QuicCarrier:
         self.fail(error or Closed(reason))
 
     def forget(self, stream: QuicStream) -> bool:
-        """Drop a stream; False if that was done before."""
+        """Drop a stream. False if it was dropped before."""
         return self._streams.pop(stream.id, None) is not None
 
     def _arm(self, at: float | None, now: float) -> None:
-        """Have the timer fire at `at` or earlier: moving it back is not worth a system call."""
+        """Let the timer fire at `at` or earlier. Moving it to a later time is not worth a system call."""
         if self._failure or at is None or (self._timer_at is not None and self._timer_at <= at):
             return
         self._timer.close()
@@ -315,7 +315,7 @@ class QuicCarrier:
                 self.fail(Closed(f"the connection ended: {event.reason_phrase or 'no reason given'}"))
 
     def _verify(self) -> None:
-        """The handshake is done: a client judges the server before anything is sent to it."""
+        """After the handshake, let a client check the server's certificate before it sends anything."""
         if self.engine.configuration.is_client:
             try:
                 self.binding = self._tls.verify(self.engine.chain)
@@ -327,9 +327,9 @@ class QuicCarrier:
         self._on_ready()
 
     def _stream(self, stream_id: int) -> QuicStream | None:
-        """The stream of an event, None if it was dropped here.
+        """The stream of an event; None if this side has dropped it.
 
-        A stream that the peer opens opens all before it as well (RFC 9000 section 2.1).
+        When the peer opens a stream, all streams with lower IDs are open too (RFC 9000 section 2.1).
         """
         if stream_id % 2 == self.engine.configuration.is_client:
             while self._next_incoming <= stream_id and not self._failure:

@@ -1,4 +1,4 @@
-"""What a connection is configured with: certificates, sizes, time-outs, reset tokens."""
+"""The configuration of a connection: certificates, sizes, timeouts and reset tokens."""
 
 import hmac
 import ssl
@@ -17,34 +17,37 @@ from lane_quic.trace.key_log import KeyLog
 
 CID_SIZE = 8
 IDLE_TIMEOUT = 20.0
-SMALL_DATAGRAM, LARGE_DATAGRAM = 1200, 1452
-"""UDP payloads that every path carries (RFC 9000 section 14), and that an MTU of 1500 carries over IPv6."""
+SMALL_DATAGRAM = 1200
+"""Bytes of UDP payload that every path carries (RFC 9000 section 14)."""
+LARGE_DATAGRAM = 1452
+"""Bytes of UDP payload that an MTU of 1500 carries over IPv6."""
 DATAGRAM_FRAME = 65536
-"""Bytes of a DATAGRAM frame that we take (RFC 9221 section 3): more than any packet has, as browsers say."""
+"""The largest DATAGRAM frame that we accept, bytes (RFC 9221 section 3). No packet is so large; browsers
+announce the same value."""
 LARGEST_RECEIVED = 1500
-"""UDP payloads that are taken at all: of larger ones no peer has need, and one packet could ask for much."""
+"""The largest UDP payload that is accepted, bytes. No peer needs more. A large packet can cause much work."""
 RESET_TOKEN_SIZE = 16
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user decides, for all connections."""
+    """The user's settings for all connections."""
 
     control: Factory = Bbr
-    """Makes the congestion controller of each new connection."""
+    """Creates the congestion controller of a new connection."""
     fast: bool = True
-    """Whether common packets take a path of their own (fastpath/)."""
+    """Whether to use the fast path (fastpath/)."""
     offloads: bool = True
-    """Whether the kernel takes and gives many packets at once (udp/offload.py)."""
+    """Whether to exchange many packets with the kernel at once (udp/offload.py)."""
     qlog: QuicLogger | None = None
-    """Hears of all packets."""
+    """Receives the events of all connections."""
     keys: KeyLog | None = None
-    """Gets the secrets of all connections, as NSS and Wireshark know it."""
+    """Receives the TLS secrets of all connections, in the NSS format that Wireshark reads."""
 
     def apply(self, configuration: QuicConfiguration) -> QuicConfiguration:
-        """What aioquic has to know of them."""
+        """Set in `configuration` the settings that aioquic needs, and return it."""
         configuration.quic_logger = self.qlog
-        configuration.secrets_log_file = self.keys  # type: ignore[assignment]  # it writes and flushes
+        configuration.secrets_log_file = self.keys  # type: ignore[assignment]  # it has `write` and `flush`
         return configuration
 
 
@@ -52,12 +55,12 @@ DEFAULTS = Settings()
 
 
 def reset_token(state_key: bytes, cid: bytes) -> bytes:
-    """The stateless reset token of `cid`: 16 bytes that only the holder of `state_key` can tell."""
+    """The stateless reset token of `cid`: 16 bytes that only the holder of `state_key` can compute."""
     return hmac.digest(state_key, cid, "sha256")[:RESET_TOKEN_SIZE]
 
 
 def client_configuration(server_name: str | None) -> QuicConfiguration:
-    """Certificates are not judged here: `chain` hands them to whoever does."""
+    """For a client's connection. lane checks the certificates itself: see `Engine.chain`."""
     return QuicConfiguration(is_client=True, server_name=server_name, verify_mode=ssl.CERT_NONE, **_common())
 
 

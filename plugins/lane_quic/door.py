@@ -1,4 +1,4 @@
-"""One address of a listener: its UDP socket, and another one when that fails."""
+"""One address of a listener: its UDP socket, which is replaced if it fails."""
 
 import logging
 import socket
@@ -18,9 +18,9 @@ Receive = Callable[[Send, list[bytes], Any, float], list[QuicCarrier]]
 
 
 class Door:
-    """Takes over `sock`. `receive` gets what comes, and how to answer from here.
+    """Takes over `sock`. `receive` is called with received datagrams and the function that sends answers.
 
-    Errors of sending are one peer's, and prove nothing: his connection ends by its time-outs.
+    An error in sending concerns one peer and proves nothing. The timeouts end that peer's connection.
     """
 
     def __init__(self, sock: socket.socket, receive: Receive, *, offloads: bool) -> None:
@@ -30,11 +30,11 @@ class Door:
         self._socket = self._open(sock)
 
     def send(self, datagrams: list[tuple[bytes, Any]]) -> None:
-        """Send now, or as soon as the kernel takes it."""
+        """Send now, or as soon as the kernel accepts the datagrams."""
         self._socket.send(datagrams)
 
     def close(self) -> None:
-        """Close the socket, once what waits has been sent if the kernel takes it."""
+        """Close the socket after one attempt to send the queued datagrams."""
         self._socket.close()
 
     def _open(self, sock: socket.socket) -> QuicSocket:
@@ -44,11 +44,11 @@ class Door:
         return self._on_datagrams(self.send, datagrams, path, now)
 
     def _renew(self) -> None:
-        log.error("the UDP socket of %s failed: another one is made", self.address)
+        log.error("the UDP socket of %s failed and is replaced", self.address)
         supervise(f"listening on {self.address} (UDP)", self._listen_again)
 
     def _listen_again(self) -> None:
-        """Raises ConfigError as long as that is not possible."""
+        """Open a new socket on the same address. Raises ConfigError as long as that fails."""
         before = self._socket
         if before.closed:
             return

@@ -1,4 +1,4 @@
-"""A client's end of QUIC: one connection, its socket, and where it goes on from when no answers come."""
+"""The client's endpoint: one connection and its socket. Without answers, it migrates to another port."""
 
 import errno
 import logging
@@ -24,11 +24,13 @@ _connector = Connector()
 
 DIAL_TIMEOUT = 10.0
 ASK_AGAIN = 0.1
-"""Seconds after a refusal until a client that has heard nothing asks again: a second refusal is an answer."""
-MOVE_AFTER, MOVE_AFTER_MOST = 1.0, 8.0
-"""Seconds until a client that gets no answers goes on from yet another port; they double."""
+"""Seconds after an ICMP refusal of the first packets until the second try. A refusal of that one is final."""
+MOVE_AFTER = 1.0
+"""Seconds without answers before a client migrates to yet another port. They double each time."""
+MOVE_AFTER_MOST = 8.0
+"""The most seconds between two migrations without answers."""
 SILENCE_ENDS = 2.0
-"""Seconds without a probe timeout after which it had answers meanwhile."""
+"""Seconds without a probe timeout that show that answers have arrived."""
 
 
 class Client:
@@ -70,8 +72,9 @@ class Client:
         )
 
     def _doubt(self, number: int) -> None:
-        """The kernel says that nobody is there. Who has heard of the server asks it, and believes only that;
-        who has not yet asks once more.
+        """The kernel reports the server as unreachable, as error `number`. ICMP messages can be forged.
+
+        If the server has answered before, probe it: only its silence counts. Otherwise try once more.
         """
         if self.engine.reached:
             self.carrier.probe()
@@ -87,9 +90,9 @@ class Client:
         self.carrier.probe()
 
     def _move(self) -> None:
-        """No answers: our address may be gone, or what a NAT knew of us. Go on from another port.
+        """Migrate to another port, since no answers arrive: our address or a NAT's mapping may be gone.
 
-        The server validates the new path (RFC 9000 section 9); more and more seldom while that does not help.
+        The server validates the new path (RFC 9000 section 9). Repeated attempts become ever rarer.
         """
         now = monotonic()
         if now - self._silent_at > SILENCE_ENDS:
@@ -101,14 +104,14 @@ class Client:
         self._renew()
 
     def _renew(self) -> None:
-        """Go on from another port, if there is a way from here now."""
+        """Migrate to another port, if the network can be reached now."""
         try:
             fresh = self._open()
         except OSError:
             return
         before, self._socket = self._socket, fresh
         before.close()
-        log.debug("going on to %s from another port", self.carrier.peer)
+        log.debug("the connection to %s migrates to another local port", self.carrier.peer)
         self.engine.move()
         self.carrier.probe()
 
@@ -129,7 +132,7 @@ class Client:
 
 
 def dial(endpoint: Address, tls: ClientTLS, settings: Settings = DEFAULTS) -> QuicCarrier:
-    """A carrier to `endpoint`. Raises Unreachable or Refused, within DIAL_TIMEOUT."""
+    """Connect to `endpoint`. Raises Unreachable or Refused, within DIAL_TIMEOUT."""
 
     def attempt(where: Where) -> QuicCarrier:
         address, port = where
@@ -143,10 +146,10 @@ def dial(endpoint: Address, tls: ClientTLS, settings: Settings = DEFAULTS) -> Qu
 
 
 def _shake_hands(carrier: QuicCarrier) -> QuicCarrier:
-    """Wait until it is connected. Raises Closed or Refused."""
+    """Wait until the handshake is done. Raises Closed or Refused."""
     try:
         carrier.ready.wait()  # no limit: `dial` has one
-    except BaseException:  # even if it has just been connected: nobody will hear of it
+    except BaseException:  # even if the handshake was just completed: nobody would use the carrier
         _give_up(carrier)
         raise
     if carrier.error:

@@ -1,9 +1,9 @@
-"""First datagrams of clients, which wait for their handshake to begin.
+"""The queue of clients whose handshake has not begun yet.
 
-To begin a handshake costs a hundred times what it costs to read the datagram that asks for it. So datagrams
-are read as they come, and handshakes begin one by one, each after everything else in the process had its
-turn. By turns it is that of the address with the fewest strangers, so that a crowd does not keep out others,
-and the one that has waited longest, so that nobody waits for ever.
+Beginning a handshake costs a hundred times as much as reading the datagram that asks for it. So datagrams are
+read as they arrive, and handshakes begin one by one, each after all other greenlets had their turn. The next
+handshake alternates. One is that of the network with the fewest unauthenticated clients, so that a crowd does
+not keep out others. The other is the oldest one, so that nobody waits forever.
 """
 
 from collections.abc import Callable
@@ -20,28 +20,28 @@ from lane_quic.door import Send
 from lane_quic.udp.sockets import peer_name
 
 MAX_WAITING = 512
-"""Handshakes that wait to begin at most, each for a client."""
+"""The most clients that may wait."""
 MAX_DATAGRAMS = 4
-"""Datagrams that are kept of a client meanwhile; it sends the others again."""
+"""Datagrams that are kept for each waiting client. It sends the others again."""
 
 
 @dataclass(slots=True, eq=False)
 class FirstFlight:
-    """What a client has sent so far."""
+    """The datagrams that a client has sent so far."""
 
     send: Send
     path: Any
     header: QuicHeader
-    """Of the first datagram."""
+    """The header of the first datagram."""
     original_cid: bytes | None
-    """The connection ID that it had chosen before a Retry; None without one."""
+    """The connection ID that the client chose before a Retry; None without a Retry."""
     datagrams: list[bytes]
 
 
 class HandshakeQueue:
     """Calls `begin` for one first flight after the other.
 
-    `strangers`: how many clients of a network whose handshake has begun have not proven a key.
+    `strangers(peer)` is the number of clients in the peer's network that have not proven a key.
     """
 
     def __init__(self, begin: Callable[[FirstFlight], None], strangers: Callable[[str], int]) -> None:
@@ -49,7 +49,7 @@ class HandshakeQueue:
         self._strangers = strangers
         self._places: Places[FirstFlight] = Places(MAX_WAITING)
         self._by_cid: dict[bytes, FirstFlight] = {}
-        self._fewest = True  # whose turn it is
+        self._fewest = True  # whether the next one is of the network with the fewest clients
         self._some = Event()
         self._loop = supervise("beginning QUIC handshakes", self._work)
 
@@ -57,7 +57,7 @@ class HandshakeQueue:
         return len(self._by_cid)
 
     def add(self, flight: FirstFlight) -> None:
-        """Have it wait. Where too many do, the oldest of the address with the most is dropped."""
+        """Add a client. If the queue is full, drop the oldest client of the network with the most."""
         lost = self._places.enter(flight, peer_name(flight.path))
         if lost is not None:
             del self._by_cid[lost.header.destination_cid]
@@ -65,14 +65,14 @@ class HandshakeQueue:
         self._some.set()
 
     def more(self, cid: bytes, datagram: bytes, path: Any) -> bool:
-        """Keep another datagram of a client that waits; False if none waits that chose `cid`."""
+        """Add a datagram of the waiting client that chose `cid`. False if no such client waits."""
         flight = self._by_cid.get(cid)
         if flight is not None and flight.path == path and len(flight.datagrams) < MAX_DATAGRAMS:
             flight.datagrams.append(datagram)
         return flight is not None
 
     def close(self) -> None:
-        """Forget those that wait. The loop may have been woken before: it finds nobody."""
+        """Drop all waiting clients. The loop may wake once more and finds none."""
         self._loop.kill(block=False)
         for flight in self._places:
             self._places.leave(flight)

@@ -1,7 +1,7 @@
-"""A server's end of QUIC: the connections of one UDP port, found by their connection IDs.
+"""The server's endpoint: all connections of one UDP port, found by their connection IDs.
 
-A connection answers through the door that it came in by, which its client does not change: there is no
-preferred address (RFC 9000 section 9.6).
+A connection answers from the local address (`Door`) at which its first packet arrived. A client does not
+change it, since the server announces no preferred address (RFC 9000 section 9.6).
 """
 
 import hashlib
@@ -32,17 +32,17 @@ from lane_quic.udp.sockets import bind, peer_name
 log = logging.getLogger("lane.quic")
 
 HANDSHAKE_TIMEOUT = 10.0
-"""Seconds that a handshake may take: clients give up no later."""
+"""Seconds that a handshake may take. Clients give up by then."""
 MAX_HALF_OPEN = 512
-"""Handshakes that a listener has under way at most: see `lane.net.places`."""
+"""The most handshakes in progress in a listener: see `lane.net.places`."""
 RETRY_ABOVE = 100
-"""Handshakes under way above which a client has to show first that its address is its own."""
+"""Handshakes in progress above which a client must first prove its address (Retry)."""
 MAX_WAITING = 1024
-"""Carriers that wait to be accepted."""
+"""Carriers that may wait to be accepted."""
 
 
 class QuicListener:
-    """All connections that come to one UDP port."""
+    """All connections of one UDP port."""
 
     def __init__(self, endpoint: Address, tls: ServerTLS, settings: Settings = DEFAULTS) -> None:
         self._tls = tls
@@ -53,10 +53,10 @@ class QuicListener:
         socks = bind(endpoint)
         self.address = Address(endpoint.host, socks[0].getsockname()[1])
         self._by_cid: dict[bytes, QuicCarrier] = {}
-        self._half_open: dict[QuicCarrier, float] = {}  # since when
-        self._places: Places[QuicCarrier] = Places(MAX_HALF_OPEN)  # theirs
+        self._half_open: dict[QuicCarrier, float] = {}  # the start time of each handshake
+        self._places: Places[QuicCarrier] = Places(MAX_HALF_OPEN)  # of the handshakes
         self._carriers: set[QuicCarrier] = set()
-        self._strangers: Places[QuicCarrier] = Places(inf)  # no key proven; the server bounds them
+        self._strangers: Places[QuicCarrier] = Places(inf)  # clients without a proven key, unbounded here
         self._queue = HandshakeQueue(self._begin, self._strangers.count_of)
         self._accepting = True
         self._waiting: Queue[QuicCarrier | None] = Queue()
@@ -77,12 +77,12 @@ class QuicListener:
         return carrier
 
     def present(self, tls: ServerTLS) -> None:
-        """See `lane.stream.Presents`. What ends connections that we forgot stays the same: it is promised."""
+        """See `lane.stream.Presents`. The key of the reset tokens stays, since tokens were issued with it."""
         self._configuration = self._settings.apply(server_configuration(tls))
         self._tls = tls
 
     def close(self) -> None:
-        """See `lane.stream.Listener`. The socket stays until the last connection has ended."""
+        """See `lane.stream.Listener`. The socket stays open until the last connection has ended."""
         if self._accepting:
             self._accepting = False
             self._queue.close()
@@ -99,7 +99,7 @@ class QuicListener:
                 door.close()
 
     def _receive(self, send: Send, datagrams: list[bytes], path: Any, now: float) -> list[QuicCarrier]:
-        """What came together is mostly for one connection."""
+        """Deliver datagrams that arrived together. Usually all are for one connection."""
         first = datagrams[0] if datagrams else b""
         form, cid = first[:1] < b"\x80", first[1 : 1 + CID_SIZE]
         carrier = self._by_cid.get(cid) if form else None
@@ -110,7 +110,7 @@ class QuicListener:
         return [carrier for carrier in found if carrier is not None]
 
     def _receive_one(self, send: Send, datagram: bytes, path: Any, now: float) -> QuicCarrier | None:
-        """Whom a datagram was for. One that makes something fail is dropped, and the next one is taken."""
+        """Deliver a datagram and return its carrier. A datagram that causes an exception is dropped."""
         try:
             return self._route(send, datagram, path, now)
         except Exception as error:
@@ -134,14 +134,14 @@ class QuicListener:
         return carrier
 
     def _greet(self, send: Send, datagram: bytes, path: Any, now: float) -> None:
-        """Answer a client's first datagram, if that is what it is, or have it wait for its handshake."""
+        """Answer a client's first datagram, or queue the client for its handshake. Ignore other datagrams."""
         try:
             header = pull_quic_header(Buffer(data=datagram), host_cid_length=CID_SIZE)
         except ValueError:
             return
         if not self._accepting or len(datagram) < SMALL_DATAGRAM or len(header.destination_cid) < 8:
             return
-        if header.packet_type == QuicPacketType.VERSION_NEGOTIATION:  # no answer to an answer
+        if header.packet_type == QuicPacketType.VERSION_NEGOTIATION:  # never answer an answer
             return
         if header.version not in self._configuration.supported_versions:
             send([(self._stateless.negotiation(header), path)])
@@ -156,7 +156,7 @@ class QuicListener:
             self._queue.add(FirstFlight(send, path, header, first_cid, [datagram]))
 
     def _begin(self, flight: FirstFlight) -> None:
-        """Begin a handshake."""
+        """Begin the handshake of a queued client."""
         chosen = flight.header.destination_cid
         engine = Engine(
             replace(self._configuration),
@@ -170,28 +170,28 @@ class QuicListener:
         carrier.receive(flight.datagrams, flight.path, now)
         if engine.reached:
             carrier.flush()
-        else:  # garbage in the form of a first datagram
+        else:  # garbage that looks like a first datagram
             carrier.fail(Closed("not a QUIC client"))
 
     def _end_slow_handshakes(self, now: float) -> None:
-        """Those that have taken too long: clients give up earlier."""
+        """End the handshakes that have taken too long. Their clients have given up by now."""
         while self._half_open:
             carrier, since = next(iter(self._half_open.items()))
             if now - since < HANDSHAKE_TIMEOUT:
                 break
-            self._no_more_half_open(carrier)  # here, whatever comes of its end
+            self._no_more_half_open(carrier)  # first, even if `fail` raises
             carrier.fail(Closed("the handshake took too long"))
 
     def _no_more_half_open(self, carrier: QuicCarrier) -> None:
-        """Its handshake is done, or it has ended. Idempotent."""
+        """Note that the handshake is done or has failed. Idempotent."""
         self._half_open.pop(carrier, None)
         self._places.leave(carrier)
 
     def _make_carrier(
         self, send: Send, engine: Engine, first_cid: bytes, path: Any, now: float
     ) -> QuicCarrier:
-        """A carrier that is found by its connection IDs, and forgotten when it ends."""
-        cids = dict.fromkeys((first_cid, *engine.host_cids))  # a set would take twice as much
+        """Create a carrier that is found by its connection IDs until it ends."""
+        cids = dict.fromkeys((first_cid, *engine.host_cids))  # a set would take twice the memory
 
         def on_cid(cid: bytes, used: bool) -> None:
             if used and carrier in self._carriers:

@@ -25,7 +25,7 @@ DEFAULT = "bbr"
 
 
 class QuicTransport:
-    """QUIC (RFC 9000) with ALPN h3: many streams a connection, no head-of-line blocking between them."""
+    """QUIC (RFC 9000) with ALPN h3: many streams per connection, without head-of-line blocking."""
 
     name = "quic"
     cost = 9.0
@@ -47,13 +47,13 @@ _transport = QuicTransport()
 
 @hookimpl
 def lane_register_transports(register: Callable[[Transport], None]) -> None:
-    """Hand the transport to lane."""
+    """Register the transport `quic`."""
     register(_transport)
 
 
 @hookimpl
 def lane_add_options(group: Any) -> None:
-    """Declare which controller to use, and what to leave out where it does harm."""
+    """Add the options for the congestion controller and for turning off features that fail somewhere."""
     names = ", ".join(CONTROLLERS)
     group.add_argument(
         "--congestion",
@@ -82,7 +82,7 @@ def lane_add_options(group: Any) -> None:
 
 @hookimpl
 def lane_configure(options: Any, call_each: Callable[..., None]) -> None:
-    """Choose the controller, once all plugins have named theirs. Raises UsageError or ConfigError."""
+    """Apply the options, with the controllers of all plugins. Raises UsageError or ConfigError."""
     known = dict(CONTROLLERS)
 
     def register(name: str, factory: Factory) -> None:
@@ -110,5 +110,5 @@ def _key_log() -> KeyLog | None:
     if not (name := os.environ.get("SSLKEYLOGFILE")):
         return None
     found = KeyLog(name)
-    log.warning("SSLKEYLOGFILE: who reads %s can read all that goes over quic", name)
+    log.warning("SSLKEYLOGFILE: anyone who can read %s can decrypt all traffic over quic", name)
     return found

@@ -1,8 +1,8 @@
-"""What a server answers to packets without keeping anything of them, so that a flood costs little.
+"""The server's stateless answers: Version Negotiation, Retry and stateless resets. A flood costs little.
 
-Version negotiation, Retry and resets are made from the packet and the server's key alone. Retry (RFC 9000
-section 8.1.2) has a client show that it gets what is sent to its address, before a handshake costs memory and
-a signature: without it, anybody could have the server keep thousands of them.
+Each answer is computed from the received packet and the server's key alone. With Retry (RFC 9000 section
+8.1.2) a client proves that it receives packets at its address before a handshake costs memory and a
+signature. Without it, anybody could make the server keep thousands of handshakes.
 """
 
 import hmac
@@ -15,14 +15,16 @@ from aioquic.quic.packet import QuicHeader, encode_quic_retry, encode_quic_versi
 from lane_quic.configuration import CID_SIZE, RESET_TOKEN_SIZE, reset_token
 
 TOKEN_LIFETIME = 10.0
-"""Seconds in which a client may come back with its token."""
-LONGEST_RESET, SHORTEST_RESET = 43, 21
-"""Bytes of a stateless reset: as a short packet, and long enough to be taken for one."""
+"""Seconds for which a Retry token is valid."""
+LONGEST_RESET = 43
+"""The most bytes of a stateless reset. It looks like a small packet."""
+SHORTEST_RESET = 21
+"""The least bytes of a stateless reset that a peer accepts (RFC 9000 section 10.3)."""
 _MAC = 16
 
 
 class Stateless:
-    """The answers of one server. `path` is where a packet came from; times are seconds of one clock."""
+    """The answers of one server. `path` is the source of a packet. Times are seconds of one clock."""
 
     def __init__(self, state_key: bytes, versions: list[int]) -> None:
         self._state_key = state_key
@@ -30,7 +32,7 @@ class Stateless:
         self._versions = versions
 
     def negotiation(self, header: QuicHeader) -> bytes:
-        """To a client that wants another version (RFC 9000 section 6)."""
+        """A Version Negotiation packet for a client that wants another version (RFC 9000 section 6)."""
         return encode_quic_version_negotiation(
             source_cid=header.destination_cid,
             destination_cid=header.source_cid,
@@ -38,7 +40,7 @@ class Stateless:
         )
 
     def retry(self, header: QuicHeader, path: Any, now: float) -> bytes:
-        """To an Initial: come back with this token, and to another connection ID."""
+        """A Retry packet in answer to an Initial: it has a token and a new connection ID."""
         cid = os.urandom(CID_SIZE)
         claim = struct.pack("=d", now) + cid + header.destination_cid
         return encode_quic_retry(
@@ -50,7 +52,7 @@ class Stateless:
         )
 
     def came_back(self, header: QuicHeader, path: Any, now: float) -> bytes | None:
-        """The connection ID of the first Initial of a client that has come back with its token; else None."""
+        """The connection ID of a client's first Initial, if it returns with a valid token; else None."""
         mac, claim = header.token[:_MAC], header.token[_MAC:]
         if len(claim) <= 8 + CID_SIZE or not hmac.compare_digest(mac, self._mac(claim, path)):
             return None
@@ -64,9 +66,9 @@ class Stateless:
         return hmac.digest(self._retry_key, claim + address, "sha256")[:_MAC]
 
     def reset(self, datagram: bytes) -> bytes | None:
-        """To a packet of a connection that this process does not know (RFC 9000 section 10.3).
+        """A stateless reset in answer to a packet of an unknown connection (RFC 9000 section 10.3).
 
-        The answer is shorter than what it answers, so that two such servers can't go on for ever.
+        It is shorter than that packet. Otherwise two such servers could answer each other forever.
         """
         size = min(len(datagram) - 1, LONGEST_RESET)
         if size < SHORTEST_RESET:

@@ -1,8 +1,7 @@
-"""One stream of a QUIC carrier: what a greenlet reads from, writes to and waits on.
+"""One stream of a QUIC carrier, with blocking reads and writes.
 
-A writer blocks while too much of its stream has not been sent yet, and goes on when half of that has
-been; what was sent and is not acknowledged is the congestion window's business. What is read gives the
-peer credit for more.
+A writer blocks while its stream has too much unsent data, and continues when half of that has been sent. Sent
+data that is not acknowledged yet is bounded by the congestion window. Reading gives the peer new credit.
 """
 
 from collections import deque
@@ -14,21 +13,21 @@ from lane.errors import Closed, Failure, LaneError, Reset
 from lane_quic.engine.engine import Engine
 
 SMALL_CHUNK = 1024
-"""Unread pieces are joined up to this many bytes: single ones cost many times what is in them."""
+"""Unread pieces are joined up to this many bytes. Each piece costs memory beside its data."""
 
 
 class StreamCarrier(Protocol):
-    """What a stream needs of the connection that carries it."""
+    """The parts of a carrier that its streams use."""
 
     engine: Engine
     waiting: "set[QuicStream]"
-    """Streams whose writers wait for room."""
+    """The streams whose writers wait for room."""
 
     def flush_soon(self) -> None:
-        """Send, at the end of this turn of the event loop, what the engine was given."""
+        """Send the engine's data at the end of this turn of the event loop."""
 
     def forget(self, stream: "QuicStream") -> bool:
-        """Drop a stream; False if that was done before."""
+        """Drop a stream. False if it was dropped before."""
 
 
 class QuicStream:
@@ -43,8 +42,8 @@ class QuicStream:
         self._read = 0
         self._eof = False
         self._finished = False
-        self._cut = False  # a write is under way, or was cut off: what was sent is no whole
-        self._stopped: Failure[Reset] | None = None  # the peer reads no more
+        self._cut = False  # a `sendall` is running or was interrupted: its data is incomplete
+        self._stopped: Failure[Reset] | None = None  # the peer stopped reading (STOP_SENDING)
         self._failure: Failure[LaneError] | None = None
         self._readable, self._writable = Event(), Event()
 
@@ -57,7 +56,7 @@ class QuicStream:
                 self._forget()
                 return b""
             self._readable.clear()
-            self._readable.wait()  # no limit: who reads has one, and a silent connection ends
+            self._readable.wait()  # no limit: the caller has one, and a dead connection ends
         data = self._take(limit)
         self._unread -= len(data)
         self._read += len(data)
@@ -90,7 +89,7 @@ class QuicStream:
         while start < len(view):
             self._await_room()
             piece = view[start : start + self._engine.unsent_limit]
-            self._engine.send_stream_data(self.id, piece)  # type: ignore[arg-type]  # it only copies it
+            self._engine.send_stream_data(self.id, piece)  # type: ignore[arg-type]  # the data is only copied
             self._carrier.flush_soon()
             start += len(piece)
         self._cut = False
@@ -109,7 +108,7 @@ class QuicStream:
         try:
             while not (self._failure or self._stopped or self._finished) and not self._has_room:
                 self._writable.clear()
-                self._writable.wait()  # no limit: who writes has one, and a silent connection ends
+                self._writable.wait()  # no limit: the caller has one, and a dead connection ends
         finally:
             self._carrier.waiting.discard(self)
         self._check()
@@ -150,7 +149,7 @@ class QuicStream:
             self.fail(Closed("the stream was closed on this side"))
 
     def _abandon(self, code: int) -> None:
-        """Read no more."""
+        """Stop reading."""
         if not self._eof and self._engine.knows(self.id):
             self._engine.stop_stream(self.id, code)
         self._engine.abandon(self.id, self._read, self._unread)
@@ -159,7 +158,7 @@ class QuicStream:
         self._carrier.flush_soon()
 
     def _forget(self) -> None:
-        """Let the carrier forget a stream that has nothing more to do."""
+        """Let the carrier drop this stream if both directions are done."""
         if self._finished and self._eof and not self._unread:
             self._carrier.forget(self)
 
@@ -176,7 +175,7 @@ class QuicStream:
         self._readable.set()
 
     def was_reset(self, code: int) -> None:
-        """The peer aborted its direction, and so both; unless all of it had come by then."""
+        """The peer reset its direction. That aborts both, unless all its data had arrived."""
         if self._eof:
             self.was_stopped(code)
             return
@@ -184,7 +183,7 @@ class QuicStream:
         self.reset()
 
     def was_stopped(self, code: int) -> None:
-        """The peer reads no more; what it sent before that is still good."""
+        """The peer stopped reading. The data that it sent remains valid."""
         self._stopped = Failure.of(Reset(code & 0xFFFFFFFF))
         self._writable.set()
 

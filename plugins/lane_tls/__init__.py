@@ -1,1 +1,1 @@
-"""The `tls` transport: TLS 1.3 over TCP, one stream a connection."""
+"""The `tls` transport: TLS 1.3 over TCP, with one stream per connection."""

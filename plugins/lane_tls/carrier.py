@@ -1,4 +1,4 @@
-"""A TLS connection as a carrier: one stream, and what the kernel knows of the link."""
+"""A TLS connection as a carrier: one stream, and the kernel's measurements of the link."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from lane_tls.stream import TLSStream
 
 
 class TLSCarrier:
-    """A carrier of one stream, which the side that dialled opens and the other accepts."""
+    """A carrier with one stream. The dialling side opens it and the other side accepts it."""
 
     datagrams = None
     one_stream = True
@@ -19,11 +19,11 @@ class TLSCarrier:
         self.peer = peer
         self._stream = stream
         self._dialled = dialled
-        self._idle = True  # the stream was not handed out
+        self._idle = True  # the stream was not opened or accepted yet
 
     @property
     def capacity(self) -> int:
-        """1 until the stream is opened; 0 for the side that accepts."""
+        """1 until the stream is opened; always 0 on the accepting side."""
         return int(self._dialled and self._idle and not self.closed)
 
     @property
@@ -32,18 +32,18 @@ class TLSCarrier:
         return self._stream.lost()
 
     def open(self) -> TLSStream:
-        """The stream. Raises Closed the second time, and on a lost connection."""
+        """Return the stream. Raises Closed the second time, and on a lost connection."""
         if not self.capacity:
             raise Closed("a TLS connection carries one stream")
         self._idle = False
         return self._stream
 
     def accept(self) -> TLSStream:
-        """The stream, once, on the side that did not dial; then blocks. Raises Closed with the carrier."""
+        """Return the stream once, on the accepting side, and then block. Raises Closed with the carrier."""
         if not self._dialled and self._idle and not self._stream.broken:
             self._idle = False
             return self._stream
-        self._stream.dead.wait()  # no limit: there is nothing more to come but the end
+        self._stream.dead.wait()  # no limit: there is no second stream, so only the end can come
         raise Closed("the connection is closed")
 
     def when_heard(self, callback: Callable[[], None]) -> None:
@@ -51,13 +51,13 @@ class TLSCarrier:
         self._stream.when_heard(callback)
 
     def stats(self) -> LinkStats:
-        """What the kernel measured (TCP_INFO); nothing where there is none."""
+        """The kernel's measurements (TCP_INFO), if the system has them."""
         return link_stats(self._stream.sock)
 
     def close(self, grace: float = 0) -> None:
-        """Close the connection. What a finished stream sent is delivered by the kernel, `grace` or not.
+        """Close the connection. The kernel delivers the data of a finished stream, whatever `grace` is.
 
-        A stream that is not finished is reset: the peer must not take it for whole.
+        An unfinished stream is reset, so that the peer does not take its data for complete.
         """
         if self._stream.finished:
             self._stream.close()

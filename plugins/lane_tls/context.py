@@ -1,7 +1,7 @@
-"""How OpenSSL is set up at both ends, and the sessions of TLS that a client may resume.
+"""OpenSSL's settings at both ends, and the TLS sessions that a client can resume.
 
-A certificate is judged by lane (`ClientTLS.verify`), not by OpenSSL: pins and CAs are the core's affair,
-the same for every transport.
+lane checks the certificates (`ClientTLS.verify`), and not OpenSSL. The core handles pins and CAs, in the same
+way for every transport.
 """
 
 from collections import OrderedDict
@@ -17,21 +17,21 @@ from lane_tls.openssl import exchange_with, resumed, write_whole
 
 _ALPN = b"http/1.1"
 _CIPHERS = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
-"""In the order that browsers ask for: the first is strong enough, and the cheapest."""
+"""The cipher suites, in the order of browsers. The first is strong enough, and the fastest."""
 _RESUMED_WITH = b"X25519"
 _RESUMABLE = 64
-"""Servers whose sessions a client keeps."""
+"""The number of servers whose sessions a client keeps."""
 
 
 def client_context() -> Any:
-    """For all connections of a client."""
+    """The context of all connections of a client."""
     context = _context()
     context.set_alpn_protos([_ALPN])
     return context
 
 
 def server_context(tls: ServerTLS) -> Any:
-    """For all connections of a listener, which share the keys of its tickets. Raises ConfigError."""
+    """The context of all connections of a listener. They share its ticket keys. Raises ConfigError."""
     context = _context()
     try:
         leaf, *others = load_pem_x509_certificates(tls.chain_pem)
@@ -57,22 +57,22 @@ def _context() -> Any:
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
     context.set_tls13_ciphersuites(_CIPHERS)
-    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # tickets need no memory at the server
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # tickets need no memory on the server
     write_whole(context)
-    context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # an idle connection keeps no 16 KB records
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # an idle connection keeps no 16 KB buffers
     return context
 
 
 class Sessions:
-    """What a client resumes (RFC 8446 section 2.2, with a new key exchange and without early data).
+    """A client's resumable sessions (RFC 8446 section 2.2, with a new key exchange, without early data).
 
-    A resumed handshake saves both ends their public-key signatures. It shows no certificate: the server
-    proves that it knows the secret of the connection in which it showed one, so that chain is kept with
-    the session, to be judged again.
+    A resumed handshake saves both ends the signatures. The server sends no certificate in it. It proves
+    that it knows the secret of the connection in which it sent one. So that chain is kept with the session,
+    and is checked again.
 
-    The first key exchange is also safe from quantum computers where OpenSSL knows one (X25519MLKEM768). Its
-    secret goes into the keys of all connections that resume it, so those exchange with X25519 alone: that
-    is less work, and OpenSSL keeps the keys of the exchange, which are larger, as long as the connection.
+    The first key exchange is post-quantum safe if OpenSSL supports that (X25519MLKEM768). Its secret is
+    part of the keys of all connections that resume it. So these use X25519 alone, which is less work.
+    OpenSSL also keeps the larger post-quantum keys as long as the connection.
     """
 
     def __init__(self) -> None:
@@ -82,9 +82,10 @@ class Sessions:
         return len(self._kept)
 
     def offer(self, connection: SSL.Connection, server: tuple[Address, str | None]) -> list[bytes]:
-        """Have `connection` offer what is kept of `server`: the chain that goes with it.
+        """Let `connection` offer the session of `server`. Return its certificate chain.
 
-        If it is not resumed then, it is of no use: its key exchange was only for a resumed one.
+        If the server does not resume it, the connection cannot be used: its key exchange is not
+        post-quantum safe.
         """
         session, chain = self._kept.get(server, (None, []))
         if session is not None:
@@ -93,11 +94,11 @@ class Sessions:
         return chain
 
     def forget(self, server: tuple[Address, str | None]) -> None:
-        """The server does not know that session any more."""
+        """Forget the session: the server no longer knows it."""
         self._kept.pop(server, None)
 
     def chain(self, connection: SSL.Connection, offered: list[bytes]) -> list[bytes] | None:
-        """The server's certificates (DER, leaf first); None if it did not resume what was offered."""
+        """The server's certificates (DER, leaf first); None if it did not resume the offered session."""
         if offered:
             return offered if resumed(connection) else None
         certificates = connection.get_peer_cert_chain() or []

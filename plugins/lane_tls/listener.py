@@ -1,7 +1,7 @@
-"""Accepting: TCP connections in, carriers whose handshake is done out.
+"""The listener: it accepts TCP connections and returns carriers whose handshake is done.
 
-Whatever a peer does during its handshake costs only its own connection, and as much time as it is given. Who
-fills the places costs only its own address: see `lane.net.places`.
+A peer that misbehaves in its handshake loses only its own connection, and has only a limited time. An address
+with many open handshakes displaces only its own: see `lane.net.places`.
 """
 
 import logging
@@ -21,19 +21,20 @@ from lane.supervisor import report, supervise
 from lane_tls import tcp
 from lane_tls.carrier import TLSCarrier
 from lane_tls.context import server_context
-from lane_tls.stream import TLSStream, deadline
+from lane_tls.deadline import deadline
+from lane_tls.stream import TLSStream
 
 _BACKLOG = 1024
-_HANDSHAKES = 256  # at once, a listener
+_HANDSHAKES = 256  # the most handshakes in progress, per listener
 FIRST_BYTE = 3.0
-"""Seconds, at most, until a peer's first byte: an honest client's comes with the end of TCP's handshake."""
-_READY = 256  # connections that wait to be accepted, a listener
+"""Seconds in which a peer's first byte must arrive. An honest client sends it right after TCP's handshake."""
+_READY = 256  # the most connections that wait to be accepted, per listener
 
 log = logging.getLogger("lane.tls")
 
 
 def listen(endpoint: Address, tls: ServerTLS, patience: float, congestion: bytes | None) -> "TLSListener":
-    """Listen on TCP, at all addresses of a name. Raises ConfigError."""
+    """Listen on TCP, on all addresses of a name. Raises ConfigError."""
     context = server_context(tls)
     socks = net_listen.listen(endpoint, _BACKLOG)
     for sock in socks:
@@ -42,7 +43,7 @@ def listen(endpoint: Address, tls: ServerTLS, patience: float, congestion: bytes
 
 
 class TLSListener:
-    """Accepts TCP connections, and hands out those whose handshake is done."""
+    """Accepts TCP connections. `accept` returns those whose handshake is done."""
 
     def __init__(
         self, socks: list[Any], context: Any, binding: bytes, patience: float, congestion: bytes | None
@@ -66,7 +67,7 @@ class TLSListener:
         return {"shaking": len(self._shaking)}
 
     def accept(self) -> TLSCarrier:
-        """The next carrier. Raises Closed with the listener."""
+        """Block until a carrier is ready. Raises Closed once the listener is closed."""
         try:
             carrier: TLSCarrier = self._ready.get()  # no limit: until the listener is closed
         except ShutDown:
@@ -74,11 +75,11 @@ class TLSListener:
         return carrier
 
     def present(self, tls: ServerTLS) -> None:
-        """See `lane.stream.Presents`. The tickets of the certificate before are of no use any more."""
+        """See `lane.stream.Presents`. Tickets that were issued with the old certificate become invalid."""
         self._context, self._binding = server_context(tls), tls.binding
 
     def close(self) -> None:
-        """Stop; drop what was not accepted yet."""
+        """Stop, and drop the connections that were not accepted yet."""
         gevent.killall(self._accepting, block=False)
         for sock in self._socks:
             sock.close()
@@ -109,17 +110,17 @@ class TLSListener:
         gevent.spawn(self._handshake, stream, self._binding, peer)
 
     def _handshake(self, stream: TLSStream, binding: bytes, peer: str) -> None:
-        """Whatever this peer does costs only this connection."""
+        """Do one handshake. A failure ends only this connection."""
         try:
             with deadline(self._patience, Closed("too slow")):
-                with deadline(FIRST_BYTE, Closed("not a byte came")):
+                with deadline(FIRST_BYTE, Closed("no byte arrived")):
                     stream.arrive()
                 self._shaking.speaks(stream)
                 stream.handshake()
-            # no limit: the server takes what is ready at once
+            # no limit: the server accepts ready connections at once
             self._ready.put(TLSCarrier(stream, binding, peer, dialled=False))
         except (Closed, ProtocolError, ShutDown) as error:
-            stream.abandon()  # and no reset, which could destroy the alert that tells the peer why
+            stream.abandon()  # a reset could destroy the alert with the reason
             log.debug("tls: no handshake with %s: %s", peer, error)
         finally:
             self._shaking.leave(stream)

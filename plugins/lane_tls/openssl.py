@@ -1,12 +1,12 @@
-"""TLS records between OpenSSL and a socket, many at once; only this file touches private names of pyOpenSSL.
+"""TLS records between OpenSSL and a socket, many at once. Only this file uses private names of pyOpenSSL.
 
-`Connection.recv` on a socket asks the kernel twice for each record of 16 KB and copies the record out once
-more; `Connection.send` asks once a record. Here the kernel fills one buffer and OpenSSL another, which all
-connections of the process share, and what OpenSSL writes is collected: that takes a fifth off the cost of
-receiving, and a tenth off that of sending. Nobody may switch greenlets between filling a shared buffer and
-using it. What a connection keeps of its own is what has to stay: an incomplete record (OpenSSL has it),
-records that nobody asked for yet, and what the kernel did not take. The canaries are in
-tests/unit/lane_tls/test_openssl.py.
+`Connection.recv` on a socket makes two system calls for each record of 16 KB and one more copy of it.
+`Connection.send` makes one call for each record. Here the kernel fills one buffer and OpenSSL another. All
+connections of the process share both. OpenSSL's output is collected before it is sent. Receiving takes a
+fifth less CPU time, and sending a tenth less. No greenlet may switch between filling a shared buffer and
+using it. A connection keeps only what it must: an incomplete record (in OpenSSL), records that were not
+requested yet, and data that the kernel did not accept. tests/unit/lane_tls/test_openssl.py fails if a
+private name changes.
 """
 
 import socket
@@ -17,20 +17,22 @@ from OpenSSL import SSL
 
 from lane.tested import is_tested, lacking
 
-_RECORD = 17408  # bytes of a record at most, and a little
+_RECORD = 17408  # bytes of the longest record, rounded up
 LARGEST = 262144 + _RECORD
-"""Bytes that one call returns at most: the kernel is asked for a record less."""
+"""The most bytes that one call returns. The kernel is asked for one record less."""
 _PIECE = 131072
-"""Bytes that are encrypted before the kernel gets them: some 0.1 ms of work."""
+"""Bytes that are encrypted before they are handed to the kernel: about 0.1 ms of work."""
 _LONG = 4096
-"""Bytes of a write from which its memory is kept for the next one, or else given back."""
+"""Bytes of a write from which its buffer is kept for the next one. Smaller buffers are freed."""
 KEEPING = 16
-"""Connections of the process that keep it, 180 KB each: those that wrote last."""
+"""The most connections of the process that keep a buffer (180 KB each): those that wrote last."""
 
 TESTED = ("26.4",)
-"""Versions of pyOpenSSL that the tests have run with."""
-CONNECTION, CONTEXT = ("_from_ssl", "_into_ssl", "_raise_ssl_error", "_ssl"), ("_context",)
-"""What is private in pyOpenSSL's objects and used here; of its module it is OpenSSL itself."""
+"""Versions of pyOpenSSL that lane was tested with."""
+CONNECTION = ("_from_ssl", "_into_ssl", "_raise_ssl_error", "_ssl")
+"""Private names of pyOpenSSL's connections that are used here."""
+CONTEXT = ("_context",)
+"""Private names of pyOpenSSL's contexts that are used here."""
 _lib: Any = SSL._lib  # type: ignore[attr-defined]
 _ffi: Any = SSL._ffi  # type: ignore[attr-defined]
 _plain = _ffi.new("char[]", LARGEST)
@@ -38,25 +40,25 @@ _plain_view = memoryview(_ffi.buffer(_plain)).toreadonly()
 _sealed = _ffi.new("char[]", LARGEST)
 _sealed_view = memoryview(_ffi.buffer(_sealed))
 _start = _ffi.new("char **")
-_keeping: OrderedDict["Records", None] = OrderedDict()  # all they wrote was flushed
+_keeping: OrderedDict["Records", None] = OrderedDict()  # their output is flushed
 
 
 class Records:
-    """One connection over `sock`, which must not block and stays the caller's."""
+    """The records of one connection over `sock`. The socket must be non-blocking. The caller owns it."""
 
     def __init__(self, context: SSL.Context, sock: Any) -> None:
         self.connection: Any = SSL.Connection(context, None)
         self._sock = sock
         self._ssl = self.connection._ssl
-        # OpenSSL owns these two. Whoever replaces one says it to OpenSSL, which frees the old one.
+        # OpenSSL owns these two. A replacement must be passed to OpenSSL, which frees the old one.
         self._in, self._out = self.connection._into_ssl, self.connection._from_ssl
-        self._longest = 0  # bytes that `_out` held at most
-        self._kept: Any = None  # the bytes of `_in`, where they are not in the shared buffer
+        self._longest = 0  # the most bytes that `_out` has held
+        self._kept: Any = None  # the bytes of `_in`, unless they are in the shared buffer
 
     def handshake(self) -> bool:
-        """Go on with it as far as can be had now; whether it is done. Raises OSError and SSL.Error.
+        """Continue the handshake as far as possible now. Return whether it is done.
 
-        Whoever waits for the socket to be readable before the next call has flushed before.
+        The caller must flush before it waits for the socket. Raises OSError and SSL.Error.
         """
         while True:
             try:
@@ -69,11 +71,11 @@ class Records:
                 return True
 
     def read(self, limit: int) -> tuple[memoryview, Exception | None]:
-        """Up to `limit` bytes (at most LARGEST), and what ended the reading: WantReadError, or worse.
+        """Read up to `limit` bytes (at most LARGEST). Return them, and the error that ended reading, if any.
 
-        The bytes are in a shared buffer: they are gone with the next call for any connection. There may be
-        more of them where nothing ended the reading. WantReadError comes without any; another error is to
-        be kept even when there is data: it need not be reported twice.
+        The bytes are in a shared buffer, which the next call for any connection overwrites. Without an error
+        there may be more bytes. WantReadError comes without bytes. Any other error may come with bytes. The
+        caller must remember it, since it may not be reported again.
         """
         limit = min(limit, LARGEST)
         size, error = 0, None
@@ -88,7 +90,7 @@ class Records:
                 return _plain_view[:size], None
             else:
                 try:
-                    # An incomplete record comes on top of it, and what is too much has to be kept.
+                    # An incomplete record may add to these bytes, and excess bytes must be kept.
                     if not self._fill(max(limit - _RECORD, _RECORD)):
                         error = SSL.WantReadError()
                 except (OSError, SSL.Error) as caught:
@@ -97,7 +99,7 @@ class Records:
         return _plain_view[:size], error
 
     def unread(self) -> bool:
-        """Whether there is anything to read; looks at the socket now. Raises OSError and SSL.Error."""
+        """Whether there is data to read. It checks the socket now. Raises OSError and SSL.Error."""
         while True:
             try:
                 return bool(self.connection.recv(1, socket.MSG_PEEK))
@@ -109,11 +111,14 @@ class Records:
 
     @property
     def holds(self) -> bool:
-        """Whether `read` may have something that came earlier: the socket need not become readable."""
+        """Whether `read` may return earlier data although the socket is not readable."""
         return self._kept is not None or self.connection.pending() > 0
 
     def write(self, data: memoryview) -> int:
-        """Encrypt a piece of `data`: how many bytes. To be flushed before many more. Raises SSL.Error."""
+        """Encrypt the start of `data` and return its size, bytes. The caller must flush soon.
+
+        Raises SSL.Error.
+        """
         size = min(len(data), _PIECE)
         self.forget()
         with _ffi.from_buffer(data) as start:
@@ -127,7 +132,7 @@ class Records:
         self.connection.shutdown()
 
     def flush(self) -> bool:
-        """Hand what was written to the kernel; whether it took all. Raises OSError."""
+        """Hand the output to the kernel. Return whether it accepted all of it. Raises OSError."""
         size = _lib.BIO_get_mem_data(self._out, _start)
         if size <= 0:
             return True
@@ -144,11 +149,11 @@ class Records:
         return bool(sent == size)
 
     def forget(self) -> None:
-        """Do not count as one that keeps memory: it is in use, or of no more use."""
+        """Remove this connection from those with a spare buffer: it is in use, or will not be used again."""
         _keeping.pop(self, None)
 
     def settle(self) -> None:
-        """Give back the memory of what the handshake wrote, if the kernel took all of that."""
+        """Free the buffer of the handshake's output, if the kernel accepted all of it."""
         if _lib.BIO_get_mem_data(self._out, _start) <= 0:
             self._shrink()
 
@@ -159,9 +164,10 @@ class Records:
         self._longest = 0
 
     def _fill(self, size: int) -> bool:
-        """Have OpenSSL read next what came, up to `size` bytes; False if nothing did.
+        """Receive up to `size` bytes for OpenSSL to read next. False if there were none.
 
-        It must have read all there was, and has to read all of this, or `_keep`, before anybody else fills.
+        OpenSSL must have read all bytes before. It must read all of these, or `_keep` must be called, before
+        another connection fills the shared buffer.
         """
         try:
             size = self._sock.recv_into(_sealed_view, size)
@@ -174,7 +180,7 @@ class Records:
         return True
 
     def _keep(self) -> None:
-        """Copy out of the shared buffer what OpenSSL did not read."""
+        """Copy the bytes that OpenSSL did not read out of the shared buffer."""
         left = _lib.BIO_get_mem_data(self._in, _start)
         if left <= 0:
             self._kept = None
@@ -185,7 +191,7 @@ class Records:
 
     def _feed(self, data: Any, size: int) -> None:
         bio = _lib.BIO_new_mem_buf(data, size)
-        _lib.BIO_set_mem_eof_return(bio, -1)  # the end of this is not the end of all
+        _lib.BIO_set_mem_eof_return(bio, -1)  # the end of these bytes is not the end of data
         _lib.SSL_set_bio(self._ssl, bio, self._out)
         self._in = bio
 
@@ -198,7 +204,7 @@ class Records:
 
 
 def is_supported() -> bool:
-    """Whether the installed pyOpenSSL was tested, and has all names. If not, the log hears of it."""
+    """Whether the installed pyOpenSSL was tested and has all names. If not, a warning is logged."""
     context = SSL.Context(SSL.TLS_METHOD)
     missing = lacking(SSL.Connection(context, None), CONNECTION) + lacking(context, CONTEXT)
     return is_tested("pyOpenSSL", TESTED, missing=missing, otherwise="TLS may not work")
@@ -215,5 +221,5 @@ def exchange_with(connection: Any, groups: bytes) -> None:
 
 
 def write_whole(context: SSL.Context) -> None:
-    """Have OpenSSL write all it is given, however many records that is."""
+    """Let OpenSSL write all data of a call, in as many records as needed."""
     _lib.SSL_CTX_clear_mode(context._context, _lib.SSL_MODE_ENABLE_PARTIAL_WRITE)

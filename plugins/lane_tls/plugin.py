@@ -1,6 +1,6 @@
-"""The transport `tls`: its options, and how a connection is dialled.
+"""The transport `tls`: its options, and dialling a connection.
 
-Nothing is sent through a connection before its certificate was judged.
+No data is sent through a connection before its certificate was checked.
 """
 
 from collections.abc import Callable
@@ -16,16 +16,17 @@ from lane.stream import Address, ClientTLS, ServerTLS, Transport
 from lane_tls import tcp
 from lane_tls.carrier import TLSCarrier
 from lane_tls.context import Sessions, client_context
+from lane_tls.deadline import deadline
 from lane_tls.listener import TLSListener, listen
 from lane_tls.openssl import is_supported
-from lane_tls.stream import TLSStream, deadline
+from lane_tls.stream import TLSStream
 
 DEADLINE = 10.0
-"""Seconds for a connection to be made, handshake included, on either side."""
+"""Seconds in which a connection must be established on either side, handshake included."""
 
 
 class TLSTransport:
-    """TLS 1.3 over TCP (RFC 8446); a carrier has one stream."""
+    """TLS 1.3 (RFC 8446) over TCP. A carrier has one stream."""
 
     name = "tls"
     cost = 1.0
@@ -34,12 +35,12 @@ class TLSTransport:
         self.connect: Callable[[Address, float], Any] = Connector().connect
         """See `lane.stream.OverTCP`."""
         self.congestion = tcp.choose(congestion)
-        """What the kernel is asked to use for bulk; None: what the system uses."""
+        """The kernel's congestion control for bulk transfers; None for the system's default."""
         self._deadline = deadline
         self._sessions = Sessions()
 
     def dial(self, endpoint: Address, tls: ClientTLS) -> TLSCarrier:
-        """Connect, shake hands and have the certificate judged, within the deadline."""
+        """Connect, do the handshake and check the certificate, within the deadline."""
         late = Unreachable(f"{endpoint} did not answer in {self._deadline:g} seconds")
         with deadline(self._deadline, late):
             while (carrier := self._dial(endpoint, tls)) is None:
@@ -47,7 +48,7 @@ class TLSTransport:
         return carrier
 
     def _dial(self, endpoint: Address, tls: ClientTLS) -> TLSCarrier | None:
-        """None if the server did not go on with the session that was offered, which is forgotten."""
+        """Dial once. None if the server did not resume the offered session, which is then forgotten."""
         server = endpoint, tls.server_name
         stream = TLSStream(self._context, self.connect(endpoint, self._deadline))
         connection = stream.connection
@@ -82,7 +83,7 @@ class TLSTransport:
             raise
 
     def listen(self, endpoint: Address, tls: ServerTLS) -> TLSListener:
-        """Listen on TCP, at all addresses of a name."""
+        """Listen on TCP, on all addresses of a name."""
         return listen(endpoint, tls, self._deadline, self.congestion)
 
     @cached_property
@@ -101,7 +102,7 @@ def lane_register_transports(register: Callable[[Transport], None]) -> None:
 
 @hookimpl
 def lane_add_options(group: Any) -> None:
-    """Declare the congestion control of TCP."""
+    """Add the option for TCP's congestion control."""
     group.add_argument(
         "--tcp-congestion",
         metavar="NAME",
@@ -113,6 +114,6 @@ def lane_add_options(group: Any) -> None:
 
 @hookimpl
 def lane_configure(options: Any) -> None:
-    """Choose it. Raises UsageError."""
+    """Apply the option. Raises UsageError."""
     is_supported()
     _transport.congestion = tcp.choose(options.tcp_congestion)

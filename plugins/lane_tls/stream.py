@@ -1,16 +1,16 @@
 """One TLS connection as a stream.
 
-Records go through memory that no idle stream keeps: see `lane_tls.openssl`. Greenlets switch only in `_wait`,
-never inside a call to OpenSSL, so that a reader and a writer may share the connection object.
+An idle stream holds no record buffers: see `lane_tls.openssl`. Greenlets switch only in `_wait`, never
+inside a call to OpenSSL. So a reader and a writer can share the connection object.
 
-A clean end is close_notify (RFC 8446 section 6.1), which ends one direction and leaves the other. A TCP
-connection that ends without it was cut short, by a broken network or an attacker, and is an error.
+A clean end is close_notify (RFC 8446 section 6.1). It ends one direction and leaves the other open. A TCP
+connection that ends without it was cut off by a broken network or an attacker. That is an error.
 """
 
 import socket
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -27,31 +27,31 @@ from lane_tls.words import reason
 
 _FULL = 16384  # bytes in a full record (RFC 8446 section 5.1)
 _NOTHING = memoryview(b"")
-_BULK = 32768  # bytes of one `sendall` from which it is a part of something large
-_QUANTUM = 0.0005  # seconds a greenlet may work before others have a turn
-_LINGER = 15.0  # seconds that a socket may outlive its close: until both sides' close_notify have arrived
-_LINGERING = 256  # such sockets at most
+_BULK = 32768  # bytes of one `sendall` from which it counts as a bulk transfer
+_QUANTUM = 0.0005  # seconds that a greenlet may run before others have their turn
+_LINGER = 15.0  # seconds after `close` in which both sides' close_notify may arrive
+_LINGERING = 256  # the most sockets that wait for that
 _LINGER_NOT = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds, so that close sends RST
 _lingering = Pool(_LINGERING)
 
 
 class TLSStream:
-    """A stream over `sock` (gevent's, connected), which it takes over. Idle, it holds no buffer."""
+    """A stream over `sock` (gevent's, connected), which it takes over. While idle it holds no buffer."""
 
     def __init__(self, context: SSL.Context, sock: Any) -> None:
-        # Waiting is done here: a plain socket takes 0.5 KB less than gevent's, and less time for each call.
+        # This class waits by itself, so a plain socket is enough. It takes 0.5 KB less, and calls are faster.
         sock = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
         sock.setblocking(False)
         self.sock = sock
         self.dead = Event()
         """Set once the connection is lost or closed."""
         self.congestion: bytes | None = None
-        """What to ask the kernel for once there is bulk to send: see `lane_tls.tcp`."""
+        """The congestion control to set once there is a bulk transfer: see `lane_tls.tcp`."""
         self.on_data: Callable[[], None] | None = None
-        """Called once, with the first data: the peer's session tickets have come before it."""
+        """Called once, with the first data. The peer's session tickets have arrived by then."""
         self._records = Records(context, sock)
         self.connection = self._records.connection
-        """To be set up before the handshake."""
+        """OpenSSL's connection. The caller sets it up before the handshake."""
         self._hub: Any = gevent.get_hub()
         self._readable = self._hub.loop.io(sock.fileno(), 1)
         self._writable = self._hub.loop.io(sock.fileno(), 2)
@@ -59,12 +59,12 @@ class TLSStream:
         self._failure: Failure[Closed] | None = None
         self._released = False
         self._sending = False
-        self._lingers = False  # closed, but the socket is open
+        self._lingers = False  # closed, but the socket is still open
         self._ended = False  # the peer sent close_notify
-        self._since = monotonic()  # when the event loop last had a turn because of this stream
-        self._busy_since = self._sent_at = self._since  # `sendall` after `sendall`; when the last one ended
+        self._since = monotonic()  # when this stream last let the event loop run
+        self._busy_since = self._sent_at = self._since  # start of a run of `sendall`s; end of the last one
         self.finished = False
-        """Whether we sent close_notify."""
+        """Whether close_notify was sent."""
 
     @property
     def broken(self) -> bool:
@@ -72,7 +72,7 @@ class TLSStream:
         return self._failure is not None
 
     def arrive(self) -> None:
-        """Wait for the peer's first byte, or for its end. Raises Closed."""
+        """Wait for the peer's first byte or its end of data. Raises Closed."""
         self._check()
         try:
             self.sock.recv(1, socket.MSG_PEEK)
@@ -82,7 +82,7 @@ class TLSStream:
             raise self._fail(error) from None
 
     def handshake(self) -> None:
-        """Raises ProtocolError for a peer that does not do TLS as we do, Closed for one that went away."""
+        """Do the handshake. Raises ProtocolError if TLS fails, Closed if the connection is lost."""
         self._check()
         try:
             while not self._records.handshake():
@@ -99,7 +99,7 @@ class TLSStream:
         self._records.settle()
 
     def when_heard(self, callback: Callable[[], None]) -> None:
-        """Call back once, when there may be something to read, or with the end. Nobody reads until then."""
+        """Call `callback` once, when there may be data to read or the stream has ended. See `Rings`."""
         if self._records.holds or self._failure is not None:
             self._hub.loop.run_callback(callback)
         else:
@@ -121,7 +121,7 @@ class TLSStream:
         self._check()
         quantum_used = monotonic() - self._since > _QUANTUM
         if quantum_used and not self._ended and not self._records.holds:
-            self._wait(self._readable)  # OpenSSL needs the socket for anything more: an honest wait
+            self._wait(self._readable)  # OpenSSL has nothing left, so this waits for new data
         while not self._ended:
             data, error = self._records.read(limit)
             match error:
@@ -147,19 +147,19 @@ class TLSStream:
         self._send(memoryview(data).cast("B"))
 
     def send_joined(self, head: bytes, data: bytes | bytearray | memoryview) -> None:
-        """See `lane.stream.Joins`. The first record has the head; all its data are copied behind it."""
+        """See `lane.stream.Joins`. The first record has the head and a copy of the first data."""
         view = memoryview(data).cast("B")
         room = max(_FULL - len(head), 0)
         self._send(view[room:], memoryview(b"".join((head, view[:room]))))
 
     def _send(self, view: memoryview, first: memoryview = _NOTHING) -> None:
-        """Encrypt `first` and `view`, and hand them to the kernel in as few writes as that takes."""
+        """Encrypt `first` and `view`, and hand them to the kernel in as few writes as possible."""
         self._check()
         if self.finished or self._sending:
             raise Closed("the stream is finished" if self.finished else "another sendall was not completed")
         self._sending = True
         now = monotonic()
-        if now - self._sent_at > _QUANTUM:  # who sends now and then has let others run meanwhile
+        if now - self._sent_at > _QUANTUM:  # other greenlets have run since the last `sendall`
             self._busy_since = now
         if self.congestion and len(view) > _BULK:
             use(self.sock, self.congestion)
@@ -175,11 +175,11 @@ class TLSStream:
                 self._flush()
         except SSL.Error as error:
             raise self._fail(error) from None
-        self._sending = False  # not in a `finally`: what a deadline has cut stays cut
+        self._sending = False  # not in a `finally`: after an interruption it stays set
         self._sent_at = monotonic()
 
     def _flush(self) -> None:
-        """Hand what was written to the kernel. Blocks for room. Raises Closed."""
+        """Hand the encrypted data to the kernel; block for room. Raises Closed."""
         try:
             while not self._records.flush():
                 self._wait(self._writable)
@@ -191,22 +191,22 @@ class TLSStream:
         if self.finished:
             return
         self._check()
-        if self._sending:  # what the peer has is not all
+        if self._sending:  # the peer does not have all data
             raise Closed("another sendall was not completed")
         self._notify()
         self._flush()
 
     def reset(self, code: int = 0) -> None:
-        """Send RST (TLS has no room for a code) and wake whoever is blocked here with Closed."""
+        """Send RST (TLS has no field for `code`). Greenlets blocked on this stream get Closed."""
         if not self._released:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
             self._release(Closed("reset here"))
 
     def close(self) -> None:
-        """End our direction and release the socket; the kernel delivers the rest. Never blocks.
+        """End our direction and release the socket. The kernel delivers the rest. Never blocks.
 
-        Input that nobody read turns it into a reset, and so does a `sendall` that was not completed: what
-        the peer has then is not all. The socket stays until the peer has ended too, or for some seconds.
+        Unread input turns this into a reset. So does an incomplete `sendall`, since the peer lacks data then.
+        The socket stays open until the peer has ended too, at most `_LINGER` seconds.
         """
         if self._lingers:
             return
@@ -225,14 +225,14 @@ class TLSStream:
                 _lingering.spawn(self._linger)
 
     def abandon(self) -> None:
-        """Release the socket without a word of TLS: the peer sees a connection cut short."""
+        """Release the socket without close_notify. The peer sees a connection that was cut off."""
         self._release(Closed("closed here"))
 
     def lost(self) -> bool:
-        """Whether the peer is known to be gone; looks at the socket now, never blocks.
+        """Whether the connection is known to be lost. It checks the socket now, and never blocks.
 
-        While nobody reads, it also looks behind what OpenSSL has to read for itself (session tickets, a
-        close_notify): the end of the connection may stand there.
+        While nobody reads, it also processes session tickets and close_notify. The end of the connection may
+        follow them.
         """
         if self._failure is not None:
             return True
@@ -251,7 +251,7 @@ class TLSStream:
         return gone
 
     def _unread(self) -> bool:
-        """Whether input is waiting; takes in an end, an error or session tickets on the way."""
+        """Whether unread data is there. It processes close_notify, session tickets and errors before it."""
         if self._ended:
             return False
         try:
@@ -263,7 +263,7 @@ class TLSStream:
         return False
 
     def _notify(self) -> None:
-        """Write close_notify, to be flushed. Raises Closed."""
+        """Write close_notify. The caller flushes it. Raises Closed."""
         self.finished = True
         try:
             self._records.shutdown()
@@ -271,7 +271,7 @@ class TLSStream:
             raise self._fail(error) from None
 
     def _notify_now(self) -> bool:
-        """Send close_notify; False if there is no room for it now."""
+        """Send close_notify. False if the kernel has no room for it now."""
         try:
             if not self.finished:
                 self._notify()
@@ -280,13 +280,13 @@ class TLSStream:
             pass
         except OSError as error:
             self._fail(error)
-        return True  # nobody is there to be told
+        return True  # the peer is gone, so nothing is left to send
 
     def _linger(self) -> None:
-        """Deliver close_notify in the background, and take the peer's.
+        """Deliver close_notify in the background, and receive the peer's.
 
-        To the kernel that is data: it answers data for a closed socket with RST, and forgets what it still
-        has to send.
+        The kernel answers data for a closed socket with RST and drops its unsent data. To the kernel, the
+        peer's close_notify is such data.
         """
         with gevent.Timeout(_LINGER, False), suppress(SSL.Error, OSError, Closed):
             while not self._notify_now():
@@ -294,7 +294,7 @@ class TLSStream:
             self.sock.shutdown(socket.SHUT_WR)
             while not self._records.unread():
                 self._hub.wait(self._readable)
-            self.reset()  # data, and nobody will read them
+            self.reset()  # data that nobody will read
         self.abandon()
 
     def _check(self) -> None:
@@ -302,15 +302,15 @@ class TLSStream:
             raise self._failure.build()
 
     def _wait(self, watcher: Any) -> None:
-        """Let others run until the socket is ready."""
+        """Let other greenlets run until the socket is ready."""
         if watcher.callback is not None:
             raise Closed("two greenlets use one direction of a stream")
-        self._hub.wait(watcher)  # no limit: who reads or writes has one, and TCP notices a peer that is gone
+        self._hub.wait(watcher)  # no limit: the caller has one, and TCP keepalive notices a lost peer
         self._since = monotonic()
         self._check()
 
     def _fail(self, error: Exception) -> Closed:
-        """Keep what `error` means as the end of both directions, and wake who is blocked in the other."""
+        """End both directions because of `error`, wake the greenlets blocked on them, return the failure."""
         if self._failure is None:
             with suppress(OSError):
                 self._records.flush()  # an alert, so that the peer learns why
@@ -326,7 +326,7 @@ class TLSStream:
         return self._failure.build()
 
     def _die(self, why: Closed) -> None:
-        """End both directions and wake who is blocked in them; the socket stays open."""
+        """End both directions and wake the greenlets blocked on them. The socket stays open."""
         self._failure = Failure.of(why)
         self.dead.set()
         self._ring()
@@ -340,22 +340,9 @@ class TLSStream:
             failure = self._failure = self._failure or Failure.of(why)
             self.dead.set()
             self._ring()
-            # OpenSSL resumes no session of a connection that it thinks was cut short.
+            # OpenSSL resumes no session of a connection that ended without close_notify.
             self.connection.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
-            # The descriptor stays open until nobody waits for it: its number may be used again at once.
+            # Close the descriptor when nobody waits on it: its number may be reused at once.
             self._hub.cancel_waits_close_and_then(
                 (self._readable, self._writable), failure.build(), self.sock.close
             )
-
-
-@contextmanager
-def deadline(seconds: float, late: Exception) -> Iterator[None]:
-    """Raise `late` once `seconds` have passed; a deadline of the caller's passes through as it is."""
-    timeout = gevent.Timeout(seconds)
-    try:
-        with timeout:
-            yield
-    except gevent.Timeout as expired:
-        if expired is not timeout:
-            raise
-        raise late from None

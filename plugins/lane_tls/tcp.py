@@ -1,10 +1,10 @@
-"""The TCP connection below TLS: what the kernel is asked to do with it.
+"""Settings of the TCP connection below TLS.
 
-Congestion control is the kernel's, a connection at a time: BBR moves bytes over paths that lose some at
-random, where the usual CUBIC takes each loss for a full queue. It also spreads packets over time from the
-first one on, which costs a short answer some milliseconds: so it is asked for when a stream has something
-large to send. Little may wait unsent in the kernel, so that what a session says next (an answer, an
-acknowledgement) does not stand behind megabytes.
+The kernel does the congestion control of each connection. On paths with random loss BBR is much faster than
+the usual CUBIC, which takes each loss for a full queue. BBR also paces the first packets, which delays a
+short answer by some milliseconds. So it is set only when a stream has much to send. Only little unsent data
+may wait in the kernel, so that a session's next frame (an answer, an acknowledgement) does not wait behind
+megabytes.
 """
 
 import socket
@@ -18,10 +18,10 @@ AUTO, SYSTEM = "auto", "system"
 _ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
 _AVAILABLE = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
 UNSENT = 262144
-"""Bytes that may wait in the kernel before it sends them, beyond one write."""
+"""Bytes of unsent data that may wait in the kernel, beyond one write."""
 _OPTIONS = [
-    # A dead path is noticed after 15 s, idle (30 s) or not. A peer that reads nothing for as long counts
-    # as dead too, which the sessions of lane never do: they hold back by their windows.
+    # A dead path is noticed after 15 s, or after 30 s while idle. A peer that reads nothing for so long
+    # counts as dead too. lane's sessions always read: their own windows limit the sender.
     ("SOL_SOCKET", "SO_KEEPALIVE", 1),
     ("IPPROTO_TCP", "TCP_KEEPIDLE", 15),
     ("IPPROTO_TCP", "TCP_KEEPINTVL", 5),
@@ -29,13 +29,13 @@ _OPTIONS = [
     ("IPPROTO_TCP", "TCP_USER_TIMEOUT", 15_000),
     ("IPPROTO_TCP", "TCP_NODELAY", 1),
     ("IPPROTO_TCP", "TCP_NOTSENT_LOWAT", UNSENT),
-]  # and no buffer sizes: they would end the kernel's own tuning
+]  # no buffer sizes: they would turn off the kernel's own tuning
 
 
 def choose(name: str) -> bytes | None:
-    """What to ask the kernel for: `auto` is BBR where it lets us. None: leave it as the system has it.
+    """The congestion control to set; None keeps the system's default. `auto` is BBR if the kernel allows it.
 
-    Raises UsageError for a name that the kernel does not let us use.
+    Raises UsageError for a name that the kernel does not allow.
     """
     if name == SYSTEM:
         return None
@@ -43,7 +43,7 @@ def choose(name: str) -> bytes | None:
     with socket.socket() as sock:
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, wanted)
-        except (OSError, AttributeError):  # no such algorithm, not for us, or not on this system
+        except (OSError, AttributeError):  # unknown, forbidden, or not on this system
             if name == AUTO:
                 return None
             raise UsageError(f"--tcp-congestion: {name} cannot be used here{_offer()}") from None
@@ -51,7 +51,7 @@ def choose(name: str) -> bytes | None:
 
 
 def _offer() -> str:
-    """What can be used instead, for people."""
+    """The allowed names, as the end of an error message."""
     try:
         return f" (what can: {', '.join(_ALLOWED.read_text().split())}; there are: " + (
             f"{', '.join(_AVAILABLE.read_text().split())}; sysctl net.ipv4.tcp_allowed_congestion_control)"
@@ -61,13 +61,13 @@ def _offer() -> str:
 
 
 def use(sock: Any, congestion: bytes) -> None:
-    """Have the kernel send with `congestion` from now on. Where it will not any more, nothing changes."""
+    """Set the congestion control from now on. If the kernel no longer allows it, nothing changes."""
     with suppress(OSError):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion)
 
 
 def tune(sock: Any) -> None:
-    """Set the options of a connection, or of a listener: what it accepts inherits them."""
+    """Set the options of a connection or a listener. Accepted connections inherit them."""
     for level, option, value in _OPTIONS:
         if hasattr(socket, option):
             sock.setsockopt(getattr(socket, level), getattr(socket, option), value)

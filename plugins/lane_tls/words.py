@@ -1,8 +1,8 @@
-"""What OpenSSL says, in words for people."""
+"""OpenSSL's errors as text."""
 
 
 def reason(error: Exception) -> str:
-    """OpenSSL's words for the first thing that went wrong."""
+    """OpenSSL's text for the first error."""
     try:
         return str(error.args[0][0][2])
     except (IndexError, TypeError):

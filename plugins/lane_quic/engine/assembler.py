@@ -89,10 +89,10 @@ class Assembler(StreamReceiver):
     def _check_size(self, stop: int, *, fin: bool) -> None:
         """Check the end of a frame, `stop`, against the stream's final size (RFC 9000 section 4.5)."""
         if self.final_size is not None and (stop > self.final_size or (fin and stop != self.final_size)):
-            raise FinalSizeError("the stream has another final size")
+            raise FinalSizeError("the data does not match the stream's final size")
         if fin:
             if stop < self.highest_offset:
-                raise FinalSizeError("data came beyond the final size")
+                raise FinalSizeError("data was received beyond the final size")
             self.final_size = stop
 
     def _following(self) -> bytes:

@@ -70,7 +70,7 @@ class OneRttKeys(CryptoPair):
         aead = self._aead(header[0] >> 2 & 1, number)
         try:
             if aead is None:
-                raise CryptoError("those keys are gone")
+                raise CryptoError("the keys were discarded")
             payload: bytes = aead.decrypt(packet[len(header) :], header, number)
         except CryptoError:
             self.forged += 1
@@ -129,7 +129,7 @@ class KeyUpdate(HandshakeMemory):
         """Receive as aioquic does, but end the connection after too many forged packets."""
         super().receive_datagram(data, addr, now)
         if self.keys is not None and self.keys.forged >= MOST_FORGED:
-            self._wear_out("too many packets could not be read")
+            self._wear_out("too many packets could not be decrypted")
 
     def _change_keys(self, now: float) -> None:
         """Begin a key update if one is due, and discard the old keys in time."""

@@ -175,7 +175,7 @@ class PeerLimits(FastPathConnection):
     def consume_peer_cid(self) -> None:
         if not self.peer_cid_available:
             frame_type = QuicFrameType.NEW_CONNECTION_ID
-            raise _violation(frame_type, "the last connection ID was retired, and none came for it")
+            raise _violation(frame_type, "the last connection ID was retired without a new one")
         super().consume_peer_cid()
 
     def handle_connection_close_frame(self, context: Any, frame_type: int, buf: Any) -> None:

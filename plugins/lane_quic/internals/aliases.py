@@ -1,35 +1,35 @@
-"""Public names for what is private in aioquic's classes, made once, when a class is made.
+"""Public names for private names of aioquic's classes, created together with the class.
 
-A property would cost a call for each use, and some names are used for each packet. Here the public name
-stands for the same object as the private one: for an attribute the descriptor of its slot, for a method the
-function. So both names read and write the same thing, at the same cost.
+A property would cost a call for each use, and some names are used for each packet. Here both names refer to
+the same object: for an attribute the descriptor of its slot, for a method the function. So both names read
+and write the same value, at the same cost.
 """
 
 from typing import Any, ClassVar
 
 examples: list[tuple[Any, tuple[str, ...]]] = []
-"""An object of each class of aioquic that lane knows the inside of, and the private names that lane uses."""
+"""An object of each class of aioquic that lane changes, with the private names that lane uses."""
 
 
 def rely_on(example: object, *names: str, **renamed: str) -> dict[str, str]:
-    """Note that lane uses these private names of the class of `example`: each one by its public name.
+    """Register private names of the class of `example`. Return the private name for each public name.
 
-    `renamed` has those whose public name is another one: `public` would give one that is taken.
+    `renamed` has the names for which the result of `public` is already taken.
     """
     examples.append((example, (*names, *renamed.values())))
     return {public(name): name for name in names} | renamed
 
 
 def public(name: str) -> str:
-    """What lane calls the private `name`: `__frames` of a class `C`, which is `_C__frames`, is `frames`."""
+    """The public name for a private `name`. `_C__frames` (`__frames` of a class `C`) gives `frames`."""
     return name.rpartition("__")[2].lstrip("_")
 
 
 class Aliased:
-    """The base of a class that derives from one of aioquic's, and names its private things.
+    """Base class for a subclass of one of aioquic's classes that gives its private names public ones.
 
-    `ALIASES` has the private name of each public one. A subclass that defines a method under a public name
-    overrides the private one of aioquic, which calls it.
+    `ALIASES` maps each public name to the private one. If a subclass defines a method under the public
+    name, it overrides aioquic's private method.
     """
 
     __slots__ = ()

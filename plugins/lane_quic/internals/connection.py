@@ -1,4 +1,4 @@
-"""aioquic's connection, whose state and steps have public names: what the engine is built on."""
+"""aioquic's connection with public names for its state and its methods. The engine derives from it."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -97,16 +97,16 @@ _steps = rely_on(
 
 
 class Connection(Aliased, QuicConnection):
-    """A connection of aioquic. What is `Any` is replaced by an object of lane's.
+    """A connection of aioquic. An attribute has the type `Any` if lane replaces aioquic's object.
 
-    It and all that are built on it have slots: a dict of so many names takes three times as much.
+    This class and its subclasses have slots. A dict with so many names takes three times the memory.
     """
 
     ALIASES = _state | _steps
     __slots__ = (*{*vars(_blank), *_state.values()}, "tls")
 
     if TYPE_CHECKING:
-        # The state of the connection, and what tells of it.
+        # The state of the connection, its events and its log.
         close_event: ConnectionTerminated | None
         close_pending: bool
         events: Any
@@ -119,7 +119,7 @@ class Connection(Aliased, QuicConnection):
         streams: Any
         streams_queue: list[Any]
 
-        # Where its packets go, and how they are sealed.
+        # Paths and encryption.
         crypto_buffers: Any
         crypto_streams: Any
         cryptos: dict[Epoch, Any]
@@ -153,7 +153,7 @@ class Connection(Aliased, QuicConnection):
         remote_max_datagram_frame_size: int | None
         remote_max_streams_bidi: int
 
-        # What else waits to be sent.
+        # Other things to send.
         datagrams_pending: Any
         handshake_done_pending: bool
         ping_pending: list[int]
@@ -161,7 +161,7 @@ class Connection(Aliased, QuicConnection):
         retire_connection_ids: list[int]
         streams_blocked_pending: bool
 
-        # What acts on frames that came: by the type of the frame, a method and the epochs that it is for.
+        # Handlers of received frames, by frame type: a method, and the epochs in which it is valid.
         frame_handlers: Any
 
         def handle_ack_frame(self, context: Any, frame_type: int, buf: Any) -> None: ...
@@ -174,7 +174,7 @@ class Connection(Aliased, QuicConnection):
         def payload_received(
             self, context: QuicReceiveContext, plain: bytes, crypto_frame_required: bool = False
         ) -> tuple[bool, bool]:
-            """Act on the frames of a packet; first, whether one of them asks for an acknowledgement."""
+            """Process the frames of a packet. The first result says whether the packet is ack-eliciting."""
 
         # Steps of the handshake.
         def initialize(self, peer_cid: bytes) -> None: ...
@@ -189,7 +189,7 @@ class Connection(Aliased, QuicConnection):
         def replenish_connection_ids(self) -> None: ...
         def write_new_connection_id_frame(self, builder: Any, connection_id: Any) -> None: ...
 
-        # Writing, and what becomes of what was written.
+        # Writing frames, and their delivery or loss.
         def write_application(self, builder: Any, network_path: Any, now: float) -> None: ...
         def write_connection_limits(self, builder: Any, space: Any) -> None: ...
         def write_stream_limits(self, builder: Any, space: Any, stream: Any) -> None: ...

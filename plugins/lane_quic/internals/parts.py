@@ -1,4 +1,4 @@
-"""The parts of aioquic's connections, whose state has public names: streams, recovery, keys, TLS, traces."""
+"""Parts of aioquic's connections with public names: streams, recovery, keys, TLS and traces."""
 
 from collections.abc import Callable, Iterable
 from operator import attrgetter
@@ -74,7 +74,7 @@ _BLOCK = 16  # bytes, of AES
 
 
 class StreamSender(Aliased, QuicStreamSender):
-    """The sending half of a stream: `pending` is what waits to be sent, `acked` what was acknowledged."""
+    """The sending half of a stream: `pending` has the ranges to send, `acked` the acknowledged ones."""
 
     ALIASES = _sender
     __slots__ = tuple(_sender.values())
@@ -92,7 +92,7 @@ class StreamSender(Aliased, QuicStreamSender):
 
 
 class StreamReceiver(Aliased, QuicStreamReceiver):
-    """The receiving half of a stream. `buffer` is false while nothing waits for what is missing."""
+    """The receiving half of a stream. `buffer` holds the data after a gap, and is false without a gap."""
 
     ALIASES = _receiver
     __slots__ = tuple(_receiver.values())
@@ -105,7 +105,7 @@ class StreamReceiver(Aliased, QuicStreamReceiver):
 
 
 class PacketRecovery(Aliased, QuicPacketRecovery):
-    """The loss recovery of a connection, with its estimate of round trips; times in seconds."""
+    """The loss recovery of a connection, with its estimate of the round-trip time. Times are seconds."""
 
     ALIASES = _recovery
     __slots__ = tuple(
@@ -130,7 +130,7 @@ class PacketRecovery(Aliased, QuicPacketRecovery):
 
 
 class PacketNumberWindow(Aliased, QuicPacketNumberWindow):
-    """The packet numbers that came: `received`, of the `size` up to the largest, and not below `lower`."""
+    """The received packet numbers: `received` has those of the newest `size` numbers, from `lower` on."""
 
     ALIASES = _window
     __slots__ = tuple(_window.values())
@@ -153,9 +153,9 @@ class EventTrace(Aliased, QuicLoggerTrace):
 
 
 class FinishedTLS(Context):
-    """TLS of a server that has no more to say: a client that goes on gets an alert."""
+    """The TLS state of a server after the handshake. A client that sends more messages gets an alert."""
 
-    _peer_certificate, _peer_certificate_chain = None, ()  # type: ignore[assignment]  # it asks for none
+    _peer_certificate, _peer_certificate_chain = None, ()  # type: ignore[assignment]  # a server has none
 
     def __init__(self, before: Context) -> None:
         self.state = before.state
@@ -166,28 +166,28 @@ class FinishedTLS(Context):
 
 
 def peer_certificates(tls: Context) -> list[x509.Certificate]:
-    """What the peer showed, leaf first."""
+    """The peer's certificates, leaf first."""
     leaf = tls._peer_certificate
     return ([leaf] if leaf else []) + [*tls._peer_certificate_chain]
 
 
 ranges_of: Callable[[Any], list[range]] = attrgetter("_RangeSet__ranges")
-"""The list in a RangeSet: to be changed only to ranges that are in order, and touch nowhere."""
+"""The list in a RangeSet. The ranges in it must stay sorted and must not touch each other."""
 
 
 def range_set(ranges: list[range]) -> RangeSet:
-    """A RangeSet of `ranges`, which are in order and touch nowhere. It keeps the list."""
+    """A RangeSet of `ranges`, which are sorted and do not touch each other. It keeps the list."""
     found = RangeSet()
     found._RangeSet__ranges = ranges  # type: ignore[attr-defined]
     return found
 
 
 cipher_of: Callable[[Any], tuple[Any, int]] = attrgetter("_aead", "_iv")
-"""The cipher of an AEAD (from `cryptography`), and what is combined with a packet number to its nonce."""
+"""The cipher of an AEAD (from `cryptography`) and its IV. The IV and a packet number give the nonce."""
 
 
 def masks(protection: Any, samples: list[bytes]) -> list[bytes]:
-    """The masks of header protection for samples of packets (RFC 9001 section 5.4): 5 bytes or more each."""
+    """The header protection masks for `samples` (RFC 9001 section 5.4). Each has 5 bytes or more."""
     if protection._is_chacha20:
         return [protection._mask(sample) for sample in samples]
     found = protection._encryptor.update(b"".join(samples))
@@ -195,7 +195,7 @@ def masks(protection: Any, samples: list[bytes]) -> list[bytes]:
 
 
 def callbacks(pair: CryptoPair) -> dict[str, Any]:
-    """What `pair` calls when its keys come and go, as its class takes them."""
+    """The callbacks of `pair`, as the arguments of its constructor."""
     return {
         "recv_setup_cb": pair.recv._setup_cb,
         "recv_teardown_cb": pair.recv._teardown_cb,

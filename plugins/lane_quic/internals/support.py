@@ -1,27 +1,27 @@
-"""Whether the installed aioquic is one that lane knows the inside of."""
+"""Checks whether the installed aioquic is a version that lane knows."""
 
 from lane.tested import is_tested, lacking
-from lane_quic.internals import connection, parts  # noqa: F401  (they say what they rely on)
+from lane_quic.internals import connection, parts  # noqa: F401  (importing them registers their names)
 from lane_quic.internals.aliases import examples
 
 TESTED = ("1.7",)
-"""Versions of aioquic that the tests have run with."""
+"""Versions of aioquic that lane was tested with."""
 
 
 def relied_on() -> list[tuple[type, str]]:
-    """Each class of aioquic with each private name of it that lane uses."""
+    """Each class of aioquic, with each of its private names that lane uses."""
     return [(type(example), name) for example, names in examples for name in names]
 
 
 def missing() -> list[str]:
-    """The names that the installed aioquic does not have, as `Class.name`."""
+    """The names that the installed aioquic lacks, as `Class.name`."""
     return [name for example, names in examples for name in lacking(example, names)]
 
 
 def is_supported() -> bool:
-    """Whether the installed aioquic was tested, and has all names. If not, the log hears of it.
+    """Whether the installed aioquic was tested and has all names. If not, a warning is logged.
 
-    The fast path is no good then: what it does in the place of aioquic may not be what aioquic does.
+    Then the fast path must be off, since it may no longer do the same as aioquic.
     """
     off = "common QUIC packets are left to it, at over twice the CPU (as --quic-fast-path off)"
     return is_tested("aioquic", TESTED, missing=missing(), otherwise=off)

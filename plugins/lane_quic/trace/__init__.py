@@ -1,1 +1,1 @@
-"""What people look at afterwards: qlog files, and the secrets that open a capture."""
+"""Files for debugging: qlog traces, and the TLS secrets that decrypt a packet capture."""

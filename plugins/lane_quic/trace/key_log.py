@@ -1,6 +1,6 @@
-"""The secrets of connections for Wireshark, in the file that SSLKEYLOGFILE names.
+"""The TLS secrets of connections for Wireshark, in the file named by SSLKEYLOGFILE.
 
-aioquic writes them in the middle of a handshake: a disk that is full must not end a connection.
+aioquic writes them in the middle of a handshake. So a full disk must not end a connection.
 """
 
 import logging
@@ -12,7 +12,7 @@ log = logging.getLogger("lane.quic")
 
 
 class KeyLog:
-    """Appends to a file; what can't be written is lost, with one warning. Raises ConfigError."""
+    """Appends to a file. If a write fails, its secret is lost, with one warning. Raises ConfigError."""
 
     def __init__(self, name: str) -> None:
         self._name, self._warned = name, False
@@ -22,17 +22,19 @@ class KeyLog:
             raise ConfigError(f"SSLKEYLOGFILE: {name}: {error.strerror}") from None
 
     def write(self, line: str) -> None:
-        """Called by aioquic for each secret, with a line in the format of NSS."""
+        """Write a secret, as a line in the NSS format. Called by aioquic."""
         try:
             os.write(self._file, line.encode("ascii"))
         except OSError as error:
             if not self._warned:
                 self._warned = True
-                log.warning("SSLKEYLOGFILE: %s: %s: secrets are missing there", self._name, error.strerror)
+                log.warning(
+                    "SSLKEYLOGFILE: %s: %s: some secrets were not written", self._name, error.strerror
+                )
 
     def flush(self) -> None:
-        """Called by aioquic; nothing waits."""
+        """Do nothing: no line is buffered. Called by aioquic."""
 
     def close(self) -> None:
-        """End it."""
+        """Close the file."""
         os.close(self._file)

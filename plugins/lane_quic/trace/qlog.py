@@ -1,7 +1,8 @@
-"""What a connection did, packet by packet, in files that qvis opens (https://qvis.quictools.info).
+"""qlog traces of connections, packet by packet, for tools such as qvis (https://qvis.quictools.info).
 
-aioquic keeps all events in memory until a connection ends. Here each event is a line of a file at once, in
-the streaming form of qlog (draft-ietf-quic-qlog-main-schema-02, section 3.2: JSON text sequences, RFC 7464).
+aioquic keeps all events in memory until a connection ends. Here each event is written to a file at once, in
+the streaming format of qlog (draft-ietf-quic-qlog-main-schema-02, section 3.2: JSON text sequences, RFC
+7464).
 """
 
 import json
@@ -18,12 +19,12 @@ from lane_quic.internals.parts import EventTrace
 log = logging.getLogger("lane.quic")
 
 MOST_BYTES = 256 << 20
-"""Of one file: what comes after that is not written."""
+"""The most bytes of one file. Later events are not written."""
 _SEPARATOR = "\x1e"
 
 
 class Qlog(QuicLogger):
-    """Writes a file for each connection into a folder. Raises ConfigError if that can't be written to."""
+    """Writes one file for each connection. Raises ConfigError if the folder is not writable."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -37,19 +38,19 @@ class Qlog(QuicLogger):
             raise ConfigError(f"--qlog-dir: {folder}: {error.strerror}") from None
 
     def start_trace(self, is_client: bool, odcid: bytes) -> QuicLoggerTrace:
-        """Called by aioquic for each connection."""
+        """Start the trace of a connection. Called by aioquic."""
         who = "client" if is_client else "server"
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{odcid.hex()}-{who}.sqlog"
         return Trace(self._folder / name, is_client=is_client, odcid=odcid)
 
     def end_trace(self, trace: QuicLoggerTrace) -> None:
-        """Called by aioquic where a connection ends in order."""
+        """End the trace of a connection that ends cleanly. Called by aioquic."""
         if isinstance(trace, Trace):
             trace.close()
 
 
 class Trace(EventTrace):
-    """The file of one connection. A disk that is full ends the file, and not the connection."""
+    """The file of one connection. A full disk ends the file and not the connection."""
 
     def __init__(self, path: Path, *, is_client: bool, odcid: bytes) -> None:
         super().__init__(is_client=is_client, odcid=odcid)
@@ -71,12 +72,12 @@ class Trace(EventTrace):
         self._write({"qlog_version": QLOG_VERSION, "qlog_format": "JSON-SEQ", "trace": trace})
 
     def log_event(self, *, category: str, event: str, data: dict[str, Any]) -> None:
-        """Called by aioquic, which adds frames to `data` afterwards: it is written by `flush`."""
+        """Add an event. Called by aioquic, which later adds frames to `data`. So `flush` writes it."""
         at = self.encode_time(time.time() - self._began)
         self.events.append({"time": at, "name": f"{category}:{event}", "data": data})
 
     def flush(self) -> None:
-        """Write what has happened: all that came with one datagram, or was sent together."""
+        """Write the events of one received datagram, or of the packets that were sent together."""
         while self.events:
             self._write(self.events.popleft())
 
@@ -93,7 +94,7 @@ class Trace(EventTrace):
             self._file = None
 
     def close(self) -> None:
-        """Write what is left. More than once does no harm."""
+        """Write the remaining events and close the file. Idempotent."""
         self.flush()
         if self._file is not None:
             file, self._file = self._file, None
@@ -104,10 +105,10 @@ class Trace(EventTrace):
 
 
 def log_metrics(trace: Any, loss: Any) -> None:
-    """What a connection's `loss` knows of the path, packets having been sent."""
+    """Add an event with the measurements of the path in `loss`, after packets were sent."""
     data: dict[str, Any] = {
         "bytes_in_flight": loss.bytes_in_flight,
-        "congestion_window": min(loss.congestion_window, 1 << 53),  # what JSON can say
+        "congestion_window": min(loss.congestion_window, 1 << 53),  # the largest exact integer in JSON
     }
     if loss.rtt is not None:
         data |= {"smoothed_rtt": trace.encode_time(loss.rtt), "min_rtt": trace.encode_time(loss.least_rtt)}

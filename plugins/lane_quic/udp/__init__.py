@@ -1,1 +1,1 @@
-"""The UDP sockets below connections: set up, read fairly, written without blocking, many packets a call."""
+"""UDP sockets: setup, fair receiving, sending without blocking, and many packets per system call."""

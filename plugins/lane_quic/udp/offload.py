@@ -1,8 +1,9 @@
-"""Many packets in one system call, where the kernel can: UDP_SEGMENT (GSO) and UDP_GRO of Linux.
+"""Many packets in one system call, with Linux's UDP_SEGMENT (GSO) and UDP_GRO.
 
-A system call and the way through the kernel's stack cost as much as all that lane does for a packet. So
-packets that leave together for one peer are handed over as one piece with the size of a segment, and what
-comes together is taken as one. Elsewhere, and where the kernel refuses, each packet has a call of its own.
+A system call and the kernel's network stack cost as much CPU time as all of lane's own work for a packet. So
+packets that are sent together to one peer are passed to the kernel as one buffer with a segment size. Packets
+that arrive together are received as one buffer. On other systems, or if the kernel refuses, each packet has
+its own call.
 """
 
 import errno
@@ -12,13 +13,13 @@ from collections.abc import Sequence
 from typing import Any
 
 MOST_SEGMENTS = 64
-"""As many as the kernel takes at once (UDP_MAX_SEGMENTS)."""
+"""The most packets that the kernel accepts in one call (UDP_MAX_SEGMENTS)."""
 MOST_BYTES = 65000
-"""Of all of them: what an IP packet holds, less than its headers."""
+"""The most bytes in one call: those of an IP packet, without its headers."""
 REFUSALS = (errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP)
-"""What a kernel says that has no UDP_SEGMENT, or whose interface has no checksums to spare for it."""
+"""Errors of a kernel without UDP_SEGMENT, or of an interface without checksum offload."""
 ROOM = socket.CMSG_SPACE(4) if hasattr(socket, "CMSG_SPACE") else 0
-"""Bytes of ancillary data that the size of received segments takes: without them it is lost."""
+"""Bytes of ancillary data that hold the segment size of received packets. Without them the size is lost."""
 
 _UDP, _SEGMENT, _GRO = 17, 103, 104
 _LINUX = hasattr(socket, "SO_DOMAIN")
@@ -27,7 +28,7 @@ Datagrams = Sequence[tuple[bytes, Any]]
 
 
 def can_segment(sock: socket.socket) -> bool:
-    """Whether the kernel knows UDP_SEGMENT; that it takes it is seen when it is used."""
+    """Whether the kernel knows UDP_SEGMENT. Whether it works is only known once it is used."""
     if not _LINUX:
         return False
     try:
@@ -38,7 +39,7 @@ def can_segment(sock: socket.socket) -> bool:
 
 
 def want_gro(sock: socket.socket) -> bool:
-    """Have the kernel hand over what came together in one piece; whether it will."""
+    """Ask the kernel to deliver packets that arrive together as one buffer. Return whether it will."""
     if not _LINUX:
         return False
     try:
@@ -49,9 +50,9 @@ def want_gro(sock: socket.socket) -> bool:
 
 
 def together(datagrams: Datagrams, start: int) -> int:
-    """How many of `datagrams`, from `start` on, may leave at once: those of one size and path.
+    """The number of `datagrams` from `start` on that can be sent in one call.
 
-    The last one may be shorter.
+    They have one path and one size. The last one may be shorter.
     """
     first, path = datagrams[start]
     size = total = len(first)
@@ -67,12 +68,12 @@ def together(datagrams: Datagrams, start: int) -> int:
 
 
 def segments(size: int) -> tuple[int, int, bytes]:
-    """The ancillary data that has the kernel cut what is sent into datagrams of `size` bytes."""
+    """The ancillary data that tells the kernel to split the buffer into datagrams of `size` bytes."""
     return _UDP, _SEGMENT, struct.pack("=H", size)
 
 
 def cut(data: bytes, ancillary: Sequence[tuple[int, int, bytes]]) -> list[bytes]:
-    """The datagrams in what was received together."""
+    """Split a received buffer into its datagrams."""
     size = 0
     for level, kind, value in ancillary:
         if (level, kind) == (_UDP, _GRO):

@@ -1,4 +1,4 @@
-"""How a UDP socket of QUIC is set up: its address, large buffers, no fragments, and where it answers from."""
+"""Setup of UDP sockets for QUIC: addresses, large buffers, no fragmentation, source addresses of answers."""
 
 import logging
 import os
@@ -14,14 +14,14 @@ from lane.stream import Address
 log = logging.getLogger("lane.quic")
 
 SOCKET_BUFFER = 4 << 20
-"""Bytes that the kernel is asked to hold, each way."""
+"""The buffer size that the kernel is asked for in each direction, bytes."""
 
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE = 10, 23, 3
 _SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 33, 32
 
 
 def bind(endpoint: Address) -> list[socket.socket]:
-    """UDP sockets on all that `endpoint` stands for, at least one. Raises ConfigError."""
+    """Open UDP sockets on all addresses of `endpoint`, at least one. Raises ConfigError."""
     found = bind_udp(endpoint)
     for sock in found:
         pktinfo.want(sock)
@@ -29,7 +29,7 @@ def bind(endpoint: Address) -> list[socket.socket]:
 
 
 def tune(sock: socket.socket) -> None:
-    """Large buffers, and packets that are never fragmented, where the kernel lets us."""
+    """Set large buffers and forbid fragmentation, as far as the kernel allows."""
     v6 = sock.family == socket.AF_INET6
     for option, forced in (
         (socket.SO_RCVBUF, _SO_RCVBUFFORCE),
@@ -47,14 +47,14 @@ def tune(sock: socket.socket) -> None:
 
 @cache
 def _warn(limits: str) -> None:
-    """Once in the life of a process."""
+    """Log the warning. Called once in a process."""
     log.warning(
         "small UDP buffers slow quic down on fast lines; to let lane have larger ones: sysctl -w %s", limits
     )
 
 
 def _warn_of_small_buffers(sock: socket.socket) -> None:
-    """Where the kernel gives less than was asked for (Linux counts twice what it gives)."""
+    """Warn if the kernel gives smaller buffers than requested. Linux reports twice the size that it gives."""
     if hasattr(socket, "SO_DOMAIN"):
         options = {"rmem_max": socket.SO_RCVBUF, "wmem_max": socket.SO_SNDBUF}
         small = [
@@ -72,5 +72,5 @@ def _try_option(sock: socket.socket, level: int, option: int, value: int) -> Non
 
 
 def peer_name(path: Any) -> str:
-    """The peer's IP address as people write it."""
+    """The peer's IP address in its usual text form."""
     return normal_host(path[0][0])

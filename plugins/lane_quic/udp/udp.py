@@ -1,12 +1,12 @@
-"""The UDP socket of an endpoint: receives fairly, sends without blocking.
+"""The UDP socket of an endpoint. It receives fairly and sends without blocking.
 
-A receive loop takes what is there, but never more than a batch before the rest of the process has had
-its turn, and lets the carriers that it touched answer once each. What the kernel does not take at once
-waits, in order and bounded.
+The receive loop reads at most one batch of datagrams before other greenlets have their turn. After each
+batch, each carrier that received something sends once. Datagrams that the kernel does not accept at once
+wait in a bounded queue, in order.
 
-What the kernel reports is a hint and no more. Most of it comes from ICMP messages, which anybody can send
-who guesses two ports, and a port may be closed for a moment only (RFC 8085 section 5.2). Only a socket that
-is none any more is of no more use.
+Errors that the kernel reports are only hints. Most come from ICMP messages. Anybody who guesses two ports can
+forge them, and a port may be closed for only a moment (RFC 8085 section 5.2). Only an error that shows that
+the socket itself is broken ends its use.
 """
 
 import errno
@@ -29,21 +29,27 @@ from lane_quic.udp.sockets import tune
 
 log = logging.getLogger("lane.quic")
 
-BATCH, QUANTUM = 64, 0.002
-"""Datagrams, and seconds, that a receive loop takes before others have their turn."""
-GATHER, GATHER_MOST = 16, 0.004
-"""Packets of a bulk transfer that gather before they are taken together, and seconds that this may take: a
-wake-up costs more than a packet, and on real links they come one by one."""
-BULK_SIZE, BULK_RATE = 1000, 600.0
-"""Bytes of a packet that counts as one of a bulk transfer, and such packets a second that make one."""
+BATCH = 64
+"""Datagrams that a receive loop reads before other greenlets have their turn."""
+QUANTUM = 0.002
+"""Seconds that a receive loop may run before other greenlets have their turn."""
+GATHER = 16
+"""Packets of a bulk transfer that are read together. A wake-up costs more than a packet, and on real links
+packets arrive one by one."""
+GATHER_MOST = 0.004
+"""Seconds that the loop may wait for so many packets."""
+BULK_SIZE = 1000
+"""Bytes from which a packet counts as large, as in bulk transfers."""
+BULK_RATE = 600.0
+"""Large packets a second from which the traffic counts as a bulk transfer."""
 BULK_MEMORY = 0.020
 """Seconds over which that rate is measured."""
 HURRY = 1.0
-"""Seconds after such a packet for which nothing gathers: see `DatagramReceiver.hurries`."""
+"""Seconds without gathering after a latency-sensitive packet: see `DatagramReceiver.hurries`."""
 BACKLOG = 4096
-"""Datagrams that wait for a full socket; more are dropped, as a network would."""
+"""Datagrams that may wait for a full socket. More are dropped, as in a network."""
 BACK_OFF = 0.01
-"""Seconds to wait where the kernel had nothing but errors: trying again at once would only burn CPU."""
+"""Seconds to wait after nothing but errors from the kernel. Trying again at once would only use CPU time."""
 HINTS = {
     errno.ECONNREFUSED,
     errno.EHOSTUNREACH,
@@ -57,30 +63,30 @@ HINTS = {
     errno.EACCES,
     errno.EINVAL,
 }
-"""Errors that say that the peer may not be reached. Others (no room, too large) lose a packet."""
+"""Errors that hint that the peer cannot be reached. Others (no room, too large) only lose a packet."""
 BROKEN = {errno.EBADF, errno.ENOTSOCK}
-"""Errors that say that there is no socket any more."""
+"""Errors that show that the socket no longer exists."""
 
 _READ, _WRITE = 1, 2
 _ANCILLARY = pktinfo.ROOM * 2 + offload.ROOM
 
 
 class DatagramReceiver(Protocol):
-    """Whoever a datagram was for."""
+    """A receiver of datagrams: a connection."""
 
     hurries: bool
-    """Whether what it got last is worth less when it comes later."""
+    """Whether the newest data that it received is latency-sensitive."""
 
     def flush(self) -> None:
-        """Act on all that was received in a batch."""
+        """Act on the datagrams of a batch, and answer them."""
 
 
 class QuicSocket:
-    """A UDP socket in the event loop. A path is (address, ancillary data that picks our own address).
+    """A UDP socket in the event loop. A path is (address, ancillary data that selects our own address).
 
-    `on_datagrams` gets what came together from one path, with the time, and gives whom it was for. `on_hint`
-    hears, soon after, the number of an error that says that the peer may not be reached; `on_broken`, once,
-    that the socket is of no more use.
+    `on_datagrams` is called with the datagrams that arrived together from one path, the path and the time. It
+    returns their receivers. `on_hint` is called, a little later, with an error number of `HINTS`. `on_broken`
+    is called once, when the socket is broken.
     """
 
     def __init__(
@@ -104,13 +110,13 @@ class QuicSocket:
         self._backlog: deque[tuple[bytes, Any]] = deque()
         self._events: Any = gevent.get_hub().loop
         self._readable, self._writable = (self._events.io(sock.fileno(), event) for event in (_READ, _WRITE))
-        self._hurried = -inf  # when somebody got what is worth less when it comes later
+        self._hurried = -inf  # when the newest latency-sensitive packet arrived
         self.closed = self.broken = False
-        self._hint: int | None = None  # that is still to be told
+        self._hint: int | None = None  # an error number for `on_hint`, not reported yet
         self._loop = supervise("receiving over UDP", self._receive)
 
     def send(self, datagrams: list[tuple[bytes, Any]]) -> None:
-        """Send now, or as soon as the kernel takes it."""
+        """Send now, or as soon as the kernel accepts the datagrams."""
         if self._backlog:
             room = BACKLOG - len(self._backlog)
             self._backlog.extend(datagrams[:room])
@@ -120,7 +126,7 @@ class QuicSocket:
             self._writable.start(self._send_backlog)
 
     def _send_all(self, datagrams: Sequence[tuple[bytes, Any]]) -> int:
-        """How many of them the kernel took, from the first on."""
+        """Send until the kernel has no room. Return how many datagrams it accepted."""
         at = 0
         while at < len(datagrams):
             count = offload.together(datagrams, at) if self._segments else 1
@@ -130,9 +136,7 @@ class QuicSocket:
         return at
 
     def _send(self, datagrams: Sequence[tuple[bytes, Any]]) -> bool:
-        """Send what goes together. False if that is to be tried again; other failures lose it, as a network
-        would.
-        """
+        """Send datagrams in one call. False if the kernel has no room now. Other errors lose them."""
         data, (address, ancillary) = datagrams[0]
         try:
             if len(datagrams) > 1:
@@ -154,10 +158,11 @@ class QuicSocket:
         return True
 
     def _send_apart(self, datagrams: Sequence[tuple[bytes, Any]]) -> bool:
-        """The kernel refused them together. If it takes the first one alone, it will never take several; else
-        it was the path, which is no reason for others to do without.
+        """Send one by one, since the kernel refused the datagrams in one call.
 
-        Where the socket fills up in between, what has left leaves again: duplicates do no harm.
+        If it accepts the first one alone, segmentation does not work, and is not used again. Otherwise the
+        path is the reason, and segmentation stays on. If the socket becomes full on the way, all are sent
+        again later: duplicates do no harm.
         """
         data, (address, ancillary) = datagrams[0]
         try:
@@ -167,7 +172,7 @@ class QuicSocket:
         except OSError as error:
             self._note(error)
             return True
-        log.debug("packets leave one by one from now on")
+        log.debug("UDP segmentation does not work here: packets are sent one by one from now on")
         self._segments = False
         return self._send_all(datagrams[1:]) == len(datagrams) - 1
 
@@ -176,7 +181,7 @@ class QuicSocket:
             batch = list(islice(self._backlog, offload.MOST_SEGMENTS))
             try:
                 sent = self._send_all(batch)
-            except Exception as error:  # what can't be sent must not hold up the rest
+            except Exception as error:  # a datagram that cannot be sent must not block the others
                 report("sending over UDP", error)
                 sent = 1
             for _ in range(sent):
@@ -201,9 +206,9 @@ class QuicSocket:
                 gevent.sleep(pause)
 
     def _take_batch(self) -> tuple[bool, int]:
-        """Take what has come and let the carriers answer: whether that was all, and how many were large."""
+        """Read a batch and let the carriers answer. Return whether that was all, and how many were large."""
         drained, large, count = False, 0, 0
-        rows: list[tuple[Any, list[bytes]]] = []  # what came in turn from one path
+        rows: list[tuple[Any, list[bytes]]] = []  # consecutive datagrams, by path
         start = monotonic()
         while count < BATCH and not self.broken and monotonic() - start <= QUANTUM:
             try:
@@ -231,7 +236,7 @@ class QuicSocket:
         return drained, large
 
     def _hand_out(self, rows: list[tuple[Any, list[bytes]]], start: float) -> None:
-        """Give whom they are for what came in turn, and have them act on it. Who fails costs nobody else."""
+        """Deliver the datagrams, and let each receiver act on them. One that fails does not affect others."""
         touched: dict[DatagramReceiver, None] = {}
         for path, datagrams in rows:
             if not self.closed:
@@ -249,7 +254,7 @@ class QuicSocket:
                 self._hurried = start
 
     def _note(self, error: OSError) -> None:
-        """Tell of an error in the next turn of the event loop: who sends must not be called back."""
+        """Report an error in the next turn of the event loop, and not from within a call of `send`."""
         if error.errno in BROKEN:
             if not self.broken:
                 self.broken = True
@@ -271,7 +276,7 @@ class QuicSocket:
             report("acting on an error of a UDP socket", error)
 
     def close(self) -> None:
-        """Close the socket, once what waits has been sent if the kernel takes it."""
+        """Close the socket after one attempt to send the queued datagrams."""
         if not self.closed:
             self.closed = True
             self._send_backlog()
