@@ -1,7 +1,7 @@
 """lane: a tunnel proxy whose transports are plugins.
 
-This package is the core; it knows no transport by name. A plugin needs two things from here: the
-`hookimpl` marker below and the contract in `lane.stream`.
+This package is the core. It knows no transport by name. A plugin needs two things from it: the `hookimpl`
+marker below and the contract in `lane.stream`.
 """
 
 import pluggy

@@ -1,7 +1,7 @@
 """The entry point of `lane` and `python -m lane`.
 
-If anything ever had to be monkey-patched, this would be the only place early enough to do it. Nothing
-must: lane uses gevent's own sockets and events, and needs real threads beside them.
+Nothing is monkey-patched. lane uses gevent's own sockets and events, and needs real threads beside them. If a
+patch were ever needed, only this module would be early enough for it.
 """
 
 import sys
@@ -13,7 +13,7 @@ from lane import cli
 
 def main() -> None:
     """Run the command line and end the process with its exit status."""
-    gevent.config.track_greenlet_tree = False  # who spawned whom: 3 KB a session, for debuggers only
+    gevent.config.track_greenlet_tree = False  # the tree takes 3 KB a session, and only debuggers use it
     sys.exit(cli.main())
 
 

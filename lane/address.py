@@ -1,7 +1,7 @@
-"""Addresses of endpoints and targets: `host:port` as people write it, and the SOCKS5 form on the wire.
+"""Addresses of endpoints and targets: the text form `host:port`, and the SOCKS5 form on the wire.
 
-One type serves inbounds, the wire protocol and egress, so that a name stays a name from the application
-to the server's resolver, and the limits (255 bytes of name, 16 bits of port) are checked in one place.
+Inbounds, the wire protocol and egress use the same type. So a name stays a name from the application to the
+server's resolver, and the limits (255 bytes for a name, 16 bits for a port) are checked in one place.
 """
 
 import ipaddress
@@ -57,7 +57,7 @@ class Address(NamedTuple):
         return cls(normal_host(host), int(port))
 
     def pack(self) -> bytes:
-        """The SOCKS5 form (RFC 1928 section 4): ATYP, address, port. A name is sent as it is."""
+        """The SOCKS5 form (RFC 1928 section 4): ATYP, address, port. A name is not changed."""
         for family, atyp in ((socket.AF_INET, ATYP_IPV4), (socket.AF_INET6, ATYP_IPV6)):
             try:
                 return bytes((atyp,)) + socket.inet_pton(family, self.host) + self.port.to_bytes(2, "big")
@@ -67,12 +67,12 @@ class Address(NamedTuple):
         return struct.pack("!BB", ATYP_NAME, len(name)) + name + self.port.to_bytes(2, "big")
 
 
-@lru_cache(maxsize=1024)  # each connection asks several times
+@lru_cache(maxsize=1024)  # each connection calls it several times
 def normal_host(host: str) -> str:
-    """The shortest text of an IP address, an IPv4 one also where it is written as IPv6 (`::ffff:192.0.2.1`).
+    """The shortest text of an IP address. An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) becomes IPv4.
 
-    A name stays as it is. So does an address with a scope, which travels as a name: the shortest text
-    (RFC 5952 section 4) can be a byte longer than what was written, and then too long for one.
+    A name is not changed. Neither is an address with a scope, which is sent as a name: its shortest text
+    (RFC 5952 section 4) can be one byte longer than the given text, and then too long for a name.
     """
     try:
         return host if "%" in host else unmapped(ipaddress.ip_address(host)).compressed
@@ -81,14 +81,14 @@ def normal_host(host: str) -> str:
 
 
 def unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """An IPv4-mapped address (RFC 4291 section 2.5.5.2) as the IPv4 address that it is to every system."""
+    """The IPv4 address in an IPv4-mapped address (RFC 4291 section 2.5.5.2); other addresses unchanged."""
     if isinstance(address, IPv6Address) and address.scope_id is None:
         return address.ipv4_mapped or address
     return address
 
 
 def unpack(data: bytes | bytearray | memoryview, start: int = 0) -> tuple[Address, int] | None:
-    """Read a SOCKS5 address at `start`: the address and where it ends, or None while bytes are missing.
+    """Read a SOCKS5 address at `start`. Return it and its end, or None while bytes are missing.
 
     Raises ProtocolError for an unknown address type, an empty name or one that is not printable UTF-8.
     """

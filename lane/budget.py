@@ -1,29 +1,29 @@
-"""Bytes that all sessions of a process may hold, and what one user may have of them.
+"""The memory budget: bytes that all sessions of a process may hold, and the share of one user.
 
-Each session has a little for itself. What it holds beyond that comes out of one budget, of which nobody gets
-the last: each may take a part of what is left. Where users don't know each other, each has a share as well.
+Each session has a small fixed amount. Beyond it, memory comes from one common budget. Each request may take
+only a part of what is left, so the budget never runs out for the last one. On a server each user has a share.
 """
 
 PLENTY = 64 << 20
-"""Bytes that must be left for some to be taken without need."""
+"""Free bytes above which a session may take a little memory in advance."""
 
 
 class Budget:
-    """Bytes that all sessions of the process may hold beyond what each may hold anyway."""
+    """Bytes that all sessions of the process may hold beyond each one's fixed amount."""
 
     def __init__(self, total: int) -> None:
         self.total = total
         self.used = 0
 
     def take(self, size: int) -> bool:
-        """Reserve `size` bytes, if that is at most a quarter of what is left: the last never get nothing."""
+        """Reserve `size` bytes if they are at most a quarter of the free bytes. Return whether they are."""
         if size * 4 > self.total - self.used:
             return False
         self.used += size
         return True
 
     def take_most(self, size: int) -> int:
-        """Reserve up to `size` bytes, and no more than a quarter of what is left: how many."""
+        """Reserve up to `size` bytes, at most a quarter of the free bytes. Return how many."""
         size = max(0, min(size, (self.total - self.used) // 4))
         self.used += size
         return size
@@ -34,16 +34,16 @@ class Budget:
 
     @property
     def plenty(self) -> bool:
-        """Whether so much is left that nobody has to show a need for a little."""
+        """Whether enough is free to take a little in advance."""
         return self.total - self.used > PLENTY
 
     def give(self, size: int) -> None:
-        """Return what was taken."""
+        """Give back `size` reserved bytes."""
         self.used -= size
 
 
 class Share(Budget):
-    """What the sessions of one user take of `whole`: never more than what is left for all others."""
+    """One user's share of the budget `whole`: never more bytes than are free for all others."""
 
     def __init__(self, whole: Budget) -> None:
         super().__init__(whole.total)
@@ -79,5 +79,5 @@ class Share(Budget):
 
     @property
     def _left(self) -> int:
-        """Bytes that the user may still take: with each, as many are left as he has."""
+        """Bytes that the user may still take. After that, as many bytes are free as the user holds."""
         return max(0, (self.total - self._whole.used - self.used) // 2)

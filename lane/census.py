@@ -1,8 +1,8 @@
-"""How many of everything this process holds: for whoever suspects that something in it grows.
+"""The census: a count of everything that this process holds, to find leaks.
 
-Whatever has a table that lives as long as the process registers itself once, and counts only when it is
-asked. SIGUSR1 asks, and the answer is one line in the log (docs/TUNING.md): a process that has run for a
-month can be looked into without a restart.
+Each object with a table that lives as long as the process registers itself once. It counts only on request.
+SIGUSR1 requests a census, which is logged as one line (docs/TUNING.md). So a process that has run for a month
+can be examined without a restart.
 """
 
 import ctypes
@@ -20,10 +20,10 @@ log = logging.getLogger("lane.census")
 
 
 class Counted(Protocol):
-    """What has tables."""
+    """An object with tables."""
 
     def census(self) -> dict[str, int]:
-        """From the name of each table, one word, to how many it holds. Called at any time; cheap."""
+        """The number of entries of each table, by its name (one word). Called at any time; must be fast."""
 
 
 class _MallocInfo(ctypes.Structure):
@@ -39,20 +39,20 @@ _counted: WeakSet[Counted] = WeakSet()
 
 
 def register(owner: Counted) -> None:
-    """Count what `owner` holds for as long as it is there. Never keeps it alive."""
+    """Include the tables of `owner` as long as it exists. The reference to it is weak."""
     _counted.add(owner)
 
 
 def take() -> dict[str, int]:
-    """From names to numbers: greenlets, threads, descriptors, objects and memory, then the tables.
+    """Count greenlets, threads, descriptors, objects, memory and the tables. Return the numbers by name.
 
-    `objects` are those that the garbage collector tracks, `blocks` those of Python's allocator, `heap` the
-    bytes that C code and large objects have of the C library's. Tables of the same name are added up. It
-    looks at all objects: docs/TUNING.md says how long that takes.
+    `objects` are tracked by the garbage collector. `blocks` are those of Python's allocator. `heap` is the
+    number of bytes that C code and large objects hold in the C library's heap. Tables with the same name are
+    added up. The census visits all objects; docs/TUNING.md says how long that takes.
     """
     objects = gc.get_objects()
     found: Counter[str] = Counter(
-        # Not isinstance, which asks the objects themselves: a proxy may raise.
+        # Not isinstance, which calls into the objects: a proxy may raise.
         greenlets=sum(issubclass(type(one), greenlet) and bool(one) for one in objects),
         threads=_entries("/proc/self/task"),
         descriptors=_entries("/proc/self/fd"),
@@ -67,12 +67,12 @@ def take() -> dict[str, int]:
 
 
 def tell() -> None:
-    """Log it, as `name=number name=number`."""
+    """Log a census, as `name=number name=number`."""
     log.info("%s", " ".join(f"{name}={number}" for name, number in take().items()))
 
 
 def _heap() -> int:
-    """Bytes in use of the C library's heap; 0 where it does not tell."""
+    """Bytes in use in the C library's heap; 0 if the library does not say."""
     try:
         mallinfo = ctypes.CDLL(None).mallinfo2  # glibc 2.33
     except (OSError, AttributeError):
@@ -83,7 +83,7 @@ def _heap() -> int:
 
 
 def _entries(folder: str) -> int:
-    """How many there are in a folder of procfs; 0 where there is no procfs."""
+    """The number of entries in a folder of procfs; 0 without procfs."""
     try:
         return len(os.listdir(folder))
     except OSError:

@@ -1,8 +1,8 @@
-"""Who is who: the server's certificate, how a client judges it, and the keys of the users.
+"""Identities: the server's certificate, how a client checks it, and the keys of the users.
 
-A server without a certificate of its own makes one, which `lane.state` keeps: clients pin it. Everything
-that ties a key to a certificate uses one value, the binding: the SHA-256 of the SubjectPublicKeyInfo, which
-stays when a certificate is renewed with the same key.
+A server without a configured certificate creates one, which clients pin. `lane.state` stores it. One value
+ties a user's key to a certificate: the binding, the SHA-256 of the SubjectPublicKeyInfo. It stays the same
+when a certificate is renewed with the same key.
 """
 
 import datetime
@@ -40,11 +40,11 @@ from lane.link import KEY_SIZE, decode, encode, unwrapped
 from lane.net.names import normal_name
 from lane.proto.hello import token
 
-MAX_FILE = 4 * 1024 * 1024  # bytes of a file that is read
-MAX_CHAIN = 10  # certificates of a server that are looked at
+MAX_FILE = 4 * 1024 * 1024  # the largest file that is read, bytes
+MAX_CHAIN = 10  # the most certificates of a server that are checked
 MAX_USERS = 10_000
 BINDINGS = 4
-"""Of a server whose certificates change: those that users' tokens are kept for."""
+"""The number of bindings for which users' tokens are kept, on a server whose certificate changes."""
 
 
 def binding_of(der: bytes) -> bytes:
@@ -57,7 +57,7 @@ def binding_of(der: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class ServerIdentity:
-    """What a server proves itself with: `lane.stream.ServerTLS`."""
+    """A server's identity: see `lane.stream.ServerTLS`."""
 
     chain_pem: bytes
     """Certificates, leaf first."""
@@ -68,21 +68,21 @@ class ServerIdentity:
 
     @classmethod
     def load(cls, cert_path: Path, key_path: Path) -> Self:
-        """Read the operator's own certificate chain and key (PEM). Raises ConfigError.
+        """Read the operator's certificate chain and key (PEM). Raises ConfigError.
 
-        The key may be readable by a group, as it is where several servers use it.
+        A group may have read access to the key, as on a machine where several servers use it.
         """
         key = read(key_path, MAX_FILE, closed=SECRET)
         return cls._from_pem(read(cert_path, MAX_FILE), cert_path, key, key_path)
 
     @classmethod
     def parse(cls, pem: bytes, path: Path) -> Self:
-        """Both from one file, `path`. Raises ConfigError."""
+        """Read the certificate and the key from the content of one file, `path`. Raises ConfigError."""
         return cls._from_pem(pem, path, pem, path)
 
     @classmethod
     def make(cls) -> Self:
-        """A new identity that nothing keeps: for a server that ends with its process."""
+        """A new identity that is not stored, for a server inside a client's process."""
         return cls.parse(new_identity(), Path())
 
     @classmethod
@@ -108,14 +108,14 @@ class ServerIdentity:
 
 
 def own_identity(cert: Path | None, key: Path | None) -> ServerIdentity | None:
-    """The operator's, where he has one. Raises ConfigError."""
+    """The operator's identity, if one is configured. Raises ConfigError."""
     return None if cert is None or key is None else ServerIdentity.load(cert, key)
 
 
 class PinnedTLS:
-    """A server with the public key that was pinned, by whomever it is signed: `lane.stream.ClientTLS`.
+    """Accepts a server with the pinned public key, whoever signed it: see `lane.stream.ClientTLS`.
 
-    Raises ConfigError for a `server_name` that can't be one.
+    Raises ConfigError for an invalid `server_name`.
     """
 
     def __init__(self, pin: bytes, server_name: str | None = None) -> None:
@@ -123,7 +123,7 @@ class PinnedTLS:
         self._pin = pin
 
     def verify(self, chain: list[bytes]) -> bytes:
-        """The binding of the leaf, `chain[0]` (DER). Raises Refused when it is not the pin."""
+        """Return the binding of the leaf, `chain[0]` (DER). Raises Refused if it differs from the pin."""
         if not chain:
             raise Refused("the server sent no certificate")
         binding = binding_of(chain[0])
@@ -133,10 +133,10 @@ class PinnedTLS:
 
 
 class VerifiedTLS:
-    """A server whose certificate a CA signed for its name (RFC 5280, RFC 9525): `lane.stream.ClientTLS`.
+    """Accepts a server whose certificate a CA signed for its name (RFC 5280, RFC 9525).
 
-    `ca`: a PEM file of CAs, None for the system's. Raises ConfigError when it has none, or when
-    `server_name` is neither a host name nor an IP address.
+    See `lane.stream.ClientTLS`. `ca` is a PEM file with CAs; None for those of the system. Raises ConfigError
+    if there are none, or if `server_name` is neither a host name nor an IP address.
     """
 
     def __init__(self, ca: Path | None, server_name: str) -> None:
@@ -144,7 +144,7 @@ class VerifiedTLS:
         self._name = server_name
         try:
             self._subject: x509.IPAddress | x509.DNSName = x509.IPAddress(ipaddress.ip_address(server_name))
-            self.server_name: str | None = None  # SNI has no addresses (RFC 6066 section 3)
+            self.server_name: str | None = None  # SNI allows no IP addresses (RFC 6066 section 3)
         except ValueError:
             try:
                 self.server_name = _server_name(server_name)
@@ -154,9 +154,9 @@ class VerifiedTLS:
                 raise ConfigError(f"{server_name!r} is no server name") from None
 
     def trust(self, ca: Path | None) -> None:
-        """Go by the CAs in `ca` from now on. Raises ConfigError, and then goes by those from before."""
-        # The web's rules, but for what home-made certificates lack and X.509 can do without: a CA without
-        # KeyUsage may be used for anything (RFC 5280 section 4.2.1.3), and a key identifier is only a hint.
+        """Use the CAs in `ca` from now on. If this raises ConfigError, the old CAs stay in use."""
+        # The web's rules, without what self-made certificates often lack and X.509 does not require: a CA
+        # without KeyUsage may sign (RFC 5280 section 4.2.1.3), and a key identifier is only a hint.
         self._policy = (
             PolicyBuilder()
             .store(Store(_authorities(ca)))
@@ -171,16 +171,16 @@ class VerifiedTLS:
         )
 
     def verify(self, chain: list[bytes]) -> bytes:
-        """The binding of the leaf, `chain[0]` (DER). Raises Refused when no CA vouches for it now."""
+        """Return the binding of the leaf, `chain[0]` (DER). Raises Refused if no CA has signed it."""
         try:
             leaf, *others = (x509.load_der_x509_certificate(der) for der in chain[:MAX_CHAIN])
             self._policy.build_server_verifier(self._subject).verify(leaf, others)
         except VerificationError as error:
-            # The one part of the library's message that helps a user.
+            # This is the part of the library's message that helps a user.
             reason = str(error).removeprefix("validation failed: ").partition(" (encountered")[0]
             if reason.endswith("no interior errors"):
                 reason = "no trusted CA signed it"
-            # Behind these: what is wrong with the CA that seems to have signed it.
+            # After these prefixes stands the fault of the CA that seems to have signed it.
             for prefix in ("candidates exhausted: ", "Python extension validator failed: ValueError: "):
                 reason = reason.removeprefix(prefix)
             reason = _in_words(reason, leaf, chain=others, name=str(self._name))
@@ -198,12 +198,12 @@ class Keys:
 
     @classmethod
     def parse(cls, data: bytes, path: Path) -> Self:
-        """From the content of `path`. Raises ConfigError."""
+        """Parse the content of the file `path`. Raises ConfigError."""
         return cls(_parse_keys(data, path))
 
     @property
     def first(self) -> tuple[str, bytes]:
-        """The first user and key: the one that a link is printed for."""
+        """The first user and key. Their link is printed."""
         return next(iter(self.users.items()))
 
     def items(self) -> ItemsView[str, bytes]:
@@ -212,26 +212,26 @@ class Keys:
 
 
 class KeyRing:
-    """Tells whose token it is, in one look-up.
+    """Finds the user of a token, in one look-up.
 
-    A server's certificate may have changed: carriers from before have its binding still. So the tokens are
-    made for each binding when it is first asked for, and kept for the BINDINGS that were asked for last.
+    A server's certificate may change while older carriers still have the old binding. So the tokens for a
+    binding are computed at its first look-up, and kept for the newest `BINDINGS` bindings.
     """
 
     def __init__(self, keys: Keys) -> None:
-        # A dict compares in variable time, and that is fine: what it compares is the output of an HMAC,
-        # which nobody without the key can steer towards a wanted value byte by byte.
+        # A dict does not compare in constant time. That is safe here: it compares the output of an HMAC, and
+        # nobody without the key can approach a wanted value byte by byte.
         self._users = lru_cache(BINDINGS)(
             lambda binding: {token(key, binding): name for name, key in keys.items()}
         )
 
     def lookup(self, token: bytes, binding: bytes) -> str | None:
-        """The user who proved a key with `token` on a carrier with `binding`; None for nobody."""
+        """The user whose key gives `token` on a carrier with `binding`; None if there is none."""
         return self._users(binding).get(token)
 
 
 def _in_words(reason: str, leaf: x509.Certificate, chain: list[x509.Certificate], name: str) -> str:
-    """What the library's words for a certificate that it refused mean to a user, and what he can do."""
+    """The library's `reason` for refusing a certificate in plain words, with a remedy."""
     now = datetime.datetime.now(datetime.UTC)
     for what, one in [("it", leaf), *(("a certificate that signed it", other) for other in chain)]:
         clock = f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC"
@@ -249,7 +249,7 @@ def _in_words(reason: str, leaf: x509.Certificate, chain: list[x509.Certificate]
 
 
 def _server_name(text: str) -> str:
-    """As SNI has it: ASCII, without a final dot (RFC 6066 section 3). Raises ConfigError."""
+    """The name as SNI has it: ASCII, without a final dot (RFC 6066 section 3). Raises ConfigError."""
     try:
         return normal_name(text)
     except TargetError as error:
@@ -266,14 +266,14 @@ def _binding(key: PublicKeyTypes) -> bytes:
 
 
 def new_keys() -> bytes:
-    """A file of keys with one user, `default`."""
+    """The content of a new key file with one user, `default`."""
     return f"default {encode(secrets.token_bytes(KEY_SIZE))}\n".encode()
 
 
 def new_identity() -> bytes:
-    """A P-256 key and a certificate for it, PEM. Its name tells nothing, and no two servers share it.
+    """A new P-256 key and its certificate (PEM). The certificate's name is random.
 
-    One file for both: never one's certificate with another's key.
+    One file has both, so that a certificate never meets another one's key.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     host = f"host-{secrets.token_hex(4)}"
@@ -301,7 +301,7 @@ def _authorities(ca: Path | None) -> list[x509.Certificate]:
         raise ConfigError("this system has no CA bundle: name a file of CAs")
     end = b"-----END CERTIFICATE-----"
     found = []
-    # One by one: a system's bundle may hold a certificate that breaks the rules, and is good without it.
+    # Parse them one by one: a system's bundle may hold an invalid certificate, which is skipped.
     for block in read(Path(bundle), MAX_FILE).split(end)[:-1]:
         with warnings.catch_warnings(), suppress(ValueError, UnsupportedAlgorithm):
             warnings.simplefilter("ignore")

@@ -1,26 +1,27 @@
-"""The local socket on which a running client says which transport carries it, and why: both ends of it.
+"""The control socket: a running client tells which transport it uses, and why. Both ends are here.
 
-Whoever looks for a fault must be able to ask the client itself, without a restart and without its log. The
-socket is a file that only its owner may open (`lane.meeting`). Whatever happens on it costs the client
-nothing: requests and connections are bounded, and who reads too slowly is dropped.
+With it a user can examine a fault without a restart and without the log. The socket is a file that only its
+owner may open (`lane.meeting`). It costs the client little: requests and connections are bounded, and a slow
+reader is dropped.
 
-A request is one line of JSON, `{"follow": BOOL}`. The answer is a snapshot as one line of JSON; to who
-follows, one a second and one at each change. `{"error": TEXT}` instead of it is the last line. A snapshot:
+A request is one line of JSON, `{"follow": BOOL}`. The answer is a snapshot as one line of JSON. A follower
+gets one each second and one at each change. `{"error": TEXT}` instead of a snapshot is the last line. A
+snapshot:
 
-    time, since    now, and since when `choice` carries: seconds since the epoch
+    time, since    the current time, and when `choice` came into use: seconds since the epoch
     choice         the name of the lane (transport) that new sessions use; null for none
-    reason         why that one, for people
-    outage         `since` and `reason`, while no lane works; else null, and where nobody asked lately
-    failure        `time` and `reason` of the last try that did not reach the server, and when that was so
-                   `first`; null once it answers
-    sessions       how many there are
-    lanes          a list; each has `name`, `alive` (whether it answers), `why` (it does not, for people),
+    reason         the reason for that choice, as text
+    outage         `since` and `reason`, while no lane works; null otherwise, or without a recent check
+    failure        `time` and `reason` of the last try that did not reach the server, and the time of the
+                   `first` such try; null once the server answers
+    sessions       the number of sessions
+    lanes          a list; each has `name`, `alive` (whether it answers), `why` (the reason if it does not),
                    `carries`, `rtt`, `best_rtt` and `delay` (seconds), `loss` (0 to 1), `goodput` (bytes a
-                   second), `limited` (part of the last second, 0 to 1, in which there was more to send than
-                   it took), `backlog` (seconds that an answer has waited behind data), `cost` (CPU for a
-                   byte; 1: TLS over TCP), `silent` (seconds that an answer has been due). Null is what is
-                   not known
-    changes        the latest, each with `time`, `from`, `to` and `reason`
+                   second), `limited` (the fraction of the last second, 0 to 1, with more data than the lane
+                   accepted), `backlog` (seconds that an answer has waited behind data), `cost` (CPU time a
+                   byte; 1: TLS over TCP), `silent` (seconds that an answer has been overdue). Unknown values
+                   are null
+    changes        the latest ones, each with `time`, `from`, `to` and `reason`
 """
 
 import json
@@ -43,32 +44,32 @@ from lane.net.accept import Acceptor
 from lane.supervisor import supervise
 
 Where = Path | Literal["auto", "off"]
-"""A socket; `auto`: the one of the port that the client listens on; `off`: none."""
+"""The path of a socket; `auto`: the default path for the client's port; `off`: no socket."""
 Snapshot = Callable[[], dict[str, Any]]
 
 MAX_REQUEST = 4096
-"""Bytes of a request."""
+"""The longest request, bytes."""
 MAX_ANSWER = 1 << 20
-"""Bytes of an answer that are read."""
+"""The longest answer that is read, bytes."""
 MAX_CONNECTIONS = 16
 REQUEST_TIME = 5.0
-"""Seconds for a request to arrive."""
+"""Seconds in which a request must arrive."""
 SEND_TIME = 5.0
-"""Seconds for a line to leave."""
+"""Seconds in which a line must be sent."""
 ANSWER_TIME = 10.0
-"""Seconds that who asks waits for a line."""
+"""Seconds that the asking side waits for a line."""
 PREPARE_TIME = 1.8
-"""Seconds that the first snapshot may take, so that what it says is true now."""
+"""Seconds that the first snapshot may take to find out the current state."""
 PERIOD = 1.0
-"""Seconds between the lines to a follower when nothing changes."""
+"""Seconds between the lines to a follower without a change."""
 
 log = logging.getLogger("lane.control")
 
 
 class Control:
-    """Answers at `path` with what `snapshot` returns. Nothing is listened on before `start`.
+    """Answers at `path` with the results of `snapshot`. It listens only after `start`.
 
-    `prepare` finds out what is true now, and may take so many seconds: it is called before each snapshot.
+    `prepare(seconds)` is called before each snapshot. It finds out the current state within that time.
     """
 
     def __init__(
@@ -85,16 +86,16 @@ class Control:
 
     @property
     def connections(self) -> int:
-        """How many there are now."""
+        """The number of connections."""
         return len(self._pool)
 
     def start(self) -> None:
-        """Listen. Raises ConfigError if that can't be done, or where another client listens."""
+        """Listen. Raises ConfigError if that fails, or if another client listens there."""
         self._listener, self._file = listen_at(self.path)
         self._acceptor = supervise("the control socket", self._accept)
 
     def changed(self) -> None:
-        """Have the followers get a snapshot at once. Never blocks."""
+        """Send a snapshot to all followers at once. Never blocks."""
         for follower in self._followers:
             follower.set()
 
@@ -102,15 +103,15 @@ class Control:
         """End the connections and remove the socket. Idempotent."""
         if self._listener is None:
             return
-        # It goes while it is still listened on: a new client of this path finds it free or in use, never
-        # stale. If somebody has put another one there, that one stays.
+        # Remove the file before closing the socket. So a new client finds the path free or in use, and never
+        # stale. If another process has replaced the file, its file stays.
         with suppress(OSError):
             if identity(self.path) == self._file:
                 self.path.unlink()
-        self._acceptor.kill()  # no limit: it only accepts
+        self._acceptor.kill()  # no limit: it only accepts connections
         self._listener.close()
         self._listener = None
-        self._pool.kill()  # no limit: they only read and write
+        self._pool.kill()  # no limit: they only read and write lines
 
     def _accept(self) -> None:
         acceptor = Acceptor(self._listener, f"connections on {self.path}")
@@ -124,7 +125,7 @@ class Control:
 
     def _welcome(self, sock: gsocket.socket) -> None:
         if self._pool.full():
-            # Who followed for ever would otherwise keep everybody else waiting without a word.
+            # Endless followers would otherwise keep others waiting without an answer.
             sock.setblocking(False)
             with sock, suppress(OSError):
                 sock.send(_line({"error": "too many connections"}))
@@ -151,10 +152,10 @@ class Control:
                 self._followers.discard(changed)
 
     def _answer(self, sock: gsocket.socket) -> bool:
-        """Send one snapshot: whether there was one."""
+        """Send one snapshot. Return whether there was one."""
         try:
             line = _line(self._snapshot())
-        except (Exception, gevent.Timeout):  # a Timeout that leaks is a bug like any other
+        except (Exception, gevent.Timeout):  # a leaked Timeout is a bug too
             log.exception("no snapshot for %s", self.path)
             _send(sock, _line({"error": "the client failed to say it; its log has the reason"}))
             return False
@@ -165,10 +166,10 @@ class Control:
 def open_control(
     where: Where, listen: Address, snapshot: Snapshot, prepare: Callable[[float], None] = lambda within: None
 ) -> Control | None:
-    """A Control that was started for the client that listens on `listen`; None where there is none.
+    """Start a Control for the client that listens on `listen`. None if there is none.
 
-    Raises ConfigError if a path that was asked for can't be used. The default one is no reason not to run:
-    that is a warning in the log.
+    Raises ConfigError if a configured path cannot be used. If the default path cannot be used, that is only a
+    warning in the log.
     """
     if where == "off":
         return None
@@ -184,16 +185,16 @@ def open_control(
 
 
 def ask(path: Path, *, follow: bool = False) -> Iterator[dict[str, Any]]:
-    """The snapshot of the client at `path`; with `follow` one after the other, for as long as there are some.
+    """The snapshot of the client at `path`; with `follow` one after the other, until the client ends.
 
-    Blocks the whole process. Raises Unreachable if nobody answers (any more), or no client of lane, or
-    it may be another user.
+    Blocks the whole process. Raises Unreachable if nobody answers, or if the other side is not a client of
+    lane or may belong to another user.
     """
     try:
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(ANSWER_TIME)
             connect(sock, path)
-            with suppress(BrokenPipeError, ConnectionResetError):  # it may have said why
+            with suppress(BrokenPipeError, ConnectionResetError):  # its answer may have the reason
                 sock.sendall(_line({"follow": follow}))
             with sock.makefile("rb") as reader:
                 while line := reader.readline(MAX_ANSWER):
@@ -220,7 +221,7 @@ def _parse_answer(path: Path, line: bytes) -> dict[str, Any]:
 
 
 def _read_request(sock: gsocket.socket) -> bool:
-    """Whether the other side wants to follow. Raises ProtocolError."""
+    """Read a request. Return whether the other side wants to follow. Raises ProtocolError."""
     data = b""
     while b"\n" not in data:
         more = sock.recv(MAX_REQUEST + 1 - len(data))
@@ -241,6 +242,6 @@ def _line(value: dict[str, Any]) -> bytes:
 
 
 def _send(sock: gsocket.socket, line: bytes) -> None:
-    """Send it all in time. Raises OSError."""
+    """Send `line` within `SEND_TIME`. Raises OSError."""
     with gevent.Timeout(SEND_TIME, TimeoutError()):
         sock.sendall(line)

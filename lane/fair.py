@@ -1,9 +1,9 @@
-"""Fairness between greenlets that never have to wait.
+"""Fairness between greenlets that never block.
 
-A pump between two fast sockets may not block for seconds. `gevent.sleep(0)` does not help the others:
-up to a thousand such callbacks run before the event loop looks at a socket again, and a timer costs a
-millisecond of idleness. Waiting for a descriptor that is always ready sends a greenlet exactly once
-around the loop, past everything else that is ready.
+A greenlet that copies between two fast sockets may run for seconds without blocking. `gevent.sleep(0)` does
+not help the others: up to a thousand such callbacks run before the event loop checks a socket again. A
+timer wastes a millisecond. If a greenlet waits for a descriptor that is always ready, the event loop serves
+everything else that is ready exactly once before it.
 """
 
 import os
@@ -15,14 +15,14 @@ from typing import Any
 from gevent import get_hub
 
 QUANTUM = 0.0005
-"""Seconds that greenlets may run before the event loop looks at what else is ready."""
+"""Seconds that greenlets may run before the event loop checks its sockets again."""
 
-_ready, _write = os.pipe()  # readable for ever; made now, since there may be no descriptor when it is needed
+_ready, _write = os.pipe()  # always readable; opened early, since descriptors may run out later
 os.write(_write, b".")
 
 
 def pass_turn() -> None:
-    """Let the event loop go around once."""
+    """Let the event loop run once."""
     hub: Any = get_hub()
     watcher = hub.loop.io(_ready, 1)
     try:
@@ -32,11 +32,11 @@ def pass_turn() -> None:
 
 
 class Round:
-    """The present turn of one thread's event loop. Other threads may look at it."""
+    """The current iteration of one thread's event loop. Other threads may read it."""
 
     def __init__(self) -> None:
         self.began = 0.0
-        """When it began: `loop.now()` is off by up to a second."""
+        """The start time of the iteration. `loop.now()` is off by up to a second."""
         self._watcher = get_hub().loop.check(ref=False)
         self._watcher.start(self._note)
 
@@ -55,14 +55,14 @@ def _rounds() -> _Rounds:
 
 
 def this_round() -> Round:
-    """That of this thread, which keeps itself up to date."""
+    """The iteration of this thread's event loop. The object is updated by itself."""
     return _rounds().round
 
 
 def be_fair() -> None:
-    """Pass the turn on if the event loop has not gone around for a quantum; call it in each round of a loop.
+    """Let the event loop run if its last iteration was more than a quantum ago. Call it in each loop step.
 
-    It counts what all greenlets did since: one that has just begun makes way, too.
+    The time of all greenlets counts, so a greenlet that has just begun may give way too.
     """
     if monotonic() - _rounds().round.began > QUANTUM:
         pass_turn()

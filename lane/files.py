@@ -1,6 +1,7 @@
-"""Whom a file is trusted with: what others may change is not run, and what they may read is no secret.
+"""Reading files: checks of their permissions, and decoding of text.
 
-And what is in a file that people write: editors put a byte order mark before it, and end lines in their ways.
+Code is not run if other users may change its file. A secret is not accepted if other users may read its file.
+Text files may start with a byte order mark, and end their lines in any of the usual ways.
 """
 
 import codecs
@@ -11,26 +12,26 @@ from pathlib import Path
 from lane.errors import ConfigError
 
 _OTHERS = (
-    ("UTF-32", codecs.BOM_UTF32_LE),  # it begins as the mark of UTF-16 does
+    ("UTF-32", codecs.BOM_UTF32_LE),  # before UTF-16, whose mark it begins with
     ("UTF-32", codecs.BOM_UTF32_BE),
     ("UTF-16", codecs.BOM_UTF16_LE),
     ("UTF-16", codecs.BOM_UTF16_BE),
 )
 SECRET = 0o027
-"""Permission bits that a file with a secret may not have: a group of the user's may read it."""
+"""Permission bits that a file with a secret must not have. The user's group may read it."""
 
 
 def others_may_write(path: Path) -> bool:
-    """Whether somebody else than root and the user of this process could change it. Raises OSError."""
+    """Whether anybody but root and this process's user could change the file. Raises OSError."""
     info = path.stat()
     return bool(info.st_mode & 0o022) or info.st_uid not in (0, os.geteuid())
 
 
 def exposed(path: Path, info: os.stat_result, closed: int) -> str | None:
-    """What is wrong with a file with secrets, which may not have the permission bits `closed`.
+    """The fault in the permissions of a file with secrets, if any. `closed` has the forbidden bits.
 
-    Root reads anybody's, and everybody else only root's and his own. What was handed to this process open,
-    and pipes, are what they are.
+    The owner must be root or this process's user; root accepts any owner. Pipes, and files that this process
+    inherited open, are not checked.
     """
     if not closed or _handed(path) or not stat.S_ISREG(info.st_mode):
         return None
@@ -42,7 +43,7 @@ def exposed(path: Path, info: os.stat_result, closed: int) -> str | None:
 
 
 def read(path: Path, most: int, *, closed: int = 0) -> bytes:
-    """The content of a file of at most `most` bytes. Raises ConfigError.
+    """Return the content of a file of at most `most` bytes. Raises ConfigError.
 
     `closed`: see `exposed`.
     """
@@ -61,12 +62,12 @@ def read(path: Path, most: int, *, closed: int = 0) -> bytes:
 
 
 def read_text(path: Path, most: int, *, closed: int = 0) -> str:
-    """As `read`, of text."""
+    """Read a text file: see `read` and `text_of`."""
     return text_of(read(path, most, closed=closed), path)
 
 
 def text_of(data: bytes, path: Path | str) -> str:
-    """What people wrote to the file `path`: UTF-8, its lines ended by `\\n`. Raises ConfigError."""
+    """Decode the content of the file `path`. Lines end with `\\n` in the result. Raises ConfigError."""
     for name, mark in _OTHERS:
         if data.startswith(mark):
             raise ConfigError(f"{path}: {name} text: save it as UTF-8")
@@ -74,12 +75,12 @@ def text_of(data: bytes, path: Path | str) -> str:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8 text") from None
-    if "\0" in text:  # UTF-16 without a mark, mostly
+    if "\0" in text:  # usually UTF-16 without a mark
         raise ConfigError(f"{path}: not text: save it as UTF-8")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _handed(path: Path) -> bool:
-    """Whether a path stands for a descriptor of this process."""
+    """Whether a path names a descriptor of this process."""
     folder = str(path.parent)
     return str(path) == "/dev/stdin" or folder in ("/dev/fd", "/proc/self/fd", f"/proc/{os.getpid()}/fd")

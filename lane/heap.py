@@ -1,11 +1,11 @@
-"""What is asked of Python's garbage collector and of the C library's allocator, so that they hold up nobody.
+"""Settings of Python's garbage collector and of the C library's allocator, for fewer delays.
 
-A full collection stops the process while it looks at each object. What was there before the first connection
-lives as long as the process, and need not be looked at again.
+A full collection stops the process while it visits each object. The objects from before the first connection
+live as long as the process. They need no visit.
 
-A busy session takes and gives back buffers of 128 KB all the time. By default glibc maps each anew or gives
-the end of its heap back at once, and the kernel has to clear and map the pages again: a tenth of the CPU of
-a bulk transfer. So a little is kept.
+A busy session allocates and frees buffers of 128 KB all the time. By default glibc maps each buffer, or
+returns the end of its heap to the system at once. Then the kernel must clear and map the pages again, which
+takes a tenth of the CPU time of a bulk transfer. So some free memory is kept.
 """
 
 import ctypes
@@ -13,19 +13,19 @@ import gc
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 KEEP = 16 << 20
-"""Bytes at the end of the heap that are not given back to the system."""
+"""Free bytes at the end of the heap that are kept."""
 MAP = 4 << 20
-"""Bytes from which an allocation gets a mapping of its own."""
+"""The size from which an allocation gets its own mapping, bytes."""
 
 
 def settle() -> None:
-    """Leave what is loaded out of all collections to come: call it once, before anything runs."""
+    """Exclude the loaded objects from all later collections. Call it once, before anything runs."""
     gc.collect()
     gc.freeze()
 
 
 def keep_buffers() -> None:
-    """Tell glibc; other C libraries have nothing to be told."""
+    """Set glibc's limits. Other C libraries have none."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
@@ -35,7 +35,7 @@ def keep_buffers() -> None:
 
 
 def give_back() -> None:
-    """Give all free memory back to the system, after a peak; it takes some milliseconds for each 100 MB."""
+    """Return all free memory to the system, after a peak. It takes some milliseconds for each 100 MB."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (OSError, AttributeError):

@@ -1,10 +1,10 @@
-"""A `lane://` link: all that a client needs to reach and trust a server, in one line to copy.
+"""A `lane://` link: everything that a client needs to reach and trust a server, in one line to copy.
 
     lane://KEY@HOST:PORT?pin=PIN[&PLUGIN-OPTION=VALUE...]
 
-KEY is the user's secret, PIN the SHA-256 of the server certificate's public key; both are 32 bytes in
-base64url without padding (RFC 4648 section 5). Options of plugins that a client needs as well may follow,
-percent-encoded; their names have a dash in them. A link is a secret, so no message here repeats one.
+KEY is the user's secret. PIN is the SHA-256 of the server certificate's public key. Both are 32 bytes in
+base64url without padding (RFC 4648 section 5). Options of plugins that a client needs may follow,
+percent-encoded. Their names have a dash. A link is a secret, so no error message contains one.
 """
 
 import base64
@@ -21,14 +21,14 @@ _PARAMETER = re.compile("[a-z0-9]+(?:[-_][a-z0-9]+)*-[a-z0-9]+")
 KEY_SIZE = 32
 SCHEME = "lane://"
 MAX_LINK = 1024
-"""The longest link that is read, characters."""
+"""The longest link that is accepted, characters."""
 MAX_NAME = 32
-"""The longest name of a parameter."""
+"""The longest name of a parameter, characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A server and how to prove oneself to it. Raises UsageError for what no link can hold."""
+    """A server, and the key for it. Raises UsageError for values that a link cannot have."""
 
     key: bytes = field(repr=False)
     """The user's key, 32 bytes."""
@@ -55,7 +55,7 @@ class Link:
 
     @classmethod
     def parse(cls, text: str) -> "Link":
-        """Read a link, also one that was wrapped or quoted. Raises UsageError, which never shows the key."""
+        """Read a link, even if it is wrapped or quoted. Raises UsageError, which never shows the key."""
         text = unwrapped(text)
         if len(text) > MAX_LINK or not text.startswith(SCHEME):
             raise UsageError(f"malformed link: expected {SCHEME}KEY@HOST:PORT?pin=PIN")
@@ -81,7 +81,7 @@ class Link:
                 parameters[name] = unquote_to_bytes(value).decode(errors="surrogateescape")
                 continue
             if name != "pin":
-                # A short word helps; anything longer may be a key that ended up in the wrong place.
+                # A short word helps the user. Anything longer may be a key in the wrong place.
                 shown = name if name.isidentifier() and len(name) <= 16 else "that is not shown"
                 raise UsageError(f"malformed link: unknown parameter {shown}")
             if pin is not None:
@@ -96,10 +96,10 @@ class Link:
 
 
 def unwrapped(text: str) -> str:
-    """A link or a key without what mails, chats, editors and shells leave around it and in it.
+    """Remove the characters that mails, chats, editors and shells add to a link or a key.
 
-    That is space, line ends, backslashes before them, quotes and characters that have no width: neither has
-    any of those.
+    These are spaces, line ends, backslashes before them, quotes and zero-width characters. No link and no key
+    contains any of them.
     """
     return _WRAPPING.sub("", text)
 
@@ -110,12 +110,12 @@ def encode(data: bytes) -> str:
 
 
 def decode(text: str) -> bytes:
-    """The 32 bytes of a key or pin from its only base64url form. Raises ValueError, which never shows it."""
+    """The 32 bytes of a key or a pin, from its only base64url form. Raises ValueError, without the text."""
     try:
         data = base64.b64decode(f"{text}=", altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         data = b""
-    # One text for one key: spare bits, padding and the other alphabet are refused.
+    # One key has one text: spare bits, padding and the other base64 alphabet are refused.
     if len(data) != KEY_SIZE or encode(data) != text:
         raise ValueError(f"not {KEY_SIZE} bytes of base64url")
     return data

@@ -1,8 +1,8 @@
 """Logging that never blocks: a log that nobody reads must not stop the traffic.
 
-Standard error may be a pipe whose reader has stopped, and a write to it would freeze every greenlet of
-the process. So lines go through a bounded queue to a thread that does the writing; what does not fit is
-counted, and the count is reported once the queue is empty again.
+Standard error may be a pipe whose reader has stopped. A write to it would block every greenlet of the
+process. So a thread writes the lines, which it takes from a bounded queue. Lines that do not fit are
+counted. The count is logged once the queue is empty again.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ from lane.errors import ConfigError
 from lane.text import printable
 
 QUEUE_SIZE = 1024
-"""Lines that may wait to be written."""
+"""The most lines that may wait to be written."""
 FLUSH_TIME = 1.0
-"""Seconds that the end of the process waits for them."""
+"""Seconds that the process waits for them at its end."""
 LEVELS = ("debug", "info", "warning", "error")
 
 
 class _Lines(logging.Formatter):
-    """One line a record, whatever peers put into it; tracebacks and Python's warnings have several."""
+    """One line per record, whatever a peer's text has in it. Tracebacks and Python's warnings have more."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
@@ -40,9 +40,9 @@ _FORMAT = _Lines("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%d %H
 
 
 class Throttle:
-    """Says which of many like messages to log: for each kind one in `period` seconds, or `burst` at once.
+    """Limits similar messages: for each kind one in `period` seconds, or `burst` at once.
 
-    At most `most` kinds are remembered, those that were heard of last.
+    The newest `most` kinds are remembered.
     """
 
     def __init__(
@@ -53,13 +53,13 @@ class Throttle:
         self._clock = clock
         self._burst = float(burst)
         self._kinds: OrderedDict[Hashable, tuple[float, float, int]] = OrderedDict()
-        """How many may be logged at a time; how many were not since then."""
+        """By kind: the number that may be logged, at which time, and the number suppressed since then."""
 
     def __len__(self) -> int:
         return len(self._kinds)
 
     def allows(self, kind: Hashable) -> int | None:
-        """None: not now. Else log it: how many were not logged since the last one."""
+        """None: do not log it. Otherwise log it; the result is the number suppressed since the last one."""
         now = self._clock()
         left, since, missed = self._kinds.pop(kind, (self._burst, now, 0))
         allowed = min(left + (now - since) / self._period, self._burst)
@@ -71,10 +71,10 @@ class Throttle:
 
 
 class QueuedWriter(logging.Handler):
-    """Writes log lines to the file descriptor `fd` from a thread of its own, which closes it at the end.
+    """Writes log lines to the file descriptor `fd` from its own thread, which closes `fd` at the end.
 
-    `dropped` counts the lines that found the queue full. `close` waits at most FLUSH_TIME seconds for
-    what is queued; `logging` calls it at exit.
+    `dropped` counts the lines that did not fit into the queue. `close` waits at most FLUSH_TIME seconds for
+    the queued lines. `logging` calls it at exit.
     """
 
     def __init__(self, fd: int, size: int = QUEUE_SIZE) -> None:
@@ -87,8 +87,8 @@ class QueuedWriter(logging.Handler):
         self._turning = threading.Lock()
         self._lines: queue.Queue[str | None] = queue.Queue(size)
         self._closing = False
-        # A daemon, since it may be stuck in a write for ever. gevent has patched nothing: this is a
-        # real thread, and its blocking calls block nobody else.
+        # A daemon, since a write may block forever. gevent has patched nothing: this is a real thread, and
+        # its blocking calls block no greenlet.
         self._thread = threading.Thread(target=self._run, name="lane-log", daemon=True)
         self._thread.start()
 
@@ -96,7 +96,7 @@ class QueuedWriter(logging.Handler):
         """Queue the record's line, or count it as dropped. Never blocks."""
         try:
             line = self.format(record)
-        except Exception as error:  # a plugin's mistake, say; logging itself would print it, which may block
+        except Exception as error:  # such as a plugin's bug; logging would print it, which may block
             line = f"a message of {record.name} could not be written: {type(error).__name__}"
         try:
             self._lines.put_nowait(line + "\n")
@@ -104,15 +104,15 @@ class QueuedWriter(logging.Handler):
             self.dropped += 1
 
     def redirect(self, fd: int) -> None:
-        """Write to another descriptor from the next line on, and close the one before. Never blocks."""
-        with self._turning:  # no limit: nobody waits for anything who has it
+        """Write to another descriptor from the next line on, and close the old one. Never blocks."""
+        with self._turning:  # no limit: no holder of the lock waits for anything
             unused, self._next = self._next, fd
         _release(unused)
         with contextlib.suppress(queue.Full):  # a full queue keeps the thread awake anyway
             self._lines.put_nowait("")
 
     def close(self) -> None:
-        """Stop after what is queued, or after FLUSH_TIME seconds."""
+        """Stop after the queued lines are written, or after FLUSH_TIME seconds."""
         if not self._closing:
             self._closing = True
             with contextlib.suppress(queue.Full):  # a full queue keeps the thread awake anyway
@@ -122,7 +122,7 @@ class QueuedWriter(logging.Handler):
 
     def _run(self) -> None:
         while True:
-            line = self._lines.get()  # no limit: a thread of its own, for nothing else
+            line = self._lines.get()  # no limit: this thread does nothing else
             self._turn()
             if line is not None:
                 self._write(line)
@@ -133,8 +133,8 @@ class QueuedWriter(logging.Handler):
         _release(self._fd)
 
     def _turn(self) -> None:
-        """To the descriptor that `redirect` has named last."""
-        with self._turning:  # no limit: nobody waits for anything who has it
+        """Change to the newest descriptor from `redirect`, if there is one."""
+        with self._turning:  # no limit: no holder of the lock waits for anything
             fd, self._next = self._next, None
         if fd is not None:
             _release(self._fd)
@@ -154,21 +154,21 @@ class QueuedWriter(logging.Handler):
         while data:
             try:
                 data = data[os.write(self._fd, data) :]
-            except BlockingIOError:  # a terminal or pipe that some other process made non-blocking
-                poller = select.poll()  # not select, which knows descriptors up to 1023 only
+            except BlockingIOError:  # another process made the terminal or pipe non-blocking
+                poller = select.poll()  # not select, which is limited to descriptors up to 1023
                 poller.register(self._fd, select.POLLOUT)
                 poller.poll()
-            except OSError:  # the reader is gone or the disk is full: there is nobody to tell
+            except OSError:  # the reader is gone or the disk is full: nobody can be told
                 return
 
 
 def setup(level: str, file: Path | None = None) -> QueuedWriter:
-    """Send what lane logs at `level` (of LEVELS) and above to `file`, or to standard error.
+    """Send lane's log at `level` (one of LEVELS) and above to `file`, or to standard error.
 
-    Warnings of everything else in the process (plugins, libraries) go there, too: whatever writes to standard
-    error by itself may block. A second call replaces the first.
+    Warnings of plugins and libraries go there too, since their own writes to standard error might block. A
+    second call replaces the first.
 
-    Raises ConfigError when `file` cannot be written.
+    Raises ConfigError if `file` cannot be written.
     """
     fd = _open(file)
     root = logging.getLogger()
@@ -183,9 +183,9 @@ def setup(level: str, file: Path | None = None) -> QueuedWriter:
 
 
 def reopen(level: str, file: Path | None) -> None:
-    """Have what `setup` made go on at `level`, in what is called `file` now. Never waits for the old one.
+    """Continue the log at `level`, in the file that now has the name `file`. Does not wait for the old file.
 
-    Raises ConfigError when `file` cannot be written: then all stays as it was.
+    If this raises ConfigError, because `file` cannot be written, nothing changes.
     """
     for writer in _writers():
         writer.redirect(_open(file))
@@ -197,12 +197,12 @@ def _writers() -> list[QueuedWriter]:
 
 
 def _release(fd: int | None) -> None:
-    if fd is not None and fd > 2:  # standard error is not ours
+    if fd is not None and fd > 2:  # never close standard error
         os.close(fd)
 
 
 def _open(file: Path | None) -> int:
-    """A descriptor that is ready to be written to. Raises ConfigError."""
+    """Open `file`, or standard error, for writing. Return the descriptor. Raises ConfigError."""
     if file is None:
         return 2
     try:

@@ -1,9 +1,9 @@
-"""Where a client and `lane why` meet: the file of the local socket, and who is believed there.
+"""The path of the control socket, which a client and `lane why` share, and the check of its owner.
 
-Others may be quicker to make a folder in /tmp than the user whose name it has, and put a link or a socket of
-theirs there. So each end looks whose the folder is; who asks looks whose the socket is as well. The name of
-the file tells where the client listens, and in which network: `127.0.0.1:1080` is another place in each
-network namespace, and they may all have one /tmp.
+Another user may create a folder in /tmp first, under the name that this user's folder has, with a link or a
+socket in it. So each end checks the owner of the folder, and `lane why` also checks that of the socket. The
+file name has the address on which the client listens, and the network namespace: `127.0.0.1:1080` is a
+different address in each namespace, while all may share one /tmp.
 """
 
 import fcntl
@@ -23,34 +23,34 @@ from lane.text import printable
 
 BACKLOG = 16
 MAX_PATH = 107
-"""Bytes of a socket's path (unix(7)); its end is one more."""
+"""The longest path of a socket, bytes, without the final NUL (unix(7))."""
 MOST_OTHERS = 5
-"""Other clients that are named where one is not found."""
+"""The most other clients that are named when one is not found."""
 SERVICE = Path("/run/lane")
-"""The folder that systemd makes for the shipped unit. Only root can make one in /run."""
+"""The folder that systemd creates for the shipped unit. Only root can create one in /run."""
 _ALL = "client-*:*.sock"
-"""All default files of a folder."""
+"""Matches all default sockets in a folder."""
 
 
 class Unfit(Exception):
-    """Why a path is not listened on, or not believed."""
+    """The reason why a path is not used or not trusted."""
 
 
 def default_path(listen: Address) -> Path:
-    """The socket of a client that listens there, in a folder of its user's own."""
+    """The default socket of a client that listens on `listen`, in its user's own folder."""
     folder = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]  # from systemd
     if not folder and (runtime := os.environ.get("XDG_RUNTIME_DIR")):
         folder = f"{runtime}/lane"
-    # Everybody may write to /tmp, so both ends look whose folder that is.
+    # Everybody may write to /tmp, so both ends check the folder's owner.
     return Path(folder or f"/tmp/lane-{os.geteuid()}", _name(listen.host, listen.port))  # noqa: S108
 
 
 def find(listen: Address) -> Path:
-    """Where to ask who takes connections there, in this network: a client of this user, or of the service.
+    """The socket of the client that accepts connections at `listen` in this network namespace.
 
-    That may be one that listens on all addresses. `localhost` is whichever of its addresses a client has, and
-    one that listens there is found at the loopback address of IPv4, too. Where there is none it is the user's
-    default socket.
+    The client is this user's or the service's. It may listen on all addresses. `localhost` matches any of its
+    addresses, and a client that listens on `localhost` is also found at IPv4's loopback address. If there
+    is no such client, the result is this user's default socket.
     """
     path = default_path(listen)
     near = ("127.0.0.1", "::1") if listen.host in ("localhost", "127.0.0.1") else ()
@@ -61,7 +61,7 @@ def find(listen: Address) -> Path:
 
 
 def connect(sock: socket.socket, path: Path) -> None:
-    """Connect to whoever listens at `path`. Raises Unfit where that may be another user, or OSError."""
+    """Connect to the socket `path`. Raises Unfit if its owner may be another user, or OSError."""
     with _opened(path.parent) as (folder, owner):
         _check_owner(path.parent, owner)
         if path.is_symlink():
@@ -73,21 +73,24 @@ def connect(sock: socket.socket, path: Path) -> None:
                 raise
             there = printable(", ".join(others[:MOST_OTHERS]))
             raise FileNotFoundError(error.errno, f"{error.strerror}, beside {there}") from None
-    if hasattr(socket, "SO_PEERCRED"):  # the folder may be another one by now
+    if hasattr(socket, "SO_PEERCRED"):  # the folder may have been replaced since the check
         _, user, _ = struct.unpack("=iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if user not in (0, os.geteuid(), owner):
             raise Unfit("another user listens there")
 
 
 def listen_at(path: Path) -> tuple[gsocket.socket, tuple[int, int]]:
-    """A listening socket that only its owner may open, and which file it is. Raises ConfigError."""
+    """Open a listening socket that only its owner may use. Return it and its file's identity.
+
+    Raises ConfigError.
+    """
     try:
         with suppress(FileExistsError):
             path.parent.mkdir(mode=0o700)
         with _opened(path.parent) as (folder, owner):
             if owner != os.geteuid():
                 raise Unfit("its folder belongs to another user")
-            # For this process alone, for a few calls only: two would take each other's for stale.
+            # Lock the folder for these few calls. Two processes would take each other's socket for stale.
             fcntl.flock(folder, fcntl.LOCK_EX)
             _make_room(path, folder)
             return _bind(path, folder), identity(path)
@@ -98,7 +101,7 @@ def listen_at(path: Path) -> tuple[gsocket.socket, tuple[int, int]]:
 
 
 def identity(path: Path) -> tuple[int, int]:
-    """Which file it is. Raises OSError."""
+    """The file's device and inode, which identify it. Raises OSError."""
     info = path.lstat()
     return info.st_dev, info.st_ino
 
@@ -111,7 +114,7 @@ def _name(host: str, port: int) -> str:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether what is in it is believed."""
+    """Whether the content of `folder` is trusted."""
     with suppress(OSError, Unfit), _opened(folder) as (_, owner):
         _check_owner(folder, owner)
         return True
@@ -119,17 +122,17 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _check_owner(folder: Path, owner: int) -> None:
-    """Raises Unfit where another user may have made what is in `folder`."""
-    given = os.geteuid() == 0 and folder.parent == SERVICE.parent  # by systemd, to the user of a unit
+    """Raises Unfit if another user may have created the files in `folder`."""
+    given = os.geteuid() == 0 and folder.parent == SERVICE.parent  # systemd gave it to the user of a unit
     if owner not in (0, os.geteuid()) and not given:
         raise Unfit("its folder belongs to another user")
 
 
 @contextmanager
 def _opened(folder: Path) -> Iterator[tuple[int, int]]:
-    """A descriptor of `folder`, and its owner.
+    """Open `folder`. Return a descriptor and its owner.
 
-    Raises Unfit if it is a link or others may write to it, or OSError.
+    Raises Unfit if it is a link or if other users may write to it, or OSError.
     """
     if folder.is_symlink():
         raise Unfit("its folder is a symbolic link")
@@ -144,15 +147,15 @@ def _opened(folder: Path) -> Iterator[tuple[int, int]]:
 
 
 def _fitting(path: Path, folder: int) -> str:
-    """The path of a socket as the system takes it, also where it is too long. `folder`: a descriptor."""
+    """A path of the socket that the system accepts, even if `path` is too long. `folder`: its descriptor."""
     short = f"/proc/self/fd/{folder}/{path.name}"
     return str(path) if len(os.fsencode(path)) <= MAX_PATH or not os.path.exists("/proc/self/fd") else short
 
 
 def _make_room(path: Path, folder: int) -> None:
-    """Remove the socket of a client that has died: where it is a default one, of all that have.
+    """Remove the socket of a dead client. At a default path, remove those of all dead clients.
 
-    Else some would stay for ever, since no other network namespace need have the number of one that ended.
+    Otherwise some would stay forever, since the number of a network namespace may never be used again.
     """
     for other in path.parent.glob(_ALL) if path.match(_ALL) else [path]:
         if _is_dead(other, folder):
@@ -164,7 +167,7 @@ def _make_room(path: Path, folder: int) -> None:
 
 
 def _is_dead(path: Path, folder: int) -> bool:
-    """Whether it is a socket on which nobody listens (any more)."""
+    """Whether `path` is a socket on which nobody listens."""
     with suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
         if stat.S_ISSOCK(path.lstat().st_mode):
             probe.setblocking(False)
@@ -172,14 +175,14 @@ def _is_dead(path: Path, folder: int) -> bool:
                 probe.connect(_fitting(path, folder))
             except ConnectionRefusedError:
                 return True
-    return False  # also if it has no room for one more, or is gone just now
+    return False  # also if its queue is full, or if it was just removed
 
 
 def _bind(path: Path, folder: int) -> gsocket.socket:
     sock = gsocket.socket(gsocket.AF_UNIX)
     try:
         sock.bind(_fitting(path, folder))
-        # Nobody can connect before `listen`, so that there is no moment with a lax mode.
+        # Nobody can connect before `listen`, so the mode is never too open.
         path.chmod(0o600)
         sock.listen(BACKLOG)
     except BaseException:

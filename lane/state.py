@@ -1,7 +1,7 @@
-"""The state folder of a server: its identity and the keys of its users, made at the first start, then kept.
+"""The state folder of a server: its identity and the keys of its users, created at the first start.
 
-All links have both in them. So neither is ever made anew beside the other, unless somebody asks for that:
-a folder that was only half restored would otherwise turn all clients away, and not say why.
+Each link contains both. So if only one of the files exists, the other one is not created again, unless the
+operator asks for it. Otherwise a partly restored folder would lock out all clients without a reason.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ from lane.files import others_may_write, read
 
 IDENTITY, KEYS = "identity.pem", "keys"
 MAX_FILE = 4 * 1024 * 1024
-"""Bytes of either file."""
+"""The largest size of each file, bytes."""
 _MAKERS = {IDENTITY: new_identity, KEYS: new_keys}
 
 log = logging.getLogger("lane.server")
@@ -27,18 +27,19 @@ log = logging.getLogger("lane.server")
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a server proves itself with, and whom it serves."""
+    """A server's identity and its users."""
 
     identity: ServerIdentity
     keys: Keys
     made: tuple[str, ...] = ()
-    """The files that were not there before."""
+    """The files that were created now."""
 
 
 def keep(folder: Path, own: ServerIdentity | None = None, *, renew: bool = False) -> State:
-    """What is in `folder`, made at the first start. `own`: an identity in place of the one there.
+    """Read the state from `folder`, and create it at the first start. `own` replaces the identity there.
 
-    Of the two files one alone is an error, unless `renew`: then the other is made. Raises ConfigError.
+    If only one of the two files exists, that is an error. With `renew` the other file is created. Raises
+    ConfigError.
     """
     needed = (KEYS,) if own else (IDENTITY, KEYS)
     try:
@@ -60,7 +61,7 @@ def keep(folder: Path, own: ServerIdentity | None = None, *, renew: bool = False
 
 
 def look(folder: Path, own: ServerIdentity | None = None) -> State:
-    """What `keep` has made. Changes nothing. Raises ConfigError."""
+    """Read the state that `keep` has created. Changes nothing. Raises ConfigError."""
     for name in (KEYS,) if own else (KEYS, IDENTITY):
         try:
             there = (folder / name).is_file()
@@ -73,13 +74,13 @@ def look(folder: Path, own: ServerIdentity | None = None) -> State:
 
 
 def read_identity(folder: Path) -> ServerIdentity:
-    """The server's own, that is in `folder`. Raises ConfigError."""
+    """Read the server's identity from `folder`. Raises ConfigError."""
     path = folder / IDENTITY
     return ServerIdentity.parse(read(path, MAX_FILE, closed=0o077), path)
 
 
 def read_keys(folder: Path) -> Keys:
-    """The keys in `folder`. Raises ConfigError."""
+    """Read the keys from `folder`. Raises ConfigError."""
     path = folder / KEYS
     return Keys.parse(read(path, MAX_FILE, closed=0o077), path)
 
@@ -90,23 +91,23 @@ def _load(folder: Path, own: ServerIdentity | None) -> tuple[ServerIdentity, Key
 
 @contextmanager
 def _hold(folder: Path) -> Iterator[None]:
-    """`folder`, made if it is not there (mode 0700), for this process alone. Raises ConfigError, OSError.
+    """Lock `folder` for this process; create it if needed (mode 0700). Raises ConfigError, OSError.
 
-    Of two processes at once the second takes what the first made.
+    If two processes start at once, the second one uses the files of the first.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if others_may_write(folder):
         raise ConfigError(f"state folder {folder}: others may write to it, so it is refused (chmod 700)")
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # closing unlocks
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # closing the descriptor unlocks
         yield
     finally:
         os.close(descriptor)
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:
-    """All of `files`, readable by their owner alone. Where one can't be written, none is there."""
+    """Write all of `files`, readable only by their owner. If one fails, none of them remains."""
     temporary: dict[str, str] = {}
     try:
         for name, data in files.items():

@@ -1,8 +1,8 @@
-"""Tasks with a life of their own, without a new greenlet for each.
+"""A pool of greenlets for background tasks.
 
-A session begins several of them at each end, and most end within a millisecond. What a new greenlet costs
-is more than most of them do: Python maps memory for its frames and gives it back at its end. So greenlets
-that have finished a task wait for another one, some of them.
+A session starts several tasks at each end, and most take less than a millisecond. A new greenlet costs more
+than that: Python maps memory for its frames and unmaps it at its end. So some greenlets that have finished
+a task wait for the next one.
 """
 
 import sys
@@ -15,11 +15,11 @@ from gevent import get_hub
 from greenlet import GreenletExit, greenlet
 
 MOST_IDLE = 64
-"""Greenlets that wait for another task; each holds some 20 KB."""
+"""The most greenlets that wait for a task. Each holds about 20 KB."""
 
 
 class _Idle(threading.local):
-    """Those of this thread."""
+    """The waiting greenlets of this thread."""
 
     def __init__(self) -> None:
         self.runners: list[_Runner] = []
@@ -44,19 +44,19 @@ class _Runner(greenlet):  # type: ignore[misc]  # greenlet has no types
                 self.task()
             except GreenletExit:
                 raise
-            except BaseException:  # nobody is there to be told
+            except BaseException:  # no caller waits for it
                 hub.handle_error(self, *sys.exc_info())
-            self.task = None  # it may hold much
+            self.task = None  # it may refer to much memory
             if len(_idle.runners) < MOST_IDLE:
                 _idle.runners.append(self)
                 hub.switch()
 
 
 def start(task: Callable[..., object], *arguments: object) -> None:
-    """Have `task(*arguments)` run soon, beside the caller. Its exception is reported, and ends only it."""
+    """Run `task(*arguments)` soon, in another greenlet. An exception is reported and ends only the task."""
     hub: Any = get_hub()
     runners = _idle.runners
-    while runners and runners[-1].parent is not hub:  # of one that has ended
+    while runners and runners[-1].parent is not hub:  # its hub has ended
         runners.pop()
     runner = runners.pop() if runners else _Runner(hub)
     runner.task = partial(task, *arguments) if arguments else task

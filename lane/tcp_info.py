@@ -1,4 +1,4 @@
-"""What the kernel knows of a TCP connection, as the figures of a carrier: for every transport over TCP."""
+"""The kernel's measurements of a TCP connection (TCP_INFO), for every transport over TCP."""
 
 import socket
 import struct
@@ -8,16 +8,16 @@ from typing import Any
 from lane.stream import LinkStats
 
 _MOST = 256
-"""Bytes of the structure that are asked for; kernels have fewer yet."""
+"""Bytes of the structure that are requested. Current kernels have fewer."""
 _FIELDS = struct.Struct("=16xI4xI40xI28xI16xQ8xI16xIQ32xQQ")
-"""snd_mss, unacked, rtt, total_retrans, bytes_acked, segs_out, data_segs_out, delivery_rate, bytes_sent and
-bytes_retrans, at offsets 16, 24, 68, 100, 120, 136, 156, 160, 200 and 208."""
+"""The fields snd_mss, unacked, rtt, total_retrans, bytes_acked, segs_out, data_segs_out, delivery_rate,
+bytes_sent and bytes_retrans, at offsets 16, 24, 68, 100, 120, 136, 156, 160, 200 and 208."""
 
 
 def link_stats(sock: Any) -> LinkStats:
-    """The figures of a connected TCP socket (TCP_INFO of Linux); none of a closed one, or on other systems.
+    """The measurements of a connected TCP socket (Linux's TCP_INFO). Empty for a closed one or elsewhere.
 
-    A system call of a microsecond or so: cheap enough for `Carrier.stats`.
+    The system call takes about a microsecond, so it is cheap enough for `Carrier.stats`.
     """
     try:
         return parse(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _MOST))
@@ -26,7 +26,7 @@ def link_stats(sock: Any) -> LinkStats:
 
 
 def parse(info: bytes) -> LinkStats:
-    """Read Linux's `struct tcp_info` (linux/tcp.h), which grows at its end: older kernels give less of it."""
+    """Parse Linux's `struct tcp_info` (linux/tcp.h). Newer kernels add fields at its end."""
     (segment, unacked, rtt, retransmitted, delivered, segments, with_data, rate, sent, lost) = (
         _FIELDS.unpack_from(info.ljust(_FIELDS.size, b"\0"))
     )

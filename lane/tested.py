@@ -1,8 +1,8 @@
-"""Which versions of a library lane was tested with, where it uses what the library does not promise to keep.
+"""Comparison of installed libraries with the versions that lane was tested with.
 
-setup.cfg says what may be installed. That is a guess about versions that were not there yet: a private name
-may be gone with any of them, or mean something else. So the version that runs is compared at the start, and
-whoever reads the log hears of one that nobody has tested.
+lane uses private names of some libraries. setup.cfg limits the versions, but it also allows versions that did
+not exist yet, in which a private name may be gone or have another meaning. So the installed version is
+compared at the start. An untested one is logged as a warning.
 """
 
 import logging
@@ -13,15 +13,15 @@ from typing import Any
 log = logging.getLogger("lane")
 
 _MOST_NAMES = 5
-_notes: dict[str, str] = {}  # what is to be told, by package
+_notes: dict[str, str] = {}  # warnings to log, by package
 
 
 def is_tested(
     package: str, versions: Sequence[str], *, missing: Sequence[str] = (), otherwise: str = "it may not work"
 ) -> bool:
-    """Whether one of `versions` of a package is installed ("1.7" is any 1.7.x), and no name is missing.
+    """Whether one of `versions` of a package is installed ("1.7" means any 1.7.x), and no name is missing.
 
-    If not, `tell` says so: `otherwise` is what follows from that, for people.
+    If not, `tell` will log a warning. `otherwise` is its text about the consequence.
     """
     try:
         found = version(package)
@@ -40,12 +40,12 @@ def is_tested(
 
 
 def lacking(example: Any, names: Sequence[str]) -> list[str]:
-    """Which `names` an object of a library does not have, as `Class.name`."""
+    """The `names` that an object of a library lacks, as `Class.name`."""
     return [f"{type(example).__name__}.{name}" for name in names if not hasattr(example, name)]
 
 
 def tell() -> None:
-    """Log what `is_tested` found, a warning for each package, once. To be called when the log is set up."""
+    """Log the warnings of `is_tested`, one for each package, once. Call it when the log is set up."""
     for note in _notes.values():
         log.warning("%s", note)
     _notes.clear()

@@ -1,7 +1,7 @@
-"""How values are written in options and files: sizes, durations, lists, `@FILE`.
+"""Parsers of values in options and files: sizes, durations, lists, `@FILE`.
 
-Apart from `lane.config`, which knows what each option means, since plugins have options of these kinds too.
-All parsers raise UsageError with a text that does not repeat secrets; who calls adds what it was for.
+Plugins use them too. So they are not in `lane.config`, which handles lane's own options. All parsers raise
+UsageError with a text that repeats no secret. The caller adds the name of the option.
 """
 
 import os
@@ -17,7 +17,7 @@ T = TypeVar("T")
 Number = TypeVar("Number", int, float)
 KB, MB, GB, TB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 MAX_FILE = 65536
-"""Bytes of an `@FILE`."""
+"""The largest `@FILE`, bytes."""
 _UNITS = {"": 1, "K": KB, "M": MB, "G": GB, "T": TB}
 _SECONDS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600}
 
@@ -48,7 +48,7 @@ def parse_count(text: str) -> int:
 def within(
     parse: Callable[[str], Number], least: Number, most: Number, words: str
 ) -> Callable[[str], Number]:
-    """`parse`, limited to `least` to `most`, which `words` say to people."""
+    """A parser like `parse` that allows only `least` to `most`. `words` is this range as text."""
 
     def limited(text: str) -> Number:
         value = parse(text)
@@ -67,7 +67,7 @@ def parse_flag(text: str) -> bool:
 
 
 def parse_path(text: str) -> Path:
-    """A path; `~` is the home. Raises UsageError where it is empty, and where there is no such home."""
+    """A path; `~` is the home folder. Raises UsageError if the text is empty or there is no such home."""
     if not text:
         raise UsageError("expected a path")
     path = os.path.expanduser(text)
@@ -97,23 +97,23 @@ def parse_credentials(text: str) -> tuple[bytes, bytes]:
 
 
 def check_credentials(user: bytes, password: bytes) -> tuple[bytes, bytes]:
-    """Both, if they are within the limits of RFC 1929 section 2. Raises UsageError."""
+    """Check the lengths of both (RFC 1929 section 2) and return them. Raises UsageError."""
     if not (0 < len(user) < 256 and 0 < len(password) < 256):
         raise UsageError("expected USER:PASSWORD, each of 1 to 255 bytes")
     return user, password
 
 
 def unquoted(text: str) -> str:
-    """A value without the space, the line ends and the pair of quotes around it."""
+    """A value without surrounding spaces, line ends and quotes."""
     text = text.strip().strip("\ufeff").strip()
     return text[1:-1].strip() if re.fullmatch(r"\"[^\"]*\"|'[^']*'", text) else text
 
 
 def inline_or_file(text: str, parse: Callable[[str], T]) -> T:
-    """Parse `text`, or what the file holds that `@FILE` names: no secret then shows in `ps`.
+    """Parse `text`, or the content of the file that `@FILE` names. A secret in a file does not show in `ps`.
 
-    Raises ConfigError for what is wrong with the file (others may read it, say) or in it, and what `parse`
-    raises otherwise.
+    Raises ConfigError for a fault of the file (for example, if others may read it) or of its content.
+    Without a file it raises what `parse` raises.
     """
     if not text.startswith("@"):
         return parse(text)

@@ -1,8 +1,8 @@
-"""`--via`: the client's way to its server where that leads through another proxy.
+"""`--via`: the client connects to its server through another proxy.
 
-It stands in for the plain TCP connection that a transport begins with; all that follows, TLS and the pin
-included, is between client and server as ever. The proxy resolves the server's name: who needs a proxy to
-reach a server often cannot look it up either.
+The connection through the proxy replaces a transport's plain TCP connection. Everything above it, TLS and the
+pin included, stays between the client and the server. The proxy resolves the server's name, since a client
+that needs a proxy often has no DNS either.
 """
 
 import base64
@@ -37,7 +37,7 @@ class Via:
 
     @classmethod
     def parse(cls, text: str) -> "Via":
-        """Read a URL; `socks5h` is `socks5`. Raises UsageError, which does not repeat it."""
+        """Read a URL; `socks5h` means `socks5`. Raises UsageError, which does not repeat the URL."""
         try:
             url = urlsplit(text.strip())
             kind = {"socks5h": "socks5"}.get(url.scheme, url.scheme)
@@ -57,7 +57,7 @@ class Via:
         return f"{self.kind}://{self.address}"
 
     def connect(self, endpoint: Address, timeout: float) -> Any:
-        """A socket (gevent's) connected to `endpoint`, within `timeout` seconds. Raises Unreachable."""
+        """Connect to `endpoint` within `timeout` seconds. Return a gevent socket. Raises Unreachable."""
         sock = None
         try:
             with gevent.Timeout(timeout, _Late("no answer in time")):
@@ -82,7 +82,7 @@ class _Late(Exception):
 
 
 class _Refusal(Exception):
-    """What the proxy said, or did not."""
+    """The proxy refused, or did not answer as it should."""
 
 
 Send = Callable[[bytes], Any]
@@ -90,7 +90,7 @@ Recv = Callable[[int], bytes]
 
 
 def _socks5(target: Address, credentials: tuple[bytes, bytes] | None, send: Send, recv: Recv) -> None:
-    """Ask for a connection to `target`; reads not a byte more than the answer. Raises _Refusal."""
+    """Request a connection to `target`. Reads no byte beyond the answer. Raises _Refusal."""
     send(b"\5\2\0\2" if credentials else b"\5\1\0")
     version, method = _exactly(recv, 2)
     if version != 5 or method not in (0, 2) or (method == 2 and not credentials):
@@ -122,9 +122,9 @@ def _exactly(recv: Recv, size: int) -> bytes:
 
 
 def _http(target: Address, credentials: tuple[bytes, bytes] | None, send: Send, recv: Recv) -> None:
-    """Ask for a tunnel to `target`. Raises _Refusal.
+    """Request a tunnel to `target`. Raises _Refusal.
 
-    Read byte by byte: what comes behind the answer is not ours, and a client of TLS speaks first anyway.
+    The answer is read byte by byte, since the bytes behind it belong to the tunnel.
     """
     headers = [("Host", str(target))]
     if credentials:

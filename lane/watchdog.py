@@ -1,8 +1,8 @@
-"""Names what blocks the event loop: all connections wait meanwhile, and nothing else shows why.
+"""The watchdog logs which functions block the event loop. All connections stall then, for no visible reason.
 
-A thread looks four times a second whether the loop has gone around, and what the main thread is doing. That
-is all that it costs. gevent's own monitor (`GEVENT_MONITOR_THREAD_ENABLE`) traces each switch between
-greenlets instead, and prints to standard error.
+A thread checks four times a second whether the loop has run, and what the main thread is doing. It costs no
+more than that. gevent's own monitor (`GEVENT_MONITOR_THREAD_ENABLE`) traces each switch between greenlets and
+prints to standard error.
 """
 
 import logging
@@ -19,17 +19,17 @@ from lane.log import Throttle
 from lane.supervisor import Owner
 
 LIMIT = 1.0
-"""Seconds that the event loop may stand still."""
+"""Seconds that the event loop may be blocked."""
 LOOKS = 4
-"""Looks in that time."""
+"""Checks in that time."""
 SHOWN = 4
-"""Functions that a warning names, the innermost first."""
+"""The most functions that a warning names, the innermost first."""
 
 log = logging.getLogger("lane.watchdog")
 
 
 class Watchdog:
-    """Watches the event loop of the thread that makes it, until `close`. `limit` in seconds."""
+    """Watches the event loop of the thread that creates it, until `close`. `limit` is in seconds."""
 
     def __init__(self, owner: Owner = lambda _: None, limit: float = LIMIT) -> None:
         self._owner = owner
@@ -42,7 +42,7 @@ class Watchdog:
         self._thread.start()
 
     def close(self) -> None:
-        """Idempotent."""
+        """Stop. Idempotent."""
         self._closed.set()
 
     def _run(self) -> None:
@@ -53,23 +53,23 @@ class Watchdog:
             if frame is None:  # the thread has ended
                 return
             still = now - began
-            # One look is not enough: the whole process may have been stopped. But code in C that keeps the
-            # lock of the interpreter lets nobody look before it is done, and uses the CPU meanwhile.
+            # One check is not enough, since the whole process may have been stopped. But C code that holds
+            # the interpreter lock allows no check until it is done. It uses CPU time, which shows it.
             sure = began == seen > 0 or cpu - cpu_before > self._limit / 2
             if began != seen and told:
                 log.warning("the event loop goes on: it stood still for %.1f s", told)
                 told = 0.0
             if (
                 frame.f_code is not Hub.run.__code__ and still >= self._limit and sure
-            ):  # there it waits for events
+            ):  # the loop waits for events there
                 if not told:
                     self._tell(frame, still)
                 told = still
             seen = began
-            del frame  # it holds all local variables
+            del frame  # it refers to all local variables
 
     def _tell(self, frame: FrameType, seconds: float) -> None:
-        """Log the functions that keep the event loop, and the plugin that the innermost belongs to."""
+        """Log the functions that block the event loop, and the plugin of the innermost one."""
         where: list[str] = []
         plugin = ""
         at: FrameType | None = frame
