@@ -1,8 +1,8 @@
-"""What the inbound protocols have in common: the events of their codecs, and credentials.
+"""The common parts of the inbound protocols: the events of their codecs, and credentials.
 
-SOCKS and HTTP differ in bytes only. Each codec takes what the application sent and gives the same
-events, so that one loop in `lane.inbound` serves them all and a further protocol is one more file.
-The style is h11's: `receive` bytes, then call `next_event` until it has none.
+SOCKS and HTTP differ only in their bytes. Each codec turns the application's bytes into the same events. So
+one loop in `lane.inbound` serves all of them, and a new protocol is one more file. The style is that of
+h11: call `receive` with bytes, then `next_event` until it returns None.
 """
 
 import hmac
@@ -18,30 +18,30 @@ Credentials = tuple[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Bytes to write to the application before it goes on."""
+    """Bytes to write to the application. The exchange continues after them."""
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The application asks for a connection to `target`; what it sent behind that is `trailing_data`."""
+    """The application requests a connection to `target`. Later bytes are in `trailing_data`."""
 
     target: Address
 
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """The application asks for a port that `peer` may connect to, once."""
+    """The application requests a port to which `peer` may connect once."""
 
     peer: Address
 
 
 @dataclass(frozen=True, slots=True)
 class Associate:
-    """The application asks for a port for its packets. `source` is where it will send them from.
+    """The application requests a port for its packets, which it will send from `source`.
 
-    Port 0 and the unspecified address mean that it does not know yet (RFC 1928 section 4).
+    Port 0 and the unspecified address mean that it does not know `source` yet (RFC 1928 section 4).
     """
 
     source: Address
@@ -49,25 +49,25 @@ class Associate:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """The application asks for one HTTP exchange with `target`: see `lane.proto.http.Http.upload`."""
+    """The application requests one HTTP exchange with `target`: see `lane.proto.http.Http.upload`."""
 
     target: Address
     head: bytes
-    """What the target is sent first."""
+    """The request's head, as it is sent to the target."""
     method: bytes
     modern: bool
-    """Whether the application speaks HTTP/1.1: knows chunks and interim answers."""
+    """Whether the application speaks HTTP/1.1, and so knows chunks and interim responses."""
     keep: bool
-    """Whether the application may ask for more on its connection."""
+    """Whether the application may send another request on its connection."""
     upgrade: bool
     """Whether the exchange may become a tunnel."""
     repeatable: bool
-    """Whether it may be sent twice: its method is idempotent, and it has no body to keep for that."""
+    """Whether the request may be sent twice: its method is idempotent, and it has no body."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The last bytes to write: the connection ends with them."""
+    """The last bytes to write to the application. The connection ends after them."""
 
     data: bytes
 
@@ -76,37 +76,37 @@ Event = Reply | Request | Forward | Bind | Associate | Refusal
 
 
 class Codec(Protocol):
-    """The server's side of an inbound protocol. Any split of the bytes gives the same events."""
+    """The server's side of an inbound protocol. The events do not depend on how the bytes are split."""
 
     @property
     def login(self) -> bool | None:
-        """Whether the last credentials were right; None while there were none. Wrong ones are refused."""
+        """Whether the last credentials were right; None before there were any. Wrong ones are refused."""
 
     @property
     def trailing_data(self) -> bytes:
-        """The bytes received behind what was asked for. Feed no more than may be held: it has no limit."""
+        """The bytes received after the request. They have no limit here: the caller must limit `receive`."""
 
     def receive(self, data: bytes) -> None:
-        """Take bytes from the application."""
+        """Add bytes from the application."""
 
     def next_event(self) -> Event | None:
-        """The next event; None while bytes are missing, and after the one that asks or refuses.
+        """The next event; None while bytes are missing, and after a request or a refusal.
 
-        Raises ProtocolError for bytes that deserve no answer.
+        Raises ProtocolError for bytes that get no answer.
         """
 
     def accepted(self, bound: Address) -> bytes:
-        """The answer to what succeeded; `bound` is where the target sees the connection from.
+        """The answer to a successful request. `bound` is the source address that the target sees.
 
-        For a Bind or an Associate it is where the port is, and after a Bind a second answer has the peer.
+        For a Bind or an Associate it is the address of the port. After a Bind a second answer has the peer.
         """
 
     def refused(self, status: Status, text: str) -> bytes:
-        """The answer to what failed; `text` is for people, where the protocol has room for it."""
+        """The answer to a failed request. `text` is for users, if the protocol has room for it."""
 
 
 def credentials_match(given: Credentials, expected: Credentials) -> bool:
-    """Whether both are equal, in a time that doesn't tell which part is wrong, or where."""
+    """Whether both are equal. The time does not depend on which part is wrong, or where."""
     user = hmac.compare_digest(given[0], expected[0])
     password = hmac.compare_digest(given[1], expected[1])
     return user and password

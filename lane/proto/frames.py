@@ -1,9 +1,9 @@
-"""lane/1 after REQUEST and REPLY: the frames of a session, as bytes.
+"""The frames of a session, after REQUEST and REPLY in the protocol lane/1.
 
-Every frame is a type (one byte), the length of its payload (three bytes) and the payload. Offsets are
-absolute positions in one direction of the session, so that a session can go on over another stream.
-DATA is handed out in pieces as they arrive: a frame never has to fit into memory before it is used.
-docs/PROTOCOL.md has the layout and test vectors.
+Each frame has a type (one byte), the length of its payload (three bytes) and the payload. Offsets are
+absolute positions in one direction of the session, so that a session can continue over another stream. A
+DATA frame is delivered in pieces as they arrive, and so is never in memory as a whole. docs/PROTOCOL.md has
+the layout and test vectors.
 """
 
 import struct
@@ -23,19 +23,19 @@ _U32 = struct.Struct("!II")
 _STATS = struct.Struct("!IIQQQ")
 
 MAX_FRAME = 131072
-"""The largest frame, bytes, its 4-byte head included: eight full TLS records."""
+"""The largest frame, bytes, including its 4-byte head: eight full TLS records."""
 MAX_PAYLOAD = MAX_FRAME - _DATA.size
 """The most data in one DATA frame, bytes."""
 MIN_VIEW = 32768
-"""Smaller pieces of data are copied out of what was fed, larger ones are views of it."""
+"""Bytes from which a piece of data is a view of the fed buffer. Smaller pieces are copied."""
 MAX_OFFSET = (1 << 62) - 1
 MAX_WINDOW = (1 << 32) - 1
 ABORTED = 1 << 31
-"""In the code that a stream is reset with: its session was aborted. The other 31 bits say with what."""
+"""A bit in the reset code of a stream: its session was aborted. The other 31 bits are the session's code."""
 
 
 class Data(NamedTuple):
-    """Bytes of the session from `offset` on; `data` may be a view of what was fed."""
+    """Bytes of the session from `offset` on. `data` may be a view of the fed buffer."""
 
     offset: int
     data: bytes | memoryview
@@ -43,7 +43,7 @@ class Data(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """`consumed`: all before it has left the peer's process, its FIN counting as one byte more.
+    """All bytes before `consumed` have left the peer's process. A FIN counts as one byte.
 
     Bytes up to `consumed + window` may be sent.
     """
@@ -54,7 +54,7 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Fin:
-    """The direction ends at `final`, where no byte is any more."""
+    """The direction ends at the offset `final`: the number of its bytes."""
 
     final: int
 
@@ -68,7 +68,7 @@ class ResetFrame:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Asks for a Pong with the same value."""
+    """Requests a Pong with the same value."""
 
     value: int
 
@@ -82,26 +82,26 @@ class Pong:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The session is complete: the last frame of it in this direction. What follows is not of it."""
+    """The session is complete. This is its last frame in this direction; later bytes belong to another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What a sender knows of its way to the other side, since only a sender can: all but `rtt` only grow."""
+    """A sender's measurements of its path to the other side. All values except `rtt` only grow."""
 
     rtt: int
-    """Smoothed round trip, microseconds; 0 where it is not known."""
+    """Smoothed round-trip time, microseconds; 0 if it is unknown."""
     sent: int
-    """Bytes that the carrier sent and knows the fate of."""
+    """Bytes that the carrier sent and that are known to be delivered or lost."""
     lost: int
-    """Bytes of them that were lost, or sent again."""
+    """Bytes of `sent` that were lost or sent again."""
     held: int
-    """Microseconds that the session had something to send and the carrier did not take it."""
+    """Microseconds in which the session had data to send and the carrier did not accept it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """All before `offset` has come, the peer's FIN counting as one byte more: go on from there."""
+    """All bytes before `offset` have arrived: continue from there. The FIN counts as one byte."""
 
     offset: int
 
@@ -110,17 +110,17 @@ Frame = Data | Ack | Fin | ResetFrame | Ping | Pong | End | Stats | Received
 
 
 def reset_code(code: int) -> int:
-    """With what a stream is reset whose session was aborted with `code`."""
+    """The reset code of the stream of a session that was aborted with `code`."""
     return ABORTED | (code if code < ABORTED else 0)
 
 
 def aborted(reset: int) -> int | None:
-    """What the session was aborted with if its stream was reset with `reset`; None: only the stream was."""
+    """The code of an aborted session, from its stream's code `reset`. None: only the stream was reset."""
     return reset & ~ABORTED if reset & ABORTED else None
 
 
 def data_head(offset: int, size: int) -> bytes:
-    """What goes before `size` bytes (1 to MAX_PAYLOAD) of data from `offset` on."""
+    """The head of a DATA frame with `size` bytes (1 to MAX_PAYLOAD) from `offset` on."""
     return _DATA.pack(DATA << 24 | (8 + size), offset)
 
 
@@ -153,35 +153,36 @@ def pack(frame: Frame) -> bytes:
 
 
 class FrameReader:
-    """Bytes in, frames out. After an END or a ProtocolError it is of no more use.
+    """Parses bytes into frames. It cannot be used after an END or a ProtocolError.
 
-    `frozen`: what `freeze` of another reader gave, which this one goes on from.
+    `frozen` is the result of another reader's `freeze`. This reader continues from there.
     """
 
     def __init__(self, frozen: tuple[bytes, int, int, bytes | None] | None = None) -> None:
-        # `_partial` is a frame's head, or a whole small frame, that is not complete: under 32 bytes. `_left`
-        # are bytes of the current DATA frame that have not come yet, and `_offset` is where they belong.
+        # `_partial` is the start of a frame's head or of a small frame: under 32 bytes. `_left` is the number of
+        # missing bytes of the current DATA frame, and `_offset` is their position.
         self.rest: bytes | None
-        """What was fed behind an END; None before there was one."""
+        """The bytes fed after an END; None before an END."""
         self._partial, self._offset, self._left, self.rest = frozen or (b"", 0, 0, None)
 
     def freeze(self) -> tuple[bytes, int, int, bytes | None]:
-        """The whole state as a plain value; not while `each` runs."""
+        """The whole state as a plain value. Do not call it while `each` runs."""
         return self._partial, self._offset, self._left, self.rest
 
     @property
     def between_frames(self) -> bool:
-        """Whether all that was fed were whole frames."""
+        """Whether the fed bytes end with a whole frame."""
         return not self._left and not self._partial
 
     def feed(self, data: bytes | memoryview) -> list[Frame]:
-        """The frames, and pieces of DATA frames, that `data` completes. Raises ProtocolError."""
+        """The frames and pieces of DATA frames that `data` completes. Raises ProtocolError."""
         return list(self.each(data))
 
     def each(self, data: bytes | memoryview, turn: int = 0) -> Iterator[Frame]:
-        """As `feed`, one by one: there may be thousands. Whoever stops early is done with the reader.
+        """Like `feed`, but one by one, since there may be thousands. A caller that stops early must not go
+        on.
 
-        From the frame of number `turn` on others may use the memory of `data`: the rest of it is copied.
+        From frame number `turn` on, the memory of `data` may be reused. So the rest of `data` is copied then.
         """
         if self._partial:
             data = self._partial + bytes(data)
@@ -243,7 +244,7 @@ _WITH_U64: dict[int, type[Fin | Ping | Pong | Received]] = {
 
 
 def _parse(kind: int, data: bytes | memoryview, at: int) -> Frame:
-    """The whole frame of a fixed size at `at`."""
+    """Parse the fixed-size frame at `at`."""
     if kind == ACK:
         _, consumed, window = _ACK.unpack_from(data, at)
         return Ack(consumed, window)

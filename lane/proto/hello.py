@@ -1,11 +1,11 @@
-"""lane/1 before the frames: HELLO, REQUEST and REPLY, as bytes.
+"""The messages of lane/1 before the frames: HELLO, REQUEST and REPLY.
 
-HELLO proves a user's key to the server and says nothing else. It is built so that a stranger learns
-nothing by trying: the server looks at it only once `HELLO_SIZE` bytes are there, and judges prefix,
-version and token together. Its first bytes are a reserved HTTP/3 frame (RFC 9114 section 7.2.8) of type
-0x40, which no HTTP/1 request can begin with, so that an ordinary web server can stand on the same port.
+HELLO proves a user's key to the server and says nothing else. A client without a key learns nothing by
+probing: the server reads a HELLO only once `HELLO_SIZE` bytes have arrived, and checks prefix, version and
+token together. Its first bytes are a reserved HTTP/3 frame (RFC 9114 section 7.2.8) of type 0x40. No HTTP/1
+request begins with that byte, so an ordinary web server can share the port.
 
-The parsers take a buffer and give the message and where it ends, or None while bytes are missing.
+Each parser takes a buffer and returns the message and its end, or None while bytes are missing.
 docs/PROTOCOL.md has the layout and test vectors.
 """
 
@@ -23,22 +23,22 @@ VERSION = 1
 PREFIX = b"@@"
 TOKEN_SIZE = 32
 HELLO_SIZE = 2 + 2 + 1 + TOKEN_SIZE
-"""Bytes of a HELLO without padding: what the server waits for before it judges anything."""
+"""Bytes of a HELLO without padding. The server checks nothing before it has them."""
 MAX_HELLO_PADDING = 1024
 BOOT_ID_SIZE = 8
 MAX_TEXT = 200
 MAX_REQUEST_PADDING = 255
 ID_SIZE = 16
 RESUMABLE = 1
-"""The flag of a request whose session has an id and a generation, and may go on over another stream."""
+"""The flag of a request whose session has an ID and a generation, and can continue over another stream."""
 ANYONE = 2
-"""The flag of a UDP request that wants packets from addresses to which it sent nothing, too."""
+"""The flag of a UDP request that also accepts packets from addresses to which it sent nothing."""
 EARLY = 16384
-"""Bytes that a client may send before it knows the server's window, whatever that will be: one TLS record."""
+"""Bytes that a client may send before it knows the server's window: one TLS record."""
 
-_REQUEST = struct.Struct("!HBBI")  # length of what follows, command, flags, window
-_RESUMABLE = struct.Struct("!16sI")  # id and generation; behind the address, where the flag is set
-_REPLY = struct.Struct("!HB8sI")  # length of what follows, status, boot id, window; then address, text
+_REQUEST = struct.Struct("!HBBI")  # length of the rest, command, flags, window
+_RESUMABLE = struct.Struct("!16sI")  # ID and generation; after the address, if the flag is set
+_REPLY = struct.Struct("!HB8sI")  # length of the rest, status, boot ID, window; then address, text
 MAX_REQUEST = _REQUEST.size + MAX_PACKED + _RESUMABLE.size + MAX_REQUEST_PADDING
 MAX_REPLY = _REPLY.size + MAX_PACKED + MAX_TEXT
 
@@ -46,24 +46,24 @@ Buffer = bytes | bytearray | memoryview
 
 
 def token(key: bytes, binding: bytes) -> bytes:
-    """What proves `key` on a carrier with `binding`, and on no other: 32 bytes.
+    """The token (32 bytes) that proves `key` on a carrier with `binding`, and on no other.
 
-    HMAC-SHA256 (RFC 2104), so that a server whose certificate is not the pinned one learns nothing
-    that works anywhere else.
+    It is an HMAC-SHA256 (RFC 2104). So a server with another certificate learns nothing that is valid
+    elsewhere.
     """
     return hmac.digest(key, b"lane/1" + binding, "sha256")
 
 
 def pack_hello(proof: bytes, padding: int = 0) -> bytes:
-    """HELLO with `proof` (from `token`) and `padding` zero bytes (at most MAX_HELLO_PADDING)."""
+    """A HELLO with `proof` (from `token`) and `padding` zero bytes (at most MAX_HELLO_PADDING)."""
     length = 1 + TOKEN_SIZE + padding
     return PREFIX + (0x4000 | length).to_bytes(2, "big") + bytes((VERSION,)) + proof + bytes(padding)
 
 
 def parse_hello(data: Buffer) -> tuple[bytes, int] | None:
-    """The token, and where the HELLO ends (which may be beyond `data`: padding is skipped when it comes).
+    """The token and the end of the HELLO. The end may lie beyond `data`: the caller skips later padding.
 
-    None until HELLO_SIZE bytes are there, whatever they are. Raises ProtocolError for what is no HELLO.
+    None until HELLO_SIZE bytes are there, whatever they are. Raises ProtocolError if they are not a HELLO.
     """
     if len(data) < HELLO_SIZE:
         return None
@@ -78,40 +78,40 @@ def parse_hello(data: Buffer) -> tuple[bytes, int] | None:
 
 
 class Command(IntEnum):
-    """What a REQUEST asks for."""
+    """The commands of a REQUEST."""
 
     CONNECT = 1
-    """A connection to the address; after a good REPLY the stream carries frames."""
+    """Connect to the address. After a successful REPLY the stream carries frames."""
     PING = 2
-    """Nothing but a REPLY, which proves key and server; the address is ignored. The stream ends with it."""
+    """Only send a REPLY, which proves that the key and the server work. The address is ignored."""
     RESUME = 3
-    """Go on with the session that has the id; the address is ignored."""
+    """Continue the session with this ID. The address is ignored."""
     PROBE = 4
-    """A REPLY, and then an answer to each PING frame, until the stream ends; the address is ignored."""
+    """Send a REPLY, and then answer each PING frame until the stream ends. The address is ignored."""
     UDP = 5
-    """Packets to and from any address (see `lane.proto.udp`); the one of the request is ignored."""
+    """Carry packets to and from any address (see `lane.proto.udp`). The address is ignored."""
     BIND = 6
-    """A port for one connection from the address, whose peer comes first in the session's data."""
+    """Open a port for one connection from the address. The peer's address comes first in the data."""
     REVERSE = 7
-    """One of the connections to a port at the address, on the server; its peer comes first in the data."""
+    """Accept one connection to the server's port at the address. The peer's address comes first too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The one request of a stream. `window`: bytes that the client takes before its first ACK."""
+    """The only request of a stream. `window` is the number of bytes that the client accepts at first."""
 
     command: int
     address: Address
     window: int
     flags: int = 0
-    """RESUMABLE and ANYONE: a server refuses a request with another flag, whose meaning it can't know."""
+    """RESUMABLE and ANYONE. A server refuses a request with any other flag, since it is unknown."""
     session: bytes = b""
-    """With RESUMABLE: what the client calls the session, ID_SIZE bytes that nobody else would guess."""
+    """With RESUMABLE: the session's ID, ID_SIZE random bytes that the client chose."""
     generation: int = 0
-    """With RESUMABLE: greater with each request for the session, so that one which is late is known."""
+    """With RESUMABLE: a number that grows with each request for the session. It reveals late requests."""
 
     def pack(self) -> bytes:
-        """The bytes, with 0 to 255 bytes of random padding, so that lengths tell less."""
+        """The bytes of the message, with 0 to 255 bytes of random padding, which hides its length."""
         random = os.urandom(256)
         padding = random[: random[255]]
         resumable = _RESUMABLE.pack(self.session, self.generation) if self.flags & RESUMABLE else b""
@@ -121,7 +121,7 @@ class Request:
 
 
 def parse_request(data: Buffer) -> tuple[Request, int] | None:
-    """A Request and where it ends. Raises ProtocolError."""
+    """The Request and its end. Raises ProtocolError."""
     end = _message_end(data, _REQUEST.size, MAX_REQUEST)
     if end is None:
         return None
@@ -137,26 +137,26 @@ def parse_request(data: Buffer) -> tuple[Request, int] | None:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a Request. `window`: bytes that the server takes before its first ACK."""
+    """The answer to a Request. `window` is the number of bytes that the server accepts at first."""
 
     status: int
-    """Of `lane.errors.Status`; an unknown one means FAILURE."""
+    """A value of `lane.errors.Status`; an unknown one means FAILURE."""
     boot_id: bytes
-    """8 random bytes, made when the server process started: sessions live no longer than they do."""
+    """8 random bytes, chosen at the start of the server process. No session outlives that process."""
     window: int
     bound: Address
-    """The address that the server reached the target from; of a port, where it may be connected to."""
+    """The server's own address of its connection to the target, or the address of the requested port."""
     text: str = ""
-    """For people: what failed, at most 200 bytes of UTF-8."""
+    """The failure as text for users, at most 200 bytes of UTF-8."""
 
     def pack(self) -> bytes:
-        """The bytes."""
+        """The bytes of the message."""
         rest = self.bound.pack() + self.text.encode()[:MAX_TEXT]
         return _REPLY.pack(_REPLY.size - 2 + len(rest), self.status, self.boot_id, self.window) + rest
 
     @property
     def verdict(self) -> Status:
-        """The status, FAILURE where this version does not know it."""
+        """The status; FAILURE if this version does not know it."""
         try:
             return Status(self.status)
         except ValueError:
@@ -164,7 +164,7 @@ class Reply:
 
 
 def parse_reply(data: Buffer) -> tuple[Reply, int] | None:
-    """A Reply and where it ends. Raises ProtocolError."""
+    """The Reply and its end. Raises ProtocolError."""
     end = _message_end(data, _REPLY.size, MAX_REPLY)
     if end is None:
         return None
@@ -176,7 +176,7 @@ def parse_reply(data: Buffer) -> tuple[Reply, int] | None:
 
 
 def _message_end(data: Buffer, least: int, most: int) -> int | None:
-    """Where the length-prefixed message at the start of `data` ends; None while bytes are missing."""
+    """The end of the length-prefixed message at the start of `data`; None while bytes are missing."""
     if len(data) < 2:
         return None
     end = 2 + int.from_bytes(data[:2], "big")

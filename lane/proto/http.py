@@ -1,9 +1,8 @@
 """The server's side of an HTTP proxy (RFC 9110 sections 7 and 9.3.6, RFC 9112), without I/O.
 
-Browsers and tools that don't speak SOCKS speak this: CONNECT for a tunnel, and for http:// URLs requests
-whose target is the whole URL. h11 judges a request's head once all of it is there. What two parsers could
-read in two ways is refused, also where h11 would make sense of it: a head that is passed on must mean one
-thing.
+Browsers, and tools without SOCKS, use this protocol: CONNECT for a tunnel, and requests with the whole URL as
+target for http:// URLs. h11 parses a request's head once all of it has arrived. A head that two parsers could
+read in two ways is refused, even if h11 accepts it: a forwarded head must have one meaning.
 """
 
 import base64
@@ -33,13 +32,13 @@ from lane.proto.http_messages import (
 )
 
 MAX_HEAD = 65536
-"""The longest request head, bytes, its blank line included."""
+"""The longest request head, bytes, including its blank line."""
 MAX_TARGET = 1 + 255 + 1 + 1 + 5
 """The longest `[host]:port`, bytes."""
 MAX_FORWARDS = 999_999_999
-"""The most further proxies that are spoken of."""
+"""The largest value of Max-Forwards."""
 MAX_SKIPPED = 65536
-"""The longest body, bytes, that is read and dropped so that the next request can follow an error."""
+"""The longest body, bytes, that is dropped after an error, so that the next request can follow."""
 WHAT_THIS_IS = "this is a proxy, and no web server: set it as the SOCKS5 or HTTP proxy of an application"
 
 _FOLDED = re.compile(rb"\n[ \t]")
@@ -65,10 +64,10 @@ _STATUS = {
 
 
 class Http:
-    """A `lane.proto.events.Codec`. It answers everything that is wrong, so `next_event` never raises.
+    """A `lane.proto.events.Codec`. It answers every error, so `next_event` never raises.
 
-    After a Forward, `upload` takes the request's body until `uploaded`; then there may be a next request.
-    `serve_pac`: where this side of the connection is, to answer requests for a proxy auto-config file.
+    After a Forward, `upload` handles the request's body until `uploaded`. Then another request may follow.
+    `serve_pac` is this side's address; with it, requests for a proxy auto-config file are answered.
     """
 
     def __init__(self, credentials: Credentials | None = None, serve_pac: Address | None = None) -> None:
@@ -77,27 +76,27 @@ class Http:
         self._serve_pac = serve_pac
         self._heads = HeadBuffer(MAX_HEAD)
         self._done = False
-        self._body: Body = Length(0)  # of the last request
-        self._keep = False  # whether its head lets the connection go on
-        self._bodiless = False  # whether the answer to it has a head only
-        self._expects = False  # whether its body may never come, since the application waits to be asked
+        self._body: Body = Length(0)  # the body of the last request
+        self._keep = False  # whether its head lets the connection stay open
+        self._bodiless = False  # whether the response to it has only a head
+        self._expects = False  # whether it has Expect: 100-continue, so that the body may never arrive
 
     @property
     def trailing_data(self) -> bytes:
-        """The bytes received behind the last head, or behind the body that belongs to it."""
+        """The bytes received after the last head, or after its body."""
         return bytes(self._heads.data)
 
     @property
     def uploaded(self) -> bool:
-        """Whether the body of the last request has come to its end."""
+        """Whether the body of the last request is complete."""
         return self._body.done
 
     def receive(self, data: bytes) -> None:
-        """Take bytes from the application."""
+        """Add bytes from the application."""
         self._heads.data += data
 
     def upload(self, data: bytes) -> bytes:
-        """What the target is sent of the request's body, now that `data` came. Raises ProtocolError."""
+        """The bytes of the request's body to forward, after `data` arrived. Raises ProtocolError."""
         if self._heads.data:
             data = self._heads.drain() + data
         content = self._body.receive(data)
@@ -106,10 +105,10 @@ class Http:
         return content
 
     def next_event(self) -> Event | None:
-        """What is asked for, or the response to write to what is wrong; None while bytes are missing."""
+        """The request, or the response to a faulty one; None while bytes are missing."""
         if self._done:
             return None
-        if not self._body.done:  # of a request that was answered without it
+        if not self._body.done:  # the request was answered before its body arrived
             self.upload(b"")
             if not self._body.done:
                 return None
@@ -132,19 +131,19 @@ class Http:
         return b"HTTP/1.1 200 Connection established\r\n\r\n"
 
     def refused(self, status: Status, text: str) -> bytes:
-        """The last response of the connection, which `status` means, with the text as its body."""
+        """The connection's last response, for `status`, with `text` as its body."""
         return self._response(_STATUS.get(status, HTTPStatus.BAD_GATEWAY), text, _CLOSE)
 
     def malformed(self, text: str) -> bytes:
-        """The last response of the connection, to a request whose body is not one."""
+        """The connection's last response, to a request with a malformed body."""
         return self._response(HTTPStatus.BAD_REQUEST, text, _CLOSE)
 
     def failed(self, status: Status, text: str) -> Reply | Refusal:
-        """The response to a Forward that nothing came of, as `refused` says it."""
+        """The response to a failed Forward, as in `refused`."""
         return self._answer(_STATUS.get(status, HTTPStatus.BAD_GATEWAY), text)
 
     def _judge(self, found: bytes) -> Event:
-        """What a head asks for. Raises ProtocolError for what is malformed."""
+        """The request in a head. Raises ProtocolError if it is malformed."""
         self._keep = self._bodiless = self._expects = False
         parser = h11.Connection(h11.SERVER)
         parser.receive_data(_in_ascii(found))
@@ -177,21 +176,21 @@ class Http:
             given = _basic(fields.get(b"proxy-authorization", b""))
             self.login = None if given is None else credentials_match(given, self._credentials)
             if not self.login:
-                self._keep = self._keep and given is None  # a guess ends the connection
+                self._keep = self._keep and given is None  # wrong credentials end the connection
                 text = "this proxy needs a user and a password"
                 return self._answer(HTTPStatus.PROXY_AUTHENTICATION_REQUIRED, text, _CHALLENGE)
         if request.method == b"CONNECT":
             if not self._body.done:
                 raise ProtocolError("a CONNECT has no body")
             return Request(_address(request.target))
-        if (left := _max_forwards(request)) == 0:  # the end of the way is here
+        if (left := _max_forwards(request)) == 0:  # no further proxy: answer it here
             if request.method == b"OPTIONS":
                 return self._answer(HTTPStatus.OK, b"", _ALLOW)
             return self._answer(HTTPStatus.OK, _SECRET.sub(b"", found), kind="message/http")
         return self._forward(request, modern, left)
 
     def _forward(self, request: h11.Request, modern: bool, left: int | None) -> Event:
-        """The exchange that a request asks for. Raises ProtocolError."""
+        """The exchange for a request with a URL. Raises ProtocolError."""
         absolute = _ABSOLUTE.fullmatch(request.target)
         if absolute is None:
             scheme = _SCHEME.match(request.target)
@@ -244,7 +243,7 @@ class Http:
     def _answer(
         self, status: HTTPStatus, text: str | bytes, *fields: str, kind: str = _TEXT
     ) -> Reply | Refusal:
-        """A response after which the connection goes on, where the request allows that."""
+        """A response after which the connection stays open, if the request allows that."""
         body = self._body
         skippable = isinstance(body, Length) and body.left <= MAX_SKIPPED and not self._expects
         if self._keep and (body.done or skippable):
@@ -253,7 +252,7 @@ class Http:
         return Refusal(self._response(status, text, _CLOSE, *fields, kind=kind))
 
     def _response(self, status: HTTPStatus, text: str | bytes, *fields: str, kind: str = _TEXT) -> bytes:
-        """A whole response; `text` is its body, so nothing in it can be taken for a header field."""
+        """A whole response. `text` is its body, and so cannot add header fields."""
         body = text if isinstance(text, bytes) else f"{text.rstrip()}\n".encode(errors="replace")
         lines = (
             f"HTTP/1.1 {status} {status.phrase}",
@@ -265,10 +264,10 @@ class Http:
 
 
 def _in_ascii(found: bytes) -> bytes:
-    """A head whose target was raw UTF-8, as many programs send it, in the form that URLs have on the wire.
+    """Encode a head whose target is raw UTF-8, as many programs send it.
 
-    The host becomes what the DNS knows, other bytes are percent-encoded (RFC 3986 section 2.1), and say what
-    they said. Raises ProtocolError where the host can't be a name.
+    The host becomes its form in the DNS. Other bytes are percent-encoded (RFC 3986 section 2.1), which does
+    not change their meaning. Raises ProtocolError if the host cannot be a name.
     """
     line, end, fields = found.partition(b"\n")
     if line.isascii():
@@ -288,7 +287,7 @@ def _in_ascii(found: bytes) -> bytes:
 
 
 def _max_forwards(request: h11.Request) -> int | None:
-    """How many more proxies may pass it on (RFC 9110 section 7.6.2); None: any. Raises ProtocolError."""
+    """How many more proxies may forward it (RFC 9110 section 7.6.2); None: any. Raises ProtocolError."""
     found = [value for name, value in request.headers if name == b"max-forwards"]
     if request.method not in _LIMITED or not found:
         return None
@@ -299,7 +298,7 @@ def _max_forwards(request: h11.Request) -> int | None:
 
 
 def _address(text: bytes, default_port: int | None = None) -> Address:
-    """Host and port of a target. Raises ProtocolError."""
+    """The host and the port of a target. Raises ProtocolError."""
     if len(text) > MAX_TARGET:
         raise ProtocolError(f"a target is at most {MAX_TARGET} bytes")
     try:
@@ -312,7 +311,7 @@ def _address(text: bytes, default_port: int | None = None) -> Address:
 
 
 def _basic(value: bytes) -> Credentials | None:
-    """What a Basic authorization (RFC 7617) says; None if it is none."""
+    """The credentials in a Basic authorization (RFC 7617); None if it is malformed."""
     scheme, _, encoded = value.partition(b" ")
     if scheme.lower() != b"basic":
         return None

@@ -1,10 +1,10 @@
-"""Heads of HTTP messages: where they end, and those of answers in the form that RFC 9112 gives them.
+"""Heads of HTTP messages: finding their end, and repairing those of responses to the form of RFC 9112.
 
-Much of what answers HTTP was written by hand: devices, scripts, servers of music. Browsers take what these
-say, and so does a proxy, or it is what broke the page. h11 is strict, so a head is mended before h11 reads
-it. Who mends may read another thing than was meant: on a connection that had something to mend, nothing
-follows. What says where an answer ends is never guessed, and never left where others might find it. Requests
-are not mended: those have one form, and an application that has another one may be told so.
+Many HTTP servers are hand-written: in devices, scripts and music servers. Browsers accept their responses,
+so a proxy must too, or users blame it. h11 is strict, so a head is repaired before h11 parses it. A repair
+may change the meaning, so a connection with a repaired head is not used again. The end of a response is
+never guessed, and a field that states it wrongly is never forwarded. Requests are not repaired: an
+application with a malformed request gets an error.
 """
 
 import re
@@ -12,7 +12,7 @@ import re
 from lane.errors import ProtocolError
 
 MAX_LINES = 5000
-"""The most lines of a head: to parse many tiny ones takes so long that all others wait."""
+"""The most lines of a head. Parsing many tiny lines would take so long that others wait."""
 
 _HEAD_END = re.compile(rb"\n\r?\n")
 _BLANK_LINES = re.compile(rb"(?:\r?\n)*")
@@ -22,7 +22,7 @@ _REGULAR = re.compile(
     rb"(?:[-!#$%&'*+.^_`|~0-9a-zA-Z]++:[^\0\r\n\v\f]*+\r\n)*+\r\n"
 )
 _START = re.compile(rb"(?i)[ \t]{0,8}(?:HTTP[/ \t]|ICY[ \t])")
-_START_SIZE = 16  # bytes in which it is
+_START_SIZE = 16  # bytes at the start that must contain it
 _STATUS_LINE = re.compile(
     rb"(?is)[ \t]{0,8}(?:HTTP(?:/([0-9]+)(?:\.([0-9]+))?)?|ICY)[ \t]+([0-9]{3})(?![0-9])[ \t]*(.*)"
 )
@@ -35,19 +35,22 @@ _CONTROLS = bytes.maketrans(b"\0\r\v\f", b"    ")
 
 
 class HeadTooLong(ProtocolError):
-    """A head of too many bytes or too many lines."""
+    """A head has too many bytes or too many lines."""
 
 
 class HeadBuffer:
-    """What came of a connection, from which heads of at most `limit` bytes and `MAX_LINES` are taken."""
+    """The received bytes of a connection. Heads have at most `limit` bytes and `MAX_LINES` lines."""
 
     def __init__(self, limit: int) -> None:
         self.data = bytearray()
         self._limit = limit
-        self._searched = 0  # no head ends before it: single bytes must not cost a search of all
+        self._searched = 0  # no head ends before this; a single byte must not cost a search of everything
 
     def take(self) -> bytes | None:
-        """The next head with its blank line; None while bytes are missing. Raises HeadTooLong."""
+        """Remove and return the next head, with its blank line. None while bytes are missing.
+
+        Raises HeadTooLong.
+        """
         end = _HEAD_END.search(self.data, self._searched, self._limit)
         if end is None:
             if len(self.data) >= self._limit:
@@ -62,19 +65,19 @@ class HeadBuffer:
         return found
 
     def take_answer(self) -> bytes | None:
-        """As `take`, for an answer: without empty lines before it. Raises ProtocolError if it is none."""
+        """Like `take`, for a response: skip empty lines before it. Raises ProtocolError for other bytes."""
         if not self._searched:
             empty = _BLANK_LINES.match(self.data)
             if empty and empty.end():
                 del self.data[: empty.end()]
-                self._limit -= empty.end()  # they have an end, too
+                self._limit -= empty.end()  # they count towards the limit
         found = self.take()
         if found is None and len(self.data) >= _START_SIZE and not _START.match(self.data):
             raise ProtocolError("the target does not speak HTTP")
         return found
 
     def drain(self) -> bytes:
-        """All that is left."""
+        """Remove and return all remaining bytes."""
         data = bytes(self.data)
         self.data.clear()
         self._searched = 0
@@ -82,11 +85,11 @@ class HeadBuffer:
 
 
 def mended(found: bytes) -> bytes:
-    """The head of an answer in the form of RFC 9112: `found` itself where it has that. Raises ProtocolError.
+    """Repair a response's head to the form of RFC 9112; a correct one is unchanged. Raises ProtocolError.
 
-    A version that is none of HTTP/1 becomes 1.0, after which nothing follows. White space before a colon and
-    line breaks in a field's value are taken away (RFC 9112 sections 5.1 and 5.2), characters that control
-    something become spaces (RFC 9110 section 5.5), and a line that is no field is left out.
+    A version other than HTTP/1.x becomes 1.0, after which the connection ends. White space before a colon and
+    line breaks in a value are removed (RFC 9112 sections 5.1 and 5.2). Control characters become spaces
+    (RFC 9110 section 5.5). A line that is not a field is dropped.
     """
     if _REGULAR.fullmatch(found) and not _NO_CODING.search(found):
         return found
@@ -97,7 +100,7 @@ def mended(found: bytes) -> bytes:
     major, minor, code, reason = start.groups()
     version = b"1.1" if major == b"1" and minor in _MINORS else b"1.0"
     fields: list[tuple[bytes, bytearray]] = []
-    folds = False  # whether the line before is a field, so that this one may go on with it
+    folds = False  # whether the previous line is a field that this one may continue
     for line in lines:
         if line.startswith((b" ", b"\t")):
             if _HIDES_FRAMING.search(line) or (folds and fields[-1][0].lower() in _FRAMING):
@@ -113,7 +116,7 @@ def mended(found: bytes) -> bytes:
         elif _NAMES_FRAMING.search(line):
             raise _unclear()
     codings = [(name, text) for name, text in fields if name.lower() == b"transfer-encoding"]
-    if len(codings) == 1 and codings[0][1].lower() == b"identity":  # of RFC 2616: none
+    if len(codings) == 1 and codings[0][1].lower() == b"identity":  # in RFC 2616 it means no coding
         fields.remove(codings[0])
     out = [b"HTTP/%b %b %b" % (version, code, _harmless(reason))]
     for name, text in fields:
@@ -123,7 +126,7 @@ def mended(found: bytes) -> bytes:
 
 
 def _harmless(text: bytes) -> bytes:
-    """`text` with spaces for what controls something. Raises ProtocolError where that hid something."""
+    """`text` with spaces for control characters. Raises ProtocolError if they hide a field."""
     clean = text.translate(_CONTROLS)
     if clean != text and _HIDES_FRAMING.search(text):
         raise _unclear()

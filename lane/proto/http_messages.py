@@ -1,9 +1,9 @@
-"""HTTP/1.1 messages on their way through a proxy (RFC 9110, RFC 9112), without I/O: fields and bodies.
+"""Forwarding of HTTP/1.1 messages (RFC 9110, RFC 9112), without I/O: fields and bodies.
 
-What belongs to one connection only (RFC 9110 section 7.6.1) ends here, and the framing of a message is said
-anew, so that whoever reads next cannot read it in another way than it was read here. h11 parses heads and
-chunks; bodies of known length, and those that end with their connection, are passed on as they come, since
-a parser would copy every byte of them. No Via is added: it would tell a target that there is a proxy.
+Fields for one connection (RFC 9110 section 7.6.1) are removed. The framing of a message is written again, so
+that the next reader must see the same end. h11 parses heads and chunks. Bodies with a known length, and
+bodies that end with the connection, are forwarded unparsed, since a parser would copy every byte. No Via
+field is added: it would reveal the proxy to the target.
 """
 
 from collections.abc import Iterable
@@ -16,33 +16,33 @@ from lane.proto.events import Forward
 from lane.proto.http_heads import HeadBuffer, mended
 
 MAX_ANSWER_HEAD = 65536
-"""The longest head of a response, and the longest trailer section, bytes."""
+"""The longest head of a response, bytes. Trailer sections have the same limit."""
 UPGRADE = b"websocket"
-"""The protocol that an exchange may be upgraded to. Others go without: h2c would only hide requests."""
+"""The only protocol to which an exchange may be upgraded. h2c would only hide requests."""
 
 Fields = list[tuple[bytes, bytes]]
 
 _HOP = frozenset(
     b"connection proxy-connection keep-alive te transfer-encoding content-length upgrade proxy-authorization"
     b" proxy-authenticate proxy-authentication-info http2-settings".split()
-)  # Content-Length is end-to-end, and said anew all the same
+)  # Content-Length is end-to-end, but is written again too
 
 
 class Body(Protocol):
-    """The body of one message: what comes of it, and what is sent on for that."""
+    """The body of one message, as it is received and forwarded."""
 
     rest: bytes
-    """What came behind it."""
+    """The bytes received after it."""
 
     @property
     def done(self) -> bool:
-        """Whether all of it came."""
+        """Whether the body is complete."""
 
     def receive(self, data: bytes) -> bytes:
-        """What to send on for `data`. Raises ProtocolError."""
+        """The bytes to forward for `data`. Raises ProtocolError."""
 
     def end(self) -> None:
-        """The connection has ended. Raises ProtocolError if the body has not."""
+        """Note the end of the connection. Raises ProtocolError if the body is incomplete."""
 
 
 class Length:
@@ -73,7 +73,7 @@ class Length:
 
 
 class UntilClose:
-    """A body that the end of its connection ends."""
+    """A body that ends with its connection."""
 
     rest = b""
 
@@ -85,12 +85,12 @@ class UntilClose:
         return data
 
     def end(self) -> None:
-        """That was all."""
+        """The end is always valid."""
         self.done = True
 
 
 class Chunked:
-    """A body in chunks, whose head `parser` has read. `framed`: it goes out in chunks, too."""
+    """A chunked body, whose head `parser` has read. `framed`: it is forwarded in chunks too."""
 
     def __init__(self, parser: h11.Connection, framed: bool) -> None:
         self._parser = parser
@@ -99,8 +99,8 @@ class Chunked:
         self.rest = b""
 
     def receive(self, data: bytes) -> bytes:
-        """The content of `data`: in one chunk, however many it came in. Raises ProtocolError."""
-        if data:  # b"" would be the end to h11
+        """The content of `data`, as one chunk if it is framed. Raises ProtocolError."""
+        if data:  # b"" would mean the end to h11
             self._parser.receive_data(data)
         pieces = []
         while isinstance(event := parse(self._parser), h11.Data):
@@ -122,9 +122,9 @@ class Chunked:
 
 
 class Answer:
-    """What a target answers to `request`, on its way to the application.
+    """The target's response to `request`, as it is forwarded to the application.
 
-    `again`: the request can go to another connection, so one that was given up (408) is no answer to it.
+    `again`: the request can be sent on another connection. Then a 408 (timeout) is not a response to it.
     """
 
     def __init__(self, request: Forward, again: bool = False) -> None:
@@ -139,31 +139,31 @@ class Answer:
         self._body: Body | None = None
         self._reusable = False
         self.empty = True
-        """Whether nothing came yet that answers the request."""
+        """Whether no response to the request has begun yet."""
         self.upgraded = False
         """Whether the exchange has become a tunnel."""
         self.keep = False
-        """Whether the application may go on with its connection."""
+        """Whether the application may use its connection again."""
 
     @property
     def started(self) -> bool:
-        """Whether the final head has been passed on."""
+        """Whether the final head was forwarded."""
         return self.upgraded or self._body is not None
 
     @property
     def done(self) -> bool:
-        """Whether all of it has been passed on."""
+        """Whether the whole response was forwarded."""
         return self.upgraded or (self._body is not None and self._body.done)
 
     @property
     def reusable(self) -> bool:
-        """Whether the target takes another request on its connection."""
+        """Whether the target accepts another request on its connection."""
         return self._reusable and self._body is not None and self._body.done and not self._body.rest
 
     def receive(self, data: bytes, keep: bool) -> bytes:
-        """What to send to the application. Raises ProtocolError.
+        """The bytes to send to the application for `data`. Raises ProtocolError.
 
-        `keep`: the request does not keep the connection from going on (of interest until the head is there).
+        `keep`: the request allows its connection to stay open. It is used until the head is complete.
         """
         self.empty = False
         if self._body:
@@ -192,13 +192,13 @@ class Answer:
         return out
 
     def end(self) -> None:
-        """The target has ended its side. Raises ProtocolError if the answer has not ended."""
+        """Note that the target has ended its side. Raises ProtocolError if the response is incomplete."""
         if self._body is None:
             raise ProtocolError("the target closed the connection without an answer")
         self._body.end()
 
     def _begin(self, event: h11.Response, keep: bool) -> bytes:
-        """Take the final head: what to send for it, and for what came behind it."""
+        """Process the final head. Return the bytes to send for it and for the bytes after it."""
         fields = end_to_end(event)
         found = dict(event.headers)
         length, chunked = found.get(b"content-length"), b"transfer-encoding" in found
@@ -215,7 +215,7 @@ class Answer:
                 fields.append((b"Transfer-Encoding", b"chunked"))
             else:
                 self.keep = False
-            if length is not None:  # somebody on the way may see another end (RFC 9112 section 6.3)
+            if length is not None:  # another proxy may see a different end (RFC 9112 section 6.3)
                 self._reusable = False
         elif length is not None:
             self._body = Length(int(length))
@@ -229,7 +229,7 @@ class Answer:
 
 
 def parse(parser: h11.Connection) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-    """The next event. Raises ProtocolError for what is malformed."""
+    """The next event of `parser`. Raises ProtocolError for malformed bytes."""
     try:
         return parser.next_event()
     except h11.RemoteProtocolError as error:
@@ -243,13 +243,13 @@ def tokens(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> set[bytes]:
 
 
 def end_to_end(event: h11.Request | h11.InformationalResponse | h11.Response | h11.EndOfMessage) -> Fields:
-    """The fields that are for whoever is behind the proxy, without those that say where a message ends."""
+    """The end-to-end fields, without those for the framing of the message."""
     drop = _HOP | tokens(event.headers, b"connection")
     return [(name, value) for name, value in event.headers.raw_items() if name.lower() not in drop]
 
 
 def upgrade_fields() -> Fields:
-    """The fields that ask for a tunnel, or agree to one."""
+    """The fields that request or confirm an upgrade."""
     return [(b"Connection", b"Upgrade"), (b"Upgrade", UPGRADE)]
 
 

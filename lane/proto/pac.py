@@ -1,8 +1,8 @@
-"""The proxy auto-config file: a browser that is given its address needs no other setting.
+"""The proxy auto-config file. A browser that has its URL needs no other setting.
 
-The file is JavaScript that browsers run, and where they reach the proxy is known from their request only
-(it may listen on every address, behind a name). So that name passes a narrow test, and nothing else of a
-request gets in.
+The file is JavaScript, which browsers run. It contains the proxy's address. Only the request tells this
+address, since the proxy may listen on every address, under any name. So the name must pass a strict check,
+and nothing else from the request is used.
 """
 
 import re
@@ -25,7 +25,7 @@ function FindProxyForURL(url, host) {
 
 
 def script(host: bytes, own: Address) -> str:
-    """The file for who asked with the field `Host: host`; `own` is where we are if that is not plain."""
+    """The file for a request with the field `Host: host`. `own` is used if that field is not a plain name."""
     here = _host_and_port(host.decode("latin-1")) or str(own)
     return _SCRIPT.replace("PROXY_HERE", here)
 
@@ -35,5 +35,5 @@ def _host_and_port(text: str) -> str | None:
     if not match:
         return None
     if match[1] is None:
-        return f"{text}:80"  # what a browser leaves out
+        return f"{text}:80"  # browsers leave out the default port
     return text if 0 < int(match[1]) <= 0xFFFF else None

@@ -1,9 +1,9 @@
 """The server's side of SOCKS4 and SOCKS4a, without I/O.
 
-Old programs and small ones speak nothing else. SOCKS4 has addresses of IPv4 only; with 4a an address
-0.0.0.x that can't be one says that a name follows. There are a user id, which proves nothing, and no
-password: where credentials are asked for, SOCKS4 is refused. Both texts end with a NUL and have no length,
-so they get a limit here.
+Some old and small programs speak only this. SOCKS4 has only IPv4 addresses. In SOCKS4a the invalid address
+0.0.0.x means that a name follows. There is a user ID, which proves nothing, and no password. So SOCKS4 is
+refused if credentials are required. The user ID and the name end with a NUL and have no length, so they
+have a limit here.
 """
 
 from collections.abc import Callable
@@ -16,16 +16,16 @@ VERSION = 4
 CONNECT, BIND = 1, 2
 GRANTED, FAILED, USER_ID_REFUSED = 90, 91, 93
 MAX_TEXT = 255
-"""Bytes of a user id or a name, without its NUL."""
+"""The longest user ID or name, bytes, without its NUL."""
 
 _HEAD = 8  # VN, CD, DSTPORT, DSTIP
 _COMMANDS: dict[int, Callable[[Address], Request | Bind]] = {CONNECT: Request, BIND: Bind}
 
 
 class Socks4:
-    """A `lane.proto.events.Codec`. With `credentials` nobody gets further."""
+    """A `lane.proto.events.Codec`. With `credentials` it refuses every request."""
 
-    login = None  # a user id is no guess at a password
+    login = None  # a user ID is not an attempt at a password
 
     def __init__(self, credentials: Credentials | None = None) -> None:
         self._closed = credentials is not None
@@ -34,15 +34,15 @@ class Socks4:
 
     @property
     def trailing_data(self) -> bytes:
-        """The bytes received behind the request."""
+        """The bytes received after the request."""
         return bytes(self._buffer)
 
     def receive(self, data: bytes) -> None:
-        """Take bytes from the application."""
+        """Add bytes from the application."""
         self._buffer += data
 
     def next_event(self) -> Event | None:
-        """The one event, or None. Raises ProtocolError for a version that is not SOCKS4's."""
+        """The only event, or None. Raises ProtocolError for another version."""
         data = self._buffer
         if self._done or not data:
             return None
@@ -64,7 +64,7 @@ class Socks4:
         return _COMMANDS[command](address)
 
     def accepted(self, bound: Address) -> bytes:
-        """The reply with GRANTED; an address of IPv6 has no room in it, and is given as 0.0.0.0."""
+        """The reply with GRANTED. It has no room for an IPv6 address, which becomes 0.0.0.0."""
         packed = bound.pack()
         address = packed[1:5] if packed[0] == ATYP_IPV4 else bytes(4)
         return bytes((0, GRANTED)) + packed[-2:] + address
@@ -83,7 +83,7 @@ def _failure(code: int) -> bytes:
 
 
 def _request(data: bytearray) -> tuple[int, Address, int] | None:
-    """Command, address and where it all ends; None while bytes are missing. Raises ProtocolError."""
+    """The command, the address and the end; None while bytes are missing. Raises ProtocolError."""
     if len(data) < _HEAD:
         return None
     middle = _text_end(data, _HEAD)
@@ -102,7 +102,7 @@ def _request(data: bytearray) -> tuple[int, Address, int] | None:
 
 
 def _text_end(data: bytearray, start: int) -> int | None:
-    """Where the text that begins at `start` ends, its NUL included; None while that is missing."""
+    """The end of the text that begins at `start`, including its NUL; None while that is missing."""
     nul = data.find(0, start, start + MAX_TEXT + 1)
     if nul >= 0:
         return nul + 1

@@ -1,7 +1,7 @@
 """The server's side of SOCKS5 (RFC 1928) with user and password (RFC 1929), without I/O.
 
-Applications speak it because it carries names as they are and tells them why a connection failed. Every
-length on the wire is one byte, so no message is longer than 513 bytes and no further limit is needed.
+Applications use it because it carries names unresolved and reports why a connection failed. Every length on
+the wire is one byte, so no message is longer than 513 bytes and no other limit is needed.
 """
 
 from collections.abc import Callable
@@ -31,11 +31,11 @@ _COMMANDS: dict[int, Callable[[Address], Request | Bind | Associate]] = {
     BIND: Bind,
     UDP_ASSOCIATE: Associate,
 }
-_NOWHERE = Address("0.0.0.0", 0)  # the bound address of a reply that has none
+_NOWHERE = Address("0.0.0.0", 0)  # the bound address of a reply without one
 
 
 class State(Enum):
-    """What is expected from the application."""
+    """The message that is expected next from the application."""
 
     GREETING = auto()
     AUTHENTICATION = auto()
@@ -44,7 +44,7 @@ class State(Enum):
 
 
 class Socks5:
-    """A `lane.proto.events.Codec`. With `credentials` nothing but the right ones gets further."""
+    """A `lane.proto.events.Codec`. With `credentials` it requires the same ones from the application."""
 
     def __init__(self, credentials: Credentials | None = None) -> None:
         self.state = State.GREETING
@@ -54,15 +54,15 @@ class Socks5:
 
     @property
     def trailing_data(self) -> bytes:
-        """The bytes received behind the request."""
+        """The bytes received after the request."""
         return bytes(self._buffer)
 
     def receive(self, data: bytes) -> None:
-        """Take bytes from the application."""
+        """Add bytes from the application."""
         self._buffer += data
 
     def next_event(self) -> Event | None:
-        """The next event, or None. Raises ProtocolError for a version that is not SOCKS5's."""
+        """The next event, or None. Raises ProtocolError for another version."""
         parse = _PARSERS.get(self.state)
         return parse(self) if parse else None
 

@@ -1,8 +1,9 @@
-"""Packets of UDP with the address they go to or come from, in the three forms that they travel in.
+"""UDP packets with their target or source address, in the three encodings that lane uses.
 
-The application wraps them as SOCKS5 says. Between client and server a packet that fits goes as one datagram
-of the carrier, behind the name of its flow; others, and all where a carrier has no datagrams, go over the
-stream of their association, each behind its length. docs/PROTOCOL.md has the bytes.
+The application encodes them as in SOCKS5. Between client and server, a packet that fits is sent as one
+datagram of the carrier, after the ID of its flow. Larger packets, and all packets on a carrier without
+datagrams, are sent over the stream of their association, each after its length. docs/PROTOCOL.md has the
+layout.
 """
 
 from collections.abc import Iterator
@@ -13,16 +14,16 @@ from lane.errors import ProtocolError
 MAX_PACKET = 65507
 """The longest payload of a UDP packet over IPv4, bytes."""
 FLOW_SIZE = 8
-"""Bytes that name a flow: the first ones of its session's id."""
+"""Bytes of a flow's ID: the first ones of its session's ID."""
 
 Buffer = bytes | bytearray | memoryview
 
 
 def parse_socks(packet: Buffer) -> tuple[Address, Buffer]:
-    """Target and payload of what an application sent (RFC 1928 section 7).
+    """The target and the payload of an application's packet (RFC 1928 section 7).
 
-    Raises ProtocolError for what is malformed, and for fragments: hardly anybody sends them, and who does not
-    put them together must drop them.
+    Raises ProtocolError for a malformed packet and for a fragment. Fragments are rare, and an
+    implementation that does not reassemble them must drop them.
     """
     if len(packet) < 3 or packet[0] or packet[1]:
         raise ProtocolError("not a packet as SOCKS5 has them")
@@ -32,34 +33,34 @@ def parse_socks(packet: Buffer) -> tuple[Address, Buffer]:
 
 
 def pack_socks(source: Address, payload: Buffer) -> bytes:
-    """What an application gets: `payload` behind the header that has its source."""
+    """A packet for an application: the header with `source`, then `payload`."""
     return b"".join((b"\0\0\0", source.pack(), payload))
 
 
 def pack_datagram(flow: bytes, address: Address, payload: Buffer) -> bytes:
-    """A packet as one datagram."""
+    """Encode a packet as one datagram."""
     return b"".join((flow, address.pack(), payload))
 
 
 def parse_datagram(datagram: Buffer) -> tuple[Address, Buffer]:
-    """Address and payload of a datagram, whose flow is known. Raises ProtocolError."""
+    """The address and the payload of a datagram. Its flow's ID is skipped. Raises ProtocolError."""
     return _split(datagram, FLOW_SIZE)
 
 
 def pack_packet(address: Address, payload: Buffer) -> bytes:
-    """A packet on a stream."""
+    """Encode a packet for a stream."""
     return b"".join((len(payload).to_bytes(2, "big"), address.pack(), payload))
 
 
 class PacketReader:
-    """Packets from a stream, in whatever pieces they come: copied once. It holds less than one packet."""
+    """Parses packets from a stream, however it is split. It copies once and holds less than one packet."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
-        self._wanted = 0  # bytes without which there is nothing to be done with the rest
+        self._wanted = 0  # bytes needed before parsing can go on
 
     def feed(self, data: Buffer) -> Iterator[tuple[Address, Buffer]]:
-        """The packets that are complete with `data`. Raises ProtocolError, after those that are right."""
+        """The packets that `data` completes. Raises ProtocolError at the first malformed one."""
         if self._rest:
             self._rest += data
             if len(self._rest) < self._wanted:
@@ -84,7 +85,7 @@ class PacketReader:
 
     @property
     def at_boundary(self) -> bool:
-        """Whether nothing is left of a packet."""
+        """Whether the bytes so far end with a whole packet."""
         return not self._rest
 
 
