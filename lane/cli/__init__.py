@@ -1,4 +1,4 @@
-"""The command line: picks the command, and turns what goes wrong into one line and an exit status."""
+"""The command line: it selects the command, and turns an error into one line and an exit status."""
 
 import importlib
 import os
@@ -41,7 +41,7 @@ _SERVICES = ("client", "server")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command with `argv` (default: `sys.argv[1:]`): the exit status, see `lane.cli.exits`."""
+    """Run the command in `argv` (default: `sys.argv[1:]`). Return the exit status (see `lane.cli.exits`)."""
     try:
         status = _run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Nobody reads our output; the interpreter must not complain of it once more at its end.
+        # Nobody reads the output. Without this, the interpreter would print another error at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     return status

@@ -1,4 +1,4 @@
-"""The certificate of a running server, which others renew: it is read again on SIGHUP."""
+"""The certificate of a running server. Another program renews it; on SIGHUP the server reads it again."""
 
 import logging
 from collections.abc import Mapping
@@ -13,14 +13,17 @@ log = logging.getLogger("lane.server")
 
 
 class Certificate:
-    """What the `listeners` (by the names of their transports) present; `identity` at the start."""
+    """The certificate that the `listeners` (by transport name) present. It is that of `identity` at first."""
 
     def __init__(self, listeners: Mapping[str, Listener], identity: ServerIdentity) -> None:
         self._listeners = listeners
         self._identity = identity
 
     def read_again(self, config: ServerConfig) -> str:
-        """Have new connections see it: a step of `lane.cli.reload`. Raises ConfigError; all stays then."""
+        """Read it again and use it for new connections: a step of `lane.cli.reload`.
+
+        If this raises ConfigError, the old certificate stays in use.
+        """
         found = own_identity(config.cert, config.cert_key) or state.read_identity(config.state_dir)
         before = self._identity
         if found == before:

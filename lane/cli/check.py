@@ -1,4 +1,4 @@
-"""`lane check`: tries the server over all transports at once, and says what it found as it is found."""
+"""`lane check`: it tries the server over all transports at once, and prints each result immediately."""
 
 import sys
 from time import monotonic
@@ -21,11 +21,11 @@ TRIES = 3
 
 
 def run(config: ClientConfig, plugins: Plugins) -> int:
-    """One line a transport. 0 if one works, 77 if the server refuses or is too old, 69 if it is not there."""
+    """Print one line per transport. Return 0 if one works, 77 if the server refuses or is old, else 69."""
     given = () if config.transports == ("auto",) else config.transports
     transports = [plugins.transport(name) for name in given or sorted(plugins.transports)]
     upstream = upstream_of(config)
-    if sys.stderr.isatty():  # a firewall that drops packets is found out by waiting
+    if sys.stderr.isatty():  # a firewall that drops packets takes a while to detect
         names = ", ".join(transport.name for transport in transports)
         print(
             f"trying {names} at {upstream.address}: up to {config.dial_timeout:g} s",
@@ -33,7 +33,7 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
             flush=True,
         )
     checks = [gevent.spawn(_check, transport, upstream, config) for transport in transports]
-    gevent.joinall(checks, raise_error=True)  # no limit: each has its own
+    gevent.joinall(checks, raise_error=True)  # no limit: each check has one
     statuses = [check.value for check in checks]
     for status in (0, STATUSES[Refused], STATUSES[Unreachable]):
         if status in statuses:
@@ -42,7 +42,7 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
 
 
 def _check(transport: Transport, upstream: Upstream, config: ClientConfig) -> int:
-    """One line as soon as it is known; the exit status."""
+    """Check one transport, print its line, and return its exit status."""
     status, verdict = _try(transport, upstream, config)
     print(f"{transport.name:8} {printable(verdict)}", flush=True)
     return status

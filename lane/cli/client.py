@@ -1,4 +1,4 @@
-"""`lane client`: applications in, carriers out; with a server of its own where none is configured."""
+"""`lane client`: it serves applications over carriers. Without a configured server it embeds one."""
 
 import logging
 import secrets
@@ -43,7 +43,7 @@ _HERE = "127.0.0.1"
 
 
 def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | None = None) -> int:
-    """Serve applications until a signal. Raises what keeps it from starting. `again`: for SIGHUP."""
+    """Serve applications until a signal. Raises Fatal, Unreachable or Refused. `again` is for SIGHUP."""
     transports = _transports(config, plugins)
     server: Server | None = None
     if config.server is None:
@@ -91,13 +91,13 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
     def close() -> None:
         watcher.kill(block=False)
         if control:
-            control.close()  # with the port it is named after: another client may take both at once
+            control.close()  # together with its port, so that another client can use both
         for inbound in inbounds:
             inbound.close()
         for reverse in reverses:
             reverse.close()
         tell_wait(len(registry) + len(direct), reload.config.grace)
-        # no limit: the grace is theirs
+        # no limit: `grace` limits each
         gevent.joinall([gevent.spawn(drain, reload.config.grace) for drain in (registry.drain, direct.drain)])
         for inbound in inbounds:
             inbound.kill()  # no limit: it has END_TIME
@@ -109,7 +109,7 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
 
 
 def _trust(tls: ClientTLS, config: ClientConfig) -> str:
-    """Read the CAs again, where they judge the server: a step of `lane.cli.reload`. Raises ConfigError."""
+    """Read the CAs again, if they are used: a step of `lane.cli.reload`. Raises ConfigError."""
     if not isinstance(tls, VerifiedTLS):
         return ""
     tls.trust(config.ca)
@@ -127,7 +127,7 @@ def _registry(config: ClientConfig) -> Registry:
 
 
 def _transports(config: ClientConfig, plugins: Plugins) -> list[Transport]:
-    """What was asked for. Raises UsageError for what is not there."""
+    """The requested transports. Raises UsageError for an unknown one."""
     if config.transports == ("auto",):
         if able := for_auto(plugins.transports.values()):
             return able
@@ -136,9 +136,9 @@ def _transports(config: ClientConfig, plugins: Plugins) -> list[Transport]:
 
 
 def _embed(config: ClientConfig, plugins: Plugins, transports: list[Transport]) -> tuple[Server, Upstream]:
-    """A server in this process, reached over the real transport, and the way to it.
+    """Start a server in this process, reached over a real transport. Return it and how to reach it.
 
-    It may reach what this machine may: its user could do so without lane.
+    It may connect to every target that this machine can reach: its user can do that without lane too.
     """
     identity = ServerIdentity.make()
     key = secrets.token_bytes(KEY_SIZE)
@@ -159,7 +159,7 @@ def _embed(config: ClientConfig, plugins: Plugins, transports: list[Transport]) 
 def _listen(
     config: ClientConfig, transports: list[Transport], identity: ServerIdentity
 ) -> tuple[Address, list[Listener]]:
-    """Where `transports` listen, from which those are taken that nobody asked for and that find no room."""
+    """Listen with `transports`. Those that were not requested and cannot listen are removed from the list."""
     if config.transports != ("auto",):
         port, listeners = listen_all(transports, Address(_HERE, 0), identity)
         return Address(_HERE, port), listeners

@@ -1,7 +1,8 @@
-"""Where options come from beside the command line: configuration files and `LANE_*` variables.
+"""Options from configuration files and `LANE_*` variables.
 
-ConfigArgParse merges them, and is made strict here: it would take abbreviations, sections and lists in
-brackets (so that an IPv6 host is none), read over unknown variables, and end the process by itself.
+ConfigArgParse merges them with the command line. It is made strict here. By itself it would accept
+abbreviations, sections, and lists in brackets (which are IPv6 hosts for lane), ignore unknown variables,
+and end the process.
 """
 
 import os
@@ -21,16 +22,16 @@ PREFIX = "LANE_"
 _OF_TESTS = "LANE_TEST_"
 _MAX_WARNINGS = 10
 MAX_FILE = 1 << 20
-"""Bytes of a configuration file."""
+"""The largest configuration file, bytes."""
 _LINK = re.compile(r"[\"']?lane://")
-_FILE = "config_file|"  # how ConfigArgParse marks them
+_FILE = "config_file|"  # ConfigArgParse's mark for a file
 
 
 class Parser(configargparse.ArgumentParser):  # type: ignore[misc]
-    """Says what is wrong by raising UsageError instead of ending the process."""
+    """Raises UsageError for an error, and does not end the process."""
 
     def error(self, message: str) -> None:
-        """What argparse calls for anything that is wrong."""
+        """Raise UsageError. argparse calls this for each error."""
         raise UsageError(message)
 
     def parse_known_args(
@@ -41,13 +42,13 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]
         env_vars: Any = None,
         **how: Any,
     ) -> Any:
-        """As ConfigArgParse does; a variable may have a line end, or quotes, around its value."""
+        """Parse as ConfigArgParse does. A variable's value may be quoted or have a line end."""
         given = os.environ if env_vars is None else env_vars
         tidy = {name: unquoted(text) if name.startswith(PREFIX) else text for name, text in given.items()}
         return super().parse_known_args(args, namespace, config_file_contents, tidy, **how)
 
     def settings(self) -> dict[str, Any]:
-        """The options that files and variables may set: from name to argparse's Action."""
+        """The options that files and variables may set: argparse's Action, by name."""
         return {
             name.removeprefix("--"): action
             for action in self._actions
@@ -56,18 +57,18 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]
         }
 
     def options(self, *, valued: bool = False) -> list[str]:
-        """All options as they are written; `valued`: only those that need a value."""
+        """All options, as on the command line. `valued`: only those that need a value."""
         actions = [one for one in self._actions if one.nargs is None or not valued]
         return [name for action in actions for name in action.option_strings]
 
     def convert_item_to_command_line_arg(self, action: Any, key: str, value: Any) -> Any:
-        """As ConfigArgParse does. Raises ConfigError for two values of what has one."""
+        """Convert as ConfigArgParse does. Raises ConfigError if a single value is set twice."""
         if isinstance(value, Several) and action is not None and not isinstance(action, _Repeatable):
             raise ConfigError(f"{value.where}: {key} is set twice")
         return super().convert_item_to_command_line_arg(action, key, value)
 
     def sources(self) -> dict[str, Path | str]:
-        """Where each option was set in the last parse: a file or a variable; not on the command line."""
+        """The file or variable that set each option in the last parse. The command line is not included."""
         found: dict[str, Path | str] = {}
         for source, settings in self.get_source_to_settings_dict().items():
             for key, (action, _) in settings.items():
@@ -78,7 +79,7 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]
         return found
 
     def unknown_keys(self) -> list[tuple[Path, str]]:
-        """What the files of the last parse set and no option is."""
+        """The keys in the files of the last parse that are not options."""
         return [
             (Path(source.removeprefix(_FILE)), key)
             for source, settings in self.get_source_to_settings_dict().items()
@@ -89,7 +90,7 @@ class Parser(configargparse.ArgumentParser):  # type: ignore[misc]
 
 
 class Several(list[str]):
-    """The values of a key that a file has more than once; `where`: the second one."""
+    """The values of a key that a file sets more than once. `where` is the place of the second one."""
 
     def __init__(self, values: Iterable[str], where: str) -> None:
         super().__init__(values)
@@ -97,16 +98,16 @@ class Several(list[str]):
 
 
 class Syntax(configargparse.ConfigFileParser):  # type: ignore[misc]
-    """`key = value` lines, and comments on lines of their own. Everything else is an error.
+    """`key = value` lines, and comments on their own lines. Everything else is an error.
 
-    A value may stand in quotes, as it does in such files of others.
+    A value may be quoted, as in similar files of other programs.
     """
 
     def parse(self, stream: TextIO) -> dict[str, str | Several]:
-        """The keys with their values. Raises ConfigError with file and line."""
+        """The keys with their values. Raises ConfigError with the file and the line."""
         found: dict[str, str | Several] = {}
-        link, indent = "", 0  # the key whose value is one, on the line before, and how far it is indented
-        data = stream.buffer.read(MAX_FILE + 1)  # as `open_file` has opened it
+        link, indent = "", 0  # the key of a link on the previous line, and the indent of that line
+        data = stream.buffer.read(MAX_FILE + 1)  # `open_file` has opened it
         if len(data) > MAX_FILE:
             raise ConfigError(f"{stream.name} is larger than {MAX_FILE} bytes")
         for number, line in enumerate(text_of(data, stream.name).split("\n"), 1):
@@ -136,7 +137,7 @@ class Syntax(configargparse.ConfigFileParser):  # type: ignore[misc]
 
 
 def open_file(path: str) -> TextIO:
-    """Open a configuration file, for `Syntax` to read. Raises ConfigError."""
+    """Open a configuration file for `Syntax`. Raises ConfigError."""
     try:
         return open(path, encoding="utf-8")
     except OSError as error:
@@ -144,15 +145,15 @@ def open_file(path: str) -> TextIO:
 
 
 def standard_files(names: Iterable[str]) -> list[Path]:
-    """Those of the files called `names` that exist, the most important last."""
+    """The existing standard files with these names, the most important one last."""
     home = os.path.expanduser(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
-    folders = ("/etc", home) if os.path.isabs(home) else ("/etc",)  # who has no home has no files there
+    folders = ("/etc", home) if os.path.isabs(home) else ("/etc",)  # the home may be missing
     paths = [Path(folder, "lane", name) for name in names for folder in folders]
     return [path for path in paths if os.path.isfile(path)]
 
 
 def given_file(argv: Sequence[str]) -> Path | None:
-    """The file of `-c`. Raises ConfigError when it cannot be read, which is bad usage to ConfigArgParse."""
+    """The file of `-c`. Raises ConfigError if it is unreadable; ConfigArgParse would call that bad usage."""
     parser = Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("-c", "--config")
     path = parser.parse_known_args(argv)[0].config
@@ -164,7 +165,7 @@ def given_file(argv: Sequence[str]) -> Path | None:
 
 
 def unknown_variables(settings: Iterable[str]) -> list[str]:
-    """The first few `LANE_*` variables that stand for none of `settings`."""
+    """The first few `LANE_*` variables that match none of `settings`."""
     known = {variable(name) for name in settings}
     found = [name for name in os.environ if name.startswith(PREFIX) and not name.startswith(_OF_TESTS)]
     return sorted(set(found) - known)[:_MAX_WARNINGS]

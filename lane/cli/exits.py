@@ -1,4 +1,4 @@
-"""The exit statuses of the program, by the error that ended it (sysexits.h)."""
+"""The exit statuses of the program (sysexits.h), by the error that ended it."""
 
 from lane.errors import ConfigError, Fatal, LaneError, Refused, Unreachable, UsageError
 
@@ -9,9 +9,9 @@ STATUSES: dict[type[LaneError], int] = {
     ConfigError: 78,
     Fatal: 1,
 }
-"""A child comes before its parent."""
+"""The exit status by class. A subclass comes before its base class."""
 ENDS = tuple(STATUSES)
-"""Errors that end the program in good order; any other one is a bug."""
+"""Errors that end the program cleanly. Any other one is a bug."""
 
 
 def exit_status(error: LaneError) -> int:

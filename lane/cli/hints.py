@@ -1,4 +1,4 @@
-"""What people type, and what they most likely meant."""
+"""Corrections of the user's input: suggestions for typos, and values that begin with a dash."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -9,15 +9,16 @@ _KEY = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`, did you mean NAME?` where something of `known` is close to `word`; else nothing."""
+    """`, did you mean NAME?` if a name in `known` is close to `word`; else an empty text."""
     found = get_close_matches(word, sorted(known), 1)
     return f", did you mean {found[0]}?" if found else ""
 
 
 def joined(argv: Sequence[str], options: Iterable[str], valued: Iterable[str]) -> list[str]:
-    """`argv` with values that begin with a dash put behind their option (`--key=-x`): it is no option then.
+    """Join each value that begins with a dash to its option (`--key=-x`), so that it is not taken for an
+    option.
 
-    `options`: all there are; `valued`: those that need a value.
+    `options` are all options. `valued` are those that need a value.
     """
     everything, needy = {*options}, {*valued}
     found: list[str] = []

@@ -1,4 +1,4 @@
-"""`lane link`: the link that is all a client needs, alone on standard output, for scripts."""
+"""`lane link`: it prints the link for a client, with nothing else on standard output, for scripts."""
 
 import sys
 
@@ -10,7 +10,7 @@ from lane.plugins import Plugins
 
 
 def run(config: LinkConfig, plugins: Plugins) -> int:
-    """Print the link of the first user. Raises ConfigError where no server has made its keys yet."""
+    """Print the link of the first user. Raises ConfigError if no server has created its keys yet."""
     found = state.look(config.state_dir, own_identity(config.cert, config.cert_key))
     if warning := only_here(config.address.host):
         print(f"lane: {warning}", file=sys.stderr)
@@ -19,7 +19,7 @@ def run(config: LinkConfig, plugins: Plugins) -> int:
 
 
 def only_here(host: str) -> str:
-    """What to tell of a link to `host` that no other machine can use; empty for any other."""
+    """A warning if no other machine can use a link to `host`; else an empty text."""
     if host not in ("0.0.0.0", "::") and not is_loopback(host):
         return ""
     return f"a link to {host} works on this machine only: --host is the name or address that clients use"

@@ -1,4 +1,4 @@
-"""The ports of a client: the proxy port first, then those that know their target; and those on the server."""
+"""The ports of a client: the proxy port, ports with a fixed target, and ports on the server."""
 
 from functools import partial
 
@@ -18,14 +18,14 @@ from lane.net.resolver import system_resolver
 
 
 def make_terms(config: ClientConfig) -> Terms:
-    """What applications are offered at the port for SOCKS5 and HTTP."""
+    """The settings of the port for SOCKS5 and HTTP."""
     udp = UdpTerms(config.udp_idle_timeout, config.udp_anyone)
-    guesses = Guesses("user or password", config.handshake_timeout / 2)  # a right one is still in time
+    guesses = Guesses("user or password", config.handshake_timeout / 2)  # the right password is still in time
     return Terms(config.credentials, config.handshake_timeout, udp, config.pac, guesses)
 
 
 def open_all(config: ClientConfig, connector: Connector, terms: Terms) -> list[Inbound | UdpForward]:
-    """All that `config` asks for, bound and not started. The first is the one for SOCKS5 and HTTP.
+    """Bind all ports in `config` without starting them. The first one is that for SOCKS5 and HTTP.
 
     Together they serve as many connections as there may be sessions. Raises ConfigError.
     """
@@ -51,12 +51,12 @@ def open_all(config: ClientConfig, connector: Connector, terms: Terms) -> list[I
 
 
 def open_reverses(config: ClientConfig, reverser: Reverser) -> list[Reverse]:
-    """The reverse forwards, started. Their targets are what the user says: no policy judges them."""
+    """Start the reverse forwards. The user chose their targets, so no policy checks them."""
     dialer = Dialer(ANYWHERE, system_resolver(), own=REVERSE)
     server = "this machine"
     if config.server is not None:
         server = (config.server.address if isinstance(config.server, Link) else config.server).host
-    most = config.max_sessions // 4 // max(1, len(config.reverses))  # applications need some, too
+    most = config.max_sessions // 4 // max(1, len(config.reverses))  # applications need sessions too
     limits = {"parked": max(1, min(PARKED, most)), "most": max(1, most)}
     found = [
         Reverse(reverser, one.where, one.target, dialer.connect, shown=server, **limits)

@@ -1,8 +1,8 @@
-"""What a byte costs over a transport, in CPU of both ends, beside the transport whose cost is 1.
+"""Measurement of a transport's cost: the CPU time a byte at both ends, compared with the transport of cost 1.
 
-A client and a server run as processes of their own, over loopback, so that the CPU of each is its own; a
-download goes through both as an application's would. The two transports take turns, since a machine is not
-as fast in every second. What comes out is the `cost` by which `--transport auto` compares.
+A client and a server run as separate processes over loopback, so that the CPU time of each can be measured. A
+download goes through both, as an application's would. The two transports take turns, since a machine's speed
+varies. The result is the `cost` that `--transport auto` uses.
 """
 
 import os
@@ -33,17 +33,17 @@ from lane.stream import Transport
 
 ROUNDS = 3
 SECONDS = 2.0
-"""Of a download that count."""
+"""Seconds of a download that are measured."""
 WARM = 1.0
-"""Seconds of it before them: a slow start is none of a byte's cost."""
+"""Seconds of the download before them, which are not measured: slow start is not part of the cost."""
 DEADLINE = 30.0
-"""Seconds for whatever must happen at all."""
+"""Seconds for each step that must succeed."""
 _BLOCK = 1 << 20
 _FOLDER = Path("/proc")
 
 
 class Cost(NamedTuple):
-    """Of a download: CPU seconds a GB at each end, and how fast it was."""
+    """The cost of a download: CPU seconds a GB at each end, and its rate."""
 
     client: float
     server: float
@@ -55,13 +55,13 @@ class Cost(NamedTuple):
 
 
 class Process(NamedTuple):
-    """A process of ours, and the pipe into which it prints."""
+    """A child process, and the pipe to which it prints."""
 
     pid: int
     said: int
 
     def line_with(self, word: str) -> str:
-        """The first line with `word`. Raises ConfigError if none comes; why is on standard error then."""
+        """The first line with `word`. Raises ConfigError without one; standard error has the reason then."""
         text = ""
         while select.select([self.said], [], [], DEADLINE)[0] and (data := os.read(self.said, 65536)):
             text += data.decode()
@@ -71,11 +71,11 @@ class Process(NamedTuple):
         raise ConfigError("it could not be measured")
 
     def listens(self) -> Address:
-        """Where it does, once it does. Raises ConfigError if it does not."""
+        """Wait until it listens, and return its address. Raises ConfigError if it does not."""
         return Address.parse(self.line_with("listening on").split()[2])
 
     def cpu(self) -> float:
-        """Seconds that it has used (proc_pid_stat(5)). Raises Closed once it is gone."""
+        """The CPU seconds that it has used (proc_pid_stat(5)). Raises Closed once it has ended."""
         try:
             fields = (_FOLDER / str(self.pid) / "stat").read_text().rpartition(")")[2].split()
         except OSError:
@@ -84,7 +84,7 @@ class Process(NamedTuple):
 
 
 def measure(name: str, plugins: Plugins) -> int:
-    """Print what `name` costs, and the value for its `cost`. Raises UsageError or ConfigError."""
+    """Measure the transport `name` and print the value for its `cost`. Raises UsageError or ConfigError."""
     transport, standard = plugins.transport(name), _standard(plugins)
     if not (_FOLDER / "self" / "stat").exists():
         raise ConfigError("--measure reads /proc, which this system does not have")
@@ -94,7 +94,7 @@ def measure(name: str, plugins: Plugins) -> int:
     for _ in range(ROUNDS):
         for each, costs in found.items():
             costs.append(_download(each, plugins))
-    # What else runs on the machine only adds to what a byte takes.
+    # Other processes on the machine only add to the cost, so take the smallest result.
     best = {each: min(costs, key=lambda cost: cost.both) for each, costs in found.items()}
     width = max(map(len, names))
     for each, cost in best.items():
@@ -105,7 +105,7 @@ def measure(name: str, plugins: Plugins) -> int:
 
 
 def _standard(plugins: Plugins) -> Transport:
-    """The transport that the others are compared with. Raises UsageError."""
+    """The transport with cost 1. Raises UsageError."""
     for transport in plugins.transports.values():
         if getattr(transport, "cost", None) == 1:
             return transport
@@ -115,7 +115,7 @@ def _standard(plugins: Plugins) -> Transport:
 
 
 def _download(name: str, plugins: Plugins) -> Cost:
-    """Once, through a client and a server of its own. Raises ConfigError."""
+    """Measure one download, through a new client and a new server. Raises ConfigError."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         loopback = {"transport": name, "listen": "127.0.0.1:0"}
@@ -141,7 +141,7 @@ def _download(name: str, plugins: Plugins) -> Cost:
 
 
 def _options(command: str, **changes: object) -> Namespace:
-    """What nobody has configured: files and variables are for the real ones."""
+    """The default options with `changes`. Files and variables are not read."""
     namespace = options.defaults(command)
     vars(namespace).update(changes)
     return namespace
@@ -149,7 +149,7 @@ def _options(command: str, **changes: object) -> Namespace:
 
 @contextmanager
 def _running(run: Callable[[], int]) -> Iterator[Process]:
-    """`run` in a process of its own, a copy of this one with its plugins, until the end of the context."""
+    """Run `run` in a fork of this process, with its plugins, until the end of the context."""
     sys.stdout.flush()
     reading, writing = os.pipe()
     pid = gevent.os.fork()
@@ -174,7 +174,7 @@ def _running(run: Callable[[], int]) -> Iterator[Process]:
 
 @contextmanager
 def _application(entrance: Address) -> Iterator[socket.socket]:
-    """A connection through the client to a target that sends as fast as it can. Raises OSError."""
+    """A connection through the client to a target that sends as fast as possible. Raises OSError."""
     with socket.create_server(("127.0.0.1", 0)) as target:
         target.settimeout(DEADLINE)
         with socket.create_connection(entrance, DEADLINE) as sock:
@@ -194,7 +194,7 @@ def _send(sock: socket.socket) -> None:
 
 
 def _receive(sock: socket.socket, seconds: float) -> tuple[int, float]:
-    """Bytes, and seconds that they took. Raises OSError."""
+    """Receive for `seconds`. Return the bytes, and the seconds that they took. Raises OSError."""
     buffer, size, begin = bytearray(_BLOCK), 0, time.monotonic()
     while (elapsed := time.monotonic() - begin) < seconds:
         came = sock.recv_into(buffer)

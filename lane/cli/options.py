@@ -1,9 +1,9 @@
-"""The options of a command, and the places they are read from.
+"""The options of a command and their sources.
 
-They are declared from the table in `lane.config.settings`. Command line, `LANE_*` variables, files and
-defaults (in this order) end in one namespace of texts, and `lane.config` gives the texts their meaning. No
-option has a type here: only there is it known which source a bad value came from. Parsing takes two steps,
-since plugins add options and `--plugin-dir` says which plugins there are.
+They are declared from the table in `lane.config.settings`. The command line, `LANE_*` variables, files and
+defaults (in this order) give one namespace of texts. `lane.config` parses the texts. Options have no type
+here, since only `lane.config` knows the source of a bad value. Parsing takes two steps, since plugins add
+options, and `--plugin-dir` determines the plugins.
 """
 
 import argparse
@@ -55,18 +55,18 @@ Warn = Callable[[str], None]
 def parse(
     command: str, argv: Sequence[str], warn: Warn, plugins: Plugins | None = None
 ) -> tuple[Namespace, Plugins]:
-    """The options of `command`, and the plugins: those that are given, or else what is there.
+    """Parse the options of `command`. Return them and the plugins (`plugins`, or else all that are found).
 
-    The namespace has the text of each option (None: not given, no default), `files` (the configuration
-    files that were read) and `sources` (from option to the Path or the variable it came from; none for
-    the command line and defaults), `carried`, the plugins' options that a link to this server has, and
-    `from_link`, those that nobody set and that a client's link has. `warn` gets lines for people. Raises
-    UsageError or ConfigError.
+    The namespace has the text of each option (None: not set and no default). `files` are the configuration
+    files that were read. `sources` has the Path or the variable of each option, without those from the
+    command line and the defaults. `carried` are the plugins' options that a link to this server contains.
+    `from_link` are those that the user did not set and that a client's link contains. `warn` is called with
+    warnings for the user. Raises UsageError or ConfigError.
     """
     declared = build(command)
     argv = joined(argv, declared.options(), declared.options(valued=True))
     given = given_file(argv)
-    # Who asks for help may have a broken file.
+    # Help must work with a broken file.
     standard = [] if "-h" in argv or "--help" in argv else standard_files(_FILES[command])
     parser = build(command, standard)
     if plugins is None:
@@ -75,7 +75,7 @@ def parse(
             plugins.discover(_early_plugin_dir(standard, argv))
     if command in WITH_PLUGIN_OPTIONS:
         plugins.call_each("lane_add_options", group=parser.add_argument_group("options of plugins"))
-    if command != "plugins":  # that one lists them itself
+    if command != "plugins":  # that command lists them itself
         for error in plugins.errors:
             warn(str(error))
     known = {name for each in COMMANDS for name in build(each).settings()} | parser.settings().keys()
@@ -90,19 +90,19 @@ def parse(
     namespace.carried = _carried(namespace, parser, parameters)
     _judge_keys(parser, plugins, warn)
     for argument in rest:
-        if argument in argv:  # what is not came from a file, and was judged
+        if argument in argv:  # otherwise it came from a file, which was checked
             raise UsageError(_unknown(command, argument, parser))
     namespace.files = standard if given is None else [*standard, given]
     namespace.sources = parser.sources()
     if command == "check":
         if "transport" in namespace.sources:
-            namespace.transport = "auto"  # the client's choice, not what to check
+            namespace.transport = "auto"  # the client's choice does not limit the check
         namespace = Namespace(**{**vars(defaults("client")), **vars(namespace)})
     return namespace, plugins
 
 
 def defaults(command: str, **changes: str) -> Namespace:
-    """What `parse` gives for an empty command line, with no files and no variables; `changes` are texts."""
+    """The result of `parse` for an empty command line, without files and variables. `changes` are texts."""
     namespace: Namespace = build(command).parse_args([], env_vars={})
     vars(namespace).update(changes, files=[], sources={}, carried=(), from_link=[])
     return namespace
@@ -120,7 +120,7 @@ def build(command: str, files: Sequence[Path] = ()) -> Parser:
         f" `some-name = value` in {where} or the file of -c. The command line wins over variables, they win"
         " over files, and a later file wins over an earlier one.",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=30),
-        # The other commands read the file of one of these two, and only their part of it.
+        # The other commands read only some keys in the file of one of these two.
         ignore_unknown_config_file_keys=command not in ("client", "server"),
     )
     declare(parser, command)
@@ -128,7 +128,7 @@ def build(command: str, files: Sequence[Path] = ()) -> Parser:
 
 
 def declare(parser: Parser, command: str) -> None:
-    """Have `parser` know lane's own options of `command`, in the groups of the table."""
+    """Add lane's own options of `command` to `parser`, in the groups of the table."""
     for each in GROUPS:
         if options := each.of(command):
             group = parser.add_argument_group(each.title_of(command))
@@ -137,7 +137,7 @@ def declare(parser: Parser, command: str) -> None:
 
 
 def _add(group: Any, option: Option, command: str) -> None:
-    """Declare one option, whose value is a text."""
+    """Add one option. Its value is a text."""
     names, settings = [f"--{option.name}"], {"metavar": option.metavar, "help": option.help_of(command)}
     match option.kind:
         case "value":
@@ -164,7 +164,7 @@ def _parser(files: Sequence[Path], **settings: Any) -> Parser:
 
 
 def _early_plugin_dir(files: Sequence[Path], argv: Sequence[str]) -> Path | None:
-    """The first step: nothing but the folder of plugins, whatever else there is."""
+    """The first step: find only the folder of plugins, and ignore everything else."""
     parser = _parser(files, add_help=False, ignore_unknown_config_file_keys=True)
     for option in options_of("plugins"):
         if option.name in ("config", "plugin-dir"):
@@ -179,7 +179,7 @@ def _parse_all(parser: Parser, argv: Sequence[str]) -> tuple[Namespace, list[str
         namespace, rest = parser.parse_known_args(argv)
     except (Fatal, SystemExit):
         raise
-    except Exception as error:  # lane's own options can't fail so
+    except Exception as error:  # lane's own options raise no such error
         raise UsageError(f"an option of a plugin: {describe(error)}") from None
     return namespace, rest
 
@@ -187,7 +187,7 @@ def _parse_all(parser: Parser, argv: Sequence[str]) -> tuple[Namespace, list[str
 def _from_link(
     namespace: Namespace, parser: Parser, parameters: set[str], argv: Sequence[str], warn: Warn
 ) -> list[str]:
-    """Options of plugins that nobody has set and the server's link has, as for a command line."""
+    """The plugins' options that only the server's link sets, as command line arguments."""
     set_by_user = parser.sources().keys() | {word.partition("=")[0].removeprefix("--") for word in argv}
     known, found = parser.settings(), []
     for name, value in link_parameters(namespace):
@@ -199,14 +199,14 @@ def _from_link(
 
 
 def _carried(namespace: Namespace, parser: Parser, parameters: set[str]) -> tuple[tuple[str, str], ...]:
-    """What a link to this server says of the options of plugins: those that are not as by default."""
+    """The plugins' options for a link to this server: those that differ from their default."""
     actions = {name: action for name, action in parser.settings().items() if name in parameters}
     values = {name: (getattr(namespace, action.dest), action.default) for name, action in actions.items()}
     return tuple((name, str(value)) for name, (value, default) in sorted(values.items()) if value != default)
 
 
 def _judge_keys(parser: Parser, plugins: Plugins, warn: Warn) -> None:
-    """An unknown key in a file is an error, unless it may belong to a plugin that did not load."""
+    """Raise ConfigError for an unknown key in a file, unless it may belong to a plugin that did not load."""
     failed = tuple(f"{error.name}-" for error in plugins.errors)
     for path, key in parser.unknown_keys():
         if not key.startswith(failed):

@@ -1,11 +1,11 @@
-"""`lane plugins`: what each plugin brings, and what is wrong with those that did not load."""
+"""`lane plugins`: it lists the plugins, their hooks and transports, and the errors of faulty plugins."""
 
 from lane.config import PluginsConfig
 from lane.plugins import Plugins
 
 
 def run(config: PluginsConfig, plugins: Plugins) -> int:
-    """Print a table of the plugins, then the errors; or what a transport costs."""
+    """Print a table of the plugins and their errors, or measure a transport's cost."""
     if config.measure is not None:
         from lane.cli.measure import measure  # noqa: PLC0415 - it needs the client and the server
 

@@ -1,6 +1,6 @@
-"""Writes what the table of options says into files that people read: conf/*.conf and docs/OPTIONS.md.
+"""Generates conf/*.conf and docs/OPTIONS.md from the table of options.
 
-`make reference` runs it, in a checkout. A test holds that the files are as it would write them.
+`make reference` runs it in a checkout. A test checks that the files are up to date.
 """
 
 import re
@@ -40,13 +40,13 @@ _INTRO = """\
 
 
 def files() -> dict[Path, str]:
-    """What the files are to hold, by path."""
+    """The generated content of each file, by path."""
     found = {ROOT / "conf" / f"{command}.conf": conf(command) for command in BOTH}
     return {**found, ROOT / "docs" / "OPTIONS.md": document()}
 
 
 def conf(command: str) -> str:
-    """The configuration file that ships for `command`: each option with its default or an example."""
+    """The sample configuration file for `command`: each option with its default or an example."""
     parts = [dedent(_HEAD).format(command=command)]
     for group in GROUPS:
         if options := [option for option in group.of(command) if option.kind != "file"]:
@@ -60,7 +60,7 @@ def conf(command: str) -> str:
 
 
 def document() -> str:
-    """docs/OPTIONS.md: the options of each command, and those of the plugins that ship."""
+    """docs/OPTIONS.md: the options of each command, and those of lane's own plugins."""
     parts = [dedent(_INTRO)]
     for command, purpose in COMMANDS.items():
         parts.append(f"## lane {command}\n\n{sentence(purpose)}\n")
@@ -79,7 +79,7 @@ def document() -> str:
 
 
 def _of_plugins(command: str) -> list[Action]:
-    """What the plugins that are installed add to `command`."""
+    """The options that the installed plugins add to `command`."""
     parser = build(command)
     own = {*parser.settings()}
     load().call_each("lane_add_options", group=parser.add_argument_group("options of plugins"))
@@ -96,7 +96,7 @@ def _conf_lines(comment: str, line: str) -> str:
 
 
 def _row(option: Option, command: str) -> tuple[str, str, str, str]:
-    """The cells of one option."""
+    """The table cells of one option."""
     forms = {
         "value": f"--{option.name} {option.metavar}",
         "list": f"--{option.name} {option.metavar} ...",
@@ -110,14 +110,14 @@ def _row(option: Option, command: str) -> tuple[str, str, str, str]:
 
 
 def _table(rows: list[tuple[str, str, str, str]], reread: bool) -> str:
-    """A table of Markdown; `reread`: with the column that tells what SIGHUP reads again."""
+    """A Markdown table. `reread`: with a column for the options that SIGHUP reads again."""
     width = 4 if reread else 3
     heads = [("option", "default", "meaning", "SIGHUP"), ("---", "---", "---", "---")]
     return "".join(f"| {' | '.join(row[:width])} |\n" for row in [*heads, *rows])
 
 
 def _escaped(text: str) -> str:
-    """`text` without what Markdown reads as its own."""
+    """`text` with Markdown's special characters escaped."""
     return re.sub(r"([|*])", r"\\\1", text)
 
 
@@ -136,7 +136,7 @@ def _value(action: Action) -> str:
 
 
 def main() -> None:
-    """Write the files, and name those that changed."""
+    """Write the files. Print the names of the changed ones."""
     for path, text in files().items():
         if not path.exists() or path.read_text() != text:
             path.write_text(text)

@@ -1,7 +1,7 @@
-"""SIGHUP: what may change while a process runs is read again, and everything that is connected goes on.
+"""SIGHUP: a running process reads its live settings and files again. All connections stay open.
 
-Each thing is read for itself. What is wrong leaves what was before in force, and is one warning: a typo in
-a file must not cost a server its users, nor keep a renewed certificate from them.
+Each item is read independently. If one is faulty, its old value stays in force, and a warning is logged. So a
+typo in one file neither locks out a server's users nor blocks a renewed certificate.
 """
 
 import logging
@@ -21,12 +21,12 @@ from lane.supervisor import report
 
 C = TypeVar("C", ClientConfig, ServerConfig)
 Again = Callable[[], tuple[C, Sequence[str]]]
-"""Reads the options again: the configuration from now on, and the options that only a restart changes.
+"""Reads the options again. Returns the new configuration, and the changed options that need a restart.
 
-Raises Fatal for what is wrong with them.
+Raises Fatal for a faulty option.
 """
 Step = Callable[[C], str]
-"""Reads something again, with the configuration from now on: what was read, in words. Raises Fatal."""
+"""Reads one item again, with the new configuration. Returns a text about it. Raises Fatal."""
 
 log = logging.getLogger("lane")
 
@@ -34,7 +34,10 @@ log = logging.getLogger("lane")
 def rereading(
     command: str, argv: Sequence[str], namespace: Namespace, plugins: Plugins, read: Callable[[Namespace], C]
 ) -> Again[C]:
-    """What reads the options of a command again that was started with `argv`, which gave `namespace`."""
+    """A function that reads the options of a running command again.
+
+    The command was started with `argv`, which gave `namespace`.
+    """
     live = LIVE[command]
 
     def again() -> tuple[C, Sequence[str]]:
@@ -42,8 +45,8 @@ def rereading(
         try:
             found, _ = options.parse(command, argv, lambda _: None, plugins)
         finally:
-            del plugins.errors[known:]  # they were told at the start
-        read(found)  # a file with a mistake in it counts as a whole
+            del plugins.errors[known:]  # errors since the start were reported then
+        read(found)  # one mistake in a file makes the whole file invalid
         values = {name: text for name, text in vars(found).items() if name in live}
         sources = {name: source for name, source in namespace.sources.items() if name not in live}
         sources |= {name: source for name, source in found.sources.items() if name in live}
@@ -56,9 +59,10 @@ def rereading(
 
 
 class Reloading(Generic[C]):
-    """To be called on SIGHUP: reads the options again, the log file, and then what `steps` read.
+    """Call it on SIGHUP. It reads the options again, reopens the log file, and then runs `steps`.
 
-    The keys of `steps` name what stays as it was where one fails. The newest call counts.
+    The keys of `steps` are the names of the items, for warnings. A new call replaces one that is still
+    running.
     """
 
     def __init__(self, config: C, again: Again[C] | None, steps: Mapping[str, Step[C]]) -> None:
@@ -69,7 +73,7 @@ class Reloading(Generic[C]):
         self._reading: gevent.Greenlet[..., None] | None = None
 
     def __call__(self) -> None:
-        """Begin, and return."""
+        """Start reading in the background."""
         if self._reading:
             self._reading.kill(block=False)
         self._reading = gevent.spawn(self._read)
@@ -79,7 +83,7 @@ class Reloading(Generic[C]):
         self._try("configuration", self._configure, done)
         for what, step in self._steps.items():
             self._try(what, partial(step, self.config), done)
-        read = ", ".join(filter(None, done))  # no limit: that is text
+        read = ", ".join(filter(None, done))  # no limit: this joins text
         log.info("read again on SIGHUP: %s", read or "nothing")
 
     def _try(self, what: str, read: Callable[[], str], done: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Which way targets go from a client, as it is configured; and reading the rules again."""
+"""The configured routes of a client's targets, and reading the rules again."""
 
 from itertools import chain
 
@@ -13,18 +13,18 @@ from lane.plugins import Plugins
 
 
 def make_direct(config: ClientConfig) -> Direct:
-    """Connections that leave from this machine."""
+    """The maker of direct connections from this machine."""
     return Direct(ANYWHERE, system_resolver(), config.idle_timeout)
 
 
 def make_routes(config: ClientConfig, plugins: Plugins, lane: Connector, direct: Direct) -> Routes:
-    """The way for each target. Raises ConfigError for a bad file of rules."""
+    """The routes of all targets. Raises ConfigError for a faulty file of rules."""
     ask = asking(plugins) if plugins.hook.lane_route.get_hookimpls() else None
     return Routes(lane, direct, _table(config), ask, config.max_associations)
 
 
 def read_again(routes: Routes, config: ClientConfig) -> str:
-    """Read the rules again: a step of `lane.cli.reload`. Raises ConfigError, and changes nothing then."""
+    """Read the rules again: a step of `lane.cli.reload`. If it raises ConfigError, nothing changes."""
     routes.rules = _table(config)
     return str(config.rules_file) if config.rules_file else ""
 

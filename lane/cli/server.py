@@ -1,4 +1,4 @@
-"""`lane server`: one port number for all transports, a certificate and a key that are kept, and a link."""
+"""`lane server`: it listens on one port number with all transports, and keeps its certificate and keys."""
 
 import logging
 import shlex
@@ -34,7 +34,7 @@ log = logging.getLogger("lane.server")
 
 
 def run(config: ServerConfig, plugins: Plugins, again: Again[ServerConfig] | None = None) -> int:
-    """Serve until a signal. Raises what keeps it from starting. `again`: for SIGHUP."""
+    """Serve until a signal. Raises Fatal if it cannot start. `again` is for SIGHUP."""
     transports = [plugins.transport(name) for name in config.transports]
     others = beyond_default(for_auto(plugins.transports.values()))
     if others and config.transports == DEFAULT_TRANSPORTS:
@@ -66,12 +66,12 @@ def run(config: ServerConfig, plugins: Plugins, again: Again[ServerConfig] | Non
         registry,
         Resumption(config.resume_grace, config.max_sessions, config.buffer_total // 2),
         per_peer=config.max_sessions_per_peer,
-        max_carriers=2 * config.max_sessions,  # over TLS each session has one, and there are spares
+        max_carriers=2 * config.max_sessions,  # over TLS each session has its own, and some are spare
         deadlines=_deadlines(config),
     )
     host = config.host or Address(_own_address(config.listen.host), 0)
     reached = Address(host.host, host.port or port)
-    # Standard output may be a journal that others read, so a link is shown only to who sits there, and once.
+    # Standard output may be a journal that others can read. Show the link only on a terminal, and only once.
     if kept.made and sys.stdout.isatty():
         for_clients = str(Link(kept.keys.first[1], reached, identity.binding, config.carried))
     else:
@@ -116,7 +116,7 @@ def _deadlines(config: ServerConfig) -> Deadlines:
 
 
 def _link_command(config: ServerConfig, reached: Address) -> str:
-    """What prints the link of this server."""
+    """The command that prints the link of this server."""
     words = ["lane", "link", "--state-dir", str(config.state_dir.absolute()), "--host", str(reached)]
     if config.cert is not None and config.cert_key is not None:
         words += ["--cert", str(config.cert.absolute()), "--cert-key", str(config.cert_key.absolute())]
@@ -127,7 +127,7 @@ def _link_command(config: ServerConfig, reached: Address) -> str:
 
 
 def _own_address(listening: str) -> str:
-    """The address that clients most likely reach this machine by."""
+    """The address at which clients most likely reach this machine."""
     if listening not in ("", "::", "0.0.0.0"):
         return listening
     try:

@@ -1,4 +1,4 @@
-"""What the client and the server have in common as services: signals, readiness, the way to a server."""
+"""The common parts of the client and the server as services: signals, readiness and the upstream server."""
 
 import importlib
 import logging
@@ -21,20 +21,20 @@ from lane.stream import Transport
 
 _LATE = (
     "pickle",  # by gevent, for a greenlet that dies
-    "encodings.idna",  # by Python, for a name that is given to a socket
-    "encodings.punycode",  # for a name of another alphabet
+    "encodings.idna",  # by Python, for a name that is passed to a socket
+    "encodings.punycode",  # for a name in another alphabet
     "idna.uts46data",
 )
-"""What others import when they first need it, by whom. There may be no descriptor then to read it with: so it
-is imported at the start."""
+"""Modules that libraries import at their first use. There may be no free descriptor at that time. So they are
+imported at the start."""
 log = logging.getLogger("lane")
 
 
 def run_until_signal(greet: Callable[[], None], close: Callable[[], None], reload: Callable[[], None]) -> int:
-    """Wait for SIGINT or SIGTERM, then `close`: exit status 0. A second signal ends the process at once.
+    """Wait for SIGINT or SIGTERM, call `close`, and return 0. A second signal ends the process at once.
 
-    `reload` is called on SIGHUP. SIGUSR1 has it log what it holds.
-    `greet` says that all is ready: whoever reads that may send a signal, so the handlers are there before.
+    `reload` is called on SIGHUP. SIGUSR1 logs a census. `greet` announces that the service is ready. A
+    signal may follow at once, so the handlers are installed before.
     """
     stop = Event()
     keep_buffers()
@@ -52,14 +52,14 @@ def run_until_signal(greet: Callable[[], None], close: Callable[[], None], reloa
     gevent.signal_handler(signal.SIGHUP, reload)
     greet()
     notify("READY=1")
-    stop.wait()  # no limit: that is what the process is for
+    stop.wait()  # no limit: the process runs until a signal
     notify("STOPPING=1")
     close()
     return 0
 
 
 def tell_wait(sessions: int, grace: float) -> None:
-    """Say what a process that is to end waits for: who sits there is shown it, log file or not."""
+    """Say what the ending process waits for. A user at a terminal sees it even with a log file."""
     if not sessions or not grace:
         return
     plural = "s" if sessions > 1 else ""
@@ -71,7 +71,7 @@ def tell_wait(sessions: int, grace: float) -> None:
 
 
 def notify(state: str) -> None:
-    """Tell the service manager, if there is one (sd_notify(3))."""
+    """Send `state` to the service manager, if there is one (sd_notify(3))."""
     where = os.environ.get("NOTIFY_SOCKET")
     if not where:
         return
@@ -79,7 +79,7 @@ def notify(state: str) -> None:
         try:
             sock.sendto(state.encode(), "\0" + where[1:] if where.startswith("@") else where)
         except OSError:
-            return  # a manager that is gone needs no telling
+            return  # the manager has ended
 
 
 def upstream_of(config: ClientConfig) -> Upstream:
@@ -94,5 +94,5 @@ def upstream_of(config: ClientConfig) -> Upstream:
 
 
 def beyond_default(transports: Iterable[Transport]) -> str:
-    """The names of those that a server does not offer unless it is told to; empty if there are none."""
+    """The names of the transports that a server does not offer by default; may be empty."""
     return ", ".join(one.name for one in transports if one.name not in DEFAULT_TRANSPORTS)

@@ -1,4 +1,4 @@
-"""`lane why`: asks a running client which transport it uses, and why."""
+"""`lane why`: it asks a running client which transport it uses, and why."""
 
 import json
 from typing import Any
@@ -10,13 +10,13 @@ from lane.plugins import Plugins
 
 
 def run(config: WhyConfig, plugins: Plugins) -> int:
-    """Print what the client says. Raises Unreachable if none answers, or when one that is followed ends."""
+    """Print the client's answers. Raises Unreachable if no client answers, or if a followed client ends."""
     show = _print_json if config.json else _People()
     try:
         for snapshot in ask(config.control, follow=config.follow):
             show(snapshot)
     except KeyboardInterrupt:
-        if not config.follow:  # that has no other end, so there it is no failure
+        if not config.follow:  # following always ends so, and that is not a failure
             raise
     return 0
 
@@ -26,7 +26,7 @@ def _print_json(snapshot: dict[str, Any]) -> None:
 
 
 class _People:
-    """Prints the whole of the first snapshot, and of those that follow what is new."""
+    """Prints the whole first snapshot, and only the news of later ones."""
 
     def __init__(self) -> None:
         self._last: dict[str, Any] | None = None

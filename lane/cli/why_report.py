@@ -1,7 +1,7 @@
-"""A client's snapshot (shape: `lane.control`) as people read it.
+"""A client's snapshot (see `lane.control`) as text for users.
 
-It may come from a lane of another version: what is missing or of another kind is shown as not known, and
-nothing in it reaches the terminal that is not printable.
+The client may have another version. So a missing value, or one of another type, is shown as unknown.
+Characters that are not printable never reach the terminal.
 """
 
 import math
@@ -16,11 +16,11 @@ MAX_CHANGES = 10
 _HEADINGS = ("lane", "state", "round trip", "delay", "loss", "goodput", "CPU/byte")
 
 Change = tuple[str, str, str]
-"""When, from what to what, and why."""
+"""The time, the old and new transport, and the reason."""
 
 
 def whole(snapshot: dict[str, Any]) -> str:
-    """All of it, as lines without the last line end."""
+    """The whole snapshot, as lines without the last line end."""
     lines = [_outage(snapshot)] if _is_out(snapshot) else [*_failure(snapshot), _headline(snapshot)]
     sessions = _number(snapshot.get("sessions"))
     if sessions is not None:
@@ -38,7 +38,7 @@ def whole(snapshot: dict[str, Any]) -> str:
 
 
 def brief(snapshot: dict[str, Any]) -> str:
-    """The figures of the lane that carries, on one line."""
+    """The measurements of the lane in use, on one line."""
     if _is_out(snapshot):
         return f"{_clock(snapshot.get('time'))}  {_outage(snapshot)}"
     choice = snapshot.get("choice")
@@ -55,7 +55,7 @@ def brief(snapshot: dict[str, Any]) -> str:
 
 
 def changes(snapshot: dict[str, Any], before: dict[str, Any] | None = None) -> list[Change]:
-    """The changes, oldest first; of those that the snapshot `before` has, none."""
+    """The changes, oldest first, without those in the snapshot `before`."""
     known = _dicts(before.get("changes")) if before else []
     found = [change for change in _dicts(snapshot.get("changes")) if change not in known]
     found.sort(key=lambda change: _number(change.get("time")) or 0)
@@ -84,14 +84,14 @@ def _is_out(snapshot: dict[str, Any]) -> bool:
 
 
 def _outage(snapshot: dict[str, Any]) -> str:
-    """In place of what carries: nothing does."""
+    """The line for an outage: no lane works."""
     now, since = _number(snapshot.get("time")), _number(snapshot["outage"].get("since"))
     age = f" ({_age(now - since)})" if now is not None and since is not None else ""
     return f"not reached since {_clock(since)}{age}: {_text(snapshot['outage'].get('reason'))}"
 
 
 def _failure(snapshot: dict[str, Any]) -> list[str]:
-    """A line of its own: `choice` may look well for as long as nothing was tried again."""
+    """An extra line, since `choice` may look healthy until something is tried again."""
     failure = snapshot.get("failure")
     if not isinstance(failure, dict):
         return []
@@ -130,11 +130,11 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _clock(value: Any) -> str:
-    """The time of day here, with the date where it is another day than today."""
+    """The local time of day, with the date unless it is today."""
     seconds = _number(value)
     try:
         then = time.localtime(seconds) if seconds is not None else None
-    except (OverflowError, ValueError, OSError):  # no time that a calendar has
+    except (OverflowError, ValueError, OSError):  # not a valid time
         then = None
     if then is None:
         return NONE
@@ -162,7 +162,7 @@ def _percent(value: Any) -> str:
 
 
 def _rate(value: Any) -> str:
-    """Bytes a second in the unit that links are sold in."""
+    """Bytes a second as Mbit/s, or a similar unit."""
     rate = _number(value)
     return NONE if rate is None else f"{rate * 8 / 1e6:.1f} Mbit/s"
 

@@ -1,6 +1,6 @@
-"""What the options mean: from the texts that were given to values that are known to be right.
+"""The configuration: it turns the texts of options into checked values.
 
-The rest of lane takes these frozen dataclasses and checks nothing again.
+The rest of lane uses these frozen dataclasses and checks nothing again.
 """
 
 from lane.config.client import ClientConfig, WhyConfig, client_config, link_parameters, why_config

@@ -1,4 +1,4 @@
-"""What the options of a client mean, and those of `lane why`, which asks one."""
+"""The configuration of a client, and of `lane why`."""
 
 from argparse import Namespace
 from dataclasses import dataclass, field
@@ -18,27 +18,27 @@ from lane.via import Via
 
 @dataclass(frozen=True, slots=True)
 class ClientConfig:
-    """How a client runs. Sizes are bytes, times are seconds."""
+    """The configuration of a client. Sizes are bytes, times are seconds."""
 
     transports: tuple[str, ...]
-    """Names to choose from, `("auto",)` for what is there."""
+    """The names to choose from; `("auto",)` for all that are installed."""
     server: Link | Address | None
     """None: a server in this process."""
     key: bytes | None = field(repr=False)
-    """32 bytes; set exactly where `server` is an Address."""
+    """32 bytes; set only if `server` is an Address."""
     ca: Path | None
     server_name: str | None
     listen: Address
     credentials: tuple[bytes, bytes] | None = field(repr=False)
-    """User and password that applications must give."""
+    """The user and the password that applications must send."""
     pac: bool
-    """Whether there is a proxy auto-config file."""
+    """Whether to serve a proxy auto-config file."""
     forwards: tuple[Forward, ...]
-    """Local ports that stand for one target each."""
+    """Local ports with one target each."""
     redirects: tuple[Address, ...]
-    """Where connections arrive that the kernel redirected."""
+    """The addresses at which connections arrive that the kernel redirected."""
     rules: tuple[RouteRule, ...]
-    """Those that come before the ones in `rules_file`."""
+    """The rules before those in `rules_file`."""
     rules_file: Path | None
     control: Where
     """The socket for `lane why`."""
@@ -49,20 +49,20 @@ class ClientConfig:
     handshake_timeout: float
     udp_idle_timeout: float
     udp_anyone: bool
-    """Whether associations get packets of addresses to which nothing was sent."""
+    """Whether associations receive packets from addresses to which they sent nothing."""
     dial_timeout: float
     request_timeout: float
     idle_timeout: float
     resume_grace: float
-    """For how long a session outlives its carrier."""
+    """Seconds for which a session outlives its carrier."""
     grace: float
     fast_open: str
     """auto, on or off: see `lane.carriers.connector.FastOpen`."""
     via: Via | None
-    """The proxy on the way to the server."""
+    """The proxy through which the server is reached."""
     reverses: tuple[Reverse, ...]
     check: bool
-    """Whether the server must answer at the start."""
+    """Whether the client ends if the server does not answer at the start."""
     plugin_dir: Path | None
     log_level: str
     log_file: Path | None
@@ -70,7 +70,7 @@ class ClientConfig:
 
 @dataclass(frozen=True, slots=True)
 class WhyConfig:
-    """What `lane why` needs."""
+    """The configuration of `lane why`."""
 
     control: Path
     """The socket of the client."""
@@ -79,7 +79,7 @@ class WhyConfig:
 
 
 def client_config(namespace: Namespace) -> ClientConfig:
-    """The client's options, checked. Raises UsageError or ConfigError."""
+    """Check the client's options. Raises UsageError or ConfigError."""
     if namespace.server is None and namespace.files:
         raise ConfigError(f"no server: set server in {namespace.files[-1]} or pass --server")
     options = Options(namespace, "client")
@@ -98,7 +98,7 @@ def client_config(namespace: Namespace) -> ClientConfig:
 
 
 def why_config(namespace: Namespace) -> WhyConfig:
-    """The options of `lane why`, checked. Raises UsageError or ConfigError."""
+    """Check the options of `lane why`. Raises UsageError or ConfigError."""
     options = Options(namespace, "why")
     control = options.value("control")
     if control == "off":
@@ -112,7 +112,7 @@ def why_config(namespace: Namespace) -> WhyConfig:
 
 
 def _server(options: Options, namespace: Namespace) -> tuple[Link | Address | None, bytes | None]:
-    """The server, and the key that goes with it where it is no link."""
+    """The server, and its key unless the server is a link."""
     server, key = options.value("server"), options.value("key")
     if isinstance(server, Address):
         if key is None:
@@ -126,9 +126,9 @@ def _server(options: Options, namespace: Namespace) -> tuple[Link | Address | No
 
 
 def _check_reach(options: Options, name: str, listen: Address) -> None:
-    """A proxy port asks for a password; ports that know their target by themselves have no way to.
+    """Check that a port with a fixed target listens on loopback only, unless `gateway` is set.
 
-    So these listen on loopback only, unless it was said that other machines may use them.
+    A proxy port can ask for a password, but a port with a fixed target cannot.
     """
     if not is_loopback(listen.host) and not options.value("gateway"):
         message = f"{listen} can be reached from other machines, and asks for no password: that needs gateway"
@@ -136,10 +136,10 @@ def _check_reach(options: Options, name: str, listen: Address) -> None:
 
 
 def link_parameters(namespace: Namespace) -> tuple[tuple[str, str], ...]:
-    """What the server's link says of the options of plugins; nothing where it is no link, or malformed."""
+    """The plugins' options in the server's link. Empty if it is not a link, or malformed."""
     text = getattr(namespace, "server", None)
     try:
         server = server_address(as_meant(text.strip())) if text else None
     except (UsageError, ConfigError):
-        return ()  # that is told when all is read
+        return ()  # the error is reported when all options are read
     return server.parameters if isinstance(server, Link) else ()

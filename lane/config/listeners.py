@@ -1,4 +1,4 @@
-"""The ports of a client beside its proxy port: those that stand for a target, here and on the server."""
+"""The ports of a client with a fixed target, here and on the server."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ _REVERSE = "expected tcp://[HOST]:PORT=HOST:PORT"
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """A local port that stands for one target."""
+    """A local port with one fixed target."""
 
     scheme: str
-    """What is forwarded: tcp or udp."""
+    """The protocol: tcp or udp."""
     listen: Address
     target: Address
 
     @classmethod
     def parse(cls, text: str) -> "Forward":
-        """Read `tcp://HOST:PORT=HOST:PORT` or `udp://...`: where to listen, what for. Raises UsageError."""
+        """Read `tcp://HOST:PORT=HOST:PORT` or `udp://...`, the listening address first. Raises UsageError."""
         scheme, colon, rest = text.strip().partition("://")
         listen, equals, target = rest.partition("=")
         if not colon or not equals:
@@ -35,15 +35,15 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class Reverse:
-    """A port on the server that stands for one target near the client."""
+    """A port on the server, with one fixed target near the client."""
 
     where: Address
-    """Where the server listens: an IP address, `::` for every one; port 0: the server picks one."""
+    """The server's listening address: an IP address, or `::` for all; port 0: the server picks one."""
     target: Address
 
     @classmethod
     def parse(cls, text: str) -> "Reverse":
-        """Read `tcp://[HOST]:PORT=HOST:PORT`, without HOST: every address. Raises UsageError."""
+        """Read `tcp://[HOST]:PORT=HOST:PORT`. Without HOST it means all addresses. Raises UsageError."""
         scheme, colon, rest = text.partition("://")
         listen, equals, target = rest.partition("=")
         if not colon or not equals:
@@ -63,7 +63,7 @@ class Reverse:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens on `host`."""
+    """Whether only this machine can connect to a port on `host`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,7 +1,7 @@
-"""Reads the options of a command: from texts, each with the place it came from, to the values they mean.
+"""Parses the options of a command. Each option is a text with its source.
 
-Where a value came from decides how a bad one ends: in a file it is a ConfigError that names the file,
-elsewhere a UsageError that names the option or variable. No message repeats a key, a link or a password.
+The source decides which error a bad value raises: a ConfigError with the name of the file, or a UsageError
+with the name of the option or variable. No message repeats a key, a link or a password.
 """
 
 from argparse import Namespace
@@ -18,14 +18,14 @@ _ENDS = "\r\n\ufeff"
 
 
 class Options:
-    """The options of `command`; `namespace` has their texts and sources (see `lane.cli.options`)."""
+    """The options of `command`. `namespace` has their texts and sources (see `lane.cli.options`)."""
 
     def __init__(self, namespace: Namespace, command: str) -> None:
         self._texts = vars(namespace)
         self._options = {option.dest: option for option in options_of(command) if option.kind != "file"}
 
     def values(self, but: Container[str] = ()) -> dict[str, Any]:
-        """All values, by the fields that they are for, without those of the options `but`.
+        """All values, by configuration field, without those of the options in `but`.
 
         Raises UsageError or ConfigError.
         """
@@ -36,7 +36,7 @@ class Options:
         }
 
     def value(self, name: str) -> Any:
-        """The value of one option. Where nothing was given and there is no default: None, or () for a list.
+        """The value of one option. If it is not set and has no default: None, or () for a list.
 
         Raises UsageError or ConfigError.
         """
@@ -44,7 +44,7 @@ class Options:
         if text is None:
             return () if option.kind == "list" else None
         text = (option.tidy or _trimmed)(text)
-        if not "".join(text).isprintable():  # bytes that are no UTF-8, too: they arrive as surrogates
+        if not "".join(text).isprintable():  # invalid UTF-8 too, which arrives as surrogates
             raise self.error(name, "has characters that cannot be printed")
         try:
             value = option.parse(text)
@@ -55,7 +55,7 @@ class Options:
         return value
 
     def error(self, name: str, message: str) -> Fatal:
-        """What to raise for a bad value of `name`."""
+        """The exception for a bad value of `name`."""
         source = self._texts["sources"].get(name)
         key = self._options[name].name
         if isinstance(source, Path):
@@ -63,7 +63,7 @@ class Options:
         return UsageError(f"{source or '--' + key}: {message}")
 
     def _keep_secret(self, option: Option) -> None:
-        """Raises ConfigError where the value is in a configuration file that others may read."""
+        """Raise ConfigError if the value is in a configuration file that other users may read."""
         source = self._texts["sources"].get(option.dest)
         if not isinstance(source, Path) or self._texts[option.dest].startswith("@"):
             return
@@ -73,17 +73,17 @@ class Options:
 
 
 def check_buffers(options: Options, size: int, total: int) -> None:
-    """Raises UsageError or ConfigError where all sessions together may hold less than one."""
+    """Raise UsageError or ConfigError if the total is smaller than the buffer of one session."""
     if total < size:
         raise options.error("buffer_total", "must be at least buffer-size")
 
 
 def plugin_dir(namespace: Namespace) -> Path | None:
-    """The plugin folder alone, needed before the other options are even known."""
+    """Only the plugin folder, which is needed before the other options are known."""
     path: Path | None = Options(namespace, "plugins").value("plugin_dir")
     return path
 
 
 def _trimmed(value: str | list[str]) -> str | list[str]:
-    """Without the line ends that shells and editors leave at a value."""
+    """The value without the line ends that shells and editors add."""
     return value.strip(_ENDS) if isinstance(value, str) else [text.strip(_ENDS) for text in value]

@@ -1,7 +1,7 @@
-"""What single values of lane's own options mean: each parser reads the text of one option.
+"""Parsers for the values of lane's own options.
 
-`lane.values` has the kinds that plugins use too. All parsers raise UsageError, with a text that repeats no
-secret; the caller adds which option the value was for.
+`lane.values` has the parsers that plugins use too. All parsers raise UsageError, with a text that repeats no
+secret. The caller adds the name of the option.
 """
 
 import re
@@ -40,7 +40,7 @@ parse_buffer_total = within(parse_size, KB, TB, "1KB to 1TB")
 
 
 def each(parse: Callable[[str], T]) -> Callable[[list[str]], tuple[T, ...]]:
-    """Reads all values of an option that may be repeated, and that takes comma-separated lists."""
+    """A parser for an option that may be repeated and that accepts comma-separated lists."""
 
     def parse_all(texts: list[str]) -> tuple[T, ...]:
         return tuple(parse(part) for text in texts for part in split(text))
@@ -49,9 +49,9 @@ def each(parse: Callable[[str], T]) -> Callable[[list[str]], tuple[T, ...]]:
 
 
 def listening(everywhere: str) -> Callable[[str], Address]:
-    """Reads where to listen, as `Address.parse` does; a port alone is one at the host `everywhere`.
+    """A parser for a listening address, as in `Address.parse`. A port alone gets the host `everywhere`.
 
-    A host of `*` is every address.
+    The host `*` means all addresses.
     """
 
     def parse(text: str) -> Address:
@@ -62,7 +62,7 @@ def listening(everywhere: str) -> Callable[[str], Address]:
 
 
 def reachable(text: str) -> Address:
-    """`HOST` or `HOST:PORT` (port 0 where there is none). Raises UsageError."""
+    """Read `HOST` or `HOST:PORT`; without a port it is 0. Raises UsageError."""
     address = Address.parse(text, default_port=0)
     if not address.host:
         raise UsageError("expected HOST or HOST:PORT")
@@ -72,12 +72,12 @@ def reachable(text: str) -> Address:
 
 
 def host_name(text: str) -> str:
-    """The host of what `reachable` reads."""
+    """The host of a text that `reachable` reads."""
     return reachable(text).host
 
 
 def _is_hostname(host: str) -> bool:
-    """Whether a host can have that name (RFC 1123 section 2.1), which the DNS may not even know."""
+    """Whether this is a valid host name (RFC 1123 section 2.1). It need not exist in the DNS."""
     try:
         labels = normal_name(host).split(".")
     except TargetError:
@@ -95,7 +95,7 @@ def server_address(text: str) -> Link | Address | None:
 
 
 def as_meant(text: str) -> str:
-    """A link or a key without the line breaks of editors and mails; the name of an `@FILE` stays."""
+    """Remove line breaks of editors and mails from a link or a key. The name of an `@FILE` is unchanged."""
     return text if text.startswith("@") else unwrapped(text)
 
 
@@ -112,7 +112,7 @@ def _decoded(text: str) -> bytes:
 
 
 def via(text: str) -> Via:
-    """The proxy on the way to the server, or an `@FILE` with its URL."""
+    """The proxy through which the server is reached, or an `@FILE` with its URL."""
     return inline_or_file(text, Via.parse)
 
 
@@ -124,12 +124,12 @@ def control(text: str) -> Where:
 
 
 def unless(text: str) -> bool:
-    """The opposite of a flag: `yes` is False."""
+    """The opposite of a flag: `yes` gives False."""
     return not parse_flag(text)
 
 
 def one_of(*words: str, expected: str) -> Callable[[str], str]:
-    """Reads one of `words`, in capitals too; `expected` names them to people."""
+    """A parser for one of `words`, in any case. `expected` lists them for error messages."""
 
     def parse(text: str) -> str:
         if text.lower() not in words:
@@ -147,5 +147,5 @@ _udp_filter = one_of(
 
 
 def from_anyone(text: str) -> bool:
-    """Whether a UDP filter lets everybody's packets through: `endpoint-independent` (RFC 4787 section 5)."""
+    """Whether a UDP filter accepts packets from everybody: `endpoint-independent` (RFC 4787 section 5)."""
     return _udp_filter(text) == "endpoint-independent"

@@ -1,4 +1,4 @@
-"""What the options of `lane plugins` mean."""
+"""The configuration of `lane plugins`."""
 
 from argparse import Namespace
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from lane.config.option_reader import Options
 
 @dataclass(frozen=True, slots=True)
 class PluginsConfig:
-    """What is wanted of the plugins."""
+    """The configuration of `lane plugins`."""
 
     measure: str | None
-    """The transport whose cost is to be found; None for a list of the plugins."""
+    """The transport whose cost is measured; None for a list of the plugins."""
 
 
 def plugins_config(namespace: Namespace) -> PluginsConfig:
-    """The options, checked. Raises UsageError or ConfigError."""
+    """Check the options. Raises UsageError or ConfigError."""
     return PluginsConfig(**Options(namespace, "plugins").values(but=("plugin_dir",)))

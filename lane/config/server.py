@@ -1,4 +1,4 @@
-"""What the options of a server mean, and those of `lane link`, which speaks of the same identity."""
+"""The configuration of a server, and of `lane link`, which uses the same identity."""
 
 import os
 from argparse import Namespace
@@ -14,31 +14,31 @@ from lane.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """How a server runs. Sizes are bytes, times are seconds."""
+    """The configuration of a server. Sizes are bytes, times are seconds."""
 
     listen: Address
     transports: tuple[str, ...]
     state_dir: Path
     renew: bool
-    """Make what is missing of a state folder that was in use."""
+    """Create a missing file in a state folder that was in use."""
     cert: Path | None
     cert_key: Path | None
-    """Set exactly where `cert` is."""
+    """Set only together with `cert`."""
     host: Address | None
-    """Where clients reach the server, for the link; port 0: the one it listens on."""
+    """The server's address for clients, in the link; port 0: the listening port."""
     carried: tuple[tuple[str, str], ...]
-    """Options of plugins that are in the link, too."""
+    """The plugins' options that the link contains."""
     allow: tuple[Rule, ...]
     deny: tuple[Rule, ...]
     allow_reverse: tuple[ListenRule, ...]
-    """Where clients may have the server listen."""
+    """The addresses on which clients may let the server listen."""
     allow_bind: bool
-    """Whether they may have it listen for one connection (SOCKS BIND)."""
+    """Whether clients may let it listen for one connection (SOCKS BIND)."""
     buffer_size: int
     buffer_total: int
     max_sessions: int
     max_associations: int
-    """Of one user."""
+    """The most UDP associations of one user."""
     max_sessions_per_peer: int
     hello_timeout: float
     request_timeout: float
@@ -46,7 +46,7 @@ class ServerConfig:
     connect_timeout: float
     idle_timeout: float
     resume_grace: float
-    """For how long a session outlives its carrier."""
+    """Seconds for which a session outlives its carrier."""
     grace: float
     plugin_dir: Path | None
     log_level: str
@@ -55,7 +55,7 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True)
 class LinkConfig:
-    """What `lane link` needs: which identity, where clients reach it, and what they need of plugins."""
+    """The configuration of `lane link`: the identity, the server's address, and the plugins' options."""
 
     address: Address
     carried: tuple[tuple[str, str], ...]
@@ -65,7 +65,7 @@ class LinkConfig:
 
 
 def server_config(namespace: Namespace) -> ServerConfig:
-    """The server's options, checked. Raises UsageError or ConfigError."""
+    """Check the server's options. Raises UsageError or ConfigError."""
     options = Options(namespace, "server")
     values = options.values()
     config = ServerConfig(**{**values, **_identity(options)}, carried=namespace.carried)
@@ -74,7 +74,7 @@ def server_config(namespace: Namespace) -> ServerConfig:
 
 
 def link_config(namespace: Namespace) -> LinkConfig:
-    """The options of `lane link`, checked. Raises UsageError or ConfigError."""
+    """Check the options of `lane link`. Raises UsageError or ConfigError."""
     options = Options(namespace, "link")
     host = options.value("host")
     if host is None:
@@ -86,7 +86,7 @@ def link_config(namespace: Namespace) -> LinkConfig:
 
 
 def _identity(options: Options) -> dict[str, Any]:
-    """Where a server's keys and certificate are."""
+    """The fields for the place of a server's keys and certificate."""
     cert, cert_key = options.value("cert"), options.value("cert_key")
     if (cert is None) != (cert_key is None):
         raise options.error("cert_key" if cert is None else "cert", "cert and cert-key need each other")
@@ -95,9 +95,9 @@ def _identity(options: Options) -> dict[str, Any]:
 
 
 def _default_state_dir() -> Path:
-    """The folder that systemd made for us (systemd.exec), or one in the home (XDG Base Directory).
+    """The folder that systemd created (systemd.exec), or one in the home folder (XDG Base Directory).
 
-    Raises UsageError where this user has no home: nobody would look for keys in the folder that we are in.
+    Raises UsageError if this user has no home folder. Nobody would look for keys in the current folder.
     """
     given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     home = os.environ.get("XDG_STATE_HOME", "")

@@ -1,8 +1,8 @@
 """All options of lane's commands, in one table.
 
-`lane.cli.options` declares them from it, `lane.config.option_reader` reads their values with it, and
-`lane.cli.reference` writes conf/*.conf and docs/OPTIONS.md from it. Plugins declare options of their own
-(see `lane.hookspecs`).
+`lane.cli.options` declares the options from it, `lane.config.option_reader` parses their values with it, and
+`lane.cli.reference` generates conf/*.conf and docs/OPTIONS.md from it. Plugins declare their own options (see
+`lane.hookspecs`).
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from lane.link import Link
 from lane.values import inline_or_file, parse_credentials, parse_flag, parse_names, parse_path
 
 DEFAULT_TRANSPORTS = ("quic", "tls")
-"""What a server offers unless it is told: the transports that ship with lane."""
+"""The transports that a server offers by default: those that ship with lane."""
 
 BOTH = ("client", "server")
 _LISTS = "separated by commas"
@@ -266,4 +266,4 @@ def options_of(command: str) -> Iterator[Option]:
 LIVE = {
     command: frozenset(one.dest for one in options_of(command) if command in one.live) for command in BOTH
 }
-"""Options whose values, and the files that they name, are read again on SIGHUP, by command."""
+"""The options that are read again on SIGHUP, with the files that they name, by command."""

@@ -54,7 +54,7 @@ class Length:
 
     @property
     def done(self) -> bool:
-        """Whether all of it came."""
+        """Whether the body is complete."""
         return not self.left
 
     def receive(self, data: bytes) -> bytes:

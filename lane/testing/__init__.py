@@ -1,7 +1,7 @@
-"""The public test kit for transports: the contract as tests, and two transports that are easy to see through.
+"""The public test kit for transports: the contract as tests, and two simple transports.
 
-A transport's author subclasses `TransportContract`; `MemoryTransport` and `TCPTransport` carry what is
-built on streams in tests, without certificates. The kit needs pytest.
+The author of a transport subclasses `TransportContract`. `MemoryTransport` and `TCPTransport` are for tests
+of code that uses streams. They have no certificates. The kit needs pytest.
 """
 
 import pytest

@@ -169,7 +169,7 @@ class CarrierContract:
         with pytest.raises(Refused):
             kit.transport.dial(kit.listener.address, client_tls(server_tls()))
         right = gevent.spawn(kit.transport.dial, kit.listener.address, kit.client_tls)
-        right.get().close()  # the listener has taken no harm
+        right.get().close()  # the listener still works
 
     def test_both_ends_have_one_binding(self, kit: Kit) -> None:
         near, far = kit.dial()

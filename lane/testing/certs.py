@@ -1,4 +1,4 @@
-"""Certificates for tests of transports: made in memory, valid for an hour, pinned by the client."""
+"""Certificates for tests of transports. They are in memory, valid for an hour and pinned by the client."""
 
 import datetime
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ class SelfSigned:
 
 @dataclass(slots=True)
 class PinnedClient:
-    """A `lane.stream.ClientTLS` that accepts one key and no other."""
+    """A `lane.stream.ClientTLS` that accepts only one key."""
 
     pin: bytes
     server_name: str | None = SERVER_NAME
 
     def verify(self, chain: list[bytes]) -> bytes:
-        """The binding; raises Refused if the leaf's key is not the pinned one, or there is none."""
+        """Return the binding. Raises Refused if the leaf's key is not the pinned one, or without a leaf."""
         found = binding_of(chain[0]) if chain else b""
         if found != self.pin:
             raise Refused("the server's certificate is not the pinned one")

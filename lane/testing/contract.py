@@ -15,7 +15,7 @@ from lane.testing.streams import StreamContract
 
 
 class TransportContract(StreamContract, CarrierContract, DatagramContract, StrangerContract):
-    """What every transport must do. Subclass it in a test module, and say how one is made:
+    """The contract of every transport. Subclass it in a test module, and define `make`:
 
         from lane.testing import TransportContract
 
@@ -25,30 +25,31 @@ class TransportContract(StreamContract, CarrierContract, DatagramContract, Stran
             def make(self):
                 return MyTransport()
 
-    Each test makes a transport, listens on `endpoint`, and dials it with a self-signed certificate that
-    the client pins (see `lane.testing.server_tls` and `client_tls`). Nothing leaves the machine.
+    Each test creates a transport, listens on `endpoint`, and dials it. The server has a self-signed
+    certificate that the client pins (see `lane.testing.server_tls` and `client_tls`). No traffic leaves the
+    machine.
     """
 
     endpoint: Address = Address("127.0.0.1", 0)
-    """Where to listen; port 0 lets the system choose."""
+    """The listening address. Port 0 lets the system choose."""
     certificates: bool = True
-    """Whether the transport proves who the server is. A shipped one must."""
+    """Whether the transport authenticates the server. lane's own transports must."""
     measures: bool = True
-    """Whether carriers know the round trip of their link, and the bytes sent and lost; `auto` needs them."""
+    """Whether carriers measure the round-trip time, and the bytes sent and lost. `auto` needs these."""
     buffered_limit: int = 64 << 20
-    """Bytes that may be on the way, unread, before a sender must block: the kernel's buffers included."""
+    """The most unread bytes in flight before a sender must block, including the kernel's buffers."""
     datagram_limit: int = 4 << 20
-    """Bytes of datagrams that may wait to be read, where carriers have any."""
+    """The most bytes of datagrams that may wait to be read, if carriers have datagrams."""
 
     greeting_limit: float = 30.0
-    """Seconds in which a listener gives up a client that does not complete its handshake; a dial likewise."""
+    """Seconds after which a listener, and a dial, must give up an incomplete handshake."""
 
     def make(self) -> Transport:
-        """The transport under test, fresh for each test."""
+        """Create the transport under test. Called for each test."""
         raise NotImplementedError("say in `make` how your transport is made")
 
     def abrupt(self, carrier: Carrier) -> None:
-        """End `carrier` without a word to its streams, as like to a broken network as the transport can."""
+        """End `carrier` without ending its streams, as similar to a broken network as possible."""
         carrier.close()
 
     @pytest.fixture
@@ -59,7 +60,7 @@ class TransportContract(StreamContract, CarrierContract, DatagramContract, Stran
 
     @contextmanager
     def opened(self) -> Iterator[Kit]:
-        """A kit, under a watchdog: no test hangs."""
+        """A kit, with a time limit: no test hangs."""
         with gevent.Timeout(PATIENCE, AssertionError(f"the test took longer than {PATIENCE:g} seconds")):
             kit = Kit(self.make(), self.endpoint)
             try:

@@ -1,6 +1,6 @@
-"""The contract of datagrams, as tests, which are skipped where carriers have none.
+"""The contract of datagrams, as tests. They are skipped if carriers have no datagrams.
 
-A datagram may be lost, on loopback too: what has to arrive is sent again until it has.
+A datagram may be lost, even on loopback. So the tests repeat a datagram that must arrive.
 """
 
 from collections import Counter
@@ -14,11 +14,11 @@ from lane.testing.harness import Kit, outcome, pattern, settled, until
 
 both_ends = pytest.mark.parametrize("swap", [False, True], ids=["dialled", "accepted"])
 LONG_ENOUGH = 0.3
-"""Seconds after which nothing more comes."""
+"""Seconds without a datagram after which no more will arrive."""
 
 
 def ends(kit: Kit, swap: bool) -> tuple[Datagrams, Datagrams]:
-    """The datagrams of both ends of a new carrier: the one that acts in the test, and the other."""
+    """The datagrams of both ends of a new carrier: first the acting end of the test, then the other."""
     mine, other = kit.dial()[::-1] if swap else kit.dial()
     if mine.datagrams is None or other.datagrams is None:
         pytest.skip("a transport without datagrams")
@@ -26,7 +26,7 @@ def ends(kit: Kit, swap: bool) -> tuple[Datagrams, Datagrams]:
 
 
 class Reader:
-    """Reads datagrams in a greenlet; `came` has them."""
+    """Reads datagrams in a greenlet. `came` has the received ones."""
 
     def __init__(self, datagrams: Datagrams) -> None:
         self.came: list[bytes] = []
@@ -38,7 +38,7 @@ class Reader:
             self.came.append(self._datagrams.recv())
 
     def all(self) -> list[bytes]:
-        """What has come once nothing more comes."""
+        """Wait until no more datagrams arrive, and return all of them."""
         settled(lambda: len(self.came))
         self._greenlet.kill()
         return self.came
@@ -92,7 +92,7 @@ class DatagramContract:
         taken: set[bytes] = set()
 
         def largest_arrives() -> bool:
-            largest = near.max_size  # it may change whenever others run
+            largest = near.max_size  # it may change whenever other greenlets run
             data = pattern(largest, len(taken))
             assert not near.send(data + b"!")
             assert not near.send(bytes(1 << 20))
@@ -134,7 +134,7 @@ class DatagramContract:
         for number in range(count):
             assert near.send(numbered(size, number))
             if number % 32 == 0:
-                gevent.sleep(0.001)  # the other end gets its turn
+                gevent.sleep(0.001)  # let the other end run
         came = [int.from_bytes(data[:4], "big") for data in Reader(far).all()]
         assert 0 < len(came) * size <= self.datagram_limit
         assert max(came) > 0.95 * count

@@ -1,4 +1,4 @@
-"""What the contract's tests stand on: a transport with a listener, pairs of ends, and ways to wait."""
+"""The harness of the contract's tests: a transport with a listener, pairs of ends, and functions to wait."""
 
 import hashlib
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from lane.stream import Address, Carrier, Stream, Transport
 from lane.testing.certs import client_tls, server_tls
 
 PATIENCE = 60.0
-"""Seconds that one test may take, or one wait in it."""
+"""Seconds that one test, or one wait in it, may take."""
 
 
 class Kit:
-    """A transport with one listener, and what was made through it.
+    """A transport with one listener, and the carriers and streams between them.
 
-    Either `dial` and `stream` accept, one by one, or `serve` does; not both in one test.
+    A test uses either `dial` and `stream`, which accept one by one, or `serve`, which accepts all.
     """
 
     def __init__(self, transport: Transport, endpoint: Address) -> None:
@@ -33,7 +33,7 @@ class Kit:
 
     @property
     def last(self) -> tuple[Carrier, Carrier]:
-        """The carrier that was dialled last: our end, the listener's end."""
+        """The newest carrier: our end, the listener's end."""
         return self._pairs[-1]
 
     def dial(self) -> tuple[Carrier, Carrier]:
@@ -44,10 +44,10 @@ class Kit:
         return self._pairs[-1]
 
     def stream(self) -> tuple[Stream, Stream]:
-        """A new stream, over a carrier that has room: the end that opened it, the end that accepted it."""
+        """A new stream, over a carrier with capacity: the opening end, the accepting end."""
         near, far = next((pair for pair in self._pairs if pair[0].capacity), None) or self.dial()
         opened = near.open()
-        opened.sendall(b"!")  # a peer need not see a stream earlier
+        opened.sendall(b"!")  # the peer need not see the stream before its first byte
         accepted = far.accept()
         assert accepted.recv(1) == b"!"
         return opened, accepted
@@ -62,7 +62,7 @@ class Kit:
         return carrier.open()
 
     def serve(self, handle: Callable[[Stream], None]) -> None:
-        """Accept whatever comes, and run `handle` for each stream in a greenlet."""
+        """Accept all streams, and run `handle` for each one in a greenlet."""
 
         def streams(carrier: Carrier) -> None:
             with suppress(Closed):
@@ -85,7 +85,7 @@ class Kit:
 
 
 def echo(stream: Stream) -> None:
-    """Send everything back, then the end."""
+    """Send all received bytes back, then the end."""
     while data := stream.recv():
         stream.sendall(data)
     stream.finish()
@@ -93,7 +93,7 @@ def echo(stream: Stream) -> None:
 
 
 def outcome(call: Callable[..., Any], *arguments: Any) -> Any:
-    """What `call` returns, or the exception that it raises: to be spawned, and looked at afterwards."""
+    """Return the result of `call`, or the exception that it raises. For use in a greenlet."""
     try:
         return call(*arguments)
     except Exception as error:
@@ -101,7 +101,7 @@ def outcome(call: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def read_all(stream: Stream) -> bytes:
-    """Everything up to the peer's end."""
+    """Read up to the peer's end."""
     pieces = []
     while piece := stream.recv():
         pieces.append(piece)
@@ -109,7 +109,7 @@ def read_all(stream: Stream) -> bytes:
 
 
 def read_to_error(stream: Stream) -> Exception:
-    """What a stream that broke says, after what it may still deliver. An end is a failure."""
+    """Read until a broken stream raises, and return the exception. A clean end fails the test."""
     while True:
         result = outcome(stream.recv)
         if isinstance(result, Exception):
@@ -118,16 +118,16 @@ def read_to_error(stream: Stream) -> Exception:
 
 
 class Flood:
-    """Sends through a stream, in a greenlet, until that fails; `failure.get()` is what it fails with."""
+    """Sends through a stream, in a greenlet, until that fails. `failure.get()` returns the exception."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self.sent = 0
-        """Blocks of 64 KB."""
+        """The number of blocks of 64 KB that were sent."""
         self.failure = gevent.spawn(self._run)
 
     def wait_until_blocked(self) -> None:
-        """Wait until nothing more is taken."""
+        """Wait until the stream accepts no more data."""
         settled(lambda: self.sent)
 
     def _run(self) -> Exception:
@@ -147,7 +147,7 @@ def send_all(stream: Stream, data: bytes) -> None:
 
 
 def exchange(stream: Stream, data: bytes) -> bytes:
-    """Send `data` to an echo, end, and read what comes back."""
+    """Send `data` to an echo, finish, and read the answer."""
     sending = gevent.spawn(send_all, stream, data)
     answer = read_all(stream)
     sending.get()
@@ -156,7 +156,7 @@ def exchange(stream: Stream, data: bytes) -> bytes:
 
 
 def until(condition: Callable[[], Any], what: Callable[[], str] | None = None) -> Any:
-    """Wait for a true value of `condition()`: the value. After `PATIENCE` it fails with `what()`."""
+    """Wait until `condition()` is true, and return its value. After `PATIENCE` it fails with `what()`."""
     end = monotonic() + PATIENCE
     while not (value := condition()):
         assert monotonic() < end, what() if what else "what was waited for did not happen"
@@ -165,7 +165,7 @@ def until(condition: Callable[[], Any], what: Callable[[], str] | None = None) -
 
 
 def settled(value: Callable[[], int]) -> int:
-    """Wait until `value` has not changed for 0.3 s, as if who makes it were blocked: what it is then."""
+    """Wait until `value` has not changed for 0.3 s, and return it. Its producer is blocked then."""
     last, since = value(), 0
     while since < 30:
         gevent.sleep(0.01)
@@ -174,5 +174,5 @@ def settled(value: Callable[[], int]) -> int:
 
 
 def pattern(size: int, seed: int = 0) -> bytes:
-    """`size` bytes that repeat nowhere near."""
+    """`size` bytes without nearby repetition."""
     return hashlib.shake_128(seed.to_bytes(4, "big")).digest(size)

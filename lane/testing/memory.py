@@ -1,6 +1,7 @@
-"""A transport without sockets: for tests of what stands on streams, and to show the contract at its barest.
+"""A transport without sockets, for tests of code that uses streams. It is also a minimal example of the
+contract.
 
-Both ends live in one process. Each transport object is a network of its own: ports are keys of a table.
+Both ends are in one process. Each transport object is a separate network. Its ports are the keys of a table.
 """
 
 from collections import deque
@@ -14,16 +15,16 @@ from lane.stream import Address, ClientTLS, LinkStats, ServerTLS
 BUFFERED = 262144
 """Bytes that one direction of a stream holds before its sender blocks."""
 STREAMS = 100
-"""Open streams a carrier."""
+"""The most open streams of a carrier."""
 WAITING = 128
-"""Datagrams that wait to be read at one end; the oldest are dropped for new ones."""
-_BACKLOG = 256  # carriers that wait to be accepted, a listener
+"""The most datagrams that wait to be read at one end. The oldest are dropped for new ones."""
+_BACKLOG = 256  # the most carriers that wait to be accepted, per listener
 
 
 class MemoryTransport:
-    """Carriers within this process, which `drop()` kills as a broken network would.
+    """Carriers within this process. Their `drop()` loses them as a broken network would.
 
-    `datagram_size`: bytes of the largest datagram that they carry; 0 for carriers without datagrams.
+    `datagram_size` is the size of the largest datagram, bytes; 0 for carriers without datagrams.
     """
 
     name = "memory"
@@ -33,7 +34,7 @@ class MemoryTransport:
         self._listeners: dict[int, MemoryListener] = {}
 
     def dial(self, endpoint: Address, tls: ClientTLS) -> "MemoryCarrier":
-        """Reach the listener with the port of `endpoint`, whatever its host; `tls` is not used."""
+        """Connect to the listener with the port of `endpoint`. Its host and `tls` are not used."""
         listener = self._listeners.get(endpoint.port)
         if listener is None or listener.arrived.full():
             raise Unreachable(f"cannot reach {endpoint}: nobody accepts")
@@ -46,7 +47,7 @@ class MemoryTransport:
         return near
 
     def listen(self, endpoint: Address, tls: ServerTLS) -> "MemoryListener":
-        """Take a port; `tls` is not used."""
+        """Listen on a port. `tls` is not used."""
         port = endpoint.port or next(p for p in range(49152, 65536) if p not in self._listeners)
         if port in self._listeners:
             raise ConfigError(f"cannot listen on {endpoint}: Address already in use")
@@ -55,7 +56,7 @@ class MemoryTransport:
 
 
 class MemoryListener:
-    """Where carriers arrive."""
+    """Accepts carriers."""
 
     def __init__(self, address: Address, table: dict[int, "MemoryListener"]) -> None:
         self.address = address
@@ -71,7 +72,7 @@ class MemoryListener:
         return carrier
 
     def close(self) -> None:
-        """Give the port back, and close the carriers that nobody accepted."""
+        """Free the port, and close the carriers that nobody accepted."""
         self._table.pop(self.address.port, None)
         while not self.arrived.empty():
             self.arrived.get().close()
@@ -88,7 +89,7 @@ class MemoryCarrier:
     def __init__(self) -> None:
         self.closed = False
         self.datagrams: MemoryDatagrams | None = None
-        self._streams: set[MemoryStream] = set()  # that are not closed at this end
+        self._streams: set[MemoryStream] = set()  # the streams that are not closed at this end
         self._arrived: Queue[MemoryStream] = Queue()
 
     @property
@@ -98,7 +99,7 @@ class MemoryCarrier:
         return 0 if self.closed else max(0, STREAMS - taken)
 
     def open(self) -> "MemoryStream":
-        """A new stream, which the peer sees at once. Raises Closed."""
+        """Open a stream, which the peer sees at once. Raises Closed."""
         if not self.capacity:
             raise Closed("the carrier takes no more streams")
         there, back = _Pipe(), _Pipe()
@@ -119,11 +120,11 @@ class MemoryCarrier:
         return LinkStats()
 
     def close(self, grace: float = 0) -> None:
-        """Close both ends. What a finished stream sent can still be read."""
+        """Close both ends. The data of a finished stream can still be read."""
         self._end(Closed("the carrier is closed"), spare_finished=True)
 
     def drop(self) -> None:
-        """Lose the carrier, as if the network had died: nothing more is delivered."""
+        """Lose the carrier, as if the network had failed: nothing more is delivered."""
         self._end(Closed("the carrier is lost"), spare_finished=False)
 
     def _end(self, why: Closed, spare_finished: bool) -> None:
@@ -137,7 +138,7 @@ class MemoryCarrier:
 
 
 class MemoryDatagrams:
-    """One end of a carrier's datagrams; `other` is the far one. None is lost that is read in time."""
+    """One end of a carrier's datagrams; `other` is the far one. Datagrams that are read in time arrive."""
 
     other: "MemoryDatagrams"
 
@@ -205,14 +206,14 @@ class MemoryStream:
                 pipe.fail(Reset(code))
 
     def close(self) -> None:
-        """Finish; input that nobody read, or a `sendall` that was not completed, make it a reset."""
+        """Finish. Unread input, or an incomplete `sendall`, turns this into a reset."""
         if self._in.data or self._out.writing:
             self.reset()
         elif not self._released:
             self._release()
             self._out.finish()
             if not self._in.finished:
-                self._in.fail(Closed("the stream is closed"))  # to whoever sends more, or waits here
+                self._in.fail(Closed("the stream is closed"))  # for greenlets that send more, or wait here
 
     def fail(self, why: Closed, spare_finished: bool) -> None:
         """End with the carrier."""
@@ -233,7 +234,7 @@ class _Pipe:
         self.finished = False
         self.writing = False
         self.failure: Failure[Closed] | None = None
-        self._for_reader = Event()  # one each: whoever waits clears its own, and never the other's
+        self._for_reader = Event()  # one each: the waiting side clears only its own event
         self._for_writer = Event()
 
     def read(self, limit: int) -> bytes:
@@ -264,14 +265,14 @@ class _Pipe:
                 break
             self._for_writer.clear()
             self._for_writer.wait()
-        self.writing = False  # not in a `finally`: what a deadline has cut stays cut
+        self.writing = False  # not in a `finally`: after an interruption it stays set
 
     def finish(self) -> None:
         self.finished = True
         self._for_reader.set()
 
     def fail(self, why: Closed) -> None:
-        """End both calls with `why`; what was not read is lost."""
+        """End both calls with `why`. Unread data is lost."""
         if self.failure is None:
             self.failure = Failure.of(why)
             self.data.clear()

@@ -1,8 +1,8 @@
-"""The network below a transport: peers that speak TCP or UDP with it, but not its language.
+"""The network below a transport: peers that use TCP or UDP, but not the transport's protocol.
 
-An author has to declare nothing for it. A forwarder stands between a real dial and a real listener, on both
-kinds of socket, and writes down what passes: so it is known which kind the transport uses, how a genuine
-client begins, and what a server answers.
+The author of a transport needs to declare nothing. A forwarder is placed between a real dial and a real
+listener, with TCP and UDP sockets, and records the traffic. This reveals which kind of socket the transport
+uses, how a genuine client begins, and how a server answers.
 """
 
 import socket
@@ -27,20 +27,20 @@ _LARGEST = 65535
 
 @dataclass(slots=True)
 class Recording:
-    """One handshake, as it passed the forwarder."""
+    """One handshake, as the forwarder recorded it."""
 
     said: list[tuple[bool, bytes]] = field(default_factory=list)
-    """In order: whether the client said it, and what; a datagram each over UDP."""
+    """The pieces in order: whether the client sent it, and its bytes. Over UDP each is a datagram."""
     kind: str | None = None
-    """`tcp`, `udp`, or None: the dial came over neither."""
+    """`tcp`, `udp`, or None if the dial used neither."""
 
     def flights(self, of_client: bool) -> list[list[bytes]]:
-        """What one side said, in the turns that it took."""
+        """The pieces of one side, grouped by its turns."""
         turns = groupby(self.said, key=lambda one: one[0])
         return [[data for _, data in turn] for who, turn in turns if who == of_client]
 
     def beginnings(self, of_client: bool) -> list[list[bytes]]:
-        """Parts of what one side said, from its start on, none of which is a whole handshake."""
+        """Incomplete starts of one side's handshake."""
         flights = self.flights(of_client)
         if not flights:
             return []
@@ -53,7 +53,7 @@ class Recording:
         return [one for one in found if any(one) and (more or one != first)]
 
     def garbage(self, of_client: bool) -> list[list[bytes]]:
-        """What no transport takes for a handshake; the last ones look like this one at first."""
+        """Bytes that are not a handshake of any transport. The last ones begin like this handshake."""
         found = [
             [b"\n"],
             [b"GET / HTTP/1.1\r\nHost: server.test\r\n\r\n"],
@@ -76,7 +76,7 @@ def _inverted(data: bytes) -> bytes:
 
 
 def record(transport: Transport, at: Address, tls: ServerTLS, client: ClientTLS) -> Recording:
-    """A handshake with a listener of its own, beside the one at `at`; both are closed again."""
+    """Record a handshake with a new listener beside the one at `at`. Both ends are closed again."""
     recording = Recording()
     listener = transport.listen(Address(at.host, 0), tls)
     accepting = gevent.spawn(listener.accept)
@@ -85,7 +85,7 @@ def record(transport: Transport, at: Address, tls: ServerTLS, client: ClientTLS)
         try:
             carrier = transport.dial(forwarder.address, client)
         except LaneError:
-            if recording.kind is None:  # it has a network of its own
+            if recording.kind is None:  # the transport has its own network
                 return recording
             raise
         accepted = accepting.get()
@@ -100,12 +100,12 @@ def record(transport: Transport, at: Address, tls: ServerTLS, client: ClientTLS)
 
 
 def reachable(address: Address) -> Address:
-    """Where to connect to reach what listens on `address`."""
+    """The address at which a listener on `address` can be reached."""
     return address if address.host not in ("", "::", "0.0.0.0") else Address("127.0.0.1", address.port)
 
 
 class _Forwarder:
-    """Passes on what comes over TCP and UDP to one port, and writes it down."""
+    """Forwards TCP and UDP traffic to one port, and records it."""
 
     def __init__(self, target: Address, recording: Recording) -> None:
         self._target = target
@@ -118,7 +118,7 @@ class _Forwarder:
         self._pumps.spawn(self._take_udp, udp)
 
     def close(self) -> None:
-        """Cut all that passes."""
+        """Close all connections."""
         self._pumps.kill()
         for sock in self._sockets:
             sock.close()
@@ -134,7 +134,7 @@ class _Forwarder:
             self._recording.kind = "tcp"
             try:
                 far = _connect("tcp", self._target)
-            except OSError:  # it turns away who connects: pass that on
+            except OSError:  # the target refuses: so does the forwarder
                 near.close()
                 continue
             self._sockets.append(far)
@@ -169,7 +169,7 @@ class _Forwarder:
 
 
 def _one_port(host: str) -> tuple[Any, Any]:
-    """A TCP socket that listens, and a UDP socket, both on one port of `host`."""
+    """A listening TCP socket and a UDP socket, both on the same port of `host`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for left in reversed(range(_PORT_TRIES)):
         tcp = gsocket.socket(family, socket.SOCK_STREAM)
@@ -189,35 +189,35 @@ def _one_port(host: str) -> tuple[Any, Any]:
 
 
 def _connect(kind: str, target: Address) -> Any:
-    """A connected socket. Not `create_connection`, which looks the address up in threads that linger."""
+    """A connected socket. Not from `create_connection`, which resolves addresses in threads that linger."""
     sock = gsocket.socket(
         socket.AF_INET6 if ":" in target.host else socket.AF_INET,
         socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM,
     )
     try:
         sock.connect(target)
-    except BaseException:  # whoever connects may be killed
+    except BaseException:  # the greenlet may be killed
         sock.close()
         raise
     return sock
 
 
 class Stranger:
-    """A peer that knows TCP or UDP (`kind`), and nothing above it."""
+    """A peer that knows only TCP or UDP (`kind`)."""
 
     def __init__(self, kind: str, address: Address) -> None:
         self._tcp = kind == "tcp"
         self._sock = _connect(kind, reachable(address))
 
     def say(self, pieces: Iterable[bytes], pause: float = 0) -> None:
-        """Send them, one every `pause` seconds, as long as the other side listens."""
+        """Send `pieces`, one every `pause` seconds, until the other side closes."""
         with suppress(OSError):
             for piece in pieces:
                 self._sock.sendall(piece)
                 gevent.sleep(pause)
 
     def leave(self, how: str) -> None:
-        """Go: `close`, `reset`, or `end`, which waits for the other side; UDP has only the first."""
+        """Leave with `close`, `reset`, or `end`, which waits for the other side. UDP has only `close`."""
         if self._tcp and how == "reset":
             reset(self._sock)
         elif self._tcp and how == "end":
@@ -227,16 +227,16 @@ class Stranger:
         self._sock.close()
 
     def wait(self) -> None:
-        """Wait until the other side hangs up."""
+        """Wait until the other side closes the connection."""
         with suppress(OSError):
             while self._sock.recv(_LARGEST):
                 pass
 
 
 class BadServer:
-    """Says `pieces` to whoever comes over TCP or UDP (`kind`), and then leaves, or says nothing more.
+    """Sends `pieces` to each client over TCP or UDP (`kind`), and then leaves.
 
-    How it leaves: `close`, `reset`, or `stay`.
+    `leave` is `close`, `reset`, or `stay`, which keeps the connection open.
     """
 
     def __init__(self, kind: str, pieces: Sequence[bytes], leave: str) -> None:
@@ -247,7 +247,7 @@ class BadServer:
         self._serving = gevent.spawn(*((self._take_tcp, tcp) if kind == "tcp" else (self._take_udp, udp)))
 
     def close(self) -> None:
-        """Leave whoever is there."""
+        """Close all connections."""
         self._serving.kill()
         for sock in self._sockets:
             sock.close()
@@ -272,7 +272,7 @@ class BadServer:
 
 
 def reset(sock: Any) -> None:
-    """Have the kernel send RST."""
+    """Close `sock` with RST."""
     with suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
     sock.close()

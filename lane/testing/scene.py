@@ -1,4 +1,4 @@
-"""What the tests with strangers stand on: a listener in use, its visitors, and a look at what they leave."""
+"""The harness of the tests with strangers: a listener in use, its clients, and a check for leaks."""
 
 import gc
 import io
@@ -19,26 +19,26 @@ from lane.testing.harness import Kit, echo, exchange, outcome, pattern
 from lane.testing.raw import Recording, Stranger, record
 
 MANY = 64
-"""Strangers at once: no listener gives each of them a second in turn, and serves a right client in time."""
+"""Strangers at once. A listener that served them one by one, a second each, would serve no client in time."""
 ATTENTION = 20.0
-"""Seconds in which a right client must be served among them, on a busy machine too."""
+"""Seconds in which a genuine client must be served among them, even on a busy machine."""
 LEFT = 40.0
-"""Seconds until nothing may be left of who is gone: over UDP that shows only when they have been idle."""
+"""Seconds after which a stranger that left must have no state. Over UDP only idleness shows that it left."""
 
-_BETWEEN = 0.1  # seconds between two looks at what is held
+_BETWEEN = 0.1  # seconds between two checks of what the process holds
 
 
 class House:
-    """Takes carriers in as a server does: echoes their streams, and closes what has ended."""
+    """Accepts carriers as a server does. It echoes their streams, and closes ended carriers."""
 
     def __init__(self, listener: Listener) -> None:
         self.guests = 0
-        """Carriers that came."""
+        """The number of accepted carriers."""
         self._tasks = Group()
         self._tasks.spawn(self._take_in, listener)
 
     def close(self) -> None:
-        """End all that it does."""
+        """End all its greenlets."""
         self._tasks.kill()
 
     def _take_in(self, listener: Listener) -> None:
@@ -59,13 +59,13 @@ class House:
 
 
 class Scene:
-    """The kit's listener with a house behind it, and a neighbour who has been there for long."""
+    """The kit's listener with a `House` behind it, and a neighbour: a client that connected before."""
 
     def __init__(self, kit: Kit, recording: Recording) -> None:
         assert recording.kind is not None
         self.kit, self.recording, self.kind = kit, recording, recording.kind
         self.come = 0
-        """Strangers that have come."""
+        """The number of strangers so far."""
         self._house = House(kit.listener)
         self._neighbour = kit.open()
         self._visits = 0
@@ -74,13 +74,13 @@ class Scene:
         self._before = taken()
 
     def close(self) -> None:
-        """Leave the listener to the kit."""
+        """End everything but the listener, which the kit closes."""
         for group in self._strangers:
             group.kill()
         self._house.close()
 
     def visit(self) -> None:
-        """A right client is served in time, and so is the neighbour."""
+        """Check that a genuine client is served in time, and so is the neighbour."""
         late = AssertionError(f"a right client was not served within {ATTENTION:g} seconds")
         with gevent.Timeout(ATTENTION, late):
             carrier = self.kit.transport.dial(self.kit.listener.address, self.kit.client_tls)
@@ -92,7 +92,7 @@ class Scene:
         self._visits += 1
 
     def strangers(self, act: Callable[[int, Stranger], None], at: Address | None = None) -> Any:
-        """Have MANY of them come and act, each with its number; to the kit's listener, or to `at`."""
+        """Let MANY strangers connect to the kit's listener, or to `at`, and call `act(number, stranger)`."""
         group = Group()
         self._strangers.append(group)
 
@@ -109,29 +109,29 @@ class Scene:
         return group
 
     def beginnings(self) -> list[list[bytes]]:
-        """Halves of a client's handshake. Skips the test where a client says nothing in its own."""
+        """Incomplete handshakes of a client. Skips the test if a client sends nothing in its handshake."""
         found = self.recording.beginnings(of_client=True)
         if not found:
             pytest.skip("a client says nothing in its handshake")
         return found
 
     def skip_unless_there_is(self, leave: str) -> None:
-        """UDP has one way to leave."""
+        """Skip the test if the transport's sockets cannot leave in this way: UDP has only `close`."""
         if self.kind == "udp" and leave != "close":
             pytest.skip("UDP has no way to leave")
 
     def all_is_well(self) -> None:
-        """Right clients are served, nobody else was taken for one, and nothing is left of anybody."""
+        """Check that genuine clients are served, that no stranger was accepted, and that nothing leaks."""
         for _ in range(3):
             self.visit()
-        if self.recording.flights(of_client=True):  # else whoever connects has done all that a client does
+        if self.recording.flights(of_client=True):  # otherwise connecting is the whole handshake
             assert self._house.guests == 1 + self._visits, "the listener gave out a half-made carrier"
         nothing_left(self._before)
 
 
 @contextmanager
 def staged(kit: Kit) -> Iterator[Scene]:
-    """A scene with the kit's listener. Fails if anything goes wrong unseen, and skips what has no network."""
+    """A scene with the kit's listener. Fails on hidden errors. Skips the test if there is no real network."""
     recording = record(kit.transport, kit.listener.address, kit.server_tls, kit.client_tls)
     if recording.kind is None:
         pytest.skip("neither TCP nor UDP is below this transport")
@@ -144,7 +144,7 @@ def staged(kit: Kit) -> Iterator[Scene]:
 
 
 def taken() -> dict[str, int]:
-    """What the process holds, once that has settled."""
+    """The counts of what the process holds, once they are stable."""
     last, before = _held(), None
     while last != before:
         gevent.sleep(_BETWEEN)
@@ -167,7 +167,7 @@ def _grown(before: dict[str, int]) -> list[str]:
 
 
 _VARIES = ("objects", "blocks", "heap", "threads")
-"""What is in use by the interpreter, which says nothing of one connection."""
+"""Counts that vary with the interpreter, and so say nothing about a connection."""
 
 
 def _held() -> dict[str, int]:
@@ -178,7 +178,7 @@ def _held() -> dict[str, int]:
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """Fail where something goes wrong out of sight: an error in the log, an exception that nobody catches."""
+    """Fail on hidden errors: an error in the log, or an uncaught exception."""
     found: list[str] = []
 
     class Handler(logging.Handler):

@@ -1,7 +1,7 @@
-"""The contract of a listener among strangers, and of a dial to one, as tests.
+"""The contract of a listener that strangers connect to, and of a dial to a strange server, as tests.
 
-Anybody can reach the port of a server, and does: scanners, browsers, clients whose network went away. What
-they send or leave unsaid costs their own connection and nobody else's, and leaves nothing behind.
+Anybody can reach the port of a server: scanners, browsers, and clients whose network failed. Whatever they
+send may end only their own connection, and must leave no state behind.
 """
 
 from collections.abc import Iterator
@@ -19,13 +19,13 @@ ways_to_leave = pytest.mark.parametrize("leave", ["close", "reset", "end"])
 
 
 class StrangerContract:
-    """See `lane.testing.TransportContract`. Skipped where there is no TCP and no UDP below the transport."""
+    """See `lane.testing.TransportContract`. Skipped if the transport uses neither TCP nor UDP."""
 
     greeting_limit: float
 
     @pytest.fixture
     def scene(self, kit: Kit) -> Iterator[Scene]:
-        """The kit's listener in use, and what a genuine handshake looks like. Nothing may go wrong unseen."""
+        """The kit's listener in use, and a recorded handshake. Hidden errors fail the test."""
         with staged(kit) as scene:
             yield scene
 
@@ -65,7 +65,7 @@ class StrangerContract:
         scene.all_is_well()
 
     def test_a_slow_greeter_keeps_nobody_waiting_and_is_given_up(self, scene: Scene) -> None:
-        """A third say nothing, a third the half, and a third a byte now and then, which no pause betrays."""
+        """A third send nothing, a third send half a handshake, and a third send a byte now and then."""
         if scene.kind == "udp":
             pytest.skip("that is to leave half-way: nobody sees more of it")
         beginnings = scene.beginnings()
@@ -100,7 +100,7 @@ class StrangerContract:
 
         group = scene.strangers(act, at=listener.address)
         until(lambda: scene.come == MANY)
-        kit.transport.dial(listener.address, kit.client_tls).close()  # it has seen those before, too
+        kit.transport.dial(listener.address, kit.client_tls).close()  # after the strangers
         listener.close()
         group.join(raise_error=True)
         nothing_left(before)

@@ -25,7 +25,7 @@ both_sides = pytest.mark.parametrize("swap", [False, True], ids=["opener", "acce
 
 
 def ends(kit: Kit, swap: bool) -> tuple[Stream, Stream]:
-    """Two ends of a stream: the one that acts in the test, and the other."""
+    """Two ends of a stream: first the acting end of the test, then the other."""
     opened, accepted = kit.stream()
     return (accepted, opened) if swap else (opened, accepted)
 
@@ -172,7 +172,7 @@ class StreamContract:
 
     @both_sides
     def test_an_error_that_is_raised_again_has_not_grown(self, kit: Kit, swap: bool) -> None:
-        """An exception that is kept, and raised again, holds the frames of all who ever got it."""
+        """A stored exception that is raised again refers to the frames of all earlier callers."""
         near, far = ends(kit, swap)
         near.reset()
         read_to_error(far)
@@ -265,7 +265,7 @@ class StreamContract:
     @both_sides
     @pytest.mark.parametrize("what", ["stream", "carrier", "both"])
     def test_an_end_that_comes_after_a_close_destroys_nothing(self, kit: Kit, what: str, swap: bool) -> None:
-        """To the kernel a framed end is data, and it answers data for a closed socket with RST."""
+        """To the kernel a framed end is data. It answers data for a closed socket with RST."""
         near, far = ends(kit, swap)
         mine, _ = kit.last[::-1] if swap else kit.last
         data = pattern(100_000)
@@ -314,7 +314,7 @@ class StreamContract:
 
     def test_recv_gives_no_more_than_its_limit(self, kit: Kit) -> None:
         near, far = kit.stream()
-        data = pattern(50_000)  # what every transport takes while nobody reads
+        data = pattern(50_000)  # every transport accepts this much while nobody reads
         near.sendall(data)
         near.finish()
         received = b""

@@ -1,7 +1,8 @@
 """Plain TCP as a transport: the smallest one that works between processes, and an example for authors.
 
-A carrier is one connection with one stream. There are no certificates: every binding is 32 zero bytes, so
-it is for tests alone. A process that dies ends its connections as if it had finished them; TCP can't tell.
+A carrier is one connection with one stream. There are no certificates, and every binding is 32 zero bytes.
+So it is only for tests. If a process dies, its connections seem to end cleanly: TCP cannot tell the
+difference.
 """
 
 from typing import Any
@@ -29,11 +30,11 @@ class TCPTransport:
         self._connector = Connector()
 
     def dial(self, endpoint: Address, tls: ClientTLS) -> "TCPCarrier":
-        """Connect; `tls` is not used."""
+        """Connect. `tls` is not used."""
         return TCPCarrier(self._connector.connect(endpoint, _DIAL_DEADLINE), endpoint.host, dialled=True)
 
     def listen(self, endpoint: Address, tls: ServerTLS) -> "TCPListener":
-        """Listen at the first address of a name; `tls` is not used."""
+        """Listen on the first address of a name. `tls` is not used."""
         first, *others = listen(endpoint, 1024)
         for sock in others:
             sock.close()
@@ -41,7 +42,7 @@ class TCPTransport:
 
 
 class TCPListener:
-    """Hands out connections as they come."""
+    """Accepts connections."""
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
@@ -60,7 +61,7 @@ class TCPListener:
 
 
 class TCPCarrier:
-    """One connection with one stream, which the side that dialled opens and the other accepts."""
+    """One connection with one stream. The dialling side opens it and the other side accepts it."""
 
     binding = bytes(32)
     datagrams = None
@@ -69,11 +70,11 @@ class TCPCarrier:
         self.peer = peer
         self._stream = _WatchedStream(sock)
         self._dialled = dialled
-        self._idle = True  # the stream was not handed out
+        self._idle = True  # the stream was not opened or accepted yet
 
     @property
     def capacity(self) -> int:
-        """1 until the stream is opened; 0 for the side that accepts."""
+        """1 until the stream is opened; always 0 on the accepting side."""
         return int(self._dialled and self._idle and not self.closed)
 
     @property
@@ -82,14 +83,14 @@ class TCPCarrier:
         return self._stream.lost() if self._idle else self._stream.broken
 
     def open(self) -> SocketStream:
-        """The stream. Raises Closed the second time, and on a lost connection."""
+        """Return the stream. Raises Closed the second time, and on a lost connection."""
         if not self.capacity:
             raise Closed("a TCP connection carries one stream")
         self._idle = False
         return self._stream
 
     def accept(self) -> SocketStream:
-        """The stream, once, on the side that did not dial; then blocks. Raises Closed with the carrier."""
+        """Return the stream once, on the accepting side, and then block. Raises Closed with the carrier."""
         if not self._dialled and self._idle and not self._stream.broken:
             self._idle = False
             return self._stream
@@ -97,11 +98,11 @@ class TCPCarrier:
         raise Closed("the connection is closed")
 
     def stats(self) -> LinkStats:
-        """What the kernel measured."""
+        """The kernel's measurements."""
         return self._stream.stats()
 
     def close(self, grace: float = 0) -> None:
-        """Close the connection. A stream that is not finished is reset: it must not look whole."""
+        """Close the connection. An unfinished stream is reset, so that its data does not look complete."""
         if self._stream.finished:
             self._stream.close()
         else:
@@ -109,14 +110,14 @@ class TCPCarrier:
 
 
 class _WatchedStream(SocketStream):
-    """Tells its carrier when it is lost or closed."""
+    """A stream that tells its carrier when it is lost or closed."""
 
     def __init__(self, sock: Any) -> None:
         super().__init__(sock)
         self.dead = Event()
 
     def stats(self) -> LinkStats:
-        """Of the connection."""
+        """The measurements of the connection."""
         return link_stats(self._sock)
 
     def _end(self, why: Failure[Closed]) -> None:
