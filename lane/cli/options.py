@@ -31,12 +31,12 @@ from lane.errors import ConfigError, Fatal, UsageError
 from lane.plugins import Plugins, describe
 
 COMMANDS = {
-    "client": "carry the connections of applications to a server (what lane does without a command)",
+    "client": "carry the connections of applications to a server (the default command)",
     "server": "connect clients to their targets",
-    "check": "try the server over each transport and say what was found",
+    "check": "try the server over each transport and print the results",
     "why": "say which transport a running client uses, and why",
-    "link": "print the link that is all a client needs",
-    "plugins": "list the plugins, and what is wrong with those that did not load; or measure a transport",
+    "link": "print the link that clients need",
+    "plugins": "list the plugins and their errors, or measure the cost of a transport",
 }
 _FILES = {
     "client": ["client.conf"],

@@ -34,18 +34,19 @@ def _always(_: Any) -> bool:
 GROUPS = (
     Group("connection to the server", ("client", "check"), (
         Option("transport", "NAME", parse_names,
-               {"client": "how to reach the server: auto (what is better now, also in the middle of a"
-                f" connection), quic, tls, a plugin's, or several of them, {_LISTS}, to choose from",
+               {"client": "how to reach the server: auto (the better one now, changed even during a"
+                f" connection), quic, tls, a plugin's, or several to choose from, {_LISTS}",
                 "check": "the only transport to try; auto: all"},
                default="auto", field="transports"),
         Option("server", "SERVER", read.server_address,
                "a lane:// link, @FILE with one, HOST:PORT (needs --key), or `embedded`: a server in this"
-               " process, which is what runs when nothing is configured",
+               " process, which is the default",
                tidy=read.as_meant, secret=lambda server: isinstance(server, Link),
                example="embedded", counts=True,
                comment="A lane:// link, @FILE that holds one, HOST:PORT (needs key), or embedded: a server in"
-               " this process. Embedded traffic leaves from this machine; put the link that `lane server`"
-               " printed here instead, in a file that only you may read (chmod 600): here or behind an @."),
+               " this process. Embedded traffic leaves from this machine. Put the link that `lane server`"
+               " printed here instead. A link is a secret: only you may read this file, or the @FILE (chmod"
+               " 600)."),
         Option("key", "KEY", read.key,
                "key of the user, or @FILE with it (--key=KEY: it may begin with a dash)",
                tidy=read.as_meant, secret=_always, example="@/etc/lane/key",
@@ -53,23 +54,23 @@ GROUPS = (
         Option("ca", "FILE", parse_path, "certificates that vouch for HOST:PORT (default: the system's)",
                live=("client",), example="/etc/lane/ca.pem"),
         Option("server-name", "NAME", read.host_name,
-               "name in the server's certificate (default: HOST); with a link it is sent (SNI), and proves"
-               " nothing",
+               "name in the server's certificate (default: HOST); with a link it is only sent (SNI) and not"
+               " checked",
                example="proxy.example.com"),
         Option("dial-timeout", "TIME", read.parse_dial_time,
                "for a connection to the server, at most 10s", default="10s",
                comment="How long it may take to connect to the server, at most 10s."),
         Option("via", "URL", read.via,
-               "proxy on the way to the server, for transports over TCP: socks5://[USER:PASSWORD@]HOST:PORT,"
-               " http://..., or @FILE with it",
+               "proxy to reach the server through, for transports over TCP:"
+               " socks5://[USER:PASSWORD@]HOST:PORT, http://..., or @FILE with it",
                secret=lambda via: via.credentials is not None, example="socks5://127.0.0.1:9050"),
     )),
     Group({"client": "applications", "why": "the client"}, ("client",), (
         Option("listen", "HOST:PORT", _LOOPBACK,
-               "where SOCKS5, SOCKS4a and HTTP are spoken", default="127.0.0.1:1080",
+               "address of the proxy port for SOCKS5, SOCKS4a and HTTP", default="127.0.0.1:1080",
                commands=("client", "why"),
-               comment={"client": "Where applications speak SOCKS5, SOCKS4a and HTTP. An address that is not"
-                        " loopback needs auth."}),
+               comment={"client": "The address of the proxy port for SOCKS5, SOCKS4a and HTTP. An address"
+                        " that is not loopback needs auth."}),
         Option("control", "PATH", read.control,
                "socket for `lane why`: a path, auto (named after --listen and the network namespace, in"
                " $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/lane or /tmp/lane-UID), or off for none",
@@ -77,9 +78,9 @@ GROUPS = (
                comment="The socket for `lane why`: a path, auto (client-PORT.sock in $RUNTIME_DIRECTORY,"
                " $XDG_RUNTIME_DIR/lane or /tmp/lane-UID), or off for none."),
         Option("auth", "USER:PASSWORD", lambda text: inline_or_file(text, parse_credentials),
-               "what applications must give, or @FILE with it",
+               "user and password that applications must send, or @FILE with them",
                field="credentials", live=("client",), secret=_always, example="@/etc/lane/auth",
-               comment="USER:PASSWORD that applications must give, or @FILE that holds it."),
+               comment="USER:PASSWORD that applications must send, or @FILE that holds it."),
         Option("pac", "yes", parse_flag,
                "serve a proxy auto-config file for browsers: http://HOST:PORT/proxy.pac",
                kind="flag",
@@ -93,37 +94,36 @@ GROUPS = (
                comment="Local ports that stand for one target each: tcp://HOST:PORT=HOST:PORT or udp://...,"
                f" {_LISTS}. A connection to such a port reaches its target."),
         Option("redirect", "[HOST]:PORT", read.each(Address.parse),
-               "where connections are taken that iptables or nftables redirected, to be carried to where they"
-               f" were to go (Linux); or several, {_LISTS}",
+               "address for connections that iptables or nftables redirected; each reaches its original"
+               f" target (Linux); or several, {_LISTS}",
                kind="list", field="redirects",
                example="127.0.0.1:1081, [::1]:1081",
-               comment="Where connections are taken that iptables or nftables redirected (Linux),"
-               f" {_LISTS}."),
+               comment="Addresses for connections that iptables or nftables redirected (Linux),"
+               f" {_LISTS}. Each connection reaches its original target."),
         Option("gateway", "yes", parse_flag,
-               "let --forward and --redirect, which ask for no password, be on addresses that other machines"
-               " reach",
+               "allow --forward and --redirect, which ask for no password, on addresses that other machines"
+               " can reach",
                kind="flag",
-               comment="Let forward and redirect, which ask for no password, be on addresses that other"
-               " machines reach."),
+               comment="Allow forward and redirect, which ask for no password, on addresses that other"
+               " machines can reach."),
         Option("rule", "RULES", read.each(RouteRule.parse),
-               "which way a target goes: direct, block or lane, then CIDR, DOMAIN or *, each with [:PORT];"
-               f" the first that matches counts; or several, {_LISTS}",
+               "route of a target: direct, block or lane, then CIDR, DOMAIN or *, each with [:PORT]; the"
+               f" first match counts; or several, {_LISTS}",
                kind="list", field="rules", live=("client",),
                example="direct 192.168.0.0/16, direct intranet.example.com, block *:25",
-               comment=f"Which way targets go, {_LISTS}: direct (from this machine), block, or lane, then"
-               " CIDR, DOMAIN or *, each with [:PORT]. The first that matches counts; lane, where no rule"
-               " matches."),
+               comment=f"Routes of targets, {_LISTS}: direct (from this machine), block, or lane, then CIDR,"
+               " DOMAIN or *, each with [:PORT]. The first match counts. Without a match it is lane."),
         Option("rules", "FILE", parse_path, "more rules, one a line",
                field="rules_file", live=("client",),
                example="/etc/lane/client.rules",
-               comment="A file with more rules, one a line, which come after those of rule."),
+               comment="A file with more rules, one a line. They come after those of rule."),
         Option("fast-open", "WHEN", read.fast_open,
-               "whether an application is told that it is connected before the server has said so, which"
-               " saves a round trip: auto (to targets reached lately), on, off",
+               "tell an application that it is connected before the server has answered, which saves a"
+               " round trip: auto (for targets that were reached recently), on, off",
                default="auto",
-               comment="Whether an application is told that it is connected before the server has said so,"
-               " which saves a round trip: auto (to targets reached lately), on, off. A failure after that"
-               " resets its connection."),
+               comment="Tell an application that it is connected before the server has answered, which"
+               " saves a round trip: auto (for targets that were reached recently), on, off. A later failure"
+               " resets the connection."),
         Option("reverse", "FORWARDS", read.each(Reverse.parse),
                "a port on the server that stands for a target near this client: tcp://[HOST]:PORT=HOST:PORT"
                f" (no HOST: every address of the server), or several, {_LISTS}",
@@ -133,28 +133,28 @@ GROUPS = (
                f" tcp://[HOST]:PORT=HOST:PORT (no HOST: every address of the server), {_LISTS}. A connection"
                " to such a port reaches its target. The server has to allow that (allow-reverse)."),
         Option("no-check", "yes", read.unless,
-               "do not insist that the server answers at the start, keep trying instead",
+               "start even if the server does not answer, and keep trying",
                kind="flag", field="check"),
         Option("udp-idle-timeout", "TIME", read.parse_time,
-               "until a UDP association without packets is ended", default="60s",
+               "time until a UDP association without packets ends", default="60s",
                comment="How long a UDP association without packets lasts."),
         Option("udp-filter", "WHOM", read.from_anyone,
-               "whose packets a UDP association gets: address-dependent (of addresses that it sent to),"
-               " endpoint-independent (anyone's)",
+               "packets that a UDP association receives: address-dependent (from addresses that it sent to),"
+               " endpoint-independent (from anyone)",
                default="address-dependent", field="udp_anyone"),
         Option("handshake-timeout", "TIME", read.parse_time,
-               "for an application to say what it wants", default="10s",
-               comment="How long an application may take to say what it wants."),
+               "time for an application to send its request", default="10s",
+               comment="How long an application may take to send its request."),
     )),
     Group("identity", ("server", "link"), (
         Option("state-dir", "DIR", parse_path,
                "where certificate and keys are kept (default: $STATE_DIRECTORY or ~/.local/state/lane)",
                example="/var/lib/lane",
-               comment="Where certificate and keys are kept; without this, $STATE_DIRECTORY or"
-               " ~/.local/state/lane. Nobody else may write to the folder, nor read the files in it."),
+               comment="The folder for the certificate and the keys; without this, $STATE_DIRECTORY or"
+               " ~/.local/state/lane. Nobody else may write to the folder or read the files in it."),
         Option("cert", "FILE", parse_path, "a certificate of your own, PEM, leaf first",
                live=("server",), example="/etc/lane/cert.pem",
-               comment="A certificate of your own (PEM, leaf first); without it, lane makes one."),
+               comment="A certificate of your own (PEM, leaf first). Without it, lane makes one."),
         Option("cert-key", "FILE", parse_path, "its private key, PEM",
                live=("server",), example="/etc/lane/key.pem",
                comment="The private key of cert (PEM), which only you and a group may read."),
@@ -166,10 +166,10 @@ GROUPS = (
                comment="Where all transports listen. No host, or [::]: every address, IPv4 and IPv6; a name:"
                " all its addresses."),
         Option("renew", "yes", parse_flag,
-               "make anew what the state folder lost, although earlier links stop working",
+               "make missing files of the state folder again, although earlier links stop working",
                kind="flag", commands=("server",),
-               comment="Make what is missing in state-dir anew, although the links that clients have then"
-               " stop working."),
+               comment="Make missing files in state-dir again. The links that clients have stop working"
+               " then."),
         Option("transport", "NAMES", parse_names,
                f"what clients may use, {_LISTS}", default=",".join(DEFAULT_TRANSPORTS),
                commands=("server",), field="transports"),
@@ -177,11 +177,11 @@ GROUPS = (
     Group("targets", ("server",), (
         Option("allow", "RULES", read.each(Rule.parse), f"may be reached although not public: {_TARGETS}",
                kind="list", live=("server",), example="10.1.0.0/16, intranet.example.com:443",
-               comment=f"Targets that may be reached although they are not public: {_TARGETS}. What is not"
-               " public, or is an address of this machine, is refused unless it is allowed."),
+               comment=f"Targets that may be reached although they are not public: {_TARGETS}. Other targets"
+               " that are not public, or that are addresses of this machine, are refused."),
         Option("deny", "RULES", read.each(Rule.parse), f"never reached: {_TARGETS}",
                kind="list", live=("server",), example="tracker.example.com",
-               comment=f"Targets that are never reached: {_TARGETS}. It comes before allow."),
+               comment=f"Targets that are never reached: {_TARGETS}. This comes before allow."),
         Option("allow-reverse", "RULES", read.each(ListenRule.parse),
                "where clients may have this server listen: *, or [HOST]:PORT, [HOST]:FIRST-LAST or [HOST]:*,"
                f" {_LISTS}; no HOST: any address (default: nowhere)",
@@ -195,15 +195,15 @@ GROUPS = (
                comment="Whether applications may have this server listen on a free port for one connection"
                " from a peer that they name (SOCKS BIND)."),
         Option("connect-timeout", "TIME", read.parse_time,
-               "for a connection to a target", default="10s", live=("server",),
+               "time to connect to a target", default="10s", live=("server",),
                comment="How long it may take to connect to a target."),
     )),
     Group("limits", BOTH, (
         Option("buffer-size", "SIZE", read.parse_buffer_size,
-               "most that a session may hold in one direction", default="16MB",
+               "the most memory of a session in one direction", default="16MB",
                comment="The most that one session may hold in one direction."),
         Option("buffer-total", "SIZE", read.parse_buffer_total,
-               "what all sessions may hold beyond 256KB each", default="512MB",
+               "the most memory of all sessions, beyond 256KB each", default="512MB",
                comment="The most that all sessions together may hold, beyond 256KB each."),
         Option("max-sessions", "N", read.parse_limit,
                "sessions at once", default={"client": "4096", "server": "10000"}),
@@ -211,15 +211,17 @@ GROUPS = (
                {"client": "UDP associations at once", "server": "UDP associations at once of one user"},
                default="1024"),
         Option("request-timeout", "TIME", read.parse_time,
-               "from a request to its answer", default={"client": "30s", "server": "10s"}, live=("server",),
+               {"client": "time for the answer to a request",
+                "server": "time for the request of a new stream"},
+               default={"client": "30s", "server": "10s"}, live=("server",),
                comment={"client": "How long the answer to a request may take.",
-                        "server": "How long the request of a new stream may take to come."}),
+                        "server": "How long the request of a new stream may take to arrive."}),
         Option("idle-timeout", "TIME", read.parse_time,
-               "until a session with no traffic is ended", default="1h",
+               "time until a session without traffic ends", default="1h",
                comment="How long a session without traffic lasts."),
         Option("resume-grace", "TIME", read.parse_grace,
-               "for a session to go on over another connection", default="60s",
-               comment="How long a session may wait for another connection to go on over."),
+               "time for a session to continue over another connection", default="60s",
+               comment="How long a session may wait for another connection on which to continue."),
         Option("grace", "TIME", read.parse_grace,
                "time for sessions to finish when lane is stopped", default="10s", live=BOTH,
                comment="How long sessions may take to finish when lane is stopped."),
@@ -228,23 +230,24 @@ GROUPS = (
         Option("max-sessions-per-peer", "N", read.parse_limit,
                "sessions at once of one client address", default="1024"),
         Option("hello-timeout", "TIME", read.parse_time,
-               "until a new stream has proved its key", default="10s", live=("server",),
+               "time for a new stream to prove its key", default="10s", live=("server",),
                comment="How long a new stream may take to prove its key."),
         Option("spare-timeout", "TIME", read.parse_time,
                "how long a spare stream may wait for its request", default="10m", live=("server",)),
     )),
     Group("what is printed", (), (
-        Option("json", "yes", parse_flag, "all that the client says, as one line of JSON",
+        Option("json", "yes", parse_flag, "print the client's whole answer, as one line of JSON",
                kind="flag", commands=("why",)),
-        Option("follow", "yes", parse_flag, "go on, once a second and at each change, until Ctrl-C",
+        Option("follow", "yes", parse_flag, "keep printing, once a second and at each change, until Ctrl-C",
                kind="flag", commands=("why",)),
         Option("measure", "NAME", str.strip,
-               "what a byte costs over this transport: the value for its `cost`", commands=("plugins",)),
+               "measure the CPU time a byte over this transport: the value for its `cost`",
+               commands=("plugins",)),
     )),
     Group("logging", (*BOTH, "check"), (
         Option("log-level", "LEVEL", read.log_level, ", ".join(log.LEVELS), default="info", live=BOTH,
                comment=f"How much is logged: {', '.join(log.LEVELS[:-1])} or {log.LEVELS[-1]}."),
-        Option("log-file", "FILE", parse_path, "where to log to instead of standard error", live=BOTH,
+        Option("log-file", "FILE", parse_path, "log to this file instead of standard error", live=BOTH,
                example={command: f"/var/log/lane-{command}.log" for command in BOTH}),
     )),
     Group("general", (*BOTH, "check", "why", "link", "plugins"), (
