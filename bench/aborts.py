@@ -1,18 +1,19 @@
-"""How long does it take until a thousand connections that end at once are gone at the other side?
+"""How long do a thousand connections that end at once remain open at the other side?
 
     python bench/aborts.py [--count 1000] [--busy 2] [--transports quic,tls]
                            [--how reset,close,opening,target] [--patience 70]
 
-A lane client and its server on loopback, beside `--busy` processes that never wait. All connections are open,
-then all end at once; the other side counts what is still there. In each way:
+A lane client and its server run on loopback, beside `--busy` processes that never wait. All connections are
+open, then all end at once. The other side counts the connections that are still open. The ways to end:
 
-    reset      the applications abort (RST), as programs that are killed do
-    close      the applications end (FIN), and the target does as well when it sees that
-    opening    the applications abort as soon as the proxy says that they are connected (--fast-open on)
+    reset      the applications abort (RST), as killed programs do
+    close      the applications finish (FIN), and then the target does too
+    opening    the applications abort as soon as the proxy reports the connection (--fast-open on)
     target     the target aborts, and the applications count
 
-"last gone" is in seconds from the first end, "after 5 s" what was open then, "left" what still was after
---patience; "lost" are connections that never reached the target, which is no fault for `opening`.
+"last gone" is the time from the first end to the last, in seconds. "after 5 s" and "left" are the connections
+that are open after 5 s and after --patience. "lost" connections never reached the target; for `opening`
+that is no fault.
 """
 
 import argparse
@@ -31,10 +32,10 @@ from processes import lane_client, lane_server, start
 
 WAYS = ("reset", "close", "opening", "target")
 OPENERS = 20
-"""Connections that are opened at once."""
+"""Threads that open connections."""
 TRIES = 20
 QUIET = 3
-"""Seconds without an open connection after which none is on its way any more."""
+"""Seconds without an open connection after which no more will arrive."""
 RST = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds
 
 

@@ -1,8 +1,10 @@
-"""Floods from a peer with a real connection: what it says, packet by packet, and the peer that says it.
+"""Floods from a peer with an established connection: the packets of each attack, and the peer that sends
+them.
 
-The handshake is an ordinary one, by lane's own engine; a key of lane is not needed. From then on the peer
-seals what an attack gives, and beside it acknowledges as an honest client does, unless the attack is to be
-silent. Each attack is a function of the peer and of how many packets it has sent: the frames of the next.
+lane's own engine does an ordinary handshake. A user's key is not needed. Then the peer encrypts and sends the
+frames of an attack. It also acknowledges packets as an honest client does, unless the attack is silent. Each
+attack is a function of the peer and of the number of packets sent so far. It returns the next packet's
+frames.
 """
 
 import os
@@ -18,11 +20,11 @@ from lane_quic.engine.peer_limits import FIRST_SKIPPED
 
 DEADLINE = 10.0
 SOCKETS = 50
-"""That are listened to; older ones are closed."""
+"""The most open sockets. Older ones are closed."""
 ROOM = 1100
 """Bytes of frames in a packet."""
 BORNE = 15
-"""Frames in a packet that lane bears all the time; of more it makes an end."""
+"""Frames in each packet that lane tolerates permanently. With more it closes the connection."""
 
 
 def frame(kind, *numbers, data=b""):
@@ -58,7 +60,7 @@ class Peer:
         self.socks.append(sock)
 
     def listen(self):
-        """Take what came, and say what an honest client would."""
+        """Receive packets, and answer as an honest client does."""
         now = time.monotonic()
         for sock in self.socks:
             try:
@@ -81,7 +83,7 @@ class Peer:
 
     @property
     def closed(self):
-        """Whether the server has ended the connection, as far as this side has heard."""
+        """Whether this side knows that the server has ended the connection."""
         return self.engine.ended_by_peer is not None
 
     def put(self, data):
@@ -89,7 +91,7 @@ class Peer:
             self.sent += self.socks[-1].send(data)
 
     def say(self, payload):
-        """Send a packet with the frames `payload`, whatever is in it."""
+        """Send a packet with the frames `payload`, which may be invalid."""
         self.put(self.seal(payload))
 
     def seal(self, payload, phase=0):
@@ -107,7 +109,7 @@ class Peer:
 
 
 def next_stream(peer):
-    """The next stream that the server allows, None if it allows none now."""
+    """The ID of the next stream that the server allows; None if it allows none now."""
     engine = peer.engine
     if not engine.capacity:
         return None
@@ -116,7 +118,7 @@ def next_stream(peer):
 
 
 def on_streams(*frames):
-    """An attack that says `frames` of each new stream, as many as may be open."""
+    """An attack that sends `frames` for each new stream, on as many streams as allowed."""
 
     def attack(peer, number):
         stream = next_stream(peer)
@@ -157,7 +159,7 @@ def more_ids(peer, number):
 
 
 def retire(peer, number):
-    """All connection IDs that the server has announced and that are not in use."""
+    """Retire all connection IDs that the server has announced and that are not in use."""
     known, peer.engine._peer_cid_available = peer.engine._peer_cid_available, []
     peer.engine._peer_cid_sequence_numbers.clear()  # its own bounds are not in question
     peer.engine._local_active_connection_id_limit = 1 << 20
@@ -179,12 +181,12 @@ def ping(peer, number):
 
 
 def dense(said):
-    """An attack that fills its packets with a frame."""
+    """An attack that fills its packets with one kind of frame."""
     return lambda peer, number: byte(0) + said * (ROOM // len(said))
 
 
 def limits(peer, number):
-    """Limits that rise, and complaints about the other side's."""
+    """Rising limits, and frames that report being blocked."""
     plain, of_stream = (0x10, 0x12, 0x13, 0x14, 0x16, 0x17), (0x11, 0x15)
     said = b"".join(frame(kind, (1 << 40) + number) for kind in plain)
     said += b"".join(frame(kind, 0, (1 << 40) + number) for kind in of_stream)
@@ -200,13 +202,13 @@ def sparse(peer, number):
 
 
 def bytewise(peer, number):
-    """The next bytes of a stream, each in a frame of its own."""
+    """The next bytes of a stream, each in its own frame."""
     count = ROOM // 7
     return b"".join(frame(0x0E, 0, number * count + index, 1, data=b"x") for index in range(count))
 
 
 def far(peer, number):
-    """The last byte of the window: as much as one frame can have the server hold."""
+    """The last byte of the window: the most memory that one frame can make the server hold."""
     return frame(0x0E, 4 * (number % 8), 8191, 1, data=b"x")
 
 
@@ -215,30 +217,30 @@ def beyond(peer, number):
 
 
 def optimistic(peer, number):
-    """Acknowledges what was never sent."""
+    """Acknowledge packets that were never sent."""
     return frame(0x02, (1 << 30) + number, 0, 0, 1 << 29)
 
 
 def ranges(peer, number):
-    """As many ranges as there were packets, before the first number that the server leaves out."""
+    """As many ACK ranges as there were packets, before the first packet number that the server skips."""
     largest = min(peer.engine._spaces[Epoch.ONE_RTT].largest_received_packet, FIRST_SKIPPED - 1)
     count = max(0, largest // 2 - 20)
     return frame(1) + frame(0x02, largest, 0, count, 0) + bytes(2 * count)
 
 
 def keys(peer, number):
-    """Other keys for each packet."""
+    """A key update with each packet."""
     peer.engine.keys.update_key()
     return frame(1)
 
 
 def phases(peer, number):
-    """What can't be read, in the form of other keys."""
+    """Packets with the other key phase that cannot be decrypted."""
     peer.put(peer.seal(frame(1), phase=1))
 
 
 def ports(peer, number):
-    """Each packet from another port, with another connection ID where there is one."""
+    """Each packet from another port, with another connection ID if there is one."""
     peer.another_socket()
     peer.engine.change_connection_id()
     return frame(1)
@@ -250,7 +252,7 @@ STREAMS = {
     "stopped streams": on_streams(byte, stop, reset(1)),
     "streams opened by limits": on_streams(lambda stream: frame(0x11, stream, 1)),
 }
-"""Those that open stream after stream."""
+"""The attacks that open stream after stream."""
 ATTACKS = STREAMS | {
     "stops": stops,
     "path challenges": challenges,
@@ -279,13 +281,13 @@ ATTACKS = STREAMS | {
     "other key phases": phases,
     "other ports": ports,
 }
-"""What each says in a packet, by number: frames, or None if it has sent on its own."""
+"""All attacks. Each returns the frames of the packet with a number, or None if it has sent that itself."""
 SILENT = {"pings", "path challenges", "new connection IDs", "limits"}
-"""Those that are worse without acknowledgements."""
+"""The attacks that do more harm without acknowledgements."""
 
 
 def attack(name, peer, number):
-    """The packet of that number."""
+    """Send the packet with that number."""
     if not number and name not in STREAMS:
         peer.engine._local_next_stream_id_bidi = 256  # what it hears of streams is no surprise
     if (payload := ATTACKS[name](peer, number)) is not None:

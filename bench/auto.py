@@ -1,16 +1,16 @@
-"""lane --transport auto on links that change: is it as good as the better one of --transport quic and tls?
+"""lane --transport auto on changing links: is it as good as the better one of --transport quic and tls?
 
     python bench/auto.py [--rounds 3] [--only fixed-L1,loss-step] [--json FILE] [--plot FILE [--replot]]
 
-Needs root and netlab: see bench/labs.py. Each measurement has a link, a client and a server of its own. In
-rows that compare, the transports take turns within each round. A figure is the median of the rounds, or the
-worst where it says so; it is "ok" or "NOT" within its limit, or "unknown" where it was not measured. Bytes
-are compared with a pattern: what differs ends the program with exit status 3. The status is 1 if there is a
-"NOT". Lanes and moves are what `lane why` tells. In the file of --json rows that are not measured now stay as
-they are. What is done in each row is in bench/scenarios.py and bench/everyday.py:
+It needs root and netlab: see bench/labs.py. Each measurement has its own link, client and server. In rows
+that compare, the transports take turns within each round. A figure is the median of the rounds, or the
+worst if it says so. It is "ok" or "NOT" within its limit, or "unknown" if it was not measured. All bytes
+are compared with a pattern. A difference ends the program with exit status 3. The status is 1 if there is a
+"NOT". Lanes and moves come from `lane why`. In the file of --json, rows that are not measured now are kept.
+bench/scenarios.py and bench/everyday.py have the details of each row:
 
     fixed      L1 to L4, TCP with cubic and with bbr: 20 s, without the first 5
-    loss-step  no losses, 10 % from 15 s, none from 40 s: phases without their first 4 s
+    loss-step  no loss, 10 % from 15 s, none from 40 s: phases without their first 4 s
     udp-block  on QUIC, then UDP is blocked for 20 s
     tcp-block  on TLS, then TCP is blocked for 20 s
     police     on QUIC, then UDP gets 2 Mbit/s
@@ -125,7 +125,7 @@ def short(value):
 
 
 def table(rows):
-    """A line for each need, with the verdict; and how many are bad."""
+    """A line for each need, with the verdict, and the number of bad ones."""
     found = [(row.name, verdict) for row in rows for verdict in row.verdicts()]
     text = []
     for name, verdict in found:
@@ -135,7 +135,7 @@ def table(rows):
 
 
 def save(file, rows):
-    """Write what was measured; other rows stay as they are in the file."""
+    """Write the measured rows. Other rows in the file are kept."""
     kept = load(file)["rows"] if Path(file).exists() else {}
     for row in rows:
         if row.records:
@@ -150,7 +150,7 @@ def load(file):
 
 
 def about():
-    """As of all benchmarks, without folders of this machine."""
+    """The data about the run, as in all benchmarks, without folders of this machine."""
     made = labs.about()
     return {**made, "command": re.sub(r"(?<=[ =])/\S*/", "", made["command"])}
 
@@ -165,7 +165,7 @@ def draw(result, file):
 
 
 def chosen(rows, only):
-    """Those that are named, whole or up to a hyphen: fixed, fixed-L1."""
+    """The rows in `only`, by whole name or by the part before a hyphen: fixed-L1, fixed."""
     names = only.split(",") if only else [row.name for row in rows]
     known = {name: [row for row in rows if f"{row.name}-".startswith(f"{name}-")] for name in names}
     if unknown := [name for name, found in known.items() if not found]:

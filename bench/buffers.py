@@ -1,12 +1,12 @@
-"""What --buffer-size costs: a download over QUIC for each size, and a plot beside what can be expected.
+"""The effect of --buffer-size: a download over QUIC for each size, and a plot with the expected rates.
 
     python bench/buffers.py [--sizes 8K,16K,...,16M] [--only L1,L4] [--secs 6] [--skip 2] [--rounds 1]
                             [--out bench/results]
 
-A buffer smaller than rate * RTT can't keep a link full: no more than buffer / RTT goes through. Client and
-server get the same size. The first --skip seconds are left out. Writes buffers.json, .svg and .png; with
---draw it makes the plot from buffers.json, without measuring. Needs root and netlab: see bench/labs.py; the
-plot needs matplotlib.
+A buffer smaller than rate * RTT cannot fill a link: the rate is at most buffer / RTT. Client and server
+have the same size. The first --skip seconds are not counted. It writes buffers.json, .svg and .png. With
+--draw it makes the plot from buffers.json, without measuring. It needs root and netlab (see bench/labs.py),
+and matplotlib for the plot.
 """
 
 import argparse

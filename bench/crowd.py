@@ -1,9 +1,9 @@
-"""A crowd of strangers at a lane server, as a process: what bench/strangers.py sets against one honest user.
+"""A crowd of strangers at a lane server, as a process. bench/strangers.py starts it beside one honest user.
 
     python bench/crowd.py ATTACK TRANSPORT LINK COUNT SOURCE...
 
-`COUNT` of them at once, taking turns with the addresses `SOURCE`; who is sent away comes again. It goes on
-until it is ended, and prints how often somebody came, once a second.
+`COUNT` strangers connect at once, from the addresses `SOURCE` in turn. A refused stranger connects again. The
+program runs until it is ended, and prints the number of connections once a second.
 """
 
 import sys
@@ -22,7 +22,7 @@ from lane.link import Link
 from lane.proto.hello import pack_hello
 
 PAUSE = 0.02
-"""Seconds until somebody who was sent away comes again."""
+"""Seconds until a refused stranger connects again."""
 STAY = 600.0
 
 
@@ -90,7 +90,7 @@ class Crowd:
 
 
 def run(kind, attack, transport, link, count, *sources):
-    """Have a crowd of a `kind` do that, for ever."""
+    """Run a crowd of class `kind` forever."""
     crowd = kind(transport, Link.parse(link), sources)
     for _ in range(int(count)):
         gevent.spawn(crowd.stranger, attack)

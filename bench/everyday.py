@@ -1,7 +1,7 @@
 """Ordinary programs side by side, for bench/auto.py: what breaks for users when the network changes?
 
-curl downloads over HTTP, ssh shows what a command at the other end prints, and a small program exchanges
-messages on a connection that stays open, as over a WebSocket. ssh needs ssh and sshd, and is left out else.
+curl downloads over HTTP. ssh shows the output of a remote command. A small program exchanges messages on a
+connection that stays open, as a WebSocket does. Without ssh and sshd that part is skipped.
 `python bench/everyday.py PROXY HOST PORT` is ssh's ProxyCommand.
 """
 
@@ -24,13 +24,13 @@ from scenarios import BLOCKED, OPEN, Ends, application, follow
 
 WEB, SSH = 8080, 2222
 SPEED = 1_000_000
-"""Bytes a second that curl takes."""
+"""The rate of curl's download, bytes a second."""
 GRACE = 2
-"""Seconds that an application may be out for longer than the network was."""
+"""Seconds that an application's outage may be longer than the network's."""
 
 
 def real(lab, transport, lossy=8, dark=5, blocked=8, rest=5):
-    """`dark` seconds of blackout after `lossy` ones, which bring auto to QUIC, then UDP blocked."""
+    """`lossy` seconds, in which auto moves to QUIC, then `dark` seconds of blackout, then UDP is blocked."""
     ends = Ends(lab, transport)
     light, block = lossy + dark, lossy + dark + rest
     secs = block + blocked + rest
@@ -65,7 +65,7 @@ def real(lab, transport, lossy=8, dark=5, blocked=8, rest=5):
 
 
 def ssh(lab, through, secs):
-    """Start a session; what is returned waits for its end and tells what was wrong, and its longest gap."""
+    """Start a session. The returned function waits for its end and returns its error and longest gap."""
     sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
     if not sshd or not shutil.which("ssh"):
         return None

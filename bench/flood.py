@@ -1,15 +1,17 @@
-"""What floods cost a lane server, and those who use it: from strangers, and from a peer with a connection.
+"""The cost of floods for a lane server and its users: from strangers, and from a peer with a connection.
 
     python bench/flood.py [--count 10000] [--secs 5] [--rounds 3] [--attacks NAME,NAME|all]
 
-All on loopback, over QUIC. Exchanges (512 bytes up, 4 KB down, each on a new connection) are timed before
-the flood and during it; "CPU" is what the server takes meanwhile, of one core. "MB more" is its resident
-memory at the end, "answered" the bytes that came back for each one sent, "CPU after" what the server takes in
-the second after the flood, with nothing else to do. Medians of the rounds.
+Everything runs on loopback, over QUIC. Exchanges (512 bytes up, 4 KB down, each on a new connection) are
+timed before and during the flood. "CPU" is the server's CPU time during the flood, as a part of one core.
+"MB more" is the growth of its resident memory. "answered" is the number of received bytes for each sent
+one. "CPU after" is the server's CPU time in the second after the flood, without other load. Figures are
+medians of the rounds.
 
-Strangers send the first packets of thousands of clients that never go on. With --attacks one client finishes
-its handshake and then sends the packets of each attack (bench/attacks.py), one attack after the other, each
-to a server of its own. Some end its connection ("ended"): the rest of its packets are then nobody's.
+Strangers send the first packets of thousands of clients that never continue. With --attacks, one client
+completes its handshake and then sends the packets of an attack (bench/attacks.py). The attacks run one
+after the other, each against its own server. In some of them the server ends the connection ("ended"). It
+ignores the later packets.
 """
 
 import argparse
@@ -38,7 +40,7 @@ def first_packet():
 
 
 class Strangers:
-    """Send `packets` over `secs` to the server at `port`, and count what comes back."""
+    """Sends `packets` over `secs` to the server at `port`, and counts the answers."""
 
     def __init__(self, port, packets, secs):
         self.port, self.packets, self.secs = port, packets, secs
@@ -69,7 +71,7 @@ class Strangers:
 
 
 class Hostile:
-    """Does an attack with `count` packets over `secs`."""
+    """Runs an attack with `count` packets over `secs`."""
 
     def __init__(self, port, name, count, secs):
         self.port, self.name, self.count, self.secs = port, name, count, secs
@@ -103,7 +105,7 @@ def cpu(process):
 
 
 def measure(make, secs):
-    """One flood: `make` gives it, for a port."""
+    """Measure one flood. `make` creates it, for a port."""
     with ExitStack() as stack:
         found = pair(stack, "lane", Place())
         link = next(word for word in map(str, found.client.args) if word.startswith("lane://"))

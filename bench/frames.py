@@ -1,8 +1,9 @@
-"""What the frames of a session cost: TLS on loopback, bare and with sessions, turn and turn about.
+"""The cost of a session's frames: TLS on loopback, alternately bare and with sessions.
 
     python bench/frames.py [--secs 3] [--rounds 5]
 
-Two processes, one direction; medians of throughput and of CPU seconds a GB on each side.
+Two processes transfer data in one direction. Figures are medians of throughput, and of CPU seconds a GB on
+each side.
 """
 
 import argparse
@@ -35,7 +36,7 @@ def wrap(stream, carrier, frames):
 
 
 def serve(frames):
-    """Send until the peer goes; print the port first and the CPU seconds last."""
+    """Send until the peer leaves. Print the port at the start and the CPU seconds at the end."""
     tls = server_tls()
     listener = TLSTransport().listen(Address("127.0.0.1", 0), tls)
     print(json.dumps([listener.address.port, tls.binding.hex()]), flush=True)
@@ -63,7 +64,7 @@ class Pin:
 
 
 def measure(frames, secs):
-    """Mbit/s, and CPU seconds a GB of receiver and sender."""
+    """Mbit/s, and CPU seconds a GB of the receiver and of the sender."""
     server = subprocess.Popen(
         [sys.executable, __file__, "--serve", *(["--frames"] if frames else [])], stdout=subprocess.PIPE
     )

@@ -1,9 +1,10 @@
-"""One user with a key who takes all he can of a lane server, as a process: see bench/strangers.py.
+"""A user with a key who takes as much of a lane server as possible, as a process: see bench/strangers.py.
 
     python bench/greedy.py ATTACK TRANSPORT LINK COUNT SOURCE...
 
-`COUNT` of them at once, from the addresses `SOURCE` in turn; what ends is begun again. It goes on until it is
-ended, and prints how often somebody came, once a second. `TARGET` is a port of the server's own machine.
+`COUNT` clients run at once, from the addresses `SOURCE` in turn. One that ends is started again. The
+program runs until it is ended, and prints the number of starts once a second. `TARGET` is a port of the
+server's machine.
 """
 
 import os
@@ -21,7 +22,7 @@ from lane.proto.hello import RESUMABLE, Command, Request, pack_hello, token
 from lane.proto.udp import pack_packet
 
 SPEED = 15e6 / 8 / 4
-"""Bytes a second of one that sends tiny frames: four of them make 15 Mbit/s."""
+"""Bytes a second of a client that sends tiny frames: four of them give 15 Mbit/s."""
 WINDOW = 16 << 20
 
 
@@ -31,7 +32,7 @@ class Greedy(Crowd):
         self.key = link.key
 
     def ask(self, command, address=NOWHERE, flags=0):
-        """A new carrier, and its stream on which the server has answered."""
+        """Open a carrier, and a stream on which the server has answered."""
         carrier = self.transport.dial(self.at, self.tls)
         try:
             stream = carrier.open()
@@ -45,7 +46,7 @@ class Greedy(Crowd):
         return carrier, stream
 
     def hold(self, carrier):
-        """Until the server ends it."""
+        """Wait until the server ends the carrier."""
         try:
             with gevent.Timeout(STAY, False):
                 while not carrier.closed:
@@ -54,11 +55,11 @@ class Greedy(Crowd):
             carrier.close()
 
     def sessions(self):
-        """A session with a target, and nothing more."""
+        """An idle session with a target."""
         self.hold(self.ask(Command.CONNECT, self.target)[0])
 
     def probes(self):
-        """A stream to ask on, and no question."""
+        """An idle probe stream."""
         self.hold(self.ask(Command.PROBE)[0])
 
     def unread(self):
@@ -69,14 +70,14 @@ class Greedy(Crowd):
         self.hold(carrier)
 
     def orphans(self):
-        """A session that is left, to be kept for its client."""
+        """An abandoned session, which the server keeps for its client."""
         carrier, stream = self.ask(Command.CONNECT, self.target, RESUMABLE)
         stream.sendall(pack(Data(0, b"D")))
         stream.recv()
         carrier.close()
 
     def tiny(self):
-        """Frames of a byte that came before."""
+        """Frames of one byte that the server has already received."""
         carrier, stream = self.ask(Command.CONNECT, self.target)
         frames = pack(Data(0, b"x")) * 500
         try:
@@ -87,7 +88,7 @@ class Greedy(Crowd):
             carrier.close()
 
     def names(self):
-        """A target whose name nobody knows."""
+        """A target with a name that does not exist."""
         carrier, _ = self.ask(Command.CONNECT, Address(f"{os.urandom(8).hex()}.test", 80))
         carrier.close()
 

@@ -1,16 +1,16 @@
-"""Does a series still grow? What bench/soak.py decides by.
+"""The test for growth of bench/soak.py: does a series still grow?
 
-A process under load is noisy: it breathes with its load, and its memory grows while it warms up. What leaks
-goes on growing. So only the last half of a run counts, and there two things must come together:
+A process under load is noisy. Its values vary with the load, and its memory grows while it warms up. A leak
+never stops growing. So only the last half of a run counts. There two conditions must hold:
 
-  1. It rises by at least `least`: the slope of Theil and Sen (the median of the slopes between all pairs of
-     points; a few wild values don't move it) through the medians of equal parts of the half, over the half.
-     The parts are as long as the load's own cycle, so that its breathing falls out. `least` is an amount, a
-     part of the level, and three times what the medians wander about that line (as the median of that):
-     about twice the error that the line has for it.
-  2. It goes on: the median of each third of the half is above the one before, by a good part of what an even
-     rise would bring. A warm-up that comes to its end, or one step up to a new level, which a peak of the
-     load can bring, leaves two of the thirds alike. Steps that go on do not.
+  1. The series rises by at least `least` over the half. The rise is the Theil-Sen slope (the median of the
+     slopes between all pairs of points, which outliers hardly change) through the medians of equal parts of
+     the half. Each part is as long as a cycle of the load, which removes the load's variation. `least` is the
+     sum of an amount, a part of the level, and three times the median distance of the medians from the line.
+     The last term is about twice the line's error.
+  2. The rise continues: the median of each third of the half is above the previous one, by a good part of an
+     even rise. After the end of a warm-up, or after one step to a new level at a peak of the load, two of the
+     thirds are equal. With repeated steps they are not.
 
 P. K. Sen, Estimates of the regression coefficient based on Kendall's tau, JASA 63 (1968).
 """
@@ -21,21 +21,23 @@ from dataclasses import dataclass
 from itertools import chain, combinations, pairwise
 
 PARTS = 10
-"""Of the last half, at most: cycles of the load, where there are so many."""
+"""The most parts of the last half. They are cycles of the load if there are so many."""
 FEWEST = 4
-"""Points that say something."""
-OF_LEAST, OF_RISE = 0.25, 0.15
-"""What each third must be above the one before; an even rise gives a third."""
+"""The fewest points for a result."""
+OF_LEAST = 0.25
+"""The least rise from each third to the next one, as a fraction of `least`."""
+OF_RISE = 0.15
+"""The same, as a fraction of the whole rise. An even rise gives a third."""
 
 WANDER = 3.0
-"""Times the scatter of the points about their line, which the least growth has to be more."""
+"""The factor for the scatter of the points about their line, in the least growth."""
 
 Samples = Sequence[tuple[float, float]]
-"""Times in seconds, rising, and values."""
+"""Pairs of a time in seconds, rising, and a value."""
 
 
 class TooFew(Exception):
-    """Nothing can be said: there are no samples."""
+    """There are too few samples for a result."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,14 @@ class Trend:
     level: float
     """The median of the half."""
     rise: float
-    """What it grew by in the half, in its own unit; may be negative."""
+    """The growth in the half, in the series' unit. It may be negative."""
     least: float
-    """What had to be reached to count."""
+    """The least growth that counts."""
     grows: bool
 
 
 def trend(samples: Samples, absolute: float, relative: float = 0.0, parts: int = PARTS) -> Trend:
-    """Of a whole run. Growth that counts is `absolute`, and `relative` of the level, and more if it is noisy.
+    """The trend of a whole run. Growth counts from `absolute` plus `relative` of the level, plus the noise.
 
     Raises TooFew.
     """
@@ -70,7 +72,7 @@ def trend(samples: Samples, absolute: float, relative: float = 0.0, parts: int =
 
 
 def last_half(samples: Samples) -> Samples:
-    """What came after the middle of the time."""
+    """The samples after the middle of the time."""
     if not samples:
         raise TooFew("no samples")
     middle = (samples[0][0] + samples[-1][0]) / 2
@@ -78,7 +80,7 @@ def last_half(samples: Samples) -> Samples:
 
 
 def pieces(samples: Samples, parts: int) -> list[tuple[float, list[float]]]:
-    """The middle and the values of each of equally long parts of the time; without those that are empty."""
+    """Split the time into equal parts. Return the middle and the values of each part that is not empty."""
     if len(samples) < 2 or samples[0][0] == samples[-1][0]:
         raise TooFew(f"{len(samples)} samples")
     begin, length = samples[0][0], (samples[-1][0] - samples[0][0]) / parts
@@ -96,11 +98,11 @@ def scatter(points: Samples, pace: float) -> float:
 
 
 def slope(points: Samples) -> float:
-    """Of Theil and Sen, units a second."""
+    """The Theil-Sen slope, units a second."""
     return statistics.median((y2 - y1) / (x2 - x1) for (x1, y1), (x2, y2) in combinations(points, 2))
 
 
 def split(parts, count):
-    """In order, as equal as can be."""
+    """Split `parts` into `count` consecutive groups of nearly equal size."""
     edges = [round(number * len(parts) / count) for number in range(count + 1)]
     return [parts[begin:end] for begin, end in pairwise(edges)]

@@ -1,6 +1,6 @@
 """An emulated link with a target at its far end, and proxies across it.
 
-What bench/networks.py, bench/buffers.py and bench/auto.py share. It needs root and netlab: LANE_NETLAB, or
+bench/networks.py, bench/buffers.py and bench/auto.py use it. It needs root and netlab: LANE_NETLAB, or
 shared/netlab/netlab beside the checkout.
 """
 
@@ -25,9 +25,9 @@ BENCH = Path(__file__).parent
 NETLAB = Path(os.environ.get("LANE_NETLAB") or BENCH.parents[1] / "shared" / "netlab" / "netlab")
 SERVER = "10.9.0.2"
 CORRUPT = 3
-"""The exit status of bench/load.py when data differ: this ends a benchmark."""
+"""The exit status of bench/load.py if data differ. It ends a benchmark."""
 LATE = 300
-"""Microseconds: an emulator that is later than this on average was starved of CPU."""
+"""Average delay of the emulator, microseconds, above which it had too little CPU time."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Link:
     loss: int
     """Percent, each way."""
     ceiling: float
-    """Mbit/s of payload that fit."""
+    """The most payload, Mbit/s."""
 
     def __str__(self):
         return f"{self.rate} Mbit/s, {self.rtt} ms, {self.loss} % loss"
@@ -54,7 +54,7 @@ LINKS = {
 
 
 class Lab:
-    """A link that is up, and what runs at its ends: "c", where the applications are, and "s"."""
+    """A running link, and the processes at its ends: "c" for the applications, and "s" for the server."""
 
     def __init__(self, name, link, stack):
         self.name, self.link, self.stack = name, link, stack
@@ -68,11 +68,11 @@ class Lab:
         return start(self.stack, *self.prefix(side), *command)
 
     def folder(self):
-        """An empty one, as long as the lab is there."""
+        """An empty folder that exists as long as the lab."""
         return Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
 
     def load(self, side, *arguments, proxy=None):
-        """A process of bench/load.py. `finish` waits for what it says."""
+        """Start a process of bench/load.py. `finish` waits for its output."""
         through = ["--proxy", f"127.0.0.1:{proxy}"] if proxy else []
         return self.start(side, sys.executable, BENCH / "load.py", *arguments, *through)
 
@@ -81,7 +81,7 @@ class Lab:
         netlab("set", self.name, *options)
 
     def late(self):
-        """Microseconds that packets were delivered too late, on average, in the worse direction."""
+        """The average delay of packets by the emulator, microseconds, in the worse direction."""
         stats = json.loads(netlab("stats", self.name))
         return max(stats[way]["late_mean_us"] for way in ("up", "down"))
 
@@ -97,7 +97,7 @@ class Lab:
         return self._pair and self._pair.port
 
     def cpu(self):
-        """Seconds that the last client and its server have used; nothing where there is none."""
+        """The CPU seconds of the newest client and its server; empty without them."""
         ends = (self._pair.client, self._pair.server) if self._pair else ()
         times = [psutil.Process(process.pid).cpu_times() for process in ends]
         return [each.user + each.system for each in times]
@@ -113,9 +113,9 @@ def netlab(*arguments):
 
 @contextmanager
 def lab(link, *options, cc="cubic", seed=1):
-    """A fresh lab with the target of the load in it; all that was started in it ends with it.
+    """A new lab with the target of the load. All processes in it end with it.
 
-    `cc` is the congestion control of TCP at both ends. `seed`: of the packets that are lost.
+    `cc` is the congestion control of TCP at both ends. `seed` determines the lost packets.
     """
     name = f"bench{os.getpid()}"
     shape = ("--rate", f"{link.rate}mbit", "--rtt", f"{link.rtt}ms", "--loss", f"{link.loss}%")
@@ -130,7 +130,7 @@ def lab(link, *options, cc="cubic", seed=1):
 
 
 def finish(process, timeout):
-    """What a process of bench/load.py says when it is done."""
+    """Wait for a process of bench/load.py, and return its result."""
     try:
         status = process.wait(timeout)
     except subprocess.TimeoutExpired:
@@ -143,23 +143,23 @@ def finish(process, timeout):
 
 
 def end(process):
-    """End a bulk that goes on."""
+    """End a running bulk transfer."""
     process.send_signal(signal.SIGTERM)
     return finish(process, 120)
 
 
 def mbps(result, secs=0):
-    """Of a bulk; one that broke off counts as if it had gone on, without data, for all of `secs`."""
+    """The rate of a bulk transfer. A broken one counts as if it had continued for `secs` without data."""
     return result["bytes"] * 8 / max(result["secs"], secs) / 1e6
 
 
 def mbps_after(result, skip, secs):
-    """Of a download of `secs`, without its first `skip`."""
+    """The rate of a download of `secs`, without its first `skip` seconds."""
     return sum(result["per_second"][skip:]) / (int(secs) - skip)
 
 
 def lacking():
-    """What an emulated link needs and is not here; the tests ask as well."""
+    """The requirements of an emulated link that are missing here. The tests use it too."""
     needs = {
         "the user root": os.geteuid() == 0,
         str(NETLAB): NETLAB.exists(),
@@ -171,8 +171,8 @@ def lacking():
 
 
 def prepare(contenders):
-    """Those of the contenders that can be measured here; says so and exits where none can."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a lab does not stay behind
+    """The contenders that can be measured here. If there are none, print that and exit."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no lab remains
     if missing := lacking():
         print(f"left out: netlab needs {' and '.join(missing)}")
         sys.exit(0)
@@ -180,7 +180,7 @@ def prepare(contenders):
 
 
 def about():
-    """What made the results: the command line and versions."""
+    """The command line and the versions that gave the results."""
     version = [sing_box(), "version"] if sing_box() else ["true"]
     done = subprocess.run(version, capture_output=True, text=True, check=True)
     commit = subprocess.run(

@@ -1,4 +1,4 @@
-"""The application in the benchmarks of networks: it loads a proxy (or none) and says what it got, as JSON.
+"""The application in the benchmarks of networks: it loads a proxy (or none) and prints its results as JSON.
 
     python bench/load.py down|up      [--proxy HOST:PORT] [--secs 10] [--on] [--series SECS]
     python bench/load.py exchanges    [--proxy HOST:PORT] [--count 100] [--secs 120]
@@ -6,10 +6,11 @@
     python bench/load.py echo         a UDP echo, to be run at the other end
     python bench/load.py pings        [--secs 10]: round trips to it, every 20 ms
 
-The peer of the first two lines is `measure.py server` of netlab (--target). It gives exchanges in two ways,
-which measure.py's own client does not: whole, and from the proxy's reply on. Every byte is compared with
-measure.py's pattern; what differs ends it with exit status 3. With --on a bulk goes on until SIGTERM. With
---series a download first says when it began, and tells the bytes of each so many seconds, and its gaps.
+The peer of the first two lines is `measure.py server` of netlab (--target). Exchanges are timed in two
+ways, which measure.py's own client does not do: from the start, and from the proxy's reply on. Every byte
+is compared with measure.py's pattern. A difference ends the program with exit status 3. With --on, a bulk
+transfer continues until SIGTERM. With --series SECS, a download prints its start time, the bytes in each
+SECS seconds, and its gaps.
 """
 
 import argparse
@@ -27,11 +28,11 @@ ECHO_PORT = 7007
 TIMEOUT = 30
 FOREVER = 100_000
 GAP = 0.1
-"""Seconds without a byte that --series tells."""
+"""Seconds without a byte that --series reports as a gap."""
 
 
 def pattern():
-    """measure.py's: any slice of up to five periods, from any phase in the first."""
+    """measure.py's pattern, long enough for a slice of five periods from any phase in the first one."""
     data, x = bytearray(), 1
     while len(data) < PERIOD:
         x = (x * 6364136223846793005 + 1442695040888963407) & (2**64 - 1)
@@ -87,7 +88,7 @@ def request(letter, number):
 
 
 class Marks:
-    """How many bytes each whole second brought, in Mbit/s."""
+    """The rate in each whole second, Mbit/s."""
 
     def __init__(self, begin):
         self._begin, self._last, self.rates = begin, 0, []
@@ -114,7 +115,7 @@ class Trace:
         self._last = now if count else self._last
 
     def end(self, now):
-        """The last gap may last until the end, and the last step is not whole."""
+        """Finish: the last gap may last until the end, and the last step may be shorter."""
         if now - self._last >= GAP:
             self.gaps.append([round(self._last - self._begin, 3), round(now - self._last, 3)])
         self.series.pop()
@@ -122,9 +123,9 @@ class Trace:
 
 
 class Told:
-    """Whether SIGTERM came.
+    """Whether SIGTERM has arrived.
 
-    A threading.Event would not do: its set() takes a lock, which the interrupted code may hold.
+    A threading.Event would not work: its set() takes a lock, which the interrupted code may hold.
     """
 
     def __init__(self):
@@ -172,8 +173,8 @@ def down(args):
 
 
 def up(args):
-    """One upload; with --on many in a row, since only a whole one is confirmed without a half-close, which
-    not every proxy can do."""
+    """One upload, or with --on many in a row. Only a complete upload is confirmed without a half-close, and
+    not every proxy supports half-close."""
     told = Told()
     begin = time.monotonic()
     size, error = 0, None
@@ -187,7 +188,7 @@ def up(args):
 
 
 def upload(args):
-    """The bytes that the peer took in so long, counted from the first, and confirmed."""
+    """The bytes that the peer received and confirmed, and the seconds from the first byte on."""
     with connect(args.target, args.proxy) as sock:
         sock.settimeout(args.secs + TIMEOUT)
         sock.sendall(request(b"U", int(args.secs * 1000)))
@@ -208,7 +209,7 @@ def pump(sock):
 
 
 def exchanges(args):
-    """512 bytes up and 4 KB down, each on a new connection: milliseconds."""
+    """Exchanges of 512 bytes up and 4 KB down, each on a new connection: milliseconds."""
     found = {"whole": [], "after_connect": [], "errors": []}
     end = time.monotonic() + args.secs
     for number in range(args.count):
@@ -234,7 +235,7 @@ def exchange(args, number, found):
 
 
 def crowd(args):
-    """Exchanges that all begin at the same time."""
+    """Exchanges that begin at the same time."""
     found = {"whole": [], "after_connect": [], "errors": []}
     start = threading.Barrier(args.count)
 
@@ -259,7 +260,7 @@ def echo(args):
 
 
 def pings(args):
-    """Round trips of small datagrams in milliseconds, every 20 ms: past the proxy, over the same link."""
+    """Round trips of small datagrams every 20 ms, in milliseconds: over the same link, without the proxy."""
     rtts, sent = [], 0
     begin = time.monotonic()
     with socket.socket(type=socket.SOCK_DGRAM) as sock:

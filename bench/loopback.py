@@ -1,19 +1,20 @@
-"""Proxies on loopback, turn and turn about: throughput, CPU, new connections, memory, fairness.
+"""Proxies on loopback, in turn: throughput, CPU time, new connections, memory, fairness.
 
     python bench/loopback.py [--secs 4] [--rounds 5] [--contenders lane-tls,trojan,pproxy,direct]
                              [--tests down,down8,up,up8,fair,connections,idle,busy,stalled] [--json FILE]
 
-Each measurement starts a client and a server of its own; bench/proxies.py has the contenders. The load and
-the target run in processes of their own, on the same processors. Medians of the rounds with the least and
-the greatest; compare contenders, not figures of two machines.
+Each measurement starts its own client and server. bench/proxies.py has the contenders. The load and the
+target run as separate processes on the same processors. Figures are medians of the rounds, with the least
+and the greatest value. Compare contenders, not figures of two machines.
 
-    down, up       one bulk of --secs after a second to warm up: Mbit/s, and CPU seconds a GB of the client
-    down8, up8     and of the server; eight at once
-    fair           beside eight downloads, 512 bytes up and 4 KB down on new connections: p99 in ms
-    connections    by 16 workers for --secs, a byte each way on each: a second, without errors
-    idle           --idle connections that moved 1 MB each and stay open: resident KB a connection
-    busy           a download beside so many idle ones: its speed over that without them
-    stalled        the same beside a fifth as many that send without end to applications that do not read
+    down, up       one bulk transfer of --secs after a second to warm up: Mbit/s, and CPU seconds a GB of the
+                   client and of the server
+    down8, up8     the same with eight transfers at once
+    fair           exchanges (512 bytes up, 4 KB down) on new connections beside eight downloads: p99 in ms
+    connections    new connections of 16 workers for --secs, with one byte each way: connections a second
+    idle           --idle connections that moved 1 MB each and stay open: resident KB per connection
+    busy           a download beside so many idle connections: its rate relative to that without them
+    stalled        the same beside a fifth as many endless downloads that nobody reads
 """
 
 import argparse
@@ -73,7 +74,7 @@ def connections(found, load, args):
 
 
 def idle(found, load, args):
-    load.hold(10)  # what the first ones cost is not a connection's
+    load.hold(10)  # the first connections have extra costs
     before = [resident(process) for process in found]
     load.hold(args.idle)
     time.sleep(2)
@@ -82,7 +83,7 @@ def idle(found, load, args):
 
 
 def beside(way, share):
-    """The same download before there are connections of that kind, and beside them."""
+    """A download before there are connections of that kind, and beside them."""
 
     def measure(found, load, args):
         bulk, rates = load.other(), []
@@ -116,7 +117,7 @@ MEASURES = {
 
 
 def run(contender, test, args):
-    """What one measurement gives: {metric: value}."""
+    """The result of one measurement: {metric: value}."""
     with ExitStack() as stack:
         proxy = pair(stack, contender, Place(ports=(args.port, args.port + 1)))
         found = [proxy.client, proxy.server] if proxy else []
@@ -129,7 +130,7 @@ def short(value):
 
 
 def table(results, contenders):
-    """Lines for people from {(test, contender): [{metric: value} of each round]}."""
+    """The table's lines, from {(test, contender): [{metric: value} of each round]}."""
     yield f"{'':26}" + "".join(f"{who:>24}" for who in contenders)
     for test in dict.fromkeys(test for test, _ in results):
         rounds = {who: results.get((test, who), []) for who in contenders}

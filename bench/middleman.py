@@ -1,9 +1,8 @@
-"""The network between a client and its server, for bench/soak.py: on loopback, and without root.
+"""The network between a client and its server, for bench/soak.py, on loopback and without root.
 
-It passes TCP and UDP on from one port to the server's. On request it is silent, as a network that was lost:
-packets of UDP are gone, and TCP stands still, without a word to either side. And it can forget all
-connections, as an address translator that was restarted: those of TCP are reset, and packets of UDP come
-from another port from then on.
+It forwards TCP and UDP from one port to the server's port. On request it goes silent, as a failed network:
+UDP packets are lost and TCP stalls, without a message to either side. It can also forget all connections,
+as a restarted NAT: TCP connections are reset, and UDP packets come from another port from then on.
 """
 
 import asyncio
@@ -15,14 +14,14 @@ from collections import OrderedDict
 
 PIECE = 65536
 BATCH = 64
-"""Packets that are passed on before anything else gets its turn."""
+"""Packets that are forwarded before anything else has its turn."""
 MOST = 512
-"""UDP ports that are remembered; who was silent for longest is forgotten first."""
+"""The most UDP ports that are remembered. The one that was silent for longest is forgotten first."""
 _RESET = struct.pack("ii", 1, 0)
 
 
 class Middleman:
-    """Passes on what comes to `port` (TCP and UDP) of 127.0.0.1. All methods are for other threads."""
+    """Forwards the traffic of `port` (TCP and UDP) of 127.0.0.1. All methods are for other threads."""
 
     def __init__(self):
         self._tcp, self._udp = _two_of_a_port()
@@ -31,24 +30,24 @@ class Middleman:
         self._loop.set_exception_handler(_complain)
         self._server = self._listener = None
         self._passes = {"tcp": asyncio.Event(), "udp": asyncio.Event()}
-        self._pairs = set()  # of writers
-        self._ways = OrderedDict()  # of UDP: from the client's address to a socket
+        self._pairs = set()  # pairs of writers
+        self._ways = OrderedDict()  # UDP sockets by the client's address
         for gate in self._passes.values():
             gate.set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="middleman", daemon=True)
 
     def start(self, server):
-        """`server`: a port of 127.0.0.1."""
+        """Forward to `server`, a port of 127.0.0.1."""
         self._server = "127.0.0.1", server
         self._thread.start()
         self._do(self._listen)
 
     def silence(self, *kinds):
-        """Pass on nothing of `kinds`, and all of the rest."""
+        """Drop the traffic of `kinds`, and forward the rest."""
         self._do(self._silence, kinds)
 
     def forget(self):
-        """All that goes on."""
+        """Forget all connections."""
         self._do(self._forget)
 
     def close(self):
@@ -88,8 +87,8 @@ class Middleman:
         self._forget()
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(others, timeout=0.05)
-            self._forget()  # what was about to begin
-        await asyncio.sleep(0.05)  # transports that were aborted close in their next turns
+            self._forget()  # connections that were just starting
+        await asyncio.sleep(0.05)  # aborted transports close in their next turns
 
     # TCP
 
@@ -107,7 +106,7 @@ class Middleman:
                 both.create_task(_pump(there, writer, gate))
         except* OSError:
             for each in pair:
-                _reset(each)  # a connection that broke is no end
+                _reset(each)  # a broken connection is not a clean end
         finally:
             self._pairs.discard(pair)
             for each in pair:
@@ -153,7 +152,7 @@ class Middleman:
 
 
 def _complain(loop, context):
-    """Of what is no lost connection, which the other end learns as it is."""
+    """Print errors other than lost connections. These are passed on to the other end."""
     if not isinstance(context.get("exception"), OSError):
         loop.default_exception_handler(context)
 
@@ -182,7 +181,7 @@ def _udp():
 
 
 def _two_of_a_port():
-    """Sockets for TCP and UDP with the same number."""
+    """A TCP and a UDP socket with the same port number."""
     for _ in range(100):
         tcp = socket.create_server(("127.0.0.1", 0), backlog=512)
         udp = _udp()
