@@ -3,23 +3,24 @@
     python bench/networks.py [--rounds 5] [--secs 10] [--only L1,L2] [--contenders lane,hysteria2,tuic,brutal]
                              [--tests down,up,latency,reorder,burst,fairness,queue] [--json FILE]
 
-Needs root and netlab: see bench/labs.py. `lane` is lane over QUIC, `lane-tls` over TLS; bench/proxies.py has
-the others. Each measurement has a link, a client and a server of its own. The contenders take turns within
-each round, so a busy machine harms all alike; compare them, not figures of two runs. A figure is the median
-of the rounds, with the least and the greatest; a percentile is that of the exchanges of all rounds, with
-those of single rounds. "!" marks figures with errors in a round, which the lines of the rounds tell.
+It needs root and netlab: see bench/labs.py. `lane` is lane over QUIC, `lane-tls` is lane over TLS.
+bench/proxies.py has the others. Each measurement has its own link, client and server. The contenders take
+turns within each round, so that a busy machine affects all equally. Compare them, and not figures of two
+runs. A figure is the median of the rounds, with the least and the greatest value. A percentile is that of
+the exchanges of all rounds, with those of single rounds. "!" marks figures with errors in a round; the
+round's line shows the error.
 
-    down, up   Mbit/s as an application sees it, from before it connects; up: until all is confirmed.
+    down, up   Mbit/s as an application sees it, from before it connects; up: until all data is confirmed.
                down also: CPU seconds a GB of the client and of the server
     latency    512 bytes up and 4 KB down on a new connection: `whole` is from before it connects, `after`
                from the proxy's reply on (some proxies reply before they have asked their server).
-               latency-up, which must be asked for, is beside an upload
-    at-once    50 exchanges that begin together, after a few one by one (must be asked for)
-    reorder    download with 5 ms of jitter that reorders packets, as a fraction of what fits
-    hole       download; from its middle on packets of more than 1,300 bytes vanish (must be asked for)
-    burst      download, and latency on L2, where losses come about 8 packets in a row
-    fairness   two downloads on L1, each through a pair of its own, or the other one past all proxies over
-               TCP: Mbit/s of both in the last two thirds of --fairness-secs
+               latency-up is the same beside an upload (only on request)
+    at-once    50 exchanges that begin together, after a few one by one (only on request)
+    reorder    download with 5 ms of jitter that reorders packets, as a fraction of the link's ceiling
+    hole       download; from its middle on, packets of more than 1,300 bytes are lost (only on request)
+    burst      download, and latency on L2, with losses of about 8 packets in a row
+    fairness   two downloads on L1, each through its own pair, or one of them over TCP without a proxy:
+               Mbit/s of both in the last two thirds of --fairness-secs
     queue      on L1 with a queue of 2 MB, beside a download: round trips of datagrams on the link, their
                ratio to the median before, and exchanges through the proxy
 """
@@ -42,10 +43,10 @@ CONTENDERS = "lane,hysteria2,tuic,brutal"
 TESTS = "down,up,latency,reorder,burst,fairness,queue"
 CPU = ("client s/GB", "server s/GB")
 SETTLE = 2
-"""Seconds that a bulk has to find its rate."""
+"""Seconds in which a bulk transfer finds its rate."""
 
 
-# Measurements: what each returns is a dict of samples by metric; "error" in it tells what went wrong
+# Measurements. Each returns a dict of samples by metric. Its "error" has the error, if any.
 
 
 def down(lab, contender, args):
@@ -72,7 +73,7 @@ def reordered(lab, contender, args):
 
 
 def hole(lab, contender, args):
-    """Packets of more than 1,300 bytes vanish from the middle on: the longest pause after that."""
+    """From the middle on, packets of more than 1,300 bytes are lost: the longest pause after that."""
     proxy = lab.contend(contender)
     load = lab.load("c", "down", "--secs", args.secs, "--series", 0.25, proxy=proxy)
     labs.line_with(load, "began")
@@ -92,7 +93,7 @@ def exchanges(lab, proxy, count, secs):
 
 
 def latency(lab, contender, args, beside=None):
-    """`beside`: a bulk that goes on meanwhile."""
+    """`beside` is a bulk transfer that runs during the measurement."""
     proxy = lab.contend(contender)
     exchanges(lab, proxy, 1, 1)  # not counted: some proxies connect to their server only now
     bulk = lab.load("c", beside, "--on", "--secs", args.secs, proxy=proxy) if beside else None
@@ -116,7 +117,7 @@ def latency_beside_up(lab, contender, args):
 
 
 def at_once(lab, contender, args):
-    """After some exchanges one by one, as an application that is in use has had them."""
+    """Exchanges that begin together, after some one by one, as in an application that is in use."""
     proxy = lab.contend(contender)
     exchanges(lab, proxy, 100, 20)
     done = finish(lab.load("c", "crowd", "--count", 50, proxy=proxy), 60)
@@ -145,7 +146,7 @@ def fairness_direct(lab, contender, args):
 
 
 def queue(lab, contender, args):
-    """The link's own round trips by datagrams that pass beside the proxy, and exchanges through it."""
+    """The link's own round trips, by datagrams without the proxy, and exchanges through the proxy."""
     labs.line_with(lab.load("s", "echo"), "ready")
     proxy = lab.contend(contender)
     before = finish(lab.load("c", "pings", "--secs", 2), 30)
@@ -174,11 +175,11 @@ class Row:
     title: str
     measure: callable
     metrics: dict
-    """Of each metric the percentiles that are shown; 50 is the median."""
+    """The percentiles that are shown, by metric; 50 is the median."""
     options: tuple = ()
     cc: str = "cubic"
     records: dict = field(default_factory=dict, compare=False)
-    """What was measured, by contender: a list with an item a round."""
+    """The measurements by contender: a list with one item per round."""
 
 
 BURST = ("--burst", "8")
@@ -219,7 +220,7 @@ def percentile(values, percent):
 
 
 def figure(records, metric, percent):
-    """{value, least, most} over the rounds, and whether one of them had errors."""
+    """{value, least, most} over the rounds, and whether a round had errors."""
     rounds = [record[metric] for record in records if record.get(metric)]
     if not rounds:
         return None

@@ -1,14 +1,14 @@
-"""An application that sends packets through SOCKS5 UDP ASSOCIATE, and the echo that it talks to.
+"""An application that sends packets through SOCKS5 UDP ASSOCIATE, and the echo server for it.
 
     python bench/packets.py echo       [--host 127.0.0.1]: prints its port
     python bench/packets.py stream     --target H:P [--proxy H:P] [--mbit 30 | --pps 5000] [--size 1200]
     python bench/packets.py queries    --target H:P [--proxy H:P] [--count 500] [--every 0.02]: small ones,
-                                       asked again after 1, 2, 4 s as a resolver does
-    python bench/packets.py associate  --target H:P --proxy H:P [--count 1000]: open so many, an exchange on
-                                       each, then wait for SIGTERM
-    python bench/packets.py flood      --target H:P --proxy H:P [--size 1200]: as fast as it can
+                                       repeated after 1, 2, 4 s as a resolver does
+    python bench/packets.py associate  --target H:P --proxy H:P [--count 1000]: open --count associations with
+                                       an exchange on each, then wait for SIGTERM
+    python bench/packets.py flood      --target H:P --proxy H:P [--size 1200]: as fast as possible
 
-Without --proxy packets go straight to the target. What comes back is compared with what was sent.
+Without --proxy, packets are sent directly to the target. The answers are compared with the sent packets.
 """
 
 import argparse
@@ -28,7 +28,7 @@ BUFFER = 8 << 20
 
 
 class Association:
-    """A socket whose packets go through a proxy, or straight where there is none."""
+    """A socket whose packets go through a proxy, or directly to the target without one."""
 
     def __init__(self, proxy, target):
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -55,7 +55,7 @@ class Association:
         return True
 
     def recv(self, timeout):
-        """A payload, None if none comes in time."""
+        """The next payload; None if none arrives in time."""
         if not self.came.poll(max(0, timeout) * 1000):
             return None
         try:
@@ -75,12 +75,12 @@ def echo(args):
 
 
 def stream(args):
-    """At a steady rate for so long: how many came back, and their round trips in ms."""
+    """Send packets at a steady rate. Print how many came back, and their round trips in ms."""
     link = Association(args.proxy, args.target)
     filler = bytes(args.size - HEAD.size)
     gap = 1 / args.pps if args.pps else args.size * 8 / (args.mbit * 1e6)
     times, sent, due = {}, 0, None
-    while link.recv(1) is None:  # once: the association is open when it has answered
+    while link.recv(1) is None:  # the association is open once it has answered
         link.send(HEAD.pack(0, time.monotonic()) + filler)
     begin = due = time.monotonic()
     while (now := time.monotonic()) < begin + args.secs + 1:
@@ -103,7 +103,7 @@ def stream(args):
 
 
 def queries(args):
-    """Each a packet of 40 bytes on one association: ms until its answer, asked again when none comes."""
+    """Queries of 40 bytes on one association, repeated without an answer: ms until each answer."""
     link = Association(args.proxy, args.target)
     times = []
     for number in range(args.count + 1):
@@ -113,7 +113,7 @@ def queries(args):
             link.send(payload)
             end = time.monotonic() + patience
             while (data := link.recv(end - time.monotonic())) is not None and data != payload:
-                pass  # late, of an earlier one
+                pass  # a late answer to an earlier query
             if data is not None:
                 break
         times.append((time.monotonic() - begin) * 1e3)
@@ -136,7 +136,7 @@ def associate(args):
 
 
 def flood(args):
-    """No pause and no mercy: packets a second that were sent, and that came back."""
+    """Send without a pause. Print the packets a second that were sent and that came back."""
     link = Association(args.proxy, args.target)
     came, over = [0], threading.Event()
 

@@ -1,6 +1,6 @@
-"""What the benchmarks share to run a proxy as real processes: start them, wait for what they say.
+"""Functions of the benchmarks to run proxies as real processes: start them, and wait for their output.
 
-Output goes to a file and not into a pipe, which would block a process once nobody reads it.
+Output goes to a file. A pipe would block a process once nobody reads it.
 """
 
 import shlex
@@ -18,11 +18,11 @@ DEADLINE = 30
 
 
 class Failed(SystemExit):
-    """A process was not ready, or not done. A benchmark that can do without it goes on."""
+    """A process was not ready or not done in time. A benchmark that can do without it continues."""
 
 
 def start(stack, *command):
-    """A process that ends with `stack`. `said` is the file with what it prints."""
+    """Start a process that ends with `stack`. Its `said` is the file with its output."""
     said = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "said"
     command = [str(word) for word in command]
     with said.open("wb") as file:
@@ -34,7 +34,7 @@ def start(stack, *command):
 
 
 def line_with(process, word):
-    """The first line with `word` that a process prints, as soon as it does."""
+    """Wait until a process prints a line with `word`, and return the line."""
     end = time.monotonic() + DEADLINE
     while time.monotonic() < end:
         ended = process.poll() is not None
@@ -49,7 +49,7 @@ def line_with(process, word):
 
 
 def listens(process, port):
-    """Wait until something listens on the port, TCP or UDP, in the process's network namespace."""
+    """Wait until a TCP or UDP socket uses the port in the process's network namespace."""
     end = time.monotonic() + DEADLINE
     while time.monotonic() < end and process.poll() is None:
         for kind in ("tcp", "tcp6", "udp", "udp6"):
@@ -63,9 +63,9 @@ def listens(process, port):
 
 
 def lane_pair(stack, folder, transport, server_at, allow, options=(), prefixes=((), ())):
-    """A lane client and its server: both processes, and the client's port on 127.0.0.1.
+    """Start a lane client and its server. Return both processes, and the client's port on 127.0.0.1.
 
-    `options` go to both. `prefixes`: commands that run the client's and the server's command.
+    Both get `options`. `prefixes` are commands that run the client's and the server's command.
     """
     here, there = prefixes
     server, link = lane_server(stack, folder, server_at, allow, options, there)
@@ -74,27 +74,27 @@ def lane_pair(stack, folder, transport, server_at, allow, options=(), prefixes=(
 
 
 def lane_server(stack, folder, at, allow, options=(), prefix=()):
-    """A lane server, once it listens, and the link for its clients."""
+    """Start a lane server. Return it once it listens, and the link for its clients."""
     place = ("--state-dir", folder, "--listen", at, "--allow", allow)
     server = start(stack, *prefix, *LANE, "server", *place, *options)
     return server, link_of(server)
 
 
 def link_of(server):
-    """The link for a server's clients, from the command that it names."""
+    """The link for a server's clients, from the command that the server prints."""
     words = shlex.split(line_with(server, "for clients: lane ").partition("lane ")[2])
     return subprocess.run([*LANE, *words], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def lane_client(stack, transport, link, options=(), prefix=()):
-    """A lane client, once it listens, and its port on 127.0.0.1."""
+    """Start a lane client. Return it once it listens, and its port on 127.0.0.1."""
     to = ("--transport", transport, "--server", link, "--listen", "127.0.0.1:0")
     client = start(stack, *prefix, *LANE, *to, *options)
     return client, int(line_with(client, "listening on").split()[2].rpartition(":")[2])
 
 
 def certificate(folder):
-    """The paths of a fresh self-signed certificate and of its key, for proxies that want files."""
+    """The paths of a new self-signed certificate and its key, for proxies that need files."""
     identity = server_tls()
     files = Path(folder) / "cert.pem", Path(folder) / "key.pem"
     for path, pem in zip(files, (identity.chain_pem, identity.key_pem), strict=True):

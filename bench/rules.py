@@ -1,4 +1,4 @@
-"""What rules of the client cost: memory for each, and time to find the one of a target.
+"""The cost of the client's rules: memory for each rule, and the time to find the rule of a target.
 
     python bench/rules.py [--count 100000]
 

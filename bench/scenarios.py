@@ -1,8 +1,8 @@
-"""What happens to the network or to a process while applications go on, and what they notice of it.
+"""Scenarios of bench/auto.py: the network or a process fails while applications run.
 
-Each scenario gets a fresh lab and a transport and gives a record: `figures`, which are judged, `trace` of
-the download, and a `note` for people. Times are seconds from when the download began. bench/auto.py runs them
-and knows what is asked for.
+Each scenario gets a new lab and a transport, and returns a record: the `figures` that are judged, the
+`trace` of the download, and a `note` as text. Times are seconds from the start of the download.
+bench/auto.py runs the scenarios and has the limits.
 """
 
 import json
@@ -30,21 +30,21 @@ from verdicts import (
 )
 
 STEP = 0.5
-"""Seconds of a point in the series of a download."""
+"""Seconds of each point in the series of a download."""
 CLEAN_END = "closed early"
-"""What bench/load.py says when a download that should go on was ended as if it were whole."""
+"""The error of bench/load.py for a download that ended cleanly too early."""
 BLOCKED = ("--block-udp", "1", "--block-tcp", "1")
 OPEN = ("--block-udp", "0", "--block-tcp", "0")
 OLD, NEW = "10.9.0.1", "10.9.0.3"
 """The client's addresses."""
 PATIENCE = 15
-"""Seconds in which a new session may work at last."""
+"""Seconds in which a new session must work again."""
 PORT = 4433
-"""Of the server: the same again when it was killed."""
+"""The server's port, also after it was killed and started again."""
 
 
 class Ends:
-    """A client and its server in a lab, and what `lane why` says all the time."""
+    """A client and its server in a lab, and the output of `lane why --follow`."""
 
     def __init__(self, lab, transport):
         self.lab, self._folder = lab, lab.folder()
@@ -54,20 +54,20 @@ class Ends:
         self._why = lab.start("c", *LANE, "why", "--json", "--follow", "--listen", at)
 
     def serve(self):
-        """Start the server; its identity and port stay the same."""
+        """Start the server. Its identity and its port stay the same."""
         there, rules = f"{SERVER}:{PORT}", f"{SERVER}/32"
         options, prefix = self.lab.lane_options, self.lab.prefix("s")
         self.server, link = lane_server(self.lab.stack, self._folder, there, rules, options, prefix)
         return link
 
     def story(self, began):
-        """The lanes and the changes; None and None where there is no `lane why`."""
+        """The lanes and the changes; None and None without `lane why`."""
         reports = []
         for line in self._why.said.read_text().splitlines():
             try:
                 report = json.loads(line)
             except ValueError:
-                continue  # a message, or a line that is not whole yet
+                continue  # a message, or an incomplete line
             if isinstance(report, dict) and "choice" in report:
                 reports.append(report)
         return story(reports, began)
@@ -87,7 +87,7 @@ class Ends:
 
 
 def follow(ends, began, steps):
-    """Do each of `steps`, (time, options of netlab or a function), when it is due; the times when it was."""
+    """Do each of `steps` (time, netlab options or a function) at its time. Return the actual times."""
     events = []
     for at, what in steps:
         time.sleep(max(0, began + at - time.time()))
@@ -111,17 +111,17 @@ def travel(ends, secs, steps=()):
 
 
 def record(trace, note="", **figures):
-    """What a scenario gives. It broke where the download does not go on at the end."""
+    """The record of a scenario. It "broke" if the download does not continue at the end."""
     goes_on = not trace["error"] and rate(trace, trace["secs"] - 2, trace["secs"]) > 0
     figures = {"broke": int(not goes_on), **figures}
     if trace["changes"] is not None:
         figures["moves"] = moves(trace["changes"], 0, trace["secs"])
-    error = trace["error"] if figures["broke"] else None  # where it had to end, an error is right
+    error = trace["error"] if figures["broke"] else None  # a broken download has an error
     return {"figures": figures, "trace": trace, "error": error, "note": note}
 
 
 def places(trace, *moments):
-    """Where auto was: also tells whether a row tried what it is meant to try."""
+    """The lanes that auto used. They also show whether the row tested what it should."""
     if trace["lanes"] is None:
         return "lane unknown"
     return ", ".join(f"{carried_by(trace['lanes'], moment)} at {moment:g} s" for moment in moments)
@@ -131,7 +131,7 @@ def places(trace, *moments):
 
 
 def fixed(lab, transport, secs=20, skip=5):
-    """A download on a link that stays as it is."""
+    """A download on a link that does not change."""
     ends, used = Ends(lab, transport), []
 
     def cpu():
@@ -145,7 +145,7 @@ def fixed(lab, transport, secs=20, skip=5):
 
 
 def loss_step(lab, transport, worse=15, better=40, secs=60, settle=4):
-    """Losses come and go."""
+    """Losses begin and end."""
     steps = [(worse, ("--loss", "10%")), (better, ("--loss", "0%"))]
     trace = travel(Ends(lab, transport), secs, steps)
     phases = zip(("before", "10 % loss", "after"), (0, worse, better), (worse, better, secs), strict=True)
@@ -154,7 +154,7 @@ def loss_step(lab, transport, worse=15, better=40, secs=60, settle=4):
 
 
 def flap(lab, transport, secs=120, every=5, settle=4):
-    """Losses that come and go faster than it pays to follow."""
+    """Losses that change faster than is worth following."""
     times = range(every, secs, every)
     steps = [(at, ("--loss", f"{at // every % 2 * 4}%")) for at in times]
     trace = travel(Ends(lab, transport), secs, steps)
@@ -162,15 +162,15 @@ def flap(lab, transport, secs=120, every=5, settle=4):
 
 
 def block(lab, transport, kind, at=10, until=30, secs=45):
-    """One of the two protocols is blocked, and later no more. For UDP the link loses packets until then, so
-    that auto is on QUIC."""
+    """UDP or TCP is blocked for a while. Before UDP is blocked, the link loses packets, so that auto is on
+    QUIC."""
     steps = [(at, ("--loss", "0%", f"--block-{kind}", "1")), (until, (f"--block-{kind}", "0"))]
     trace = travel(Ends(lab, transport), secs, steps)
     return record(trace, places(trace, at, until, secs), gap=longest_gap(trace, at, secs))
 
 
 def police(lab, transport, at=10, secs=25):
-    """The network lets UDP through, but only slowly, as it begins to when auto is on QUIC."""
+    """The network begins to slow down UDP while auto is on QUIC."""
     trace = travel(Ends(lab, transport), secs, [(at, ("--loss", "0%", "--udp-rate", "2mbit"))])
     figures = {"80 % after": recovered(trace, at, 0.8 * labs.LINKS["L1"].ceiling)}
     if trace["lanes"] is not None:
@@ -186,8 +186,8 @@ def blackout(lab, transport, at=10, until=30, secs=45):
 
 
 def address(lab, transport, at=10, secs=25):
-    """The client gets another address, as it does in another network; the old one is gone."""
-    # Removing an address takes others of its network with it: so the new one comes after.
+    """The client's address is replaced by another one, as in another network."""
+    # Removing an address also removes others of its network. So add the new one afterwards.
     script = f"set -e; link=$(ip -o -4 address show to {OLD} | awk '{{print $2}}'); "
     script += f"ip address delete {OLD}/24 dev $link; ip address add {NEW}/24 dev $link"
 
@@ -224,7 +224,7 @@ def stop(lab, transport, paused=120, at=10, after=10):
 
 
 def kill(lab, transport, at=10, down=5, after=15):
-    """The server dies without a word and comes back, with nothing of what it knew."""
+    """The server is killed and starts again, without its old state."""
     ends, ready, works = Ends(lab, transport), [], []
 
     def kill_server():
@@ -247,7 +247,7 @@ def kill(lab, transport, at=10, down=5, after=15):
 
 
 def many(lab, transport, moving=100, idle=100, at=10, until=30, secs=40):
-    """Many sessions on QUIC, since TCP is blocked at first; then it is UDP that is blocked."""
+    """Many sessions on QUIC, since TCP is blocked at first. Then UDP is blocked instead."""
     ends, samples = Ends(lab, transport), []
     app = lab.start("c", *application(ends, moving, idle, 1, secs))
     began = float(line_with(app, "began").split()[1])
@@ -274,7 +274,7 @@ def application(ends, moving, idle, every, secs):
 
 
 def connections(pid):
-    """TCP connections that were begun in the network namespace of a process: each has sent a SYN."""
+    """The TCP connections that were started in a process's network namespace: each has sent a SYN."""
     names, values = [
         line.split() for line in Path(f"/proc/{pid}/net/snmp").read_text().splitlines() if "Tcp:" in line
     ]

@@ -1,10 +1,11 @@
-"""Applications with many sessions that stay open, which must all outlive what happens to the network.
+"""Applications with many long sessions, all of which must survive the network's failures.
 
     python bench/sessions.py [--proxy HOST:PORT] [--moving 100] [--idle 100] [--every 1] [--secs 40]
 
-Each session is one connection to netlab's `measure.py server` (--target) that begins with an exchange and
-ends with one: 512 bytes up, 4 KB down, compared with the pattern. The moving ones exchange all the time. It
-says `began` when all are open, and at the end, as JSON, how many are still right and the longest exchange.
+Each session is one connection to netlab's `measure.py server` (--target). It begins and ends with an
+exchange: 512 bytes up, 4 KB down, compared with the pattern. The moving sessions exchange all the time. The
+program prints `began` when all are open. At the end it prints, as JSON, the number of correct sessions and
+the longest exchange.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import time
 from load import Corrupt, address, check, connect, part, read_exactly, request
 
 PATIENCE = 60
-"""Seconds that an exchange may take: how long a session is out is what is measured."""
+"""Seconds that an exchange may take. The length of an outage is what is measured."""
 
 
 class Sessions:
@@ -51,7 +52,7 @@ class Sessions:
                 self.longest.append(round(longest, 3))
 
     def exchange(self, sock, number):
-        """Seconds that it took."""
+        """Do one exchange. Return the seconds that it took."""
         begin = time.monotonic()
         sock.sendall(request(b"R", number * 97) + part(8, 504))
         check(read_exactly(sock, 4096), number * 97)
@@ -76,7 +77,7 @@ def main():
         sessions.open.wait(PATIENCE)
         print(f"began {time.time()}", flush=True)
     except threading.BrokenBarrierError:
-        pass  # a session did not open: its error says why
+        pass  # a session did not open: its error has the reason
     for thread in threads:
         thread.join(args.secs + 2 * PATIENCE)
     if sessions.corrupt:

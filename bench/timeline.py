@@ -1,6 +1,6 @@
-"""The picture of bench/auto.py's loss-step: how fast each transport was, and which lane carried auto.
+"""The plot of bench/auto.py's loss-step: the rate of each transport, and the lane that auto used.
 
-Apart from the measuring, so that it can be drawn again from saved figures and needs matplotlib alone.
+It is separate from the measurement, so that saved figures can be drawn again with only matplotlib.
 """
 
 import statistics
@@ -9,11 +9,11 @@ from itertools import pairwise
 COLORS = {"auto": "#c2410c", "quic": "#2563eb", "tls": "#15803d"}
 NAMES = {"auto": "--transport auto", "quic": "quic", "tls": "tls"}
 SMOOTH = 2
-"""Points that are averaged: with 0.5 s each the lines can be read."""
+"""Points that are averaged, of 0.5 s each, so that the lines are readable."""
 
 
 def draw(rounds, file):
-    """Draw the round in the middle, by what auto moved in it: an average would smear its moves."""
+    """Draw the round with the median number of bytes of auto. An average would blur auto's moves."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -34,7 +34,7 @@ def draw(rounds, file):
         strip.axvspan(begin, end, color="#e5e7eb", linewidth=0)
         text = f"{percent} % of packets lost"
         axes.text((begin + end) / 2, top * 0.97, text, ha="center", va="top", color="#4b5563")
-    for who in ("quic", "tls", "auto"):  # auto above the others
+    for who in ("quic", "tls", "auto"):  # auto is drawn above the others
         width = 2.2 if who == "auto" else 1.2
         axes.plot(*rates(traces[who]), color=COLORS[who], linewidth=width, label=NAMES[who])
     axes.set(ylabel="download, Mbit/s", ylim=(0, top), xlim=(0, secs))
@@ -53,12 +53,12 @@ def draw(rounds, file):
 
 
 def middle(values):
-    """Where the median is."""
+    """The index of the median."""
     return values.index(statistics.median_low(values))
 
 
 def rates(trace):
-    """Seconds and Mbit/s, each point the average of some: x is the middle of its time."""
+    """Seconds and Mbit/s. Each point is an average, and x is the middle of its time."""
     step, series = trace["step"], trace["series"]
     count = len(series) - SMOOTH + 1
     x = [(first + SMOOTH / 2) * step for first in range(count)]
@@ -66,7 +66,7 @@ def rates(trace):
 
 
 def losses(events, secs):
-    """[begin, end, percent] of the times with losses, from what was set when."""
+    """[begin, end, percent] of the times with losses, from the changes of the link."""
     found = []
     changes = [(at, float(what.split()[1].rstrip("%"))) for at, what in events if what.startswith("--loss")]
     for (begin, percent), (end, _) in pairwise([*changes, (secs, 0)]):
@@ -76,7 +76,7 @@ def losses(events, secs):
 
 
 def segments(lanes, secs):
-    """[begin, end, lane] from [since, lane]: what was chosen before the begin counts from there."""
+    """[begin, end, lane] from [since, lane]. A lane that was chosen before the start counts from there."""
     ends = [since for since, _ in lanes[1:]] + [secs]
     spans = [(max(0, begin), min(end, secs), lane) for (begin, lane), end in zip(lanes, ends, strict=True)]
     return [list(span) for span in spans if span[1] > span[0]]

@@ -3,14 +3,14 @@
     python bench/udp.py [--rounds 3] [--secs 10] [--tests loopback,wireguard,queries,many,flood]
                         [--contenders lane,lane-tls,lane-auto,hysteria2,tuic,direct] [--json FILE]
 
-    loopback    5,000 packets of 1,200 bytes a second, each echoed: percent lost, round trips, CPU
-    wireguard   --mbit of packets of 1,280 bytes each way on L1 (30 Mbit/s, 50 ms), as a VPN inside would send
-    queries     500 of 40 bytes on L2 (10 % loss each way, 50 ms), asked again after 1, 2, 4 s
+    loopback    5,000 packets of 1,200 bytes a second, each echoed: percent lost, round trips, CPU time
+    wireguard   --mbit of packets of 1,280 bytes each way on L1 (30 Mbit/s, 50 ms), as from a VPN
+    queries     500 queries of 40 bytes on L2 (10 % loss each way, 50 ms), repeated after 1, 2, 4 s
     many        1,000 associations with an exchange each: KB of memory for one, at the client and the server
-    flood       one application sends as fast as it can: memory that grows, and round trips of another one
+    flood       one application sends as fast as possible: growth of memory, and another one's round trips
 
 `wireguard` and `queries` need root and netlab: see bench/labs.py. `lane` is lane over QUIC. The contenders
-take turns within each round; figures are medians of the rounds.
+take turns within each round. Figures are medians of the rounds.
 """
 
 import argparse
@@ -34,13 +34,13 @@ NEEDS_LAB = ("wireguard", "queries")
 
 
 def run(launch, *arguments, proxy=None):
-    """A process of bench/packets.py."""
+    """Start a process of bench/packets.py."""
     through = ("--proxy", f"127.0.0.1:{proxy}") if proxy else ()
     return launch(sys.executable, PACKETS, *arguments, *through)
 
 
 def echo(launch, host="127.0.0.1"):
-    """Where packets are said back."""
+    """Start an echo server, and return its address."""
     return f"{host}:{line_with(run(launch, 'echo', '--host', host), 'ready').split()[1]}"
 
 
@@ -92,7 +92,7 @@ def loopback(contender, args):
 def many(contender, args):
     with ExitStack() as stack:
         here = Here(stack, contender)
-        finish(here.run("queries", "--count", 20), 60)  # what the first one brings is no cost of each
+        finish(here.run("queries", "--count", 20), 60)  # the first associations have extra costs
         before = here.memory()
         holder = here.run("associate", "--count", 1000)
         opened = int(line_with(holder, "open").split()[1])

@@ -1,24 +1,24 @@
-"""What the figures of bench/auto.py are made of, and whether they are good enough: no network in here.
+"""The arithmetic of bench/auto.py: its figures and their limits, without a network.
 
-Apart from the program, so that the arithmetic that judges is tested without an emulated link.
+It is separate from the program, so that it can be tested without an emulated link.
 """
 
 import statistics
 from dataclasses import dataclass
 
 NEAR = 0.01
-"""Seconds: times are told in milliseconds, and two of the same moment may differ by rounding."""
+"""Seconds by which two times of the same moment may differ, since they are rounded to milliseconds."""
 
 
 def rate(trace, begin, end):
-    """Mbit/s from `begin` to `end`, in seconds; what came after the end of a download counts as nothing."""
+    """Mbit/s from `begin` to `end` (seconds). The time after the end of a download counts as no data."""
     step = trace["step"]
     first, last = round(begin / step), round(end / step)
     return sum(trace["series"][first:last]) * 8 / ((last - first) * step) / 1e6
 
 
 def longest_gap(trace, begin, end):
-    """The most seconds without a byte in that time; a download that ended early has a gap up to `end`."""
+    """The most seconds without a byte in that time. A download that ended early has a gap up to `end`."""
     gaps = trace["gaps"]
     if trace["secs"] < end:
         silent = bool(gaps) and sum(gaps[-1]) >= trace["secs"] - NEAR
@@ -37,7 +37,7 @@ def silence(trace, moment, end):
 
 
 def recovered(trace, moment, wanted, hold=2):
-    """Seconds from `moment` until `wanted` Mbit/s were there for `hold` seconds on average."""
+    """Seconds from `moment` until the average rate was `wanted` Mbit/s over `hold` seconds."""
     at = moment
     while at + hold <= trace["secs"] + NEAR:
         if rate(trace, at, at + hold) >= wanted:
@@ -47,12 +47,12 @@ def recovered(trace, moment, wanted, hold=2):
 
 
 def moves(changes, begin, end):
-    """How many of [time, from, to, reason] happened in that time; None where nothing is known."""
+    """The number of changes [time, from, to, reason] in that time; None if it is unknown."""
     return None if changes is None else sum(begin <= at < end for at, *_ in changes)
 
 
 def carried_by(lanes, moment):
-    """The lane that was chosen at a moment, from [since, lane]."""
+    """The lane in use at a moment, from [since, lane]."""
     return next((lane for since, lane in reversed(lanes or []) if since <= moment), None)
 
 
@@ -64,9 +64,9 @@ def chosen_after(lanes, moment, wanted):
 
 
 def story(reports, began):
-    """What `lane why` said, with times from `began`: [since, lane] and changes, [time, from, to, why].
+    """The reports of `lane why` with times from `began`: [since, lane], and changes [time, from, to, why].
 
-    Every report repeats the last changes, and one may be older than all of this.
+    Every report repeats the latest changes. Some may be older than `began`.
     """
     if not reports:
         return None, None
@@ -85,7 +85,7 @@ def story(reports, began):
 
 
 def most_in_a_second(samples):
-    """Of a counter, from [time, value] in order: the most that it grew within a second."""
+    """The largest growth of a counter within a second, from sorted pairs [time, value]."""
     most, first = 0, 0
     for now, value in samples:
         while now - samples[first][0] > 1:
@@ -94,7 +94,7 @@ def most_in_a_second(samples):
     return most
 
 
-# What is asked for
+# The limits
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Need:
     """Whether the limit is the most, or the least."""
     beside: tuple = ()
     worst: bool = False
-    """Judge the worst round and not the median: for what must never happen."""
+    """Judge the worst round instead of the median, for faults that must never happen."""
 
     def __str__(self):
         ratio = f" / {' or '.join(self.beside)}" if self.beside else ""
@@ -126,7 +126,7 @@ class Need:
     def judge(self, records):
         """(value, "ok" or "NOT" or "unknown").
 
-        A figure that is None tells that something never came, which is bad; one that is not there was not
+        A figure of None means that an expected event never happened, which is bad. A missing figure was not
         measured.
         """
         try:
@@ -140,7 +140,7 @@ class Need:
 
 
 class Never(Exception):
-    """What was waited for did not come."""
+    """An expected event did not happen."""
 
 
 def values(records, name, metric):
