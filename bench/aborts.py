@@ -40,9 +40,9 @@ RST = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds
 
 
 class Open:
-    """Sockets that are watched until their peers end them, by a thread of its own.
+    """Watches sockets, in its own thread, until their peers end them.
 
-    `seen`: how many there ever were; `last`: when the last of them ended.
+    `seen` is the number of sockets so far. `last` is the time at which the newest one ended.
     """
 
     def __init__(self):
@@ -76,7 +76,7 @@ class Open:
             self._watch.unregister(sock)
 
     def end(self, how):
-        """End all of them, and watch them no more."""
+        """End all sockets, and stop watching them."""
         for sock in list(self.sockets):
             self._forget(sock)
             end(sock, how)
@@ -89,7 +89,7 @@ def end(sock, how):
 
 
 def target():
-    """A server that keeps what connects: its port, and what is open there."""
+    """Start a server that keeps its connections. Return its port, and the `Open` with the connections."""
     listener, there = socket.create_server(("127.0.0.1", 0), backlog=4096), Open()
 
     def accept():
@@ -112,7 +112,7 @@ def connect(proxy, port):
 
 
 def crowd(count, one):
-    """Call `one` so many times, from some threads: seconds since the first call returned."""
+    """Call `one` `count` times, from several threads. Return the seconds since the first call returned."""
     left, first, failed = iter(range(count)), [], []
 
     def work():
@@ -134,7 +134,7 @@ def crowd(count, one):
 
 
 def measure(transport, how, args):
-    """Seconds until the last one was gone, what is left, what was open after 5 s, and what never came."""
+    """Seconds until the last one had ended, and the numbers that are left, open after 5 s, and lost."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         _, link = lane_server(stack, folder, "127.0.0.1:0", "127.0.0.0/8")

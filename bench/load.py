@@ -158,7 +158,7 @@ def down(args):
                 if count == 0:
                     raise ConnectionError("closed early")
                 now = time.monotonic()
-                marks.add(now, size)  # what comes now belongs to the second that goes on
+                marks.add(now, size)  # these bytes belong to the current second
                 trace.add(now, count or 0)
                 if count:
                     check(buffer[:count], size)

@@ -1,22 +1,22 @@
-"""Does lane look after itself for long? Everything at once, for as long as you like; fails if anything grows.
+"""Does lane run for a long time without leaks and errors? All features at once, for any time.
 
     python bench/soak.py [--minutes 20] [--json FILE] [--plot FILE [--replot]] [--keep FOLDER]
 
-A server and two clients that stay (one chooses its transport itself, the other is made to change all the time
-by a plugin, and has small buffers), and a client that comes and goes once a cycle, every other time by a
-power cut. Their applications use SOCKS5 (CONNECT, BIND, UDP ASSOCIATE), SOCKS4a, HTTP (CONNECT and http://),
---forward of TCP and UDP, --reverse, rules, and as root --redirect: many short exchanges, full speed now and
-then, one-way transfers and idle sessions that last for all of the run; and some that are refused, leave in
-the middle or talk nonsense. Once a cycle TCP falls silent, then UDP, then both; the network forgets all its
-connections; all get SIGHUP; an address comes or goes.
+A server and two clients run all the time. One client chooses its transport itself. The other has small
+buffers, and a plugin makes it change its transport all the time. A third client starts and ends once a
+cycle, every other time by a kill. Their applications use SOCKS5 (CONNECT, BIND, UDP ASSOCIATE), SOCKS4a,
+HTTP (CONNECT and http://), --forward of TCP and UDP, --reverse, rules, and as root --redirect. They do many
+short exchanges, some at full speed, and one-way transfers and idle sessions for the whole run. Some are
+refused, leave in the middle or send nonsense. Once a cycle TCP goes silent, then UDP, then both. The
+network forgets all its connections. All processes get SIGHUP. An address is added or removed.
 
 It fails, with exit status 1, if
-  - anything still grows in the last half: memory, descriptors, greenlets, threads, objects, and the tables
-    that `lane.census` tells of, at both ends (bench/growth.py says what growing is);
-  - data differ, or an answer ends early as if it were whole;
-  - an exchange fails in no blackout (and not as connections were forgotten: the one that carries a request
-    may be among them), or a session breaks that should outlive both;
-  - a process ends, does not say what it holds, or has an error in its log; or a part of the load did nothing.
+  - anything still grows in the last half: memory, descriptors, greenlets, threads, objects, or the tables in
+    `lane.census`, at both ends (bench/growth.py defines growth);
+  - data differ, or an answer ends cleanly too early;
+  - an exchange fails outside of a blackout (unless connections were forgotten: the one with the request may
+    be among them), or a session breaks that should survive both;
+  - a process ends, does not report its counts, or has an error in its log, or a part of the load did nothing.
 """
 
 import argparse
@@ -40,13 +40,13 @@ from soak_world import World, enter_space
 CYCLE_MOST, CYCLE_LEAST, CYCLES = 60, 12, 20
 """Seconds of a cycle, and how many there should be."""
 SAMPLES = 12
-"""In a cycle."""
+"""Samples in each cycle."""
 LEAST_PARTS = 6
-"""Of the half that is judged; else they are cycles."""
+"""The fewest parts of the judged half. With more cycles than that, each part is a cycle."""
 BLACKOUT_MOST = 6
-"""Seconds, far less than any session outlives."""
+"""The longest blackout, seconds. Every session survives much longer ones."""
 SETTLE = 5
-"""Seconds after a blackout in which exchanges may still fail for it."""
+"""Seconds after a blackout in which exchanges may still fail because of it."""
 LEAST = {
     "rss": (8e6, 0.05),  # creeps up to the highest peak, which is a matter of chance: `heap` has what is used
     "heap": (2e6, 0.05),
@@ -62,20 +62,20 @@ LEAST = {
 }
 """Growth in the last half that counts: so much, and a part of the level. Bytes of memory, else numbers."""
 OTHERS = (5, 0.05)
-"""The same of all other tables."""
+"""The same for all other tables."""
 SHORT_RUN = 240
-"""Seconds below which a run is judged roughly. All is still warming up, and it may run beside tests that keep
-the machine busy: then answers are late, as if the network were lost."""
+"""Seconds below which a run has looser limits. Everything is still warming up, and tests may keep the machine
+busy. Then answers are late, as in a network failure."""
 ROUGHLY = 8, 2 / 3
-"""What counts as growth then: so many times as much, and so large a part of the level, which is to double."""
+"""The growth that counts then: a factor for the usual amount, and a part of the level."""
 TOLERATED = 0.1
-"""Of all exchanges, those that may fail then for no blackout; data may differ in none."""
+"""Fraction of exchanges that may fail then without a blackout. Data must never differ."""
 SHOWN = 12
-"""Failures that are printed."""
+"""The most failures that are printed."""
 
 
 class Run:
-    """`secs`: without what it takes to begin and to end."""
+    """One run. `secs` does not include the time to start and to end."""
 
     def __init__(self, secs, space, folder=None):
         self.secs, self.space, self._folder = secs, space, folder
@@ -110,7 +110,7 @@ class Run:
         self.faults += world.faults
 
     def _plan(self):
-        """(second, name, what to do), in any order."""
+        """The events (second, name, function), in any order."""
         world, cycle = self.world, self.cycle
         blackout = min(BLACKOUT_MOST, 0.1 * cycle)
         steps = [
@@ -139,7 +139,7 @@ class Run:
             lane.process.send_signal(signal.SIGHUP)
 
     def _keep_sampling(self, lane, over):
-        """In a thread of its own: a busy machine takes its time to answer."""
+        """Take samples, in a separate thread, since answers may be slow on a busy machine."""
         step, series = self.cycle / SAMPLES, self.samples.setdefault(lane.name, {})
         while not over.wait(step - self._now() % step):
             held = lane.holds()
@@ -164,7 +164,7 @@ class Run:
     # The verdict
 
     def judge(self):
-        """(what grows, what failed), for people; and counts."""
+        """The growing series and the failures as text, and the counts."""
         grows = self._growth()
         failed = [*self.faults]
         account, excused, minor = Counter(), 0, []
@@ -206,9 +206,9 @@ class Run:
         return [kind for kind in wanted if not told["done"].get(kind)] + lasting
 
     def _is_excused(self, failure, load):
-        """Whether it failed for a blackout that went on, or since its client was killed.
+        """Whether a failure is due to a blackout, or to the kill of its client.
 
-        What lasts is not: it has to outlive that. Unless it never came to be.
+        A long session has no excuse, since it must survive both, unless it was never established.
         """
         if load.killed is not None and failure["end"] >= load.killed:
             return True
@@ -222,7 +222,7 @@ class Run:
         return False
 
     def _growth(self):
-        """From "PROCESS NAME" to a Trend, of all that was sampled."""
+        """The Trend of each sampled series, by "PROCESS NAME"."""
         parts = min(growth.PARTS, max(LEAST_PARTS, round(self.secs / 2 / self.cycle)))
         found = {}
         for lane, tables in self.samples.items():
@@ -237,7 +237,7 @@ class Run:
         return found
 
     def types(self, name):
-        """What there is more of in the last quarter than in the one before: (type, how many more)."""
+        """The types with more objects in the last quarter than in the previous one: (type, difference)."""
         lane = next(lane for lane in self.world.steady if lane.name == name)
         before, after = {}, {}
         for line in lane.types.read_text().splitlines() if lane.types.exists() else []:
@@ -260,7 +260,7 @@ def amount(name, value):
 
 
 def report(run):
-    """Print the verdict: the result for --json, and whether it is bad."""
+    """Print the verdict. Return the result for --json, and whether it is bad."""
     trends, failed, counts = run.judge()
     growing = {key: trend for key, trend in trends.items() if trend.grows}
     print(f"done: {', '.join(f'{kind} {n}' for kind, n in sorted(counts['done'].items()))}")

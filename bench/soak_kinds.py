@@ -1,8 +1,8 @@
-"""Exchanges through a lane client, in every way that there is: what bench/soak_load.py does again and again.
+"""Exchanges through a lane client, over every protocol. bench/soak_load.py repeats them.
 
-Each is a function of the ends (the client's ports and the target's) and of a `random.Random`. It returns
-where all was right, and raises: OSError for what failed, Corrupt for data that differ, and Truncated for an
-answer that ended early as if it were whole.
+Each is a function of the ends (the client's ports and the target's) and of a `random.Random`. It returns if
+everything was right. It raises OSError for a failure, Corrupt if data differ, and Truncated for an answer
+that ended cleanly too early.
 """
 
 import http.client
@@ -19,13 +19,15 @@ from soak_target import COUNT, HEAD, UDP_HOST, paced, reset
 
 HOST = "127.0.0.1"
 TIMEOUT = 40
-"""Seconds for an answer: more than the client's own limit for a request, which it is to keep."""
-DIRECT, BLOCKED = "127.0.0.3", "127.0.0.9"
-"""What the client's rules say of them."""
+"""Seconds for an answer. The client's own limit for a request is shorter and must work."""
+DIRECT = "127.0.0.3"
+"""An address that the client's rules route directly."""
+BLOCKED = "127.0.0.9"
+"""An address that the client's rules block."""
 
 
 class Refused(OSError):
-    """The proxy said no."""
+    """The proxy refused the request."""
 
 
 class Truncated(Corrupt):
@@ -93,7 +95,7 @@ def dial(port, host=HOST):
 
 
 def download(sock, chance, size):
-    """All of it, to a clean end."""
+    """Download everything, up to a clean end."""
     phase, got = chance.randrange(1 << 20), 0
     with sock:
         sock.sendall(HEAD.pack(b"D", phase, size, 0))
@@ -109,7 +111,7 @@ def download(sock, chance, size):
 
 
 def upload(sock, chance, size):
-    """With a half-close, which must pass, and the answer after it."""
+    """Upload, half-close, and receive the answer after that."""
     phase = chance.randrange(1 << 20)
     with sock:
         sock.sendall(HEAD.pack(b"U", phase, 0, 0))
@@ -149,7 +151,7 @@ def over_redirect(ends, chance):
 
 
 def over_reverse(ends, chance):
-    """From the server's side: its port stands for the target."""
+    """Connect on the server's side to the port for the target."""
     exchange(dial(ends.reverse), chance)
 
 
@@ -188,7 +190,7 @@ def plain_http(ends, chance):
 
 
 def bind(ends, chance):
-    """A port on the server; whoever connects to it sends, and gets an answer."""
+    """Open a port on the server. The peer that connects to it sends, and gets an answer."""
     sock, where = socks5(ends, HOST, 0, command=2)
     phase, size = chance.randrange(1 << 20), chance.randrange(1, 60_000)
     with sock, socket.create_connection(where, TIMEOUT) as peer:
@@ -208,7 +210,7 @@ def send_all(sock, data):
         sock.sendall(data)
         sock.shutdown(socket.SHUT_WR)
     except OSError:
-        pass  # the other side tells
+        pass  # the other side reports it
 
 
 def udp(ends, chance):
@@ -223,14 +225,14 @@ def udp_forward(ends, chance):
 
 
 class Packets:
-    """Packets that say themselves what they are, on an association."""
+    """Packets with a description of their content, on one association."""
 
     def __init__(self, associate):
         try:
             self._link = associate()
         except SystemExit as refused:
             raise Refused(str(refused)) from None
-        self._link.udp.connect(self._link.where)  # a port that is used again gets what is late for others
+        self._link.udp.connect(self._link.where)  # a reused port receives late packets of others
 
     def __enter__(self):
         return self
@@ -241,7 +243,7 @@ class Packets:
             self._link.tcp.close()
 
     def ask(self, chance):
-        """One packet, sent again until it is answered; each that comes is checked."""
+        """Send a packet, repeat it until it is answered, and check every answer."""
         phase, size = chance.randrange(1 << 20), chance.choice((40, 500, 1100, 1380, 3000, 9000))
         asked = COUNT.pack(phase) + part(phase, size)
         for patience in (1, 2, 4, 8, 16):
@@ -255,23 +257,23 @@ class Packets:
 
 
 def bulk(ends, chance):
-    """As fast as it goes: windows grow."""
+    """A transfer at full speed, so that windows grow."""
     upload(socks5(ends, HOST, ends.tcp)[0], chance, 2 << 20)
     download(socks5(ends, HOST, ends.tcp)[0], chance, 4 << 20)
 
 
 def burst(ends, chance):
-    """A page: many at once."""
+    """Many exchanges at once, as for a web page."""
     with ThreadPoolExecutor(16) as threads:
         for one in [threads.submit(over_socks5, ends, random.Random(chance.random())) for _ in range(16)]:
             one.result()
 
 
-# What goes wrong, as it does every day.
+# Everyday failures.
 
 
 def refused(ends, chance):
-    """Nobody listens there, and the application is told so."""
+    """Nobody listens on the target's port, and the application is told so."""
     with socket.socket() as nobody:
         nobody.bind((HOST, 0))
         must_refuse(lambda: socks5(ends, HOST, nobody.getsockname()[1])[0], "reply code 5")
@@ -292,7 +294,7 @@ def must_refuse(connect, reason):
 
 
 def abort(ends, chance):
-    """An application that leaves in the middle, without a word."""
+    """An application that aborts in the middle."""
     sock = socks5(ends, HOST, ends.tcp)[0]
     kind = chance.choice((b"D", b"E"))
     sock.sendall(HEAD.pack(kind, 0, 1 << 22, 0))
@@ -302,7 +304,7 @@ def abort(ends, chance):
 
 
 def nonsense(ends, chance):
-    """What is no proxy's client, and what says nothing at all."""
+    """Clients that send nonsense, or nothing at all."""
     with dial(ends.proxy) as sock:
         words = b"", b"\5", b"\5\1\0\5\1\0\3\xff", b"GET ", b"\xff" * 50, b"CONNECT no HTTP/1.1\r\n\r\n"
         sock.sendall(chance.choice(words))
@@ -329,4 +331,4 @@ SHORT = {
     "nonsense": nonsense,
 }
 SELDOM = {"bulk": 8, "burst": 8}
-"""Times --every."""
+"""Factors of --every for rare kinds."""

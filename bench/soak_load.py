@@ -1,11 +1,11 @@
-"""The applications of bench/soak.py: they use a lane client in every way there is, and check what they get.
+"""The applications of bench/soak.py: they use all protocols of a lane client, and check the received data.
 
     python bench/soak_load.py ENDS [--kinds NAMES] [--every SECS] [--secs SECS] [--user NUMBER]
 
-ENDS is JSON: the client's ports and the target's. Each kind of exchange is done again and again by a thread
-of its own, every --every seconds or so; those of LONG are one session each, that lasts to the end. It ends
-after --secs, or with SIGTERM. It prints a line of JSON for each failure, with its times on the monotonic
-clock, and one at the end. Data that differ, and answers that end early as if they were whole, are `grave`.
+ENDS is JSON: the client's ports and the target's. A thread for each kind of exchange repeats it about every
+--every seconds. Each kind in LONG is one session that lasts to the end. The program ends after --secs, or
+with SIGTERM. It prints a line of JSON for each failure, with its times on the monotonic clock, and one at
+the end. Wrong data, and answers that end cleanly too early, are `grave`.
 """
 
 import argparse
@@ -37,14 +37,14 @@ from soak_kinds import (
 from soak_target import COUNT, HEAD, UDP_HOST, paced
 
 LAST = 60
-"""Seconds for what lasts to the end to come to it."""
+"""Seconds in which the long sessions must end."""
 
 
 # Sessions that last to the end
 
 
 def down(ends, chance, load):
-    """Data come, and nothing is said."""
+    """A long download."""
     phase, got, held, told = chance.randrange(1 << 20), 0, b"", False
     with socks5(ends, HOST, ends.tcp)[0] as sock:
         sock.sendall(HEAD.pack(b"D", phase, 0, load.rate))
@@ -54,7 +54,7 @@ def down(ends, chance, load):
                 sock.shutdown(socket.SHUT_WR)
             data = sock.recv(1 << 17)
             held += data
-            size = len(held) - COUNT.size  # what is held back may be the count
+            size = len(held) - COUNT.size  # the last bytes may be the count
             if not data:
                 break
             if size > 0:
@@ -66,7 +66,7 @@ def down(ends, chance, load):
 
 
 def up(ends, chance, load):
-    """Data go, and nothing comes."""
+    """A long upload."""
     phase = chance.randrange(1 << 20)
     with dial(ends.forward) if chance.random() < 0.5 else socks5(ends, HOST, ends.tcp)[0] as sock:
         sock.sendall(HEAD.pack(b"U", phase, 0, 0))
@@ -78,12 +78,12 @@ def up(ends, chance, load):
 
 
 def idle(ends, chance, load):
-    """Hardly ever a word."""
+    """A session with rare exchanges."""
     talk(ends, chance, load, 20 * load.every)
 
 
 def chat(ends, chance, load):
-    """Always a word."""
+    """A session with frequent exchanges."""
     talk(ends, chance, load, load.every / 4)
 
 
@@ -103,7 +103,7 @@ def talk(ends, chance, load, every):
 
 
 def packets(ends, chance, load):
-    """One association, to the end."""
+    """One UDP association that lasts to the end."""
     with Packets(lambda: Association((HOST, ends.proxy), (UDP_HOST, ends.udp))) as association:
         while not load.over.wait(load.every / 10):
             association.ask(chance)
@@ -114,7 +114,7 @@ MANY = {"idle": 6, "chat": 2}
 
 
 class Load:
-    """Threads that do all that again and again, and the account of it."""
+    """The threads that repeat the exchanges, and their counts."""
 
     def __init__(self, ends, every, rate):
         self.every, self.rate = every, rate
@@ -135,7 +135,7 @@ class Load:
             self._bytes[kind] = self._bytes.get(kind, 0) + size
 
     def end(self):
-        """Let all come to their end; what does not is a failure. The account."""
+        """Wait until all threads end; one that does not is a failure. Return the counts."""
         self.over.set()
         deadline = time.monotonic() + LAST + TIMEOUT
         for thread in self._threads:
@@ -147,14 +147,14 @@ class Load:
     def _repeat(self, kind):
         chance, every, due = random.Random(), self.every * SELDOM.get(kind, 1), time.monotonic()
         while True:
-            # From begin to begin, so that a busy machine changes the load no more than it must.
+            # The period is from start to start, so that a busy machine changes the load little.
             due = max(due + every * chance.uniform(0.5, 1.5), time.monotonic())
             if self.over.wait(due - time.monotonic()):
                 return
             self._try(kind, lambda: SHORT[kind](self._ends, chance))
 
     def _last(self, kind):
-        """One session; another one after a failure, so that there is always one."""
+        """Run one long session, and a new one after each failure."""
         chance = random.Random()
         while not self.over.is_set():
             self._try(kind, lambda: LONG[kind](self._ends, chance, self))
@@ -166,7 +166,7 @@ class Load:
             what()
         except (OSError, Corrupt) as error:
             self._failed(kind, begin, error)
-        except Exception as error:  # a fault of this program must not look like silence
+        except Exception as error:  # a bug in this program must be reported
             self._failed(kind, begin, error, grave=True)
         else:
             with self._lock:
@@ -198,11 +198,11 @@ def main():
     parser.add_argument("--user", type=int, help="whose the applications are")
     args = parser.parse_args()
     if args.user is not None:
-        assert encodings.idna  # needed by what connects, and loaded while we may still read it
+        assert encodings.idna  # needed to connect; loaded while its file is readable
         os.setuid(args.user)
     kinds = args.kinds.split(",") if args.kinds else [*SHORT, *LONG]
     load = Load(SimpleNamespace(**args.ends), args.every, args.rate)
-    # Taken, not handled: a handler may wait for a lock that the interrupted code holds. Threads inherit it.
+    # Block the signal and wait for it. A handler might need a lock that the interrupted code holds.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     for kind in kinds:
         load.start(kind)
@@ -213,7 +213,7 @@ def main():
         signal.sigwait({signal.SIGTERM})
     print(json.dumps(load.end()), flush=True)
     sys.stdout.flush()
-    os._exit(0)  # threads that hang must not hang us
+    os._exit(0)  # do not wait for threads that hang
 
 
 if __name__ == "__main__":

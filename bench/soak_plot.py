@@ -1,6 +1,6 @@
-"""The picture of bench/soak.py: each series of each process over the run.
+"""The plot of bench/soak.py: each series of each process over the run.
 
-Apart from the measuring, so that it can be drawn again from saved figures and needs matplotlib alone.
+It is separate from the measurement, so that saved figures can be drawn again with only matplotlib.
 """
 
 import statistics
@@ -10,7 +10,7 @@ NAMES = {"server": "server", "client": "client", "mover": "client that is made t
 GROWS = "#b91c1c"
 ACROSS = 4
 POINTS = 40
-"""Of a line: each the median of what was sampled around it, in a band from the least to the most."""
+"""Points of a line. Each is the median of the samples around it, in a band from the least to the greatest."""
 FIRST = ("rss", "heap", "objects", "blocks", "descriptors", "greenlets", "threads", "sessions")
 BYTES = ("rss", "heap", "budget")
 
@@ -53,13 +53,13 @@ def draw(result, file):
 
 
 def panels(samples):
-    """The names of all series, what everybody knows first."""
+    """The names of all series, the best known first."""
     found = dict.fromkeys(name for series in samples.values() for name in series)
     return [name for name in FIRST if name in found] + [name for name in found if name not in FIRST]
 
 
 def points(samples, count):
-    """Times, and the least, the median and the most of what was sampled around each."""
+    """Times, and the least, the median and the greatest sample around each."""
     size = max(1, -(-len(samples) // count))
     groups = [samples[begin : begin + size] for begin in range(0, len(samples), size)]
     columns = [[value for _, value in group] for group in groups]

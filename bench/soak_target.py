@@ -1,16 +1,17 @@
-"""What the applications of bench/soak.py talk to: TCP, HTTP and UDP, with bytes that can be checked.
+"""The target of the applications in bench/soak.py: TCP, HTTP and UDP, with bytes that can be checked.
 
     python bench/soak_target.py: prints its ports, TCP, HTTP and UDP, and serves until it is killed
 
-A connection of TCP begins with HEAD: the kind, the phase in the pattern (of bench/load.py) and how many bytes
-a second, 0 for as many as go.
+A TCP connection begins with HEAD: the kind, the phase in the pattern (of bench/load.py), the number of
+bytes, and the rate in bytes a second, 0 for full speed.
 
-    D   the pattern until the application finishes, or as many bytes of it as were asked for, then their count
-        in 8 bytes: so a download that was cut short is known from one that is whole
-    U   takes the pattern to its end, and says how many bytes came, in 8 bytes; resets if they differ
-    E   says back what comes, to its end
+    D   sends the pattern until the application finishes, or the requested number of bytes, and then their
+        count in 8 bytes. The count tells a complete download from one that was cut off
+    U   receives the pattern up to its end, and sends the number of bytes in 8 bytes; resets if data differ
+    E   echoes up to the end
 
-HTTP: GET /D/PHASE/SIZE gives the pattern, in chunks if the path begins with /C; POST and PUT say the count.
+HTTP: GET /D/PHASE/SIZE returns the pattern, in chunks if the path begins with /C. POST and PUT return the
+count.
 """
 
 import contextlib
@@ -26,11 +27,11 @@ HEAD = struct.Struct("!cIQI")
 """Kind, phase, bytes, bytes a second."""
 COUNT = struct.Struct("!Q")
 UDP_HOST = "127.0.0.2"
-"""Where UDP is served: not where lane is, whose late packets could come to a port that is used again."""
+"""The address for UDP. It is not that of lane: lane's late packets could arrive at a reused port."""
 BEAT = 0.05
-"""Seconds between two pieces of what has a rate."""
+"""Seconds between two pieces of data with a rate."""
 PATIENCE = 120
-"""Seconds for an application that says nothing: more than any loss of the network."""
+"""Seconds for a silent application: longer than any network failure."""
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -41,7 +42,7 @@ def reset(sock):
 
 
 def paced(sock, phase, size, rate, stop):
-    """Send the pattern until `stop()` or `size` (0: no limit): how many bytes."""
+    """Send the pattern until `stop()` or up to `size` bytes (0: no limit). Return the number of bytes."""
     sent, begin = 0, time.monotonic()
     while not stop() and (not size or sent < size):
         piece = min(int(rate * BEAT) or 1, CHUNK) if rate else CHUNK
@@ -51,12 +52,12 @@ def paced(sock, phase, size, rate, stop):
         if rate:
             time.sleep(max(0, begin + sent / rate - time.monotonic()))
             if time.monotonic() - begin - sent / rate > 1:
-                begin = time.monotonic() - sent / rate  # nothing is made up for after a stand-still
+                begin = time.monotonic() - sent / rate  # do not catch up after a stall
     return sent
 
 
 def take(sock, phase):
-    """Take the pattern to its end: how many bytes. Raises Corrupt."""
+    """Receive the pattern up to its end. Return the number of bytes. Raises Corrupt."""
     size, buffer = 0, bytearray(CHUNK)
     while count := sock.recv_into(buffer):
         check(buffer[:count], phase + size)
@@ -65,7 +66,7 @@ def take(sock, phase):
 
 
 class Finished:
-    """Whether the other side has finished, which a thread waits for."""
+    """Whether the other side has finished. A thread waits for that."""
 
     def __init__(self, sock):
         self._event = threading.Event()
@@ -88,7 +89,7 @@ def answer(sock):
             sock.settimeout(PATIENCE)
             kind, phase, size, rate = HEAD.unpack(read_exactly(sock, HEAD.size))
             if kind == b"D":
-                sock.settimeout(None)  # nobody need read for a while
+                sock.settimeout(None)  # the application may not read for a while
                 sent = paced(sock, phase, size, rate, (lambda: False) if size else Finished(sock))
                 sock.sendall(COUNT.pack(sent))
                 sock.shutdown(socket.SHUT_WR)
@@ -98,7 +99,7 @@ def answer(sock):
                 sock.settimeout(None)
                 sock.sendall(COUNT.pack(take(sock, phase)))
             elif kind == b"E":
-                sock.settimeout(None)  # an idle session says nothing
+                sock.settimeout(None)  # an idle session sends nothing
                 while data := sock.recv(65536):
                     sock.sendall(data)
     except Corrupt as caught:
@@ -144,7 +145,7 @@ class WebServer(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request, client_address):
-        pass  # applications leave
+        pass  # applications may leave
 
 
 def echo(sock):

@@ -1,7 +1,7 @@
-"""What runs in bench/soak.py: a server, clients that stay, clients that come and go, and their applications.
+"""The processes of bench/soak.py: a server, permanent and temporary clients, and their applications.
 
-All of it is on loopback. As root it is in a network namespace of its own, which ends with its last process:
-only there may packets be redirected and addresses come and go.
+Everything runs on loopback. As root it is in a separate network namespace, which ends with its last
+process. Only there may packets be redirected, and addresses added and removed.
 """
 
 import json
@@ -29,24 +29,24 @@ from lane.errors import Unreachable
 
 BENCH = Path(__file__).parent
 REDIRECTED = "203.0.113.1"
-"""Where applications that know no proxy connect to; their packets are redirected."""
+"""The target of applications without a proxy setting. Their packets are redirected."""
 NOBODY = 65534
-"""Whose the applications are then: the server's own connections are not to be redirected."""
+"""The user of these applications. The server's own connections must not be redirected."""
 FLAPS = "192.0.2.77"
-"""An address that comes and goes."""
+"""An address that is added and removed."""
 VISITED = "socks5,connect,http,udp,bulk,abort,down,idle"
-"""What the applications of a client do that comes and goes."""
+"""The exchanges of a temporary client's applications."""
 ANSWER = 30
-"""Seconds within which a process must say what it holds: more than any pause of a busy machine."""
+"""Seconds in which a process must report its counts: longer than any pause of a busy machine."""
 KINDS = {"auto": {"tcp", "udp"}, "quic": {"udp"}, "tls": {"tcp"}}
-"""What a transport runs over: it has an outage while all of it is silent."""
+"""The protocols below each transport. It has an outage while all of them are silent."""
 LAST_WORDS = 60
-"""Seconds for a process to end when it is told to."""
+"""Seconds in which a process must end when it is told to."""
 PAGE = resource.getpagesize()
 
 
 def enter_space():
-    """Begin the program again in a network namespace, if there can be one: whether this is it."""
+    """Restart the program in a network namespace, if possible. Return whether this is the restarted one."""
     if "--in-space" in sys.argv:
         run("ip", "link", "set", "lo", "up")
         run("ip", "address", "add", f"{REDIRECTED}/32", "dev", "lo")
@@ -66,7 +66,7 @@ def run(*command):
 
 
 class Lane:
-    """A lane process, which says what it holds."""
+    """A lane process that reports its counts."""
 
     def __init__(self, world, name, *options, kinds=frozenset()):
         self.name, self.kinds = name, kinds
@@ -79,7 +79,7 @@ class Lane:
         self._read = 0  # bytes of the log
 
     def holds(self):
-        """From names to numbers: `lane.census`, and the memory. None if it does not say so in time."""
+        """The counts by name, from `lane.census`, and the memory. None if there is no report in time."""
         self._counted()
         self.process.send_signal(signal.SIGUSR1)
         end = time.monotonic() + ANSWER
@@ -91,7 +91,7 @@ class Lane:
         return None
 
     def _counted(self):
-        """The newest count in what was logged since the last look, if there is one."""
+        """The newest census in the log since the last call, if there is one."""
         if not self.log.exists():
             return None
         with self.log.open("rb") as file:
@@ -103,7 +103,7 @@ class Lane:
         return lines[-1] if lines else None
 
     def faults(self):
-        """Of its log, and of what it says beside it: errors, and how often there was which exception."""
+        """The errors in its log and other output, and the number of each exception."""
         text = self.process.said.read_text() + (self.log.read_text() if self.log.exists() else "")
         found = re.findall(r"^Traceback .*\n((?: .*\n)*.*)", text, re.MULTILINE)
         lines = [line for line in text.splitlines() if " ERROR " in line]
@@ -111,7 +111,7 @@ class Lane:
         return [f"{count} times: {what}" for what, count in told.items()]
 
     def why(self):
-        """What `lane why` tells, None where there is no answer."""
+        """The answer of `lane why`; None without one."""
         try:
             return next(ask(self.control))
         except (Unreachable, StopIteration):
@@ -124,13 +124,13 @@ class Load:
     def __init__(self, world, client, ends, *options):
         self.client = client
         self.killed = None
-        """When its client was killed: what failed from then on says nothing."""
+        """The time at which its client was killed. Later failures do not count."""
         command = [sys.executable, BENCH / "soak_load.py", json.dumps(ends), *options]
         self.process = start(world.stack, *command)
         line_with(self.process, "began")
 
     def end(self):
-        """Let it come to its end, which takes as long as its last exchange."""
+        """Tell it to end, which takes as long as its last exchange."""
         self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(200)
@@ -138,7 +138,7 @@ class Load:
             self.process.kill()
 
     def told(self):
-        """(failures, account); the account is None where it did not end well."""
+        """(failures, counts). The counts are None if it did not end cleanly."""
         lines = [json.loads(line) for line in self.process.said.read_text().splitlines() if line[:1] == "{"]
         account = next((line for line in lines if "done" in line), None)
         return [line for line in lines if "kind" in line], account
@@ -148,20 +148,20 @@ class Load:
 
 
 class World:
-    """All of them; they end with `stack`. `space`: whether this is a network namespace of our own."""
+    """All processes; they end with `stack`. `space`: whether this is a separate network namespace."""
 
     def __init__(self, stack: ExitStack, every, move_every, rough, space, folder=None):
         self.stack, self._every, self._space = stack, every, space
         self.folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         self.plugins = self.folder / "plugins"
-        self.plugins.mkdir(mode=0o700)  # lane takes none that others may write to, as in some checkouts
+        self.plugins.mkdir(mode=0o700)  # lane refuses a folder that others may write to
         self.plugins.joinpath("soak.py").write_text((BENCH / "soak_plugins" / "soak.py").read_text())
         self.plugins.joinpath("soak.py").chmod(0o600)
         self.faults, self.silences, self.forgotten, self.loads, self._visits = [], [], [], [], []
         self._flapped = False
         target = line_with(start(stack, sys.executable, BENCH / "soak_target.py"), "ready").split()
         self.tcp, self.web, self.udp = map(int, target[1:])
-        # What is kept for a while is to come to its end within the first half.
+        # State that is kept for a while must expire within the first half.
         self._short = ("--resume-grace", "30s", "--udp-idle-timeout", "30s") if rough else ()
         self.middleman = Middleman()
         self.server = self._serve()
@@ -182,11 +182,11 @@ class World:
         return server
 
     def write_rules(self):
-        """As they were: what is read again."""
+        """Write the rules, unchanged, so that they are read again."""
         self.rules.write_text(f"block {BLOCKED}\ndirect {DIRECT}\n# {time.monotonic()}\n")
 
     def _stay(self, name, move_every, *options):
-        """A client that stays for all of the run, with all that it may offer, and its applications."""
+        """Start a client for the whole run, with all its ports, and its applications."""
         here, there = "127.0.0.1:0", f"127.0.0.1:{self.tcp}"
         forwards = f"tcp://{here}={there},udp://{here}={UDP_HOST}:{self.udp}"
         offers = ("--forward", forwards, "--reverse", f"tcp://{here}={there}", "--rules", self.rules)
@@ -237,10 +237,10 @@ class World:
         self.loads.append(load)
         return load
 
-    # What happens
+    # The events
 
     def silence(self, *kinds):
-        """The network loses all of `kinds` from now on, and nothing else."""
+        """Let the network lose the packets of `kinds` from now on."""
         self.middleman.silence(*kinds)
         now = time.monotonic()
         if self.silences and self.silences[-1][1] is None:
@@ -249,23 +249,23 @@ class World:
             self.silences.append([now, None, set(kinds)])
 
     def forget(self):
-        """All connections, at once."""
+        """Let the network forget all connections at once."""
         self.forgotten.append(time.monotonic())
         self.middleman.forget()
 
     def outages(self, client):
-        """[begin, end] of the times in which nothing carried `client`, and in which its connections ended."""
+        """[begin, end] of the outages of `client`, and of the times when its connections were forgotten."""
         silent = [(begin, end) for begin, end, kinds in self.silences if client.kinds <= kinds]
         return silent + [(when, when) for when in self.forgotten]
 
     def flap(self):
-        """An address of the machine comes or goes."""
+        """Add or remove an address of the machine."""
         if self._space:
             self._flapped = not self._flapped
             run("ip", "address", "add" if self._flapped else "delete", f"{FLAPS}/32", "dev", "lo")
 
     def visit(self, secs):
-        """A client comes, is used for `secs`, and goes: in good order or not. Does not wait for it."""
+        """Start a client, use it for `secs`, and end or kill it, in the background."""
         number = len(self._visits)
         thread = threading.Thread(target=self._visited, args=(number, secs), daemon=True)
         self._visits.append(thread)
@@ -290,7 +290,7 @@ class World:
             self.faults.append(f"{name}: {error}")
 
     def _must_end(self, lane):
-        """It was told to: that is to be in good order, and soon."""
+        """Check that a process that was told to end does so cleanly and in time."""
         try:
             status = lane.process.wait(LAST_WORDS)
         except subprocess.TimeoutExpired:
@@ -302,7 +302,7 @@ class World:
         self.faults += [f"{lane.name}: {fault}" for fault in lane.faults()]
 
     def end(self):
-        """All in good order, the applications first."""
+        """End all processes cleanly, the applications first."""
         self.silence()
         for load in self.loads:
             if load.client in self.steady:

@@ -1,4 +1,4 @@
-"""What one honest user notices of others who crowd a lane server, and what they cost it.
+"""The effect of a crowd at a lane server on one honest user, and on the server.
 
     python bench/strangers.py [--attacks silent,half,unproven,guess,...] [--transports tls,quic]
         [--count 1200] [--addresses 1,200] [--secs 8]
@@ -6,15 +6,15 @@
 The others are strangers (bench/crowd.py), or another user with a key (bench/greedy.py): sessions, probes,
 unread, orphans, tiny, names, packets.
 
-With root and netlab (see bench/labs.py) the server is in one network namespace, the strangers and the user
-are in another one, where the strangers have up to 200 addresses; without, all are on loopback. For each
-attack, transport and number of addresses, before the strangers come and while they are there:
+With root and netlab (see bench/labs.py) the server is in one network namespace. The strangers and the user
+are in another one, where the strangers have up to 200 addresses. Otherwise everything is on loopback. The
+figures are for each attack, transport and number of addresses, before and during the attack:
 
-- "connect": milliseconds of a new connection to the server with the right key, until it has answered (p50,
-  p99, the longest; of how many), and how many failed; one after the other;
-- "trip": milliseconds of an answer on a connection that was there before (the same);
-- "CPU": of the server, of one core; "MB": its resident memory more than before the strangers came, and then
-  15 s after they have gone.
+- "connect": milliseconds from a new connection with the right key to the server's answer (p50, p99, the
+  longest, and their number), and the number of failures. The connections are made one after the other.
+- "trip": milliseconds of an answer on a connection that existed before (the same values).
+- "CPU": the server's CPU time, as a part of one core. "MB": the growth of its resident memory, during the
+  attack and 15 s after it.
 """
 
 import argparse
@@ -47,17 +47,17 @@ from lane.proto.hello import Command, Request, pack_hello, token
 
 HERE = Path(__file__).parent
 ATTACKS = {"silent": ("tls",), "half": ("tls",), "unproven": ("tls", "quic"), "guess": ("tls", "quic")}
-"""Those of bench/crowd.py, and the transports that they concern."""
+"""The attacks of bench/crowd.py, with their transports."""
 GREEDY = ("sessions", "probes", "unread", "orphans", "tiny", "names", "packets")
-"""Those of bench/greedy.py, all over both."""
+"""The attacks of bench/greedy.py, each over both transports."""
 WIRE = Wire(1000, 2, 0, 940)
 AFTER = 15.0
-"""Seconds until the server has forgotten who did not come again."""
+"""Seconds after which the server has forgotten clients that left."""
 FILES = 4096
 PAUSE = 0.02
 
 
-# The honest user, a process of his own.
+# The honest user, a separate process.
 
 
 class User:
@@ -67,7 +67,7 @@ class User:
         self.failed = 0
 
     def ask(self, command):
-        """A new carrier, and its stream on which the server has answered."""
+        """Open a carrier, and a stream on which the server has answered."""
         carrier = self.transport.dial(self.link.address, self.tls)
         try:
             stream = carrier.open()
@@ -103,7 +103,7 @@ class User:
         return times
 
     def run(self):
-        """One line of figures for each line that comes: how many seconds."""
+        """Read lines with a number of seconds. Measure for so long, and print a line of figures for each."""
         _, stream = self.ask(Command.PROBE)
         read = gevent.get_hub().threadpool
         while line := read.apply(sys.stdin.readline):
@@ -114,7 +114,7 @@ class User:
 
 
 def shown(times):
-    """p50 and p99, and the longest, in ms; of how many."""
+    """p50, p99 and the longest time in ms, and the number of times."""
     if not times:
         return "none"
     times = sorted(times)
@@ -126,7 +126,7 @@ def shown(times):
 
 
 class Scene:
-    """A server, a user who is connected, and where the strangers are to be."""
+    """A server, a connected user, and the place of the strangers."""
 
     def __init__(self, stack, transport, place):
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -148,7 +148,7 @@ class Scene:
         stack.callback(self.user.kill)
 
     def look(self, secs):
-        """What the user sees for so long: as text, and the server's CPU and memory."""
+        """Measure for `secs`. Return the user's figures as text, and the server's CPU time and memory."""
         used = sum(self.server.cpu_times()[:2])
         self.user.stdin.write(f"{secs}\n")
         self.user.stdin.flush()
@@ -180,7 +180,7 @@ class Scene:
 
 
 def place(stack):
-    """Commands that run a command beside the user and at the server, its address, and the strangers'."""
+    """The commands that run a command at the user's and at the server's end, and the addresses."""
     if lacking():
         return (), (), "127.0.0.1", [f"127.0.1.{number}" for number in range(1, 201)]
     made = stack.enter_context(lab(WIRE))
@@ -204,7 +204,7 @@ def main():
     parser.add_argument("--addresses", default="1,200")
     parser.add_argument("--secs", type=float, default=8)
     args = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a lab does not stay behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no lab remains
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(FILES, most), most))
     for attack in args.attacks.split(","):

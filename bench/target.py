@@ -1,8 +1,8 @@
-"""The load on loopback: a target in a process of its own, and applications in another one.
+"""The load on loopback: a target in one process, and applications in another one.
 
-The applications are a process too (`python bench/target.py load`), so that the benchmark's own work is not
-in the way; it answers commands, a line of JSON each. Data are zeros and are not compared: bench/load.py does
-that, at a tenth of the speed.
+The applications are a separate process (`python bench/target.py load`), so that the benchmark's own work
+does not disturb them. It answers commands, one line of JSON each. The data is zeros and is not compared.
+bench/load.py compares data, at a tenth of the speed.
 """
 
 import json
@@ -18,7 +18,7 @@ from load import read_exactly
 SIZE = 1 << 18
 
 
-# The target: the first byte says what an application wants.
+# The target. The first byte is the application's request.
 
 
 def serve():
@@ -62,7 +62,7 @@ class Applications:
         self.counts, self.kept = [], []
 
     def connect(self, wish=b""):
-        """What is sent first goes as soon as the proxy says that it is connected."""
+        """Connect, and send `wish` as soon as the proxy reports the connection."""
         sock = socket.create_connection(("127.0.0.1", self.proxy or self.target))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.proxy:
@@ -128,7 +128,7 @@ class Applications:
         return len(self.kept)
 
     def stall(self, count):
-        """Downloads without end that nobody reads."""
+        """Start endless downloads that nobody reads."""
         self.kept += [self.connect(b"D") for _ in range(count)]
         return len(self.kept)
 
@@ -139,9 +139,9 @@ class Applications:
 
 
 class Load:
-    """Applications in another process, and their target; both end with `stack`. `proxy`: a port, or None.
+    """Applications in another process, and their target. Both end with `stack`. `proxy` is a port or None.
 
-    `other` makes more applications with the same target, in one more process.
+    `other` starts more applications with the same target, in one more process.
     """
 
     def __init__(self, stack, start, proxy, target=None):

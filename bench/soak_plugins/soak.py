@@ -1,6 +1,6 @@
-"""A plugin for bench/soak.py: it takes part in every hook, moves sessions to and fro, and tells what grows.
+"""A plugin for bench/soak.py: it implements every hook, moves sessions all the time, and counts objects.
 
-It counts all objects by their type from time to time: what is in a table that grows tells which one it is.
+It counts all objects by type from time to time. The types that grow show which table grows.
 """
 
 import gc
@@ -15,11 +15,11 @@ from lane import census, hookimpl
 PERIOD = 15
 """Seconds between two counts of all objects."""
 COMMON = 400
-"""Types that are told of."""
+"""The number of types that are reported."""
 
 
 class Sessions:
-    """Those that began and have not ended, as observers hear of them."""
+    """The sessions that have started and not ended, as reported to the hooks."""
 
     def __init__(self):
         self.running = set()

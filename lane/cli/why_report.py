@@ -162,7 +162,7 @@ def _percent(value: Any) -> str:
 
 
 def _rate(value: Any) -> str:
-    """Bytes a second as Mbit/s, or a similar unit."""
+    """Bytes a second as Mbit/s."""
     rate = _number(value)
     return NONE if rate is None else f"{rate * 8 / 1e6:.1f} Mbit/s"
 

@@ -126,7 +126,7 @@ def mended(found: bytes) -> bytes:
 
 
 def _harmless(text: bytes) -> bytes:
-    """`text` with spaces for control characters. Raises ProtocolError if they hide a field."""
+    """`text` with spaces for control characters. Raises ProtocolError if they hide a framing field."""
     clean = text.translate(_CONTROLS)
     if clean != text and _HIDES_FRAMING.search(text):
         raise _unclear()
