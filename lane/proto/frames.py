@@ -159,8 +159,8 @@ class FrameReader:
     """
 
     def __init__(self, frozen: tuple[bytes, int, int, bytes | None] | None = None) -> None:
-        # `_partial` is the start of a frame's head or of a small frame: under 32 bytes. `_left` is the number of
-        # missing bytes of the current DATA frame, and `_offset` is their position.
+        # `_partial` is the start of a frame's head or of a small frame: under 32 bytes. `_left` is the number
+        # of missing bytes of the current DATA frame, and `_offset` is their position.
         self.rest: bytes | None
         """The bytes fed after an END; None before an END."""
         self._partial, self._offset, self._left, self.rest = frozen or (b"", 0, 0, None)
