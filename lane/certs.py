@@ -1,4 +1,4 @@
-"""Identities: the server's certificate, how a client checks it, and the keys of the users.
+"""Certificates: the identity of a server, and how a client checks it.
 
 A server without a configured certificate creates one, which clients pin. `lane.state` stores it. One value
 ties a user's key to a certificate: the binding, the SHA-256 of the SubjectPublicKeyInfo. It stays the same
@@ -12,10 +12,8 @@ import ipaddress
 import secrets
 import ssl
 import warnings
-from collections.abc import ItemsView
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -35,16 +33,11 @@ from cryptography.x509.verification import (
 )
 
 from lane.errors import ConfigError, Refused, TargetError
-from lane.files import SECRET, read, text_of
-from lane.link import KEY_SIZE, decode, encode, unwrapped
+from lane.files import SECRET, read
 from lane.net.names import normal_name
-from lane.proto.hello import token
 
 MAX_FILE = 4 * 1024 * 1024  # the largest file that is read, bytes
 MAX_CHAIN = 10  # the most certificates of a server that are checked
-MAX_USERS = 10_000
-BINDINGS = 4
-"""The number of bindings for which users' tokens are kept, on a server whose certificate changes."""
 
 
 def binding_of(der: bytes) -> bytes:
@@ -190,46 +183,6 @@ class VerifiedTLS:
         return _binding(leaf.public_key())
 
 
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """The users of a server and their keys: lines of `NAME KEY` in a file that the operator may edit."""
-
-    users: dict[str, bytes] = field(repr=False)
-
-    @classmethod
-    def parse(cls, data: bytes, path: Path) -> Self:
-        """Parse the content of the file `path`. Raises ConfigError."""
-        return cls(_parse_keys(data, path))
-
-    @property
-    def first(self) -> tuple[str, bytes]:
-        """The first user and key. Their link is printed."""
-        return next(iter(self.users.items()))
-
-    def items(self) -> ItemsView[str, bytes]:
-        """All users and keys, in the order of the file."""
-        return self.users.items()
-
-
-class KeyRing:
-    """Finds the user of a token, in one look-up.
-
-    A server's certificate may change while older carriers still have the old binding. So the tokens for a
-    binding are computed at its first look-up, and kept for the newest `BINDINGS` bindings.
-    """
-
-    def __init__(self, keys: Keys) -> None:
-        # A dict does not compare in constant time. That is safe here: it compares the output of an HMAC, and
-        # nobody without the key can approach a wanted value byte by byte.
-        self._users = lru_cache(BINDINGS)(
-            lambda binding: {token(key, binding): name for name, key in keys.items()}
-        )
-
-    def lookup(self, token: bytes, binding: bytes) -> str | None:
-        """The user whose key gives `token` on a carrier with `binding`; None if there is none."""
-        return self._users(binding).get(token)
-
-
 def _in_words(reason: str, leaf: x509.Certificate, chain: list[x509.Certificate], name: str) -> str:
     """The library's `reason` for refusing a certificate in plain words, with a remedy."""
     now = datetime.datetime.now(datetime.UTC)
@@ -263,11 +216,6 @@ def _may_sign(_policy: Policy, certificate: x509.Certificate, usage: x509.KeyUsa
 
 def _binding(key: PublicKeyTypes) -> bytes:
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
-
-
-def new_keys() -> bytes:
-    """The content of a new key file with one user, `default`."""
-    return f"default {encode(secrets.token_bytes(KEY_SIZE))}\n".encode()
 
 
 def new_identity() -> bytes:
@@ -309,29 +257,3 @@ def _authorities(ca: Path | None) -> list[x509.Certificate]:
     if not found:
         raise ConfigError(f"no certificate in {bundle}")
     return found
-
-
-def _parse_keys(data: bytes, path: Path) -> dict[str, bytes]:
-    users: dict[str, bytes] = {}
-    keys: set[bytes] = set()
-    for number, line in enumerate(text_of(data, path).split("\n"), start=1):
-        words = line.partition("#")[0].split()
-        if not words:
-            continue
-        where = f"{path}, line {number}"
-        if len(words) != 2 or not words[0].isprintable() or len(words[0]) > 64:
-            raise ConfigError(f"{where}: expected NAME KEY")
-        name, text = words
-        try:
-            key = decode(unwrapped(text))
-        except ValueError as error:
-            raise ConfigError(f"{where}: the key is {error}") from None
-        if name in users or key in keys:
-            raise ConfigError(f"{where}: that name or key is there already")
-        if len(users) == MAX_USERS:
-            raise ConfigError(f"{where}: more than {MAX_USERS} users")
-        users[name] = key
-        keys.add(key)
-    if not users:
-        raise ConfigError(f"no key in {path}")
-    return users

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lane.certs import Keys, ServerIdentity, new_identity, new_keys
+from lane.certs import ServerIdentity, new_identity
 from lane.errors import ConfigError
 from lane.files import others_may_write, read
+from lane.keys import Keys, new_keys
 
 IDENTITY, KEYS = "identity.pem", "keys"
 MAX_FILE = 4 * 1024 * 1024

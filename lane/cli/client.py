@@ -13,7 +13,7 @@ from lane.carriers.network import watch
 from lane.carriers.passage import Deadlines
 from lane.carriers.plugin_steering import steering
 from lane.carriers.upstream import Upstream, cost, for_auto, lead_through, make_lanes
-from lane.certs import KeyRing, Keys, PinnedTLS, ServerIdentity, VerifiedTLS
+from lane.certs import PinnedTLS, ServerIdentity, VerifiedTLS
 from lane.cli.listeners import make_terms, open_all, open_reverses
 from lane.cli.reload import Again, Reloading, Step
 from lane.cli.routing import make_direct, make_routes, read_again
@@ -27,6 +27,7 @@ from lane.egress.udp import UdpEgress
 from lane.errors import UsageError
 from lane.inbound import Inbound
 from lane.inbound.udp_forward import UdpForward
+from lane.keys import KeyRing, Keys
 from lane.link import KEY_SIZE
 from lane.net.resolver import system_resolver
 from lane.plugins import Plugins

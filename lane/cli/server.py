@@ -8,7 +8,7 @@ from functools import partial
 from lane import state
 from lane.address import Address
 from lane.carriers.upstream import for_auto
-from lane.certs import KeyRing, own_identity
+from lane.certs import own_identity
 from lane.cli.certificate import Certificate
 from lane.cli.link import only_here
 from lane.cli.reload import Again, Reloading, Step
@@ -18,6 +18,7 @@ from lane.egress.dialer import Dialer
 from lane.egress.listening import Ports
 from lane.egress.policy import Policy
 from lane.egress.udp import UdpEgress
+from lane.keys import KeyRing
 from lane.link import Link
 from lane.net.resolver import system_resolver
 from lane.net.sockets import own_address

@@ -5,7 +5,7 @@ It answers through the same hooks as a plugin would, and last where a plugin may
 
 from lane import hookimpl
 from lane.address import Address
-from lane.certs import KeyRing
+from lane.keys import KeyRing
 
 
 class KeyAuth:

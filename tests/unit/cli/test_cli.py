@@ -10,11 +10,12 @@ import pytest
 
 from lane import cli, state
 from lane.address import Address
-from lane.certs import Keys, ServerIdentity
+from lane.certs import ServerIdentity
 from lane.cli import options
 from lane.config import client_config, server_config
 from lane.egress.rules import read_rules
 from lane.errors import ConfigError, UsageError
+from lane.keys import Keys
 from lane.link import Link, encode, unwrapped
 
 BROKEN = "raise RuntimeError('boom')"
