@@ -165,7 +165,7 @@ class Session(SessionView):
                 while not self.send_buffer.fin_acked and not protocol.failure:
                     self._writable.clear()
                     self._writable.wait()  # no limit: a session that is idle for too long is reset
-                if not protocol.failure:
+                if protocol.life is Life.OPEN:
                     protocol.close()
                     with self._writer.lock:  # no limit: see `StreamWriter.lock`
                         self._writer.write()
@@ -240,7 +240,7 @@ class Session(SessionView):
         if protocol.life not in (Life.OPEN, Life.ABORTING):
             stream.reset(reset_code(0) if protocol.failure else 0)
             return None
-        if self.carried:
+        if self._writer.stream is not None:
             self._writer.detach()
         unread = self._unread = Event()
         self._stats = stats

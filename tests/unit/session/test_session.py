@@ -6,7 +6,7 @@ from gevent.event import Event
 
 from lane.budget import Budget
 from lane.errors import Closed, Reset
-from lane.proto.frames import Data, Fin, ResetFrame, pack
+from lane.proto.frames import Data, End, Fin, ResetFrame, pack
 from lane.session import session as module
 from lane.session.owner import Owner
 from lane.session.protocol import TURN
@@ -178,3 +178,18 @@ def test_data_and_a_reset_behind_them_come_in_order():
     with pytest.raises(Reset) as caught:
         session.recv()
     assert caught.value.code == 7
+
+
+def test_two_that_close_at_once_close_it_once():
+    session = made()
+    stream, job = carried(session, pack(Fin(0)))
+    assert session.recv() == b""
+    session.sendall(b"data")
+    closing = [gevent.spawn(session.close) for _ in range(2)]
+    until(lambda: session.send_buffer.final is not None)
+    session.peer_completed()
+    gevent.joinall(closing, raise_error=True, timeout=10)
+    assert session.error is None
+    assert b"".join(stream.sent).count(pack(End())) == 1
+    stream.reset()
+    job.join()
