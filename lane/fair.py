@@ -16,19 +16,11 @@ from gevent import get_hub
 
 QUANTUM = 0.0005
 """Seconds that greenlets may run before the event loop checks its sockets again."""
+MOST_UNUSED = 64
+"""The most watchers that are kept for further turns."""
 
 _ready, _write = os.pipe()  # always readable; opened early, since descriptors may run out later
 os.write(_write, b".")
-
-
-def pass_turn() -> None:
-    """Let the event loop run once."""
-    hub: Any = get_hub()
-    watcher = hub.loop.io(_ready, 1)
-    try:
-        hub.wait(watcher)  # no limit: it is ready now
-    finally:
-        watcher.close()
 
 
 class Round:
@@ -47,6 +39,7 @@ class Round:
 class _Rounds(threading.local):
     def __init__(self) -> None:
         self.round = Round()
+        self.watchers: list[Any] = []  # of `_ready`, and unused now: to make one costs a third of a turn
 
 
 @cache
@@ -57,6 +50,22 @@ def _rounds() -> _Rounds:
 def this_round() -> Round:
     """The iteration of this thread's event loop. The object is updated by itself."""
     return _rounds().round
+
+
+def pass_turn() -> None:
+    """Let the event loop run once."""
+    hub: Any = get_hub()
+    unused = _rounds().watchers
+    watcher = unused.pop() if unused else hub.loop.io(_ready, 1)
+    if watcher.loop is not hub.loop:  # of a loop that has ended
+        watcher = hub.loop.io(_ready, 1)
+    try:
+        hub.wait(watcher)  # no limit: it is ready now
+    finally:
+        if len(unused) < MOST_UNUSED:
+            unused.append(watcher)
+        else:
+            watcher.close()
 
 
 def be_fair() -> None:

@@ -7,7 +7,7 @@ to a peer that wants them. An idle session gives up a window that had grown.
 from math import inf
 from typing import Any
 
-from lane.session.frame_writer import FrameWriter
+from lane.session.frame_writer import ACK_DUE, PING_DUE, STATS_DUE, FrameWriter
 from lane.session.liveness import Liveness
 from lane.session.receive_window import ReceiveWindow
 from lane.session.send_buffer import SendBuffer
@@ -95,12 +95,14 @@ class Activity:
         """Do the upkeep. `attached`: a stream carries the session. Returns whether more ticks are needed."""
         window, buffer = writer.window, writer.buffer
         age, settled = now - self.last_data, now - self._attached
-        writer.ack = writer.ack or window.ack_possible
+        if window.ack_possible:
+            writer.due |= ACK_DUE
         if age < ACTIVE and liveness.silent(now):
-            writer.ping = True
+            writer.due |= PING_DUE
         if min(age, settled) > IDLE and attached and not self._shrinking and window.shrink():
-            writer.ack = writer.ping = self._shrinking = True
+            writer.due |= ACK_DUE | PING_DUE
+            self._shrinking = True
         if self.report_due(buffer, now):
             self._reported = now
-            writer.stats = True
+            writer.due |= STATS_DUE
         return age < ACTIVE or self._shrinking or window.window > window.initial

@@ -40,27 +40,25 @@ Chunk = tuple[bytes, Buffer]
 """Frames to write, and data to write behind them, which may be empty."""
 
 
+# The frames that may be due, as bits: most of the time none is, and one look tells.
+ACK_DUE, PONG_DUE, PING_DUE, STATS_DUE, RECEIVED_DUE, PREFACE_DUE, END_DUE, RESET_DUE = (
+    1 << bit for bit in range(8)
+)
+
+
 class FrameWriter:
-    """The writer of one session. Its attributes name the control frames for the next chunk."""
+    """The writer of one session. `due` has a bit for each control frame to send with the next chunk."""
 
     _FROZEN = (
-        "pong", "ping", "ack", "stats", "reset", "end", "done", "send_blocked_seconds",
-        "_preface", "_received", "_cursor", "_fin_sent",
+        "due", "pong", "reset_code", "done", "send_blocked_seconds", "_preface", "_cursor", "_fin_sent",
     )  # fmt: skip
 
     def __init__(self, window: ReceiveWindow, buffer: SendBuffer, liveness: Liveness) -> None:
-        self.pong: int | None = None
-        """The value of a PING that needs an answer."""
-        self.ping = False
-        """Whether to send a PING."""
-        self.ack = False
-        """Whether to send an ACK although it is not due."""
-        self.stats = False
-        """Whether to send STATS."""
-        self.reset: int | None = None
-        """The code of a RESET to send, as the last frame."""
-        self.end = False
-        """Whether to send END, as the last frame."""
+        self.due = 0
+        self.pong = 0
+        """The value of the PONG that is due."""
+        self.reset_code = 0
+        """The code of the RESET that is due."""
         self.done = True
         """Whether there is no stream, or its last frame was sent."""
         self.send_blocked_seconds = 0.0
@@ -69,7 +67,6 @@ class FrameWriter:
         self.buffer = buffer
         self._liveness = liveness
         self._preface = b""  # bytes in front of all frames
-        self._received = False  # whether to send RECEIVED
         self._cursor: int | None = 0  # the next offset for this stream; None until RECEIVED came
         self._fin_sent = False
 
@@ -88,11 +85,15 @@ class FrameWriter:
         `resumed`: data waits until the peer's RECEIVED. `announce`: the peer needs our RECEIVED as well.
         """
         self._preface = preface
-        self._received = announce
         self._cursor = None if resumed else 0
         self._fin_sent = self.done = False
-        self.pong, self.ping, self.stats = None, False, False
-        self.ack = resumed  # the last ACK may be lost
+        self.due &= RESET_DUE
+        if preface:
+            self.due |= PREFACE_DUE
+        if resumed:
+            self.due |= ACK_DUE  # the last ACK may be lost
+        if announce:
+            self.due |= RECEIVED_DUE
 
     def resume(self, arrived: int) -> None:
         """The peer has all bytes before `arrived`. Raises ProtocolError; also on a second call."""
@@ -105,24 +106,14 @@ class FrameWriter:
     @property
     def control_due(self) -> bool:
         """Whether a control frame is due that should not wait for data."""
-        return bool(
-            self.ack
-            or self.ping
-            or self.window.ack_due
-            or self.pong is not None
-            or self.stats
-            or self._preface
-            or self._received
-            or self.end
-            or self.reset is not None
-        )
+        return bool(self.due) or self.window.ack_due
 
     def next(self, now: float, *, control_only: bool = False) -> Chunk | None:
         """Returns the next chunk, which counts as written; None if there is nothing to write at present."""
         if self.done:
             return None
-        if self.reset is not None:
-            return self._last_words(pack(ResetFrame(self.reset)))
+        if self.due & RESET_DUE:
+            return self._last_words(pack(ResetFrame(self.reset_code)))
         buffer, cursor = self.buffer, self._cursor
         head, data = b"", b""  # type: bytes, Buffer
         if cursor is not None and not (control_only or buffer.released):
@@ -135,10 +126,10 @@ class FrameWriter:
                 self._fin_sent = True
                 head = pack(Fin(buffer.final))
             self._cursor = cursor
-        if self.end and not head:
+        if self.due & END_DUE and not head:
             buffer.end()
             return self._last_words(self._control(now) + pack(End()))
-        if head or self.control_due:
+        if head or self.due or self.window.ack_due:
             return self._control(now) + head, data
         return None
 
@@ -148,22 +139,20 @@ class FrameWriter:
         return out, b""
 
     def _control(self, now: float) -> bytes:
-        """The pending control frames, and an ACK if it tells the peer anything new."""
+        """The frames that are due, and an ACK if it tells the peer anything new."""
+        due, self.due = self.due, 0
+        ack = pack_ack(*self.window.acknowledge(now)) if due & ACK_DUE or self.window.ack_possible else b""
+        if not due:
+            return ack
         out, self._preface = self._preface, b""
-        if self._received:
-            self._received = False
+        if due & RECEIVED_DUE:
             out += pack(Received(self.window.arrived))
-        if self.ack or self.window.ack_possible:
-            self.ack = False
-            out += pack_ack(*self.window.acknowledge(now))
-        if self.pong is not None:
+        out += ack
+        if due & PONG_DUE:
             out += pack(Pong(self.pong))
-            self.pong = None
-        if self.ping:
-            self.ping = False
+        if due & PING_DUE:
             out += pack(Ping(self._liveness.ask(now)))
-        if self.stats:
-            self.stats = False
+        if due & STATS_DUE:
             out += pack(_stats(self._liveness.link, self.send_blocked_seconds))
         return out
 

@@ -25,6 +25,7 @@ from lane.proto.frames import (
 )
 from lane.session.byte_queue import Buffer
 from lane.session.events import DataReceived, Event, Notice
+from lane.session.frame_writer import PING_DUE, PONG_DUE
 from lane.session.state import SessionState
 from lane.session.states import LINK, Cause, Direction, Life, Link
 
@@ -79,7 +80,7 @@ class SessionProtocol(SessionState):
     def want_credit(self) -> None:
         """A writer waits for credit. The peer may wait for more data before it acknowledges: send a PING."""
         if self.send_buffer.held_back and not self.liveness.asked:
-            self.writer.ping = True
+            self.writer.due |= PING_DUE
 
     def finish(self) -> None:
         """Half-close our direction. Idempotent."""
@@ -225,6 +226,7 @@ class SessionProtocol(SessionState):
                 self._empty_frames.count(now)
                 self.liveness.questioned()
                 self.writer.pong = value
+                self.writer.due |= PONG_DUE
                 self.receive_window.request_ack()
             case Pong(value) if self.liveness.answered(value):
                 self.activity.pong_received(self.receive_window)

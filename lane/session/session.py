@@ -21,10 +21,9 @@ from lane.session.aborting import say_abort
 from lane.session.byte_queue import Buffer
 from lane.session.events import DataReceived, Notice
 from lane.session.flows import Flows
-from lane.session.frame_writer import PIECE
+from lane.session.frame_writer import PIECE, PING_DUE, PONG_DUE
 from lane.session.owner import Owner
 from lane.session.protocol import SessionProtocol
-from lane.session.session_view import SessionView
 from lane.session.states import Direction, Life
 from lane.session.stream_writer import StreamWriter
 from lane.stream import LinkStats, Stream, receiver
@@ -37,9 +36,10 @@ LINGER = 5.0
 _NOBODY_READS = Event()
 """The event of a session without a stream. It is set, like that of a stream that nobody reads any more."""
 _NOBODY_READS.set()
+_NOBODY = Owner()
 
 
-class Session(SessionView):
+class Session(StreamWriter):
     """A session of `owner`. It lives on the streams of its `carry` calls, one after the other.
 
     `credit`: bytes that the peer takes before its first ACK. The session calls `wake` when it needs ticks.
@@ -66,7 +66,6 @@ class Session(SessionView):
         super().__init__(SessionProtocol(credit, buffer_size, budget, monotonic(), resumable=resumable))
         self._owner = owner
         self._wake = wake
-        self._writer = StreamWriter(self.protocol, self._lost)
         self._stats: Callable[[], LinkStats] = LinkStats
         self._readable, self._writable, self._over = Event(), Event(), Event()
         self._unread = _NOBODY_READS
@@ -97,34 +96,34 @@ class Session(SessionView):
             self._readable.wait()  # no limit: a session that is idle for too long is reset
         # The peer should know at once that its end was consumed. END says so, if both ends were.
         if not data and not protocol.complete and protocol.control_due:
-            self._writer.flush()
+            self._flush()
         return data
 
     def consumed(self) -> None:
         """The bytes of the last `recv` have left the process. The next `recv` implies this."""
         self.receive_window.consume()
         if self.receive_window.ack_due:
-            self._writer.flush()
+            self._flush()
 
     def sendall(self, data: Buffer) -> None:
         """Take all of `data`; block while the peer's window is full. Raises Reset or Closed."""
         protocol, view, start = self.protocol, memoryview(data), 0
         while start < len(view):
             # The lock covers the look at the credit: a PONG promises that we know the newest.
-            with self._writer.lock:  # no limit: see `StreamWriter.lock`
+            with self._lock:  # no limit: see the lock
                 size = protocol.allowance(min(len(view) - start, PIECE))
                 if size:
                     piece = view[start : start + size]
                     if not isinstance(data, bytes):  # it may change
                         piece = memoryview(bytes(piece))
                     protocol.send(piece, monotonic())
-                    self._writer.write()
+                    self._write()
                     start += size
                     continue
             self._writable.clear()
             protocol.want_credit()
             if protocol.control_due:
-                self._writer.flush()
+                self._flush()
             self._writable.wait()  # no limit: a session that is idle for too long is reset
         if protocol.failure:
             raise protocol.failure.build()
@@ -134,9 +133,9 @@ class Session(SessionView):
         """Half-close our direction. Idempotent."""
         protocol = self.protocol
         if self.send_buffer.state is Direction.OPEN and not protocol.failure:
-            with self._writer.lock:  # no limit: see `StreamWriter.lock`
+            with self._lock:  # no limit: see the lock
                 protocol.finish()
-                self._writer.write()
+                self._write()
             if protocol.failure:
                 raise protocol.failure.build()
 
@@ -152,6 +151,7 @@ class Session(SessionView):
             self._released = True
             protocol.release()
             self._settle()
+            self._owner = _NOBODY  # which refers to the session, too: nothing is left to tell it
 
     def close(self) -> None:
         """End the session cleanly if the peer's direction was consumed; otherwise reset it.
@@ -167,21 +167,21 @@ class Session(SessionView):
                     self._writable.wait()  # no limit: a session that is idle for too long is reset
                 if protocol.life is Life.OPEN:
                     protocol.close()
-                    with self._writer.lock:  # no limit: see `StreamWriter.lock`
-                        self._writer.write()
+                    with self._lock:  # no limit: see the lock
+                        self._write()
                     self._unread.wait(LINGER)
         except LaneError:
             pass  # all data was acknowledged, or `error` says that it was not
         finally:
             self.reset()  # a closed session is only released
-            if protocol.life is Life.CLOSED and not self.parted and (stream := self._writer.stream):
+            if protocol.life is Life.CLOSED and not self.parted and (stream := self._stream):
                 stream.close()
 
     def fail(self, error: LaneError) -> None:
         """End the session with `error`. No stream will carry it any more."""
         self.protocol.fail(error)
         if self.aborting is None:
-            self._writer.detach(reset_code(0))
+            self.detach(reset_code(0))
         self._settle()
 
     def peer_completed(self) -> None:
@@ -198,8 +198,8 @@ class Session(SessionView):
     def ping(self) -> None:
         """Send a PING, unless one is outstanding."""
         if self.carried and not self.protocol.liveness.asked:
-            self.protocol.writer.ping = True
-            self._writer.flush_soon()
+            self.protocol.writer.due |= PING_DUE
+            self._flush_soon()
 
     def tick(self, now: float) -> bool:
         """Do the upkeep: late ACKs, liveness, unused windows. Returns whether more ticks are needed."""
@@ -208,14 +208,10 @@ class Session(SessionView):
             protocol.liveness.measured(self._stats(), now)
         more = protocol.tick(now)
         if protocol.control_due:
-            self._writer.flush_soon()
+            self._flush_soon()
         return more
 
     # For the stream.
-
-    def detach(self) -> None:
-        """Give up the present stream."""
-        self._writer.detach()
 
     def carry(
         self,
@@ -240,17 +236,17 @@ class Session(SessionView):
         if protocol.life not in (Life.OPEN, Life.ABORTING):
             stream.reset(reset_code(0) if protocol.failure else 0)
             return None
-        if self._writer.stream is not None:
-            self._writer.detach()
+        if self._stream is not None:
+            self.detach()
         unread = self._unread = Event()
         self._stats = stats
         protocol.attach(monotonic(), preface=first, resumed=resumed, announce=resumed and not announced)
-        self._writer.stream = stream
+        self._stream = stream
         if protocol.over:
             self._say_abort()
         else:
             if first or resumed or self.send_buffer.sent or self.send_buffer.final is not None:
-                self._writer.write_soon()  # the lock may be held by a write to the last stream
+                self._write_soon()  # the lock may be held by a write to the last stream
             self._owner.carrier_changed(flows)
         try:
             self._read(stream, early)
@@ -258,21 +254,21 @@ class Session(SessionView):
             self._lost(stream, error)
         finally:
             unread.set()
-        if protocol.trailing_data is None or self._writer.stream is not stream:
+        if protocol.trailing_data is None or self._stream is not stream:
             return None
         self._over.wait()  # no limit: a session that is idle for too long is reset
-        return protocol.trailing_data if self.parted and self._writer.stream is stream else None
+        return protocol.trailing_data if self.parted and self._stream is stream else None
 
     def _read(self, stream: Stream, early: bytes) -> None:
         recv, protocol = receiver(stream), self.protocol
         data: bytes | memoryview = early or recv(READ_SIZE)
         while data:
-            if self._writer.stream is not stream:
+            if self._stream is not stream:
                 return  # another stream took over
             if not protocol.over:
                 self._take_in(data)
             data = b""  # a reader that waits keeps no memory
-            if protocol.trailing_data is not None and self._writer.stream is stream:
+            if protocol.trailing_data is not None and self._stream is stream:
                 return  # the next bytes belong to another session
             be_fair()
             data = recv(READ_SIZE)
@@ -294,18 +290,18 @@ class Session(SessionView):
                 elif event is Notice.PAUSE:
                     be_fair()
                 else:
-                    self._writer.write_soon()
+                    self._write_soon()
         except ProtocolError:
             self._say_abort()
         else:
             if protocol.over and self.aborting is None:  # the peer aborted it
-                self._writer.detach(reset_code(0))
+                self.detach(reset_code(0))
         if protocol.over:
             self._settle()
         if progress:
             self._wake(self)
-        if protocol.writer.pong is not None or (progress and self.receive_window.ack_due):
-            self._writer.flush_soon()
+        if protocol.writer.due & PONG_DUE or (progress and self.receive_window.ack_due):
+            self._flush_soon()
         if progress and protocol.readable:
             self._tell_reader()
             gevent.sleep(0)  # the data should move on before more is read
@@ -317,13 +313,12 @@ class Session(SessionView):
     # The end.
 
     def _lost(self, stream: Stream, error: LaneError | None) -> None:
-        """`stream` was lost with `error`, or ended cleanly but too early if that is None."""
-        if self._writer.stream is not stream:
+        if self._stream is not stream:
             stream.reset()
             return  # another stream took over
         self.protocol.stream_lost(error)
         if self.aborting is None:  # else `_abort` lets go of it
-            self._writer.detach(reset_code(0) if self.over else 0)
+            self.detach(reset_code(0) if self.over else 0)
         self._settle()
 
     def _settle(self) -> None:
@@ -342,17 +337,17 @@ class Session(SessionView):
 
     def _say_abort(self) -> None:
         """Tell the peer that the session was aborted. Without a stream, the next one does."""
-        if (stream := self._writer.stream) is not None:
+        if (stream := self._stream) is not None:
             self.aborting = gevent.spawn(self._abort, stream, self._unread)
 
     def _abort(self, stream: Stream, unread: Event) -> None:
         code = self.protocol.abort_code or 0
 
         def say() -> None:
-            with self._writer.lock:  # no limit: `say_abort` has one
-                self._writer.write()
+            with self._lock:  # no limit: `say_abort` has one
+                self._write()
                 stream.finish()
 
         say_abort(stream, code, say, unread)
-        if self._writer.stream is stream:
-            self._writer.detach(reset_code(code))
+        if self._stream is stream:
+            self.detach(reset_code(code))

@@ -12,7 +12,7 @@ from lane.errors import Failure, LaneError
 from lane.proto.frames import FrameReader, Stats
 from lane.session.activity import Activity
 from lane.session.empty_frames import EmptyFrames
-from lane.session.frame_writer import FrameWriter
+from lane.session.frame_writer import END_DUE, RESET_DUE, FrameWriter
 from lane.session.liveness import Liveness
 from lane.session.receive_window import ReceiveWindow
 from lane.session.send_buffer import SendBuffer
@@ -118,7 +118,8 @@ class SessionState:
         """End both directions with `error`. The peer learns `code`, on this stream or on the next one."""
         if self.life is Life.OPEN:
             self._live_on(Cause.ABORT)
-            self.abort_code = self.writer.reset = code
+            self.abort_code = self.writer.reset_code = code
+            self.writer.due |= RESET_DUE
             self._failed(error)
 
     def abort_heard(self) -> None:
@@ -134,7 +135,7 @@ class SessionState:
     def close(self) -> None:
         """Both directions are complete: END is due, and no frame after it."""
         self._live_on(Cause.CLOSE)
-        self.writer.end = True
+        self.writer.due |= END_DUE
 
     def release(self) -> None:
         """Drop all bytes. The session must be closing, or over. Idempotent."""

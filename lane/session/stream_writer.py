@@ -4,7 +4,7 @@ Writers share one lock. Its holder also sends control frames that become due mea
 waits behind a full transport just to send an ACK.
 """
 
-from collections.abc import Callable
+from abc import abstractmethod
 from time import monotonic
 
 from gevent.lock import BoundedSemaphore
@@ -12,34 +12,41 @@ from gevent.lock import BoundedSemaphore
 from lane.errors import Closed, LaneError
 from lane.fair import this_round
 from lane.session.protocol import SessionProtocol
+from lane.session.session_view import SessionView
 from lane.stream import Stream, send_joined
 from lane.tasks import start
 
 
-class StreamWriter:
-    """Calls `lost(stream, error)` when a write to a stream fails."""
+class StreamWriter(SessionView):
+    """The writing part of a session.
 
-    def __init__(self, protocol: SessionProtocol, lost: Callable[[Stream, LaneError], None]) -> None:
-        self.stream: Stream | None = None
-        """The stream that carries the session now."""
-        self.lock = BoundedSemaphore(1)
-        """Its holder may be blocked by the stream, until that is lost or `detach` resets it."""
-        self._protocol = protocol
-        self._lost = lost
+    It is a part of the same object and not an object of its own: two objects that refer to each other are
+    freed by the garbage collector only, and sessions come and go by the thousand.
+    """
+
+    def __init__(self, protocol: SessionProtocol) -> None:
+        super().__init__(protocol)
+        self._stream: Stream | None = None  # the one that carries the session now
+        # Its holder may be blocked by the stream, until that is lost or `detach` resets it.
+        self._lock = BoundedSemaphore(1)
         self._round = this_round()
         self._flushing = False  # a flush is scheduled
 
+    @abstractmethod
+    def _lost(self, stream: Stream, error: LaneError | None) -> None:
+        """`stream` was lost with `error`, or ended cleanly but too early if that is None."""
+
     def detach(self, code: int = 0) -> None:
         """Give up the stream, and reset it with `code`. A write that is under way fails."""
-        stream, self.stream = self.stream, None
-        self._protocol.detach()
+        stream, self._stream = self._stream, None
+        self.protocol.detach()
         if stream is not None:
             stream.reset(code)
 
-    def write(self, *, control_only: bool = False) -> None:
+    def _write(self, *, control_only: bool = False) -> None:
         """Write all that is due. The caller holds the lock."""
-        stream, protocol = self.stream, self._protocol
-        while stream is not None and stream is self.stream:
+        stream, protocol = self._stream, self.protocol
+        while stream is not None and stream is self._stream:
             began, turn = monotonic(), self._round.began
             chunk = protocol.data_to_send(began, control_only=control_only)
             if chunk is None:
@@ -60,26 +67,26 @@ class StreamWriter:
                 if self._round.began != turn:  # the event loop went around: the write blocked
                     protocol.writer.send_blocked_seconds += monotonic() - began
 
-    def write_soon(self) -> None:
-        """Schedule a `write`."""
+    def _write_locked(self) -> None:
+        with self._lock:  # no limit: see the lock
+            self._write()
+
+    def _write_soon(self) -> None:
+        """Schedule a write."""
         start(self._write_locked)
 
-    def flush(self) -> None:
+    def _flush(self) -> None:
         """Write control frames now, unless another greenlet is writing: that one writes them."""
-        if not self.lock.locked() and self.stream is not None:
-            with self.lock:  # no limit: it is free now
-                self.write(control_only=True)
+        if not self._lock.locked() and self._stream is not None:
+            with self._lock:  # no limit: it is free now
+                self._write(control_only=True)
 
-    def flush_soon(self) -> None:
-        """Schedule a `flush`."""
-        if not self.lock.locked() and not self._flushing:
+    def _flush_soon(self) -> None:
+        """Schedule a flush."""
+        if not self._lock.locked() and not self._flushing:
             self._flushing = True
             start(self._flush_now)
 
     def _flush_now(self) -> None:
         self._flushing = False
-        self.flush()
-
-    def _write_locked(self) -> None:
-        with self.lock:  # no limit: see the lock
-            self.write()
+        self._flush()

@@ -182,7 +182,7 @@ def test_the_first_data_share_a_write_with_the_request(beds, monkeypatch):
     connection = bed.connect(TARGET)
     written = []
     gevent.sleep(0)  # no longer: REQUEST waits for a moment only
-    lease = connection._session._writer.stream.lease
+    lease = connection._session._stream.lease
     send = lease.stream.sendall
     monkeypatch.setattr(lease.stream, "sendall", lambda data: (written.append(bytes(data)), send(data)))
     bed.application(connection, early=b"first words")

@@ -5,7 +5,7 @@ import pytest
 from lane.budget import Budget
 from lane.errors import ProtocolError
 from lane.proto.frames import Ack, Data, End, Fin, FrameReader, Ping, Pong, Received, ResetFrame, Stats
-from lane.session.frame_writer import PIECE, FrameWriter
+from lane.session.frame_writer import END_DUE, PIECE, PING_DUE, PONG_DUE, RESET_DUE, STATS_DUE, FrameWriter
 from lane.session.liveness import Liveness
 from lane.session.receive_window import ReceiveWindow
 from lane.session.send_buffer import SendBuffer
@@ -73,7 +73,8 @@ def test_no_data_go_before_the_peer_has_said_from_where():
 
 def test_control_frames_go_in_front_of_data_and_an_ack_with_them_if_it_tells_anything():
     ends = Ends(b"data")
-    ends.writer.pong, ends.writer.ping, ends.writer.stats = 7, True, True
+    ends.writer.pong = 7
+    ends.writer.due |= PONG_DUE | PING_DUE | STATS_DUE
     ends.liveness.measured(LinkStats(rtt=0.05, sent=10, lost=1), NOW)
     ends.writer.send_blocked_seconds = 2.0
     frames = ends.write()
@@ -90,6 +91,7 @@ def test_control_frames_go_in_front_of_data_and_an_ack_with_them_if_it_tells_any
 def test_nothing_but_control_frames_where_only_they_are_wanted():
     ends = Ends(b"data")
     ends.writer.pong = 7
+    ends.writer.due |= PONG_DUE
     assert ends.write(control_only=True) == [Pong(7)]
     assert data_of(ends.write()) == [(0, b"data")]
 
@@ -109,16 +111,19 @@ def test_nothing_follows_the_last_words(code, frame):
     ends.buffer.finish()
     ends.write()
     ends.buffer.acknowledge(1, SIZE)
-    ends.writer.reset, ends.writer.end = code, code is None
+    ends.writer.reset_code = code or 0
+    ends.writer.due |= END_DUE if code is None else RESET_DUE
     assert ends.write()[-1] == frame
     ends.writer.pong = 7
+    ends.writer.due |= PONG_DUE
     assert ends.write() == []
 
 
 def test_what_begins_a_stream_goes_before_all_frames_even_before_a_reset():
     ends = Ends()
     ends.writer.attach(b"REPLY", resumed=False, announce=False)
-    ends.writer.reset = 7
+    ends.writer.reset_code = 7
+    ends.writer.due |= RESET_DUE
     assert bytes(ends.writer.next(NOW)[0]).startswith(b"REPLY")
 
 
@@ -127,6 +132,6 @@ def test_what_begins_a_stream_goes_before_all_frames_even_before_a_reset():
 )
 def test_what_a_foreign_transport_counts_wrong_is_told_as_nothing(wrong):
     ends = Ends()
-    ends.writer.stats = True
+    ends.writer.due |= STATS_DUE
     ends.liveness.measured(wrong, NOW)
     assert ends.write() == [Stats(0, 0, 0, 0)]

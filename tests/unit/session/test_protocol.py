@@ -8,6 +8,7 @@ from lane.proto.frames import Ack, Data, End, Fin, Ping, Pong, Received, ResetFr
 from lane.session.activity import REPORT
 from lane.session.empty_frames import EMPTY, EMPTY_SIZE
 from lane.session.events import DataReceived, Notice
+from lane.session.frame_writer import PING_DUE
 from lane.session.liveness import QUIET
 from lane.session.protocol import TURN, SessionProtocol
 from lane.session.states import Direction, Life, Link
@@ -171,7 +172,7 @@ def test_while_a_session_is_carried_by_nothing_there_is_nothing_to_send():
     session = begun(resumable=True)
     session.stream_lost(Closed("lost"))
     session.send(b"retained", NOW)
-    session.writer.ping = True
+    session.writer.due |= PING_DUE
     assert not session.control_due
     assert session.data_to_send(NOW) is None
     session.attach(NOW, resumed=True, announce=True)

@@ -243,7 +243,7 @@ def test_a_session_that_was_lost_behind_its_end_is_no_relay_for_ever(bed):
 
 def test_received_where_it_was_not_due_ends_the_session(bed):
     _, near, far, _, _ = bed
-    far._writer.stream.sendall(pack(Received(0)))
+    far._stream.sendall(pack(Received(0)))
     until(lambda: near.error)
     assert isinstance(near.error, ProtocolError)
     until(lambda: isinstance(far.error, Reset))

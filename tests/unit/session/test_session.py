@@ -1,5 +1,8 @@
 """A session at work: its owner and all who want to know of its end are told, and others get their turns."""
 
+import gc
+import weakref
+
 import gevent
 import pytest
 from gevent.event import Event
@@ -10,6 +13,7 @@ from lane.proto.frames import Data, End, Fin, ResetFrame, pack
 from lane.session import session as module
 from lane.session.owner import Owner
 from lane.session.protocol import TURN
+from lane.session.relay import Relay
 from lane.session.session import Session
 from lane.stream import LinkStats
 from lane.testing.harness import until
@@ -193,3 +197,33 @@ def test_two_that_close_at_once_close_it_once():
     assert b"".join(stream.sent).count(pack(End())) == 1
     stream.reset()
     job.join()
+
+
+@pytest.mark.parametrize("end", ["reset", "closed"])
+def test_a_session_that_has_ended_needs_no_garbage_collector(end):
+    """Sessions come and go by the thousand, and a full collection stops a server for tenths of a second."""
+    gc.collect()
+    gc.disable()
+    try:
+        relay = Relay()
+        session = made(relay)
+        relay._session = session  # as one that runs has it
+        stream, job = carried(session, pack(Fin(0)))
+        assert session.recv() == b""
+        if end == "closed":
+            session.finish()
+            session.peer_completed()
+            session.close()
+        else:
+            session.reset()
+            session.aborting.join()
+        stream.reset()
+        job.join()
+        del job, stream
+        known = weakref.ref(session)
+        del session
+        relay = None
+        gevent.sleep(0)
+        assert known() is None
+    finally:
+        gc.enable()
