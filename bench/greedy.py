@@ -15,7 +15,7 @@ import gevent
 from crowd import STAY, Crowd, run
 
 from lane.address import Address
-from lane.carriers.opening import NOWHERE, read_reply
+from lane.carriers.request_stream import NOWHERE, read_reply
 from lane.errors import LaneError
 from lane.proto.frames import Data, pack
 from lane.proto.hello import RESUMABLE, Command, Request, pack_hello, token

@@ -38,7 +38,7 @@ from lane_quic.plugin import QuicTransport
 from lane_tls.plugin import TLSTransport
 from processes import lane_server, line_with, start
 
-from lane.carriers.opening import NOWHERE, read_reply
+from lane.carriers.request_stream import NOWHERE, read_reply
 from lane.certs import PinnedTLS
 from lane.errors import LaneError
 from lane.link import KEY_SIZE, Link, encode

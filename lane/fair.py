@@ -68,7 +68,7 @@ def pass_turn() -> None:
             watcher.close()
 
 
-def be_fair() -> None:
+def maybe_yield() -> None:
     """Let the event loop run if its last iteration was more than a quantum ago. Call it in each loop step.
 
     The time of all greenlets counts, so a greenlet that has just begun may give way too.

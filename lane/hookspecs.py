@@ -77,8 +77,8 @@ def lane_choose(now: float, lanes: Sequence[Any], choice: str) -> tuple[str, str
     """Return the name of the transport to use now, and the reason. None: no opinion. The first result counts.
 
     Called several times a second while there are sessions and more than one transport. `now` is the time of a
-    monotonic clock, seconds. `lanes` has the measurements of each transport (`lane.carriers.steer.Figures`).
-    `choice` is the name of the transport in use. Without a result lane chooses.
+    monotonic clock, seconds. `lanes` has the measurements of each transport
+    (`lane.carriers.path_signals.Figures`). `choice` is the name of the transport in use. Without a result lane chooses.
     """
 
 

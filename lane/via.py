@@ -18,7 +18,7 @@ import h11
 from lane.address import Address
 from lane.errors import Status, TargetError, Unreachable, UsageError
 from lane.net.connect import Connector
-from lane.net.failures import words
+from lane.net.failures import error_text
 from lane.values import check_credentials
 
 _PORTS = {"socks5": 1080, "http": 8080}
@@ -72,7 +72,7 @@ class Via:
                 raise Unreachable(f"the proxy {self} does not connect us to {endpoint}: {error}") from None
             if isinstance(error, OSError | TargetError | _Late):
                 raise Unreachable(
-                    f"cannot reach {endpoint} through the proxy {self}: {words(error)}"
+                    f"cannot reach {endpoint} through the proxy {self}: {error_text(error)}"
                 ) from None
             raise
 

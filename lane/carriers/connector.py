@@ -13,10 +13,10 @@ from gevent.socket import socket as Socket  # noqa: N812  (the name of the type,
 from lane import census
 from lane.address import Address, unpack
 from lane.carriers.association import Association
-from lane.carriers.lanes import Lanes
-from lane.carriers.opening import NOWHERE, Opening, Unanswered
-from lane.carriers.passage import Deadlines, Passage
-from lane.carriers.reached import Reached
+from lane.carriers.path_control import PathControl
+from lane.carriers.recent_targets import RecentTargets
+from lane.carriers.request_stream import NOWHERE, RequestStream, Unanswered
+from lane.carriers.session_driver import Deadlines, SessionDriver
 from lane.errors import Closed, LaneError, Refused, Reset, Status, TargetError, TurnedAway, Unreachable
 from lane.log import Throttle
 from lane.proto.hello import ANYONE, EARLY, ID_SIZE, RESUMABLE, Command, Request
@@ -104,22 +104,22 @@ class Listening(Connection):
 
 
 class Connector:
-    """Opens sessions over `lanes`."""
+    """Opens sessions over the lanes of `paths`, which looks after them."""
 
     def __init__(
         self,
-        lanes: Lanes,
+        paths: PathControl,
         registry: Registry,
         deadlines: Deadlines,
         fast_open: FastOpen = FastOpen.AUTO,
         max_associations: int = 1024,
     ) -> None:
-        self._lanes = lanes
-        lanes.awake = lambda: registry.active
+        self._paths = paths
+        self._lanes = paths.lanes
         self._registry = registry
         self._deadlines = deadlines
         self._fast_open = fast_open
-        self._reached = Reached()
+        self._recent_targets = RecentTargets()
         self._max_associations = max_associations
         self._associations = 0
         self._refusals = Throttle()
@@ -127,20 +127,20 @@ class Connector:
 
     def census(self) -> dict[str, int]:
         """See `lane.census`."""
-        return {"associations": self._associations, "reached": len(self._reached)}
+        return {"associations": self._associations, "reached": len(self._recent_targets)}
 
     def connect(self, target: Address) -> Connection:
         """A connection to `target`. Raises TargetError with the true reason, unless it opens fast."""
         with ExitStack() as resources:
             relay = Relay()
-            session, passage = self._passage(resources, relay, self._request(Command.CONNECT, target))
+            session, driver = self._driver(resources, relay, self._request(Command.CONNECT, target))
             fast = self._fast(target)
             if fast:
-                passage.answered = lambda error: self._answered(target, error)
+                driver.answered = lambda error: self._answered(target, error)
             try:
-                bound = passage.begin(fast=fast)
+                bound = self._begin(driver, fast=fast)
             except TargetError as error:
-                self._reached.note(target, False)
+                self._recent_targets.note(target, False)
                 if (
                     error.status is Status.NOT_ALLOWED
                     and (missed := self._refusals.allows(target)) is not None
@@ -151,7 +151,7 @@ class Connector:
             except LaneError as error:
                 raise self._failure(target, error) from None
             if not fast:
-                self._reached.note(target, True)
+                self._recent_targets.note(target, True)
             return Connection(bound, session, relay, resources.pop_all())
 
     def associate(self, deliver: Callable[[Address, Buffer], None], *, anyone: bool = False) -> Association:
@@ -166,7 +166,7 @@ class Connector:
             resources.callback(self._dissociate)
             request = self._request(Command.UDP, NOWHERE, ANYONE if anyone else 0)
             packets = Packets(request.session[:FLOW_SIZE], deliver)
-            session, passage = self._passage(resources, packets, request, WINDOW)
+            session, driver = self._driver(resources, packets, request, WINDOW)
             association = Association(session, packets)
             fast = self._fast(Targets.UDP)
 
@@ -174,11 +174,11 @@ class Connector:
                 association.answered(error)
                 self._answered(Targets.UDP, error)
 
-            passage.answered = answered
+            driver.answered = answered
             try:
-                passage.begin(fast=fast)
+                self._begin(driver, fast=fast)
             except TargetError:
-                self._reached.note(Targets.UDP, False)
+                self._recent_targets.note(Targets.UDP, False)
                 raise
             except LaneError as error:
                 raise self._failure(Targets.UDP, error) from None
@@ -207,9 +207,9 @@ class Connector:
     def _listen(self, command: Command, address: Address) -> Listening:
         with ExitStack() as resources:
             relay = Relay()
-            session, passage = self._passage(resources, relay, self._request(command, address))
+            session, driver = self._driver(resources, relay, self._request(command, address))
             session.waiting_for_peer = True
-            bound = passage.begin(fast=False)
+            bound = self._begin(driver, fast=False)
             return Listening(bound, session, relay, resources.pop_all())
 
     def ping(self) -> float:
@@ -244,51 +244,57 @@ class Connector:
 
     def _knows(self, request: Request) -> bool:
         _, lease = self._lanes.lease()
-        opening = Opening(lease, request, self._deadlines.request)
+        stream = RequestStream(lease, request, self._deadlines.request)
         try:
-            opening.reply()
+            stream.reply()
         except TargetError as error:
             return error.status is not Status.COMMAND_NOT_SUPPORTED
         finally:
-            opening.discard()
+            stream.discard()
         return True
 
     def _ping(self) -> float:
         _, lease = self._lanes.lease(fresh=True)
-        opening = Opening(lease, Request(Command.PING, NOWHERE, 0), self._deadlines.request)
+        stream = RequestStream(lease, Request(Command.PING, NOWHERE, 0), self._deadlines.request)
         start = monotonic()
         try:
-            self._lanes.heard(opening.reply().boot_id)
+            self._lanes.heard(stream.reply().server_epoch)
         except TargetError as error:
             if error.status is Status.TTL_EXPIRED:
                 raise Unreachable(str(error)) from None
             raise Refused(f"the server refused: {error}") from None
         finally:
-            opening.discard()
+            stream.discard()
         return monotonic() - start
 
     def _request(self, command: Command, address: Address, flags: int = 0) -> Request:
         """What begins a new session."""
         return Request(command, address, self._registry.window, RESUMABLE | flags, os.urandom(ID_SIZE))
 
-    def _passage(
+    def _driver(
         self, resources: ExitStack, owner: Owner, request: Request, buffer_size: int | None = None
-    ) -> tuple[Session, Passage]:
+    ) -> tuple[Session, SessionDriver]:
         """A session that is counted until `resources` are closed, and its way, not yet asked for."""
         resources.enter_context(self._registry.admit())
         session = resources.enter_context(
             self._registry.session(EARLY, owner, resumable=True, buffer_size=buffer_size)
         )
-        return session, Passage(self._lanes, session, request, self._deadlines)
+        return session, SessionDriver(self._lanes, session, request, self._deadlines)
+
+    def _begin(self, driver: SessionDriver, *, fast: bool) -> Address:
+        """See `SessionDriver.begin`; from then on the control loop looks after the session."""
+        bound = driver.begin(fast=fast)
+        self._paths.add(driver)
+        return bound
 
     def _fast(self, target: Hashable) -> bool:
         if self._fast_open is FastOpen.AUTO:
-            return target in self._reached
+            return target in self._recent_targets
         return self._fast_open is FastOpen.ON
 
     def _answered(self, target: Hashable, error: LaneError | None) -> None:
         """What came of a request whose application was told that it is connected."""
-        self._reached.note(target, error is None)
+        self._recent_targets.note(target, error is None)
         if error is not None:
             log.info("%s: %s (the application thought that it was connected: it gets a reset)", target, error)
 

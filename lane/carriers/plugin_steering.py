@@ -5,16 +5,16 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from lane.carriers.evidence import Figures
-from lane.carriers.lanes import Steering
-from lane.carriers.steer import Decision, State, steer
+from lane.carriers.path_control import SelectionPolicy
+from lane.carriers.path_selection import Decision, SelectionState, select_path
+from lane.carriers.path_signals import Figures
 from lane.plugins import BadAnswer, Plugins
 
 
-def steering(plugins: Plugins) -> Steering:
+def steering(plugins: Plugins) -> SelectionPolicy:
     """Asks `plugins` at each look. Where none knows, or one answers wrongly, lane's own policy decides."""
 
-    def choose(now: float, lanes: Sequence[Figures], state: State) -> Decision:
+    def choose(now: float, lanes: Sequence[Figures], state: SelectionState) -> Decision:
         names = [lane.name for lane in lanes]
         try:
             found = plugins.ask(
@@ -23,7 +23,7 @@ def steering(plugins: Plugins) -> Steering:
         except BadAnswer:
             found = None
         if found is None:
-            return steer(now, lanes, state)
+            return select_path(now, lanes, state)
         name, reason = found
         return Decision(name, reason, replace(state, choice=name))
 

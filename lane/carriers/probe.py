@@ -19,8 +19,8 @@ import gevent
 from gevent.event import Event
 from gevent.queue import Empty, Queue
 
-from lane.carriers.opening import NOWHERE, Opening
 from lane.carriers.pool import Lease
+from lane.carriers.request_stream import NOWHERE, RequestStream
 from lane.errors import Closed, Failure, LaneError
 from lane.proto.frames import FrameReader, Ping, Pong, pack
 from lane.proto.hello import Command, Request
@@ -55,7 +55,7 @@ BEST_OF = 600.0
 class Probe:
     """`lease(fresh)` gives a stream. `changed` is called when the lane begins or ceases to work.
 
-    `heard` gets the boot id of each REPLY. `tried` is called when something came of a try.
+    `heard` gets the server epoch of each REPLY. `tried` is called when something came of a try.
     """
 
     def __init__(
@@ -144,17 +144,17 @@ class Probe:
     def _run(self) -> None:
         while True:
             self._wanted.wait()  # no limit: nobody wants to know
-            opening = self._reach()
-            if opening is not None:
+            stream = self._reach()
+            if stream is not None:
                 self._set(True, "")
                 try:
-                    self._keep_asking(opening)
+                    self._keep_asking(stream)
                     self._rest()
                 except LaneError as error:
-                    opening.lease.distrust()
+                    stream.lease.distrust()
                     self._set(False, str(error))
                 finally:
-                    opening.discard()
+                    stream.discard()
                     self._times.clear()
 
     def _rest(self) -> None:
@@ -171,9 +171,9 @@ class Probe:
             self.alive = alive
             self._changed()
 
-    def _reach(self) -> Opening | None:
+    def _reach(self) -> RequestStream | None:
         """A stream on which the server has answered; None if that is not wanted any more."""
-        results: Queue[Opening | Failure[LaneError]] = Queue()
+        results: Queue[RequestStream | Failure[LaneError]] = Queue()
         attempts: list[gevent.Greenlet[..., None]] = []
         pause = AGAIN
         if self._unanswered is None:
@@ -185,11 +185,11 @@ class Probe:
                 if len(attempts) >= MOST_ATTEMPTS:  # what began longest ago is the least likely to succeed
                     attempts[0].kill(block=False)
                 attempts.append(gevent.spawn(self._attempt, results))
-                if (opening := self._result(results, SPACING, hasty=False)) is not None:
-                    return opening
+                if (stream := self._result(results, SPACING, hasty=False)) is not None:
+                    return stream
                 pause = AGAIN if self._waited_for or self.alive is None else min(2 * pause, MOST_PAUSE)
-                if (opening := self._result(results, pause * random.uniform(0.8, 1.0))) is not None:  # noqa: S311
-                    return opening
+                if (stream := self._result(results, pause * random.uniform(0.8, 1.0))) is not None:  # noqa: S311
+                    return stream
             self._wanted.clear()
             self._rest()
             return None
@@ -197,39 +197,39 @@ class Probe:
             # no limit: none takes long to end, and one may be about to give a result
             gevent.killall(attempts)
             while not results.empty():
-                if isinstance(left := results.get_nowait(), Opening):
+                if isinstance(left := results.get_nowait(), RequestStream):
                     left.discard()
 
     def _result(
-        self, results: "Queue[Opening | Failure[LaneError]]", pause: float, *, hasty: bool = True
-    ) -> Opening | None:
+        self, results: "Queue[RequestStream | Failure[LaneError]]", pause: float, *, hasty: bool = True
+    ) -> RequestStream | None:
         """What comes of the attempts within `pause` seconds, or if `hasty` until there is a hurry."""
         until = monotonic() + pause
         while (left := until - monotonic()) > 0 and not (hasty and self._hurry.is_set()):
             with suppress(Empty):
                 result = results.get(timeout=min(left, 0.1))
-                if isinstance(result, Opening):
+                if isinstance(result, RequestStream):
                     return result
                 self._set(False, str(result))
         return None
 
-    def _attempt(self, results: "Queue[Opening | Failure[LaneError]]") -> None:
-        opening = None
+    def _attempt(self, results: "Queue[RequestStream | Failure[LaneError]]") -> None:
+        stream = None
         try:
             with gevent.Timeout(ATTEMPT, Closed("no answer")):
                 fresh = self.alive is False
-                opening = Opening(self._lease(fresh), Request(Command.PROBE, NOWHERE, 0), ATTEMPT)
+                stream = RequestStream(self._lease(fresh), Request(Command.PROBE, NOWHERE, 0), ATTEMPT)
                 began = monotonic()
-                reply = opening.reply()
+                reply = stream.reply()
                 self._measured(monotonic() - began)
-                self._heard(reply.boot_id)
-                results.put(opening)
-                opening = None
+                self._heard(reply.server_epoch)
+                results.put(stream)
+                stream = None
         except LaneError as error:
             results.put(Failure.of(error))
         finally:
-            if opening is not None:
-                opening.discard()
+            if stream is not None:
+                stream.discard()
 
     def _measured(self, rtt: float) -> None:
         self._unanswered = None
@@ -237,7 +237,7 @@ class Probe:
         self._times.append(rtt)
         self.note(rtt)
 
-    def _keep_asking(self, opening: Opening) -> None:
+    def _keep_asking(self, stream: RequestStream) -> None:
         """PINGs until nobody needs them. Raises LaneError once they are not answered."""
         frames = FrameReader()
         while monotonic() - self._last_use < UNUSED:
@@ -246,14 +246,14 @@ class Probe:
             patience = max(DOUBTFUL if self._doubtful else GIVE_UP, 4 * (self.delay or 0.0))
             self._doubtful = False
             with gevent.Timeout(patience, Closed(f"no answer for {patience:.1f} s")):
-                opening.sendall(pack(Ping(int(began * 1e6))))
-                self._await(opening, frames, int(began * 1e6))
+                stream.sendall(pack(Ping(int(began * 1e6))))
+                self._await(stream, frames, int(began * 1e6))
             self._measured(monotonic() - began)
             self._hurry.wait(self._every)
 
-    def _await(self, opening: Opening, frames: FrameReader, value: int) -> None:
+    def _await(self, stream: RequestStream, frames: FrameReader, value: int) -> None:
         while True:
-            data = opening.recv()
+            data = stream.recv()
             if not data:
                 raise Closed("the server ended the stream")
             if any(isinstance(frame, Pong) and frame.value == value for frame in frames.feed(data)):

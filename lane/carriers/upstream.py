@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from lane.address import Address
-from lane.carriers.lanes import Lanes, Steering
+from lane.carriers.path_control import PathControl, SelectionPolicy
+from lane.carriers.path_selection import select_path
 from lane.carriers.pool import Pool
-from lane.carriers.steer import steer
 from lane.errors import LaneError, Unreachable, UsageError
 from lane.plugins import describe
 from lane.proto.hello import pack_hello, token
+from lane.session.registry import Registry
 from lane.stream import Carrier, ClientTLS, OverTCP, Transport
 from lane.supervisor import report
 from lane.via import Via
@@ -55,17 +56,19 @@ def lead_through(via: Via | None, transports: list[Transport]) -> list[Transport
     return able
 
 
-def make_lanes(
+def make_paths(
     transports: Iterable[Transport],
     upstream: Upstream,
     dial_timeout: float,
+    registry: Registry,
+    *,
     reason: str = "",
-    policy: Steering = steer,
-) -> Lanes:
+    policy: SelectionPolicy = select_path,
+) -> PathControl:
     """The lanes to `upstream`, the one that costs least first. `reason`: why that one carries at first."""
     ordered = sorted(transports, key=cost)
     pools = {one.name: (cost(one), make_pool(one, upstream, dial_timeout)) for one in ordered}
-    return Lanes(pools, reason, policy)
+    return PathControl(pools, registry, reason, policy)
 
 
 def make_pool(transport: Transport, upstream: Upstream, dial_timeout: float) -> Pool:

@@ -6,8 +6,8 @@ from time import monotonic
 import gevent
 
 from lane.carriers.connector import Connector
-from lane.carriers.passage import Deadlines
-from lane.carriers.upstream import Upstream, lead_through, make_lanes
+from lane.carriers.session_driver import Deadlines
+from lane.carriers.upstream import Upstream, lead_through, make_paths
 from lane.cli.exits import STATUSES, exit_status
 from lane.cli.service import upstream_of
 from lane.config import ClientConfig
@@ -53,9 +53,9 @@ def _try(transport: Transport, upstream: Upstream, config: ClientConfig) -> tupl
         lead_through(config.via, [transport])
     except UsageError as error:
         return exit_status(error), f"left out: {error}"
-    lanes = make_lanes([transport], upstream, config.dial_timeout)
     registry = Registry(config.buffer_size, config.buffer_total, config.idle_timeout, 1, 1)
-    connector = Connector(lanes, registry, Deadlines(config.request_timeout, config.resume_grace))
+    paths = make_paths([transport], upstream, config.dial_timeout, registry)
+    connector = Connector(paths, registry, Deadlines(config.request_timeout, config.resume_grace))
     try:
         start = monotonic()
         trips = [connector.ping()]
@@ -67,7 +67,7 @@ def _try(transport: Transport, upstream: Upstream, config: ClientConfig) -> tupl
     except Fatal as error:
         return exit_status(error), f"failed: {error}"
     finally:
-        lanes.close()
+        paths.close()
         registry.close()
     if lacking:
         text = f"too old: the server does not know {', '.join(lacking)}; update lane there"

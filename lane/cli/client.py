@@ -10,9 +10,9 @@ import gevent
 from lane.address import Address
 from lane.carriers.connector import Connector, FastOpen
 from lane.carriers.network import watch
-from lane.carriers.passage import Deadlines
 from lane.carriers.plugin_steering import steering
-from lane.carriers.upstream import Upstream, cost, for_auto, lead_through, make_lanes
+from lane.carriers.session_driver import Deadlines
+from lane.carriers.upstream import Upstream, cost, for_auto, lead_through, make_paths
 from lane.certs import PinnedTLS, ServerIdentity, VerifiedTLS
 from lane.cli.listeners import make_terms, open_all, open_reverses
 from lane.cli.reload import Again, Reloading, Step
@@ -60,9 +60,11 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
     reason = (
         "it costs least, and nothing speaks against it" if len(transports) > 1 else f"--transport is {names}"
     )
-    lanes = make_lanes(transports, upstream, config.dial_timeout, reason, steering(plugins))
+    paths = make_paths(
+        transports, upstream, config.dial_timeout, registry, reason=reason, policy=steering(plugins)
+    )
     deadlines = Deadlines(config.request_timeout, config.resume_grace)
-    connector = Connector(lanes, registry, deadlines, FastOpen(config.fast_open), config.max_associations)
+    connector = Connector(paths, registry, deadlines, FastOpen(config.fast_open), config.max_associations)
     direct = make_direct(config)
     routes = make_routes(config, plugins, connector, direct)
     terms = make_terms(config)
@@ -70,13 +72,13 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
     address = inbounds[0].address
     if config.check:
         log.info("%s answered in %.1f ms", upstream.address, connector.ping() * 1000)
-    control = open_control(config.control, address, lanes.snapshot, lanes.ask_all)
+    control = open_control(config.control, address, paths.snapshot, paths.lanes.ask_all)
     if control:
-        lanes.changed = control.changed
+        paths.when_changed(control.changed)
     for inbound in inbounds:
         inbound.start()
     reverses = open_reverses(config, connector)
-    watcher = watch(lanes.network_changed)
+    watcher = watch(paths.lanes.network_changed)
 
     def hold(now: ClientConfig) -> str:
         terms.credentials = now.credentials
@@ -102,7 +104,7 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
         gevent.joinall([gevent.spawn(drain, reload.config.grace) for drain in (registry.drain, direct.drain)])
         for inbound in inbounds:
             inbound.kill()  # no limit: it has END_TIME
-        lanes.close()
+        paths.close()
         if server:
             server.close(0)
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from lane.address import Address
 from lane.egress.policy import Rule, parse_port
 from lane.errors import ConfigError, TargetError, UsageError
-from lane.fair import be_fair
+from lane.fair import maybe_yield
 from lane.files import read_text
 from lane.net.names import literal, normal_name
 
@@ -141,7 +141,7 @@ def read_rules(path: Path) -> Iterator[RouteRule]:
                 yield RouteRule.parse(text)
             except UsageError as error:
                 raise ConfigError(f"{path}:{number}: {error}") from None
-        be_fair()
+        maybe_yield()
 
 
 def _network(address: IPv4Address | IPv6Address, length: int) -> tuple[int, int, int]:

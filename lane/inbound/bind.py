@@ -11,7 +11,7 @@ import gevent.socket
 from lane.address import Address
 from lane.errors import LaneError, ProtocolError
 from lane.inbound.connector import Connector, Listening
-from lane.inbound.talk import RECV_SIZE, receive, refuse, say, status_of
+from lane.inbound.handshake_io import RECV_SIZE, receive, refuse, say, status_of
 from lane.proto.events import Codec
 
 log = logging.getLogger("lane.inbound")

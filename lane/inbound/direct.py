@@ -20,7 +20,7 @@ from lane.egress.dialer import Dialer
 from lane.egress.policy import Policy
 from lane.egress.udp import UdpEgress
 from lane.errors import Failure, LaneError
-from lane.fair import be_fair
+from lane.fair import maybe_yield
 from lane.inbound.connector import Buffer
 from lane.net.resolver import Resolver
 from lane.session.relay import FIRST_READ, LARGEST_READ, LOOK, STALLED
@@ -182,7 +182,7 @@ class DirectConnection:
                 size = min(2 * size, LARGEST_READ) if len(data) == size else max(len(data), FIRST_READ)
                 sink.sendall(data)
                 data = b""
-                be_fair()
+                maybe_yield()
             sink.finish()
         except LaneError as error:
             self._failure = self._failure or Failure.of(error)

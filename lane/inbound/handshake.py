@@ -16,8 +16,8 @@ from lane.address import Address
 from lane.errors import LaneError, ProtocolError, Status
 from lane.inbound.bind import bind
 from lane.inbound.connector import Connector
+from lane.inbound.handshake_io import Asked, read_request, receive, refuse, say, status_of
 from lane.inbound.http import forward
-from lane.inbound.talk import Asked, receive, refuse, say, status_of, talk
 from lane.inbound.udp import Port, UdpTerms, relay
 from lane.net.guesses import Guesses
 from lane.proto.events import Associate, Bind, Codec, Credentials, Forward, Refusal, Request
@@ -149,4 +149,4 @@ def _handshake(sock: gevent.socket.socket, terms: Terms) -> tuple[Codec, Asked]:
     else:
         raise ProtocolError(f"no protocol starts with the byte 0x{data[0]:02x}")
     codec.receive(data)
-    return codec, talk(sock, codec, terms.guesses)
+    return codec, read_request(sock, codec, terms.guesses)

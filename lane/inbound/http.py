@@ -20,9 +20,18 @@ import gevent.socket
 
 from lane.address import Address
 from lane.errors import Failure, LaneError, ProtocolError
-from lane.fair import be_fair
+from lane.fair import maybe_yield
 from lane.inbound.connector import Connection, Connector
-from lane.inbound.talk import LINGER_SIZE, RECV_SIZE, Asked, Left, refuse, say, status_of, talk
+from lane.inbound.handshake_io import (
+    LINGER_SIZE,
+    RECV_SIZE,
+    Asked,
+    Left,
+    read_request,
+    refuse,
+    say,
+    status_of,
+)
 from lane.net import hangups
 from lane.proto.events import Forward, Refusal
 from lane.proto.http import Http
@@ -56,7 +65,7 @@ def forward(sock: gevent.socket.socket, connector: Connector, codec: Http, first
         while isinstance(asked, Forward):
             if not exchanges.carry(asked):
                 return None
-            asked = gevent.with_timeout(IDLE_TIME, talk, sock, codec, timeout_value=None)
+            asked = gevent.with_timeout(IDLE_TIME, read_request, sock, codec, timeout_value=None)
     except (OSError, ProtocolError) as error:
         if not isinstance(error, Left) or codec.trailing_data:  # between two requests it may leave
             log.debug("dropped a connection: %s", error)
@@ -180,7 +189,7 @@ class _Exchanges:
                     self._closing_does(_RESET)
                 with gevent.Timeout(READ_TIME, TimeoutError("it does not read its answer")):
                     self._sock.sendall(out)
-                be_fair()
+                maybe_yield()
         except LaneError as error:
             return error
         finally:
@@ -207,7 +216,7 @@ class _Exchanges:
                     return  # the target may have answered all the same
                 if codec.uploaded:
                     break
-                be_fair()
+                maybe_yield()
                 data = sock.recv(BODY_SIZE)
                 if not data:
                     raise ProtocolError("the application left in the middle of its request")

@@ -18,7 +18,7 @@ from gevent.event import Event
 
 from lane.address import Address, normal_host
 from lane.errors import Closed, ProtocolError
-from lane.fair import be_fair
+from lane.fair import maybe_yield
 from lane.inbound.connector import Association, Buffer
 from lane.net.udp import UdpSocket
 from lane.proto.udp import pack_socks, parse_socks
@@ -123,5 +123,5 @@ def _watch(sock: gsocket.socket, left: Event) -> None:
     """Nothing is to come over the connection but its end."""
     with suppress(OSError):
         while sock.recv(4096):
-            be_fair()
+            maybe_yield()
     left.set()

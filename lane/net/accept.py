@@ -18,7 +18,7 @@ import gevent
 from gevent import socket as gsocket
 
 from lane.errors import Closed
-from lane.fair import be_fair
+from lane.fair import maybe_yield
 from lane.log import Throttle
 from lane.net.descriptors import reserve
 
@@ -44,7 +44,7 @@ class Acceptor:
     def accept(self) -> tuple[gsocket.socket, Any]:
         """The next connection, and whom it is from. Raises Closed once the socket is closed."""
         while True:
-            be_fair()  # there may always be one that waits
+            maybe_yield()  # there may always be one that waits
             try:
                 found: tuple[gsocket.socket, Any] = self._sock.accept()
             except ConnectionError:

@@ -12,7 +12,7 @@ from gevent import socket
 
 from lane.address import Address
 from lane.errors import Status, TargetError, Unreachable
-from lane.net.failures import words
+from lane.net.failures import error_text
 from lane.net.own import dialled
 from lane.net.race import Eyeballs
 from lane.net.resolver import Resolver, system_resolver
@@ -66,7 +66,7 @@ class Connector:
         except TargetError as error:
             raise Unreachable(f"cannot look up {endpoint.host}: {error}") from None
         except OSError as error:
-            raise Unreachable(f"cannot reach {endpoint}: {words(error)}") from None
+            raise Unreachable(f"cannot reach {endpoint}: {error_text(error)}") from None
 
     def open(self, endpoint: Address, timeout: float) -> socket.socket:
         """As `connect`, for who has words of his own: raises OSError, or TargetError for the look-up."""

@@ -33,14 +33,14 @@ def status_of(error: OSError) -> Status:
     return _TABLE.get(error.errno or _OTHERS, Status.FAILURE)
 
 
-def words(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """One line for people."""
     return getattr(error, "strerror", None) or str(error)
 
 
 def target_error(error: OSError) -> TargetError:
     """What the application is told."""
-    return TargetError(status_of(error), words(error).lower())
+    return TargetError(status_of(error), error_text(error).lower())
 
 
 def ended(number: int) -> Closed:

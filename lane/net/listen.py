@@ -15,7 +15,7 @@ from gevent import socket as gsocket
 
 from lane.address import Address
 from lane.errors import ConfigError, TargetError
-from lane.net.failures import words
+from lane.net.failures import error_text
 from lane.net.resolver import system_resolver
 from lane.net.sockets import family_of, sockaddr
 
@@ -87,7 +87,7 @@ def _all(endpoint: Address, what: str, open_one: Callable[[IpAddress, int], Sock
                     raise
         raise AssertionError("the last try returns or raises")
     except (OSError, TargetError) as error:
-        raise ConfigError(f"cannot listen on {endpoint}{what}: {words(error)}") from None
+        raise ConfigError(f"cannot listen on {endpoint}{what}: {error_text(error)}") from None
 
 
 def _together(

@@ -19,7 +19,7 @@ from gevent.lock import RLock
 from gevent.threadpool import ThreadPool
 
 from lane.address import unmapped
-from lane.fair import be_fair
+from lane.fair import maybe_yield
 
 MAX_FILE = 16 << 20
 """Bytes of a file that are read."""
@@ -151,7 +151,7 @@ def parse_hosts(text: str) -> Hosts:
                 known = found.get(key := name.lower().removesuffix("."), ())
                 if len(found) < MAX_NAMES and address not in known:
                     found[key] = (*known, address)
-        be_fair()
+        maybe_yield()
     return found
 
 

@@ -12,7 +12,7 @@ import gevent
 from gevent import socket as gsocket
 
 from lane.errors import Closed
-from lane.fair import be_fair
+from lane.fair import maybe_yield
 from lane.net import pktinfo
 
 BUFFER = 1048576
@@ -73,7 +73,7 @@ class UdpSocket:
 
         Raises Closed.
         """
-        be_fair()  # there may always be one that waits
+        maybe_yield()  # there may always be one that waits
         while not self._closed:
             try:
                 size, where = self._take()

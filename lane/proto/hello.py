@@ -25,7 +25,7 @@ TOKEN_SIZE = 32
 HELLO_SIZE = 2 + 2 + 1 + TOKEN_SIZE
 """Bytes of a HELLO without padding. The server checks nothing before it has them."""
 MAX_HELLO_PADDING = 1024
-BOOT_ID_SIZE = 8
+EPOCH_SIZE = 8
 MAX_TEXT = 200
 MAX_REQUEST_PADDING = 255
 ID_SIZE = 16
@@ -38,7 +38,7 @@ EARLY = 16384
 
 _REQUEST = struct.Struct("!HBBI")  # length of the rest, command, flags, window
 _RESUMABLE = struct.Struct("!16sI")  # ID and generation; after the address, if the flag is set
-_REPLY = struct.Struct("!HB8sI")  # length of the rest, status, boot ID, window; then address, text
+_REPLY = struct.Struct("!HB8sI")  # length of the rest, status, epoch, window; then address, text
 MAX_REQUEST = _REQUEST.size + MAX_PACKED + _RESUMABLE.size + MAX_REQUEST_PADDING
 MAX_REPLY = _REPLY.size + MAX_PACKED + MAX_TEXT
 
@@ -141,8 +141,10 @@ class Reply:
 
     status: int
     """A value of `lane.errors.Status`; an unknown one means FAILURE."""
-    boot_id: bytes
-    """8 random bytes, chosen at the start of the server process. No session outlives that process."""
+    server_epoch: bytes
+    """8 random bytes, chosen at the start of the server process: the boot ID of PROTOCOL.md.
+
+    No session outlives that process."""
     window: int
     bound: Address
     """The server's own address of its connection to the target, or the address of the requested port."""
@@ -152,7 +154,7 @@ class Reply:
     def pack(self) -> bytes:
         """The bytes of the message."""
         rest = self.bound.pack() + self.text.encode()[:MAX_TEXT]
-        return _REPLY.pack(_REPLY.size - 2 + len(rest), self.status, self.boot_id, self.window) + rest
+        return _REPLY.pack(_REPLY.size - 2 + len(rest), self.status, self.server_epoch, self.window) + rest
 
     @property
     def verdict(self) -> Status:
@@ -168,11 +170,11 @@ def parse_reply(data: Buffer) -> tuple[Reply, int] | None:
     end = _message_end(data, _REPLY.size, MAX_REPLY)
     if end is None:
         return None
-    _, status, boot_id, window = _REPLY.unpack_from(data)
+    _, status, server_epoch, window = _REPLY.unpack_from(data)
     body = data[_REPLY.size : end]
     bound, used = _address(body)
     text = bytes(body[used:]).decode(errors="replace")
-    return Reply(status, boot_id, window, bound, printable(text)), end
+    return Reply(status, server_epoch, window, bound, printable(text)), end
 
 
 def _message_end(data: Buffer, least: int, most: int) -> int | None:

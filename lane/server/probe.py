@@ -7,7 +7,7 @@ how long an answer takes, and whether the server is still the same process.
 import gevent
 
 from lane.errors import Closed, ProtocolError
-from lane.fair import be_fair
+from lane.fair import maybe_yield
 from lane.proto.frames import FrameReader, Ping, Pong, pack
 from lane.stream import Stream
 
@@ -24,7 +24,7 @@ def answer_pings(stream: Stream, early: bytes) -> None:
             if not isinstance(frame, Ping):
                 raise ProtocolError("a probe sends nothing but PING")
             stream.sendall(pack(Pong(frame.value)))
-            be_fair()
+            maybe_yield()
         data = _more(stream)
     stream.close()
 

@@ -27,7 +27,7 @@ from lane.net.places import Places, network
 from lane.net.shares import Shares
 from lane.proto.hello import (
     ANYONE,
-    BOOT_ID_SIZE,
+    EPOCH_SIZE,
     RESUMABLE,
     Command,
     Reply,
@@ -100,7 +100,7 @@ class Server:
         self.deadlines = deadlines or Deadlines()
         """May be replaced at any time."""
         self._era = 0  # of those who are known as users
-        self._boot_id = os.urandom(BOOT_ID_SIZE)
+        self._epoch = os.urandom(EPOCH_SIZE)
         self._carriers: set[Carrier] = set()
         self._flows: dict[Carrier, Flows] = {}  # of those of them whose datagrams somebody uses
         self._strangers: Places[Carrier] = Places(MAX_STRANGERS)
@@ -431,7 +431,7 @@ class Server:
         stream.sendall(self._message(status, NOWHERE, text))
 
     def _message(self, status: Status, bound: Address, text: str = "") -> bytes:
-        return Reply(status, self._boot_id, self._registry.window, bound, text).pack()
+        return Reply(status, self._epoch, self._registry.window, bound, text).pack()
 
     def _finish(self, stream: Stream) -> None:
         """End a stream so that its last words arrive: a close with unread input would destroy them."""

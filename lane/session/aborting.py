@@ -13,7 +13,7 @@ import gevent
 from gevent.event import Event
 
 from lane.errors import LaneError
-from lane.fair import be_fair
+from lane.fair import maybe_yield
 from lane.proto.frames import ResetFrame, pack, reset_code
 from lane.stream import Stream
 from lane.tasks import start
@@ -54,7 +54,7 @@ def abort_alone(stream: Stream, code: int) -> None:
 def _read_to_end(stream: Stream, ended: Event) -> None:
     try:
         while stream.recv():
-            be_fair()
+            maybe_yield()
     except LaneError:
         pass  # a reset ends the stream as well
     finally:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lane.errors import Closed
-from lane.fair import be_fair
+from lane.fair import maybe_yield
 from lane.proto.udp import FLOW_SIZE
 from lane.stream import Carrier, Datagrams
 from lane.supervisor import report, supervise
@@ -57,7 +57,7 @@ class Flows:
                     self._deliver(deliver, datagram)
                 else:
                     self.strays += 1
-                be_fair()
+                maybe_yield()
         except Closed:
             self._members.clear()
 

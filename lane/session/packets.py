@@ -17,7 +17,7 @@ import gevent
 
 from lane.address import Address
 from lane.errors import LaneError, ProtocolError
-from lane.fair import be_fair
+from lane.fair import maybe_yield
 from lane.proto.udp import FLOW_SIZE, MAX_PACKET, PacketReader, pack_datagram, pack_packet, parse_datagram
 from lane.session.byte_queue import Buffer
 from lane.session.flows import Flows
@@ -86,7 +86,7 @@ class Packets(Owner):
             while data := session.recv():
                 for address, payload in reader.feed(data):
                     self._deliver(address, payload)
-                    be_fair()
+                    maybe_yield()
                 del data
             if not reader.at_boundary:
                 raise ProtocolError("the end in the middle of a packet")

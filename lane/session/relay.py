@@ -16,7 +16,7 @@ import gevent
 from gevent.event import Event
 
 from lane.errors import Closed, Failure, LaneError, Reset
-from lane.fair import be_fair
+from lane.fair import maybe_yield
 from lane.session.byte_queue import Buffer
 from lane.session.frame_writer import PIECE
 from lane.session.owner import Owner
@@ -100,7 +100,7 @@ class Relay(Owner):
                 size = min(2 * size, LARGEST_READ) if len(data) == size else max(len(data), FIRST_READ)
                 session.sendall(data)
                 data = b""
-                be_fair()
+                maybe_yield()
             session.finish()
         except LaneError as error:
             if session.error is None:
@@ -126,7 +126,7 @@ class Relay(Owner):
                 local.sendall(data)
                 data = b""
                 session.consumed()
-                be_fair()
+                maybe_yield()
         except LaneError as error:
             if session.error is None:  # the local side broke; its bytes before that are still sent
                 self._note(error)

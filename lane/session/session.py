@@ -15,7 +15,7 @@ from gevent.event import Event
 
 from lane.budget import Budget
 from lane.errors import Closed, LaneError, ProtocolError
-from lane.fair import be_fair
+from lane.fair import maybe_yield
 from lane.proto.frames import reset_code
 from lane.session.aborting import say_abort
 from lane.session.byte_queue import Buffer
@@ -270,7 +270,7 @@ class Session(StreamWriter):
             data = b""  # a reader that waits keeps no memory
             if protocol.trailing_data is not None and self._stream is stream:
                 return  # the next bytes belong to another session
-            be_fair()
+            maybe_yield()
             data = recv(READ_SIZE)
         self._lost(stream, None)
 
@@ -288,7 +288,7 @@ class Session(StreamWriter):
                 elif event is Notice.PROGRESS:
                     progress = True
                 elif event is Notice.PAUSE:
-                    be_fair()
+                    maybe_yield()
                 else:
                     self._write_soon()
         except ProtocolError:

@@ -11,7 +11,7 @@ import gevent
 
 from lane.errors import Closed, TargetError, Unreachable
 from lane.net.connect import Connector, Where
-from lane.net.failures import words
+from lane.net.failures import error_text
 from lane.net.sockets import family_of, sockaddr
 from lane.stream import Address, ClientTLS
 from lane_quic.carrier import QuicCarrier
@@ -141,7 +141,7 @@ def dial(endpoint: Address, tls: ClientTLS, settings: Settings = DEFAULTS) -> Qu
     try:
         return _connector.race(endpoint, attempt, _give_up, DIAL_TIMEOUT)
     except (OSError, Closed, TargetError) as error:
-        reason = "no answer" if isinstance(error, TimeoutError) else words(error)
+        reason = "no answer" if isinstance(error, TimeoutError) else error_text(error)
         raise Unreachable(f"{endpoint} over quic: {reason}") from None
 
 

@@ -11,7 +11,7 @@ from lane import hookimpl
 from lane.address import normal_host
 from lane.errors import Closed, ProtocolError, Refused, Unreachable
 from lane.net.connect import Connector
-from lane.net.failures import words
+from lane.net.failures import error_text
 from lane.stream import Address, ClientTLS, ServerTLS, Transport
 from lane_tls import tcp
 from lane_tls.carrier import TLSCarrier
@@ -78,7 +78,7 @@ class TLSTransport:
             if isinstance(error, ProtocolError):
                 raise Refused(f"{endpoint} does not speak TLS 1.3 with us: {error}") from None
             if isinstance(error, Closed | OSError):
-                reason = words(error) if isinstance(error, OSError) else error
+                reason = error_text(error) if isinstance(error, OSError) else error
                 raise Unreachable(f"{endpoint} hung up during the TLS handshake: {reason}") from None
             raise
 

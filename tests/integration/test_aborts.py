@@ -12,7 +12,7 @@ from gevent.event import Event
 
 from lane.address import Address
 from lane.carriers.connector import FastOpen
-from lane.carriers.passage import Deadlines
+from lane.carriers.session_driver import Deadlines
 from lane.errors import Reset, TargetError
 from lane.session import aborting
 from lane.testing.harness import until
@@ -118,8 +118,8 @@ def test_an_abort_of_the_target_overtakes_what_waits(beds, hasty):
 def test_a_stream_that_is_only_reset_ends_no_session(beds):
     bed = beds()
     app = talking(bed)
-    (passage,) = bed.lanes._passages.values()
-    passage._opening.lease.stream.reset()
+    (driver,) = bed.paths._drivers.values()
+    driver._stream.lease.stream.reset()
     app.sock.sendall(b"still there?")
     assert app.sock.recv(20) == b"still there?"
     bed.session().detach()

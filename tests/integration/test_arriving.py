@@ -5,7 +5,7 @@ import pytest
 from gevent import socket
 
 from lane.address import Address
-from lane.carriers.steer import Decision
+from lane.carriers.path_selection import Decision
 from lane.errors import Closed, Status, TargetError
 from lane.inbound.reverse import PARKED, Reverse
 from lane.server import services
@@ -87,12 +87,12 @@ def test_a_move_does_not_cost_the_port(beds, opening):
     bed = beds(ways=("cheap", "dear"), policy=lambda now, lanes, state: Decision(wanted[0], "a test", state))
     listening = opening(bed)
     job = accepting(listening)
-    (passage,) = bed.lanes._passages.values()
+    (driver,) = bed.paths._drivers.values()
     for name in ("dear", "cheap", "dear"):
         wanted[0] = name
         until(lambda name=name: bed.lanes.choice.name == name)
-        passage.move(bed.lanes.choice)
-        until(lambda name=name: passage.lane.name == name and bed.session().carried)
+        driver.move(bed.lanes.choice)
+        until(lambda name=name: driver.lane.name == name and bed.session().carried)
     peer = socket.create_connection(listening.bound)
     assert job.get() == Address(*peer.getsockname())
     swap(bed, listening, peer)
@@ -115,8 +115,8 @@ def test_who_comes_while_nothing_carries_is_served_afterwards(beds, opening):
 def test_a_session_that_nothing_carries_gets_no_connection(beds):
     bed = beds()
     gone = bed.connector.reverse(LOOPBACK)
-    (passage,) = bed.lanes._passages.values()
-    passage._recover = lambda opening: None
+    (driver,) = bed.paths._drivers.values()
+    driver._recover = lambda opening: None
     there = bed.connector.reverse(gone.bound)
     job = accepting(there)
     bed.ways["cheap"].drop()

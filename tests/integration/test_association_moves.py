@@ -166,22 +166,22 @@ def test_datagrams_count_as_data_at_both_ends(beds):
     bed.ways["cheap"]._datagram_size = 1000
     app = App(bed)
     app.ask(b"first")
-    (passage,) = bed.lanes._passages.values()
+    (driver,) = bed.paths._drivers.values()
     (far,) = bed.server_registry._sessions
     far.protocol.peer_stats = None
-    _, before = passage.count()
+    _, before = driver.count()
     for number in range(20):
         app.ask(b"%3d" % number + bytes(497))
-        _, after = passage.count()
+        _, after = driver.count()
         assert after.ways[0] is not None, "what the client's carrier loses counts"
     assert after.moved - before.moved >= 20 * 2 * 500
     assert far.protocol.activity.datagram_bytes >= 20 * 2 * 500
-    assert passage.active
-    assert passage.session in bed.registry.active
-    told = passage.session.protocol.peer_stats
+    assert driver.active
+    assert driver.session in bed.registry.active
+    told = driver.session.protocol.peer_stats
 
     def asked_again():
         app.association.send(TARGET, b"more")
-        return passage.session.protocol.peer_stats is not told
+        return driver.session.protocol.peer_stats is not told
 
     until(asked_again)  # the server tells what it lost

@@ -11,8 +11,8 @@ from contextlib import suppress
 import gevent
 import pytest
 
-from lane.carriers import lanes as lanes_module
-from lane.carriers import measure as measure_module
+from lane.carriers import path_control as path_control_module
+from lane.carriers import path_meter as path_meter_module
 from lane.carriers import probe as probe_module
 from lane.carriers.pool import KEPT
 from lane.errors import LaneError
@@ -61,19 +61,19 @@ class World:
                 live.silent(self.clock.now + 10**9)  # no overflow, however long it lasts
         for lane in bed.lanes.lanes.values():
             assert len(lane.probe._times) <= probe_module.REMEMBERED
-            assert len(lane.measure._samples) <= measure_module.MOST_SAMPLES
-            assert len(lane.measure._before) <= len(bed.lanes)
+            assert len(lane.meter._samples) <= path_meter_module.MOST_SAMPLES
+            assert len(lane.meter._before) <= len(bed.paths)
             assert len(lane.pool._spares) <= KEPT
             assert len(lane.pool._dials) <= 10
-        assert len(bed.lanes._changes) <= lanes_module.REMEMBERED
-        assert len(bed.lanes._turns) <= len(bed.lanes)
-        assert len(bed.lanes._passages) == len(bed.registry._sessions)
+        assert len(bed.paths._changes) <= path_control_module.REMEMBERED
+        assert len(bed.lanes._dial_limiter) <= len(bed.paths)
+        assert len(bed.paths._drivers) == len(bed.registry._sessions)
         assert len(bed.resumption._entries) <= 200
         assert len(bed.resumption._ended) <= 200
         assert bed.registry.budget.used >= 0
         assert not bed.registry._ticker.dead
         assert not bed.server_registry._ticker.dead
-        assert not bed.lanes._looker.dead
+        assert not bed.paths._looker.dead
 
     def talk(self, seconds, first=b"talk", pause=60.0):
         """An application that comes, talks for a while, and goes."""

@@ -100,7 +100,7 @@ def test_no_error_is_kept_with_its_traceback(beds, fast_open, caplog):
     until(lambda: bed.resumption.waiting)
     with suppress(TargetError):
         bed.connect(Address("target.test", 80))
-    until(lambda: bed.lanes.snapshot()["lanes"][0]["alive"] is False)
+    until(lambda: bed.paths.snapshot()["lanes"][0]["alive"] is False)
     way.blocked = False
     until(lambda: broken[2].session.carried)
     bed.dial = lambda _: (_ for _ in ()).throw(TargetError(Status.REFUSED, "connection refused"))

@@ -6,10 +6,10 @@ import gevent
 import pytest
 
 from lane.carriers import lanes as lanes_module
-from lane.carriers import opening as opening_module
 from lane.carriers import probe as probe_module
 from lane.carriers import race as race_module
-from lane.carriers.turns import Turns
+from lane.carriers import request_stream as request_stream_module
+from lane.carriers.dial_limiter import DialLimiter
 from lane.errors import Unreachable
 from lane.testing.harness import outcome, until
 from tests.support.beds import making_beds
@@ -42,7 +42,7 @@ def test_a_lane_that_nobody_uses_is_known_as_well(beds):
     bed = beds()
     app = bed.application()
     until(lambda: all(lane.probe.alive for lane in bed.lanes.lanes.values()))
-    rows = bed.lanes.snapshot()["lanes"]
+    rows = bed.paths.snapshot()["lanes"]
     assert [(row["name"], row["carries"], row["alive"]) for row in rows] == [
         ("cheap", True, True), ("dear", False, True)
     ]  # fmt: skip
@@ -55,10 +55,10 @@ def test_the_first_lane_that_gives_a_stream_is_taken(beds):
     bed.ways["cheap"].blocked = True
     app = bed.application()
     assert exchange(app)
-    (passage,) = bed.lanes._passages.values()
-    assert passage.lane.name == "dear"
+    (driver,) = bed.paths._drivers.values()
+    assert driver.lane.name == "dear"
     until(lambda: bed.lanes.choice.name == "dear")
-    assert "cheap" in bed.lanes.snapshot()["changes"][0]["from"]
+    assert "cheap" in bed.paths.snapshot()["changes"][0]["from"]
 
 
 def test_a_lane_that_keeps_silent_does_not_hold_the_others_up(beds, monkeypatch):
@@ -123,7 +123,7 @@ def test_nobody_is_asked_without_sessions(beds, monkeypatch):
     probes = [lane.probe for lane in bed.lanes.lanes.values()]
     until(lambda: all(probe.alive for probe in probes))
     app.sock.close()
-    until(lambda: not bed.lanes._passages)
+    until(lambda: not bed.paths._drivers)
     until(lambda: all(probe.alive is None for probe in probes))
 
 
@@ -207,7 +207,7 @@ def test_a_probe_that_is_ended_while_it_dials_gives_all_back(beds):
         for _ in range(turns):
             gevent.sleep(0)
         prober.kill()
-        if isinstance(prober.value, opening_module.Opening):  # it was quicker
+        if isinstance(prober.value, request_stream_module.RequestStream):  # it was quicker
             prober.value.discard()
     until(lambda: not any(lane.pool._leases.values()))
     assert all(lease._pool is None for lease in left)
@@ -271,12 +271,12 @@ def test_who_asks_is_told_what_is_true_now(beds):
     bed = beds()
     bed.lanes.ask_all(60.0)
     assert all(lane.probe.alive for lane in bed.lanes.lanes.values())
-    assert bed.lanes.snapshot()["outage"] is None
+    assert bed.paths.snapshot()["outage"] is None
     for way in bed.ways.values():
         way.cut()
     bed.lanes.ask_all(60.0)
-    until(lambda: bed.lanes.snapshot()["outage"])
-    snapshot = bed.lanes.snapshot()
+    until(lambda: bed.paths.snapshot()["outage"])
+    snapshot = bed.paths.snapshot()
     assert snapshot["outage"]["reason"] == "the network is cut (cheap, dear)"
     assert [(row["why"], row["carries"]) for row in snapshot["lanes"]] == [("the network is cut", False)] * 2
 
@@ -286,12 +286,12 @@ def test_a_lane_that_never_connected_has_a_reason(beds):
     for way in bed.ways.values():
         way.blocked = True
     bed.lanes.ask_all(60.0)
-    assert [row["why"] for row in bed.lanes.snapshot()["lanes"]] == ["the network is cut"] * 2
-    assert bed.lanes.snapshot()["outage"]
+    assert [row["why"] for row in bed.paths.snapshot()["lanes"]] == ["the network is cut"] * 2
+    assert bed.paths.snapshot()["outage"]
 
 
 def test_turns_are_given_one_by_one_and_the_urgent_come_first():
-    turns, order = Turns(200.0), []
+    turns, order = DialLimiter(200.0), []
 
     def take(name, urgent):
         turns.wait(60.0, urgent=urgent)

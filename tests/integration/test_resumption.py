@@ -8,7 +8,7 @@ from gevent import socket
 
 from lane.address import Address
 from lane.carriers.connector import FastOpen
-from lane.carriers.steer import Decision
+from lane.carriers.path_selection import Decision
 from lane.errors import Status, TargetError
 from lane.server import resumption as resumption_module
 from lane.testing.harness import pattern, until
@@ -79,21 +79,21 @@ def test_a_planned_move_is_made_before_the_break(beds):
         policy=lambda now, lanes, state: Decision(wanted[0], "a test", state),
     )
     app = bed.application()
-    (passage,) = bed.lanes._passages.values()
+    (driver,) = bed.paths._drivers.values()
     gaps = []
     app.session.when_over(lambda: gaps.append("ended"))
-    lost, passage._recover = passage._recover, lambda opening: gaps.append("lost") or lost(opening)
+    lost, driver._recover = driver._recover, lambda opening: gaps.append("lost") or lost(opening)
     for number in range(6):
         upload = gevent.spawn(app.sock.sendall, DATA)
         got = bytearray(app.sock.recv(65536))
         wanted[0] = ("dear", "cheap")[number % 2]
-        until(lambda: passage.lane.name == wanted[0])
+        until(lambda: driver.lane.name == wanted[0])
         while len(got) < len(DATA):
             got += app.sock.recv(65536)
         upload.get()
         assert bytes(got) == DATA
     assert not gaps
-    assert [change["to"] for change in bed.lanes.snapshot()["changes"]] == ["dear", "cheap"] * 3
+    assert [change["to"] for change in bed.paths.snapshot()["changes"]] == ["dear", "cheap"] * 3
 
 
 def test_where_one_lane_is_cut_the_other_carries_on(beds):
@@ -105,8 +105,8 @@ def test_where_one_lane_is_cut_the_other_carries_on(beds):
     bed.ways["cheap"].cut()
     app.sock.sendall(b"still there?")
     assert app.sock.recv(20) == b"still there?"
-    (passage,) = bed.lanes._passages.values()
-    assert passage.lane.name == "dear"
+    (driver,) = bed.paths._drivers.values()
+    assert driver.lane.name == "dear"
 
 
 def test_a_reset_stays_a_reset_after_a_move(beds):

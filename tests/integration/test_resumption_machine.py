@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from lane.carriers.opening import NOWHERE, Opening
-from lane.carriers.steer import Decision
+from lane.carriers.path_selection import Decision
+from lane.carriers.request_stream import NOWHERE, RequestStream
 from lane.errors import LaneError, Refused, Status, TargetError, Unreachable
 from lane.fair import pass_turn
 from lane.proto.frames import Received, pack
@@ -109,7 +109,7 @@ class Moves(RuleBasedStateMachine):
         self.app = Side(self.bed.application().sock)
         until(lambda: self.targets)
         (self.target,) = self.targets
-        (self.passage,) = self.bed.lanes._passages.values()
+        (self.driver,) = self.bed.paths._drivers.values()
 
     def serve(self, sock):
         side = Side(sock)
@@ -171,18 +171,18 @@ class Moves(RuleBasedStateMachine):
     @precondition(lambda self: not self.aborted)
     @rule(age=st.integers(0, 3))
     def an_old_request_comes_late(self, age):
-        generation = max(0, self.passage._generation - age)
-        request = Request(Command.RESUME, NOWHERE, 1024, RESUMABLE, self.passage._asked.session, generation)
+        generation = max(0, self.driver._generation - age)
+        request = Request(Command.RESUME, NOWHERE, 1024, RESUMABLE, self.driver._asked.session, generation)
         try:
             lease = self.bed.lanes.lanes["cheap"].pool.lease()
         except (Unreachable, Refused):
             return
-        entry = self.bed.resumption._entries.get(("user", self.passage._asked.session))
+        entry = self.bed.resumption._entries.get(("user", self.driver._asked.session))
         if entry is None or generation > entry.generation:
             lease.discard()
             return  # the newest one was lost: then this is not old
         self.bed.ways["cheap"].release()
-        opening = Opening(lease, request, 5.0, pack(Received(0)))
+        opening = RequestStream(lease, request, 5.0, pack(Received(0)))
         try:
             with pytest.raises(LaneError) as caught:
                 opening.reply()

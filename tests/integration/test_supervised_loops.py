@@ -15,7 +15,7 @@ from lane.address import Address
 from lane.carriers import network
 from lane.carriers import pool as pool_module
 from lane.carriers.demand import Demand
-from lane.carriers.turns import Turns
+from lane.carriers.dial_limiter import DialLimiter
 from lane.control import Control, ask
 from lane.egress.policy import Policy
 from lane.egress.udp import UdpEgress
@@ -100,17 +100,17 @@ def test_a_fault_in_looking_after_a_session_ends_that_session_only(beds, monkeyp
 def test_a_fault_in_looking_at_a_session_for_its_lane_ends_that_session_only(beds, monkeypatch, what):
     bed = beds()
     faulty, well = bed.application(), bed.application()
-    passage = bed.lanes._passages[faulty.session]
-    monkeypatch.setattr(passage, what, lambda *_: 1 / 0)
+    driver = bed.paths._drivers[faulty.session]
+    monkeypatch.setattr(driver, what, lambda *_: 1 / 0)
     until(lambda: faulty.session.error)
     assert exchange(well)
-    assert list(bed.lanes._passages) == [well.session]
+    assert list(bed.paths._drivers) == [well.session]
 
 
 def test_the_look_at_the_lanes(beds, fails_once):
     bed = beds()
     app = bed.application()
-    logged = fails_once(bed.lanes, "_policy")
+    logged = fails_once(bed.paths, "_policy")
     until(logged)
     bed.ways["cheap"].cut()
     until(lambda: bed.lanes.choice.name == "dear")
@@ -167,7 +167,7 @@ def test_the_makers_of_spares(fails_once, monkeypatch):
 
 
 def test_the_giver_of_turns(caplog):
-    turns = Turns(1000.0)
+    turns = DialLimiter(1000.0)
     assert not turns.wait(60.0, urgent=True, wanted=lambda: 1 / 0)
     assert turns.wait(60.0, urgent=True)
     until(lambda: caplog.records)

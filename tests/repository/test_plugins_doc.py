@@ -17,7 +17,7 @@ from lane_quic import plugin as lane_quic_plugin
 
 from lane import hookimpl, hookspecs
 from lane.address import Address
-from lane.carriers.evidence import Figures
+from lane.carriers.path_signals import Figures
 from lane.errors import UsageError
 from lane.plugins import Plugins, load
 from lane.proto.hello import token

@@ -87,8 +87,8 @@ def test_request(vector, padded):
 def test_reply(vector):
     fields, data = vector["fields"], bytes.fromhex(vector["hex"])
     bound = Address(fields["host"], fields["port"])
-    boot_id = bytes.fromhex(fields["boot_id"])
-    reply = hello.Reply(fields["status"], boot_id, fields["window"], bound, fields["text"])
+    server_epoch = bytes.fromhex(fields["boot_id"])
+    reply = hello.Reply(fields["status"], server_epoch, fields["window"], bound, fields["text"])
     assert reply.pack() == data
     assert hello.parse_reply(data) == (reply, len(data))
     assert hello.parse_reply(data + b"more") == (reply, len(data))

@@ -12,9 +12,9 @@ from gevent.server import StreamServer
 
 from lane.address import Address
 from lane.carriers.connector import Connector, FastOpen
-from lane.carriers.lanes import Lanes
-from lane.carriers.passage import Deadlines
+from lane.carriers.path_control import PathControl
 from lane.carriers.pool import Pool
+from lane.carriers.session_driver import Deadlines
 from lane.egress.listening import Ports
 from lane.egress.policy import ListenRule, Policy
 from lane.errors import Closed, Unreachable
@@ -151,9 +151,10 @@ class Bed:
         self.registry = Registry(16 * MB, 512 * MB, 3600.0, 1000, 1000)
         pools = {name: (COST[name], self.pool(name)) for name in ways}
         how = {"policy": policy} if policy else {}
-        self.lanes = Lanes(pools, "because", **how)
+        self.paths = PathControl(pools, self.registry, "because", **how)
+        self.lanes = self.paths.lanes
         deadlines = Deadlines(10.0, grace)
-        self.connector = Connector(self.lanes, self.registry, deadlines, fast_open, max_associations)
+        self.connector = Connector(self.paths, self.registry, deadlines, fast_open, max_associations)
         self.connect = self.connector.connect
         self.jobs, self.socks = [], []
 
@@ -229,7 +230,7 @@ class Bed:
         gevent.killall(self.jobs)
         for sock in self.socks:
             sock.close()
-        self.lanes.close()
+        self.paths.close()
         self.registry.close()
         self.server.close(0)
         self.doors.close()

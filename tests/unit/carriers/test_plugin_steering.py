@@ -7,8 +7,8 @@ import pytest
 
 from lane import hookimpl
 from lane.carriers import plugin_steering
-from lane.carriers.evidence import Figures
-from lane.carriers.steer import State
+from lane.carriers.path_selection import SelectionState
+from lane.carriers.path_signals import Figures
 from lane.plugins import Plugins
 
 LANES = [Figures("cheap", 1, True), Figures("dear", 20, True)]
@@ -33,7 +33,7 @@ def steering(answer):
 
 def test_a_plugin_chooses():
     choose, asked = steering(lambda: ("dear", "because"))
-    decision = choose(1.0, LANES, State("cheap"))
+    decision = choose(1.0, LANES, SelectionState("cheap"))
     assert (decision.lane, decision.reason, decision.state.choice) == ("dear", "because", "dear")
     assert asked == [(1.0, ["cheap", "dear"], "cheap")]
 
@@ -41,7 +41,7 @@ def test_a_plugin_chooses():
 def test_a_plugin_that_says_nothing_leaves_it_to_lane():
     choose, _ = steering(lambda: None)
     dead = [dataclasses.replace(LANES[0], alive=False), LANES[1]]
-    assert choose(1.0, dead, State("cheap")).lane == "dear"
+    assert choose(1.0, dead, SelectionState("cheap")).lane == "dear"
 
 
 def out_of_seed():
@@ -65,11 +65,11 @@ def test_a_wrong_answer_costs_that_call(caplog, throttled, answer):
     choose, asked = steering(answer)
     dead = [dataclasses.replace(LANES[0], alive=False), LANES[1]]
     for now in range(3):
-        assert choose(float(now), dead, State("cheap")).lane == "dear"
+        assert choose(float(now), dead, SelectionState("cheap")).lane == "dear"
     assert len(asked) == 3
     assert [record.getMessage() for record in caplog.records] == ["lane_choose of the plugin chooser failed"]
     throttled.now += 61
-    choose(4.0, dead, State("cheap"))
+    choose(4.0, dead, SelectionState("cheap"))
     assert [record.getMessage() for record in caplog.records][1:] == [
         "lane_choose of the plugin chooser failed (and 2 times before that)"
     ]

@@ -7,7 +7,7 @@ from gevent.event import AsyncResult, Event
 
 from lane.address import Address
 from lane.errors import Closed, Refused, Status, TargetError, Unreachable
-from lane.inbound.talk import RECV_SIZE
+from lane.inbound.handshake_io import RECV_SIZE
 from lane.testing.harness import until
 from tests.support.inbound import (
     CONNECT,

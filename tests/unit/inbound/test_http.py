@@ -12,7 +12,7 @@ from gevent.server import StreamServer
 
 from lane.address import Address
 from lane.errors import Status, TargetError
-from lane.inbound import handshake, http, talk
+from lane.inbound import handshake, handshake_io, http
 from lane.proto.http import MAX_HEAD, Http
 from lane.testing.harness import settled, until
 from tests.support.inbound import HTTP_SUCCESS, LOGIN, Direct, dial, receive, reset, running, to_end
@@ -747,7 +747,7 @@ def test_who_never_reads_an_answer_is_given_up(monkeypatch):
 
 
 def test_who_never_reads_what_it_is_told_is_given_up(monkeypatch):
-    monkeypatch.setattr(talk, "SAY_TIME", 0.1)
+    monkeypatch.setattr(handshake_io, "SAY_TIME", 0.1)
 
     def refuse(_):
         raise TargetError(Status.REFUSED, "x" * 200)

@@ -10,7 +10,7 @@ from gevent.pool import Pool
 
 from lane.address import Address
 from lane.errors import ConfigError, Status, TargetError
-from lane.inbound import Inbound, talk
+from lane.inbound import Inbound, handshake_io
 from lane.net import listen as net_listen
 from lane.net.sockets import KEEPALIVE
 from lane.proto.http import Http
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("clock")
 
 
 def test_lingering_ends_with_bytes(monkeypatch):
-    monkeypatch.setattr(talk, "LINGER_TIME", 60)
+    monkeypatch.setattr(handshake_io, "LINGER_TIME", 60)
     with running(raising(TargetError(Status.REFUSED, "refused"))) as inbound, dial(inbound) as sock:
         sock.sendall(HEAD)
         to_end(sock)  # and keep our own side open, and then send without end
@@ -46,7 +46,7 @@ def test_lingering_ends_with_bytes(monkeypatch):
 
 
 def test_lingering_ends_with_time(monkeypatch):
-    monkeypatch.setattr(talk, "LINGER_TIME", 0.05)
+    monkeypatch.setattr(handshake_io, "LINGER_TIME", 0.05)
     with running(raising(TargetError(Status.REFUSED, "refused"))) as inbound, dial(inbound) as sock:
         sock.sendall(HEAD)
         to_end(sock)
@@ -249,7 +249,7 @@ def test_requests_that_are_answered_without_end_keep_nobody_waiting():
             return len(data)
 
     sock = Endless()
-    talking = gevent.spawn(outcome, talk.talk, sock, Http())
+    talking = gevent.spawn(outcome, handshake_io.read_request, sock, Http())
     until(lambda: sock.reads)
     assert sock.reads < 100
     talking.kill()

@@ -6,10 +6,10 @@ from gevent.event import Event
 
 from lane.carriers import connector as connector_module
 from lane.carriers.connector import Connector
-from lane.carriers.lanes import Lanes
-from lane.carriers.opening import read_reply
-from lane.carriers.passage import Deadlines
+from lane.carriers.path_control import PathControl
 from lane.carriers.pool import Pool
+from lane.carriers.request_stream import read_reply
+from lane.carriers.session_driver import Deadlines
 from lane.errors import Closed, Refused, TurnedAway
 from lane.proto.hello import Command, Request, pack_hello, token
 from lane.server import Server
@@ -72,8 +72,8 @@ class Bed:
 
         pool = Pool(dial, lambda carrier: pack_hello(token(key, carrier.binding)), dial_timeout=5.0)
         registry = Registry(16 * MB, 512 * MB, 3600.0, 100, 100)
-        lanes = Lanes({"memory": (1.0, pool)}, "there is only one")
-        return Connector(lanes, registry, Deadlines(10.0, 10.0))
+        paths = PathControl({"memory": (1.0, pool)}, registry, "there is only one")
+        return Connector(paths, registry, Deadlines(10.0, 10.0))
 
 
 @pytest.fixture

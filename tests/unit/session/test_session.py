@@ -115,7 +115,7 @@ def test_what_the_owner_takes_at_once_is_not_held():
 
 def test_thousands_of_tiny_frames_leave_others_their_turns(monkeypatch):
     session, turns = made(), []
-    monkeypatch.setattr(module, "be_fair", lambda: turns.append(session.receive_window.received))
+    monkeypatch.setattr(module, "maybe_yield", lambda: turns.append(session.receive_window.received))
     _, job = carried(session, b"".join(pack(Data(number, b"x")) for number in range(3200)))
     until(lambda: session.receive_window.received == 3200)
     until(lambda: len(turns) == 3200 / TURN + 1)  # and one for all that was read
@@ -132,7 +132,7 @@ def test_a_session_that_moves_on_in_a_turn_leaves_what_the_old_stream_brought(mo
             jobs.append(carried(session, resumed=True)[1])
             gevent.sleep(0)
 
-    monkeypatch.setattr(module, "be_fair", other_stream)
+    monkeypatch.setattr(module, "maybe_yield", other_stream)
     _, job = carried(session, b"".join(pack(Data(number, b"x")) for number in range(3200)))
     job.join()
     assert session.receive_window.received == TURN
@@ -149,7 +149,7 @@ def test_what_waits_for_its_turn_is_not_changed_by_others_who_read(monkeypatch):
     def another_reads():
         shared[:] = bytes(len(shared))
 
-    monkeypatch.setattr(module, "be_fair", another_reads)
+    monkeypatch.setattr(module, "maybe_yield", another_reads)
     _, job = carried(session, memoryview(shared))
     got = b""
     while len(got) < len(text):

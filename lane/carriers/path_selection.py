@@ -2,18 +2,18 @@
 
 No transport is the best one everywhere: what is cheap collapses where packets get lost at random, and what
 copes with loss costs many times the CPU, or is policed. No figure of an unloaded lane tells what it would
-deliver. So steer tries: when the choice suffers it moves, watches for some seconds, compares, and goes back
-if that was no gain. What counts is what a lane delivers, then its latency, then its cost. It knows lanes by
-their figures alone. There is no I/O and no clock in here, so that hours of a bad network are tested in a
-blink; all that it must remember is a State, which the caller hands back.
+deliver. So `select_path` tries: when the choice suffers it moves, watches for some seconds and compares. It
+goes back if that was no gain. Goodput counts first, then latency, then cost. The policy knows lanes by their
+figures alone. It has no I/O and no clock, so that a test covers hours of a bad network in a second. All that
+it must remember is a SelectionState, which the caller hands back.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import exp2, inf
 
-from lane.carriers.cooling import COOL, COOL_MOST, LOSS, Coolings
-from lane.carriers.evidence import SETTLE, SLOW, Evidence, Figures, delay, observe, quickest, silent
+from lane.carriers.path_signals import SETTLE, SLOW, Figures, PathSignals, delay, observe, quickest, silent
+from lane.carriers.trial_backoff import BACKOFF, BACKOFF_MOST, LOSS, TrialBackoffs
 
 LOSS_FOR = 1.25
 """Seconds of loss from which another lane is tried, if no queue was full: its own load is not the cause."""
@@ -70,14 +70,14 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """What steer remembers from call to call: `State(name)` for who begins on that lane, then opaque."""
+class SelectionState:
+    """What `select_path` remembers. `SelectionState(name)` begins on that lane; the rest is opaque."""
 
     choice: str
     moved: float = -inf  # when last; taking back a trial does not count
-    seen: Evidence = field(default_factory=Evidence)
+    seen: PathSignals = field(default_factory=PathSignals)
     trial: Trial | None = None
-    cooling: Coolings = field(default_factory=Coolings)
+    backoffs: TrialBackoffs = field(default_factory=TrialBackoffs)
     returned: float = -inf  # when last to a cheaper lane
     dwell: float = DWELL  # as it was at
     dwell_of: float = 0.0
@@ -88,7 +88,7 @@ class Decision:
     lane: str
     reason: str
     """Words for people: why the lane changes, or how a trial ended; else empty."""
-    state: State
+    state: SelectionState
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +98,10 @@ class Look:
     now: float
     choice: Figures
     others: tuple[Figures, ...]  # those that answer, the cheapest first
-    state: State
+    state: SelectionState
 
 
-def steer(now: float, lanes: Sequence[Figures], state: State) -> Decision:
+def select_path(now: float, lanes: Sequence[Figures], state: SelectionState) -> Decision:
     """The lane that carries from `now` on. `lanes` has each lane once, and always the present choice."""
     choice = next(lane for lane in lanes if lane.name == state.choice)
     usable = [lane for lane in lanes if lane is not choice and lane.alive and not silent(lane)]
@@ -126,13 +126,13 @@ def _dead(look: Look) -> Decision | None:
         return None
     trial = state.trial
     if trial:
-        cooling = state.cooling.failed(choice.name, look.now, trial.loss, trial.before)
-        state = replace(state, cooling=cooling)
+        backoffs = state.backoffs.failed(choice.name, look.now, trial.loss, trial.before)
+        state = replace(state, backoffs=backoffs)
     to = next((lane for lane in look.others if trial and lane.name == trial.origin), look.others[0])
     if not trial and choice.cost < to.cost:
         # It will answer again, and lose as many packets as the next one: that is no reason to try it soon.
-        cooling = state.cooling.cool(choice.name, look.now, COOL, loss=1.0, goodput=0.0)
-        state = replace(state, cooling=cooling)
+        backoffs = state.backoffs.add(choice.name, look.now, BACKOFF, loss=1.0, goodput=0.0)
+        state = replace(state, backoffs=backoffs)
     why = f"no answer for {choice.silent:.1f} s" if silent(choice) else f"{choice.name} does not answer"
     how = "" if to.delay is None else f" in {to.delay * 1000:.0f} ms"
     return _move(replace(look, state=state), to, f"{why}; {to.name} answers{how}")
@@ -150,7 +150,7 @@ def _judge(look: Look, trial: Trial) -> Decision:
     kept = replace(state, trial=None)
     origin, cheaper = trial.origin, trial.cheaper
     answers = any(lane.name == origin for lane in look.others)
-    back = replace(kept, choice=origin, seen=Evidence(), returned=-inf)  # it was no return
+    back = replace(kept, choice=origin, seen=PathSignals(), returned=-inf)  # it was no return
     if not judged and answers and not cheaper:
         return Decision(origin, f"nothing to compare: back to {origin}", back)
     if not judged:
@@ -163,13 +163,13 @@ def _judge(look: Look, trial: Trial) -> Decision:
     if bad:
         loss = max(trial.loss, own) if cheaper else trial.loss
         back = _mistaken(back, now) if cheaper else back
-        back = replace(back, cooling=back.cooling.failed(choice.name, now, loss, trial.before))
+        back = replace(back, backoffs=back.backoffs.failed(choice.name, now, loss, trial.before))
         return Decision(origin, f"{words}: back to {origin}", back)
     loss = own if cheaper else max(trial.loss, own)
     # The origin is not tried because of as much loss as it was left for.
-    wait = COOL_MOST if loss >= LOSS and not cheaper else COOL
-    cooling = kept.cooling.without(choice.name).cool(origin, now, wait, loss, mean)
-    return Decision(choice.name, f"{words}: staying on {choice.name}", replace(kept, cooling=cooling))
+    wait = BACKOFF_MOST if loss >= LOSS and not cheaper else BACKOFF
+    backoffs = kept.backoffs.without(choice.name).add(origin, now, wait, loss, mean)
+    return Decision(choice.name, f"{words}: staying on {choice.name}", replace(kept, backoffs=backoffs))
 
 
 def _lossy(look: Look) -> Decision | None:
@@ -232,11 +232,11 @@ def _try(look: Look, lanes: Sequence[Figures], words: str, *, quiet: bool = Fals
     # What is about to end, or has just begun, delivers little too.
     goodput = choice.goodput if _lasts(look, state.seen.low, COLLAPSE_FOR) else None
     for lane in lanes:
-        old = state.cooling.of(lane.name)
+        old = state.backoffs.of(lane.name)
         if old and look.now < old.until:
             if not old.changed(choice.loss or 0.0, goodput, quiet=quiet):
                 continue
-            state = replace(state, cooling=state.cooling.without(lane.name))  # the doubling begins anew
+            state = replace(state, backoffs=state.backoffs.without(lane.name))  # the doubling begins anew
         # One good second on a lossy lane is no measure, and what it did before it fell is none either.
         before = min(choice.goodput, state.seen.usual or choice.goodput)
         trial = Trial(choice.name, look.now, choice.loss or 0.0, before, lane.cost < choice.cost)
@@ -246,7 +246,7 @@ def _try(look: Look, lanes: Sequence[Figures], words: str, *, quiet: bool = Fals
 
 def _move(look: Look, to: Figures, reason: str, trial: Trial | None = None) -> Decision:
     now, state, cost = look.now, look.state, look.choice.cost
-    state = replace(state, choice=to.name, moved=now, seen=Evidence(), trial=trial)
+    state = replace(state, choice=to.name, moved=now, seen=PathSignals(), trial=trial)
     if to.cost < cost:
         state = replace(state, returned=now)
     elif to.cost > cost and now - state.returned < MISTAKE:
@@ -254,12 +254,12 @@ def _move(look: Look, to: Figures, reason: str, trial: Trial | None = None) -> D
     return Decision(to.name, reason, state)
 
 
-def _mistaken(state: State, now: float) -> State:
+def _mistaken(state: SelectionState, now: float) -> SelectionState:
     """The return to a cheaper lane was a mistake: be slower the next time."""
     return replace(state, dwell=min(DWELL_MOST, 2 * _dwell(state, now)), dwell_of=now)
 
 
-def _dwell(state: State, now: float) -> float:
+def _dwell(state: SelectionState, now: float) -> float:
     return max(DWELL, state.dwell * exp2((state.dwell_of - now) / DWELL_HALF_LIFE))
 
 

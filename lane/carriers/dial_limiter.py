@@ -14,7 +14,7 @@ from gevent.event import Event
 from lane.supervisor import supervise
 
 
-class Turns:
+class DialLimiter:
     """`rate` turns a second."""
 
     def __init__(self, rate: float) -> None:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lane.carriers import steer as module
-from lane.carriers.cooling import COOL
-from lane.carriers.evidence import Figures
-from lane.carriers.steer import SPACING, TRIAL_MOST, State, steer
+from lane.carriers import path_selection as module
+from lane.carriers.path_selection import SPACING, TRIAL_MOST, SelectionState, select_path
+from lane.carriers.path_signals import Figures
+from lane.carriers.trial_backoff import BACKOFF
 
 pytestmark = pytest.mark.bulk  # hours of a link, tick by tick: without the tracer
 
@@ -126,13 +126,13 @@ class Run:
 
     def __init__(self, seconds, link, *, cc="cubic", start="tls", demand=lambda t: 100.0, seed=1, more=()):
         lanes = [Lane(*one, seed) for one in (("tls", 1, cc), ("quic", 20, "quic"), *more)]
-        self.moves, self.said, self.choices, self.state = [], [], [], State(start)
+        self.moves, self.said, self.choices, self.state = [], [], [], SelectionState(start)
         for number in range(round(seconds / TICK)):
             now = number * TICK
             for lane in lanes:
                 lane.tick(now, link(now), demand(now) if lane.name == self.state.choice else 0.0)
             if number % LOOK == 0:
-                decision = steer(now, [lane.figures(now, link(now).rtt) for lane in lanes], self.state)
+                decision = select_path(now, [lane.figures(now, link(now).rtt) for lane in lanes], self.state)
                 assert decision.lane == decision.state.choice
                 if decision.lane != self.state.choice:
                     self.moves.append(Move(now, decision.lane, decision.reason))
@@ -196,7 +196,7 @@ def test_a_costlier_lane_is_taken_back_where_it_delivers_the_same_and_seldom_tri
     assert run.moves[1].at - run.moves[0].at <= 5
     assert "back to tls" in run.moves[1].reason
     gaps = [later.at - first.at for first, later in pairwise(run.moves[1::2])]
-    assert gaps[0] >= COOL
+    assert gaps[0] >= BACKOFF
     assert all(later > 1.8 * first for first, later in pairwise(gaps))
 
 
@@ -253,7 +253,7 @@ def test_a_lane_that_fails_while_on_trial_is_left_at_once_and_cools(seed):
     run = Run(30, link, seed=seed)
     assert run.lanes == ["quic", "tls"]
     assert run.moves[1].at < 5
-    assert run.state.cooling.entries[0].lane == "quic"
+    assert run.state.backoffs.entries[0].lane == "quic"
 
 
 @SEEDS
@@ -317,7 +317,7 @@ def test_returns_that_were_mistakes_come_more_and_more_seldom(seed):
 def test_where_nothing_answers_it_stays():
     run = Run(60, between(10, 40, Link(blocked=("tls", "quic"))))
     assert not [move for move in run.moves if move.at < 40]
-    assert steer(9.0, [Figures("a", 1), Figures("b", 2)], State("b")).lane == "b"
+    assert select_path(9.0, [Figures("a", 1), Figures("b", 2)], SelectionState("b")).lane == "b"
 
 
 @SEEDS
@@ -339,7 +339,7 @@ def feed(state, start, seconds, *lanes):
     """Call with the same figures for a while: the state after that, and the moves."""
     moves = []
     for quarter in range(round(4 * start), round(4 * (start + seconds))):
-        decision = steer(quarter / 4, lanes, state)
+        decision = select_path(quarter / 4, lanes, state)
         if decision.lane != state.choice:
             moves.append((quarter / 4, decision.lane, decision.reason))
         state = decision.state
@@ -348,7 +348,7 @@ def feed(state, start, seconds, *lanes):
 
 def test_little_traffic_goes_where_it_is_answered_sooner():
     slow, quick = Figures("a", 1, True, delay=0.2, rtt=0.1), Figures("b", 20, True, delay=0.06, rtt=0.05)
-    state, moves = feed(State("a"), 0, 100, slow, quick)
+    state, moves = feed(SelectionState("a"), 0, 100, slow, quick)
     assert moves == [(module.SLOW_FOR, "b", "answers in 200 ms, b in 60 ms")]
     state, moves = feed(state, 100, 25, replace(slow, delay=0.08), quick)
     assert state.choice == "a"
@@ -356,9 +356,9 @@ def test_little_traffic_goes_where_it_is_answered_sooner():
 
 def test_loss_in_a_full_queue_must_last():
     choice = Figures("a", 1, True, rtt=0.1, best_rtt=0.05, loss=0.05, goodput=MBIT, limited=1.0)
-    _, moves = feed(State("a"), 0, 5, choice, Figures("b", 20, True))
+    _, moves = feed(SelectionState("a"), 0, 5, choice, Figures("b", 20, True))
     assert moves == [(module.HEAVY_FOR, "b", "loses 5.0 % and delivers 1.0 Mbit/s: trying b")]
-    assert not feed(State("a"), 0, 60, replace(choice, loss=0.015), Figures("b", 20, True))[1]
+    assert not feed(SelectionState("a"), 0, 60, replace(choice, loss=0.015), Figures("b", 20, True))[1]
 
 
 def losing(loss, rtt=0.05):
@@ -376,24 +376,24 @@ def alternate(state, seconds, *choices):
 
 
 def test_loss_that_few_packets_tell_of_is_lossy_all_the_same():
-    assert alternate(State("a"), 5, losing(0.006), losing(0.004))
-    assert not alternate(State("a"), 60, losing(0.004), losing(0.002))
+    assert alternate(SelectionState("a"), 5, losing(0.006), losing(0.004))
+    assert not alternate(SelectionState("a"), 60, losing(0.004), losing(0.002))
 
 
 def test_news_of_demand_that_come_seldom_are_demand():
     late = replace(losing(0.01), limited=0.2)
-    assert alternate(State("a"), 5, losing(0.01), late, late)
-    assert not feed(State("a"), 0, 60, late, Figures("b", 20, True))[1]
+    assert alternate(SelectionState("a"), 5, losing(0.01), late, late)
+    assert not feed(SelectionState("a"), 0, 60, late, Figures("b", 20, True))[1]
 
 
 def test_on_a_long_way_less_loss_does_as_much_harm():
-    assert not feed(State("a"), 0, 60, losing(0.002, 0.05), Figures("b", 20, True))[1]
-    assert feed(State("a"), 0, 60, losing(0.002, 0.2), Figures("b", 20, True))[1]
+    assert not feed(SelectionState("a"), 0, 60, losing(0.002, 0.05), Figures("b", 20, True))[1]
+    assert feed(SelectionState("a"), 0, 60, losing(0.002, 0.2), Figures("b", 20, True))[1]
 
 
 def test_a_trial_that_was_a_gain_cools_the_lane_before_though_that_is_silent():
     slow, fast = replace(losing(0.1), backlog=2.0), replace(losing(0.1), name="b", cost=20, goodput=25 * MBIT)
-    state, moves = feed(State("a"), 0, 0.25, slow, replace(fast, limited=0.0))
+    state, moves = feed(SelectionState("a"), 0, 0.25, slow, replace(fast, limited=0.0))
     assert moves
     state, moves = feed(state, 0.25, 5, replace(slow, alive=False), fast)
     assert not moves
@@ -403,7 +403,7 @@ def test_a_trial_that_was_a_gain_cools_the_lane_before_though_that_is_silent():
 
 def test_a_trial_that_was_no_gain_stays_where_the_lane_before_is_silent():
     slow, slower = replace(losing(0.1), backlog=2.0), replace(losing(0.1), name="b", cost=20)
-    state, _ = feed(State("a"), 0, 0.25, slow, replace(slower, limited=0.0))
+    state, _ = feed(SelectionState("a"), 0, 0.25, slow, replace(slower, limited=0.0))
     state, moves = feed(state, 0.25, 5, replace(slow, alive=False), slower)
     assert (state.choice, state.trial, moves) == ("b", None, [])
 
@@ -411,23 +411,23 @@ def test_a_trial_that_was_no_gain_stays_where_the_lane_before_is_silent():
 def test_a_cheap_lane_that_fell_silent_is_not_tried_for_the_loss_of_the_next_one_but_when_there_is_none():
     silent = replace(losing(None), silent=1.0)
     lossy = replace(losing(0.1), name="b", cost=20, goodput=25 * MBIT)
-    state, moves = feed(State("a"), 0, 0.25, silent, lossy)
+    state, moves = feed(SelectionState("a"), 0, 0.25, silent, lossy)
     assert moves[0][1] == "b"
-    state, moves = feed(state, 0.25, COOL - 1, losing(None), lossy)
+    state, moves = feed(state, 0.25, BACKOFF - 1, losing(None), lossy)
     assert not moves
-    assert feed(state, COOL, 10, losing(None), lossy)[1], "after a while it is"
-    state, moves = feed(state, COOL - 1, 15, losing(None), replace(lossy, loss=0.0))
+    assert feed(state, BACKOFF, 10, losing(None), lossy)[1], "after a while it is"
+    state, moves = feed(state, BACKOFF - 1, 15, losing(None), replace(lossy, loss=0.0))
     assert moves[0][1] == "a"
 
 
 def test_loss_that_goes_away_is_no_reason():
-    state, _ = feed(State("a"), 0, 1.5, losing(0.06), Figures("b", 20, True))
+    state, _ = feed(SelectionState("a"), 0, 1.5, losing(0.06), Figures("b", 20, True))
     assert not feed(state, 1.5, 1, losing(0.01), Figures("b", 20, True))[1]
 
 
 def test_a_slower_session_after_a_pause_is_no_collapse():
     fast, other = Figures("a", 1, True, goodput=28 * MBIT, limited=1.0), Figures("b", 20, True)
-    state, _ = feed(State("a"), 0, 20, fast, other)
+    state, _ = feed(SelectionState("a"), 0, 20, fast, other)
     assert feed(state, 20, 5, replace(fast, goodput=5 * MBIT), other)[1]
     state, _ = feed(state, 20, 1, replace(fast, goodput=0.0, limited=0.0), other)
     assert not feed(state, 21, 20, replace(fast, goodput=5 * MBIT), other)[1]
@@ -436,7 +436,7 @@ def test_a_slower_session_after_a_pause_is_no_collapse():
 def test_the_dwell_shortens_with_time():
     lanes = Figures("a", 1, True), Figures("b", 20, True)
     for start, dwell in [(0, 57), (120, 33), (240, 18), (1000, 8)]:  # it goes on halving while it lasts
-        _, moves = feed(State("b", dwell=80.0, dwell_of=0.0), start, 100, *lanes)
+        _, moves = feed(SelectionState("b", dwell=80.0, dwell_of=0.0), start, 100, *lanes)
         assert dwell - 2 <= moves[0][0] - start <= dwell + 2
 
 
@@ -471,7 +471,7 @@ def test_a_trial_that_is_a_disaster_ends_early(seed):
     run = Run(30, always(loss=0.1), start="quic", seed=seed)
     assert run.lanes == ["tls", "quic"]
     assert run.moves[1].at - run.moves[0].at < 3
-    assert run.state.cooling.entries[0].wait == COOL
+    assert run.state.backoffs.entries[0].wait == BACKOFF
 
 
 @SEEDS
@@ -507,7 +507,7 @@ def test_a_lane_on_which_answers_wait_for_seconds_behind_data_is_left_on_trial(r
     quick = Figures("b", 20, True, rtt=rtt, best_rtt=rtt)
     for backlog, lane in ((patience, "a"), (patience + 0.1, "b")):
         slow = Figures("a", 1, True, rtt=rtt, best_rtt=rtt, backlog=backlog, goodput=1e5, limited=1.0)
-        decision = steer(20.0, [slow, quick], State("a"))
+        decision = select_path(20.0, [slow, quick], SelectionState("a"))
         assert decision.lane == lane
     assert decision.state.trial.origin == "a"
     assert decision.reason.endswith("behind data at 0.8 Mbit/s: trying b")
@@ -537,13 +537,13 @@ TIMELINE = st.lists(
 
 @given(st.integers(1, 3), TIMELINE)
 def test_whatever_the_figures_it_decides(count, timeline):
-    now, state, moves = 0.0, State("0"), []
+    now, state, moves = 0.0, SelectionState("0"), []
     for gap, repeated, row in timeline:
         lanes = [replace(figures, name=str(number)) for number, figures in enumerate(row[:count])]
         for _ in range(repeated):
             now += gap / repeated
-            decision = steer(now, lanes, state)
-            assert decision == steer(now, lanes, state)
+            decision = select_path(now, lanes, state)
+            assert decision == select_path(now, lanes, state)
             assert decision.lane == decision.state.choice
             assert decision.lane in {lane.name for lane in lanes}
             if decision.lane != state.choice:
@@ -552,4 +552,4 @@ def test_whatever_the_figures_it_decides(count, timeline):
                 moves += [move] if move.voluntary else []
             state = decision.state
     assert all(later.at - first.at >= SPACING for first, later in pairwise(moves))
-    assert len(state.cooling.entries) <= count
+    assert len(state.backoffs.entries) <= count

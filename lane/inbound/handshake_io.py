@@ -6,7 +6,7 @@ import gevent
 import gevent.socket
 
 from lane.errors import LaneError, ProtocolError, Status, TargetError
-from lane.fair import be_fair
+from lane.fair import maybe_yield
 from lane.net.guesses import Guesses
 from lane.proto.events import Associate, Bind, Codec, Forward, Refusal, Reply, Request
 
@@ -27,13 +27,13 @@ class Left(ProtocolError):
 Asked = Request | Forward | Bind | Associate | Refusal
 
 
-def talk(sock: gevent.socket.socket, codec: Codec, guesses: Guesses | None = None) -> Asked:
+def read_request(sock: gevent.socket.socket, codec: Codec, guesses: Guesses | None = None) -> Asked:
     """Go on until the application has asked for something or is refused. Raises ProtocolError, OSError.
 
     `guesses`: have it wait where others guess; None where it has done so.
     """
     while True:
-        be_fair()  # requests may come, and be answered, without end
+        maybe_yield()  # requests may come, and be answered, without end
         event = codec.next_event()
         if guesses and codec.login:
             guesses.right(sock.getpeername()[0])

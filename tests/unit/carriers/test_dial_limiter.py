@@ -3,8 +3,8 @@
 import gevent
 import pytest
 
-from lane.carriers import turns as module
-from lane.carriers.turns import Turns
+from lane.carriers import dial_limiter as module
+from lane.carriers.dial_limiter import DialLimiter
 from lane.testing.harness import until
 from tests.support.clock import give_gevent
 
@@ -14,7 +14,7 @@ def turns(monkeypatch):
     """Turns without pauses, which are counted in `pauses`."""
     pauses = []
     give_gevent(monkeypatch, module, sleep=lambda seconds: pauses.append(seconds) or gevent.idle())
-    made = Turns(10.0)
+    made = DialLimiter(10.0)
     made.pauses = pauses
     yield made
     made.close()

@@ -1,4 +1,4 @@
-"""What is seen of the lane that carries, and since when: steer.py decides by it.
+"""What is seen of the lane that carries, and since when: path_selection.py decides by it.
 
 A single look at a lane tells little: figures come late and are noisy, a slow start loses packets of its own
 making, and who begins again delivers little at first. So what counts is how long something has held.
@@ -7,7 +7,7 @@ making, and who begins again delivers little at first. So what counts is how lon
 from dataclasses import dataclass
 from math import inf
 
-from lane.carriers.cooling import WORSE_LOSS
+from lane.carriers.trial_backoff import WORSE_LOSS
 
 LIMITED, NOT_LIMITED = 0.3, 0.1
 """Part of the time in which senders must have had more than the lane took, for its goodput to tell of it,
@@ -58,7 +58,7 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class PathSignals:
     """Since when something holds of the choice, None: it does not. Begins anew with each move."""
 
     busy: float | None = None  # senders have more than it takes
@@ -74,7 +74,7 @@ class Evidence:
     looked: float = inf
 
 
-def observe(now: float, choice: Figures, others: tuple[Figures, ...], seen: Evidence) -> Evidence:
+def observe(now: float, choice: Figures, others: tuple[Figures, ...], seen: PathSignals) -> PathSignals:
     """What is known of the choice with these figures."""
 
     def since(before: float | None, holds: bool) -> float | None:
@@ -103,7 +103,7 @@ def observe(now: float, choice: Figures, others: tuple[Figures, ...], seen: Evid
         harmful = (LOSSY if lossy is None else NOT_LOSSY) * min(1.0, SHORT_WAY / (best or SHORT_WAY))
         lossy = since(lossy, busy and loss >= harmful)
         heavy = since(heavy, busy and loss >= HEAVY_LOSS)
-    return Evidence(
+    return PathSignals(
         busy=since(seen.busy, busy),
         lossy=lossy,
         level=level,

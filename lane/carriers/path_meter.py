@@ -18,19 +18,19 @@ ENOUGH = 30_000
 """Bytes sent within that time that say something about loss."""
 
 
-class Way(NamedTuple):
+class DirectionCounts(NamedTuple):
     """What the sender of one direction counted: bytes and seconds, which only grow."""
 
     sent: int
     lost: int
-    held: float
+    send_blocked_seconds: float
 
 
-class Counts(NamedTuple):
+class SessionCounts(NamedTuple):
     """Of one session; a way that nothing is known of is None."""
 
     moved: int
-    ways: tuple[Way | None, Way | None]
+    ways: tuple[DirectionCounts | None, DirectionCounts | None]
 
 
 class Measured(Protocol):
@@ -49,22 +49,22 @@ class _Sample(NamedTuple):
     moved: int
     sent: int
     lost: int
-    held: float  # the most of a session, of either end
+    send_blocked_seconds: float  # the most of a session, of either end
 
 
-class Measure:
+class PathMeter:
     """Of one lane; times are seconds of one clock."""
 
     def __init__(self) -> None:
         self.rtt: float | None = None
         """Round trip of what carries data now, seconds."""
         self._samples: deque[_Sample] = deque(maxlen=MOST_SAMPLES)
-        self._before: Mapping[Any, tuple[object, Counts]] = {}
+        self._before: Mapping[Any, tuple[object, SessionCounts]] = {}
 
-    def take(self, now: float, counted: Mapping[M, tuple[object, Counts]]) -> None:
+    def take(self, now: float, counted: Mapping[M, tuple[object, SessionCounts]]) -> None:
         """Of each session that is active on the lane: its stream, and what was counted there."""
         moved = sent = lost = 0
-        held = 0.0
+        blocked = 0.0
         rtts = []  # of those that move: a look costs a system call, and there may be thousands of others
         for session, (stream, counts) in counted.items():
             last_stream, last = self._before.get(session, (None, counts))
@@ -75,12 +75,12 @@ class Measure:
                 if way is not None and before is not None:
                     sent += way.sent - before.sent
                     lost += way.lost - before.lost
-                    held = max(held, way.held - before.held)
+                    blocked = max(blocked, way.send_blocked_seconds - before.send_blocked_seconds)
             if counts.moved > last.moved and (rtt := session.rtt):
                 rtts.append(rtt)
         self.rtt = min(rtts) if rtts else self.rtt if counted else None
         self._before = counted
-        self._samples.append(_Sample(now, moved, sent, lost, held))
+        self._samples.append(_Sample(now, moved, sent, lost, blocked))
         while self._samples[0].at < now - LOSS_OF:
             self._samples.popleft()
 
@@ -91,7 +91,7 @@ class Measure:
 
     def limited(self, now: float) -> float:
         """The part of the time, 0 to 1, in which there was more to send than the lane took."""
-        return min(1.0, sum(sample.held for sample in self._recent(now)) / RATE_OF)
+        return min(1.0, sum(sample.send_blocked_seconds for sample in self._recent(now)) / RATE_OF)
 
     def loss(self, now: float) -> float | None:
         """The fraction that was lost; None where too little was sent to say."""

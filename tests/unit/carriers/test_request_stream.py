@@ -10,13 +10,13 @@ from gevent.event import Event
 
 from lane.address import Address
 from lane.budget import Budget
-from lane.carriers import reached as reached_module
+from lane.carriers import recent_targets as recent_module
 from lane.carriers.connector import Connector, FastOpen
-from lane.carriers.lanes import Lanes
-from lane.carriers.opening import NOWHERE, Opening
-from lane.carriers.passage import Deadlines
+from lane.carriers.path_control import PathControl
 from lane.carriers.pool import Pool
-from lane.carriers.reached import Reached
+from lane.carriers.recent_targets import RecentTargets
+from lane.carriers.request_stream import NOWHERE, RequestStream
+from lane.carriers.session_driver import Deadlines
 from lane.errors import Closed, LaneError, ProtocolError, Status, TargetError
 from lane.proto.frames import Data, FrameReader, Ping, Received, ResetFrame, pack
 from lane.proto.hello import EARLY, Command, Reply, Request, parse_request
@@ -61,8 +61,8 @@ class Asked:
     def early(self):
         return b"".join(bytes(frame.data) for frame in self.frames() if isinstance(frame, Data))
 
-    def reply(self, status=Status.OK, window=INITIAL_WINDOW, more=b"", text="", boot=bytes(8)):
-        self.stream.sendall(Reply(status, boot, window, Address("192.0.2.1", 7), text).pack() + more)
+    def reply(self, status=Status.OK, window=INITIAL_WINDOW, more=b"", text="", epoch=bytes(8)):
+        self.stream.sendall(Reply(status, epoch, window, Address("192.0.2.1", 7), text).pack() + more)
 
 
 class Bed:
@@ -79,8 +79,8 @@ class Bed:
 
         self.pool = Pool(dial, lambda carrier: HELLO, dial_timeout=5.0)
         self.registry = Registry(16 * MB, 512 * MB, 3600.0, 100, 100)
-        self.lanes = Lanes({"one": (1.0, self.pool)}, "there is only one")
-        self.connector = Connector(self.lanes, self.registry, Deadlines(timeout, 10.0), fast_open)
+        self.paths = PathControl({"one": (1.0, self.pool)}, self.registry, "there is only one")
+        self.connector = Connector(self.paths, self.registry, Deadlines(timeout, 10.0), fast_open)
         self.connect = self.connector.connect
         self.asked, self.probes, self.jobs = [], [], []
         gevent.spawn(self.accept)
@@ -127,7 +127,7 @@ class Bed:
         gevent.killall(self.jobs)
         for app in self.apps:
             app.close()
-        self.lanes.close()
+        self.paths.close()
         self.listener.close()
         self.registry.close()
         for carrier in self.carriers:
@@ -211,7 +211,7 @@ class SlowStream:
 def test_data_wait_for_a_request_that_is_being_sent():
     stream, request = SlowStream(), Request(Command.CONNECT, TARGET, MB)
     lease = SimpleNamespace(stream=stream, send=stream.sendall, discard=lambda: None)
-    opening = Opening(lease, request, 10.0)
+    opening = RequestStream(lease, request, 10.0)
     reader = gevent.spawn(opening.recv)  # nobody has said anything: the request leaves alone
     until(lambda: stream.busy)
     writer = gevent.spawn(opening.sendall, b"data")
@@ -340,7 +340,7 @@ def test_a_server_that_did_not_is_told_again(uncertain):
 
 def test_data_that_another_server_process_may_have_got_are_not_sent_again(uncertain):
     bed, app, job, second = uncertain
-    second.reply(Status.GONE, boot=b"another!")
+    second.reply(Status.GONE, epoch=b"another!")
     job.join()
     assert app.recv(10) == b""
     assert not bed.asked
@@ -396,7 +396,7 @@ def test_a_session_that_its_application_gave_up_asks_nobody_again(beds):
     until(lambda: not len(bed.registry))
     settled(lambda: len(bed.asked))
     assert len(bed.asked) <= 1
-    assert TARGET in bed.connector._reached
+    assert TARGET in bed.connector._recent_targets
 
 
 def test_garbage_in_place_of_a_reply_is_a_failure(beds):
@@ -418,8 +418,8 @@ def test_a_server_takes_early_data_whatever_its_window_is():
 
 
 def test_what_is_remembered_is_bounded_and_the_oldest_goes_first(monkeypatch):
-    monkeypatch.setattr(reached_module, "MOST", 3)
-    reached = Reached()
+    monkeypatch.setattr(recent_module, "MOST", 3)
+    reached = RecentTargets()
     targets = [Address("h", port) for port in range(5)]
     for target in targets[:3]:
         reached.note(target, True)
@@ -432,11 +432,11 @@ def test_what_is_remembered_is_bounded_and_the_oldest_goes_first(monkeypatch):
 
 def test_a_success_counts_for_a_while_and_a_failure_ends_it(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(reached_module, "monotonic", lambda: now[0])
-    reached = Reached()
+    monkeypatch.setattr(recent_module, "monotonic", lambda: now[0])
+    reached = RecentTargets()
     reached.note(TARGET, True)
     assert Address("web.test", 80) not in reached  # the port counts
-    now[0] += reached_module.LIFE - 1
+    now[0] += recent_module.LIFE - 1
     assert TARGET in reached
     now[0] += 1
     assert TARGET not in reached

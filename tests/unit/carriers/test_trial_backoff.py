@@ -3,14 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lane.carriers.cooling import COOL, COOL_MOST, LOSS, Coolings
+from lane.carriers.trial_backoff import BACKOFF, BACKOFF_MOST, LOSS, TrialBackoffs
 
 
 def waits(*times):
-    cooling, seen = Coolings(), []
+    backoffs, seen = TrialBackoffs(), []
     for time in times:
-        cooling = cooling.failed("a", time, 0.0, 1.0)
-        seen.append(cooling.of("a").until - time)
+        backoffs = backoffs.failed("a", time, 0.0, 1.0)
+        seen.append(backoffs.of("a").until - time)
     return seen
 
 
@@ -19,29 +19,29 @@ def test_each_failure_doubles_up_to_a_limit():
 
 
 def test_a_failure_long_ago_counts_no_more():
-    last = COOL + COOL_MOST
-    assert waits(0, last) == [COOL, 2 * COOL]
-    assert waits(0, last + 1) == [COOL, COOL]
+    last = BACKOFF + BACKOFF_MOST
+    assert waits(0, last) == [BACKOFF, 2 * BACKOFF]
+    assert waits(0, last + 1) == [BACKOFF, BACKOFF]
 
 
 def test_what_makes_other_conditions():
-    entry = Coolings().failed("a", 0.0, 0.02, 100.0).of("a")
+    entry = TrialBackoffs().failed("a", 0.0, 0.02, 100.0).of("a")
     assert not entry.changed(0.06, 50.0, quiet=False)
     assert entry.changed(0.061, 50.0, quiet=False)
     assert entry.changed(0.02, 49.0, quiet=False)
     assert not entry.changed(0.02, None, quiet=False)
     assert entry.changed(0.0, None, quiet=True)
-    clean = Coolings().failed("a", 0.0, 0.0, 100.0).of("a")
+    clean = TrialBackoffs().failed("a", 0.0, 0.0, 100.0).of("a")
     assert not clean.changed(3 * LOSS, None, quiet=True)
     assert clean.changed(3 * LOSS + 0.001, None, quiet=True)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 100)), max_size=30))
 def test_there_is_one_entry_for_a_lane(failures):
-    cooling, now = Coolings(), 0.0
+    backoffs, now = TrialBackoffs(), 0.0
     for lane, gap in failures:
         now += gap
-        cooling = cooling.failed(lane, now, 0.0, 0.0)
-        assert COOL <= cooling.of(lane).wait <= COOL_MOST
-    assert len(cooling.entries) == len({lane for lane, _ in failures})
-    assert cooling.without("a").of("a") is None
+        backoffs = backoffs.failed(lane, now, 0.0, 0.0)
+        assert BACKOFF <= backoffs.of(lane).wait <= BACKOFF_MOST
+    assert len(backoffs.entries) == len({lane for lane, _ in failures})
+    assert backoffs.without("a").of("a") is None

@@ -52,7 +52,7 @@ def _nobody(_: Reply) -> None:
     """Nobody asked."""
 
 
-class Opening:
+class RequestStream:
     """The stream of `lease` with `request`, and frames `behind` it. `timeout`: seconds until the REPLY.
 
     `only`: nobody asks again where no REPLY comes in time; then the server is told so.
@@ -64,7 +64,7 @@ class Opening:
         self.lease = lease
         self.answered: Callable[[Reply], None] = _nobody
         """Called once with a good REPLY."""
-        self.boot: bytes | None = None
+        self.server_epoch: bytes | None = None
         """Which server process sent the REPLY, good or not."""
         self.refused = False
         """Whether the server itself ended it without a REPLY: it has made nothing of it."""
@@ -173,7 +173,7 @@ class Opening:
             try:
                 with gevent.Timeout(self._timeout, late):
                     reply, rest = self._exchange()
-                self.boot = reply.boot_id
+                self.server_epoch = reply.server_epoch
                 if reply.verdict is not Status.OK:
                     raise TargetError(reply.verdict, reply.text or reply.verdict.name.lower())
             except BaseException as error:

@@ -3,9 +3,9 @@
 import pytest
 
 from lane.address import Address
-from lane.carriers import reached as module
+from lane.carriers import recent_targets as module
 from lane.carriers.connector import Targets
-from lane.carriers.reached import LIFE, MOST, Reached
+from lane.carriers.recent_targets import LIFE, MOST, RecentTargets
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def clock(monkeypatch, throttled):
 
 
 def test_a_success_counts_for_a_while(clock):
-    reached, target = Reached(), Address("example.com", 443)
+    reached, target = RecentTargets(), Address("example.com", 443)
     reached.note(target, True)
     clock.now += LIFE - 1
     assert target in reached
@@ -27,7 +27,7 @@ def test_a_success_counts_for_a_while(clock):
 
 
 def test_the_one_that_was_not_reached_for_longest_is_forgotten(clock):
-    reached = Reached()
+    reached = RecentTargets()
     for port in range(MOST + 10):
         reached.note(Address("example.com", port), True)
     assert len(reached) == MOST
@@ -37,7 +37,7 @@ def test_the_one_that_was_not_reached_for_longest_is_forgotten(clock):
 
 @pytest.mark.parametrize("host", ["*", "", "UDP", "Targets.UDP"])
 def test_no_target_is_taken_for_all_of_udp(host):
-    reached = Reached()
+    reached = RecentTargets()
     reached.note(Address(host, 0), True)
     assert Targets.UDP not in reached
     reached.note(Targets.UDP, True)

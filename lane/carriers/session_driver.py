@@ -16,8 +16,8 @@ import gevent
 
 from lane.address import Address
 from lane.carriers.lanes import STUCK, Lane, Lanes
-from lane.carriers.measure import Counts, Way
-from lane.carriers.opening import NOWHERE, Opening, Unanswered
+from lane.carriers.path_meter import DirectionCounts, SessionCounts
+from lane.carriers.request_stream import NOWHERE, RequestStream, Unanswered
 from lane.errors import Closed, LaneError, Refused, Status, TargetError, TurnedAway, Unreachable
 from lane.proto.frames import Received, pack
 from lane.proto.hello import EARLY, RESUMABLE, Command, Reply, Request
@@ -47,13 +47,13 @@ def _nobody(_: LaneError | None) -> None:
     """Nobody asked."""
 
 
-class Passage:
+class SessionDriver:
     """`session`, not yet asked for: `asked` is the request that begins it, but for the generation."""
 
     def __init__(self, lanes: Lanes, session: Session, asked: Request, deadlines: Deadlines) -> None:
         self.session = session
         self.lane: Lane | None = None
-        """What carries it, or did so last."""
+        """The lane that carries it, or did so last."""
         self.answered: Callable[[LaneError | None], None] = _nobody
         """Called once with what came of the request: None for a good REPLY."""
         self._lanes = lanes
@@ -61,13 +61,12 @@ class Passage:
         self._deadline = monotonic() + deadlines.request
         self._grace = deadlines.grace
         self._generation = -1
-        self._boot: bytes | None = None  # the server process that has the session
-        self._boot_asked: bytes | None = None  # the one that was there when it was asked for first
+        self._server_epoch: bytes | None = None  # the server process that has the session
+        self._first_epoch: bytes | None = None  # the one that was there when it was asked for first
         self._tries = TRIES
-        self._opening: Opening | None = None
+        self._stream: RequestStream | None = None
         self._moving = False
-        self._next_lane: Lane | None = None  # of the newest opening
-        session.when_over(self._ended)
+        self._next_lane: Lane | None = None  # of the newest request
 
     @property
     def moving(self) -> bool:
@@ -85,22 +84,21 @@ class Passage:
         return not self.session.carried or self.session.silence(now) > STUCK
 
     @property
-    def boot(self) -> bytes | None:
+    def server_epoch(self) -> bytes | None:
         """The server process that has the session; None while that is not known."""
-        return self._boot
+        return self._server_epoch
 
     def begin(self, *, fast: bool) -> Address:
         """Ask for the session: the address that the target was reached from, NOWHERE if `fast`.
 
         Raises TargetError, Unreachable or Refused; if fast, only where no carrier can be had.
         """
-        opening = self._ask(self._asked.command)
+        stream = self._ask(self._asked.command)
         bound = NOWHERE
         if not fast:
-            opening = self._insist(opening)
-            bound = opening.reply().bound
-        self._lanes.add(self)
-        start(self._travel, opening)
+            stream = self._insist(stream)
+            bound = stream.reply().bound
+        start(self._travel, stream)
         return bound
 
     def move(self, lane: Lane, *, fresh: bool = False) -> None:
@@ -111,10 +109,10 @@ class Passage:
 
     def rescue(self, lane: Lane) -> None:
         """The stream is silent: go on over `lane`, on a carrier that is known to work."""
-        if self._opening is not None and not self._moving:
-            self._opening.lease.distrust()
-            if self._boot is None:
-                self._opening.reset()  # nobody has answered: it is asked for again
+        if self._stream is not None and not self._moving:
+            self._stream.lease.distrust()
+            if self._server_epoch is None:
+                self._stream.reset()  # nobody has answered: it is asked for again
             else:
                 self.move(lane)
 
@@ -124,40 +122,41 @@ class Passage:
         peer_stats = self.session.protocol.peer_stats
         if peer_stats is not None and peer_stats.rtt:
             return peer_stats.rtt / 1e6
-        return self._opening.stats().rtt if self._opening else None
+        return self._stream.stats().rtt if self._stream else None
 
-    def count(self) -> tuple[object, Counts]:
+    def count(self) -> tuple[object, SessionCounts]:
         """Its stream, and what was counted on it."""
-        session, protocol, opening, near, far = self.session, self.session.protocol, self._opening, None, None
-        if opening is not None and session.sending:
-            own = opening.stats()
-            near = Way(own.sent, own.lost, protocol.writer.send_blocked_seconds)
+        session, stream, near, far = self.session, self._stream, None, None
+        protocol = session.protocol
+        if stream is not None and session.sending:
+            own = stream.stats()
+            near = DirectionCounts(own.sent, own.lost, protocol.writer.send_blocked_seconds)
         if (stats := protocol.peer_stats) is not None:
-            far = Way(stats.sent, stats.lost, stats.held / 1e6)
+            far = DirectionCounts(stats.sent, stats.lost, stats.held / 1e6)
         moved = session.receive_window.received + session.send_buffer.acked + protocol.activity.datagram_bytes
-        return opening, Counts(moved, (near, far))
+        return stream, SessionCounts(moved, (near, far))
 
     # The streams, one after the other.
 
-    def _travel(self, opening: Opening | None) -> None:
-        """Carry the session on the stream of `opening`, and on the next one when that is lost."""
+    def _travel(self, stream: RequestStream | None) -> None:
+        """Carry the session on `stream`, and on the next one when that is lost."""
         session = self.session
-        while opening is not None:
-            self._opening, self.lane = opening, self._next_lane
-            if session.over and not opening.asked:
-                opening.discard()
+        while stream is not None:
+            self._stream, self.lane = stream, self._next_lane
+            if session.over and not stream.asked:
+                stream.discard()
                 return  # no server knows of it
             rest = session.carry(
-                opening, opening.stats, resumed=opening.resumed, announced=True, flows=opening.flows
+                stream, stream.stats, resumed=stream.resumed, announced=True, flows=stream.flows
             )
             if rest == b"":
-                opening.keep()
+                stream.keep()
             else:
-                opening.discard() if rest else opening.release()
+                stream.discard() if rest else stream.release()
             if session.over or session.complete or session.carried or self._moving:
                 break  # it has ended, or somebody else carries it on
-            opening = self._recover(opening)
-        refused = self._boot is None and self._opening is not None and self._opening.refused
+            stream = self._recover(stream)
+        refused = self._server_epoch is None and self._stream is not None and self._stream.refused
         if session.abort_unheard and not self._moving and not refused:
             self._lanes.farewells.add(self._part, self._grace)
 
@@ -169,27 +168,27 @@ class Passage:
     def _try_to_part(self) -> bool:
         """Whether the server knows by now that the session was aborted."""
         try:
-            opening = self._resume(None, farewell=True)
+            stream = self._resume(None, farewell=True)
         except TargetError as error:
             return error.status is not Status.TTL_EXPIRED  # there is none, or not any more
         except LaneError:
             return False
-        self.session.carry(opening, opening.stats)
-        opening.release()
+        self.session.carry(stream, stream.stats)
+        stream.release()
         return not self.session.abort_unheard
 
-    def _recover(self, lost: Opening | None) -> Opening | None:
+    def _recover(self, lost: RequestStream | None) -> RequestStream | None:
         """Another stream with the session; None if it has ended."""
         session, until = self.session, monotonic() + self._grace
         while not session.over:
             try:
-                if self._boot is None and lost is not None:
+                if self._server_epoch is None and lost is not None:
                     return self._insist(lost)
                 lane = self._lanes.best(until - monotonic())
-                self._lanes.turn(lane, self, until - monotonic(), urgent=self.active)
+                self._lanes.wait_to_dial(lane, session, until - monotonic(), urgent=self.active)
                 return self._resume(lane)
             except LaneError as error:
-                if self._boot is None or monotonic() >= until:
+                if self._server_epoch is None or monotonic() >= until:
                     self._fail(error)
                 elif not self._judge(error):
                     break
@@ -198,34 +197,34 @@ class Passage:
         return None
 
     def _move(self, lane: Lane, fresh: bool) -> None:
-        opening = None
+        stream = None
         try:
-            self._lanes.turn(lane, self, self._grace, urgent=True)
-            if not self.session.over and self._boot is not None:
-                opening = self._resume(lane, fresh)
+            self._lanes.wait_to_dial(lane, self.session, self._grace, urgent=True)
+            if not self.session.over and self._server_epoch is not None:
+                stream = self._resume(lane, fresh)
         except LaneError as error:
             if self._judge(error):
                 log.debug("%s: no move to %s: %s", self._asked.address, lane.name, error)
         finally:
             self._moving = False
-        if opening is None and not self.session.over and not self.session.carried:
-            opening = self._recover(None)  # it was lost meanwhile, and left to us
-        self._travel(opening)
+        if stream is None and not self.session.over and not self.session.carried:
+            stream = self._recover(None)  # it was lost meanwhile, and left to us
+        self._travel(stream)
 
-    def _resume(self, lane: Lane | None, fresh: bool = False, *, farewell: bool = False) -> Opening:
+    def _resume(self, lane: Lane | None, fresh: bool = False, *, farewell: bool = False) -> RequestStream:
         """A stream of `lane`, None: of any, on which the server goes on with it. Raises LaneError."""
-        opening = self._ask(Command.RESUME, lane, fresh, farewell=farewell)
+        stream = self._ask(Command.RESUME, lane, fresh, farewell=farewell)
         try:
-            opening.reply()
+            stream.reply()
         except TargetError as error:
             if error.status is Status.TTL_EXPIRED:
-                opening.lease.distrust()
+                stream.lease.distrust()
             raise
-        return opening
+        return stream
 
     def _ask(
         self, command: int, lane: Lane | None = None, fresh: bool = False, *, farewell: bool = False
-    ) -> Opening:
+    ) -> RequestStream:
         """A stream with the request for the session. Raises Unreachable or Refused.
 
         `farewell`: the session is over, and only the server is to hear of it.
@@ -236,29 +235,29 @@ class Passage:
             raise Closed("the session is over")
         self._next_lane = found
         self._generation += 1
-        if self._boot_asked is None:
-            self._boot_asked = self._lanes.boot
+        if self._first_epoch is None:
+            self._first_epoch = self._lanes.server_epoch
         request = replace(self._asked, generation=self._generation)
         if command == Command.RESUME:
             request = replace(request, command=command, address=NOWHERE, flags=RESUMABLE)
         behind = pack(Received(self.session.receive_window.arrived)) if self._generation else b""
-        only = self._boot is None and not farewell
+        only = self._server_epoch is None and not farewell
         timeout = self._deadline - monotonic() if only else found.patience(PATIENCE)
-        opening = Opening(lease, request, max(timeout, 0.0), behind, only=only)
-        opening.answered = self._replied
-        return opening
+        stream = RequestStream(lease, request, max(timeout, 0.0), behind, only=only)
+        stream.answered = self._replied
+        return stream
 
-    def _insist(self, opening: Opening) -> Opening:
-        """`opening`, or one that comes after it, with a first good REPLY. Raises what keeps it from that."""
+    def _insist(self, stream: RequestStream) -> RequestStream:
+        """`stream`, or one that comes after it, with a first good REPLY. Raises what keeps it from that."""
         while True:
             try:
-                opening.reply()
+                stream.reply()
             except LaneError as error:
-                opening = self._retry(opening, error)
+                stream = self._retry(stream, error)
             else:
-                return opening
+                return stream
 
-    def _retry(self, lost: Opening, error: LaneError) -> Opening:
+    def _retry(self, lost: RequestStream, error: LaneError) -> RequestStream:
         """Ask on another carrier for what no REPLY came for. Raises `error` where that can't help.
 
         The server may have got the request, with data that must not reach the target twice: so it is asked
@@ -272,7 +271,7 @@ class Passage:
             raise error
         if turned_away:
             gevent.sleep(PAUSE * (TRIES - self._tries))
-        if gone and (lost.boot is None or lost.boot != self._boot_asked):
+        if gone and (lost.server_epoch is None or lost.server_epoch != self._first_epoch):
             raise Closed("the connection to the server was lost, and with it what was sent")
         begin = gone or not self.session.send_buffer.sent
         return self._ask(self._asked.command if begin else Command.RESUME, fresh=True)
@@ -280,8 +279,8 @@ class Passage:
     # What becomes of it.
 
     def _replied(self, reply: Reply) -> None:
-        first, self._boot = self._boot is None, reply.boot_id
-        self._lanes.heard(reply.boot_id)
+        first, self._server_epoch = self._server_epoch is None, reply.server_epoch
+        self._lanes.heard(reply.server_epoch)
         if first:
             self.session.grant(max(reply.window, EARLY))
             self.answered(None)
@@ -302,6 +301,3 @@ class Passage:
         if not self.session.over:
             self.answered(error)
             self.session.fail(error)
-
-    def _ended(self) -> None:
-        self._lanes.discard(self)

@@ -1,4 +1,4 @@
-"""Which lanes did worse lately and are not tried again yet: what steer.py keeps of its trials.
+"""Which lanes did worse lately and are not tried again yet: what path_selection.py keeps of its trials.
 
 A trial costs some seconds on a lane that may be bad. So the same trial comes more and more seldom, but at
 once when the network is another one: then what was learned counts no more.
@@ -6,9 +6,9 @@ once when the network is another one: then what was learned counts no more.
 
 from dataclasses import dataclass
 
-COOL = 30.0
+BACKOFF = 30.0
 """Seconds until a trial that failed is tried again; doubled each time it fails."""
-COOL_MOST = 600.0
+BACKOFF_MOST = 600.0
 """Seconds at most."""
 LOSS = 0.007
 """Loss that counts as such."""
@@ -19,7 +19,7 @@ WORSE_GOODPUT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Cooling:
+class TrialBackoff:
     """That lane `lane` did worse than another one, which had this loss and goodput (bytes a second)."""
 
     lane: str
@@ -36,23 +36,25 @@ class Cooling:
 
 
 @dataclass(frozen=True, slots=True)
-class Coolings:
+class TrialBackoffs:
     """One for each lane at most. Methods give a new object. Times are seconds of one clock."""
 
-    entries: tuple[Cooling, ...] = ()
+    entries: tuple[TrialBackoff, ...] = ()
 
-    def of(self, lane: str) -> Cooling | None:
+    def of(self, lane: str) -> TrialBackoff | None:
         return next((entry for entry in self.entries if entry.lane == lane), None)
 
-    def without(self, lane: str) -> "Coolings":
-        return Coolings(tuple(entry for entry in self.entries if entry.lane != lane))
+    def without(self, lane: str) -> "TrialBackoffs":
+        return TrialBackoffs(tuple(entry for entry in self.entries if entry.lane != lane))
 
-    def cool(self, lane: str, now: float, wait: float, loss: float, goodput: float) -> "Coolings":
+    def add(self, lane: str, now: float, wait: float, loss: float, goodput: float) -> "TrialBackoffs":
         """`lane` is not tried for `wait` seconds."""
-        return Coolings((*self.without(lane).entries, Cooling(lane, now + wait, wait, loss, goodput)))
+        return TrialBackoffs(
+            (*self.without(lane).entries, TrialBackoff(lane, now + wait, wait, loss, goodput))
+        )
 
-    def failed(self, lane: str, now: float, loss: float, goodput: float) -> "Coolings":
+    def failed(self, lane: str, now: float, loss: float, goodput: float) -> "TrialBackoffs":
         """A trial of `lane` failed: twice as long as the last time."""
         old = self.of(lane)
-        wait = COOL if old is None or now > old.until + COOL_MOST else min(COOL_MOST, 2 * old.wait)
-        return self.cool(lane, now, wait, loss, goodput)
+        wait = BACKOFF if old is None or now > old.until + BACKOFF_MOST else min(BACKOFF_MOST, 2 * old.wait)
+        return self.add(lane, now, wait, loss, goodput)

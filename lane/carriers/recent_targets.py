@@ -15,7 +15,7 @@ MOST = 4096
 """Destinations that are remembered; the one that was not used for longest is forgotten first."""
 
 
-class Reached:
+class RecentTargets:
     """The destinations, host and port as the application names them, or what stands for several of them."""
 
     def __init__(self) -> None:
