@@ -159,14 +159,15 @@ class Moves(RuleBasedStateMachine):
     @rule(way=ways)
     def lose_the_next_reply(self, way):
         """The server has acted on a request, and its client does not hear of it."""
-        server, message = self.bed.server, type(self.bed.server)._message
+        requests = self.bed.server._requests
+        message = type(requests)._message
 
         def lost(*arguments, **named):
-            del server._message
+            del requests._message
             self.bed.ways[way].drop()
-            return message(server, *arguments, **named)
+            return message(requests, *arguments, **named)
 
-        server._message = lost
+        requests._message = lost
 
     @precondition(lambda self: not self.aborted)
     @rule(age=st.integers(0, 3))
@@ -222,7 +223,7 @@ class Moves(RuleBasedStateMachine):
 
     def end(self):
         try:
-            self.bed.server.__dict__.pop("_message", None)
+            self.bed.server._requests.__dict__.pop("_message", None)
             for way in self.bed.ways.values():
                 way.blocked = False
                 way.release()

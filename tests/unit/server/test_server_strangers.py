@@ -13,6 +13,7 @@ from lane.carriers.session_driver import Deadlines
 from lane.errors import Closed, Refused, TurnedAway
 from lane.proto.hello import Command, Request, pack_hello, token
 from lane.server import Server
+from lane.server import requests as requests_module
 from lane.server import server as server_module
 from lane.server.resumption import Resumption
 from lane.server.server import SPARES_PER_PEER
@@ -121,7 +122,7 @@ def test_the_transport_hears_once_that_a_client_has_proven_a_key(bed):
 
 def test_a_user_who_asks_for_what_is_refused_does_not_fill_the_log(bed, caplog):
     caplog.set_level("INFO", "lane.server")
-    user, many = bed.come("192.0.2.1"), 5 * server_module.REFUSALS_AT_ONCE
+    user, many = bed.come("192.0.2.1"), 5 * requests_module.REFUSALS_AT_ONCE
     for number in range(many):
         stream = user.open()
         stream.sendall(pack_hello(PROOF) + Request(Command.CONNECT, Address(f"{number}.test", 1), 0).pack())
@@ -176,7 +177,7 @@ def test_a_client_that_was_turned_away_tries_again(bed, caplog):
 
 def test_who_proves_no_key_in_time_is_sent_away(clock):
     bed = Bed(per_peer=100)
-    bed.server._deadlines = server_module.Deadlines(hello=1.0)
+    bed.server.deadlines = server_module.Deadlines(hello=1.0)
     silent = bed.crowd("192.0.2.1", 3)
     until(lambda: all(carrier.closed for carrier in silent))
     assert bed.server.census()["carriers"] == 0
@@ -184,7 +185,7 @@ def test_who_proves_no_key_in_time_is_sent_away(clock):
 
 
 def test_a_right_hello_may_wait_for_its_request(clock, bed):
-    bed.server._deadlines = server_module.Deadlines(hello=1.0)
+    bed.server.deadlines = server_module.Deadlines(hello=1.0)
     carrier = bed.come("192.0.2.1")
     stream = carrier.open()
     stream.sendall(pack_hello(PROOF))

@@ -1,7 +1,9 @@
-"""What comes over a stream before its frames, and between two sessions: messages, each with its own limit."""
+"""Messages on a stream, before the frames of a session and between two sessions, and the end of a stream."""
 
 from collections.abc import Callable
 from typing import TypeVar
+
+import gevent
 
 from lane.errors import Closed
 from lane.proto.hello import HELLO_SIZE, MAX_HELLO_PADDING
@@ -9,8 +11,11 @@ from lane.stream import Stream
 
 Message = TypeVar("Message")
 
+LAST_WORDS = 1.0
+"""Seconds to let the peer read what a stream said last."""
 
-class Reader:
+
+class MessageReader:
     """What has come over a stream before its frames: bounded by the messages' own limits."""
 
     def __init__(self, stream: Stream) -> None:
@@ -49,3 +54,12 @@ class Reader:
         """All that came and was not dropped."""
         data, self._data = self._data, b""
         return data
+
+
+def finish(stream: Stream) -> None:
+    """End a stream so that its last bytes arrive: a close with unread input would destroy them."""
+    stream.finish()
+    with gevent.Timeout(LAST_WORDS, False):
+        while stream.recv():
+            pass
+    stream.close()

@@ -1,0 +1,230 @@
+"""What the server does with a request: PING, PROBE, RESUME, and the services that it offers.
+
+A request comes from a user, over a stream that `lane.server.server` has greeted. The answer is a REPLY, and
+then the session, a refusal with its true reason, or the answers to PINGs.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from itertools import count
+from typing import Any
+
+from lane.address import Address
+from lane.errors import Closed, LaneError, Status, TargetError
+from lane.log import Throttle
+from lane.net.shares import Shares
+from lane.proto.hello import ANYONE, EPOCH_SIZE, RESUMABLE, Command, Reply, Request
+from lane.server.messages import MessageReader, finish
+from lane.server.probe import answer_pings
+from lane.server.resumption import NOWHERE, Entry, Resumption
+from lane.server.services import Offers, Service
+from lane.session.flows import Flows
+from lane.session.registry import Registry
+from lane.session.session import Session
+from lane.stream import Carrier, Stream, measured
+from lane.supervisor import report
+from lane.tasks import start
+
+_ASKED_BY_CHECK = (Command.CONNECT, Command.RESUME)
+
+log = logging.getLogger("lane.server")
+
+MAX_PROBES = 4096
+"""Streams at once on which clients ask whether the way works: see `lane.net.shares`."""
+REFUSALS_AT_ONCE, REFUSALS_PERIOD = 20, 3.0
+"""Refusals of one user that the log has at once, and seconds for each further one."""
+
+
+class Requests:
+    """Answers the requests of all users. `hook`: pluggy's caller for lane's hooks."""
+
+    def __init__(self, hook: Any, offers: Offers, registry: Registry, resumption: Resumption) -> None:
+        self._hook = hook
+        self._offers = offers
+        self._registry = registry
+        self._resumption = resumption
+        self._server_epoch = os.urandom(EPOCH_SIZE)
+        self._probes = Shares(MAX_PROBES, 0, "probes of this user")
+        self._refusals = Throttle(REFUSALS_PERIOD, burst=REFUSALS_AT_ONCE)
+        self._closing = False
+        self._names = count(1)
+
+    def close(self) -> None:
+        """Begin no more sessions."""
+        self._closing = True
+
+    def serve(
+        self,
+        carrier: Carrier,
+        stream: Stream,
+        reader: MessageReader,
+        request: Request,
+        user: str,
+        *,
+        flows: Callable[[], Flows | None],
+    ) -> bool:
+        """Answer a request; whether another one may follow on the stream. Raises LaneError.
+
+        `flows`: the datagrams of the carrier.
+        """
+        try:
+            return self._answer(carrier, stream, reader, request, user, flows=flows)
+        except TargetError as error:
+            # `lane check` asks for nothing, to see what the server knows.
+            asked = request.address == NOWHERE and request.command in _ASKED_BY_CHECK
+            missed = None if asked else self._refusals.allows(user)
+            level = logging.DEBUG if missed is None else logging.INFO
+            more = f" ({missed} more refusals since the last one in the log)" if missed else ""
+            log.log(level, "%s: %s refused: %s%s", user, request.address, error, more)
+            self._reply(stream, error.status, text=str(error))
+            finish(stream)
+            return False
+
+    def _answer(
+        self,
+        carrier: Carrier,
+        stream: Stream,
+        reader: MessageReader,
+        request: Request,
+        user: str,
+        *,
+        flows: Callable[[], Flows | None],
+    ) -> bool:
+        """Do what was asked for; whether another REQUEST may follow. Raises TargetError for a refusal."""
+        known = request.command in (Command.PING, Command.PROBE, Command.RESUME, *self._offers)
+        flags = RESUMABLE | (ANYONE if request.command == Command.UDP else 0)
+        if request.flags & ~flags or not known:
+            raise TargetError(Status.COMMAND_NOT_SUPPORTED, "this server does not know that command")
+        if request.command == Command.PING:
+            self._reply(stream, Status.OK)
+            finish(stream)
+            return False
+        if request.command == Command.PROBE:
+            with self._probes.place(user):
+                self._reply(stream, Status.OK)
+                answer_pings(stream, reader.rest())
+            return False
+        entry, session, bound = self._session(carrier, request, user)
+        session.detach()  # what another stream still brings is too late from here on
+        if entry:
+            self._resumption.carried(entry)
+        try:
+            rest = session.carry(
+                stream,
+                partial(measured, carrier),
+                first=self._message(Status.OK, bound),
+                early=reader.rest(),
+                resumed=request.generation > 0,
+                flows=flows,
+            )
+        finally:
+            if entry:
+                self._resumption.orphaned(entry)
+        reader.put_back(rest or b"")
+        return rest is not None
+
+    def _session(
+        self, carrier: Carrier, request: Request, user: str
+    ) -> tuple[Entry | None, Session, Address]:
+        """The session that was asked for, and where its target sees it from. Raises TargetError."""
+        entry = None
+        if request.flags & RESUMABLE:
+            key = user, request.session
+            if entry := self._resumption.find(key, request.generation):
+                session = entry.join(request.generation)
+                return entry, session, entry.bound
+            if request.command != Command.RESUME:
+                entry = self._resumption.begin(key, request.generation)
+        if request.command == Command.RESUME:
+            raise TargetError(Status.GONE, "there is no such session here")
+        try:
+            session, bound = self._connected(carrier, request, user, entry)
+        except BaseException as error:
+            if entry:
+                refusal = error if isinstance(error, TargetError) else TargetError(Status.GONE, str(error))
+                self._resumption.ended(entry, refusal, known=False)
+            raise
+        if entry:
+            entry.begin(session, bound)
+            if entry.generation != request.generation:
+                raise TargetError(Status.STALE, "a newer request for this session was here before")
+        return entry, session, bound
+
+    def _connected(
+        self, carrier: Carrier, request: Request, user: str, entry: Entry | None
+    ) -> tuple[Session, Address]:
+        """A session with the target of a request, which has a greenlet of its own. Raises TargetError."""
+        if self._closing:
+            raise TargetError(Status.FAILURE, "the server is closing")
+        with ExitStack() as resources:
+            resources.enter_context(self._registry.admit(carrier.peer, user))
+            service = self._offers[request.command](request, user, partial(self._authorize, user))
+            resources.callback(service.reset)
+            if service.waits_for_peer and self._closing:  # it took a while, and nobody would end it now
+                raise TargetError(Status.FAILURE, "the server is closing")
+            session = resources.enter_context(
+                self._registry.session(
+                    request.window,
+                    service.owner,
+                    resumable=entry is not None,
+                    buffer_size=service.buffer_size,
+                    user=user,
+                )
+            )
+            session.protocol.activity.reports = entry is not None
+            session.waiting_for_peer = service.waits_for_peer  # from now on, and not only once it runs
+            live = partial(self._live, service, session, request.address, user, entry)
+            start(_hold, resources.pop_all(), live)
+            return session, service.bound
+
+    def _authorize(self, user: str, target: Address) -> None:
+        try:
+            allowed = self._hook.lane_authorize(request=target, identity=user)
+        except (Exception, SystemExit) as error:
+            report("lane_authorize", error)
+            raise TargetError(Status.FAILURE, "the server failed to decide whether that is allowed") from None
+        if allowed is not True:
+            raise TargetError(Status.NOT_ALLOWED, "not allowed")
+
+    def _live(
+        self, service: Service, session: Session, address: Address, user: str, entry: Entry | None
+    ) -> None:
+        """The life of one session, which observers hear of."""
+        name = str(next(self._names))
+        self._tell(self._hook.lane_session_started, session=name, target=address, identity=user)
+        error: LaneError | None = Closed("the server ended it")
+        try:
+            error = service.run(session)
+        finally:
+            if entry:
+                refusal = TargetError(Status.GONE, f"the session ended: {error}") if error else None
+                self._resumption.ended(entry, refusal, known=session.parted)
+            log.debug("%s: %s ended: %s", user, address, error or "in good order")
+            self._tell(
+                self._hook.lane_session_ended,
+                session=name,
+                sent=session.receive_window.received,
+                received=session.send_buffer.sent,
+                error=str(error) if error else None,
+            )
+
+    def _tell(self, hook: Callable[..., Any], **what: Any) -> None:
+        """Call observers; one that raises is not the session's fault."""
+        try:
+            hook(**what)
+        except Exception as error:
+            report("a hook that observes sessions", error)
+
+    def _reply(self, stream: Stream, status: Status, text: str = "") -> None:
+        stream.sendall(self._message(status, NOWHERE, text))
+
+    def _message(self, status: Status, bound: Address, text: str = "") -> bytes:
+        return Reply(status, self._server_epoch, self._registry.window, bound, text).pack()
+
+
+def _hold(resources: ExitStack, live: Callable[[], None]) -> None:
+    with resources:
+        live()
