@@ -14,14 +14,15 @@ from math import ceil
 from time import monotonic
 
 import gevent
-from gevent.event import AsyncResult
 
 from lane import census
 from lane.carriers.demand import Demand
-from lane.errors import Closed, Failure, LaneError, TurnedAway, Unreachable
+from lane.carriers.lease import Lease
+from lane.carriers.shared_dials import SharedDials
+from lane.errors import Closed, LaneError, TurnedAway, Unreachable
 from lane.net.descriptors import reserve
 from lane.session.flows import Flows
-from lane.stream import Carrier, Stream
+from lane.stream import Carrier
 from lane.supervisor import report, supervise
 
 log = logging.getLogger("lane.carriers")
@@ -46,62 +47,8 @@ SCARCE = 30.0
 """...for so many seconds."""
 LAST_WORDS = 1.0
 """Seconds that a carrier nobody uses has to deliver what its streams said last."""
-OVERDUE = 1.0
-"""Seconds beyond its time-out that a transport has to give up a dial: then nobody waits for it any more."""
 _SHARED = 8
 """Sessions that wait for one handshake, until it is known how many streams a carrier has."""
-
-
-class Lease:
-    """A stream and its carrier, until `release`. What is sent first goes through `send`."""
-
-    def __init__(self, pool: "Pool", carrier: Carrier, stream: Stream, fresh: bool, hello: bytes) -> None:
-        self.carrier = carrier
-        self.stream = stream
-        self.fresh = fresh
-        """Whether the carrier was dialled for this lease: then its death can't be blamed on its age."""
-        self.distrusted = False
-        """Whether the carrier did not answer when it should have."""
-        self._pool: Pool | None = pool
-        self._hello = hello
-
-    def send(self, data: bytes) -> None:
-        """Send `data`, behind HELLO where that was not sent yet. Raises Closed."""
-        data, self._hello = self._hello + data, b""
-        self.stream.sendall(data)
-
-    def flows(self) -> Flows | None:
-        """The datagrams of the carrier; None once it was given back."""
-        return self._pool.flows(self.carrier) if self._pool else None
-
-    def release(self) -> None:
-        """Give the carrier back; the stream is closed or was reset. Idempotent."""
-        if self._pool:
-            self._pool.release(self.carrier)
-            self._pool = None
-
-    def keep(self) -> None:
-        """Give the stream back for another session, instead of `release`: the last one is complete."""
-        pool, self._pool = self._pool, None
-        if pool:
-            pool.keep(Lease(pool, self.carrier, self.stream, fresh=False, hello=b""))
-
-    def discard(self) -> None:
-        """Reset the stream and give the carrier back."""
-        self.stream.reset()
-        self.release()
-
-    def distrust(self) -> None:
-        """The carrier does not answer: nobody else should get it."""
-        self.distrusted = True
-        if self._pool:
-            self._pool.distrust(self.carrier)
-
-
-class _Dial:
-    def __init__(self) -> None:
-        self.result: AsyncResult[Carrier | Failure[LaneError]] = AsyncResult()
-        self.waiting = 0
 
 
 class Pool:
@@ -113,16 +60,14 @@ class Pool:
     def __init__(
         self, dial: Callable[[], Carrier], hello: Callable[[Carrier], bytes], dial_timeout: float
     ) -> None:
-        self._dial = dial
         self._hello = hello
-        self._dial_timeout = dial_timeout
         self._leases: Counter[Carrier] = Counter()  # every live carrier, and how many use it
         self._flows: dict[Carrier, Flows] = {}  # of those of them whose datagrams somebody uses
         self._roomy: set[Carrier] = set()  # those of them that may have room
         self._distrusted: set[Carrier] = set()  # those of them that must not be handed out
         self._demand = Demand()
         self._spares: deque[tuple[Lease, float]] = deque()  # and since when they stand by, oldest first
-        self._dials: set[_Dial] = set()
+        self._dials = SharedDials(dial, dial_timeout, self._add)
         self._share = _SHARED  # streams of a carrier
         self.crowded: Callable[[], bool] = lambda: False
         """Whether sessions wait for their turn to dial: no spares are made then."""
@@ -207,6 +152,7 @@ class Pool:
     def close(self, grace: float = 0) -> None:
         """Close every carrier; finished streams have `grace` seconds to drain."""
         self._closed = True
+        self._dials.close()
         self._sweeper.kill(block=False)
         while self._spares:
             self._spares.popleft()[0].discard()
@@ -238,7 +184,7 @@ class Pool:
         for _ in range(TRIES):
             self._waiting += 1
             try:
-                carrier = self._dial_shared(1 if fresh else self._share)
+                carrier = self._dials.dial(1 if fresh else self._share)
             finally:
                 self._waiting -= 1
             if (lease := self._open_on(carrier, fresh=True)) is not None:
@@ -279,49 +225,11 @@ class Pool:
         self._distrusted.discard(carrier)
         gevent.spawn(carrier.close, grace)
 
-    def _dial_shared(self, share: int) -> Carrier:
-        """A new carrier, dialled now or by somebody who is dialling already."""
-        dial = next((dial for dial in self._dials if dial.waiting < share), None)
-        if dial is None:
-            if self._closed:
-                raise Unreachable("lane is closing")
-            dial = _Dial()
-            self._dials.add(dial)
-            gevent.spawn(self._carry_out, dial)
-        dial.waiting += 1
-        found: Carrier | Failure[LaneError] | None = dial.result.wait(self._dial_timeout + OVERDUE)
-        if found is None:
-            self._dials.discard(dial)
-            raise Unreachable("the transport does not end its dial in time")
-        if isinstance(found, Failure):
-            raise found.build()
-        return found
-
-    def _carry_out(self, dial: _Dial) -> None:
-        found: Carrier | Failure[LaneError] = Failure.of(Unreachable("the dial was ended"))
-        try:
-            found = self._outcome()
-        finally:
-            self._dials.discard(dial)
-            dial.result.set(found)
-
-    def _outcome(self) -> Carrier | Failure[LaneError]:
-        """What comes of a dial."""
-        try:
-            with gevent.Timeout(self._dial_timeout, Unreachable("no answer from the server in time")):
-                carrier = self._dial()
-        except LaneError as error:
-            return Failure.of(error)
-        except (Exception, gevent.Timeout) as error:  # a Timeout that leaks is a bug like any other
-            log.exception("the transport failed to dial")
-            return Failure.of(Unreachable(f"the transport failed to dial: {error!r}"))
-        if self._closed:
-            gevent.spawn(carrier.close)
-            return Failure.of(Unreachable("lane is closing"))
+    def _add(self, carrier: Carrier) -> None:
+        """Have a carrier that was dialled."""
         self._share = max(carrier.capacity, 1)
         self._leases[carrier] = 0
         self._roomy.add(carrier)
-        return carrier
 
     def _refill(self) -> None:
         """Begin to make the spares that are lacking."""
@@ -351,7 +259,7 @@ class Pool:
         try:
             while self._making <= self._lacking:
                 began = monotonic()
-                carrier = self._dial_shared(1)
+                carrier = self._dials.dial(1)
                 if not carrier.capacity and not carrier.closed:
                     continue  # a session was quicker
                 spare = self._open(carrier, fresh=False)

@@ -19,7 +19,7 @@ import gevent
 from gevent.event import Event
 from gevent.queue import Empty, Queue
 
-from lane.carriers.pool import Lease
+from lane.carriers.lease import Lease
 from lane.carriers.request_stream import NOWHERE, RequestStream
 from lane.errors import Closed, Failure, LaneError
 from lane.proto.frames import FrameReader, Ping, Pong, pack

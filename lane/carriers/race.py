@@ -6,7 +6,8 @@ from typing import Any
 import gevent
 from gevent.queue import Empty, Queue
 
-from lane.carriers.pool import Lease, Pool
+from lane.carriers.lease import Lease
+from lane.carriers.pool import Pool
 from lane.errors import Failure, LaneError
 from lane.tasks import start
 

@@ -13,7 +13,7 @@ from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
 from lane.address import Address
-from lane.carriers.pool import Lease
+from lane.carriers.lease import Lease
 from lane.errors import (
     Closed,
     Failure,

@@ -153,7 +153,7 @@ def test_the_makers_of_spares(fails_once, monkeypatch):
     pool = pool_module.Pool(
         lambda: TLSTransport().dial(listener.address, client_tls(tls)), lambda carrier: b"hello", 20.0
     )
-    logged = fails_once(pool, "_dial_shared")
+    logged = fails_once(pool._dials, "dial")
     pool._share = 1
     pool._refill()
     until(logged)

@@ -9,7 +9,7 @@ from gevent.event import Event
 from lane_tls.plugin import TLSTransport
 
 from lane.address import Address
-from lane.carriers import demand
+from lane.carriers import demand, shared_dials
 from lane.carriers import pool as pool_module
 from lane.carriers.pool import Pool
 from lane.errors import Closed, Refused, Unreachable
@@ -141,7 +141,7 @@ def test_spares_go_when_sessions_became_rare(bed, monkeypatch):
     monkeypatch.setattr(pool_module, "monotonic", lambda: now[0])
     monkeypatch.setattr(pool_module, "SWEEP", 0.01)
     bed.pool.close()
-    bed.pool = Pool(bed.pool._dial, lambda carrier: HELLO, dial_timeout=5.0)
+    bed.pool = Pool(bed.pool._dials._connect, lambda carrier: HELLO, dial_timeout=5.0)
     leases = [bed.pool.lease() for _ in range(4)]
     until(lambda: len(bed.pool._spares) == 4 * demand.COVER)
     now[0] += demand.HALF_LIFE
@@ -225,7 +225,7 @@ def test_streams_of_a_shared_carrier_are_not_kept(bed):
 def test_a_server_that_is_gone_is_not_asked_for_spares_all_the_time(bed, monkeypatch):
     monkeypatch.setattr(pool_module, "SWEEP", 0.01)
     bed.pool.close()
-    bed.pool = Pool(bed.pool._dial, lambda carrier: HELLO, dial_timeout=5.0)
+    bed.pool = Pool(bed.pool._dials._connect, lambda carrier: HELLO, dial_timeout=5.0)
     bed.pool.lease()
     until(lambda: len(bed.pool._spares) == demand.COVER)
     bed.failure = Unreachable("gone")
@@ -281,7 +281,7 @@ def test_spares_that_died_are_noticed_while_nobody_asks(bed):
 def test_spares_are_given_up_after_a_while(bed, monkeypatch):
     monkeypatch.setattr(pool_module, "SWEEP", 60.0)
     bed.pool.close()
-    bed.pool = Pool(bed.pool._dial, lambda carrier: HELLO, dial_timeout=5.0)
+    bed.pool = Pool(bed.pool._dials._connect, lambda carrier: HELLO, dial_timeout=5.0)
     lease = bed.pool.lease()
     until(lambda: bed.pool._spares)
     lease.discard()
@@ -336,9 +336,9 @@ def test_a_transport_that_breaks_is_unreachable(bed):
 
 @both
 def test_a_transport_that_never_gives_up_holds_up_nobody(bed, monkeypatch):
-    monkeypatch.setattr(pool_module, "OVERDUE", 0.05)
-    bed.pool._dial_timeout = 0.05
-    dial, gate = bed.pool._dial, Event()
+    monkeypatch.setattr(shared_dials, "OVERDUE", 0.05)
+    bed.pool._dials._timeout = 0.05
+    dial, gate = bed.pool._dials._connect, Event()
 
     def stubborn():
         with suppress(Unreachable):  # the deadline's
@@ -346,10 +346,10 @@ def test_a_transport_that_never_gives_up_holds_up_nobody(bed, monkeypatch):
         gate.wait()
         return dial()
 
-    bed.pool._dial = stubborn
+    bed.pool._dials._connect = stubborn
     with pytest.raises(Unreachable, match="in time"):
         bed.pool.lease()
-    bed.pool._dial = dial
+    bed.pool._dials._connect = dial
     assert bed.pool.lease().stream
     gate.set()
     until(lambda: len(bed.accepted) >= 2)
@@ -358,7 +358,7 @@ def test_a_transport_that_never_gives_up_holds_up_nobody(bed, monkeypatch):
 @both
 def test_a_dial_that_takes_too_long_is_unreachable(bed):
     bed.gate.clear()
-    bed.pool._dial_timeout = 0.05
+    bed.pool._dials._timeout = 0.05
     with pytest.raises(Unreachable, match="in time"):
         bed.pool.lease()
 
@@ -401,14 +401,14 @@ def test_a_closed_pool_dials_no_more(bed):
 
 @both
 def test_a_server_that_closes_at_once_is_not_dialled_again_and_again(bed, monkeypatch):
-    dial = bed.pool._dial
+    dial = bed.pool._dials._connect
 
     def dead():
         carrier = dial()
         carrier.close()
         return carrier
 
-    bed.pool._dial = dead
+    bed.pool._dials._connect = dead
     with pytest.raises(Unreachable, match="at once"):
         bed.pool.lease()
     assert bed.dials == 1
