@@ -60,7 +60,7 @@ class Via:
         """Connect to `endpoint` within `timeout` seconds. Return a gevent socket. Raises Unreachable."""
         sock = None
         try:
-            with gevent.Timeout(timeout, _Late("no answer in time")):
+            with gevent.Timeout(timeout, _ProxyTimeout("no answer in time")):
                 sock = self.connector.open(self.address, timeout)
                 greet = _socks5 if self.kind == "socks5" else _http
                 greet(endpoint, self.credentials, sock.sendall, sock.recv)
@@ -70,14 +70,14 @@ class Via:
                 sock.close()
             if isinstance(error, _Refusal):
                 raise Unreachable(f"the proxy {self} does not connect us to {endpoint}: {error}") from None
-            if isinstance(error, OSError | TargetError | _Late):
+            if isinstance(error, OSError | TargetError | _ProxyTimeout):
                 raise Unreachable(
                     f"cannot reach {endpoint} through the proxy {self}: {error_text(error)}"
                 ) from None
             raise
 
 
-class _Late(Exception):
+class _ProxyTimeout(Exception):
     """The deadline has passed."""
 
 

@@ -15,7 +15,7 @@ from lane.session.session import Session
 log = logging.getLogger("lane.client")
 
 
-class Association:
+class TunnelAssociation:
     """`packets` to and from anywhere, through `session`, which is theirs."""
 
     def __init__(self, session: Session, packets: Packets) -> None:

@@ -12,11 +12,11 @@ from gevent.socket import socket as Socket  # noqa: N812  (the name of the type,
 
 from lane import census
 from lane.address import Address, unpack
-from lane.carriers.association import Association
+from lane.carriers.association import TunnelAssociation
 from lane.carriers.path_control import PathControl
 from lane.carriers.recent_targets import RecentTargets
 from lane.carriers.request_stream import NOWHERE, RequestStream, Unanswered
-from lane.carriers.session_driver import Deadlines, SessionDriver
+from lane.carriers.session_driver import SessionDeadlines, SessionDriver
 from lane.errors import Closed, LaneError, Refused, Reset, Status, TargetError, TurnedAway, Unreachable
 from lane.log import Throttle
 from lane.proto.hello import ANYONE, EARLY, ID_SIZE, RESUMABLE, Command, Request
@@ -55,7 +55,7 @@ class FastOpen(Enum):
     OFF = "off"
 
 
-class Connection:
+class TunnelConnection:
     """A session with a target, before its bytes flow: `run` relays them, `abort` drops it."""
 
     def __init__(self, bound: Address, session: Session, relay: Relay, resources: ExitStack) -> None:
@@ -81,7 +81,7 @@ class Connection:
         self._resources.close()
 
 
-class Listening(Connection):
+class TunnelListening(TunnelConnection):
     """A session with whoever connects to a port of the server's: first `accept`, then as any other."""
 
     def accept(self) -> Address:
@@ -103,14 +103,14 @@ class Listening(Connection):
         return found[0]
 
 
-class Connector:
+class TunnelConnector:
     """Opens sessions over the lanes of `paths`, which looks after them."""
 
     def __init__(
         self,
         paths: PathControl,
         registry: Registry,
-        deadlines: Deadlines,
+        deadlines: SessionDeadlines,
         fast_open: FastOpen = FastOpen.AUTO,
         max_associations: int = 1024,
     ) -> None:
@@ -129,7 +129,7 @@ class Connector:
         """See `lane.census`."""
         return {"associations": self._associations, "reached": len(self._recent_targets)}
 
-    def connect(self, target: Address) -> Connection:
+    def connect(self, target: Address) -> TunnelConnection:
         """A connection to `target`. Raises TargetError with the true reason, unless it opens fast."""
         with ExitStack() as resources:
             relay = Relay()
@@ -152,9 +152,11 @@ class Connector:
                 raise self._failure(target, error) from None
             if not fast:
                 self._recent_targets.note(target, True)
-            return Connection(bound, session, relay, resources.pop_all())
+            return TunnelConnection(bound, session, relay, resources.pop_all())
 
-    def associate(self, deliver: Callable[[Address, Buffer], None], *, anyone: bool = False) -> Association:
+    def associate(
+        self, deliver: Callable[[Address, Buffer], None], *, anyone: bool = False
+    ) -> TunnelAssociation:
         """A UDP association. `deliver(source, payload)` gets what comes back, and must not block.
 
         `anyone`: from addresses to which nothing was sent, too. Raises TargetError, unless it opens fast.
@@ -167,7 +169,7 @@ class Connector:
             request = self._request(Command.UDP, NOWHERE, ANYONE if anyone else 0)
             packets = Packets(request.session[:FLOW_SIZE], deliver)
             session, driver = self._driver(resources, packets, request, WINDOW)
-            association = Association(session, packets)
+            association = TunnelAssociation(session, packets)
             fast = self._fast(Targets.UDP)
 
             def answered(error: LaneError | None) -> None:
@@ -188,7 +190,7 @@ class Connector:
     def _dissociate(self) -> None:
         self._associations -= 1
 
-    def bind(self, peer: Address) -> Listening:
+    def bind(self, peer: Address) -> TunnelListening:
         """A port on the server for one connection from `peer`. Raises TargetError with the true reason."""
         try:
             return self._listen(Command.BIND, peer)
@@ -197,20 +199,20 @@ class Connector:
         except LaneError as error:
             raise self._failure(peer, error) from None
 
-    def reverse(self, where: Address) -> Listening:
+    def reverse(self, where: Address) -> TunnelListening:
         """One of the connections to `where` on the server, an IP address; port 0: the server picks one.
 
         Raises TargetError where the server refuses, Unreachable or another LaneError where it can't be asked.
         """
         return self._listen(Command.REVERSE, where)
 
-    def _listen(self, command: Command, address: Address) -> Listening:
+    def _listen(self, command: Command, address: Address) -> TunnelListening:
         with ExitStack() as resources:
             relay = Relay()
             session, driver = self._driver(resources, relay, self._request(command, address))
             session.waiting_for_peer = True
             bound = self._begin(driver, fast=False)
-            return Listening(bound, session, relay, resources.pop_all())
+            return TunnelListening(bound, session, relay, resources.pop_all())
 
     def ping(self) -> float:
         """Ask the server for nothing but an answer, on a new carrier: the seconds that took.

@@ -36,7 +36,7 @@ PATIENCE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Deadlines:
+class SessionDeadlines:
     """Seconds until a server's first REPLY, and for which a session waits for a lane that works."""
 
     request: float
@@ -50,7 +50,7 @@ def _nobody(_: LaneError | None) -> None:
 class SessionDriver:
     """`session`, not yet asked for: `asked` is the request that begins it, but for the generation."""
 
-    def __init__(self, lanes: Lanes, session: Session, asked: Request, deadlines: Deadlines) -> None:
+    def __init__(self, lanes: Lanes, session: Session, asked: Request, deadlines: SessionDeadlines) -> None:
         self.session = session
         self.lane: Lane | None = None
         """The lane that carries it, or did so last."""

@@ -5,8 +5,8 @@ from time import monotonic
 
 import gevent
 
-from lane.carriers.connector import Connector
-from lane.carriers.session_driver import Deadlines
+from lane.carriers.connector import TunnelConnector
+from lane.carriers.session_driver import SessionDeadlines
 from lane.carriers.upstream import Upstream, lead_through, make_paths
 from lane.cli.exits import STATUSES, exit_status
 from lane.cli.service import upstream_of
@@ -55,7 +55,9 @@ def _try(transport: Transport, upstream: Upstream, config: ClientConfig) -> tupl
         return exit_status(error), f"left out: {error}"
     registry = Registry(config.buffer_size, config.buffer_total, config.idle_timeout, 1, 1)
     paths = make_paths([transport], upstream, config.dial_timeout, registry)
-    connector = Connector(paths, registry, Deadlines(config.request_timeout, config.resume_grace))
+    connector = TunnelConnector(
+        paths, registry, SessionDeadlines(config.request_timeout, config.resume_grace)
+    )
     try:
         start = monotonic()
         trips = [connector.ping()]

@@ -8,10 +8,10 @@ from functools import partial
 import gevent
 
 from lane.address import Address
-from lane.carriers.connector import Connector, FastOpen
+from lane.carriers.connector import FastOpen, TunnelConnector
 from lane.carriers.network import watch
 from lane.carriers.plugin_steering import steering
-from lane.carriers.session_driver import Deadlines
+from lane.carriers.session_driver import SessionDeadlines
 from lane.carriers.upstream import Upstream, cost, for_auto, lead_through, make_paths
 from lane.certs import PinnedTLS, ServerIdentity, VerifiedTLS
 from lane.cli.listeners import make_terms, open_all, open_reverses
@@ -63,8 +63,10 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
     paths = make_paths(
         transports, upstream, config.dial_timeout, registry, reason=reason, policy=steering(plugins)
     )
-    deadlines = Deadlines(config.request_timeout, config.resume_grace)
-    connector = Connector(paths, registry, deadlines, FastOpen(config.fast_open), config.max_associations)
+    deadlines = SessionDeadlines(config.request_timeout, config.resume_grace)
+    connector = TunnelConnector(
+        paths, registry, deadlines, FastOpen(config.fast_open), config.max_associations
+    )
     direct = make_direct(config)
     routes = make_routes(config, plugins, connector, direct)
     terms = make_terms(config)

@@ -7,9 +7,9 @@ from gevent.pool import Pool
 from lane.config import ClientConfig
 from lane.egress.dialer import Dialer
 from lane.egress.policy import ANYWHERE
-from lane.inbound import Connector, Inbound, Terms, UdpTerms, forward, handshake
+from lane.inbound import Inbound, TargetConnector, Terms, UdpTerms, forward, handshake
 from lane.inbound.redirect import Redirect
-from lane.inbound.reverse import PARKED, Reverse, Reverser
+from lane.inbound.reverse import PARKED, ReverseForwarder, Reverser
 from lane.inbound.udp_forward import UdpForward
 from lane.link import Link
 from lane.net.guesses import Guesses
@@ -24,7 +24,7 @@ def make_terms(config: ClientConfig) -> Terms:
     return Terms(config.credentials, config.handshake_timeout, udp, config.pac, guesses)
 
 
-def open_all(config: ClientConfig, connector: Connector, terms: Terms) -> list[Inbound | UdpForward]:
+def open_all(config: ClientConfig, connector: TargetConnector, terms: Terms) -> list[Inbound | UdpForward]:
     """Bind all ports in `config` without starting them. The first one is that for SOCKS5 and HTTP.
 
     Together they serve as many connections as there may be sessions. Raises ConfigError.
@@ -50,7 +50,7 @@ def open_all(config: ClientConfig, connector: Connector, terms: Terms) -> list[I
     return inbounds
 
 
-def open_reverses(config: ClientConfig, reverser: Reverser) -> list[Reverse]:
+def open_reverses(config: ClientConfig, reverser: Reverser) -> list[ReverseForwarder]:
     """Start the reverse forwards. The user chose their targets, so no policy checks them."""
     dialer = Dialer(ANYWHERE, system_resolver(), own=REVERSE)
     server = "this machine"
@@ -59,7 +59,7 @@ def open_reverses(config: ClientConfig, reverser: Reverser) -> list[Reverse]:
     most = config.max_sessions // 4 // max(1, len(config.reverses))  # applications need sessions too
     limits = {"parked": max(1, min(PARKED, most)), "most": max(1, most)}
     found = [
-        Reverse(reverser, one.where, one.target, dialer.connect, shown=server, **limits)
+        ReverseForwarder(reverser, one.where, one.target, dialer.connect, shown=server, **limits)
         for one in config.reverses
     ]
     for reverse in found:

@@ -5,7 +5,7 @@ from itertools import chain
 from lane.config import ClientConfig
 from lane.egress.policy import ANYWHERE
 from lane.egress.rules import RouteTable, read_rules
-from lane.inbound import Connector
+from lane.inbound import TargetConnector
 from lane.inbound.direct import Direct
 from lane.inbound.routes import Routes, asking
 from lane.net.resolver import system_resolver
@@ -17,7 +17,7 @@ def make_direct(config: ClientConfig) -> Direct:
     return Direct(ANYWHERE, system_resolver(), config.idle_timeout)
 
 
-def make_routes(config: ClientConfig, plugins: Plugins, lane: Connector, direct: Direct) -> Routes:
+def make_routes(config: ClientConfig, plugins: Plugins, lane: TargetConnector, direct: Direct) -> Routes:
     """The routes of all targets. Raises ConfigError for a faulty file of rules."""
     ask = asking(plugins) if plugins.hook.lane_route.get_hookimpls() else None
     return Routes(lane, direct, _table(config), ask, config.max_associations)

@@ -27,7 +27,7 @@ from lane.server import Server
 from lane.server.auth import KeyAuth
 from lane.server.listening import listen_all
 from lane.server.resumption import Resumption
-from lane.server.server import Deadlines
+from lane.server.server import ClientDeadlines
 from lane.server.services import Associations, offers
 from lane.session.registry import Registry
 
@@ -112,8 +112,8 @@ def run(config: ServerConfig, plugins: Plugins, again: Again[ServerConfig] | Non
     return run_until_signal(greet, close, reload)
 
 
-def _deadlines(config: ServerConfig) -> Deadlines:
-    return Deadlines(config.hello_timeout, config.request_timeout, config.spare_timeout)
+def _deadlines(config: ServerConfig) -> ClientDeadlines:
+    return ClientDeadlines(config.hello_timeout, config.request_timeout, config.spare_timeout)
 
 
 def _link_command(config: ServerConfig, reached: Address) -> str:

@@ -21,7 +21,7 @@ Arrival = tuple[socket.socket, Address]
 """A connection that came, and whom it is from."""
 
 
-class Listener:
+class EgressListener:
     """A listening socket; `closed` is called once. Raises TargetError where there can be none."""
 
     def __init__(self, where: Address, closed: Callable[[], None]) -> None:

@@ -20,7 +20,7 @@ from gevent.event import Event
 
 from lane import census
 from lane.address import Address
-from lane.egress.listener import Arrival, Listener, own_address
+from lane.egress.listener import Arrival, EgressListener, own_address
 from lane.egress.policy import ListenRule, Policy
 from lane.errors import Closed, Status, TargetError
 from lane.net.own import REVERSE, OwnPort
@@ -44,7 +44,7 @@ _ELSEWHERE = {"0.0.0.0": OUTSIDE, "::": ipaddress.ip_address("2001:db8::1")}
 log = logging.getLogger("lane.server")
 
 
-class Port(Protocol):
+class ListeningPort(Protocol):
     """Where one session waits for one connection."""
 
     bound: Address
@@ -101,7 +101,7 @@ class Ports:
     def __len__(self) -> int:
         return self._open.total()
 
-    def expect(self, peer: Address, user: str) -> Port:
+    def expect(self, peer: Address, user: str) -> ListeningPort:
         """A port for one connection from `peer`, or anyone if its host is unspecified. Raises TargetError."""
         if not self.bind:
             raise TargetError(
@@ -126,7 +126,7 @@ class Ports:
         hosts = {address.compressed for address in allowed}
         return Expected(self._listen(Address(own, 0), user), own, lambda came: came.host in hosts, self._wait)
 
-    def park(self, where: Address, user: str) -> Port:
+    def park(self, where: Address, user: str) -> ListeningPort:
         """A place among the sessions at `where`, an IP address; port 0: a free one. Raises TargetError."""
         if not any(rule.permits(where) for rule in self.rules):
             raise TargetError(Status.NOT_ALLOWED, "not allowed (the server's --allow-reverse)")
@@ -153,12 +153,12 @@ class Ports:
             return False
         return True
 
-    def _listen(self, where: Address, user: str) -> Listener:
+    def _listen(self, where: Address, user: str) -> EgressListener:
         if len(self) >= self._most:
             raise TargetError(Status.FAILURE, "too many ports are open")
         if self._open[user] >= self._most_per_user:
             raise TargetError(Status.FAILURE, "too many ports of this user are open")
-        listener = Listener(where, lambda: self._closed(user))
+        listener = EgressListener(where, lambda: self._closed(user))
         self._open[user] += 1
         return listener
 
@@ -169,10 +169,10 @@ class Ports:
 
 
 class Expected:
-    """A `Port` for one connection, of whom `welcome` says that it is the right one."""
+    """A `ListeningPort` for one connection, of whom `welcome` says that it is the right one."""
 
     def __init__(
-        self, listener: Listener, host: str, welcome: Callable[[Address], bool], wait: float
+        self, listener: EgressListener, host: str, welcome: Callable[[Address], bool], wait: float
     ) -> None:
         self.bound = Address(host, listener.address.port)
         self._listener = listener
@@ -180,7 +180,7 @@ class Expected:
         self._wait = wait
 
     def accept(self, able: Callable[[], bool]) -> Arrival:
-        """See `Port`."""
+        """See `ListeningPort`."""
         try:
             with gevent.Timeout(self._wait, TargetError(Status.TTL_EXPIRED, "nobody connected in time")):
                 while True:
@@ -194,17 +194,17 @@ class Expected:
             self.close()
 
     def poke(self) -> None:
-        """See `Port`: who connects now would not come again, so it does not matter."""
+        """See `ListeningPort`: who connects now would not come again, so it does not matter."""
 
     def close(self) -> None:
-        """See `Port`."""
+        """See `ListeningPort`."""
         self._listener.close()
 
 
 class _Shared:
     """The port of a reverse forward, and the sessions parked there: who came first is served first."""
 
-    def __init__(self, listener: Listener, user: str, linger: float) -> None:
+    def __init__(self, listener: EgressListener, user: str, linger: float) -> None:
         self.user = user
         self.bound = listener.address
         self.closed: Callable[[], object] = lambda: None
@@ -270,7 +270,7 @@ class _Shared:
 
 
 class _Place:
-    """A `Port` of one session at a shared one."""
+    """A `ListeningPort` of one session at a shared one."""
 
     def __init__(self, shared: _Shared) -> None:
         self.bound = shared.bound
@@ -280,7 +280,7 @@ class _Place:
         self._arrival: Arrival | None = None
 
     def accept(self, able: Callable[[], bool]) -> Arrival:
-        """See `Port`."""
+        """See `ListeningPort`."""
         self.able = able
         self.poke()
         self._settled.wait()  # no limit: a parked session waits for whoever may come
@@ -290,7 +290,7 @@ class _Place:
         return arrival
 
     def poke(self) -> None:
-        """See `Port`."""
+        """See `ListeningPort`."""
         self._shared.changed()
 
     def arrive(self, arrival: Arrival) -> None:
@@ -300,7 +300,7 @@ class _Place:
         self._settled.set()
 
     def close(self) -> None:
-        """See `Port`."""
+        """See `ListeningPort`."""
         self._shared.leave(self)
         self._settled.set()
         if self._arrival is not None:

@@ -1,8 +1,8 @@
 """Where applications enter: listeners, what is spoken on them, and the way on to the target."""
 
-from lane.inbound.connector import Association, Connection, Connector
+from lane.inbound.connector import Association, TargetConnection, TargetConnector
 from lane.inbound.handshake import Terms
 from lane.inbound.listener import Inbound
 from lane.inbound.udp import UdpTerms
 
-__all__ = ["Association", "Connection", "Connector", "Inbound", "Terms", "UdpTerms"]
+__all__ = ["Association", "Inbound", "TargetConnection", "TargetConnector", "Terms", "UdpTerms"]

@@ -10,14 +10,14 @@ import gevent.socket
 
 from lane.address import Address
 from lane.errors import LaneError, ProtocolError
-from lane.inbound.connector import Connector, Listening
+from lane.inbound.connector import Listening, TargetConnector
 from lane.inbound.handshake_io import RECV_SIZE, receive, refuse, say, status_of
 from lane.proto.events import Codec
 
 log = logging.getLogger("lane.inbound")
 
 
-def bind(sock: gevent.socket.socket, connector: Connector, codec: Codec, peer: Address) -> None:
+def bind(sock: gevent.socket.socket, connector: TargetConnector, codec: Codec, peer: Address) -> None:
     """Serve an application that waits for `peer`, to its end."""
     try:
         listening = connector.bind(peer)

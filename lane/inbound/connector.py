@@ -15,7 +15,7 @@ from lane.stream import Stream
 Buffer = bytes | bytearray | memoryview
 
 
-class Connection(Protocol):
+class TargetConnection(Protocol):
     """A way to the target that was asked for. Exactly one of `run` and `abort` is called, once."""
 
     @property
@@ -50,7 +50,7 @@ class Association(Protocol):
         """End the association. Idempotent, never blocks."""
 
 
-class Listening(Connection, Protocol):
+class Listening(TargetConnection, Protocol):
     """A port on the server, and the connection that somebody makes to it. `bound` is where the port is.
 
     `accept` comes first, then `run` or `abort`; `abort` may also come while somebody waits in `accept`.
@@ -60,10 +60,10 @@ class Listening(Connection, Protocol):
         """Wait for the connection: whom it is from. Raises LaneError; `abort` must follow."""
 
 
-class Connector(Protocol):
+class TargetConnector(Protocol):
     """Ways to targets."""
 
-    def connect(self, target: Address) -> Connection:
+    def connect(self, target: Address) -> TargetConnection:
         """Connect to a target.
 
         Raises TargetError for what the application is told as it is; any other LaneError (no server, a lost

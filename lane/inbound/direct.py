@@ -61,7 +61,7 @@ class Direct:
         return DirectConnection(self._dial(target), self)
 
     def associate(self, deliver: Callable[[Address, Buffer], None], *, anyone: bool = False) -> UdpEgress:
-        """Packets from here, as `Connector.associate` has them."""
+        """Packets from here, as `TargetConnector.associate` has them."""
         egress = UdpEgress(self._policy, self._resolver, lambda target: None, anyone=anyone)
         egress.deliver = deliver
         return egress
@@ -93,7 +93,7 @@ class Direct:
                     connection.reset()
 
 
-class _Target(SocketStream):
+class _DirectTarget(SocketStream):
     """A target's socket, which knows when data moved last."""
 
     def __init__(self, sock: Socket) -> None:
@@ -115,7 +115,7 @@ class DirectConnection:
 
     def __init__(self, sock: Socket, owner: Direct) -> None:
         self.bound = Address(*sock.getsockname()[:2])
-        self._target = _Target(sock)
+        self._target = _DirectTarget(sock)
         self._app: SocketStream | None = None
         self._owner = owner
         self._over = False

@@ -10,13 +10,13 @@ import gevent.socket
 
 from lane.address import Address
 from lane.errors import LaneError
-from lane.inbound.connector import Connector
+from lane.inbound.connector import TargetConnector
 from lane.session.sockets import SocketStream
 
 log = logging.getLogger("lane.inbound")
 
 
-def serve(sock: gevent.socket.socket, connector: Connector, target: Address) -> None:
+def serve(sock: gevent.socket.socket, connector: TargetConnector, target: Address) -> None:
     """Carry one connection to `target` and serve it to its end. Takes over `sock`."""
     try:
         connection = connector.connect(target)

@@ -1,4 +1,4 @@
-"""One application's connection, from its first byte until a `Connection` takes it over.
+"""One application's connection, from its first byte until a `TargetConnection` takes it over.
 
 The protocols differ in their codecs only; deadlines, limits and a decent end are the same for all and
 are here. The application is told the truth: a refusal reaches it before the socket is closed.
@@ -15,12 +15,20 @@ import gevent.socket
 from lane.address import Address
 from lane.errors import LaneError, ProtocolError, Status
 from lane.inbound.bind import bind
-from lane.inbound.connector import Connector
+from lane.inbound.connector import TargetConnector
 from lane.inbound.handshake_io import Asked, read_request, receive, refuse, say, status_of
 from lane.inbound.http import forward
-from lane.inbound.udp import Port, UdpTerms, relay
+from lane.inbound.udp import AppUdpPort, UdpTerms, relay
 from lane.net.guesses import Guesses
-from lane.proto.events import Associate, Bind, Codec, Credentials, Forward, Refusal, Request
+from lane.proto.events import (
+    AssociateRequest,
+    BindRequest,
+    Codec,
+    ConnectRequest,
+    Credentials,
+    ForwardRequest,
+    Refusal,
+)
 from lane.proto.http import Http
 from lane.proto.socks4 import VERSION as SOCKS4
 from lane.proto.socks4 import Socks4
@@ -44,7 +52,7 @@ class Terms:
     guesses: Guesses = field(default_factory=partial(Guesses, "user or password"))
 
 
-def serve(sock: gevent.socket.socket, connector: Connector, terms: Terms) -> None:
+def serve(sock: gevent.socket.socket, connector: TargetConnector, terms: Terms) -> None:
     """Serve one application to its end. The caller closes `sock`, whatever happened.
 
     What it does wrong ends quietly here; what else is raised is a bug of lane's or of `connector`'s.
@@ -59,7 +67,7 @@ def serve(sock: gevent.socket.socket, connector: Connector, terms: Terms) -> Non
         return
     codec, event = asked
     del asked  # connections last
-    if isinstance(event, Forward):
+    if isinstance(event, ForwardRequest):
         assert isinstance(codec, Http)
         event = forward(sock, connector, codec, event)
     match event:
@@ -67,11 +75,11 @@ def serve(sock: gevent.socket.socket, connector: Connector, terms: Terms) -> Non
             _refuse_guess(sock, data, terms.guesses)
         case Refusal(data):
             refuse(sock, data)
-        case Request(target):
+        case ConnectRequest(target):
             _connect(sock, connector, codec, target)
-        case Associate(source):
+        case AssociateRequest(source):
             _associate(sock, connector, codec, source, terms.udp)
-        case Bind(peer):
+        case BindRequest(peer):
             bind(sock, connector, codec, peer)
 
 
@@ -93,7 +101,7 @@ def _refuse_guess(sock: gevent.socket.socket, data: bytes, guesses: Guesses) -> 
     gevent.spawn(answer)
 
 
-def _connect(sock: gevent.socket.socket, connector: Connector, codec: Codec, target: Address) -> None:
+def _connect(sock: gevent.socket.socket, connector: TargetConnector, codec: Codec, target: Address) -> None:
     try:
         connection = connector.connect(target)
     except LaneError as error:
@@ -114,10 +122,10 @@ def _connect(sock: gevent.socket.socket, connector: Connector, codec: Codec, tar
 
 
 def _associate(
-    sock: gevent.socket.socket, connector: Connector, codec: Codec, source: Address, terms: UdpTerms
+    sock: gevent.socket.socket, connector: TargetConnector, codec: Codec, source: Address, terms: UdpTerms
 ) -> None:
     try:
-        port = Port(sock, source)
+        port = AppUdpPort(sock, source)
     except OSError as error:
         refuse(sock, codec.refused(Status.FAILURE, f"no port for packets: {error.strerror}"))
         return

@@ -8,7 +8,15 @@ import gevent.socket
 from lane.errors import LaneError, ProtocolError, Status, TargetError
 from lane.fair import maybe_yield
 from lane.net.guesses import Guesses
-from lane.proto.events import Associate, Bind, Codec, Forward, Refusal, Reply, Request
+from lane.proto.events import (
+    AssociateRequest,
+    BindRequest,
+    Codec,
+    ConnectRequest,
+    ForwardRequest,
+    Refusal,
+    ReplyBytes,
+)
 
 RECV_SIZE = 16384
 """Bytes read at once; also the most early data that is held while the target is connected to."""
@@ -24,7 +32,7 @@ class Left(ProtocolError):
     """The application ended its side where something was to come."""
 
 
-Asked = Request | Forward | Bind | Associate | Refusal
+Asked = ConnectRequest | ForwardRequest | BindRequest | AssociateRequest | Refusal
 
 
 def read_request(sock: gevent.socket.socket, codec: Codec, guesses: Guesses | None = None) -> Asked:
@@ -40,7 +48,7 @@ def read_request(sock: gevent.socket.socket, codec: Codec, guesses: Guesses | No
             guesses = None
         if event is None:
             codec.receive(receive(sock))
-        elif isinstance(event, Reply):
+        elif isinstance(event, ReplyBytes):
             say(sock, event.data)
         else:
             return event

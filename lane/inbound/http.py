@@ -21,7 +21,7 @@ import gevent.socket
 from lane.address import Address
 from lane.errors import Failure, LaneError, ProtocolError
 from lane.fair import maybe_yield
-from lane.inbound.connector import Connection, Connector
+from lane.inbound.connector import TargetConnection, TargetConnector
 from lane.inbound.handshake_io import (
     LINGER_SIZE,
     RECV_SIZE,
@@ -33,9 +33,9 @@ from lane.inbound.handshake_io import (
     status_of,
 )
 from lane.net import hangups
-from lane.proto.events import Forward, Refusal
+from lane.proto.events import ForwardRequest, Refusal
 from lane.proto.http import Http
-from lane.proto.http_messages import Answer
+from lane.proto.http_messages import HttpResponse
 from lane.stream import Stream
 
 IDLE_TIME = 120.0
@@ -54,7 +54,9 @@ _RESET, _FINISH = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)  # SO_LINGER:
 log = logging.getLogger("lane.inbound")
 
 
-def forward(sock: gevent.socket.socket, connector: Connector, codec: Http, first: Forward) -> Asked | None:
+def forward(
+    sock: gevent.socket.socket, connector: TargetConnector, codec: Http, first: ForwardRequest
+) -> Asked | None:
     """Pass exchanges on, `first` to begin with, until the application asks for something else: for what.
 
     None: that was all. The caller closes `sock`, which may be closed already.
@@ -62,7 +64,7 @@ def forward(sock: gevent.socket.socket, connector: Connector, codec: Http, first
     asked: Asked | None = first
     exchanges = _Exchanges(sock, connector, codec)
     try:
-        while isinstance(asked, Forward):
+        while isinstance(asked, ForwardRequest):
             if not exchanges.carry(asked):
                 return None
             asked = gevent.with_timeout(IDLE_TIME, read_request, sock, codec, timeout_value=None)
@@ -75,10 +77,10 @@ def forward(sock: gevent.socket.socket, connector: Connector, codec: Http, first
     return asked
 
 
-class _Target:
+class _ForwardTarget:
     """A connection to a target, which serves one exchange after the other and may rest between them."""
 
-    def __init__(self, address: Address, connection: Connection) -> None:
+    def __init__(self, address: Address, connection: TargetConnection) -> None:
         self.address = address
         self.connection = connection
         self.stream = connection.stream
@@ -122,11 +124,11 @@ class _Target:
 class _Exchanges:
     """The exchanges of one application's connection."""
 
-    def __init__(self, sock: gevent.socket.socket, connector: Connector, codec: Http) -> None:
+    def __init__(self, sock: gevent.socket.socket, connector: TargetConnector, codec: Http) -> None:
         self._sock = sock
         self._connector = connector
         self._codec = codec
-        self._target: _Target | None = None
+        self._target: _ForwardTarget | None = None
         # Of the exchange that goes on:
         self._sent = False  # the target was sent all of the request
         self._ended = False  # the application has ended its side, and the target was told
@@ -138,7 +140,7 @@ class _Exchanges:
             self._target.leave()
             self._target = None
 
-    def carry(self, request: Forward) -> bool:
+    def carry(self, request: ForwardRequest) -> bool:
         """Carry out one exchange: whether the application may go on. Raises OSError where it has gone."""
         kept = request.repeatable and self._rested(request.target)
         while True:
@@ -148,10 +150,10 @@ class _Exchanges:
                     connection = self._connector.connect(request.target)
                 except LaneError as error:
                     return self._failed(error)
-                self._target = _Target(request.target, connection)
+                self._target = _ForwardTarget(request.target, connection)
             assert self._target is not None
             target, self._target = self._target, None
-            answer = Answer(request, again=kept)
+            answer = HttpResponse(request, again=kept)
             try:
                 broken = self._exchange(request, target.stream, answer)
             except BaseException:
@@ -171,7 +173,7 @@ class _Exchanges:
         """Whether there is a connection to `address`, as far as is known."""
         return self._target is not None and self._target.address == address and self._target.wake()
 
-    def _exchange(self, request: Forward, stream: Stream, answer: Answer) -> LaneError | None:
+    def _exchange(self, request: ForwardRequest, stream: Stream, answer: HttpResponse) -> LaneError | None:
         """Send the request and pass its answer on: what came between. Raises OSError."""
         self._sent = self._ended = False
         self._fault = None
@@ -204,7 +206,7 @@ class _Exchanges:
             self._fault = self._fault or Failure.of(OSError(number, os.strerror(number)))
             stream.reset()
 
-    def _send(self, request: Forward, stream: Stream) -> None:
+    def _send(self, request: ForwardRequest, stream: Stream) -> None:
         """Send what the application asks for, and see whether it leaves before it has its answer."""
         sock, codec = self._sock, self._codec
         try:
@@ -236,7 +238,7 @@ class _Exchanges:
         with suppress(LaneError):
             stream.finish()
 
-    def _finish(self, target: _Target, answer: Answer) -> bool:
+    def _finish(self, target: _ForwardTarget, answer: HttpResponse) -> bool:
         """Go on behind a whole answer."""
         if answer.upgraded:
             target.connection.run(self._sock, self._codec.trailing_data)
@@ -263,7 +265,7 @@ class _Exchanges:
         say(self._sock, response.data)
         return True
 
-    def _broke(self, answer: Answer, error: LaneError) -> bool:
+    def _broke(self, answer: HttpResponse, error: LaneError) -> bool:
         """End a connection that can't go on, and that has a part of an answer or sent a part of a request."""
         log.debug("an exchange ended: %s", self._fault or error)
         if not answer.started and self._fault is not None and issubclass(self._fault.kind, ProtocolError):

@@ -39,7 +39,7 @@ class Later:
         self._closed = False
 
     def open(self) -> None:
-        """Ask now, and wait for the answer. Raises what `Connector.associate` raises."""
+        """Ask now, and wait for the answer. Raises what `TargetConnector.associate` raises."""
         association = self._ask()
         if self._closed:
             association.close()

@@ -16,7 +16,7 @@ import gevent.socket
 from lane.address import Address, unmapped
 from lane.errors import ConfigError
 from lane.inbound import forward
-from lane.inbound.connector import Connector
+from lane.inbound.connector import TargetConnector
 from lane.net.own import is_dialled, remember_dials
 from lane.session.sockets import SocketStream
 
@@ -29,7 +29,7 @@ log = logging.getLogger("lane.inbound")
 class Redirect:
     """Serves what was redirected to one listener. Raises ConfigError where the kernel is not Linux."""
 
-    def __init__(self, connector: Connector) -> None:
+    def __init__(self, connector: TargetConnector) -> None:
         if sys.platform != "linux":
             raise ConfigError("redirect works on Linux only")
         remember_dials()

@@ -44,7 +44,7 @@ class Reverser(Protocol):
         """
 
 
-class Reverse:
+class ReverseForwarder:
     """Carries what connects to `where` on the server, an IP address, to `target`.
 
     `dial` reaches the target or raises TargetError. `shown`: how people call the server. `parked`: sessions

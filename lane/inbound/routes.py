@@ -11,7 +11,7 @@ from lane.address import Address
 from lane.egress.rules import Action, RouteTable
 from lane.egress.udp import UdpEgress
 from lane.errors import LaneError, Status, TargetError
-from lane.inbound.connector import Association, Buffer, Connection, Connector, Listening
+from lane.inbound.connector import Association, Buffer, Listening, TargetConnection, TargetConnector
 from lane.inbound.direct import Direct
 from lane.inbound.later import Later
 from lane.log import Throttle
@@ -40,14 +40,14 @@ def asking(plugins: Plugins) -> Ask:
 
 
 class Routes:
-    """A Connector that asks `ask`, then the rules, and goes through `lane` where neither says anything.
+    """A TargetConnector that asks `ask`, then the rules, and goes through `lane` where neither says anything.
 
     `ask` is None where no plugin has a say. There are `most_associations` at once.
     """
 
     def __init__(
         self,
-        lane: Connector,
+        lane: TargetConnector,
         direct: Direct,
         rules: RouteTable,
         ask: Ask | None,
@@ -73,15 +73,15 @@ class Routes:
         log.debug("%s: %s, by the rule %r", target, rule.action.value, rule.text)
         return rule.action
 
-    def connect(self, target: Address) -> Connection:
-        """A connection to `target`. Raises as `Connector.connect` does; NOT_ALLOWED for what is blocked."""
+    def connect(self, target: Address) -> TargetConnection:
+        """A connection to `target`. Raises as `TargetConnector.connect`, and NOT_ALLOWED if it is blocked."""
         action = self.action(target)
         if action is Action.BLOCK:
             raise TargetError(Status.NOT_ALLOWED, "blocked by a rule")
         return (self._direct if action is Action.DIRECT else self._lane).connect(target)
 
     def bind(self, peer: Address) -> Listening:
-        """A port on the server for `peer`. Raises as `Connector.bind` does, and for what goes past lane."""
+        """A port on the server for `peer`. Raises as `TargetConnector.bind`, and for targets past lane."""
         action = self.action(peer)
         if action is Action.BLOCK:
             raise TargetError(Status.NOT_ALLOWED, "blocked by a rule")
@@ -92,9 +92,9 @@ class Routes:
     def associate(self, deliver: Callable[[Address, Buffer], None], *, anyone: bool = False) -> Association:
         """A UDP association whose packets go the way of their targets. Those that are blocked are dropped.
 
-        What was decided for a target holds for the association. Where nothing can say that packets go past
-        lane, raises as `Connector.associate` does. Otherwise the first packet that goes through lane asks the
-        server, and TargetError is raised for one association too many only.
+        What was decided for a target holds for the association. Raises as `TargetConnector.associate` does
+        where nothing can say that packets go past lane. Otherwise the first packet through lane asks
+        the server, and TargetError is raised for one association too many only.
         """
         if self._associations >= self._most:
             raise TargetError(Status.FAILURE, "too many UDP associations at once")

@@ -37,7 +37,7 @@ class UdpTerms:
     """Whether packets come from addresses to which the application sent nothing, too."""
 
 
-class Port:
+class AppUdpPort:
     """A UDP port beside `sock`, an application's connection. `source`: where it says that it sends from.
 
     Raises OSError.
@@ -90,7 +90,7 @@ class Port:
         return bool(where == self._from)
 
 
-def relay(sock: gsocket.socket, port: Port, association: Association, idle_timeout: float) -> str:
+def relay(sock: gsocket.socket, port: AppUdpPort, association: Association, idle_timeout: float) -> str:
     """Carry the application's packets until the association ends: why it did.
 
     It ends with `sock`, the connection that asked for it, or `idle_timeout` seconds after the last packet.
@@ -113,7 +113,7 @@ def relay(sock: gsocket.socket, port: Port, association: Association, idle_timeo
         pump.kill(block=False)
 
 
-def _pump(port: Port, association: Association) -> None:
+def _pump(port: AppUdpPort, association: Association) -> None:
     with suppress(Closed):
         while True:
             association.send(*port.recv())

@@ -18,7 +18,7 @@ from gevent.event import Event
 from lane import census
 from lane.address import Address, normal_host
 from lane.errors import Closed, LaneError
-from lane.inbound.connector import Buffer, Connector
+from lane.inbound.connector import Buffer, TargetConnector
 from lane.inbound.later import Later
 from lane.log import Throttle
 from lane.net.listen import bind_udp
@@ -36,7 +36,11 @@ class _Source:
     """Who sends to the port, and its association. `failed` hears why it has none."""
 
     def __init__(
-        self, port: UdpSocket, where: Any, connector: Connector, failed: Callable[[Any, LaneError], None]
+        self,
+        port: UdpSocket,
+        where: Any,
+        connector: TargetConnector,
+        failed: Callable[[Any, LaneError], None],
     ) -> None:
         self.last = monotonic()
         self.association = Later(partial(connector.associate, self.deliver), partial(failed, self))
@@ -56,7 +60,7 @@ class UdpForward:
     """
 
     def __init__(
-        self, address: Address, target: Address, connector: Connector, *, idle_timeout: float, most: int
+        self, address: Address, target: Address, connector: TargetConnector, *, idle_timeout: float, most: int
     ) -> None:
         self._target = target
         self._connector = connector

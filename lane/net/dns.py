@@ -51,7 +51,7 @@ _MALFORMED = (dns.exception.DNSException, ValueError, struct.error)
 IpAddress = IPv4Address | IPv6Address
 
 
-class Answer(NamedTuple):
+class DnsAnswer(NamedTuple):
     """What there is of one kind under a name."""
 
     addresses: tuple[IpAddress, ...]
@@ -69,7 +69,7 @@ class NameServers:
         self._good: IpAddress | None = None
         self._turn = 0
 
-    def ask(self, conf: ResolvConf, name: str, kind: dns.rdatatype.RdataType) -> Answer:
+    def ask(self, conf: ResolvConf, name: str, kind: dns.rdatatype.RdataType) -> DnsAnswer:
         """What there is of `kind` under `name`, which is absolute and ASCII.
 
         Raises TargetError (HOST_UNREACHABLE) where no server answers, or none knows.
@@ -78,10 +78,10 @@ class NameServers:
         failure = "name look-up timed out"
         for server, patience in self._schedule(conf):
             try:
-                with gevent.Timeout(patience, _Late()):
+                with gevent.Timeout(patience, _DnsTimeout()):
                     head, data = self._exchange(server, question, conf.over_tcp)
                 answer = _read(head, data)
-            except _Late:
+            except _DnsTimeout:
                 continue
             except (OSError, _Useless, *_MALFORMED) as error:
                 failure = f"name look-up failed for now: {_words(error)}"
@@ -132,7 +132,7 @@ class NameServers:
         return head, data
 
 
-class _Late(Exception):
+class _DnsTimeout(Exception):
     """The server's time is over."""
 
 
@@ -163,7 +163,7 @@ def _exactly(sock: Any, size: int) -> bytes:
     return data
 
 
-def _read(head: dns.message.Message, data: bytes) -> Answer:
+def _read(head: dns.message.Message, data: bytes) -> DnsAnswer:
     """What a response says of the name that was asked for. Raises _Useless, or one of _MALFORMED."""
     code = head.rcode()
     if code not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
@@ -186,9 +186,9 @@ def _read(head: dns.message.Message, data: bytes) -> Answer:
     for _ in range(MAX_ALIASES):
         if name in found:
             addresses = tuple(address for address, _ in found[name])
-            return Answer(addresses, True, min(life, *(ttl for _, ttl in found[name])))
+            return DnsAnswer(addresses, True, min(life, *(ttl for _, ttl in found[name])))
         if name not in aliases:
-            return Answer((), code == dns.rcode.NOERROR, denial)
+            return DnsAnswer((), code == dns.rcode.NOERROR, denial)
         name, ttl = aliases[name]
         life = min(life, ttl)
     raise _Useless("its aliases do not end")

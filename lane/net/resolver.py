@@ -18,7 +18,7 @@ from dns.rdatatype import RdataType
 
 from lane import census
 from lane.errors import Failure, Status, TargetError
-from lane.net.dns import AAAA, A, Answer, NameServers
+from lane.net.dns import AAAA, A, DnsAnswer, NameServers
 from lane.net.names import ascii_name, literal
 from lane.net.shares import Shares
 from lane.net.system import CLibrary, ResolvConf, Watched, parse_hosts, parse_sources
@@ -163,29 +163,29 @@ class Resolver:
         why = "name has no address" if exists else "name not known"
         return (Status.HOST_UNREACHABLE, why), life
 
-    def _both(self, conf: ResolvConf, name: str) -> Answer:
+    def _both(self, conf: ResolvConf, name: str) -> DnsAnswer:
         """The addresses of both families, asked for at once. Raises TargetError where neither was told."""
         four = gevent.spawn(self._ask, conf, name, A)
         six = gevent.spawn(self._ask, conf, name, AAAA) if conf.ipv6 else four
         try:
             (first,) = gevent.wait([six, four], count=1)  # no limit: `_look_up` has one
             slow, patience = (six, LATE_IPV6) if first is four else (four, LATE_IPV4)
-            known = isinstance(first.value, Answer) and first.value.addresses
+            known = isinstance(first.value, DnsAnswer) and first.value.addresses
             slow.join(patience if known else None)  # no limit: `_look_up` has one
         finally:
             six.kill(block=False)
             four.kill(block=False)
         told = [one.value for one in dict.fromkeys((six, four))]
-        answers = [one for one in told if isinstance(one, Answer)]
+        answers = [one for one in told if isinstance(one, DnsAnswer)]
         if found := tuple(address for one in answers for address in one.addresses):
             life = min(one.ttl for one in answers if one.addresses)
-            return Answer(found, True, life if len(answers) == len(told) else min(life, PARTIAL_LIFE))
+            return DnsAnswer(found, True, life if len(answers) == len(told) else min(life, PARTIAL_LIFE))
         for one in told:
             if isinstance(one, Failure):
                 raise one.build()
-        return Answer((), any(one.exists for one in answers), min(one.ttl for one in answers))
+        return DnsAnswer((), any(one.exists for one in answers), min(one.ttl for one in answers))
 
-    def _ask(self, conf: ResolvConf, name: str, kind: RdataType) -> Answer | Failure[TargetError]:
+    def _ask(self, conf: ResolvConf, name: str, kind: RdataType) -> DnsAnswer | Failure[TargetError]:
         """Gives its error as a value: gevent prints a traceback of one that is raised."""
         try:
             return self._servers.ask(conf, name, kind)

@@ -17,28 +17,28 @@ Credentials = tuple[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ReplyBytes:
     """Bytes to write to the application. The exchange continues after them."""
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ConnectRequest:
     """The application requests a connection to `target`. Later bytes are in `trailing_data`."""
 
     target: Address
 
 
 @dataclass(frozen=True, slots=True)
-class Bind:
+class BindRequest:
     """The application requests a port to which `peer` may connect once."""
 
     peer: Address
 
 
 @dataclass(frozen=True, slots=True)
-class Associate:
+class AssociateRequest:
     """The application requests a port for its packets, which it will send from `source`.
 
     Port 0 and the unspecified address mean that it does not know `source` yet (RFC 1928 section 4).
@@ -48,7 +48,7 @@ class Associate:
 
 
 @dataclass(frozen=True, slots=True)
-class Forward:
+class ForwardRequest:
     """The application requests one HTTP exchange with `target`: see `lane.proto.http.Http.upload`."""
 
     target: Address
@@ -72,7 +72,7 @@ class Refusal:
     data: bytes
 
 
-Event = Reply | Request | Forward | Bind | Associate | Refusal
+Event = ReplyBytes | ConnectRequest | ForwardRequest | BindRequest | AssociateRequest | Refusal
 
 
 class Codec(Protocol):
@@ -98,7 +98,8 @@ class Codec(Protocol):
     def accepted(self, bound: Address) -> bytes:
         """The answer to a successful request. `bound` is the source address that the target sees.
 
-        For a Bind or an Associate it is the address of the port. After a Bind a second answer has the peer.
+        For a BindRequest or an AssociateRequest it is the address of the port. After a BindRequest a second
+        answer has the peer.
         """
 
     def refused(self, status: Status, text: str) -> bytes:

@@ -16,7 +16,15 @@ from lane.address import Address
 from lane.errors import ProtocolError, Status, TargetError, UsageError
 from lane.net.names import ascii_name
 from lane.proto import pac
-from lane.proto.events import Credentials, Event, Forward, Refusal, Reply, Request, credentials_match
+from lane.proto.events import (
+    ConnectRequest,
+    Credentials,
+    Event,
+    ForwardRequest,
+    Refusal,
+    ReplyBytes,
+    credentials_match,
+)
 from lane.proto.http_heads import MAX_LINES, HeadBuffer, HeadTooLong
 from lane.proto.http_messages import (
     UPGRADE,
@@ -66,7 +74,7 @@ _STATUS = {
 class Http:
     """A `lane.proto.events.Codec`. It answers every error, so `next_event` never raises.
 
-    After a Forward, `upload` handles the request's body until `uploaded`. Then another request may follow.
+    After a ForwardRequest, `upload` handles the request's body until `uploaded`. Then another one may follow.
     `serve_pac` is this side's address; with it, requests for a proxy auto-config file are answered.
     """
 
@@ -123,7 +131,7 @@ class Http:
             event = self._judge(found.removeprefix(b"\r\n"))  # RFC 9112 section 2.2
         except ProtocolError as error:
             return self._end(HTTPStatus.BAD_REQUEST, str(error))
-        self._done = isinstance(event, Request | Refusal)
+        self._done = isinstance(event, ConnectRequest | Refusal)
         return event
 
     def accepted(self, bound: Address) -> bytes:
@@ -138,8 +146,8 @@ class Http:
         """The connection's last response, to a request with a malformed body."""
         return self._response(HTTPStatus.BAD_REQUEST, text, _CLOSE)
 
-    def failed(self, status: Status, text: str) -> Reply | Refusal:
-        """The response to a failed Forward, as in `refused`."""
+    def failed(self, status: Status, text: str) -> ReplyBytes | Refusal:
+        """The response to a failed ForwardRequest, as in `refused`."""
         return self._answer(_STATUS.get(status, HTTPStatus.BAD_GATEWAY), text)
 
     def _judge(self, found: bytes) -> Event:
@@ -182,7 +190,7 @@ class Http:
         if request.method == b"CONNECT":
             if not self._body.done:
                 raise ProtocolError("a CONNECT has no body")
-            return Request(_address(request.target))
+            return ConnectRequest(_address(request.target))
         if (left := _max_forwards(request)) == 0:  # no further proxy: answer it here
             if request.method == b"OPTIONS":
                 return self._answer(HTTPStatus.OK, b"", _ALLOW)
@@ -226,7 +234,7 @@ class Http:
             fields.append((b"Connection", b"close"))
         elif b"trailers" in tokens(request.headers, b"te"):
             fields += [(b"Connection", b"TE"), (b"TE", b"trailers")]
-        return Forward(
+        return ForwardRequest(
             target,
             head(b"%b %b HTTP/1.1" % (request.method, path), fields),
             request.method,
@@ -242,12 +250,12 @@ class Http:
 
     def _answer(
         self, status: HTTPStatus, text: str | bytes, *fields: str, kind: str = _TEXT
-    ) -> Reply | Refusal:
+    ) -> ReplyBytes | Refusal:
         """A response after which the connection stays open, if the request allows that."""
         body = self._body
         skippable = isinstance(body, Length) and body.left <= MAX_SKIPPED and not self._expects
         if self._keep and (body.done or skippable):
-            return Reply(self._response(status, text, *fields, kind=kind))
+            return ReplyBytes(self._response(status, text, *fields, kind=kind))
         self._done = True
         return Refusal(self._response(status, text, _CLOSE, *fields, kind=kind))
 

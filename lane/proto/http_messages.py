@@ -12,7 +12,7 @@ from typing import Protocol
 import h11
 
 from lane.errors import ProtocolError
-from lane.proto.events import Forward
+from lane.proto.events import ForwardRequest
 from lane.proto.http_heads import HeadBuffer, mended
 
 MAX_ANSWER_HEAD = 65536
@@ -121,13 +121,13 @@ class Chunked:
         raise ProtocolError("the end of the connection before the last chunk")
 
 
-class Answer:
+class HttpResponse:
     """The target's response to `request`, as it is forwarded to the application.
 
     `again`: the request can be sent on another connection. Then a 408 (timeout) is not a response to it.
     """
 
-    def __init__(self, request: Forward, again: bool = False) -> None:
+    def __init__(self, request: ForwardRequest, again: bool = False) -> None:
         self._request = request
         self._again = again
         self._parser = h11.Connection(h11.CLIENT, MAX_ANSWER_HEAD)

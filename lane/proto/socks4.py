@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from lane.address import ATYP_IPV4, ATYP_NAME, Address, unpack
 from lane.errors import ProtocolError, Status
-from lane.proto.events import Bind, Credentials, Event, Refusal, Request
+from lane.proto.events import BindRequest, ConnectRequest, Credentials, Event, Refusal
 
 VERSION = 4
 CONNECT, BIND = 1, 2
@@ -19,7 +19,10 @@ MAX_TEXT = 255
 """The longest user ID or name, bytes, without its NUL."""
 
 _HEAD = 8  # VN, CD, DSTPORT, DSTIP
-_COMMANDS: dict[int, Callable[[Address], Request | Bind]] = {CONNECT: Request, BIND: Bind}
+_COMMANDS: dict[int, Callable[[Address], ConnectRequest | BindRequest]] = {
+    CONNECT: ConnectRequest,
+    BIND: BindRequest,
+}
 
 
 class Socks4:

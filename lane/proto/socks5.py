@@ -10,13 +10,13 @@ from enum import Enum, auto
 from lane.address import Address, unpack
 from lane.errors import ProtocolError, Status
 from lane.proto.events import (
-    Associate,
-    Bind,
+    AssociateRequest,
+    BindRequest,
+    ConnectRequest,
     Credentials,
     Event,
     Refusal,
-    Reply,
-    Request,
+    ReplyBytes,
     credentials_match,
 )
 
@@ -26,15 +26,15 @@ CONNECT, BIND, UDP_ASSOCIATE = 1, 2, 3
 NO_AUTH, USER_PASSWORD, NO_ACCEPTABLE = 0x00, 0x02, 0xFF
 AUTH_OK, AUTH_FAILED = 0, 1
 
-_COMMANDS: dict[int, Callable[[Address], Request | Bind | Associate]] = {
-    CONNECT: Request,
-    BIND: Bind,
-    UDP_ASSOCIATE: Associate,
+_COMMANDS: dict[int, Callable[[Address], ConnectRequest | BindRequest | AssociateRequest]] = {
+    CONNECT: ConnectRequest,
+    BIND: BindRequest,
+    UDP_ASSOCIATE: AssociateRequest,
 }
 _NOWHERE = Address("0.0.0.0", 0)  # the bound address of a reply without one
 
 
-class State(Enum):
+class Socks5State(Enum):
     """The message that is expected next from the application."""
 
     GREETING = auto()
@@ -47,7 +47,7 @@ class Socks5:
     """A `lane.proto.events.Codec`. With `credentials` it requires the same ones from the application."""
 
     def __init__(self, credentials: Credentials | None = None) -> None:
-        self.state = State.GREETING
+        self.state = Socks5State.GREETING
         self.login: bool | None = None
         self._credentials = credentials
         self._buffer = bytearray()
@@ -85,8 +85,8 @@ class Socks5:
         method = NO_AUTH if self._credentials is None else USER_PASSWORD
         if method not in methods:
             return self._end(bytes((VERSION, NO_ACCEPTABLE)))
-        self.state = State.REQUEST if self._credentials is None else State.AUTHENTICATION
-        return Reply(bytes((VERSION, method)))
+        self.state = Socks5State.REQUEST if self._credentials is None else Socks5State.AUTHENTICATION
+        return ReplyBytes(bytes((VERSION, method)))
 
     def _authentication(self) -> Event | None:
         """VER, ULEN, UNAME, PLEN, PASSWD (RFC 1929 section 2)."""
@@ -103,8 +103,8 @@ class Socks5:
         self.login = credentials_match(given, self._credentials)
         if not self.login:
             return self._end(bytes((AUTH_VERSION, AUTH_FAILED)))
-        self.state = State.REQUEST
-        return Reply(bytes((AUTH_VERSION, AUTH_OK)))
+        self.state = Socks5State.REQUEST
+        return ReplyBytes(bytes((AUTH_VERSION, AUTH_OK)))
 
     def _request(self) -> Event | None:
         """VER, CMD, RSV, then the address (RFC 1928 section 4)."""
@@ -123,7 +123,7 @@ class Socks5:
         address, end = found
         asked = _COMMANDS[data[1]](address)
         del data[:end]
-        self.state = State.DONE
+        self.state = Socks5State.DONE
         return asked
 
     def _check_version(self, version: int) -> None:
@@ -131,12 +131,12 @@ class Socks5:
             raise ProtocolError(f"SOCKS5: version {self._buffer[0]} where {version} was expected")
 
     def _end(self, data: bytes) -> Refusal:
-        self.state = State.DONE
+        self.state = Socks5State.DONE
         return Refusal(data)
 
 
-_PARSERS: dict[State, Callable[[Socks5], Event | None]] = {
-    State.GREETING: Socks5._greeting,
-    State.AUTHENTICATION: Socks5._authentication,
-    State.REQUEST: Socks5._request,
+_PARSERS: dict[Socks5State, Callable[[Socks5], Event | None]] = {
+    Socks5State.GREETING: Socks5._greeting,
+    Socks5State.AUTHENTICATION: Socks5._authentication,
+    Socks5State.REQUEST: Socks5._request,
 }

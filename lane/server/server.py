@@ -38,7 +38,7 @@ SPARES_PER_PEER = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Deadlines:
+class ClientDeadlines:
     """Seconds a client has: for its HELLO, for its REQUEST, and to send the first byte of that one."""
 
     hello: float = 10.0
@@ -64,7 +64,7 @@ class Server:
         *,
         per_peer: int,
         max_carriers: int = 1 << 16,
-        deadlines: Deadlines | None = None,
+        deadlines: ClientDeadlines | None = None,
     ) -> None:
         self._listeners = listeners
         self._hook = hook
@@ -72,7 +72,7 @@ class Server:
         self._registry = registry
         self._resumption = resumption
         self._per_peer = per_peer + SPARES_PER_PEER
-        self.deadlines = deadlines or Deadlines()
+        self.deadlines = deadlines or ClientDeadlines()
         """May be replaced at any time."""
         self._era = 0  # of those who are known as users
         self._carriers: set[Carrier] = set()

@@ -13,7 +13,7 @@ from gevent.socket import socket as Socket  # noqa: N812  (the name of the type)
 
 from lane import census
 from lane.address import Address
-from lane.egress.listening import Port, Ports
+from lane.egress.listening import ListeningPort, Ports
 from lane.egress.udp import UdpEgress
 from lane.errors import LaneError, Status, TargetError
 from lane.proto.hello import ANYONE, Command, Request
@@ -60,7 +60,7 @@ Offers = Mapping[int, Offer]
 """From the command of a request."""
 
 
-class Connect:
+class ConnectService:
     """A TCP connection to the target."""
 
     buffer_size = None
@@ -80,7 +80,7 @@ class Connect:
         self._target.reset()
 
 
-class Associate:
+class UdpService:
     """Packets to and from anywhere; `release` is called when it ends."""
 
     buffer_size = WINDOW
@@ -135,7 +135,7 @@ class Associations:
             raise TargetError(Status.FAILURE, "too many UDP associations at once")
         self._users[user] += 1
         egress = self._make_egress(authorize, user=user, anyone=bool(request.flags & ANYONE))
-        return Associate(egress, request.session[:FLOW_SIZE], partial(self._release, user))
+        return UdpService(egress, request.session[:FLOW_SIZE], partial(self._release, user))
 
     def _release(self, user: str) -> None:
         self._users[user] -= 1
@@ -146,7 +146,7 @@ class Associations:
 class _PortRelay(Relay):
     """Has `port` notice when there is a client again for whoever has connected meanwhile."""
 
-    def __init__(self, port: Port) -> None:
+    def __init__(self, port: ListeningPort) -> None:
         super().__init__()
         self._port = port
 
@@ -155,7 +155,7 @@ class _PortRelay(Relay):
         self._port.poke()
 
 
-class Arrive:
+class AcceptService:
     """A TCP connection that somebody makes to `port`: the first bytes of the session's data say who did.
 
     What keeps it from coming is the code with which the session is reset.
@@ -164,7 +164,7 @@ class Arrive:
     buffer_size = None
     waits_for_peer = True
 
-    def __init__(self, port: Port) -> None:
+    def __init__(self, port: ListeningPort) -> None:
         self.bound = port.bound
         self.owner = _PortRelay(port)
         self._port = port
@@ -198,7 +198,7 @@ def offers(
 
     def to_target(request: Request, user: str, authorize: Authorize) -> Service:
         authorize(request.address)
-        return Connect(connect(request.address, user))
+        return ConnectService(connect(request.address, user))
 
     found: dict[int, Offer] = {Command.CONNECT: to_target}
     if associate is not None:
@@ -208,6 +208,8 @@ def offers(
     return found
 
 
-def _arrive(at: Callable[[Address, str], Port], request: Request, user: str, authorize: Authorize) -> Service:
+def _arrive(
+    at: Callable[[Address, str], ListeningPort], request: Request, user: str, authorize: Authorize
+) -> Service:
     authorize(request.address)
-    return Arrive(at(request.address, user))
+    return AcceptService(at(request.address, user))

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from lane.address import Address
 from lane.errors import ProtocolError
-from lane.proto.events import Forward, Refusal, Reply, Request
+from lane.proto.events import ConnectRequest, ForwardRequest, Refusal, ReplyBytes
 from lane.proto.http import MAX_HEAD, Http
 from lane.proto.http_heads import mended
-from lane.proto.http_messages import Answer
+from lane.proto.http_messages import HttpResponse
 from lane.proto.socks4 import Socks4
 from lane.proto.socks5 import Socks5
 from tests.support.strategies import ips
@@ -42,13 +42,13 @@ def play(make, pieces):
                 if (event := codec.next_event()) is None:
                     break
                 events.append(event)
-                if isinstance(event, Forward):
+                if isinstance(event, ForwardRequest):
                     body = codec.upload(b"")
         except ProtocolError as error:
             return [*events, str(error)], None
     if body is not None:
         events.append(content(body))
-    asked = bool(events) and isinstance(events[-1], Request)
+    asked = bool(events) and isinstance(events[-1], ConnectRequest)
     return events, codec.trailing_data if asked else None
 
 
@@ -149,8 +149,8 @@ def test_any_split_gives_the_same(make, data, cuts):
     assert play(make, split(data, cuts)) == whole
     if len(data) < 1000:
         assert play(make, [data[i : i + 1] for i in range(len(data))]) == whole
-    for event in whole[0][:-1]:  # a Request, a Refusal or an error is the last of all
-        assert isinstance(event, Reply | Forward | bytes)
+    for event in whole[0][:-1]:  # a ConnectRequest, a Refusal or an error is the last of all
+        assert isinstance(event, ReplyBytes | ForwardRequest | bytes)
 
 
 @given(target=addresses, rest=st.binary(max_size=100), cuts=st.lists(st.integers(0, 1000), max_size=8))
@@ -173,7 +173,7 @@ def test_good_requests_are_understood(target, rest, cuts):
         strict=True,
     ):
         events, trailing = play(make, split(data + rest, cuts))
-        assert events[-1] == Request(target)
+        assert events[-1] == ConnectRequest(target)
         assert trailing == rest
 
 
@@ -239,7 +239,7 @@ answers = st.builds(
 
 def passed_on(request, pieces):
     """What the application gets of an answer in `pieces`, and what becomes of the connections."""
-    answer, out = Answer(request), b""
+    answer, out = HttpResponse(request), b""
     try:
         for piece in pieces:
             if answer.done:
@@ -278,7 +278,7 @@ def test_any_split_of_an_answer_gives_the_same(data, cuts, start, upgrade):
 def test_whatever_comes_the_head_that_goes_on_has_one_meaning(data, start):
     codec = Http()
     codec.receive(start + b" http://a/ HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n")
-    answer = Answer(codec.next_event())
+    answer = HttpResponse(codec.next_event())
     try:
         out = answer.receive(data, True)
     except ProtocolError:

@@ -12,7 +12,7 @@ from gevent.event import Event
 
 from lane.address import Address
 from lane.carriers.connector import FastOpen
-from lane.carriers.session_driver import Deadlines
+from lane.carriers.session_driver import SessionDeadlines
 from lane.errors import Reset, TargetError
 from lane.session import aborting
 from lane.testing.harness import until
@@ -169,7 +169,7 @@ def test_who_waits_no_longer_until_the_target_is_reached(beds, how, patient, mon
         monkeypatch.setattr(aborting, "WITHIN", 0.01)
     slow = Slow(bed)
     if how == "late":
-        bed.connector._deadlines = Deadlines(0.05, 1000.0)
+        bed.connector._deadlines = SessionDeadlines(0.05, 1000.0)
         with pytest.raises(TargetError):
             bed.connect(TARGET)
         slow.asked.wait()

@@ -7,9 +7,9 @@ from gevent import socket
 from lane.address import Address
 from lane.carriers.path_selection import Decision
 from lane.errors import Closed, Status, TargetError
-from lane.inbound.reverse import PARKED, Reverse
+from lane.inbound.reverse import PARKED, ReverseForwarder
 from lane.server import services
-from lane.server.services import Arrive
+from lane.server.services import AcceptService
 from lane.testing.harness import outcome, pattern, until
 from tests.support.beds import Bed, digest, making_beds, read_to_end
 
@@ -66,9 +66,9 @@ def test_who_asks_again_learns_where_the_port_is(beds, opening, monkeypatch):
     def arrive(port):
         gate.wait()
         ports.append(port.bound)
-        return Arrive(port)
+        return AcceptService(port)
 
-    monkeypatch.setattr(services, "Arrive", arrive)
+    monkeypatch.setattr(services, "AcceptService", arrive)
     bed.lanes.lease()[1].discard()  # so that there is a carrier that is not fresh
     job = gevent.spawn(opening, bed)
     until(lambda: bed.resumption._entries)
@@ -210,9 +210,11 @@ def test_nobody_waits_for_waiting_sessions_at_the_end(beds, opening, side):
 
 def test_a_waiting_session_is_known_as_one_before_it_runs(beds, opening, monkeypatch):
     """A server may end between the REPLY and the turn of the session's own greenlet."""
-    bed, known, run = beds(), [], Arrive.run
+    bed, known, run = beds(), [], AcceptService.run
     monkeypatch.setattr(
-        Arrive, "run", lambda self, session: known.append(session.waiting_for_peer) or run(self, session)
+        AcceptService,
+        "run",
+        lambda self, session: known.append(session.waiting_for_peer) or run(self, session),
     )
     listening = opening(bed)
     until(lambda: known)
@@ -225,9 +227,9 @@ def test_no_session_waits_at_a_server_that_began_to_end_meanwhile(beds, opening,
 
     def arrive(port):
         monkeypatch.setattr(bed.server._requests, "_closing", True)
-        return Arrive(port)
+        return AcceptService(port)
 
-    monkeypatch.setattr(services, "Arrive", arrive)
+    monkeypatch.setattr(services, "AcceptService", arrive)
     with pytest.raises(TargetError, match="the server is closing"):
         opening(bed)
     until(lambda: not len(bed.server_registry))
@@ -239,7 +241,7 @@ class Reversed:
     def __init__(self, bed: Bed, **options):
         self.bed = bed
         target = Address(*bed.target.address[:2])
-        self.reverse = Reverse(
+        self.reverse = ReverseForwarder(
             bed.connector,
             LOOPBACK,
             target,

@@ -31,14 +31,14 @@ import ctypes, gc, pickle, sys
 from gevent.server import StreamServer
 from lane.server import Server
 from lane.server.resumption import Resumption
-from lane.server.server import Deadlines
+from lane.server.server import ClientDeadlines
 from lane.session.registry import Registry
 from lane.stream import Address
 
 make, identity = pickle.load(sys.stdin.buffer)
 listener = make().listen(Address("127.0.0.1", 0), identity)
 registry, resumption = Registry(1 << 24, 1 << 29, 3600.0, 100, 100), Resumption(10.0, 10, 1 << 20)
-deadlines = Deadlines(hello=600.0)
+deadlines = ClientDeadlines(hello=600.0)
 server = Server([listener], None, {}, registry, resumption, per_peer=1000, deadlines=deadlines)
 
 class Mallinfo(ctypes.Structure):

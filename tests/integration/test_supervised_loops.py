@@ -24,7 +24,7 @@ from lane.inbound import Inbound, udp_forward
 from lane.inbound import direct as direct_module
 from lane.inbound import udp as inbound_udp
 from lane.inbound.direct import Direct
-from lane.inbound.reverse import Reverse
+from lane.inbound.reverse import ReverseForwarder
 from lane.inbound.udp_forward import UdpForward
 from lane.net.resolver import Resolver
 from lane.server import resumption as resumption_module
@@ -296,7 +296,7 @@ def test_a_reverse_forward(fails_once):
 
     server = Server()
     logged = fails_once(server, "reverse")
-    reverse = Reverse(server, HERE, HERE, lambda target: None, shown="server", parked=1)
+    reverse = ReverseForwarder(server, HERE, HERE, lambda target: None, shown="server", parked=1)
     reverse.start()
     until(logged)
     until(lambda: server.asked)

@@ -10,13 +10,13 @@ import pytest
 from lane import fair
 from lane.egress import listening, udp
 from lane.net import guesses, resolver
-from lane.server import probe, server
+from lane.server import probe, requests, server
 from lane.session import empty_frames
 
 TEXT = (Path(__file__).parents[2] / "SECURITY.md").read_text()
 CONSTANTS = {
     "SPARES_PER_PEER": server.SPARES_PER_PEER,
-    "MAX_PROBES": server.MAX_PROBES,
+    "MAX_PROBES": requests.MAX_PROBES,
     "MAX_STRANGERS": server.MAX_STRANGERS,
     "SILENCE": probe.SILENCE,
     "MOST": resolver.MOST,
@@ -24,8 +24,8 @@ CONSTANTS = {
     "MOST_PER_USER": listening.MOST_PER_USER,
     "EMPTY": empty_frames.EMPTY,
     "EMPTY_RATE": empty_frames.EMPTY_RATE,
-    "REFUSALS_AT_ONCE": server.REFUSALS_AT_ONCE,
-    "REFUSALS_PERIOD": server.REFUSALS_PERIOD,
+    "REFUSALS_AT_ONCE": requests.REFUSALS_AT_ONCE,
+    "REFUSALS_PERIOD": requests.REFUSALS_PERIOD,
     "QUANTUM": fair.QUANTUM * 1000,
     "_HANDSHAKES": lane_tls.listener._HANDSHAKES,
     "MAX_HALF_OPEN": lane_quic.listener.MAX_HALF_OPEN,

@@ -11,10 +11,10 @@ from gevent.event import Event
 from gevent.server import StreamServer
 
 from lane.address import Address
-from lane.carriers.connector import Connector, FastOpen
+from lane.carriers.connector import FastOpen, TunnelConnector
 from lane.carriers.path_control import PathControl
 from lane.carriers.pool import Pool
-from lane.carriers.session_driver import Deadlines
+from lane.carriers.session_driver import SessionDeadlines
 from lane.egress.listening import Ports
 from lane.egress.policy import ListenRule, Policy
 from lane.errors import Closed, Unreachable
@@ -153,8 +153,8 @@ class Bed:
         how = {"policy": policy} if policy else {}
         self.paths = PathControl(pools, self.registry, "because", **how)
         self.lanes = self.paths.lanes
-        deadlines = Deadlines(10.0, grace)
-        self.connector = Connector(self.paths, self.registry, deadlines, fast_open, max_associations)
+        deadlines = SessionDeadlines(10.0, grace)
+        self.connector = TunnelConnector(self.paths, self.registry, deadlines, fast_open, max_associations)
         self.connect = self.connector.connect
         self.jobs, self.socks = [], []
 

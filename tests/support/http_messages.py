@@ -4,7 +4,7 @@ import base64
 
 import h11
 
-from lane.proto.events import Refusal, Reply
+from lane.proto.events import Refusal, ReplyBytes
 from lane.proto.http import Http
 
 HEAD = b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n"
@@ -34,7 +34,7 @@ def response(data):
 
 def refusal(data, credentials=None):
     found = event(Http(credentials), data)
-    assert isinstance(found, Refusal | Reply)
+    assert isinstance(found, Refusal | ReplyBytes)
     return response(found.data)
 
 

@@ -11,12 +11,12 @@ from gevent.event import Event
 from lane.address import Address
 from lane.budget import Budget
 from lane.carriers import recent_targets as recent_module
-from lane.carriers.connector import Connector, FastOpen
+from lane.carriers.connector import FastOpen, TunnelConnector
 from lane.carriers.path_control import PathControl
 from lane.carriers.pool import Pool
 from lane.carriers.recent_targets import RecentTargets
 from lane.carriers.request_stream import NOWHERE, RequestStream
-from lane.carriers.session_driver import Deadlines
+from lane.carriers.session_driver import SessionDeadlines
 from lane.errors import Closed, LaneError, ProtocolError, Status, TargetError
 from lane.proto.frames import Data, FrameReader, Ping, Received, ResetFrame, pack
 from lane.proto.hello import EARLY, Command, Reply, Request, parse_request
@@ -80,7 +80,9 @@ class Bed:
         self.pool = Pool(dial, lambda carrier: HELLO, dial_timeout=5.0)
         self.registry = Registry(16 * MB, 512 * MB, 3600.0, 100, 100)
         self.paths = PathControl({"one": (1.0, self.pool)}, self.registry, "there is only one")
-        self.connector = Connector(self.paths, self.registry, Deadlines(timeout, 10.0), fast_open)
+        self.connector = TunnelConnector(
+            self.paths, self.registry, SessionDeadlines(timeout, 10.0), fast_open
+        )
         self.connect = self.connector.connect
         self.asked, self.probes, self.jobs = [], [], []
         gevent.spawn(self.accept)

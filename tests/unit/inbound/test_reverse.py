@@ -8,7 +8,7 @@ from lane.address import Address
 from lane.config.listeners import Reverse as Option
 from lane.errors import Closed, Status, TargetError, Unreachable, UsageError
 from lane.inbound import reverse as module
-from lane.inbound.reverse import PARKED, Reverse
+from lane.inbound.reverse import PARKED, ReverseForwarder
 from lane.testing.harness import settled, until
 
 pytestmark = pytest.mark.usefixtures("clock")
@@ -58,7 +58,9 @@ def start(monkeypatch, caplog):
     started = []
 
     def make(server, dial=lambda target: None, **options):
-        started.append(Reverse(server, Address("::", 0), TARGET, dial, shown="server.test", **options))
+        started.append(
+            ReverseForwarder(server, Address("::", 0), TARGET, dial, shown="server.test", **options)
+        )
         started[-1].start()
         return started[-1]
 
@@ -132,7 +134,9 @@ def test_pauses_grow_and_begin_anew(start, monkeypatch):
     pauses = []
     server = Server(*[Unreachable("away")] * 5)
     reverse = start(server)
-    monkeypatch.setattr(reverse, "_pause_for", lambda e: pauses.append(Reverse._pause_for(reverse, e)) or 0)
+    monkeypatch.setattr(
+        reverse, "_pause_for", lambda e: pauses.append(ReverseForwarder._pause_for(reverse, e)) or 0
+    )
     until(lambda: len(server.parked) == PARKED)
     assert pauses == [0.001, 0.002, 0.004, 0.004, 0.004]
     assert reverse._pause == 0.001

@@ -6,7 +6,7 @@ import pytest
 
 from lane.address import Address
 from lane.errors import Status
-from lane.proto.events import Refusal, Request
+from lane.proto.events import ConnectRequest, Refusal
 from lane.proto.http import MAX_HEAD, Http
 from lane.proto.http_heads import MAX_LINES
 from tests.support.http_messages import HEAD, LOGIN, basic, event, head, refusal, response
@@ -23,7 +23,7 @@ from tests.support.http_messages import HEAD, LOGIN, basic, event, head, refusal
     ],
 )
 def test_connect(target, address):
-    assert event(Http(), head(target)) == Request(address)
+    assert event(Http(), head(target)) == ConnectRequest(address)
 
 
 @pytest.mark.parametrize(
@@ -33,13 +33,13 @@ def test_single_bytes(data):
     codec = Http()
     for i in range(len(data) - 1):
         assert event(codec, data[i : i + 1]) is None
-    assert event(codec, data[-1:]) == Request(Address("example.com", 443))
+    assert event(codec, data[-1:]) == ConnectRequest(Address("example.com", 443))
     assert codec.trailing_data == b""
 
 
 def test_bytes_behind_the_head_are_kept():
     codec = Http()
-    assert event(codec, HEAD + b"early\r\n\r\n") == Request(Address("example.com", 443))
+    assert event(codec, HEAD + b"early\r\n\r\n") == ConnectRequest(Address("example.com", 443))
     assert event(codec, b"birds") is None
     assert codec.trailing_data == b"early\r\n\r\nbirds"
 
@@ -49,14 +49,14 @@ def test_the_longest_head():
     padding = b"X: " + b"x" * (MAX_HEAD - len(head(b"a:1", b"X: ")))
     longest = head(b"a:1", padding)
     assert len(longest) == MAX_HEAD
-    assert event(Http(), longest) == Request(Address("a", 1))
+    assert event(Http(), longest) == ConnectRequest(Address("a", 1))
     status, _, text = refusal(head(b"a:1", padding + b"x"))
     assert (status, text) == (431, f"a request head is at most {MAX_HEAD} bytes in {MAX_LINES} lines\n")
 
 
 def test_the_most_lines_of_a_head():
     data = head(b"a:1", *[b"X:"] * (MAX_LINES - 3))
-    assert event(Http(), data) == Request(Address("a", 1))
+    assert event(Http(), data) == ConnectRequest(Address("a", 1))
     assert refusal(data.replace(b"X:", b"X:\r\nY:", 1))[0] == 431
 
 
@@ -101,7 +101,7 @@ def test_malformed(data):
 @pytest.mark.parametrize("scheme", [b"Basic ", b"basic ", b"BASIC   "])
 def test_good_login(scheme):
     data = head(b"a:1", basic(b"user:sec:ret", scheme))
-    assert event(Http(LOGIN), data) == Request(Address("a", 1))
+    assert event(Http(LOGIN), data) == ConnectRequest(Address("a", 1))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 
 from lane.address import Address
 from lane.errors import ProtocolError, Status
-from lane.proto.events import Refusal, Reply, Request
+from lane.proto.events import ConnectRequest, Refusal, ReplyBytes
 from lane.proto.http import MAX_SKIPPED, Http
 from tests.support.http_messages import HEAD, LOGIN, basic, event, head, refusal, response
 
@@ -31,7 +31,7 @@ NO_WEB_SERVER = "this is a proxy, and no web server: set it as the SOCKS5 or HTT
 )
 def test_what_is_not_forwarded(method, target, code, text):
     found = event(Http(), head(target, method=method))
-    assert isinstance(found, Refusal if code == 400 else Reply)
+    assert isinstance(found, Refusal if code == 400 else ReplyBytes)
     assert response(found.data)[::2] == (code, text)
 
 
@@ -114,7 +114,7 @@ def test_other_methods_are_not_counted(method, value):
 def test_options_that_end_here(target, zero):
     codec = Http()
     found = event(codec, head(target, b"Max-Forwards: " + zero, method=b"OPTIONS") + NEXT)
-    assert isinstance(found, Reply)
+    assert isinstance(found, ReplyBytes)
     assert found.data.startswith(b"HTTP/1.1 200 OK\r\n")
     assert found.data.endswith(b"\r\n\r\n")
     assert b"\r\nContent-Length: 0\r\nAllow: CONNECT, DELETE, GET, " in found.data
@@ -317,7 +317,7 @@ def test_malformed_chunks(chunks):
 def test_an_error_skips_a_small_body_and_goes_on(size):
     codec = Http(LOGIN)
     found = event(codec, head(b"http://a/", b"Content-Length: %d" % size, method=b"POST"))
-    assert isinstance(found, Reply)
+    assert isinstance(found, ReplyBytes)
     status, fields, _ = response(found.data)
     assert (status, b"connection" in fields) == (407, False)
     good = NEXT[:-2] + basic(b"user:sec:ret") + b"\r\n\r\n"
@@ -353,8 +353,8 @@ def test_a_guess_ends_the_connection(size):
 
 def test_a_tunnel_after_407():
     codec = Http(LOGIN)
-    assert isinstance(event(codec, HEAD), Reply)
-    assert event(codec, HEAD[:-2] + basic(b"user:sec:ret") + b"\r\n\r\nxyz") == Request(
+    assert isinstance(event(codec, HEAD), ReplyBytes)
+    assert event(codec, HEAD[:-2] + basic(b"user:sec:ret") + b"\r\n\r\nxyz") == ConnectRequest(
         Address("example.com", 443)
     )
     assert codec.trailing_data == b"xyz"
@@ -364,7 +364,7 @@ def test_failures_of_an_exchange_let_the_connection_go_on():
     codec = Http()
     event(codec, NEXT + NEXT)
     found = codec.failed(Status.NOT_ALLOWED, "not allowed")
-    assert isinstance(found, Reply)
+    assert isinstance(found, ReplyBytes)
     assert response(found.data)[::2] == (403, "not allowed\n")
     assert event(codec, b"").target == Address("b", 80)
 

@@ -4,7 +4,7 @@ import pytest
 
 from lane.errors import ProtocolError
 from lane.proto.http import Http
-from lane.proto.http_messages import MAX_ANSWER_HEAD, Answer
+from lane.proto.http_messages import MAX_ANSWER_HEAD, HttpResponse
 from tests.support.http_messages import event, head
 
 
@@ -15,7 +15,7 @@ def asked(*fields, method=b"GET", version=b"1.1"):
 
 def answer(data, request=None, keep=True, end=False):
     """(what the application gets, the answer)."""
-    made = Answer(request or asked())
+    made = HttpResponse(request or asked())
     out = made.receive(data, keep)
     if end:
         made.end()
@@ -134,7 +134,7 @@ INTERIM = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
 
 
 def test_interim_answers_are_passed_on():
-    made = Answer(asked())
+    made = HttpResponse(asked())
     assert (
         made.receive(b"HTTP/1.1 100 Continue\r\n\r\n" + INTERIM, False)
         == b"HTTP/1.1 100 Continue\r\n\r\n" + INTERIM
@@ -183,14 +183,14 @@ def test_an_upgrade():
     ],
 )
 def test_malformed_answers(data):
-    made = Answer(asked())
+    made = HttpResponse(asked())
     with pytest.raises(ProtocolError):
         made.receive(data, True)
     assert not made.started
 
 
 def test_no_answer():
-    made = Answer(asked())
+    made = HttpResponse(asked())
     assert made.empty
     with pytest.raises(ProtocolError, match="without an answer"):
         made.end()
@@ -205,7 +205,7 @@ GAVE_UP = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"
 
 @pytest.mark.parametrize("pieces", [[GAVE_UP], [GAVE_UP[:9], GAVE_UP[9:]]])
 def test_who_gave_up_waiting_has_not_answered_what_can_go_elsewhere(pieces):
-    made = Answer(asked(), again=True)
+    made = HttpResponse(asked(), again=True)
     with pytest.raises(ProtocolError, match="gave up"):
         for piece in pieces:
             made.receive(piece, True)
@@ -215,7 +215,7 @@ def test_who_gave_up_waiting_has_not_answered_what_can_go_elsewhere(pieces):
 
 def test_who_gave_up_waiting_has_answered_what_cannot():
     assert answer(GAVE_UP)[0] == GAVE_UP
-    made = Answer(asked(), again=True)
+    made = HttpResponse(asked(), again=True)
     hints = b"HTTP/1.1 103 Early Hints\r\n\r\n"
     assert made.receive(hints + GAVE_UP, True) == hints + GAVE_UP  # it knows the request
 
@@ -245,7 +245,7 @@ def test_empty_lines_before_heads_are_skipped(empty):
 
 
 def test_empty_lines_have_an_end():
-    made = Answer(asked())
+    made = HttpResponse(asked())
     with pytest.raises(ProtocolError):
         for _ in range(MAX_ANSWER_HEAD):
             made.receive(b"\r\n", True)
@@ -258,7 +258,7 @@ def test_the_longest_head_of_an_answer(size):
     longest = OK + b"X: " + b"x" * (MAX_ANSWER_HEAD - len(OK + b"X: \r\n" + end)) + b"\r\n" + end
     assert len(longest) == MAX_ANSWER_HEAD
     for data, good in ((longest, True), (longest.replace(b"X: ", b"X: x"), False)):
-        made = Answer(asked())
+        made = HttpResponse(asked())
         pieces = [data[i : i + size] for i in range(0, len(data), size)]
         if good:
             assert b"".join(made.receive(piece, True) for piece in pieces) == data
@@ -269,6 +269,6 @@ def test_the_longest_head_of_an_answer(size):
 
 
 def test_what_is_no_http_is_known_before_it_ends():
-    made = Answer(asked())
+    made = HttpResponse(asked())
     with pytest.raises(ProtocolError, match="does not speak HTTP"):
         made.receive(b"220 mail.example ESMTP", True)

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from lane.address import Address
-from lane.proto.events import Reply
+from lane.proto.events import ReplyBytes
 from lane.proto.http import Http
 from tests.support.http_messages import LOGIN, event, head, response
 
@@ -23,7 +23,7 @@ console.log(JSON.stringify(%s.map(host => FindProxyForURL("http://" + host + "/"
 def script(host, credentials=None, own=OWN):
     fields = b"GET /proxy.pac HTTP/1.1\r\nHost: " + host + b"\r\n\r\n"
     found = event(Http(credentials, own), fields)
-    assert isinstance(found, Reply)
+    assert isinstance(found, ReplyBytes)
     status, answer, text = response(found.data)
     assert (status, answer[b"content-type"]) == (200, b"application/x-ns-proxy-autoconfig")
     return text

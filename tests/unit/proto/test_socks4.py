@@ -4,7 +4,7 @@ import pytest
 
 from lane.address import Address
 from lane.errors import ProtocolError, Status
-from lane.proto.events import Bind, Refusal, Request
+from lane.proto.events import BindRequest, ConnectRequest, Refusal
 from lane.proto.socks4 import MAX_TEXT, Socks4
 
 TARGET = Address("198.51.100.7", 258)
@@ -30,7 +30,7 @@ def events(codec, data, step=None):
 
 
 @pytest.mark.parametrize("step", [None, 1, 2, 3])
-@pytest.mark.parametrize(("command", "event"), [(1, Request), (2, Bind)])
+@pytest.mark.parametrize(("command", "event"), [(1, ConnectRequest), (2, BindRequest)])
 @pytest.mark.parametrize("user", [b"\0", b"me\0", b"u" * MAX_TEXT + b"\0"])
 def test_what_is_asked_for(user, command, event, step):
     assert events(Socks4(), asking(command, user=user), step) == [event(TARGET)]
@@ -48,13 +48,13 @@ def test_what_is_asked_for(user, command, event, step):
 )
 @pytest.mark.parametrize("last", [1, 255])
 def test_names(name, host, last, step):
-    assert events(Socks4(), named(name + b"\0", last=last), step) == [Request(Address(host, 258))]
+    assert events(Socks4(), named(name + b"\0", last=last), step) == [ConnectRequest(Address(host, 258))]
 
 
 def test_the_unspecified_address_has_no_name():
     codec = Socks4()
     codec.receive(asking(host=bytes(4), name=b"more\0"))
-    assert codec.next_event() == Request(Address("0.0.0.0", 258))
+    assert codec.next_event() == ConnectRequest(Address("0.0.0.0", 258))
     assert codec.trailing_data == b"more\0"
 
 
@@ -67,7 +67,7 @@ def test_no_event_before_the_last_byte(data):
 
 def test_bytes_behind_the_request_are_kept():
     codec = Socks4()
-    assert events(codec, asking() + b"early") == [Request(TARGET)]
+    assert events(codec, asking() + b"early") == [ConnectRequest(TARGET)]
     codec.receive(b" birds")
     assert codec.next_event() is None
     assert codec.trailing_data == b"early birds"

@@ -4,7 +4,7 @@ import pytest
 
 from lane.address import Address
 from lane.errors import ProtocolError, Status
-from lane.proto.events import Associate, Bind, Refusal, Reply, Request
+from lane.proto.events import AssociateRequest, BindRequest, ConnectRequest, Refusal, ReplyBytes
 from lane.proto.socks5 import Socks5
 
 TARGET = Address("example.com", 443)
@@ -30,21 +30,21 @@ def login(user, password):
 @pytest.mark.parametrize(
     "target", [TARGET, Address("192.0.2.1", 80), Address("2001:db8::1", 65535), Address("n" * 255, 1)]
 )
-@pytest.mark.parametrize(("command", "event"), [(1, Request), (2, Bind), (3, Associate)])
+@pytest.mark.parametrize(("command", "event"), [(1, ConnectRequest), (2, BindRequest), (3, AssociateRequest)])
 def test_what_is_asked_for(target, step, command, event):
     data = b"\x05\x01\x00\x05" + bytes((command,)) + b"\x00" + target.pack()
-    assert events(Socks5(), data, step) == [Reply(b"\x05\x00"), event(target)]
+    assert events(Socks5(), data, step) == [ReplyBytes(b"\x05\x00"), event(target)]
 
 
 def test_no_event_before_the_last_byte():
     codec = Socks5()
-    assert events(codec, b"\x05\x01\x00" + CONNECT[:-1], 1) == [Reply(b"\x05\x00")]
-    assert events(codec, CONNECT[-1:]) == [Request(TARGET)]
+    assert events(codec, b"\x05\x01\x00" + CONNECT[:-1], 1) == [ReplyBytes(b"\x05\x00")]
+    assert events(codec, CONNECT[-1:]) == [ConnectRequest(TARGET)]
 
 
 def test_bytes_behind_the_request_are_kept():
     codec = Socks5()
-    assert events(codec, b"\x05\x01\x00" + CONNECT + b"early")[-1] == Request(TARGET)
+    assert events(codec, b"\x05\x01\x00" + CONNECT + b"early")[-1] == ConnectRequest(TARGET)
     codec.receive(b" birds")
     assert codec.next_event() is None
     assert codec.trailing_data == b"early birds"
@@ -59,13 +59,13 @@ def test_nothing_behind_the_request():
 @pytest.mark.parametrize(
     ("credentials", "offered", "answer"),
     [
-        (None, b"\x00", Reply(b"\x05\x00")),
-        (None, b"\x02\x00", Reply(b"\x05\x00")),
-        (None, bytes(range(255)), Reply(b"\x05\x00")),
+        (None, b"\x00", ReplyBytes(b"\x05\x00")),
+        (None, b"\x02\x00", ReplyBytes(b"\x05\x00")),
+        (None, bytes(range(255)), ReplyBytes(b"\x05\x00")),
         (None, b"\x02", Refusal(b"\x05\xff")),
         (None, b"", Refusal(b"\x05\xff")),
-        (LOGIN, b"\x02", Reply(b"\x05\x02")),
-        (LOGIN, b"\x00\x02", Reply(b"\x05\x02")),
+        (LOGIN, b"\x02", ReplyBytes(b"\x05\x02")),
+        (LOGIN, b"\x00\x02", ReplyBytes(b"\x05\x02")),
         (LOGIN, b"\x00\x01", Refusal(b"\x05\xff")),
         (LOGIN, b"", Refusal(b"\x05\xff")),
     ],
@@ -78,9 +78,9 @@ def test_method_choice(credentials, offered, answer):
 @pytest.mark.parametrize("credentials", [LOGIN, (b"", b""), (b"u" * 255, b"\xff" * 255)])
 def test_good_login(credentials, step):
     assert events(Socks5(credentials), login(*credentials) + CONNECT, step) == [
-        Reply(b"\x05\x02"),
-        Reply(b"\x01\x00"),
-        Request(TARGET),
+        ReplyBytes(b"\x05\x02"),
+        ReplyBytes(b"\x01\x00"),
+        ConnectRequest(TARGET),
     ]
 
 
@@ -89,7 +89,7 @@ def test_good_login(credentials, step):
 )
 def test_bad_login_ends_the_connection(given):
     codec = Socks5(LOGIN)
-    assert events(codec, login(*given) + CONNECT) == [Reply(b"\x05\x02"), Refusal(b"\x01\x01")]
+    assert events(codec, login(*given) + CONNECT) == [ReplyBytes(b"\x05\x02"), Refusal(b"\x01\x01")]
     assert events(codec, CONNECT) == []
 
 
@@ -97,7 +97,7 @@ def test_bad_login_ends_the_connection(given):
 def test_other_commands(command):
     request = bytes((5, command, 0)) + TARGET.pack()
     assert events(Socks5(), b"\x05\x01\x00" + request, 1) == [
-        Reply(b"\x05\x00"),
+        ReplyBytes(b"\x05\x00"),
         Refusal(b"\x05\x07\x00\x01\0\0\0\0\0\0"),
     ]
 
@@ -107,7 +107,7 @@ def test_other_commands(command):
 )
 def test_addresses_that_are_none(address):
     assert events(Socks5(), b"\x05\x01\x00\x05\x01\x00" + address) == [
-        Reply(b"\x05\x00"),
+        ReplyBytes(b"\x05\x00"),
         Refusal(b"\x05\x08\x00\x01\0\0\0\0\0\0"),
     ]
 
@@ -124,7 +124,7 @@ def test_a_wrong_version_is_an_error_from_its_first_byte(credentials, good, bad)
     codec = Socks5(credentials)
     codec.receive(good + bad[:1])
     for _ in range(bool(good)):
-        assert isinstance(codec.next_event(), Reply)
+        assert isinstance(codec.next_event(), ReplyBytes)
     for _ in range(2):  # and stays one
         with pytest.raises(ProtocolError, match="version"):
             codec.next_event()

@@ -5,11 +5,11 @@ import pytest
 from gevent.event import Event
 
 from lane.carriers import connector as connector_module
-from lane.carriers.connector import Connector
+from lane.carriers.connector import TunnelConnector
 from lane.carriers.path_control import PathControl
 from lane.carriers.pool import Pool
 from lane.carriers.request_stream import read_reply
-from lane.carriers.session_driver import Deadlines
+from lane.carriers.session_driver import SessionDeadlines
 from lane.errors import Closed, Refused, TurnedAway
 from lane.proto.hello import Command, Request, pack_hello, token
 from lane.server import Server
@@ -74,7 +74,7 @@ class Bed:
         pool = Pool(dial, lambda carrier: pack_hello(token(key, carrier.binding)), dial_timeout=5.0)
         registry = Registry(16 * MB, 512 * MB, 3600.0, 100, 100)
         paths = PathControl({"memory": (1.0, pool)}, registry, "there is only one")
-        return Connector(paths, registry, Deadlines(10.0, 10.0))
+        return TunnelConnector(paths, registry, SessionDeadlines(10.0, 10.0))
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_a_client_that_was_turned_away_tries_again(bed, caplog):
 
 def test_who_proves_no_key_in_time_is_sent_away(clock):
     bed = Bed(per_peer=100)
-    bed.server.deadlines = server_module.Deadlines(hello=1.0)
+    bed.server.deadlines = server_module.ClientDeadlines(hello=1.0)
     silent = bed.crowd("192.0.2.1", 3)
     until(lambda: all(carrier.closed for carrier in silent))
     assert bed.server.census()["carriers"] == 0
@@ -185,7 +185,7 @@ def test_who_proves_no_key_in_time_is_sent_away(clock):
 
 
 def test_a_right_hello_may_wait_for_its_request(clock, bed):
-    bed.server.deadlines = server_module.Deadlines(hello=1.0)
+    bed.server.deadlines = server_module.ClientDeadlines(hello=1.0)
     carrier = bed.come("192.0.2.1")
     stream = carrier.open()
     stream.sendall(pack_hello(PROOF))
