@@ -78,8 +78,8 @@ def lane_choose(now: float, lanes: Sequence[Any], choice: str) -> tuple[str, str
 
     Called several times a second while there are sessions and more than one transport. `now` is the time of a
     monotonic clock, seconds. `lanes` has the measurements of each transport
-    (`lane.carriers.path_signals.Figures`). `choice` is the name of the transport in use. Without a result lane
-    chooses.
+    (`lane.carriers.path_signals.Figures`). `choice` is the name of the transport in use. Without a result
+    lane chooses.
     """
 
 

@@ -33,7 +33,7 @@ class TunnelAssociation:
 
     def answered(self, error: LaneError | None) -> None:
         """The server knows the association, unless there is an `error`, which ends the session."""
-        self._packets.beside = error is None
+        self._packets.peer_ready = error is None
 
     def send(self, target: Address, payload: Buffer) -> None:
         """Send one packet. Never blocks; it may be lost, as packets are."""

@@ -64,9 +64,8 @@ class TunnelConnection:
         self._relay = relay
         self._resources = resources
 
-    @property
-    def stream(self) -> Stream:
-        """The target, for who speaks with it himself; `abort` lets go of it."""
+    def begin(self) -> Stream:
+        """The target as a stream, instead of `run`; `abort` lets go of it."""
         return SessionStream(self._session)
 
     def run(self, sock: Socket, early: bytes) -> None:

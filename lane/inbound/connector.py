@@ -16,15 +16,14 @@ Buffer = bytes | bytearray | memoryview
 
 
 class TargetConnection(Protocol):
-    """A way to the target that was asked for. Exactly one of `run` and `abort` is called, once."""
+    """A way to a target. Exactly one of `run` and `abort` is called, once; `begin` may precede `abort`."""
 
     @property
     def bound(self) -> Address:
         """Where the target sees the connection from; SOCKS5 tells the application."""
 
-    @property
-    def stream(self) -> Stream:
-        """The target as a stream, for who has something to say to it himself; `abort` follows at the end."""
+    def begin(self) -> Stream:
+        """The target as a stream, instead of `run`: the caller uses it, and calls `abort` at the end."""
 
     def run(self, sock: gevent.socket.socket, early: bytes) -> None:
         """Relay between `sock` and the target until both are done; `early` was read from `sock` before.

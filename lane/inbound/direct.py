@@ -126,9 +126,8 @@ class DirectConnection:
         """When data moved."""
         return self._target.last
 
-    @property
-    def stream(self) -> Stream:
-        """The target, for who speaks with it himself; `abort` lets go of it."""
+    def begin(self) -> Stream:
+        """See `TargetConnection`. From now on the connection counts as running."""
         self._owner.began(self)
         return self._target
 

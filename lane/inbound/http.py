@@ -83,7 +83,7 @@ class _ForwardTarget:
     def __init__(self, address: Address, connection: TargetConnection) -> None:
         self.address = address
         self.connection = connection
-        self.stream = connection.stream
+        self.stream = connection.begin()
         self._lost = False
         self._resting: gevent.Greenlet[..., None] | None = None
 

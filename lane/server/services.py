@@ -89,7 +89,7 @@ class UdpService:
 
     def __init__(self, egress: UdpEgress, flow: bytes, release: Callable[[], None]) -> None:
         self.owner = Packets(flow, egress.send)
-        self.owner.beside = True
+        self.owner.peer_ready = True
         self._egress = egress
         self._release: Callable[[], None] | None = release
 

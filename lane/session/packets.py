@@ -44,7 +44,7 @@ class Packets(Owner):
     def __init__(self, flow: bytes, deliver: Callable[[Address, Buffer], None]) -> None:
         self.dropped = 0
         """Packets that were dropped here."""
-        self.beside = False
+        self.peer_ready = False
         """Whether the peer knows the session, so that datagrams may go beside its stream."""
         self._session: Session | None = None  # without it, packets are dropped
         self._flow = flow
@@ -69,7 +69,7 @@ class Packets(Owner):
         if len(payload) > MAX_PACKET or session is None or session.over:
             self.dropped += 1
             return
-        if self.beside and self._flows is not None and session.carried:
+        if self.peer_ready and self._flows is not None and session.carried:
             datagrams = self._flows.datagrams
             if datagrams is not None:
                 datagram = pack_datagram(self._flow, address, payload)

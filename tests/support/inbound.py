@@ -2,7 +2,7 @@
 
 import struct
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import partial
 from types import SimpleNamespace
 
 import gevent
@@ -47,14 +47,13 @@ class Echo:
 
 
 class Direct:
-    """A Connection that dials the target from here."""
+    """A TargetConnection that dials the target from here."""
 
     def __init__(self, target):
         self.remote = socket.create_connection(target)
         self.bound = Address(*self.remote.getsockname()[:2])
 
-    @cached_property
-    def stream(self):
+    def begin(self):
         return SocketStream(self.remote)
 
     def run(self, sock, early):

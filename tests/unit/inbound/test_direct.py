@@ -207,11 +207,12 @@ def test_the_stream_is_the_target(make):
         connection = make().direct.connect(Address(*listener.getsockname()))
         sock, _ = listener.accept()
         with sock:
-            connection.stream.sendall(b"question")
-            connection.stream.finish()
+            stream = connection.begin()
+            stream.sendall(b"question")
+            stream.finish()
             assert to_end(sock) == b"question"
             sock.sendall(b"answer")
-            assert connection.stream.recv() == b"answer"
+            assert stream.recv() == b"answer"
             connection.abort()
 
 
@@ -252,7 +253,7 @@ def test_a_stream_is_reset_when_it_is_idle_and_awaited_until_it_is_dropped(monke
         listener.listen()
         connection = direct.connect(Address(*listener.getsockname()))
         with pytest.raises(Closed):
-            connection.stream.recv()
+            connection.begin().recv()
     job = gevent.spawn(direct.drain, 60)
     gevent.sleep(0)
     assert not job.ready()
