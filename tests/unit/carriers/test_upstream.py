@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from lane.address import Address
-from lane.carriers.upstream import UNKNOWN_COST, Upstream, cost, for_auto, lead_through, make_lanes
+from lane.carriers.upstream import UNKNOWN_COST, Upstream, cost, for_auto, lead_through, make_paths
 from lane.errors import Refused, Unreachable, UsageError
+from lane.session.registry import Registry
 from lane.via import Via
 
 UPSTREAM = Upstream(Address("192.0.2.1", 4433), None, bytes(32))
@@ -16,15 +17,22 @@ def transport(name, dial=None, **more):
     return SimpleNamespace(name=name, dial=dial, **more)
 
 
-def test_the_cheapest_lane_is_the_first_and_what_does_not_tell_is_not_tried_by_itself():
+@pytest.fixture
+def registry():
+    registry = Registry(1 << 20, 1 << 20, 60.0, 1, 1)
+    yield registry
+    registry.close()
+
+
+def test_the_cheapest_lane_is_the_first_and_what_does_not_tell_is_not_tried_by_itself(registry):
     dear, unknown, cheap = transport("dear", cost=9), transport("unknown"), transport("cheap", cost=1)
     assert for_auto([dear, unknown, cheap]) == [dear, cheap]
     assert cost(unknown) == UNKNOWN_COST
-    lanes = make_lanes([dear, unknown, cheap], UPSTREAM, 1)
+    paths = make_paths([dear, unknown, cheap], UPSTREAM, 1, registry)
     try:
-        assert [lane["name"] for lane in lanes.snapshot()["lanes"]] == ["cheap", "unknown", "dear"]
+        assert [lane["name"] for lane in paths.snapshot()["lanes"]] == ["cheap", "unknown", "dear"]
     finally:
-        lanes.close()
+        paths.close()
 
 
 @pytest.mark.parametrize(
@@ -34,17 +42,17 @@ def test_the_cheapest_lane_is_the_first_and_what_does_not_tell_is_not_tried_by_i
         (Refused("no"), Refused, "no"),
     ],
 )
-def test_a_mistake_of_a_transport_is_a_server_that_is_not_reached(throttled, error, kind, text):
+def test_a_mistake_of_a_transport_is_a_server_that_is_not_reached(throttled, registry, error, kind, text):
     def dial(address, tls):
         raise error
 
-    lanes = make_lanes([transport("odd", dial, cost=1)], UPSTREAM, 1)
+    paths = make_paths([transport("odd", dial, cost=1)], UPSTREAM, 1, registry)
     try:
         with pytest.raises(kind) as caught:
-            next(iter(lanes.lanes.values())).pool.lease()
+            next(iter(paths.lanes.lanes.values())).pool.lease()
         assert str(caught.value) == text
     finally:
-        lanes.close()
+        paths.close()
 
 
 def test_what_can_dial_through_a_proxy_does():

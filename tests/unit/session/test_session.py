@@ -70,14 +70,14 @@ def carried(session, *pieces, **how):
 
 def test_each_that_asked_hears_of_the_end_once_and_who_asks_later_at_once():
     session, heard = made(), []
-    for name in ("passage", "port"):
+    for name in ("driver", "port"):
         session.when_over(lambda name=name: heard.append(name))
     assert heard == []
     session.reset()
     session.reset()
-    assert heard == ["passage", "port"]
+    assert heard == ["driver", "port"]
     session.when_over(lambda: heard.append("late"))
-    assert heard == ["passage", "port", "late"]
+    assert heard == ["driver", "port", "late"]
 
 
 def test_the_owner_hears_of_a_carrier_of_data_and_of_the_end():
