@@ -27,7 +27,7 @@ from lane.session.byte_queue import Buffer
 from lane.session.events import DataReceived, Event, Notice
 from lane.session.frame_writer import PING_DUE, PONG_DUE
 from lane.session.state import SessionState
-from lane.session.states import LINK, Cause, Direction, Life, Link
+from lane.session.states import ATTACHMENT, Attachment, Cause, Direction, Life
 
 TURN = 8
 """Frames between two pauses, in which other greenlets may run. Tiny frames may come by the thousand."""
@@ -118,7 +118,7 @@ class SessionProtocol(SessionState):
         """Do the upkeep: late ACKs, liveness, unused windows. Returns whether more ticks are needed."""
         if self.life is not Life.OPEN:
             return False
-        attached = self.link is not Link.DETACHED
+        attached = self.attachment is not Attachment.DETACHED
         return self.activity.tick(now, self.liveness, self.writer, attached=attached)
 
     # For the stream.
@@ -132,7 +132,7 @@ class SessionProtocol(SessionState):
         frames do so, too.
         """
         self.detach()
-        self.link = LINK[self.link][Cause.RESUME if resumed else Cause.ATTACH]
+        self.attachment = ATTACHMENT[self.attachment][Cause.RESUME if resumed else Cause.ATTACH]
         self._reader = FrameReader()
         self.trailing_data = None
         self.liveness.begin(now)
@@ -143,7 +143,7 @@ class SessionProtocol(SessionState):
     def detach(self) -> None:
         """Give up the stream."""
         self.writer.done = True
-        self.link = LINK[self.link][Cause.DETACH]
+        self.attachment = ATTACHMENT[self.attachment][Cause.DETACH]
 
     def stream_lost(self, error: LaneError | None) -> None:
         """The stream ended with `error`, or with a clean end if that is None, which is too early as well."""
@@ -236,7 +236,7 @@ class SessionProtocol(SessionState):
                 self.peer_stats = frame
             case Received(offset):
                 self.writer.resume(offset)
-                self.link = LINK[self.link][Cause.RECEIVED]
+                self.attachment = ATTACHMENT[self.attachment][Cause.RECEIVED]
                 return Notice.RESUMED
             case Pong():
                 self._empty_frames.count(now)

@@ -4,7 +4,7 @@ from time import monotonic
 
 from lane.errors import LaneError
 from lane.session.protocol import SessionProtocol
-from lane.session.states import Direction, Life, Link
+from lane.session.states import Attachment, Direction, Life
 
 
 class SessionView:
@@ -40,7 +40,7 @@ class SessionView:
     @property
     def carried(self) -> bool:
         """Whether a stream carries the session."""
-        return self.protocol.link is not Link.DETACHED
+        return self.protocol.attachment is not Attachment.DETACHED
 
     @property
     def abort_unheard(self) -> bool:

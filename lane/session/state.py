@@ -16,7 +16,7 @@ from lane.session.frame_writer import END_DUE, RESET_DUE, FrameWriter
 from lane.session.liveness import Liveness
 from lane.session.receive_window import ReceiveWindow
 from lane.session.send_buffer import SendBuffer
-from lane.session.states import LIFE, Cause, Life, Link
+from lane.session.states import LIFE, Attachment, Cause, Life
 
 _NO_READER = FrameReader()
 """The reader of a session without a stream. It is never fed."""
@@ -42,7 +42,7 @@ class SessionState:
         """The code with which this side aborted the session."""
         self.failure: Failure[LaneError] | None = None
         """The error that ended the session, unless it was a clean end."""
-        self.life, self.link = Life.OPEN, Link.DETACHED
+        self.life, self.attachment = Life.OPEN, Attachment.DETACHED
         self.over = False
         """Whether the session needs no stream any more, except for the news of its abort."""
         self._reader = _NO_READER
@@ -66,13 +66,13 @@ class SessionState:
 
         Raises RuntimeError while bytes of the stream are being handled: call `detach` first.
         """
-        attached = self.link is not Link.DETACHED
+        attached = self.attachment is not Attachment.DETACHED
         if attached and self._feeding:
             raise RuntimeError("some received bytes were not handled yet")
         return {
             "resumable": self.resumable,
             "abort_code": self.abort_code,
-            "states": [self.life.value, self.link.value],
+            "states": [self.life.value, self.attachment.value],
             "failure": self.failure.freeze() if self.failure else None,
             "peer_stats": astuple(self.peer_stats) if self.peer_stats else None,
             "receive_window": self.receive_window.freeze(),
@@ -99,8 +99,8 @@ class SessionState:
         )
         session.writer.thaw(frozen["writer"])
         session.abort_code = frozen["abort_code"]
-        life, link = frozen["states"]
-        session.life, session.link = Life(life), Link(link)
+        life, attachment = frozen["states"]
+        session.life, session.attachment = Life(life), Attachment(attachment)
         session.over = session.life not in _GOING_ON
         session.failure = Failure.thaw(frozen["failure"]) if frozen["failure"] else None
         session.peer_stats = Stats(*frozen["peer_stats"]) if frozen["peer_stats"] else None

@@ -1,7 +1,7 @@
 """The states of a session, and all transitions between them, as tables.
 
 A session is three small machines. Each of its two directions goes from open to ended, like the parts of a
-QUIC stream (RFC 9000 section 3). Its link to a stream comes and goes. And its life ends in one of two ways:
+QUIC stream (RFC 9000 section 3). Its attachment to a stream comes and goes. And its life ends in one of two ways:
 closed, on which both sides agree, or aborted. A transition that the tables do not list must not happen.
 """
 
@@ -27,7 +27,7 @@ class Direction(_Machine):
     """END was sent, or received: no frame of the session follows."""
 
 
-class Link(_Machine):
+class Attachment(_Machine):
     """The stream that carries the session."""
 
     DETACHED = "detached"
@@ -89,14 +89,14 @@ DIRECTION = _table({
 })  # fmt: skip
 CONSUMED = Direction.CONSUMED, Direction.ENDED
 """The states of a direction whose FIN was consumed."""
-LINK = _table({
-    Link.DETACHED: {
-        Cause.ATTACH: Link.ATTACHED,
-        Cause.RESUME: Link.RESUMING,
-        Cause.DETACH: Link.DETACHED,
+ATTACHMENT = _table({
+    Attachment.DETACHED: {
+        Cause.ATTACH: Attachment.ATTACHED,
+        Cause.RESUME: Attachment.RESUMING,
+        Cause.DETACH: Attachment.DETACHED,
     },
-    Link.RESUMING: {Cause.RECEIVED: Link.ATTACHED, Cause.DETACH: Link.DETACHED},
-    Link.ATTACHED: {Cause.DETACH: Link.DETACHED},
+    Attachment.RESUMING: {Cause.RECEIVED: Attachment.ATTACHED, Cause.DETACH: Attachment.DETACHED},
+    Attachment.ATTACHED: {Cause.DETACH: Attachment.DETACHED},
 })  # fmt: skip
 LIFE = _table({
     Life.OPEN: {Cause.CLOSE: Life.CLOSING, Cause.ABORT: Life.ABORTING, Cause.FAIL: Life.ABORTED},

@@ -14,7 +14,7 @@ from lane.session.events import DataReceived
 from lane.session.liveness import MOST_PATIENCE
 from lane.session.protocol import SessionProtocol
 from lane.session.receive_window import ACKS_REMEMBERED, INITIAL_WINDOW
-from lane.session.states import Direction, Life, Link
+from lane.session.states import Attachment, Direction, Life
 from lane.stream import LinkStats
 
 BUFFER = 4 << 20
@@ -128,7 +128,7 @@ class End:
 
     def lose(self):
         self.flight.clear()
-        if self.protocol.link is not Link.DETACHED:
+        if self.protocol.attachment is not Attachment.DETACHED:
             self.protocol.stream_lost(Closed("the network is gone"))
 
     def pump(self):
@@ -145,7 +145,7 @@ class End:
         skipped = min(self.preface, len(data))
         self.preface -= skipped
         protocol, data = self.protocol, data[skipped:]
-        if protocol.link is Link.DETACHED or protocol.trailing_data is not None:
+        if protocol.attachment is Attachment.DETACHED or protocol.trailing_data is not None:
             return
         if self.world.now >= protocol.liveness.link_expires:
             protocol.liveness.measured(LinkStats(rtt=2 * self.world.delay, sent=self.sent), self.world.now)
@@ -157,7 +157,7 @@ class End:
 
     def tick(self):
         protocol = self.protocol
-        if protocol.link is not Link.DETACHED and protocol.wants_figures(self.world.now):
+        if protocol.attachment is not Attachment.DETACHED and protocol.wants_figures(self.world.now):
             protocol.liveness.measured(LinkStats(rtt=2 * self.world.delay, sent=self.sent), self.world.now)
         protocol.tick(self.world.now)
         self.pump()
@@ -275,8 +275,8 @@ class World:
         """The network is well again, and both sides go on to the end."""
         self.delay = 0.01
         for _ in range(400):
-            if all(end.protocol.link is Link.DETACHED for end in self.ends) or any(
-                end.protocol.link is Link.DETACHED and not end.protocol.over for end in self.ends
+            if all(end.protocol.attachment is Attachment.DETACHED for end in self.ends) or any(
+                end.protocol.attachment is Attachment.DETACHED and not end.protocol.over for end in self.ends
             ):
                 self.connect()
             for end in self.ends:

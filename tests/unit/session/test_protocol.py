@@ -11,7 +11,7 @@ from lane.session.events import DataReceived, Notice
 from lane.session.frame_writer import PING_DUE
 from lane.session.liveness import QUIET
 from lane.session.protocol import TURN, SessionProtocol
-from lane.session.states import Direction, Life, Link
+from lane.session.states import Attachment, Direction, Life
 from lane.stream import LinkStats
 
 NOW = 100.0
@@ -162,7 +162,7 @@ def test_an_abort_is_said_on_the_next_stream_if_this_one_is_lost():
 def test_what_the_end_of_a_stream_means(resumable, error, code):
     session = begun(resumable=resumable)
     session.stream_lost(error)
-    assert session.link is Link.DETACHED
+    assert session.attachment is Attachment.DETACHED
     if code is not None:
         assert session.failure.build().code == code
     assert session.over == (code is not None or not resumable)

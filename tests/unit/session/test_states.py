@@ -4,13 +4,22 @@ from itertools import product
 
 import pytest
 
-from lane.session.states import DIRECTION, LIFE, LINK, Cause, Direction, InvalidTransition, Life, Link
+from lane.session.states import (
+    ATTACHMENT,
+    DIRECTION,
+    LIFE,
+    Attachment,
+    Cause,
+    Direction,
+    InvalidTransition,
+    Life,
+)
 
 FIN, CONSUMED, END = Cause.FIN, Cause.CONSUMED, Cause.END
 ATTACH, RESUME, RECEIVED, DETACH = Cause.ATTACH, Cause.RESUME, Cause.RECEIVED, Cause.DETACH
 CLOSE, ABORT, FAIL, HEARD, RELEASE = Cause.CLOSE, Cause.ABORT, Cause.FAIL, Cause.HEARD, Cause.RELEASE
 
-TRANSITIONS = {**DIRECTION, **LINK, **LIFE}
+TRANSITIONS = {**DIRECTION, **ATTACHMENT, **LIFE}
 EXPECTED = {
     # One direction. A FIN is repeated after a move.
     (Direction.OPEN, FIN): Direction.FINISHED,
@@ -19,12 +28,12 @@ EXPECTED = {
     (Direction.FINISHED, CONSUMED): Direction.CONSUMED,
     (Direction.CONSUMED, END): Direction.ENDED,
     # The stream that carries the session.
-    (Link.DETACHED, ATTACH): Link.ATTACHED,
-    (Link.DETACHED, RESUME): Link.RESUMING,
-    (Link.DETACHED, DETACH): Link.DETACHED,
-    (Link.RESUMING, RECEIVED): Link.ATTACHED,
-    (Link.RESUMING, DETACH): Link.DETACHED,
-    (Link.ATTACHED, DETACH): Link.DETACHED,
+    (Attachment.DETACHED, ATTACH): Attachment.ATTACHED,
+    (Attachment.DETACHED, RESUME): Attachment.RESUMING,
+    (Attachment.DETACHED, DETACH): Attachment.DETACHED,
+    (Attachment.RESUMING, RECEIVED): Attachment.ATTACHED,
+    (Attachment.RESUMING, DETACH): Attachment.DETACHED,
+    (Attachment.ATTACHED, DETACH): Attachment.DETACHED,
     # The session as a whole.
     (Life.OPEN, CLOSE): Life.CLOSING,
     (Life.OPEN, ABORT): Life.ABORTING,
@@ -41,7 +50,7 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize(("state", "cause"), list(product([*Direction, *Link, *Life], Cause)), ids=str)
+@pytest.mark.parametrize(("state", "cause"), list(product([*Direction, *Attachment, *Life], Cause)), ids=str)
 def test_each_state_with_each_cause(state, cause):
     expected = EXPECTED.get((state, cause))
     if expected is not None:
