@@ -1,8 +1,8 @@
 """The states of a session, and all transitions between them, as tables.
 
 A session is three small machines. Each of its two directions goes from open to ended, like the parts of a
-QUIC stream (RFC 9000 section 3). Its attachment to a stream comes and goes. And its life ends in one of two ways:
-closed, on which both sides agree, or aborted. A transition that the tables do not list must not happen.
+QUIC stream (RFC 9000 section 3). Its attachment to a stream comes and goes. And its life ends in one of two
+ways: closed, on which both sides agree, or aborted. A transition that the tables do not list must not happen.
 """
 
 from enum import Enum
