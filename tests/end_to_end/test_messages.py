@@ -23,16 +23,16 @@ from tests.support.processes import (
 OLD_SERVER = """
 from lane.errors import Status, TargetError
 from lane.proto.hello import Command
-from lane.server.server import Server
+from lane.server.requests import Requests
 
-real = Server._answer
+real = Requests._answer
 
-def answer(self, carrier, stream, reader, request, user):
+def answer(self, carrier, stream, reader, request, user, **more):
     if request.command == Command.{}:
         raise TargetError(Status.COMMAND_NOT_SUPPORTED, "this server does not know that command")
-    return real(self, carrier, stream, reader, request, user)
+    return real(self, carrier, stream, reader, request, user, **more)
 
-Server._answer = answer
+Requests._answer = answer
 """
 
 
