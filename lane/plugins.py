@@ -219,8 +219,10 @@ class Plugins:
             self.register(module, name, str(getattr(module, "__version__", "")), str(path))
 
     def _refuse_unknown_hooks(self, plugin: object) -> None:
+        # pluggy's `check_pending` does the same, but tells the plugin's repr and no name.
         for hook in self._manager.get_hookcallers(plugin) or []:
-            if not hook.has_spec():
+            here = (impl for impl in hook.get_hookimpls() if impl.plugin is plugin)
+            if not hook.has_spec() and not all(impl.optionalhook for impl in here):
                 raise LookupError(f"there is no hook {hook.name}")
 
     def _caller(self, name: str, hook: str) -> Any:

@@ -123,6 +123,18 @@ def test_hooks_that_do_not_exist_and_wrong_arguments_are_errors():
     assert list(plugins.transports) == ["t"]
 
 
+def test_a_hook_of_another_version_of_lane_may_be_optional():
+    class Ahead:
+        @hookimpl(optionalhook=True)
+        def lane_no_such_hook(self):
+            raise AssertionError
+
+    plugins = Plugins()
+    plugins.register(Ahead(), "ahead")
+    assert [info.name for info in plugins.loaded] == ["ahead"]
+    assert not plugins.errors
+
+
 def test_a_name_taken_twice_is_an_error_and_the_first_plugin_stays():
     plugins = Plugins()
     plugins.register(plugin_of(Fake("a")), "same", where="here")
