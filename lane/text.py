@@ -1,8 +1,11 @@
-"""Peers' texts made safe for terminals and logs, where control characters would have an effect.
+"""Texts of peers made safe for terminals and logs, where control characters would have an effect.
 
 Beside ASCII's control characters there are the C1 controls (U+009B begins an escape sequence), and characters
 that reverse the direction of the following text. A line end would begin a line that lane never wrote.
+Complaints to standard error are made safe here, too.
 """
+
+import sys
 
 
 def printable(text: str) -> str:
@@ -10,3 +13,9 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def complain(message: str) -> None:
+    """Write one line to standard error, in one piece: the log's own thread may write there, too."""
+    sys.stderr.write(f"{printable(message)}\n")
+    sys.stderr.flush()

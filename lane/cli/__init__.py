@@ -10,7 +10,7 @@ from typing import Any
 
 import lane
 from lane import log, supervisor
-from lane.cli import options
+from lane.cli import option_parser
 from lane.cli.exits import ENDS, exit_status
 from lane.cli.hints import nearest
 from lane.cli.reload import rereading
@@ -26,7 +26,7 @@ from lane.config import (
 )
 from lane.errors import UsageError
 from lane.heap import settle
-from lane.text import printable
+from lane.text import complain
 from lane.watchdog import Watchdog
 
 _CONFIGS: dict[str, Callable[[Any], Any]] = {
@@ -67,18 +67,18 @@ def _run(argv: list[str]) -> int:
         print(f"lane {lane.__version__}")
         return 0
     command, rest = ("client", argv) if not argv or argv[0].startswith("-") else (argv[0], argv[1:])
-    if command not in options.COMMANDS:
+    if command not in option_parser.COMMANDS:
         if "://" in command:  # a link has a key in it
             raise UsageError("unknown command (a link is given with --server; lane --help lists commands)")
-        hint = nearest(command, options.COMMANDS)
+        hint = nearest(command, option_parser.COMMANDS)
         raise UsageError(f"unknown command {command!r}{hint} (lane --help lists them)")
     if rest == ["help"]:
         rest = ["--help"]
-    namespace, plugins = options.parse(command, rest, _complain)
+    namespace, plugins = option_parser.parse(command, rest, _complain)
     config = _CONFIGS[command](namespace)
     if command == "check" and config.server is None:
         raise UsageError("no server to check: pass --server")
-    if command in options.WITH_PLUGIN_OPTIONS and config != PluginsConfig(measure=None):
+    if command in option_parser.WITH_PLUGIN_OPTIONS and config != PluginsConfig(measure=None):
         known = len(plugins.errors)
         try:
             plugins.configure(namespace)
@@ -103,8 +103,8 @@ def _run(argv: list[str]) -> int:
 
 
 def _overview() -> str:
-    width = max(map(len, options.COMMANDS))
-    lines = [f"  {name:{width}}  {text}" for name, text in options.COMMANDS.items()]
+    width = max(map(len, option_parser.COMMANDS))
+    lines = [f"  {name:{width}}  {text}" for name, text in option_parser.COMMANDS.items()]
     return "\n".join(
         [
             "usage: lane [command] [options]",
@@ -119,4 +119,4 @@ def _overview() -> str:
 
 
 def _complain(message: str) -> None:
-    print(f"lane: {printable(message)}", file=sys.stderr)
+    complain(f"lane: {message}")

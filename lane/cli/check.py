@@ -15,7 +15,7 @@ from lane.errors import Fatal, Refused, Unreachable, UsageError
 from lane.plugins import Plugins
 from lane.session.registry import Registry
 from lane.stream import Transport
-from lane.text import printable
+from lane.text import complain, printable
 
 TRIES = 3
 
@@ -27,11 +27,7 @@ def run(config: ClientConfig, plugins: Plugins) -> int:
     upstream = upstream_of(config)
     if sys.stderr.isatty():  # a firewall that drops packets takes a while to detect
         names = ", ".join(transport.name for transport in transports)
-        print(
-            f"trying {names} at {upstream.address}: up to {config.dial_timeout:g} s",
-            file=sys.stderr,
-            flush=True,
-        )
+        complain(f"trying {names} at {upstream.address}: up to {config.dial_timeout:g} s")
     checks = [gevent.spawn(_check, transport, upstream, config) for transport in transports]
     gevent.joinall(checks, raise_error=True)  # no limit: each check has one
     statuses = [check.value for check in checks]

@@ -1,19 +1,18 @@
 """`lane link`: it prints the link for a client, with nothing else on standard output, for scripts."""
 
-import sys
-
 from lane import state
 from lane.certs import own_identity
 from lane.config import LinkConfig, is_loopback
 from lane.link import Link
 from lane.plugins import Plugins
+from lane.text import complain
 
 
 def run(config: LinkConfig, plugins: Plugins) -> int:
     """Print the link of the first user. Raises ConfigError if no server has created its keys yet."""
     found = state.look(config.state_dir, own_identity(config.cert, config.cert_key))
     if warning := only_here(config.address.host):
-        print(f"lane: {warning}", file=sys.stderr)
+        complain(f"lane: {warning}")
     print(Link(found.keys.first[1], config.address, found.identity.binding, config.carried))
     return 0
 

@@ -23,13 +23,14 @@ import gevent.os
 
 from lane import state
 from lane.address import Address
-from lane.cli import client, options, server
+from lane.cli import client, option_parser, server
 from lane.cli.exits import ENDS
 from lane.config import client_config, server_config
 from lane.errors import Closed, ConfigError, UsageError
 from lane.link import Link
 from lane.plugins import Plugins
 from lane.stream import Transport
+from lane.text import complain
 
 ROUNDS = 3
 SECONDS = 2.0
@@ -142,7 +143,7 @@ def _download(name: str, plugins: Plugins) -> Cost:
 
 def _options(command: str, **changes: object) -> Namespace:
     """The default options with `changes`. Files and variables are not read."""
-    namespace = options.defaults(command)
+    namespace = option_parser.defaults(command)
     vars(namespace).update(changes)
     return namespace
 
@@ -160,7 +161,7 @@ def _running(run: Callable[[], int]) -> Iterator[Process]:
             os.close(reading)
             status = run()
         except ENDS as error:
-            print(f"lane: {error}", file=sys.stderr, flush=True)
+            complain(f"lane: {error}")
         finally:
             os._exit(status)
     os.close(writing)

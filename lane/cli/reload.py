@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import gevent
 
 from lane import log as logs
-from lane.cli import options
+from lane.cli import option_parser
 from lane.config import LIVE, ClientConfig, ServerConfig
 from lane.errors import Fatal
 from lane.plugins import Plugins
@@ -43,7 +43,7 @@ def rereading(
     def again() -> tuple[C, Sequence[str]]:
         known = len(plugins.errors)
         try:
-            found, _ = options.parse(command, argv, lambda _: None, plugins)
+            found, _ = option_parser.parse(command, argv, lambda _: None, plugins)
         finally:
             del plugins.errors[known:]  # errors since the start were reported then
         read(found)  # one mistake in a file makes the whole file invalid

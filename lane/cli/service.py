@@ -18,6 +18,7 @@ from lane.config import DEFAULT_TRANSPORTS, ClientConfig
 from lane.heap import keep_buffers
 from lane.link import Link
 from lane.stream import Transport
+from lane.text import complain
 
 _LATE = (
     "pickle",  # by gevent, for a greenlet that dies
@@ -65,7 +66,7 @@ def tell_wait(sessions: int, grace: float) -> None:
     plural = "s" if sessions > 1 else ""
     text = f"stopping: {sessions} connection{plural} may finish within {grace:g} s; Ctrl-C again ends at once"
     if sys.stderr.isatty():
-        print(f"lane: {text}", file=sys.stderr, flush=True)
+        complain(f"lane: {text}")
     else:
         log.info("%s", text)
 

@@ -18,7 +18,7 @@ _ENDS = "\r\n\ufeff"
 
 
 class Options:
-    """The options of `command`. `namespace` has their texts and sources (see `lane.cli.options`)."""
+    """The options of `command`. `namespace` has their texts and sources (see `lane.cli.option_parser`)."""
 
     def __init__(self, namespace: Namespace, command: str) -> None:
         self._texts = vars(namespace)

@@ -26,7 +26,7 @@ from lane.proto.frames import (
 from lane.session.byte_queue import Buffer
 from lane.session.events import DataReceived, Event, Notice
 from lane.session.frame_writer import PING_DUE, PONG_DUE
-from lane.session.state import SessionState
+from lane.session.session_state import SessionState
 from lane.session.states import ATTACHMENT, Attachment, Cause, Direction, Life
 
 TURN = 8

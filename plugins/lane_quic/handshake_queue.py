@@ -16,7 +16,7 @@ from gevent.event import Event
 from lane.fair import pass_turn
 from lane.net.places import Places
 from lane.supervisor import report, supervise
-from lane_quic.door import Send
+from lane_quic.local_address import Send
 from lane_quic.udp.sockets import peer_name
 
 MAX_WAITING = 512

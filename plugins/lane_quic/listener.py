@@ -1,7 +1,7 @@
 """The server's endpoint: all connections of one UDP port, found by their connection IDs.
 
-A connection answers from the local address (`Door`) at which its first packet arrived. A client does not
-change it, since the server announces no preferred address (RFC 9000 section 9.6).
+A connection answers from the local address (`LocalAddress`) at which its first packet arrived. A client does
+not change it, since the server announces no preferred address (RFC 9000 section 9.6).
 """
 
 import hashlib
@@ -23,9 +23,9 @@ from lane.stream import Address, ServerTLS
 from lane.supervisor import report
 from lane_quic.carrier import QuicCarrier
 from lane_quic.configuration import CID_SIZE, DEFAULTS, SMALL_DATAGRAM, Settings, server_configuration
-from lane_quic.door import Door, Send
 from lane_quic.engine.engine import Engine
 from lane_quic.handshake_queue import FirstFlight, HandshakeQueue
+from lane_quic.local_address import LocalAddress, Send
 from lane_quic.stateless import Stateless
 from lane_quic.udp.sockets import bind, peer_name
 
@@ -60,7 +60,7 @@ class QuicListener:
         self._queue = HandshakeQueue(self._begin, self._strangers.count_of)
         self._accepting = True
         self._waiting: Queue[QuicCarrier | None] = Queue()
-        self._doors = [Door(sock, self._receive, offloads=settings.offloads) for sock in socks]
+        self._addresses = [LocalAddress(sock, self._receive, offloads=settings.offloads) for sock in socks]
         census.register(self)
 
     def census(self) -> dict[str, int]:
@@ -95,8 +95,8 @@ class QuicListener:
 
     def _close_if_unused(self) -> None:
         if not self._accepting and not self._carriers:
-            for door in self._doors:
-                door.close()
+            for one in self._addresses:
+                one.close()
 
     def _receive(self, send: Send, datagrams: list[bytes], path: Any, now: float) -> list[QuicCarrier]:
         """Deliver datagrams that arrived together. Usually all are for one connection."""

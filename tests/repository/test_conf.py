@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lane import config, hookspecs
-from lane.cli import options, reference
+from lane.cli import option_parser, reference
 from lane.egress.rules import RouteRule
 from lane.plugins import load
 
@@ -27,14 +27,14 @@ def lines_of(command):
 
 def settings_of(command):
     """All options, those of the plugins that ship too."""
-    parser = options.build(command)
+    parser = option_parser.build(command)
     load().call_each("lane_add_options", group=parser.add_argument_group("plugins"))
     return parser.settings()
 
 
 def parse(command, file):
     warnings = []
-    namespace, _ = options.parse(command, ["-c", str(file)], warnings.append)
+    namespace, _ = option_parser.parse(command, ["-c", str(file)], warnings.append)
     assert not [line for line in warnings if "ignored" in line]
     return namespace
 
@@ -52,7 +52,7 @@ def test_every_option_has_its_line_and_its_default(command):
 @both
 def test_the_file_works_as_it_is_and_says_the_defaults(command):
     as_shipped = CONFIGS[command](parse(command, ROOT / "conf" / f"{command}.conf"))
-    assert as_shipped == CONFIGS[command](options.defaults(command))
+    assert as_shipped == CONFIGS[command](option_parser.defaults(command))
 
 
 @both
@@ -69,7 +69,7 @@ def test_the_file_parses_with_every_line_uncommented(command, tmp_path):
             assert getattr(namespace, action.dest), key
             setattr(namespace, action.dest, None)
     namespace.files = []
-    assert CONFIGS[command](namespace) == CONFIGS[command](options.defaults(command))
+    assert CONFIGS[command](namespace) == CONFIGS[command](option_parser.defaults(command))
 
 
 @pytest.mark.parametrize("path", reference.files(), ids=lambda path: path.name)
@@ -77,19 +77,19 @@ def test_the_files_are_what_make_reference_writes(path):
     assert path.read_text() == reference.files()[path], "run `make reference`"
 
 
-@pytest.mark.parametrize("command", options.COMMANDS)
+@pytest.mark.parametrize("command", option_parser.COMMANDS)
 def test_every_option_is_documented_under_its_command(command):
     text = (ROOT / "docs" / "OPTIONS.md").read_text()
     section = text.split(f"\n## lane {command}\n")[1].split("\n## ")[0]
     assert set(re.findall(r"(?m)^\| `(?:-c FILE, )?--([a-z-]+)[ `]", section)) == {
-        *options.build(command).settings(),
+        *option_parser.build(command).settings(),
         "config",
     }
 
 
 def test_the_example_rules_are_rules(tmp_path):
     lines = lines_of("server")
-    namespace = options.defaults("server")
+    namespace = option_parser.defaults("server")
     namespace.allow, namespace.deny, namespace.host = [lines["allow"]], [lines["deny"]], lines["host"]
     made = config.server_config(namespace)
     assert (len(made.allow), len(made.deny)) == (2, 1)
@@ -98,7 +98,7 @@ def test_the_example_rules_are_rules(tmp_path):
 
 def test_the_examples_of_the_client_are_right():
     lines = lines_of("client")
-    namespace = options.defaults("client")
+    namespace = option_parser.defaults("client")
     for name in ("forward", "redirect", "rule"):
         setattr(namespace, name, [lines[name]])
     made = config.client_config(namespace)

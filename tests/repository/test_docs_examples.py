@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lane.cli import _CONFIGS, options
+from lane.cli import _CONFIGS, option_parser
 from lane.egress.rules import RouteRule
 from lane.testing import server_tls
 
@@ -61,9 +61,9 @@ def folder(tmp_path, monkeypatch):
 def test_an_example_is_a_command_that_lane_takes(document, argv, folder):
     command, rest = ("client", argv) if not argv or argv[0].startswith("-") else (argv[0], argv[1:])
     warnings = []
-    namespace, plugins = options.parse(command, rest, warnings.append)
+    namespace, plugins = option_parser.parse(command, rest, warnings.append)
     _CONFIGS[command](namespace)
-    if command in options.WITH_PLUGIN_OPTIONS:
+    if command in option_parser.WITH_PLUGIN_OPTIONS:
         plugins.configure(namespace)
     assert not warnings, document
 

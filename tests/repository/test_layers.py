@@ -44,7 +44,7 @@ QUIC_STOREYS = [
     {"lane_quic.engine"},
     {"lane_quic.stream"},
     {"lane_quic.carrier"},
-    {"lane_quic.door"},
+    {"lane_quic.local_address"},
     {"lane_quic.handshake_queue"},
     {"lane_quic.endpoint", "lane_quic.listener"},
     {"lane_quic.plugin"},

@@ -2,12 +2,14 @@
 
 import logging
 import os
+import sys
+from types import SimpleNamespace
 
 import pytest
 
 from lane import cli, log
 from lane.errors import Unreachable
-from lane.text import printable
+from lane.text import complain, printable
 
 HOSTILE = "a\x1b[2J\x9b2J\u202eb\u2066c\u200fd\re\nf\x00g\x7f\u2028h\ud800"
 SHOWN = "a?[2J?2J?b?c?d?e?f?g??h?"
@@ -60,3 +62,11 @@ def test_a_traceback_in_the_log(said):
 
 def test_a_warning_of_python_keeps_its_lines(said):
     assert said(record("py.warnings", "x.py:1: UserWarning: \x9b\n  warn()")).endswith(": ?\n  warn()\n")
+
+
+def test_a_complaint_is_one_line_written_in_one_piece(monkeypatch):
+    """The log has a thread of its own, which may write between two pieces."""
+    written = []
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(write=written.append, flush=lambda: None))
+    complain("it\x1b failed")
+    assert written == ["it? failed\n"]

@@ -11,7 +11,7 @@ import pytest
 from lane import cli, state
 from lane.address import Address
 from lane.certs import ServerIdentity
-from lane.cli import options
+from lane.cli import option_parser
 from lane.config import client_config, server_config
 from lane.egress.rules import read_rules
 from lane.errors import ConfigError, UsageError
@@ -54,7 +54,7 @@ def conf(tmp_path):
 
 def parse(command, *argv):
     warnings = []
-    namespace, plugins = options.parse(command, [str(a) for a in argv], warnings.append)
+    namespace, plugins = option_parser.parse(command, [str(a) for a in argv], warnings.append)
     return namespace, plugins, warnings
 
 
@@ -132,8 +132,8 @@ def test_a_missing_file_is_78(run_lane, tmp_path):
 def test_help_and_version(run_lane):
     overview = run_lane("--help")
     assert overview.returncode == 0
-    assert all(command in overview.stdout for command in options.COMMANDS)
-    for command in options.COMMANDS:
+    assert all(command in overview.stdout for command in option_parser.COMMANDS)
+    for command in option_parser.COMMANDS:
         text = run_lane(command, "--help")
         assert (text.returncode, text.stderr) == (0, "")
         assert text.stdout.startswith(f"usage: lane {command} [options]\n")

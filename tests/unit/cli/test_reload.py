@@ -7,7 +7,7 @@ import gevent
 import pytest
 
 from lane.address import Address
-from lane.cli import options, routing
+from lane.cli import option_parser, routing
 from lane.cli.reload import Reloading, rereading
 from lane.config import client_config
 from lane.egress.rules import Action
@@ -26,7 +26,7 @@ def _audible(caplog):
 def configured(tmp_path, text, *texts):
     path = tmp_path / "rules"
     path.write_text(text)
-    return client_config(options.defaults("client", rules=str(path), rule=list(texts) or None)), path
+    return client_config(option_parser.defaults("client", rules=str(path), rule=list(texts) or None)), path
 
 
 def routed(config):
@@ -78,7 +78,7 @@ def test_one_that_fails_keeps_no_other_from_being_read(caplog):
     def broken(config):
         raise ZeroDivisionError
 
-    config = client_config(options.defaults("client"))
+    config = client_config(option_parser.defaults("client"))
     Reloading(config, None, {"first": wrong, "second": broken, "third": lambda now: "the third"})()
     until(lambda: "read again on SIGHUP: the third" in caplog.messages)
     assert "SIGHUP: the first stayed as before: that is wrong" in caplog.messages
@@ -87,7 +87,7 @@ def test_one_that_fails_keeps_no_other_from_being_read(caplog):
 
 def started(argv, tmp_path):
     plugins = Plugins()
-    namespace, _ = options.parse("client", argv, print, plugins)
+    namespace, _ = option_parser.parse("client", argv, print, plugins)
     return rereading("client", argv, namespace, plugins, client_config)
 
 

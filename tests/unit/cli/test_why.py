@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lane.address import Address
-from lane.cli import options, why, why_report
+from lane.cli import option_parser, why, why_report
 from lane.config import WhyConfig, client_config, why_config
 from lane.errors import ConfigError, Unreachable, UsageError
 from lane.meeting import default_path
@@ -206,7 +206,7 @@ def test_a_client_that_ends_is_said(answers, capsys):
 
 
 def configured(*argv):
-    return why_config(options.parse("why", [str(each) for each in argv], lambda line: None)[0])
+    return why_config(option_parser.parse("why", [str(each) for each in argv], lambda line: None)[0])
 
 
 def test_it_reads_the_clients_files(tmp_path, monkeypatch):
@@ -226,7 +226,7 @@ def test_it_reads_the_clients_files(tmp_path, monkeypatch):
 
 
 def test_where_the_client_listens_for_it():
-    made = [client_config(options.defaults("client", control=text)) for text in ("auto", "off", "~/c")]
+    made = [client_config(option_parser.defaults("client", control=text)) for text in ("auto", "off", "~/c")]
     assert [each.control for each in made] == ["auto", "off", Path("~/c").expanduser()]
 
 

@@ -8,7 +8,7 @@ from hypothesis.strategies import text
 
 from lane import values
 from lane.address import Address
-from lane.cli.options import defaults
+from lane.cli.option_parser import defaults
 from lane.config import client_config, link_config, server_config
 from lane.config.listeners import Forward, Reverse
 from lane.errors import ConfigError, UsageError

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lane.cli.options import COMMANDS, defaults
+from lane.cli.option_parser import COMMANDS, defaults
 from lane.config.option import Option, sentence
 from lane.config.option_reader import Options
 from lane.config.settings import BOTH, GROUPS, LIVE, options_of

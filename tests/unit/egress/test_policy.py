@@ -44,7 +44,7 @@ def policy(*allow, deny=(), local=False):
 
 
 @pytest.mark.parametrize("address", LOCAL)
-def test_local_addresses_are_for_the_local_server_only(address):
+def test_addresses_are_for_the_local_server_only(address):
     assert not allowed(policy(), address)
     assert allowed(policy(local=True), address)
 

@@ -8,7 +8,7 @@ from gevent.event import Event
 
 from lane import hookimpl
 from lane.address import Address
-from lane.cli import options, routing
+from lane.cli import option_parser, routing
 from lane.config import client_config
 from lane.egress.rules import Action, RouteRule, RouteTable
 from lane.errors import ConfigError, Status, TargetError
@@ -243,7 +243,7 @@ def test_a_packet_is_dropped_where_a_plugin_fails_and_the_next_one_is_not(thrott
 def configured(tmp_path, text, *texts):
     path = tmp_path / "rules"
     path.write_text(text)
-    return client_config(options.defaults("client", rules=str(path), rule=list(texts) or None)), path
+    return client_config(option_parser.defaults("client", rules=str(path), rule=list(texts) or None)), path
 
 
 def made_by(config):

@@ -68,7 +68,7 @@ def test_a_name_is_listened_on_at_all_its_addresses(monkeypatch):
         exchange(near, kit.listener.accept())
         near.close()
     kit.close()
-    until(lambda: all(door._socket.closed for door in kit.listener._doors))
+    until(lambda: all(one._socket.closed for one in kit.listener._addresses))
 
 
 def test_the_transport_is_registered_under_its_name():
@@ -160,7 +160,7 @@ def test_silence_makes_a_client_move_more_and_more_seldom(kit, monkeypatch):
     client, moves = near._on_silence.__self__, []
     opened = client._open
     monkeypatch.setattr(client, "_open", lambda: moves.append(time.monotonic()) or opened())
-    kit.listener._doors[0]._socket._on_datagrams = lambda *_: []
+    kit.listener._addresses[0]._socket._on_datagrams = lambda *_: []
     near.open().sendall(b"anybody?")
     until(lambda: len(moves) == 4)
     assert moves[3] - moves[2] > 1.5 * (moves[2] - moves[1])
@@ -308,7 +308,7 @@ def test_a_closed_listener_sends_away_what_nobody_accepted(kit):
     for _ in range(2):
         with pytest.raises(Closed):
             kit.listener.accept()
-    until(lambda: kit.listener._doors[0]._socket.closed)
+    until(lambda: kit.listener._addresses[0]._socket.closed)
 
 
 def test_what_a_socket_says_of_a_packet_is_loss_and_of_its_peer_a_hint():

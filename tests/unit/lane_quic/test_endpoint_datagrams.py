@@ -53,7 +53,7 @@ def test_the_size_follows_the_path():
 def test_nothing_gathers_where_datagrams_come():
     with quic() as kit:
         near, far = kit.dial()
-        here = kit.listener._doors[0]._socket
+        here = kit.listener._addresses[0]._socket
         until(lambda: far.engine._handshake_confirmed)
         assert here._hurried < 0
         assert near.datagrams.send(b"hello")

@@ -43,7 +43,7 @@ def quiet(kit):
 
 def die(listener):
     """End a listener as a killed process would: without a word."""
-    listener._doors[0]._socket.close()
+    listener._addresses[0]._socket.close()
     for ended in list(listener._carriers):
         ended._on_end = lambda: None
         ended.fail(Closed("killed"))
@@ -86,9 +86,9 @@ def test_resets_that_are_forged_and_one_that_is_not(kit, quiet):
     path = far.engine.get_peer_address()
     cid = far.engine.host_cids[0]
     for token in (bytes(16), reset_token(b"no key", cid), b""):
-        kit.listener._doors[0].send([(b"\x40" + bytes(30) + token, path), (token, path)])
+        kit.listener._addresses[0].send([(b"\x40" + bytes(30) + token, path), (token, path)])
     exchange(near, far)
-    kit.listener._doors[0].send([(b"\x40" + bytes(30) + reset_token(kit.listener._state_key, cid), path)])
+    kit.listener._addresses[0].send([(b"\x40" + bytes(30) + reset_token(kit.listener._state_key, cid), path)])
     until(lambda: near.closed)
 
 
@@ -111,8 +111,8 @@ def test_two_listeners_do_not_answer_each_other_for_ever(kit, monkeypatch):
         return real(self, send, datagram, path, now)
 
     monkeypatch.setattr(QuicListener, "_route", counted)
-    kit.listener._doors[0].send([(b"\x40" + bytes(1199), (tuple(other.address), ()))])
-    kit.listener._doors[0].send([(odd_version(), (tuple(other.address), ()))])
+    kit.listener._addresses[0].send([(b"\x40" + bytes(1199), (tuple(other.address), ()))])
+    kit.listener._addresses[0].send([(odd_version(), (tuple(other.address), ()))])
     until(lambda: len(taken) >= 3)
     assert settled(lambda: len(taken)) <= 26
     other.close()

@@ -52,7 +52,7 @@ class Failing:
 
 def fail(end, name, error, times=1):
     """Have calls of the endpoint's socket fail."""
-    sock = getattr(end, "_doors", [end])[0]._socket
+    sock = getattr(end, "_addresses", [end])[0]._socket
     sock._sock = Failing(sock._sock, name, error, times)
     return sock._sock
 
@@ -126,7 +126,7 @@ def test_what_is_refused_for_good_ends_by_time(clock, monkeypatch):
     monkeypatch.setattr(configuration, "IDLE_TIMEOUT", 5)  # each second costs some of real time
     kit = Kit(QuicTransport(), LOOPBACK)
     near, far = kit.dial()
-    kit.listener._doors[0]._socket.close()
+    kit.listener._addresses[0]._socket.close()
     far._on_end = lambda: None
     far.fail(Closed("killed"))
     stream = near.open()
@@ -187,7 +187,7 @@ def test_a_listener_outlives_errors_of_its_socket(kit, number):
         failing = fail(kit.listener, name, OSError(number, os.strerror(number)), 3)
         exchange(near, far)
         exchange(*kit.dial())
-        kit.listener._doors[0]._socket._sock = failing.sock
+        kit.listener._addresses[0]._socket._sock = failing.sock
 
 
 def test_a_socket_that_only_fails_is_asked_now_and_then(kit, monkeypatch):
@@ -216,7 +216,7 @@ def test_a_listener_outlives_a_bug(kit, where, name, monkeypatch):
     calls = []
     stranger = udp_socket()
     with monkeypatch.context() as patch:
-        owner = kit.listener._stateless if where == "_stateless" else kit.listener._doors[0]._socket
+        owner = kit.listener._stateless if where == "_stateless" else kit.listener._addresses[0]._socket
         patch.setattr(owner, name, lambda *_: calls.append(1) or raising())
         while not calls:
             for datagram in (b"\x40" + bytes(60), odd_version()):
@@ -236,7 +236,7 @@ def test_a_datagram_that_makes_something_fail_leaves_the_others_beside_it(kit, m
 
     monkeypatch.setattr(kit.listener, "_route", odd)
     datagrams, path = [b"!" * 40, b"\x40" + bytes(40)], (("127.0.0.1", 9), ())
-    assert kit.listener._doors[0]._receive(datagrams, path, 0.0) == []
+    assert kit.listener._addresses[0]._receive(datagrams, path, 0.0) == []
     assert len(taken) == 2
 
 
@@ -254,7 +254,7 @@ def test_a_socket_that_is_none_any_more_is_replaced(kit):
 
 def test_a_listener_whose_port_was_taken_meanwhile_comes_back(kit, caplog):
     near, _ = kit.dial()
-    broken = kit.listener._doors[0]._socket
+    broken = kit.listener._addresses[0]._socket
     broken._sock.close()
     taken = udp_socket()
     taken.close()
@@ -264,7 +264,7 @@ def test_a_listener_whose_port_was_taken_meanwhile_comes_back(kit, caplog):
     next(iter(kit.listener._carriers))._ask(0.0)
     until(lambda: "cannot listen on" in caplog.text)
     taken.close()
-    until(lambda: kit.listener._doors[0]._socket is not broken)
+    until(lambda: kit.listener._addresses[0]._socket is not broken)
     exchange(*kit.dial())
 
 

@@ -17,7 +17,7 @@ Send = Callable[[list[tuple[bytes, Any]]], None]
 Receive = Callable[[Send, list[bytes], Any, float], list[QuicCarrier]]
 
 
-class Door:
+class LocalAddress:
     """Takes over `sock`. `receive` is called with received datagrams and the function that sends answers.
 
     An error in sending concerns one peer and proves nothing. The timeouts end that peer's connection.
