@@ -1,8 +1,8 @@
 """All options of lane's commands, in one table.
 
-`lane.cli.option_parser` declares the options from it, `lane.config.option_reader` parses their values with it,
-and `lane.cli.reference` generates conf/*.conf and docs/OPTIONS.md from it. Plugins declare their own options (see
-`lane.hookspecs`).
+`lane.cli.option_parser` declares the options from it, `lane.config.option_reader` parses their values with
+it, and `lane.cli.reference` generates conf/*.conf and docs/OPTIONS.md from it. Plugins declare their own
+options (see `lane.hookspecs`).
 """
 
 from collections.abc import Iterator
