@@ -1,4 +1,4 @@
-"""Where applications enter: listeners, what is spoken on them, and the way on to the target."""
+"""The side that faces applications: listeners, proxy protocols, and the connection onward to the target."""
 
 from lane.inbound.connector import Association, TargetConnection, TargetConnector
 from lane.inbound.handshake import Terms

@@ -1,6 +1,7 @@
-"""A port on the server that an application asks for, with BIND of SOCKS5 and SOCKS4, for one connection.
+"""SOCKS BIND: a port on the server that accepts one connection for an application (SOCKS5 and SOCKS4).
 
-The application gets two answers: where the port is, and who has connected (RFC 1928 section 4).
+The application gets two replies: the address of the port, and the address of the peer that connected
+(RFC 1928 section 4).
 """
 
 import logging
@@ -18,7 +19,7 @@ log = logging.getLogger("lane.inbound")
 
 
 def bind(sock: gevent.socket.socket, connector: TargetConnector, codec: Codec, peer: Address) -> None:
-    """Serve an application that waits for `peer`, to its end."""
+    """Serve an application that expects a connection from `peer`, until both directions have ended."""
     try:
         listening = connector.bind(peer)
     except LaneError as error:
@@ -27,7 +28,7 @@ def bind(sock: gevent.socket.socket, connector: TargetConnector, codec: Codec, p
     early = bytearray(codec.trailing_data)
     try:
         say(sock, codec.accepted(listening.bound))
-        say(sock, codec.accepted(_who_came(sock, listening, early)))
+        say(sock, codec.accepted(_wait_for_peer(sock, listening, early)))
     except LaneError as error:
         listening.abort()
         refuse(sock, codec.refused(status_of(error), str(error)))
@@ -39,14 +40,15 @@ def bind(sock: gevent.socket.socket, connector: TargetConnector, codec: Codec, p
     except BaseException:
         listening.abort()
         raise
-    del codec, peer  # connections last
+    del codec, peer  # connections last long: hold nothing that is no longer needed
     listening.run(sock, bytes(early))
 
 
-def _who_came(sock: gevent.socket.socket, listening: Listening, early: bytearray) -> Address:
-    """Whom the connection is from; `early` gets what the application says meanwhile, within bounds.
+def _wait_for_peer(sock: gevent.socket.socket, listening: Listening, early: bytearray) -> Address:
+    """Wait for the connection and return its peer's address. Raises LaneError.
 
-    An application that leaves has no use for the port. Raises LaneError.
+    `early` collects up to about `RECV_SIZE` bytes that the application sends meanwhile. If the application
+    disconnects, the port is closed: nobody else has a use for it.
     """
 
     def watch() -> None:
@@ -60,4 +62,4 @@ def _who_came(sock: gevent.socket.socket, listening: Listening, early: bytearray
     try:
         return listening.accept()
     finally:
-        watcher.kill()  # no limit: it only reads
+        watcher.kill()  # no limit: the watcher only reads, so it ends at once

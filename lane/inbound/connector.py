@@ -1,6 +1,6 @@
-"""What an inbound needs from the rest of lane, and all that it knows of it.
+"""The interface between the inbounds and the rest of lane.
 
-Applications' protocols and the way to the target meet here only, so that each is tested without the other.
+Proxy protocols and the connection to the target meet only here, so each side is tested without the other.
 """
 
 from collections.abc import Callable
@@ -16,64 +16,65 @@ Buffer = bytes | bytearray | memoryview
 
 
 class TargetConnection(Protocol):
-    """A way to a target. Exactly one of `run` and `abort` is called, once; `begin` may precede `abort`."""
+    """A connection to a target. Call exactly one of `run` and `abort`, once; `begin` may precede `abort`."""
 
     @property
     def bound(self) -> Address:
-        """Where the target sees the connection from; SOCKS5 tells the application."""
+        """The source address that the target sees. SOCKS5 reports it to the application."""
 
     def begin(self) -> Stream:
-        """The target as a stream, instead of `run`: the caller uses it, and calls `abort` at the end."""
+        """The target as a stream. A caller that uses it does not call `run`, and calls `abort` at the end."""
 
     def run(self, sock: gevent.socket.socket, early: bytes) -> None:
-        """Relay between `sock` and the target until both are done; `early` was read from `sock` before.
+        """Relay between `sock` and the target until both directions have ended.
 
-        Takes over the socket and closes it. Never raises LaneError.
+        `early`: bytes that were already read from `sock`. Takes over the socket and closes it. Never raises
+        LaneError.
         """
 
     def abort(self) -> None:
-        """Drop what is left of the connection: the application has gone. Never blocks."""
+        """Drop the connection, because the application has disconnected. Never blocks."""
 
 
 class Association(Protocol):
-    """Packets to and from anywhere, until `close`."""
+    """A UDP association: packets to and from any address, until `close`."""
 
     @property
     def over(self) -> Event:
-        """Set when nothing will come any more."""
+        """Set when the association has ended and no further packet will arrive."""
 
     def send(self, target: Address, payload: Buffer) -> None:
-        """Send one packet. Never blocks; it may be lost, as packets are."""
+        """Send one packet. Never blocks. The packet may be lost, like any UDP packet."""
 
     def close(self) -> None:
         """End the association. Idempotent, never blocks."""
 
 
 class Listening(TargetConnection, Protocol):
-    """A port on the server, and the connection that somebody makes to it. `bound` is where the port is.
+    """A port on the server, and the one connection that is made to it. `bound` is the address of the port.
 
-    `accept` comes first, then `run` or `abort`; `abort` may also come while somebody waits in `accept`.
+    `accept` comes first, then `run` or `abort`. `abort` may also be called while `accept` blocks.
     """
 
     def accept(self) -> Address:
-        """Wait for the connection: whom it is from. Raises LaneError; `abort` must follow."""
+        """Wait for the connection and return its peer's address. Raises LaneError; call `abort` then."""
 
 
 class TargetConnector(Protocol):
-    """Ways to targets."""
+    """Makes connections and UDP associations to targets."""
 
     def connect(self, target: Address) -> TargetConnection:
         """Connect to a target.
 
-        Raises TargetError for what the application is told as it is; any other LaneError (no server, a lost
-        carrier) is told as a general failure.
+        Raises TargetError if the application should learn the exact reason. Any other LaneError (no server, a
+        lost carrier) is reported to the application as a general failure.
         """
 
     def associate(self, deliver: Callable[[Address, Buffer], None], *, anyone: bool = False) -> Association:
-        """A UDP association. `deliver(source, payload)` gets what comes back; it must not block.
+        """Open a UDP association. `deliver(source, payload)` gets each incoming packet; it must not block.
 
-        `anyone`: also from addresses to which nothing was sent. Raises as `connect` does.
+        `anyone`: also accept packets from addresses to which nothing was sent. Raises as `connect` does.
         """
 
     def bind(self, peer: Address) -> Listening:
-        """A port on the server for one connection from `peer` (SOCKS BIND). Raises as `connect` does."""
+        """Open a port on the server for one connection from `peer` (SOCKS BIND). Raises as `connect` does."""

@@ -1,8 +1,8 @@
-"""Connections that leave from this machine: the application's socket and the target's, and no session.
+"""Direct connections: they leave from this machine and join two sockets without a session.
 
-A session keeps what it sent until the other side has consumed it, and needs greenlets, frames and windows
-for that. Between two sockets of one machine the kernel does all this: bytes are handed over as they come,
-an end as an end, and a reset as a reset.
+A session keeps the sent data until the other side has consumed it. That takes greenlets, frames and windows.
+Between two sockets of one machine the kernel does all of this. So the relay passes on bytes as they arrive,
+an end of data as an end of data, and a reset as a reset.
 """
 
 import logging
@@ -30,13 +30,16 @@ from lane.supervisor import supervise
 from lane.tasks import start
 
 SWEEP = 0.125
-"""Seconds between two looks for idle connections, at least."""
+"""The shortest interval between two checks for idle connections, in seconds."""
 
 log = logging.getLogger("lane.inbound")
 
 
 class Direct:
-    """Ways to what `policy` allows. `idle_timeout`: seconds without data until a connection is reset."""
+    """A TargetConnector for direct connections to the targets that `policy` allows.
+
+    `idle_timeout`: seconds without data after which a connection is reset.
+    """
 
     def __init__(self, policy: Policy, resolver: Resolver, idle_timeout: float) -> None:
         self._policy = policy
@@ -57,29 +60,29 @@ class Direct:
         return len(self._running)
 
     def connect(self, target: Address) -> "DirectConnection":
-        """A connection to `target` from here. Raises TargetError with the true reason."""
+        """Connect to `target` from this machine. Raises TargetError with the exact reason."""
         return DirectConnection(self._dial(target), self)
 
     def associate(self, deliver: Callable[[Address, Buffer], None], *, anyone: bool = False) -> UdpEgress:
-        """Packets from here, as `TargetConnector.associate` has them."""
+        """Open a UDP association from this machine: see `TargetConnector.associate`."""
         egress = UdpEgress(self._policy, self._resolver, lambda target: None, anyone=anyone)
         egress.deliver = deliver
         return egress
 
     def drain(self, grace: float) -> None:
-        """Let the connections finish for `grace` seconds, then reset those that have not."""
+        """Give the connections `grace` seconds to finish, then reset the rest."""
         self._none.wait(grace)
         self._sweeper.kill(block=False)
         for connection in list(self._running):
             connection.reset()
 
     def began(self, connection: "DirectConnection") -> None:
-        """Bytes flow from now on."""
+        """Count `connection` as running: its data flows from now on."""
         self._running.add(connection)
         self._none.clear()
 
     def ended(self, connection: "DirectConnection") -> None:
-        """They do not any more."""
+        """Count `connection` as running no more."""
         self._running.discard(connection)
         if not self._running:
             self._none.set()
@@ -94,7 +97,7 @@ class Direct:
 
 
 class _DirectTarget(SocketStream):
-    """A target's socket, which knows when data moved last."""
+    """A target's socket that records when it last moved data."""
 
     def __init__(self, sock: Socket) -> None:
         super().__init__(sock)
@@ -111,7 +114,7 @@ class _DirectTarget(SocketStream):
 
 
 class DirectConnection:
-    """A target's socket, before and while its bytes flow."""
+    """A direct connection to one target, before and while data flows."""
 
     def __init__(self, sock: Socket, owner: Direct) -> None:
         self.bound = Address(*sock.getsockname()[:2])
@@ -123,7 +126,7 @@ class DirectConnection:
 
     @property
     def last(self) -> float:
-        """When data moved."""
+        """When data last moved, by the monotonic clock."""
         return self._target.last
 
     def begin(self) -> Stream:
@@ -140,14 +143,14 @@ class DirectConnection:
         back = gevent.spawn(self._pump, self._target, app, b"")
         try:
             self._pump(app, self._target, early)
-            back.get()  # no limit: a connection that is idle for too long is reset
+            back.get()  # no limit: the sweeper resets a connection that is idle for too long
             if self._failure is None:
                 app.close()
                 self._target.close()
         finally:
             back.kill(block=False)
             self._over = True
-            self.reset()  # what is not closed: an error, or this greenlet was killed
+            self.reset()  # closes what an error, or a kill of this greenlet, left open
             self._owner.ended(self)
         if self._failure:
             log.debug("a direct connection ended: %s", self._failure)
@@ -158,25 +161,28 @@ class DirectConnection:
         self._owner.ended(self)
 
     def reset(self) -> None:
-        """Abort both sides. Never blocks, and does nothing to what was closed."""
+        """Abort both sides. Never blocks. Does nothing to a socket that is already closed."""
         self._target.reset()
         if self._app:
             self._app.reset()
 
     def _broke(self, sink: SocketStream) -> None:
-        """What feeds `sink` was reset, and nobody may be reading it: see `relay`."""
+        """Reset the connection once it can make no progress. Runs after the source of `sink` has broken.
+
+        Nobody may be reading the broken socket at that time: see `relay`.
+        """
         while not self._over:
             if (not sink.unsent) if sink.finished else (monotonic() - self.last > STALLED):
                 self.reset()
             gevent.sleep(LOOK)
 
     def _pump(self, source: SocketStream, sink: SocketStream, data: bytes) -> None:
-        """What `source` says, `data` before it, up to its end."""
+        """Copy `data`, then the data from `source`, to `sink` until the end of the data."""
         size = FIRST_READ
         try:
             if data:
                 sink.sendall(data)
-            data = b""  # a pump that waits holds nothing
+            data = b""  # hold no data while blocked in `recv`
             while data := source.recv(size):
                 size = min(2 * size, LARGEST_READ) if len(data) == size else max(len(data), FIRST_READ)
                 sink.sendall(data)
@@ -186,4 +192,4 @@ class DirectConnection:
         except LaneError as error:
             self._failure = self._failure or Failure.of(error)
             if source.broken:
-                self.reset()  # else what `sink` said before it broke is still to be delivered
+                self.reset()  # otherwise `sink` broke, and data that it sent before is still to be delivered

@@ -1,7 +1,7 @@
-"""A local port that stands for one target: for applications that know no proxy.
+"""A local port that forwards to one fixed target, for applications without proxy support.
 
-There is no protocol in which it could say that the target can't be reached. So it resets the connection
-then: an application must not take that for an empty answer.
+No proxy protocol is spoken, so there is no reply that could report an unreachable target. The connection is
+reset instead: the application must not mistake a clean end for an empty answer.
 """
 
 import logging
@@ -17,7 +17,7 @@ log = logging.getLogger("lane.inbound")
 
 
 def serve(sock: gevent.socket.socket, connector: TargetConnector, target: Address) -> None:
-    """Carry one connection to `target` and serve it to its end. Takes over `sock`."""
+    """Connect to `target` and relay one connection until both directions have ended. Takes over `sock`."""
     try:
         connection = connector.connect(target)
     except BaseException as error:

@@ -1,7 +1,7 @@
 """One application's connection, from its first byte until a `TargetConnection` takes it over.
 
-The protocols differ in their codecs only; deadlines, limits and a decent end are the same for all and
-are here. The application is told the truth: a refusal reaches it before the socket is closed.
+The protocols differ only in their codecs. Deadlines, limits and the closing of the socket are the same for
+all, and are here. A refusal always reaches the application before the socket is closed.
 """
 
 import contextlib
@@ -40,22 +40,23 @@ log = logging.getLogger("lane.inbound")
 
 @dataclass(slots=True)
 class Terms:
-    """What applications are offered, and held to."""
+    """What applications are offered, and which limits they must keep."""
 
     credentials: Credentials | None
-    """User and password that they must give; None: nobody is asked. It may be replaced at any time."""
+    """User and password that an application must give; None: no login. May be replaced at any time."""
     handshake_timeout: float
-    """Seconds for all that comes before the end of a request."""
+    """Seconds that an application may take to complete its request."""
     udp: UdpTerms = field(default_factory=UdpTerms)
     pac: bool = False
-    """Whether there is a proxy auto-config file for who asks for it."""
+    """Whether the port also serves a proxy auto-config file."""
     guesses: Guesses = field(default_factory=partial(Guesses, "user or password"))
 
 
 def serve(sock: gevent.socket.socket, connector: TargetConnector, terms: Terms) -> None:
-    """Serve one application to its end. The caller closes `sock`, whatever happened.
+    """Serve one application until its connection ends. The caller closes `sock` in any case.
 
-    What it does wrong ends quietly here; what else is raised is a bug of lane's or of `connector`'s.
+    Errors of the application end its connection quietly here. Any other exception is a bug in lane or in
+    `connector`.
     """
     try:
         asked = gevent.with_timeout(terms.handshake_timeout, _handshake, sock, terms, timeout_value=None)
@@ -66,7 +67,7 @@ def serve(sock: gevent.socket.socket, connector: TargetConnector, terms: Terms) 
         log.debug("dropped a connection: no request within %g s", terms.handshake_timeout)
         return
     codec, event = asked
-    del asked  # connections last
+    del asked  # connections last long: hold nothing that is no longer needed
     if isinstance(event, ForwardRequest):
         assert isinstance(codec, Http)
         event = forward(sock, connector, codec, event)
@@ -84,7 +85,7 @@ def serve(sock: gevent.socket.socket, connector: TargetConnector, terms: Terms) 
 
 
 def _refuse_guess(sock: gevent.socket.socket, data: bytes, guesses: Guesses) -> None:
-    """Refuse a wrong password when it is time to; until then it takes the place of nobody's connection."""
+    """Refuse a wrong password after a delay. A greenlet of its own waits, so no place in the pool is held."""
     try:
         host = sock.getpeername()[0]
         delay = guesses.wrong(host)
@@ -117,7 +118,7 @@ def _connect(sock: gevent.socket.socket, connector: TargetConnector, codec: Code
         connection.abort()
         raise
     early = codec.trailing_data
-    del codec  # connections last
+    del codec  # connections last long: hold nothing that is no longer needed
     connection.run(sock, early)
 
 
@@ -136,13 +137,16 @@ def _associate(
         refuse(sock, codec.refused(status_of(error), str(error)))
         return
     with contextlib.closing(port), contextlib.closing(association):
-        with contextlib.suppress(OSError):  # else the application has left, which is seen at once
+        with contextlib.suppress(OSError):  # the application has disconnected: `relay` notices at once
             say(sock, codec.accepted(port.address))
         log.debug("an association ended: %s", relay(sock, port, association, terms.idle_timeout))
 
 
 def _handshake(sock: gevent.socket.socket, terms: Terms) -> tuple[Codec, Asked]:
-    """Talk until the application has made its request or is refused. Raises ProtocolError, OSError."""
+    """Run the handshake until the application has made its request or is refused.
+
+    Raises ProtocolError, OSError.
+    """
     data = receive(sock)
     codec: Codec
     if data[0] == SOCKS5:

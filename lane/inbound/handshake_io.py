@@ -1,4 +1,4 @@
-"""What every conversation with an application is made of: reading for a codec, and a decent end."""
+"""Socket helpers that all handshakes share: reading for a codec, writing replies, and a clean close."""
 
 import contextlib
 
@@ -19,29 +19,29 @@ from lane.proto.events import (
 )
 
 RECV_SIZE = 16384
-"""Bytes read at once; also the most early data that is held while the target is connected to."""
+"""Bytes per read. It also limits the early data that is held while lane connects to the target."""
 SAY_TIME = 30.0
-"""Seconds that an application may take to read what it is told, where it has not read what came before."""
+"""Seconds that an application may take to read a reply when its receive buffer is full."""
 LINGER_TIME = 1.0
-"""Seconds in which an application may still send after a refusal, until it closes."""
+"""Seconds that lane keeps reading after a refusal, until the application closes."""
 LINGER_SIZE = 262144
-"""Bytes that it may send meanwhile."""
+"""Bytes that the application may send during that time."""
 
 
 class Left(ProtocolError):
-    """The application ended its side where something was to come."""
+    """The application ended its side although more data was expected."""
 
 
 Asked = ConnectRequest | ForwardRequest | BindRequest | AssociateRequest | Refusal
 
 
 def read_request(sock: gevent.socket.socket, codec: Codec, guesses: Guesses | None = None) -> Asked:
-    """Go on until the application has asked for something or is refused. Raises ProtocolError, OSError.
+    """Read until the application has made its request or is refused. Raises ProtocolError, OSError.
 
-    `guesses`: have it wait where others guess; None where it has done so.
+    `guesses`: a right password waits here as long as a wrong one would; None: that wait is already over.
     """
     while True:
-        maybe_yield()  # requests may come, and be answered, without end
+        maybe_yield()  # a fast application may never block this loop
         event = codec.next_event()
         if guesses and codec.login:
             guesses.right(sock.getpeername()[0])
@@ -55,7 +55,10 @@ def read_request(sock: gevent.socket.socket, codec: Codec, guesses: Guesses | No
 
 
 def say(sock: gevent.socket.socket, data: bytes) -> None:
-    """Write a few bytes. Raises OSError. gevent's `sendall` begins with a question to the kernel."""
+    """Write a few bytes. Raises OSError.
+
+    It tries `send` first, because gevent's `sendall` begins with an extra system call.
+    """
     try:
         sent = sock.send(data, 0, 0.0)  # without waiting
     except BlockingIOError:
@@ -69,7 +72,7 @@ def say(sock: gevent.socket.socket, data: bytes) -> None:
 
 
 def receive(sock: gevent.socket.socket) -> bytes:
-    """The next bytes of the application. Raises Left, OSError."""
+    """Receive the next bytes from the application. Raises Left, OSError."""
     data: bytes = sock.recv(RECV_SIZE)
     if not data:
         raise Left("the application left before its request was complete")
@@ -77,10 +80,11 @@ def receive(sock: gevent.socket.socket) -> bytes:
 
 
 def refuse(sock: gevent.socket.socket, data: bytes) -> None:
-    """Write the last bytes so that they arrive.
+    """Write the last bytes and make sure that they arrive.
 
-    Closing a socket with unread input resets the connection, and the reset may destroy what was written:
-    so say that this is the end, and read until the application has closed too, within bounds.
+    Closing a socket with unread input resets the connection, and the reset may destroy data that is still in
+    flight. So this function first ends its own direction. Then it reads, up to a limit, until the
+    application has closed as well.
     """
     with contextlib.suppress(OSError), gevent.Timeout(LINGER_TIME, False):
         sock.sendall(data)
@@ -91,5 +95,5 @@ def refuse(sock: gevent.socket.socket, data: bytes) -> None:
 
 
 def status_of(error: LaneError) -> Status:
-    """What an application is told of `error`."""
+    """The status that is reported to the application for `error`."""
     return error.status if isinstance(error, TargetError) else Status.FAILURE

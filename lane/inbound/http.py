@@ -1,12 +1,14 @@
 """Plain HTTP: one exchange after the other between an application and the targets that it names.
 
-An application's connection outlives its targets', so that the two ends of an exchange are looked after
-apart. While the answer is passed on by the greenlet of the connection, another one sends the request, and
-afterwards watches for the end of the application. Bodies stream: no more than was read at once is held. An
-answer that breaks resets the application's connection, because a clean end would make it look complete.
+An application's connection outlives the connections to its targets, so the two directions of an exchange are
+handled apart. The greenlet of the connection passes the response on. A second greenlet sends the request, and
+then watches whether the application disconnects. Bodies are streamed: lane holds no more than one read. A
+response that breaks off resets the application's connection, because a clean end would make the response
+look complete.
 
-A target may close a kept connection just when the next request is on its way, and nobody can tell whether it
-has carried that out. So only what may be sent twice goes on a kept connection; all else gets a new one.
+A target may close a kept connection just as the next request is on its way. Nobody can tell whether the
+target has carried that request out. So a kept connection is used only for requests that may be sent twice;
+every other request gets a new connection.
 """
 
 import logging
@@ -39,17 +41,20 @@ from lane.proto.http_messages import HttpResponse
 from lane.stream import Stream
 
 IDLE_TIME = 120.0
-"""Seconds that an application may take from one exchange to its next request."""
+"""Seconds that an application may take between the end of one exchange and its next request."""
 KEEP_TIME = 15.0
-"""Seconds that a connection to a target is kept for the next request: not long, a new one costs little."""
+"""Seconds that a connection to a target is kept for the next request. It is short: a new one costs little."""
 READ_TIME = 3600.0
-"""Seconds that an application may take to read a piece of an answer."""
+"""Seconds that an application may take to read one piece of a response."""
 PART_TIME = 2.0
-"""Seconds that a target may take to close its side once it is told that this was all."""
+"""Seconds that a target may take to close its side after lane has ended its own."""
 BODY_SIZE = 65536
-"""Bytes of a request or an answer that are read at once. In tiny chunks they take a while, and all wait."""
+"""Bytes of a body per read. Parsing many tiny chunks takes a while, and blocks all other greenlets."""
 
-_RESET, _FINISH = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)  # SO_LINGER: what closing does
+_RESET, _FINISH = (
+    struct.pack("ii", 1, 0),
+    struct.pack("ii", 0, 0),
+)  # SO_LINGER: how `close` ends the connection
 
 log = logging.getLogger("lane.inbound")
 
@@ -57,9 +62,9 @@ log = logging.getLogger("lane.inbound")
 def forward(
     sock: gevent.socket.socket, connector: TargetConnector, codec: Http, first: ForwardRequest
 ) -> Asked | None:
-    """Pass exchanges on, `first` to begin with, until the application asks for something else: for what.
+    """Carry out exchanges, beginning with `first`. Return the first request of another kind.
 
-    None: that was all. The caller closes `sock`, which may be closed already.
+    None: the application's connection is finished. The caller closes `sock`, which may be closed already.
     """
     asked: Asked | None = first
     exchanges = _Exchanges(sock, connector, codec)
@@ -69,7 +74,7 @@ def forward(
                 return None
             asked = gevent.with_timeout(IDLE_TIME, read_request, sock, codec, timeout_value=None)
     except (OSError, ProtocolError) as error:
-        if not isinstance(error, Left) or codec.trailing_data:  # between two requests it may leave
+        if not isinstance(error, Left) or codec.trailing_data:  # a disconnect between two requests is normal
             log.debug("dropped a connection: %s", error)
         return None
     finally:
@@ -78,7 +83,7 @@ def forward(
 
 
 class _ForwardTarget:
-    """A connection to a target, which serves one exchange after the other and may rest between them."""
+    """A connection to a target. It serves one exchange after the other, and may be kept idle between them."""
 
     def __init__(self, address: Address, connection: TargetConnection) -> None:
         self.address = address
@@ -88,18 +93,18 @@ class _ForwardTarget:
         self._resting: gevent.Greenlet[..., None] | None = None
 
     def rest(self) -> None:
-        """Keep it for a while. A target that closes it meanwhile is noticed."""
+        """Keep the connection idle for a while, and notice when the target closes it."""
         self._resting = gevent.spawn(self._rest)
 
     def wake(self) -> bool:
-        """End the rest: whether the connection is still good."""
+        """End the idle time. Return whether the connection is still usable."""
         if self._resting and not self._lost:
             self._resting.kill()  # no limit: it only reads
             self._resting = None
         return not self._lost
 
     def leave(self) -> None:
-        """End it in good order, and do not wait for that."""
+        """Close the connection cleanly, in the background."""
         if self.wake():
             gevent.spawn(self._leave)
 
@@ -113,7 +118,7 @@ class _ForwardTarget:
         try:
             with suppress(LaneError), gevent.Timeout(PART_TIME, False):
                 self.stream.finish()
-                left = LINGER_SIZE  # a target that goes on and on is cut short
+                left = LINGER_SIZE  # a target that sends without end is cut off
                 while left > 0 and (unread := self.stream.recv()):
                     left -= len(unread)
                 self.stream.close()
@@ -129,19 +134,22 @@ class _Exchanges:
         self._connector = connector
         self._codec = codec
         self._target: _ForwardTarget | None = None
-        # Of the exchange that goes on:
-        self._sent = False  # the target was sent all of the request
-        self._ended = False  # the application has ended its side, and the target was told
-        self._fault: Failure[OSError | ProtocolError] | None = None  # what the application did wrong
+        # State of the current exchange:
+        self._sent = False  # the whole request has gone to the target
+        self._ended = False  # the application has ended its side, and lane has told the target
+        self._fault: Failure[OSError | ProtocolError] | None = None  # how the application failed
 
     def leave(self) -> None:
-        """Part with the target."""
+        """Close the connection to the target, if one is kept."""
         if self._target:
             self._target.leave()
             self._target = None
 
     def carry(self, request: ForwardRequest) -> bool:
-        """Carry out one exchange: whether the application may go on. Raises OSError where it has gone."""
+        """Carry out one exchange. Return whether the application may send another request.
+
+        Raises OSError if the application has disconnected.
+        """
         kept = request.repeatable and self._rested(request.target)
         while True:
             if not kept:
@@ -163,18 +171,18 @@ class _Exchanges:
                 return self._finish(target, answer)
             target.connection.abort()
             if self._fault is None and kept and answer.empty:
-                kept = False  # the target closed the connection when it was not needed: that is no answer
+                kept = False  # the target closed the idle connection: try a new one
                 continue
             if self._fault is not None or answer.started:
                 return self._broke(answer, broken)
             return self._failed(broken)
 
     def _rested(self, address: Address) -> bool:
-        """Whether there is a connection to `address`, as far as is known."""
+        """Whether a kept connection to `address` exists and seems usable."""
         return self._target is not None and self._target.address == address and self._target.wake()
 
     def _exchange(self, request: ForwardRequest, stream: Stream, answer: HttpResponse) -> LaneError | None:
-        """Send the request and pass its answer on: what came between. Raises OSError."""
+        """Send the request and pass the response on. Return the error that cut it short. Raises OSError."""
         self._sent = self._ended = False
         self._fault = None
         hangups.watch(self._sock.fileno(), partial(self._gone, stream))
@@ -195,19 +203,19 @@ class _Exchanges:
         except LaneError as error:
             return error
         finally:
-            sender.kill()  # no limit: it only reads and writes
+            sender.kill()  # no limit: it only reads and writes, so it ends at once
             hangups.forget(self._sock.fileno())
         return None
 
     def _gone(self, stream: Stream) -> None:
-        """The application's connection broke, whether or not somebody reads it."""
+        """Handle a broken connection to the application, even while nobody reads from it."""
         number = self._sock.getsockopt(gevent.socket.SOL_SOCKET, gevent.socket.SO_ERROR)
         if number:
             self._fault = self._fault or Failure.of(OSError(number, os.strerror(number)))
             stream.reset()
 
     def _send(self, request: ForwardRequest, stream: Stream) -> None:
-        """Send what the application asks for, and see whether it leaves before it has its answer."""
+        """Send the application's request, then watch whether the application leaves before the response."""
         sock, codec = self._sock, self._codec
         try:
             data = request.head + codec.upload(b"")
@@ -215,7 +223,7 @@ class _Exchanges:
                 try:
                     stream.sendall(data)
                 except LaneError:
-                    return  # the target may have answered all the same
+                    return  # the target may have responded nevertheless
                 if codec.uploaded:
                     break
                 maybe_yield()
@@ -239,11 +247,11 @@ class _Exchanges:
             stream.finish()
 
     def _finish(self, target: _ForwardTarget, answer: HttpResponse) -> bool:
-        """Go on behind a whole answer."""
+        """Decide what follows a complete response. Return whether the application may go on."""
         if answer.upgraded:
             target.connection.run(self._sock, self._codec.trailing_data)
             return False
-        if not self._sent:  # it has answered without the rest
+        if not self._sent:  # the target responded before it had the whole request
             target.connection.abort()
         elif answer.reusable and answer.keep and not self._ended:
             self._target = target
@@ -257,7 +265,7 @@ class _Exchanges:
         return False
 
     def _failed(self, error: LaneError) -> bool:
-        """Say that nothing came of a request."""
+        """Report a failed request to the application. Return whether it may send another one."""
         response = self._codec.failed(status_of(error), str(error))
         if isinstance(response, Refusal):
             refuse(self._sock, response.data)
@@ -266,12 +274,12 @@ class _Exchanges:
         return True
 
     def _broke(self, answer: HttpResponse, error: LaneError) -> bool:
-        """End a connection that can't go on, and that has a part of an answer or sent a part of a request."""
+        """End a connection that can't be used again: a part of a response or of a request went over it."""
         log.debug("an exchange ended: %s", self._fault or error)
         if not answer.started and self._fault is not None and issubclass(self._fault.kind, ProtocolError):
             refuse(self._sock, self._codec.malformed(str(self._fault)))
         else:
-            with suppress(OSError):  # it may be gone
+            with suppress(OSError):  # the connection may be gone
                 self._closing_does(_RESET)
         return False
 

@@ -1,8 +1,8 @@
-"""A UDP association that is asked for when the first packet needs it.
+"""A UDP association that is requested only when the first packet needs it.
 
-Who sends a packet never waits, and nobody is asked for what no packet needs: a server that has no part in
-what an application does may be down. So the first packet asks, in the background, and a few of those that
-come meanwhile wait with it.
+Sending a packet never blocks. And a server is contacted only for packets that go through it: a server that an
+application does not need may be down. So the first packet starts the request in the background, and a few
+packets that arrive meanwhile wait for its outcome.
 """
 
 from collections import deque
@@ -17,19 +17,22 @@ from lane.inbound.connector import Association, Buffer
 from lane.tasks import start
 
 WAITING = 16
-"""Packets that wait for the answer; the oldest make room."""
+"""Packets that wait for the outcome of the request. The oldest make room for newer ones."""
 PAUSE = 2.0
-"""Seconds from a refusal until a packet asks again. Those that come meanwhile are dropped."""
+"""Seconds after a refusal before a packet triggers a new request. Packets in that time are dropped."""
 
 
 class Later:
-    """What `ask` gives, once it is needed. `failed` hears why there is none; it must not block."""
+    """The association that `ask` returns, requested when it is needed.
+
+    `failed` is called with the error if the request fails; it must not block.
+    """
 
     def __init__(self, ask: Callable[[], Association], failed: Callable[[LaneError], None]) -> None:
         self.over = Event()
-        """Set when there was an association, and nothing will come any more."""
+        """Set when the association has ended and no further packet will arrive."""
         self.dropped = 0
-        """Packets that came too early, and were too many."""
+        """Packets that were dropped because the association did not exist yet."""
         self._ask = ask
         self._failed = failed
         self._association: Association | None = None
@@ -39,7 +42,7 @@ class Later:
         self._closed = False
 
     def open(self) -> None:
-        """Ask now, and wait for the answer. Raises what `TargetConnector.associate` raises."""
+        """Request the association and wait for the outcome. Raises as `TargetConnector.associate` does."""
         association = self._ask()
         if self._closed:
             association.close()

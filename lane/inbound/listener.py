@@ -1,8 +1,8 @@
-"""A port that applications connect to, whatever is spoken there.
+"""A port that applications connect to, whatever protocol it speaks.
 
-It holds the one limit that protects all others: how many connections there are at once. When they are
-all taken it stops accepting, so that new ones wait in the kernel and cost nothing here, and those that
-are served don't notice.
+It holds the one limit that protects all others: the number of connections at once. When that limit is
+reached, the port stops accepting. New connections then wait in the kernel, where they cost this process
+nothing, and the connections in progress are not affected.
 """
 
 import logging
@@ -29,11 +29,11 @@ log = logging.getLogger("lane.inbound")
 
 
 class Inbound:
-    """Listens on all that `address` stands for (`lane.net.listen`) and calls `serve` with each connection.
+    """Listens on every address that `address` stands for (`lane.net.listen`) and serves each connection.
 
-    That is closed when `serve` returns. `pool` limits how many connections are served at once; all inbounds
-    of a client share one. `refused`: what must not lead here (`lane.net.own`). Raises ConfigError if it
-    can't listen.
+    It calls `serve` with each connection, and closes the connection when `serve` returns. `pool` limits how
+    many connections are served at once; all inbounds of a client share one pool. `refused`: the kinds of
+    traffic that must not lead to this port (`lane.net.own`). Raises ConfigError if it can't listen.
     """
 
     def __init__(
@@ -48,16 +48,16 @@ class Inbound:
         self._acceptors: list[Any] = []
         self._listeners = listen(address, BACKLOG)
         for sock in self._listeners:
-            tune(sock)  # what it accepts inherits that
+            tune(sock)  # accepted sockets inherit the options
         places = [Address(*sock.getsockname()[:2]) for sock in self._listeners]
         self.addresses = [Address(normal_host(host), port) for host, port in places]
-        """Where it listens."""
+        """The addresses that it listens on."""
         self.address = self.addresses[0]
         self._own = [OwnPort(place, *refused) for place in places]
 
     @property
     def sessions(self) -> int:
-        """Connections of the pool that are served now, those in their handshake included."""
+        """The pool's connections that are served now, including those in their handshake."""
         return len(self._pool)
 
     def start(self) -> None:
@@ -67,19 +67,19 @@ class Inbound:
             self._acceptors.append(supervise(f"the acceptance of {what}", self._accept, Acceptor(sock, what)))
 
     def close(self) -> None:
-        """Stop accepting; connections that are served go on. Idempotent."""
+        """Stop accepting. Connections in progress continue. Idempotent."""
         gevent.killall(self._acceptors)  # no limit: they only accept
         for sock in self._listeners:
             sock.close()
         self._own = []
 
     def kill(self) -> None:
-        """End every connection of the pool, and wait until they have ended, END_TIME seconds at most."""
+        """End every connection of the pool, and wait at most END_TIME seconds for that."""
         self._pool.kill(timeout=END_TIME)
 
     def _accept(self, acceptor: Acceptor) -> None:
         while True:
-            self._pool.wait_available()  # no limit: when there is room depends on applications
+            self._pool.wait_available()  # no limit: applications decide when a place becomes free
             sock, peer = acceptor.accept()
             try:
                 self._pool.spawn(self._serve, sock, peer)

@@ -1,8 +1,9 @@
-"""Connections that the kernel redirected here: their applications know of no proxy at all.
+"""Transparent proxying: connections that the kernel redirected here, from applications without proxy support.
 
-A rule of iptables or nftables rewrites where a connection goes to, and connection tracking remembers where
-it was to go: that is the target. A connection that nobody redirected was to come here. Carried, it
-would come here again, without end: it is refused. docs/TRANSPARENT.md has the rules for the kernel.
+A rule of iptables or nftables rewrites the destination of a connection. Connection tracking remembers the
+original destination, which is the target. A connection that was not redirected has this port itself as its
+destination. Carrying it would lead back here without end, so it is refused. docs/TRANSPARENT.md has the rules
+for the kernel.
 """
 
 import logging
@@ -27,7 +28,7 @@ log = logging.getLogger("lane.inbound")
 
 
 class Redirect:
-    """Serves what was redirected to one listener. Raises ConfigError where the kernel is not Linux."""
+    """Serves the connections that were redirected to one listener. Raises ConfigError outside Linux."""
 
     def __init__(self, connector: TargetConnector) -> None:
         if sys.platform != "linux":
@@ -37,11 +38,11 @@ class Redirect:
         self._warned = False
 
     def serve(self, sock: gevent.socket.socket) -> None:
-        """Carry one connection to where it was to go, and serve it to its end. Takes over `sock`."""
+        """Relay one connection to its original destination until it ends. Takes over `sock`."""
         try:
             target = original_destination(sock)
             again = target is not None and is_dialled(sock.getpeername(), target)
-        except OSError as error:  # no connection tracking, or it does not know this one
+        except OSError as error:  # no connection tracking, or no entry for this connection
             self._refuse(sock, f"was not redirected here ({os.strerror(error.errno or 0)})")
             return
         if target is None:
@@ -54,14 +55,14 @@ class Redirect:
     def _refuse(self, sock: gevent.socket.socket, why: str) -> None:
         SocketStream(sock).reset()
         if not self._warned:
-            self._warned = True  # once says it; a loop would say it without end
+            self._warned = True  # one line is enough: a loop would log without end
             log.warning("refused a connection that %s, and will refuse others", why)
 
 
 def original_destination(sock: gevent.socket.socket) -> Address | None:
-    """Where the connection was to go before it was redirected; None where it was to come here.
+    """The destination before the redirection; None if the connection was not redirected.
 
-    Raises OSError where the kernel does not know.
+    Raises OSError if the kernel does not know.
     """
     host, port = sock.getsockname()[:2]
     here = unmapped(ip_address(host.partition("%")[0]))  # without the interface of a link-local address

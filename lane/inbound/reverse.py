@@ -1,9 +1,9 @@
-"""Reverse forwards: what connects to a port of the server reaches a target near the client.
+"""Reverse forwards: connections to a port of the server reach a target near the client.
 
-A few sessions are parked on the server for each, so that a connection finds one without a round trip; the
-one that it took is replaced at once. They come back by themselves after whatever ended them: a restart of
-the server, a network that was away for long. While nothing works only one of them tries, less and less
-often, and the log has a line for each change, not for each try.
+Each forward parks a few sessions on the server, so that a new connection finds one without a round trip.
+A session that was taken is replaced at once. The sessions come back by themselves after any interruption,
+such as a restart of the server or a long loss of the network. While the server is unreachable, only one of
+them retries, at growing intervals. The log has one line per change, not per try.
 """
 
 import logging
@@ -21,13 +21,15 @@ from lane.inbound.connector import Listening
 from lane.supervisor import supervise
 
 PARKED = 8
-"""Sessions that wait on the server for a reverse forward."""
+"""Sessions that wait on the server for each reverse forward."""
 MOST = 1024
-"""Sessions of a reverse forward, those that wait included: who connects there can be anyone."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
-"""Seconds between two tries to reach the server; each pause is twice the one before."""
+"""Sessions of a reverse forward, including the waiting ones. There is a limit because anyone may connect."""
+FIRST_PAUSE = 0.25
+"""Seconds before the first retry to reach the server. Each further pause is twice the one before."""
+LONGEST_PAUSE = 10.0
+"""The longest pause between two tries, in seconds."""
 REFUSED_PAUSE = 60.0
-"""Seconds until a server is asked again that refused."""
+"""Seconds before a server that refused is asked again."""
 
 _FINAL = (Status.NOT_ALLOWED, Status.COMMAND_NOT_SUPPORTED, Status.ADDRESS_NOT_SUPPORTED)
 
@@ -35,20 +37,21 @@ log = logging.getLogger("lane.client")
 
 
 class Reverser(Protocol):
-    """Who has the server listen."""
+    """Makes the server listen."""
 
     def reverse(self, where: Address) -> Listening:
-        """One of the connections to `where` on the server; port 0: the server picks one.
+        """Park one session for a connection to `where` on the server. Port 0: the server picks a port.
 
-        Raises TargetError where that is refused, another LaneError where it can't be asked.
+        Raises TargetError if the server refuses, and another LaneError if it can't be reached.
         """
 
 
 class ReverseForwarder:
-    """Carries what connects to `where` on the server, an IP address, to `target`.
+    """Relays connections to `where` on the server, an IP address, to `target`.
 
-    `dial` reaches the target or raises TargetError. `shown`: how people call the server. `parked`: sessions
-    that wait there, `most` of them with those that are served: then others wait in the server's kernel.
+    `dial` connects to the target or raises TargetError. `shown`: the server's name in the log. `parked`:
+    sessions that wait on the server. `most`: sessions in all, parked or in use; beyond it, new connections
+    wait in the server's kernel.
     """
 
     def __init__(
@@ -64,7 +67,7 @@ class ReverseForwarder:
         refused_pause: float = REFUSED_PAUSE,
     ) -> None:
         self.where = where
-        """Where the server listens; with the port that it picked, once it has."""
+        """Where the server listens. Port 0 is replaced by the port that the server picked."""
         self._reverser = reverser
         self._target = target
         self._dial = dial
@@ -74,18 +77,18 @@ class ReverseForwarder:
         self._turn = BoundedSemaphore(1)
         self._places = BoundedSemaphore(most)
         self._works = False
-        self._told: Status | None = None  # what was logged: OK where it works, FAILURE for a lost server, too
+        self._told: Status | None = None  # last logged: OK if it works, FAILURE also for a lost server
         self._target_fails = False
         self._pause = FIRST_PAUSE
         self._parkers: list[gevent.Greenlet[..., None]] = []
 
     def start(self) -> None:
-        """Begin to park."""
+        """Begin to park sessions."""
         self._parkers = [supervise(str(self), self._keep_one) for _ in range(self._parked)]
 
     def close(self) -> None:
-        """Park no more; what is connected goes on."""
-        gevent.killall(self._parkers)  # no limit: they reset what they have, and end
+        """Park no more sessions. Connections in progress continue."""
+        gevent.killall(self._parkers)  # no limit: the parkers reset their sessions and end
 
     def __str__(self) -> str:
         everyone = self.where.host in ("::", "0.0.0.0")
@@ -93,9 +96,9 @@ class ReverseForwarder:
         return f"reverse: {at} -> {self._target}"
 
     def _keep_one(self) -> None:
-        """Have one session parked, whenever there may be one."""
+        """Keep one session parked as long as the limit on sessions leaves room for it."""
         while True:
-            self._places.acquire()  # no limit: when one is free depends on who connects
+            self._places.acquire()  # no limit: peers decide when a place becomes free
             try:
                 arrival = self._arrival()
             except BaseException:
@@ -108,7 +111,7 @@ class ReverseForwarder:
                 gevent.spawn(self._serve, *arrival).rawlink(lambda _: self._places.release())
 
     def _arrival(self) -> tuple[Listening, Address] | None:
-        """The next connection to a parked session, and whom it is from; None where the session was lost."""
+        """Park a session and wait. Return it and the peer's address, or None if the session was lost."""
         listening = self._park()
         try:
             return listening, listening.accept()
@@ -121,16 +124,16 @@ class ReverseForwarder:
             raise
 
     def _park(self) -> Listening:
-        """A session that waits on the server, as soon as there is one."""
+        """Park a session on the server, and retry until that works."""
         while True:
-            # While nothing works, one tries for all; no limit: it goes on until something does.
+            # While nothing works, only one greenlet tries; no limit: it retries until something works.
             with nullcontext() if self._works else self._turn:
                 alone = not self._works
                 try:
                     listening = self._reverser.reverse(self.where)
                 except LaneError as error:
                     self._works = False
-                    if alone:  # else it may be an accident
+                    if alone:  # another greenlet still works, so one failure proves nothing
                         self._failed(error)
                         gevent.sleep(self._pause_for(error))
                 else:
@@ -142,7 +145,7 @@ class ReverseForwarder:
         self._works, self._pause = True, FIRST_PAUSE
         if self._told is not Status.OK:
             self._told = Status.OK
-            log.info("%s", str(self))  # as it is now
+            log.info("%s", str(self))  # the text as of now, with the port
 
     def _failed(self, error: LaneError) -> None:
         trouble = error.status if isinstance(error, TargetError) else Status.FAILURE
@@ -151,14 +154,14 @@ class ReverseForwarder:
             log.warning("%s does not work, and is tried again: %s", str(self), error)
 
     def _pause_for(self, error: LaneError) -> float:
-        """Seconds until the next try: after a refusal somebody has to change the server's configuration."""
+        """Seconds until the next try. After a refusal, only a change of the server's configuration helps."""
         if isinstance(error, TargetError) and error.status in _FINAL:
             return self._refused_pause
         pause, self._pause = self._pause, min(2 * self._pause, LONGEST_PAUSE)
         return pause
 
     def _serve(self, listening: Listening, peer: Address) -> None:
-        """One connection, to its end. Where the target can't be reached, it is reset."""
+        """Relay one connection until it ends, or reset it if the target can't be reached."""
         try:
             sock = self._dial(self._target)
         except BaseException as error:

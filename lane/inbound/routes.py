@@ -1,6 +1,6 @@
-"""The choice between lane, a direct connection and none, behind every inbound.
+"""Chooses between lane, a direct connection and a refusal, behind every inbound.
 
-An inbound asks for a way to a target and gets one; which one that is stays unknown to it.
+An inbound asks for a connection to a target. It does not learn which way the connection goes.
 """
 
 import logging
@@ -18,17 +18,20 @@ from lane.log import Throttle
 from lane.plugins import BadAnswer, Plugins
 
 REMEMBERED = 1024
-"""Targets of one association whose way is known."""
+"""Targets of one association whose route is remembered."""
 
 log = logging.getLogger("lane.inbound")
 _throttle = Throttle()
 
 Ask = Callable[[Address], Action | None]
-"""What plugins say of a target; None where they leave it to the rules."""
+"""The decision of the plugins for a target; None if they leave it to the rules."""
 
 
 def asking(plugins: Plugins) -> Ask:
-    """What plugins say of a target. Where one fails to, the target is refused: it might have been blocked."""
+    """Return a function that asks the plugins about a target.
+
+    If a plugin fails, the target is refused, because the plugin might have blocked it.
+    """
 
     def ask(target: Address) -> Action | None:
         try:
@@ -40,9 +43,9 @@ def asking(plugins: Plugins) -> Ask:
 
 
 class Routes:
-    """A TargetConnector that asks `ask`, then the rules, and goes through `lane` where neither says anything.
+    """A TargetConnector that asks `ask`, then the rules. Without a decision it goes through `lane`.
 
-    `ask` is None where no plugin has a say. There are `most_associations` at once.
+    `ask` is None if no plugin takes part. `most_associations` limits the UDP associations at once.
     """
 
     def __init__(
@@ -56,13 +59,13 @@ class Routes:
         self._lane = lane
         self._direct = direct
         self.rules = rules
-        """May be replaced at any time; what is connected stays as it is."""
+        """May be replaced at any time. Existing connections are not affected."""
         self._ask = ask
         self._most = most_associations
         self._associations = 0
 
     def action(self, target: Address) -> Action:
-        """What becomes of a connection to `target`, or of packets to it. Raises TargetError if `ask` does."""
+        """The action for connections and packets to `target`. Raises TargetError if `ask` does."""
         asked = self._ask(target) if self._ask else None
         if asked is not None:
             log.debug("%s: %s, says a plugin", target, asked.value)
@@ -74,14 +77,20 @@ class Routes:
         return rule.action
 
     def connect(self, target: Address) -> TargetConnection:
-        """A connection to `target`. Raises as `TargetConnector.connect`, and NOT_ALLOWED if it is blocked."""
+        """Connect to `target`.
+
+        Raises as `TargetConnector.connect` does, and NOT_ALLOWED for a blocked target.
+        """
         action = self.action(target)
         if action is Action.BLOCK:
             raise TargetError(Status.NOT_ALLOWED, "blocked by a rule")
         return (self._direct if action is Action.DIRECT else self._lane).connect(target)
 
     def bind(self, peer: Address) -> Listening:
-        """A port on the server for `peer`. Raises as `TargetConnector.bind`, and for targets past lane."""
+        """Open a port on the server for `peer`.
+
+        Raises as `TargetConnector.bind` does, and TargetError for a peer that is blocked or reached directly.
+        """
         action = self.action(peer)
         if action is Action.BLOCK:
             raise TargetError(Status.NOT_ALLOWED, "blocked by a rule")
@@ -90,11 +99,12 @@ class Routes:
         return self._lane.bind(peer)
 
     def associate(self, deliver: Callable[[Address, Buffer], None], *, anyone: bool = False) -> Association:
-        """A UDP association whose packets go the way of their targets. Those that are blocked are dropped.
+        """Open a UDP association whose packets take the routes of their targets, or are dropped if blocked.
 
-        What was decided for a target holds for the association. Raises as `TargetConnector.associate` does
-        where nothing can say that packets go past lane. Otherwise the first packet through lane asks
-        the server, and TargetError is raised for one association too many only.
+        A route, once decided, holds for the whole association. If no plugin and no rule can route packets
+        past lane, the server is asked at once, and this raises as `TargetConnector.associate` does.
+        Otherwise the first packet through lane asks the server, and only the limit on associations raises
+        TargetError.
         """
         if self._associations >= self._most:
             raise TargetError(Status.FAILURE, "too many UDP associations at once")
@@ -118,13 +128,13 @@ class Routes:
 
 
 def _refused(error: LaneError) -> None:
-    """No application is there to be told: its packets are dropped."""
+    """Log a refused association. No application waits for a reply; its packets are dropped."""
     if _throttle.allows("refused") is not None:
         log.info("UDP: no packets through lane: %s", error)
 
 
 class _Routed:
-    """Packets of one application, some of which go through `lane`, and some from here."""
+    """The UDP association of one application, over `lane` and directly."""
 
     def __init__(
         self,
@@ -164,4 +174,4 @@ class _Routed:
         self._lane.close()
         if self._direct is not None:
             self._direct.close()
-        log.debug("an association ended: %d packets dropped that came too early", self._lane.dropped)
+        log.debug("an association ended: %d packets were dropped before it was open", self._lane.dropped)

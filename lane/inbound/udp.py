@@ -1,8 +1,9 @@
-"""SOCKS5 UDP ASSOCIATE (RFC 1928 section 7): a port for the packets of one application.
+"""SOCKS5 UDP ASSOCIATE (RFC 1928 section 7): a UDP port for one application.
 
-The association lives as long as the TCP connection that asked for it, unless nothing moves for a while. The
-first packet pins where the application sends from: nobody else can use its port. What the application said
-before is a hint: behind NAT it does not know its port, and some say the target's.
+The association lives as long as the TCP connection that requested it, unless no packet moves for a while.
+The first packet pins the address that the application sends from, so nobody else can use its port. The
+source address in the request is only a hint. An application behind NAT does not know its public port, and
+some applications put the target's port there.
 """
 
 import logging
@@ -29,18 +30,18 @@ log = logging.getLogger("lane.inbound")
 
 @dataclass(frozen=True, slots=True)
 class UdpTerms:
-    """What associations are held to."""
+    """The limits of associations."""
 
     idle_timeout: float = 60.0
-    """Seconds without a packet after which one ends."""
+    """Seconds without a packet after which an association ends."""
     anyone: bool = False
-    """Whether packets come from addresses to which the application sent nothing, too."""
+    """Whether to accept packets from addresses to which the application sent nothing."""
 
 
 class AppUdpPort:
-    """A UDP port beside `sock`, an application's connection. `source`: where it says that it sends from.
+    """A UDP port for the application that is connected by `sock`.
 
-    Raises OSError.
+    `source`: the address that the application says it sends from. Raises OSError.
     """
 
     def __init__(self, sock: gsocket.socket, source: Address) -> None:
@@ -48,14 +49,14 @@ class AppUdpPort:
         self._sock = UdpSocket.open(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
         self.address = Address(normal_host(host), self._sock.port)
         self.last = monotonic()
-        """When a packet came or went."""
+        """When a packet last moved in either direction, by the monotonic clock."""
         self.dropped = 0
-        """Packets that were nobody's, malformed, or not taken by the kernel."""
+        """Packets that were dropped: from another sender, malformed, or refused by the kernel."""
         self._said = source.port
         self._from: Any = None
 
     def deliver(self, source: Address, payload: Buffer) -> None:
-        """Send a packet to the application, if it has said where it is."""
+        """Send a packet to the application. It is dropped while the application's address is unknown."""
         if self._from is None:
             self.dropped += 1
             return
@@ -63,9 +64,9 @@ class AppUdpPort:
         self.dropped += not self._sock.send(pack_socks(source, payload), self._from)
 
     def recv(self) -> tuple[Address, Buffer]:
-        """Block for the application's next packet: target and payload, which is gone at the next switch.
+        """Block for the application's next packet; return its target and payload.
 
-        Raises Closed.
+        The payload is valid only until the next greenlet switch. Raises Closed.
         """
         while True:
             packet, where = self._sock.recv()
@@ -84,16 +85,20 @@ class AppUdpPort:
         self._sock.close()
 
     def _is_ours(self, where: Any) -> bool:
-        """Whether the application sent from there: the first packet settles it, or the one as it was said."""
+        """Whether the packet is the application's. The first packet pins the address.
+
+        A later packet from the port that the application announced replaces the pin.
+        """
         if where != self._from and where[0] == self._peer and (self._from is None or where[1] == self._said):
             self._from = where
         return bool(where == self._from)
 
 
 def relay(sock: gsocket.socket, port: AppUdpPort, association: Association, idle_timeout: float) -> str:
-    """Carry the application's packets until the association ends: why it did.
+    """Relay the application's packets until the association ends. Return the reason.
 
-    It ends with `sock`, the connection that asked for it, or `idle_timeout` seconds after the last packet.
+    It ends when `sock`, the connection that requested it, ends, or `idle_timeout` seconds after the last
+    packet.
     """
     left = Event()
     watch = gevent.spawn(_watch, sock, left)
@@ -120,7 +125,7 @@ def _pump(port: AppUdpPort, association: Association) -> None:
 
 
 def _watch(sock: gsocket.socket, left: Event) -> None:
-    """Nothing is to come over the connection but its end."""
+    """Wait for the end of the TCP connection. The application has nothing to send on it."""
     with suppress(OSError):
         while sock.recv(4096):
             maybe_yield()

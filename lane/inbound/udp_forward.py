@@ -1,7 +1,7 @@
-"""A local UDP port that stands for one target: for name servers, games and others that know no proxy.
+"""A local UDP port that forwards to one fixed target, for DNS, games and others without proxy support.
 
-Each address that sends to it gets an association of its own, so that the target tells them apart and its
-answers find back. There is no connection whose end would end one: it ends when nothing moves for a while, or
+Each source address gets an association of its own. So the target can tell the sources apart, and its replies
+reach the right one. No connection marks the end of an association. It ends after a while without packets, or
 when a new one needs its place.
 """
 
@@ -27,13 +27,13 @@ from lane.net.udp import UdpSocket
 from lane.supervisor import supervise
 
 SWEEP = 1.0
-"""Seconds between two looks for associations that are idle."""
+"""Seconds between two checks for idle associations."""
 
 log = logging.getLogger("lane.inbound")
 
 
 class _Source:
-    """Who sends to the port, and its association. `failed` hears why it has none."""
+    """One source address, and its association. `failed` gets the error if there can be no association."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class _Source:
         self.key, self.where = (port, where), where
 
     def deliver(self, _: Address, payload: Buffer) -> None:
-        """Send it what the target says; packets have come from nobody else, unless that is wanted."""
+        """Send a packet to the source. The association delivers only packets from the target."""
         self.last = monotonic()
         self._port.send(payload, self.where)
 
@@ -56,7 +56,8 @@ class _Source:
 class UdpForward:
     """Listens on `address` for packets to `target`. Raises ConfigError if it can't listen.
 
-    An association without packets for `idle_timeout` seconds ends. `most` sources have one at a time.
+    An association ends after `idle_timeout` seconds without packets. At most `most` sources have an
+    association at once.
     """
 
     def __init__(
@@ -66,16 +67,16 @@ class UdpForward:
         self._connector = connector
         self._idle_timeout = idle_timeout
         self._most = most
-        # By the port that they send to and where they are; who was not heard for longest comes first.
+        # The key is our port and the source address. The source that was silent for longest comes first.
         self._sources: OrderedDict[tuple[UdpSocket, Any], _Source] = OrderedDict()
         self._greenlets: list[gevent.Greenlet[..., None]] = []
         self._stopped = Event()
         self._throttle = Throttle()
         self._ports = [UdpSocket(sock, answers=True) for sock in bind_udp(address)]
         self.address = Address(normal_host(address.host), self._ports[0].port)
-        """Where it listens, as it was given."""
+        """The address that it listens on, with the host as given."""
         self.addresses = [Address(normal_host(port.host), port.port) for port in self._ports]
-        """Where it listens."""
+        """The addresses that it listens on."""
         self._own = [OwnPort(Address(port.host, port.port), UDP) for port in self._ports]
         census.register(self)
 
@@ -87,13 +88,13 @@ class UdpForward:
         return len(self._sources)
 
     def start(self) -> None:
-        """Begin to take packets."""
+        """Begin to receive packets."""
         name = f"the forward to {self._target}"
         receivers = [supervise(f"a port of {name}", self._receive, port) for port in self._ports]
         self._greenlets = [*receivers, supervise(f"the sweeper of {name}", self._sweep)]
 
     def close(self) -> None:
-        """Take no more packets, and end what there is. Idempotent."""
+        """Receive no more packets, and end all associations. Idempotent."""
         self._stopped.set()
         for port in self._ports:
             port.close()
@@ -103,8 +104,8 @@ class UdpForward:
         self._sources.clear()
 
     def kill(self) -> None:
-        """Wait until it has ended."""
-        gevent.joinall(self._greenlets)  # no limit: the port is closed, and the sweeper looks each second
+        """Wait until the greenlets have ended."""
+        gevent.joinall(self._greenlets)  # no limit: the ports are closed, and the sweeper checks each second
 
     def _receive(self, port: UdpSocket) -> None:
         try:
@@ -120,7 +121,7 @@ class UdpForward:
             return
 
     def _welcome(self, port: UdpSocket, where: Any, before: _Source | None) -> _Source:
-        """A source that is new, or whose association of `before` is over."""
+        """Register a new source, or replace `before`, whose association is over."""
         if before is not None:
             before.association.close()
         source = self._sources[port, where] = _Source(port, where, self._connector, self._failed)
@@ -129,10 +130,13 @@ class UdpForward:
         return source
 
     def _failed(self, source: _Source, error: LaneError) -> None:
-        """Its next packet is that of a new source. Addresses of packets may be faked, so many may fail."""
+        """Forget a source without an association; its next packet starts anew.
+
+        Source addresses can be forged, so many may fail: the log line is throttled.
+        """
         if self._throttle.allows("failed") is not None:
             log.info("%s: no packets from %s: %s", self._target, source.where[0], error)
-        if self._sources.get(source.key) is source:  # else another one has its place meanwhile
+        if self._sources.get(source.key) is source:  # otherwise a newer source has the key
             del self._sources[source.key]
 
     def _sweep(self) -> None:
