@@ -1,1 +1,1 @@
-"""Where the server leaves to targets: which are allowed (policy), where they are (resolver), how (dialer)."""
+"""The side that faces targets: allowed targets (policy), connections (dialer), UDP and open ports."""

@@ -1,6 +1,6 @@
-"""Connects to a target as fast as its best address allows, and tells truly why when none does.
+"""Connects to a target as fast as its best address allows, and reports the true reason if none works.
 
-The policy sees each address before it is dialled, and what it saw is what is dialled.
+The policy judges each address before it is dialled, and lane dials exactly the address that was judged.
 """
 
 from gevent import socket
@@ -18,7 +18,7 @@ from lane.net.resolver import Resolver
 class Dialer:
     """Connects to targets. `connect_timeout`: seconds for all addresses together, after the look-up.
 
-    `own`: the kind of this process's own ports that is no target.
+    `own`: the kind of traffic. A port of this process that refuses that kind is no target (`lane.net.own`).
     """
 
     def __init__(
@@ -31,10 +31,10 @@ class Dialer:
         self._eyeballs = Eyeballs()
 
     def connect(self, target: Address, user: str = "") -> socket.socket:
-        """A connected TCP socket, tuned, for `user`, to whom the look-up is counted.
+        """A connected and tuned TCP socket. The look-up counts against the share of `user`.
 
-        Raises TargetError: NOT_ALLOWED when the policy refuses every address, otherwise what the most
-        telling attempt ended with, TTL_EXPIRED for one that was not answered in time.
+        Raises TargetError: NOT_ALLOWED if the policy refuses every address. Otherwise it has the most telling
+        failure of all attempts, and TTL_EXPIRED stands for an attempt that got no answer in time.
         """
         if target.port == 0:
             raise TargetError(Status.NOT_ALLOWED, "not allowed: port 0")

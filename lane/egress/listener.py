@@ -1,4 +1,4 @@
-"""A listening socket of the server, and what there is to know about addresses for it."""
+"""A listening socket of the server, and helpers for its addresses."""
 
 import ipaddress
 from collections.abc import Callable
@@ -18,17 +18,17 @@ BACKLOG = 256
 """Connections that may wait in the kernel, which has a limit of its own (net.core.somaxconn)."""
 
 Arrival = tuple[socket.socket, Address]
-"""A connection that came, and whom it is from."""
+"""An accepted connection, and its peer's address."""
 
 
 class EgressListener:
-    """A listening socket; `closed` is called once. Raises TargetError where there can be none."""
+    """A listening socket. `closed` is called once, when it closes. Raises TargetError if it can't listen."""
 
     def __init__(self, where: Address, closed: Callable[[], None]) -> None:
         try:
             address = ipaddress.ip_address(where.host)
             sockets.sockaddr(address, where.port)
-        except (ValueError, OSError):  # OSError: a scope that is no interface of this machine
+        except (ValueError, OSError):  # OSError: the scope names no interface of this machine
             raise TargetError(
                 Status.ADDRESS_NOT_SUPPORTED, f"cannot listen on {where}: no IP address"
             ) from None
@@ -37,19 +37,19 @@ class EgressListener:
         except OSError as error:
             why = target_error(error)
             raise TargetError(why.status, f"cannot listen on {where}: {why}") from None
-        sockets.tune(self._sock)  # what it accepts inherits that
+        sockets.tune(self._sock)  # accepted sockets inherit the options
         self.address = Address(*self._sock.getsockname()[:2])
         self._acceptor = Acceptor(self._sock, f"connections on {self.address}")
         self._on_close = closed
         self.closed = False
 
     def accept(self) -> Arrival:
-        """The next connection. Raises Closed."""
+        """Wait for the next connection. Raises Closed."""
         sock, where = self._acceptor.accept()
         return sock, _peer(where)
 
     def close(self) -> None:
-        """Idempotent."""
+        """Close the socket. Idempotent."""
         if not self.closed:
             self.closed = True
             self._sock.close()
@@ -57,12 +57,12 @@ class EgressListener:
 
 
 def _peer(where: Any) -> Address:
-    """Whom a connection is from; one of IPv4 is, however it came."""
+    """The peer's address without a scope. An IPv4 peer of an IPv6 socket has its IPv4 address."""
     return Address(normal_host(where[0].partition("%")[0]), where[1])
 
 
 def own_address(peer: IPv4Address | IPv6Address) -> str:
-    """The address of this machine on the way to `peer`. Raises TargetError."""
+    """The address of this machine on the route to `peer`. Raises TargetError."""
     try:
         return sockets.own_address(peer)
     except OSError as error:

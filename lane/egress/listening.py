@@ -1,12 +1,12 @@
-"""Ports that the server opens for its clients, so that others can connect to what is behind them.
+"""Ports that the server opens for its clients, so that others can connect to services behind them.
 
-There are two kinds. SOCKS BIND wants one connection, from a peer that it names: such a port is there for a
-minute at most. A reverse forward wants every connection to a fixed address: its client parks sessions
-there, each takes one connection, and the port stays open for some seconds while none is parked, since the
-client is about to park the next one and the kernel holds who connects meanwhile.
+There are two kinds. SOCKS BIND wants one connection, from a peer that it names; such a port is open for a
+minute at most. A reverse forward wants every connection to a fixed address. Its client parks sessions there,
+and each session takes one connection. The port stays open for some seconds while no session is parked: the
+client is about to park the next one, and the kernel holds new connections meanwhile.
 
-All of it is bounded: sockets in all and of one user, sessions parked at one address, and nobody is
-accepted for whom no session is there.
+Everything is bounded: the sockets in all, the sockets per user, and the sessions parked at one address. A
+connection is handed only to a parked session.
 """
 
 import ipaddress
@@ -31,43 +31,43 @@ from lane.supervisor import supervise
 MOST = 1024
 """Ports that are open at once."""
 MOST_PER_USER = 64
-"""Of these, one user's."""
+"""Ports of one user that are open at once."""
 MOST_PARKED = 64
 """Sessions that are parked at one address."""
 WAIT = 60.0
-"""Seconds for an expected peer to connect."""
+"""Seconds that an expected peer has to connect."""
 LINGER = 10.0
 """Seconds that a port stays open while no session is parked there."""
 _ELSEWHERE = {"0.0.0.0": OUTSIDE, "::": ipaddress.ip_address("2001:db8::1")}
-"""Somewhere outside, to look up which address leads there (RFC 5737, RFC 3849)."""
+"""An outside address for each family (RFC 5737, RFC 3849), to look up this machine's own address."""
 
 log = logging.getLogger("lane.server")
 
 
 class ListeningPort(Protocol):
-    """Where one session waits for one connection."""
+    """A port where one session waits for one connection."""
 
     bound: Address
-    """Where it may be connected to."""
+    """The address that peers connect to."""
 
     def accept(self, able: Callable[[], bool]) -> Arrival:
-        """Wait for the connection. `able`: whether the session could take one now, asked again after `poke`.
+        """Wait for the connection. `able`: whether the session could take it now; `poke` has it asked again.
 
-        Raises TargetError (TTL_EXPIRED) where it has a limit, Closed once it was closed.
+        Raises TargetError (TTL_EXPIRED) if the port has a time limit, and Closed once the port is closed.
         """
 
     def poke(self) -> None:
-        """Ask `able` again."""
+        """Ask `able` again, because its answer may have changed."""
 
     def close(self) -> None:
-        """Wait no longer. Never blocks. Idempotent."""
+        """End the wait. Never blocks. Idempotent."""
 
 
 class Ports:
-    """All that are open. `policy` judges peers that are expected, `rules` where sessions may be parked.
+    """All open ports. `policy` judges expected peers; `rules` say where sessions may be parked.
 
-    `bind`: whether ports are opened for peers that are expected (SOCKS BIND) at all. Both may be replaced at
-    any time.
+    `bind`: whether ports are opened for expected peers (SOCKS BIND) at all. `rules` and `bind` may be
+    replaced at any time.
     """
 
     def __init__(
@@ -102,7 +102,10 @@ class Ports:
         return self._open.total()
 
     def expect(self, peer: Address, user: str) -> ListeningPort:
-        """A port for one connection from `peer`, or anyone if its host is unspecified. Raises TargetError."""
+        """Open a port for one connection from `peer`, or from anyone if its host is unspecified.
+
+        Raises TargetError.
+        """
         if not self.bind:
             raise TargetError(
                 Status.NOT_ALLOWED, "not allowed: the server opens no ports for BIND (its --allow-bind)"
@@ -121,13 +124,15 @@ class Ports:
                 allowed.append(address)
         if refusal and not allowed:
             raise refusal
-        # SOCKS4 and the PORT of FTP have room for IPv4 only, so that comes first.
+        # SOCKS4 and FTP's PORT command have room for IPv4 only, so IPv4 is preferred.
         own = own_address(min(allowed, key=lambda address: address.version))
         hosts = {address.compressed for address in allowed}
-        return Expected(self._listen(Address(own, 0), user), own, lambda came: came.host in hosts, self._wait)
+        return Expected(
+            self._listen(Address(own, 0), user), own, lambda found: found.host in hosts, self._wait
+        )
 
     def park(self, where: Address, user: str) -> ListeningPort:
-        """A place among the sessions at `where`, an IP address; port 0: a free one. Raises TargetError."""
+        """Park a session at `where`, an IP address. Port 0 stands for a free port. Raises TargetError."""
         if not any(rule.permits(where) for rule in self.rules):
             raise TargetError(Status.NOT_ALLOWED, "not allowed (the server's --allow-reverse)")
         shared = self._shared.get(where)
@@ -142,13 +147,13 @@ class Ports:
         return shared.park()
 
     def close(self) -> None:
-        """Close the ports of reverse forwards; the others end with their sessions."""
+        """Close the ports of reverse forwards. The ports of SOCKS BIND close with their sessions."""
         for shared in [*self._shared.values()]:
             shared.close()
 
-    def _passes(self, came: Address) -> bool:
+    def _passes(self, peer: Address) -> bool:
         try:
-            self._policy.check(came.host, ipaddress.ip_address(came.host), came.port)
+            self._policy.check(peer.host, ipaddress.ip_address(peer.host), peer.port)
         except TargetError:
             return False
         return True
@@ -169,7 +174,7 @@ class Ports:
 
 
 class Expected:
-    """A `ListeningPort` for one connection, of whom `welcome` says that it is the right one."""
+    """A `ListeningPort` for one connection. `welcome` tells whether a peer is the expected one."""
 
     def __init__(
         self, listener: EgressListener, host: str, welcome: Callable[[Address], bool], wait: float
@@ -189,12 +194,12 @@ class Expected:
                         return sock, peer
                     sock.close()
                     log.debug("a connection from %s to %s was not expected", peer.host, self.bound)
-                    gevent.sleep(0)  # they may come faster than they are sent away
+                    gevent.sleep(0)  # unexpected connections may come faster than they are closed
         finally:
             self.close()
 
     def poke(self) -> None:
-        """See `ListeningPort`: who connects now would not come again, so it does not matter."""
+        """See `ListeningPort`. Nothing to do: a connection is accepted whether the session is able or not."""
 
     def close(self) -> None:
         """See `ListeningPort`."""
@@ -202,7 +207,7 @@ class Expected:
 
 
 class _Shared:
-    """The port of a reverse forward, and the sessions parked there: who came first is served first."""
+    """The port of a reverse forward, and the sessions parked there. The oldest session is served first."""
 
     def __init__(self, listener: EgressListener, user: str, linger: float) -> None:
         self.user = user
@@ -213,7 +218,7 @@ class _Shared:
         self._linger = linger
         self._places: deque[_Place] = deque()
         self._changed = Event()
-        self._last: gevent.Greenlet[..., None] | None = None  # closes the port where nobody parks
+        self._last: gevent.Greenlet[..., None] | None = None  # closes the port while no session is parked
         self._acceptor = supervise(f"the port {self.bound}", self._serve)
 
     def park(self) -> "_Place":
@@ -221,7 +226,7 @@ class _Shared:
             stale = next((place for place in self._places if not place.able()), None)
             if stale is None:
                 raise TargetError(Status.FAILURE, "too many sessions are parked there")
-            stale.close()  # its client has probably gone, and come back as another process
+            stale.close()  # its client was probably restarted and left this session behind
         if self._last is not None:
             self._last.kill(block=False)
             self._last = None
@@ -230,7 +235,7 @@ class _Shared:
         return place
 
     def leave(self, place: "_Place") -> None:
-        """The session takes no connection, or has one."""
+        """Remove a session that has its connection or wants none."""
         if place in self._places:
             self._places.remove(place)
             if not self._places and not self._listener.closed:
@@ -260,7 +265,7 @@ class _Shared:
                 raise
 
     def _able(self) -> "_Place":
-        """The first session that could take a connection now; waits for one."""
+        """Wait for a session that can take a connection now; return the oldest."""
         while True:
             for place in self._places:
                 if place.able():
@@ -270,7 +275,7 @@ class _Shared:
 
 
 class _Place:
-    """A `ListeningPort` of one session at a shared one."""
+    """The `ListeningPort` of one session at a shared port."""
 
     def __init__(self, shared: _Shared) -> None:
         self.bound = shared.bound
@@ -283,7 +288,7 @@ class _Place:
         """See `ListeningPort`."""
         self.able = able
         self.poke()
-        self._settled.wait()  # no limit: a parked session waits for whoever may come
+        self._settled.wait()  # no limit: a parked session waits until a peer connects
         if self._arrival is None:
             raise Closed("the port was closed")
         arrival, self._arrival = self._arrival, None
@@ -294,7 +299,7 @@ class _Place:
         self._shared.changed()
 
     def arrive(self, arrival: Arrival) -> None:
-        """Take a connection."""
+        """Hand a connection to the session."""
         self._shared.leave(self)
         self._arrival = arrival
         self._settled.set()

@@ -1,14 +1,14 @@
-"""Which targets the server may reach: the operator's rules, and a refusal of all that is not public.
+"""Which targets the server may reach: the operator's rules, and by default only public addresses.
 
-A proxy that dials whatever it is asked to is a door into the network it stands in: to services on
-loopback, to private hosts, to the metadata service of a cloud. The machine's own public addresses are such
-a door too: its firewall stands outside, and who connects from within meets none. So only plain global
-unicast of others passes unless a rule says otherwise. `ipaddress.is_global` does not know the forms that
-hide such an address in another one (NAT64, 6to4 and others), so the table is written out here. An
-IPv4-mapped address is the IPv4 address, to the system as well as here.
+A proxy that dials any address on request opens the network around it: services on loopback, private hosts,
+the metadata service of a cloud. The machine's own public addresses are just as dangerous: its firewall
+filters traffic from outside, and connections from within bypass it. So only plain global unicast addresses
+of other machines pass, unless a rule says otherwise. `ipaddress.is_global` does not know the formats that
+embed one address in another (NAT64, 6to4 and others), so the table is written out here. An IPv4-mapped
+address is the IPv4 address, for the system as well as here.
 
-The policy judges the address that is then dialled, never a text that somebody else may read in another
-way: `127.1`, `2130706433` and `0x7f.1` reach it as what the resolver made of them.
+The policy judges the address that is then dialled, never a text that another parser may read differently.
+The resolver turns `127.1`, `2130706433` and `0x7f.1` into an address before the policy sees them.
 """
 
 import ipaddress
@@ -23,7 +23,7 @@ from lane.net.names import normal_name
 
 _EVERYTHING = ("any", "all")
 _LOCAL = ("loopback", "private", "link-local")
-"""What `Policy(local=True)` lets through."""
+"""The kinds of address that `Policy(local=True)` allows."""
 
 _NOT_PUBLIC = tuple(
     (ipaddress.ip_network(text), kind)
@@ -61,7 +61,7 @@ _NOT_PUBLIC = tuple(
         ("3fff::/20", "documentation"),
     )
 )
-"""The first network that holds an address names its kind.
+"""The kinds of address that are not public. The first network that contains an address decides.
 
 From the IANA special-purpose address registries (RFC 6890 and its updates, as of 2025), with the
 multicast (RFC 5771, RFC 4291), site-local (RFC 3879) and IPv4-compatible (RFC 4291) blocks.
@@ -70,14 +70,14 @@ multicast (RFC 5771, RFC 4291), site-local (RFC 3879) and IPv4-compatible (RFC 4
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _MAPPED = IPv6Network("::ffff:0:0/96")
 _LAST_32_BITS = tuple(map(IPv6Network, ("::/96", "64:ff9b::/96", "64:ff9b:1::/48")))
-"""IPv6 forms that end in the IPv4 address they stand for."""
+"""IPv6 networks whose addresses end in the IPv4 address that they stand for."""
 _LOOPBACK: dict[int, IPv4Address | IPv6Address] = {4: IPv4Address("127.0.0.1"), 6: IPv6Address("::1")}
-"""Where Linux connects to that is asked for an unspecified address."""
+"""The address, by IP version, that Linux connects to when it is asked for the unspecified address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Targets that an operator allows or denies: a network or a domain, and a port or (None) every port."""
+    """Targets that an operator allows or denies: a network or a domain, and a port (None: every port)."""
 
     network: IPv4Network | IPv6Network | None
     domain: str | None
@@ -85,9 +85,9 @@ class Rule:
 
     @classmethod
     def parse(cls, text: str) -> "Rule":
-        """Read `IP`, `CIDR` or `DOMAIN`, with `:PORT` or `:*` behind it; IPv6 with a port needs brackets.
+        """Read `IP`, `CIDR` or `DOMAIN`, optionally followed by `:PORT` or `:*`.
 
-        A domain stands for itself and its subdomains. Raises UsageError.
+        IPv6 with a port needs brackets. A domain includes its subdomains. Raises UsageError.
         """
         text = text.strip()
         if text.startswith("*") or text.lower() in _EVERYTHING:
@@ -107,7 +107,7 @@ class Rule:
         try:
             return cls(_unmapped(ipaddress.ip_network(place)), None, number)
         except ValueError as error:
-            # No top-level domain starts with a digit: that is an address gone wrong, such as 127.1.
+            # No top-level domain starts with a digit, so this is a malformed address such as 127.1.
             if set(place) & set("/:%") or place.rstrip(".").rpartition(".")[2][:1].isdigit():
                 raise UsageError(f"malformed rule {text!r}: {error}") from None
         try:
@@ -119,7 +119,7 @@ class Rule:
         return cls(None, domain, number)
 
     def matches(self, name: str, address: IPv4Address | IPv6Address, port: int) -> bool:
-        """Whether the rule speaks of this target. `name` is what was asked for, in `normal_name`'s form."""
+        """Whether the rule covers this target. `name`: the requested host, in the form of `normal_name`."""
         if self.port not in (None, port):
             return False
         if self.domain is not None:
@@ -129,14 +129,14 @@ class Rule:
 
 @dataclass(slots=True)
 class Policy:
-    """The operator's rules over the built-in refusal of everything that is not plainly global unicast.
+    """The operator's rules on top of the built-in refusal of everything but plain global unicast.
 
-    `deny` comes first, then `allow`, then the table. An allow rule is an explicit wish: `0.0.0.0/0`
-    allows loopback too. A domain rule holds for requests by that name only, whatever it resolves to; who
-    asks for an address is judged by the address. `local`, for a server on the user's own machine, lets
-    loopback, private and link-local addresses, and the machine's public ones, through as well.
+    `deny` is checked first, then `allow`, then the table. An allow rule is an explicit wish: `0.0.0.0/0`
+    allows loopback too. A domain rule applies only to requests by that name, whatever the name resolves to. A
+    request for an address is judged by the address. `local` is for a server on the user's own machine: it
+    also allows loopback, private and link-local addresses, and the machine's public ones.
 
-    The rules may be replaced at any time: what is connected stays as it is.
+    The rules may be replaced at any time. Existing connections are not affected.
     """
 
     allow: Sequence[Rule] = ()
@@ -146,16 +146,16 @@ class Policy:
     def check(self, host: str, address: IPv4Address | IPv6Address, port: int) -> None:
         """Judge one address that `host` resolved to, before it is dialled.
 
-        Raises TargetError: NOT_ALLOWED, HOST_UNREACHABLE for a host that can't be a name, or FAILURE where
-        the system has nothing left to find out whether the address is the machine's own. Its text does not
-        tell the address: that would show names of the server's network to the client.
+        Raises TargetError: NOT_ALLOWED; HOST_UNREACHABLE for a host that can't be a name; or FAILURE if the
+        system lacks the resources to check whether the address is the machine's own. The error text omits the
+        address: it would show the client how names resolve in the server's network.
         """
         if isinstance(address, IPv6Address) and address.scope_id is not None:
-            # It names an interface of this machine, which is for nobody outside to choose.
+            # A scope names an interface of this machine. No outsider may choose that.
             raise TargetError(Status.NOT_ALLOWED, "not allowed: an address with a scope")
-        name = "" if ":" in host else normal_name(host)  # an IPv6 address is in no domain
+        name = "" if ":" in host else normal_name(host)  # an IPv6 address belongs to no domain
         address = unmapped(address)
-        # A denied network must not be reached through another form of it that a wide rule allows.
+        # Another notation of a denied address must not slip through under a wide allow rule.
         forms = {address, *_embedded(address)}
         forms |= {_LOOPBACK[form.version] for form in forms if form.is_unspecified}
         if any(rule.matches(name, form, port) for rule in self.deny for form in forms):
@@ -170,12 +170,12 @@ class Policy:
             raise TargetError(Status.NOT_ALLOWED, text)
 
     def _decides(self, option: str) -> str:
-        """Whose decision that was: an application's user may not know of the server."""
+        """Who decided, for the error text: the application's user may not know of the server."""
         return "" if self.local else f" (the server's {option})"
 
 
 def parse_port(rule: str, port: str) -> int | None:
-    """The port of a rule, None for `*`. Raises UsageError."""
+    """Parse the port of a rule; None stands for `*`. Raises UsageError."""
     if port == "*":
         return None
     if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= 0xFFFF):
@@ -185,10 +185,10 @@ def parse_port(rule: str, port: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class ListenRule:
-    """Where a client may have the server listen: one IP address or every one, and a range of ports."""
+    """Where a client may make the server listen: one IP address or every one, and a range of ports."""
 
     host: str | None
-    """In its shortest text, and no other address than that; None: any, `0.0.0.0` and `::` too."""
+    """The one address, in its compressed form; None: any address, including `0.0.0.0` and `::`."""
     first: int
     last: int
 
@@ -212,12 +212,12 @@ class ListenRule:
         return cls(unmapped(address).compressed, first, last)
 
     def permits(self, where: Address) -> bool:
-        """Whether the server may listen there. Port 0, any that is free, needs a rule for all ports."""
+        """Whether the server may listen there. Port 0 (any free port) needs a rule for all ports."""
         return self.host in (None, where.host) and self.first <= where.port <= self.last
 
 
 def _ports(text: str) -> tuple[int, int]:
-    """The first and the last of a range of ports; one that is empty for what is none."""
+    """The first and the last port of a range; an empty range for a malformed one."""
     if text == "*":
         return 0, 0xFFFF
     first, dash, last = text.partition("-")
@@ -234,7 +234,7 @@ def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
 
 
 def _kind(address: IPv4Address | IPv6Address) -> str | None:
-    """Why the address is not a public one; None for plain global unicast."""
+    """Why the address is not public; None for plain global unicast."""
     for network, kind in _NOT_PUBLIC:
         if address in network:
             return kind
@@ -247,12 +247,12 @@ def _kind(address: IPv4Address | IPv6Address) -> str | None:
 
 
 def _is_isatap(address: IPv6Address) -> bool:
-    """Whether the interface identifier is of RFC 5214 section 6.1: 0000:5efe or 0200:5efe, then IPv4."""
+    """Whether the interface identifier is that of RFC 5214 section 6.1: 0000:5efe or 0200:5efe, then IPv4."""
     return (int(address) >> 32) & 0xFDFFFFFF == 0x5EFE
 
 
 def _embedded(address: IPv4Address | IPv6Address) -> Iterator[IPv4Address]:
-    """The IPv4 addresses that an IPv6 address stands for, if it is of a kind that does."""
+    """The IPv4 addresses that are embedded in an IPv6 address."""
     if isinstance(address, IPv4Address):
         return
     if _is_isatap(address) or any(address in network for network in _LAST_32_BITS):
@@ -264,4 +264,4 @@ def _embedded(address: IPv4Address | IPv6Address) -> Iterator[IPv4Address]:
 
 
 ANYWHERE = Policy([Rule.parse("0.0.0.0/0"), Rule.parse("::/0")])
-"""Where connections that leave from a client may go: to wherever that machine can, as without lane."""
+"""The policy for direct connections from a client: anywhere that the machine can reach without lane."""

@@ -1,11 +1,11 @@
-"""Which way a target goes from a client: through lane, directly, or nowhere. The first matching rule says.
+"""The client's routing rules: through lane, directly, or not at all. The first matching rule decides.
 
-A list of a hundred thousand domains is common, and each connection asks. So there is no walk through the
-rules: whatever could match a target (its name and the domains above it, or the networks around its
-address) is looked up, and the earliest rule that was found counts.
+A list of a hundred thousand domains is common, and each connection is looked up in it. So the rules are not
+scanned. Each key that could match the target is looked up: its name and the domains above it, or the networks
+around its address. The earliest rule among the matches decides.
 
-Names are never resolved for this. Whoever watches the client's name server must not learn from a rule
-what was to go through lane: a network matches those targets only that are given as addresses.
+Names are never resolved for this, so that an observer of the client's name server learns nothing about
+traffic that goes through lane. A network rule therefore matches only targets that are given as addresses.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,35 +23,35 @@ from lane.net.names import literal, normal_name
 
 MAX_RULES = 100_000
 MAX_FILE = 4 << 20
-"""Bytes of a file with rules."""
+"""The largest file of rules, in bytes."""
 
 EVERYWHERE = "*"
 
 Place = str | tuple[int, int, int]
-"""A domain; a network as IP version, length and the bits that it fixes; or EVERYWHERE."""
+"""A domain; a network as IP version, prefix length and prefix bits; or EVERYWHERE."""
 
 
 class Action(Enum):
-    """What becomes of a connection."""
+    """What is done with a connection."""
 
     DIRECT = "direct"
-    """It leaves from this machine."""
+    """The connection leaves from this machine."""
     BLOCK = "block"
     LANE = "lane"
 
 
 class RouteRule(NamedTuple):
-    """Targets at a place, on a port or (None) on every port, and what becomes of them."""
+    """An action for the targets at a place, on one port (None: every port)."""
 
     action: Action
     place: Place
     port: int | None
     text: str
-    """As it was written."""
+    """The rule as it was written."""
 
     @classmethod
     def parse(cls, text: str) -> "RouteRule":
-        """Read `ACTION PATTERN`: direct, block or lane; then what `Rule.parse` reads, `*` or `*:PORT`.
+        """Read `ACTION PATTERN`: direct, block or lane; then a pattern of `Rule.parse`, `*` or `*:PORT`.
 
         Raises UsageError.
         """
@@ -78,7 +78,7 @@ _ACTIONS = {action.value: action for action in Action}
 
 
 class RouteTable:
-    """Rules in their order."""
+    """An ordered list of rules, indexed for fast look-up."""
 
     def __init__(self, rules: Iterable[RouteRule] = ()) -> None:
         self._first: dict[tuple[Place, int | None], tuple[int, RouteRule]] = {}
@@ -93,7 +93,7 @@ class RouteTable:
         return len(self._first)
 
     def find(self, target: Address) -> RouteRule | None:
-        """The first rule that matches."""
+        """The first rule that matches `target`; None if none does."""
         if not self._first:
             return None
         found = [
@@ -105,7 +105,7 @@ class RouteTable:
         return min(found)[1] if found else None
 
     def _places(self, host: str) -> Iterator[Place]:
-        """What a rule may name that matches `host`."""
+        """Every place that a rule matching `host` can name."""
         yield EVERYWHERE
         if address := literal(host):
             for length in self._lengths[address.version]:
@@ -114,19 +114,19 @@ class RouteTable:
         try:
             name = normal_name(host)
         except TargetError:
-            return  # what is no name has no domain
+            return  # not a name, so it has no domain
         while name:
             yield name
             name = name.partition(".")[2]
 
 
 def read_rules(path: Path) -> Iterator[RouteRule]:
-    """The rules of a file: one a line, `#` begins a comment. Raises ConfigError, which names the line.
+    """Read the rules of a file, one per line; `#` begins a comment. Raises ConfigError, which names the line.
 
-    A long file takes a second or two. Other greenlets have their turns meanwhile.
+    A long file takes a second or two. Other greenlets run meanwhile.
     """
     try:
-        if not path.is_file():  # what can be read once only can't be read again
+        if not path.is_file():  # a pipe, for example, can't be read again on reload
             raise ConfigError(f"cannot read {path}: {'not a file' if path.exists() else 'no such file'}")
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None

@@ -1,9 +1,9 @@
-"""UDP to targets: the sockets of one association, and whose answers it takes.
+"""UDP to targets: the sockets of one association, and the filter for incoming packets.
 
-Each packet has a target of its own, and the policy judges every one of them. Names are looked up once and
-remembered for a while, since most packets go where the one before went. What arrives is delivered only if it
-comes from an address that was sent to (address-dependent filtering, RFC 4787 section 5), so that an open
-port is no door for strangers, unless the application wants to hear from anyone.
+Each packet has a target of its own, and the policy judges every target. A name is looked up once and
+remembered for a while, since most packets go to the same target as the one before. An incoming packet is
+delivered only if its address was sent to before (address-dependent filtering, RFC 4787 section 5), so that
+strangers can't use the open port. The application may ask to hear from anyone instead.
 """
 
 import ipaddress
@@ -29,15 +29,19 @@ from lane.net.udp import Buffer, UdpSocket
 from lane.supervisor import supervise
 
 REMEMBERED = 4096
-"""Targets, and addresses that may answer, of one association: who was not used for longest is forgotten."""
-UNPAID, ENTRY = 64, 400
-"""Entries of a table that an association has anyway, and bytes that each further one costs its user."""
+"""Targets, and peer addresses, that one association remembers. The least recently used is forgotten first."""
+UNPAID = 64
+"""Entries of a table that are not counted against the user's share of memory."""
+ENTRY = 400
+"""Bytes that each further entry counts for."""
 NAME_LIFE = 60.0
-"""Seconds that the address of a name is used."""
+"""Seconds that a looked-up address is used for its name."""
 REFUSAL_LIFE = 5.0
-"""Seconds that a target which can't be reached is not tried again."""
-LOOKUPS, WAITING = 64, 16
-"""Names of one association that are looked up at once, and packets that wait for each."""
+"""Seconds before an unreachable or refused target is tried again."""
+LOOKUPS = 64
+"""Names that one association looks up at once."""
+WAITING = 16
+"""Packets that wait for each look-up."""
 
 log = logging.getLogger("lane.egress")
 
@@ -47,8 +51,8 @@ Where = tuple[str, int]
 class UdpEgress:
     """The sockets of one association. `authorize(target)` raises TargetError, as the policy does.
 
-    `user`: to whom look-ups are counted, and the bytes of its tables with `share(user)`. `anyone`: take
-    packets from addresses that nothing was sent to, too.
+    `user`: the user that look-ups are counted against; the memory of its tables counts against `share(user)`.
+    `anyone`: also accept packets from addresses to which nothing was sent.
     """
 
     def __init__(
@@ -62,7 +66,10 @@ class UdpEgress:
         share: Callable[[str], Budget] | None = None,
     ) -> None:
         self.deliver: Callable[[Address, Buffer], None] = lambda source, payload: None
-        """Gets what arrives, and from where; the payload is gone when it returns. It must not block."""
+        """Called with the source and the payload of each incoming packet. It must not block.
+
+        The payload is valid only until it returns.
+        """
         self.dropped = 0
         """Packets that were not sent or not delivered."""
         self._policy = policy
@@ -70,18 +77,18 @@ class UdpEgress:
         self._authorize = authorize
         self._user = user
         self._anyone = anyone
-        self._targets: OrderedDict[Address, tuple[Where | None, float]] = OrderedDict()  # and until when
+        self._targets: OrderedDict[Address, tuple[Where | None, float]] = OrderedDict()  # with expiry times
         self._lookups: dict[Address, deque[bytes]] = {}
-        self._asking: dict[Address, Any] = {}  # the greenlets that do so
-        self._peers: OrderedDict[str, bool] = OrderedDict()  # whether an address may answer
+        self._asking: dict[Address, Any] = {}  # the greenlets of the look-ups
+        self._peers: OrderedDict[str, bool] = OrderedDict()  # whether packets from an address are accepted
         self._sockets: dict[int, UdpSocket] = {}
         self._readers: list[Any] = []
         self._budget = share(user) if share else None
-        self._paid = 0  # bytes of the user's share
+        self._paid = 0  # bytes taken from the user's share
         self._closed = False
 
     def send(self, target: Address, payload: Buffer) -> None:
-        """Send one packet. Never blocks; what can't be sent is dropped, and counted."""
+        """Send one packet. Never blocks. A packet that can't be sent is dropped and counted."""
         known = self._targets.get(target)
         if known is not None and known[1] > monotonic():
             self._transmit(known[0], payload)
@@ -112,7 +119,7 @@ class UdpEgress:
         self._give_back(self._paid)
 
     def _pay(self, size: int) -> bool:
-        """Whether the user may hold `size` bytes more."""
+        """Take `size` bytes from the user's share. Return whether the share had room."""
         if self._closed or (self._budget is not None and not self._budget.take(size)):
             return False
         self._paid += size
@@ -141,7 +148,7 @@ class UdpEgress:
             self._transmit(where, payload)
 
     def _find(self, target: Address) -> Where | None:
-        """Where packets for `target` go, remembered for a while; None: nowhere."""
+        """The address for packets to `target`, remembered for a while; None if there is none."""
         where: Where | None = None
         life = REFUSAL_LIFE
         try:
@@ -149,7 +156,7 @@ class UdpEgress:
                 raise TargetError(Status.NOT_ALLOWED, "not allowed: port 0")
             self._authorize(target)
             found = self._resolver.resolve(target.host, self._user)
-            # IPv4 first: a packet can't race another one over the family that may not work.
+            # IPv4 first: packets can't race over both families, and IPv6 may not work.
             for address in sorted(found, key=lambda one: one.version):
                 if self._passes(target, address) and _has_route(address):
                     where, life = (str(address), target.port), NAME_LIFE
@@ -183,7 +190,7 @@ class UdpEgress:
         self.dropped += not sock.send(payload, where)
 
     def _socket(self, family: int) -> UdpSocket | None:
-        """The socket of `family`, made when it is needed; None where the system has none to give now."""
+        """The socket of `family`, opened on first use; None if the system has no socket to give."""
         if family not in self._sockets and not self._closed and (sock := _open(family)) is not None:
             self._sockets[family] = sock
             self._readers.append(supervise("the packets of targets", self._read, sock))
@@ -199,7 +206,7 @@ class UdpEgress:
                     self.dropped += 1
 
     def _remember(self, table: OrderedDict[Any, Any], key: Any, value: Any) -> None:
-        """Keep an entry, the newest; the oldest makes room where there is no more for this user."""
+        """Add an entry as the newest. The oldest makes room when the table or the user's share is full."""
         if self._closed:
             return
         full = len(table) >= REMEMBERED
@@ -224,10 +231,10 @@ def _open(family: int) -> UdpSocket | None:
 
 
 def _has_route(address: IPv4Address | IPv6Address) -> bool:
-    """Whether the system knows a way there."""
+    """Whether the system has a route to the address."""
     try:
         own_address(address)
-    except OSError:  # that it has no descriptor to give is as good a reason
+    except OSError:  # no route, or no free descriptor to find out
         return False
     return True
 
