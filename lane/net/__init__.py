@@ -1,1 +1,1 @@
-"""What every room does with names and sockets, once: look-ups, connecting, binding, errors of the kernel."""
+"""Names and sockets for all parts of lane: look-ups, connecting, listening, and the kernel's errors."""

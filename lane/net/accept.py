@@ -1,8 +1,8 @@
-"""Accepting connections, for as long as the listening socket is there.
+"""Accepts connections for as long as the listening socket exists.
 
-A process without descriptors can't accept, and the connections wait in the kernel. It goes on as soon as it
-has some again, which mostly is at once. Where that takes longer, nobody should have to wait for it without a
-word: then each connection is accepted with a descriptor that is kept for that, and reset.
+A process without free descriptors can't accept, and new connections wait in the kernel. Accepting goes on as
+soon as a descriptor is free, which usually takes a moment. If it takes longer, the waiting peers get a clear
+answer: each connection is accepted with a reserved descriptor, and reset.
 """
 
 import errno
@@ -23,10 +23,10 @@ from lane.log import Throttle
 from lane.net.descriptors import reserve
 
 BACK_OFF = 0.1
-"""Seconds to wait after a failed accept: without descriptors, trying at once again would only burn CPU."""
+"""Seconds to wait after a failed accept. An immediate retry without descriptors would only burn CPU."""
 PATIENCE = 3.0
-"""Seconds without descriptors after which who connects is reset."""
-_AT_ONCE = 64  # connections that are reset before others have their turn
+"""Seconds without descriptors after which new connections are reset."""
+_AT_ONCE = 64  # connections that are reset before other greenlets run
 _LINGER_NOT = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds, so that close sends RST
 
 log = logging.getLogger("lane.net")
@@ -34,21 +34,24 @@ _throttle = Throttle()
 
 
 class Acceptor:
-    """Takes connections from `sock`, which listens and stays the caller's to close. `what`: for the log."""
+    """Accepts connections from `sock`, a listener that the caller closes. `what`: the name for the log."""
 
     def __init__(self, sock: Any, what: str) -> None:
         self._sock = sock
         self._what = what
-        self._failing_since: float | None = None  # while somebody waits
+        self._failing_since: float | None = None  # set while connections wait in vain
 
     def accept(self) -> tuple[gsocket.socket, Any]:
-        """The next connection, and whom it is from. Raises Closed once the socket is closed."""
+        """Wait for the next connection; return it and its peer's address.
+
+        Raises Closed once the socket is closed.
+        """
         while True:
-            maybe_yield()  # there may always be one that waits
+            maybe_yield()  # `accept` need not block under load
             try:
                 found: tuple[gsocket.socket, Any] = self._sock.accept()
             except ConnectionError:
-                pass  # it went away while it was queued
+                pass  # the peer disconnected while it was queued
             except OSError as error:
                 if self._sock.closed:
                     raise Closed("the listener is closed") from None
@@ -59,14 +62,14 @@ class Acceptor:
 
     def _failed(self, error: OSError) -> None:
         now = monotonic()
-        if not self._somebody_waits():  # a lack of descriptors is told all the same
+        if not self._somebody_waits():  # without descriptors `accept` always fails
             self._failing_since = None
         elif self._failing_since is None:
             self._failing_since = now
             if _throttle.allows(self._what) is not None:
                 log.warning("cannot accept %s: %s", self._what, error.strerror or error)
         elif error.errno in (errno.EMFILE, errno.ENFILE) and now - self._failing_since > PATIENCE:
-            with reserve, suppress(OSError):  # there are no more of them, or another thread was quicker
+            with reserve, suppress(OSError):  # no connection is left, or another thread took the descriptor
                 self._reset_some()
         gevent.sleep(BACK_OFF)
 
@@ -76,7 +79,7 @@ class Acceptor:
         return bool(found.poll(0))
 
     def _reset_some(self) -> None:
-        """Reset connections that wait. Raises OSError when there is none."""
+        """Reset waiting connections. Raises OSError when none is left."""
         timeout = self._sock.gettimeout()
         self._sock.settimeout(0)  # no switch to other greenlets before it is restored
         try:

@@ -1,4 +1,4 @@
-"""Connections of TCP to a host: its name looked up, its addresses raced, and what went wrong in words."""
+"""TCP connections to a host: the look-up of its name, the race between its addresses, readable errors."""
 
 import errno
 import os
@@ -21,12 +21,15 @@ from lane.net.sockets import family_of, sockaddr, tune
 Where = tuple[IPv4Address | IPv6Address, int]
 """An address and a port."""
 OURSELVES = "lane"
-"""Whom look-ups for lane's own connections are counted to: they have places whatever applications ask for."""
+"""The user that look-ups for lane's own connections count against, so that applications can't starve them."""
 Result = TypeVar("Result")
 
 
 def connect_to(where: Where) -> socket.socket:
-    """A connection to one address and port, tuned. Blocks for as long as the system does; raises OSError."""
+    """Connect to one address and port; return the tuned socket.
+
+    Blocks for as long as the system lets it. Raises OSError.
+    """
     address, port = where
     sock = socket.socket(family_of(address), socket.SOCK_STREAM)
     try:
@@ -45,22 +48,25 @@ def connect_to(where: Where) -> socket.socket:
 
 
 def _is_its_own_peer(sock: socket.socket) -> bool:
-    """Whether a port that nobody listens on was picked for our own end: TCP connects it to itself then."""
+    """Whether the socket is connected to itself.
+
+    TCP does that when nobody listens on the target port and the kernel picks that same port for our end.
+    """
     try:
         return bool(sock.getsockname() == sock.getpeername())
-    except OSError:  # the peer has gone already
+    except OSError:  # the peer has disconnected already
         return False
 
 
 class Connector:
-    """Finds hosts by name, and connects to whichever of their addresses is first to work."""
+    """Looks hosts up and connects to the first of their addresses that works."""
 
     def __init__(self, resolver: Resolver | None = None) -> None:
         self._resolver = resolver
         self._eyeballs = Eyeballs()
 
     def connect(self, endpoint: Address, timeout: float) -> socket.socket:
-        """A connection of TCP within `timeout` seconds, look-up included. Raises Unreachable."""
+        """Open a TCP connection within `timeout` seconds, look-up included. Raises Unreachable."""
         try:
             return self.open(endpoint, timeout)
         except TargetError as error:
@@ -69,7 +75,7 @@ class Connector:
             raise Unreachable(f"cannot reach {endpoint}: {error_text(error)}") from None
 
     def open(self, endpoint: Address, timeout: float) -> socket.socket:
-        """As `connect`, for who has words of his own: raises OSError, or TargetError for the look-up."""
+        """As `connect`, but raises the original errors: OSError, or TargetError for the look-up."""
         return self.race(endpoint, connect_to, socket.socket.close, timeout)
 
     def race(
@@ -79,9 +85,9 @@ class Connector:
         discard: Callable[[Result], object],
         timeout: float,
     ) -> Result:
-        """What `attempt` makes of an address, as `Eyeballs.connect` has it. Raises what that raises.
+        """Look `endpoint` up and run `Eyeballs.connect` with `attempt`. Raises what that raises.
 
-        Raises TargetError where the name has none, or is not answered in time.
+        Raises TargetError if the name has no address or the look-up times out.
         """
         resolver = self._resolver or system_resolver()
         until = monotonic() + timeout

@@ -1,11 +1,11 @@
-"""Descriptors of this process, where they run out: one in reserve, and whether there are enough left."""
+"""File descriptors when they run out: one in reserve, and a check of how many are left."""
 
 import os
 from contextlib import suppress
 
 
 class Reserve:
-    """A descriptor that is free while the context lasts, in which nothing may switch greenlets."""
+    """Holds one descriptor, and frees it while the context lasts. The context must not switch greenlets."""
 
     def __init__(self) -> None:
         self._held: int | None = None
@@ -17,11 +17,11 @@ class Reserve:
             self._held = None
 
     def __exit__(self, *_: object) -> None:
-        with suppress(OSError):  # another thread took it: the next time, then
+        with suppress(OSError):  # another thread took it: try again at the next exit
             self._held = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def has(self, count: int) -> bool:
-        """Whether `count` more descriptors could be had now; some microseconds each to find out."""
+        """Whether `count` more descriptors are free now. Takes some microseconds per descriptor."""
         if self._held is None:
             return False
         found: list[int] = []
@@ -34,4 +34,4 @@ class Reserve:
 
 
 reserve = Reserve()
-"""One for all, made now: there is no descriptor when it is needed."""
+"""The one reserve of the process. It is made at import: once descriptors have run out, it is too late."""

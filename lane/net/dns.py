@@ -1,14 +1,14 @@
-"""One question to the name servers of this machine (RFC 1035), and what their answer says.
+"""One DNS query to the name servers of this machine (RFC 1035), and the meaning of the response.
 
-The messages are dnspython's. Sending them is not: its resolvers wait in threads or in an event loop of
-their own, and gevent's two resolvers know no time to live, or go on after nobody waits any more. Here a
-question is a socket and a greenlet, and both are gone the moment that it is killed. Of an answer only the
-records are read that count: dnspython imports a module for each type of record that it meets, and keeps
-each in a table, which a hostile server would fill.
+dnspython builds and parses the messages. It does not send them: its resolvers block in threads or need an
+event loop of their own. gevent's two resolvers either report no time to live, or go on after their caller
+has been killed. Here a query is one socket and one greenlet, and both are gone the moment the greenlet is
+killed. Only the needed records of a response are parsed: dnspython imports a module for each type of record
+that it meets and keeps it in a table, which a hostile server could fill.
 
-An answer is believed only from the server that was asked, at the port that it was sent from, with the id and
-the question that were sent (RFC 5452): each socket is connected and used once, so the kernel drops what
-comes from elsewhere, and says at once when nobody listens there.
+A response is believed only if it comes from the queried address and port, with the id and the question of the
+query (RFC 5452). Each socket is connected and used once, so the kernel drops packets from other addresses.
+It also reports at once when nobody listens on the server's port.
 """
 
 import socket
@@ -35,16 +35,16 @@ from lane.net.system import ResolvConf
 
 A, AAAA = dns.rdatatype.A, dns.rdatatype.AAAA
 TIMEOUT = 2.0
-"""Seconds that a server has where resolv.conf says nothing; twice as many in each further round."""
+"""Seconds that a server has if resolv.conf sets no limit. Each further round doubles it."""
 ATTEMPTS = 3
 PAYLOAD = 1232
-"""Bytes of a packet that we take where resolv.conf wants EDNS (RFC 9715)."""
+"""The advertised UDP payload size, in bytes, if resolv.conf enables EDNS (RFC 9715)."""
 MAX_ANSWER = 8192
-"""Bytes of an answer, some 250 addresses. A larger one would only keep the process busy."""
+"""The largest response in bytes, some 250 addresses. A larger one would only keep the process busy."""
 
 MAX_ALIASES = 16
 MAX_TTL = 2**31 - 1
-"""A larger one is 0 (RFC 2181 section 8)."""
+"""The largest time to live, in seconds. A larger value counts as 0 (RFC 2181 section 8)."""
 
 _MALFORMED = (dns.exception.DNSException, ValueError, struct.error)
 
@@ -52,17 +52,17 @@ IpAddress = IPv4Address | IPv6Address
 
 
 class DnsAnswer(NamedTuple):
-    """What there is of one kind under a name."""
+    """The records of one type for a name."""
 
     addresses: tuple[IpAddress, ...]
     exists: bool
-    """Whether there is such a name at all."""
+    """Whether the name exists at all."""
     ttl: float
-    """Seconds that the answer holds."""
+    """Seconds that the answer is valid."""
 
 
 class NameServers:
-    """Asks servers; the one that answered last is asked first. `port` is theirs."""
+    """Queries name servers. The one that answered last is asked first. `port`: the servers' port."""
 
     def __init__(self, port: int = 53) -> None:
         self._port = port
@@ -70,9 +70,9 @@ class NameServers:
         self._turn = 0
 
     def ask(self, conf: ResolvConf, name: str, kind: dns.rdatatype.RdataType) -> DnsAnswer:
-        """What there is of `kind` under `name`, which is absolute and ASCII.
+        """Look up the records of type `kind` for `name`, which is absolute and ASCII.
 
-        Raises TargetError (HOST_UNREACHABLE) where no server answers, or none knows.
+        Raises TargetError (HOST_UNREACHABLE) if no server gives a usable response.
         """
         question = dns.message.make_query(_labels(name), kind, use_edns=conf.edns, payload=PAYLOAD)
         failure = "name look-up timed out"
@@ -91,7 +91,7 @@ class NameServers:
         raise TargetError(Status.HOST_UNREACHABLE, failure)
 
     def _schedule(self, conf: ResolvConf) -> Iterator[tuple[IpAddress, float]]:
-        """The servers in turns, and how long each of them has."""
+        """The servers to try in order, each with its time limit in seconds."""
         servers = list(conf.servers)
         if conf.rotate:
             self._turn += 1
@@ -107,7 +107,7 @@ class NameServers:
     def _exchange(
         self, server: IpAddress, question: dns.message.Message, over_tcp: bool
     ) -> tuple[dns.message.Message, bytes]:
-        """The head of the response, and all of it. Raises OSError or _Useless."""
+        """Send the query; return the header of the response, and its bytes. Raises OSError or _Useless."""
         where, family = sockaddr(server, self._port), family_of(server)
         if not over_tcp:
             with gsocket.socket(family, socket.SOCK_DGRAM) as sock:
@@ -133,11 +133,11 @@ class NameServers:
 
 
 class _DnsTimeout(Exception):
-    """The server's time is over."""
+    """The server did not respond in time."""
 
 
 class _Useless(Exception):
-    """An answer from which nothing can be learnt."""
+    """A response without usable information."""
 
 
 def _labels(name: str) -> dns.name.Name:
@@ -145,7 +145,7 @@ def _labels(name: str) -> dns.name.Name:
 
 
 def _head(data: bytes, question: dns.message.Message) -> dns.message.Message | None:
-    """The head of a response to `question`; None for what is none."""
+    """Parse the header of a response to `question`; None if `data` is no such response."""
     try:
         head = dns.message.from_wire(data, question_only=True)
         return head if question.is_response(head) else None
@@ -164,7 +164,7 @@ def _exactly(sock: Any, size: int) -> bytes:
 
 
 def _read(head: dns.message.Message, data: bytes) -> DnsAnswer:
-    """What a response says of the name that was asked for. Raises _Useless, or one of _MALFORMED."""
+    """Read the answer for the queried name. Raises _Useless, or one of _MALFORMED."""
     code = head.rcode()
     if code not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
         raise _Useless(f"the name server says {dns.rcode.to_text(code)}")
@@ -195,7 +195,7 @@ def _read(head: dns.message.Message, data: bytes) -> DnsAnswer:
 
 
 class _Record(NamedTuple):
-    """A record of the Internet: where its data begins and ends, and whether it answers."""
+    """A record of class IN. `at` and `end` delimit its data; `answers`: it is in the answer section."""
 
     answers: bool
     owner: dns.name.Name
@@ -206,7 +206,7 @@ class _Record(NamedTuple):
 
 
 def _records(data: bytes) -> Iterator[_Record]:
-    """Answers and authorities of a message (RFC 1035 section 4.1.3)."""
+    """The records of the answer and authority sections of a message (RFC 1035 section 4.1.3)."""
     questions, answers, authorities = struct.unpack_from("!4x3H", data)
     at = 12
     for _ in range(questions):

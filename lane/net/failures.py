@@ -1,4 +1,4 @@
-"""What the kernel says of a socket, as what lane says of it: one table for all who connect or listen."""
+"""Translates the kernel's socket errors into lane's errors: one table for all connects and listeners."""
 
 import errno
 import os
@@ -14,42 +14,44 @@ _TABLE = {
     errno.EPERM: Status.NOT_ALLOWED,
     errno.ETIMEDOUT: Status.TTL_EXPIRED,
     errno.EHOSTUNREACH: Status.HOST_UNREACHABLE,
-    errno.EADDRNOTAVAIL: Status.FAILURE,  # all our ports are in use
+    errno.EADDRNOTAVAIL: Status.FAILURE,  # all local ports are in use
     errno.ENETUNREACH: Status.NETWORK_UNREACHABLE,
     errno.EAFNOSUPPORT: Status.NETWORK_UNREACHABLE,  # no IPv6 in this kernel
 }
-"""Most telling first: a host that answered says more than one that did not, and that more than a family
-without a route."""
+"""The status for each errno, the most telling first.
+
+A host that answered tells more than one that did not, and that tells more than a family without a route.
+"""
 _RANKS = {number: rank for rank, number in enumerate(_TABLE)}
 
 
 def late() -> OSError:
-    """What the kernel says when nobody answers, for who waited less long than it does."""
+    """The kernel's error for a peer that does not answer, for callers with a shorter time limit."""
     return TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
 
 
 def status_of(error: OSError) -> Status:
-    """What a failure to connect or to listen means to who asked for it."""
+    """The status for a failed attempt to connect or to listen."""
     return _TABLE.get(error.errno or _OTHERS, Status.FAILURE)
 
 
 def error_text(error: Exception) -> str:
-    """One line for people."""
+    """The text of an error, as one readable line."""
     return getattr(error, "strerror", None) or str(error)
 
 
 def target_error(error: OSError) -> TargetError:
-    """What the application is told."""
+    """The error to report to the application."""
     return TargetError(status_of(error), error_text(error).lower())
 
 
 def ended(number: int) -> Closed:
-    """What `errno` `number` on a connection means to who uses it."""
+    """The error for a connection that broke with the errno `number`."""
     return Reset() if number in (errno.ECONNRESET, errno.EPIPE) else Closed(os.strerror(number))
 
 
 def most_telling(failures: Sequence[Failure[OSError | LaneError]]) -> OSError | LaneError:
-    """What says most of several failed attempts; the first of equals."""
+    """The most telling error of several failed attempts; the first of equals."""
     return min((failure.build() for failure in failures), key=_rank)
 
 

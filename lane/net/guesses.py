@@ -1,9 +1,10 @@
-"""Who guesses keys and passwords: slower with each wrong one, and named in the log.
+"""Slows down clients that guess keys and passwords, and logs their addresses.
 
-Guesses are counted by address (IPv6 by /64). Each wrong one doubles the time that answers to that address
-take; time and right ones halve it. Somebody honest behind the same address waits, a few seconds at most, and
-is never refused. So who opens ever more connections at once can still guess faster: those beyond what may
-wait are dropped. What ends that is a firewall, which can learn of it from the log: docs/FAIL2BAN.md.
+Guesses are counted by address (IPv6 by /64). Each wrong guess doubles the delay of replies to that address.
+Time and right guesses halve it. An honest user behind the same address waits a few seconds at most, and is
+never refused. So a client that opens ever more connections can still guess faster, up to the limit of waiting
+guesses; the ones beyond it are dropped. A firewall can stop such a client, and the log tells the firewall its
+address: docs/FAIL2BAN.md.
 """
 
 import ipaddress
@@ -20,30 +21,34 @@ from lane.address import unmapped
 from lane.log import Throttle
 from lane.net.places import Places, network
 
-FIRST, LONGEST = 0.125, 4.0
-"""Seconds that the answer to the second guess takes, and to any at most."""
+FIRST = 0.125
+"""Seconds that the reply to the second guess is delayed."""
+LONGEST = 4.0
+"""The longest delay of a reply, in seconds."""
 EASE_TIME = 20.0
-"""Seconds without a wrong guess that halve the delay of an address."""
+"""Seconds without a wrong guess after which the delay of an address is halved."""
 MOST_KNOWN = 4096
-"""Addresses that are remembered, those that guessed last."""
-MOST_WAITING, MOST_OF_ONE = 512, 128
-"""Wrong guesses that wait for their answers, and those of one address."""
+"""Addresses that are remembered. The one whose last guess is oldest is forgotten first."""
+MOST_WAITING = 512
+"""Wrong guesses that wait for their replies."""
+MOST_OF_ONE = 128
+"""Wrong guesses of one address that wait for their replies."""
 STEPS = 6
-"""Wrong guesses in a row up to the longest delay: FIRST is doubled by each but the first."""
+"""Wrong guesses in a row that count. The second is delayed by FIRST, and each further one twice as long."""
 PERIOD = 60.0
-"""Seconds from one line in the log about an address to the next."""
+"""The shortest interval between two log lines about one address, in seconds."""
 
 log = logging.getLogger("lane.guesses")
 
 
 class Guesses:
-    """Of `what`, for the log. No delay is longer than `longest` seconds."""
+    """Counts guesses. `what`: what is guessed, for the log. No delay is longer than `longest` seconds."""
 
     def __init__(self, what: str, longest: float = LONGEST, clock: Callable[[], float] = monotonic) -> None:
         self._what = what
         self._longest = min(longest, LONGEST)
         self._clock = clock
-        self._known: OrderedDict[str, tuple[float, float]] = OrderedDict()  # steps, and as of when
+        self._known: OrderedDict[str, tuple[float, float]] = OrderedDict()  # steps, and when they changed
         self._lines = Throttle(PERIOD, MOST_KNOWN, clock)
         self._waiting: Places[Event] = Places(MOST_WAITING)
         census.register(self)
@@ -53,12 +58,12 @@ class Guesses:
         return {"guessers": len(self._known), "guesses": len(self._waiting)}
 
     def delay(self, host: str) -> float:
-        """Seconds that an answer to the address `host` takes now."""
+        """The delay of a reply to the address `host` now, in seconds."""
         steps = self._steps(network(host))
         return min(self._longest, FIRST * 2 ** (steps - 1)) if steps > 0 else 0.0
 
     def wrong(self, host: str) -> float:
-        """Count a wrong guess from `host`: the seconds to its answer, which `pause` waits."""
+        """Count a wrong guess from `host`. Return the seconds that `pause` must wait before the reply."""
         name, delay = network(host), self.delay(host)
         self._set(name, min(self._steps(name) + 1, STEPS))
         missed = self._lines.allows(name)
@@ -68,14 +73,14 @@ class Guesses:
         return delay
 
     def right(self, host: str) -> None:
-        """Wait as long as a wrong one would, and let those who come after wait less."""
+        """Count a right guess: wait as long as a wrong one would, then shorten the next delays."""
         if delay := self.delay(host):
             gevent.sleep(delay)
             name = network(host)
             self._set(name, self._steps(name) - 1)
 
     def pause(self, host: str, delay: float) -> bool:
-        """Wait before a wrong guess of `host` is answered. False: too many wait, and it gets no answer."""
+        """Wait before the reply to a wrong guess. False: too many wait, so this one gets no reply."""
         if not delay:
             return True
         turn = Event()
@@ -93,7 +98,7 @@ class Guesses:
             turn.set()
 
     def _steps(self, name: str) -> float:
-        """Wrong guesses of a network that count still; fewer than one counts as none."""
+        """The wrong guesses of a network that still count. Less than one counts as none."""
         steps, since = self._known.get(name, (0.0, 0.0))
         left = steps - (self._clock() - since) / EASE_TIME
         return left if left > 0 else 0.0
@@ -107,7 +112,7 @@ class Guesses:
 
 
 def _shown(host: str) -> str:
-    """An address as firewalls know it, without an interface; any other text as it is."""
+    """The address in the form that firewalls use, without an interface. Any other text stays as it is."""
     try:
         return str(unmapped(ipaddress.ip_address(host.partition("%")[0])))
     except ValueError:

@@ -1,11 +1,11 @@
-"""Connections that break while nobody reads them.
+"""Notices connections that break while nobody reads them.
 
-A greenlet that has read the end of the data, or that waits until what it read can move on, does not look at
-its socket: a reset that comes then would be noticed with the next write, which may never be. The kernel tells
-of it without being asked for data, but an event loop asks for data or nothing. So these sockets are known to
-an epoll set of their own, which asks for nothing else, and the event loop waits for that set.
+A greenlet does not look at its socket after the end of the data, or while the data it has read can't move on.
+A reset at that time would be noticed only by the next write, which may never come. The kernel reports a reset
+even to a watcher that asks for no data, but an event loop always asks for data. So these sockets are
+registered in an epoll set of their own, without any requested event, and the event loop waits for that set.
 
-Where there is no epoll (outside Linux), such a connection ends with its idle time-out.
+Without epoll (outside Linux), such a connection ends with its idle time-out.
 """
 
 import select
@@ -17,19 +17,19 @@ from typing import Any
 from gevent import get_hub
 
 DELAY = 0.25
-"""Seconds until a connection is watched: most are over before that, and to watch one costs system calls."""
+"""Seconds before a connection is watched. Most end sooner, and each watch costs system calls."""
 _MOST = 256
-"""Events that are taken at once; the others come with the next round of the event loop."""
+"""Events per poll. The rest follow in the next round of the event loop."""
 
 
 class _Hangups(threading.local):
-    """Those of this thread's event loop."""
+    """The watched connections of this thread's event loop."""
 
     def __init__(self) -> None:
         self._new: dict[int, Callable[[], None]] = {}  # not watched yet
         self._calls: dict[int, Callable[[], None]] = {}
         self._set = select.epoll()
-        self._timer: Any = None  # while some are new
+        self._timer: Any = None  # set while some connections are new
         hub: Any = get_hub()
         self._watcher = hub.loop.io(self._set.fileno(), 1, ref=False)
         self._watcher.start(self._look)
@@ -53,8 +53,8 @@ class _Hangups(threading.local):
         self._timer = None
         new, self._new = self._new, {}
         for fd, call in new.items():
-            with suppress(OSError):  # the set is full: as where there is no epoll
-                self._set.register(fd, 0)  # which leaves EPOLLERR and EPOLLHUP
+            with suppress(OSError):  # the set is full: the idle time-out must do
+                self._set.register(fd, 0)  # EPOLLERR and EPOLLHUP are always reported
                 self._calls[fd] = call
 
     def _look(self) -> None:
@@ -69,19 +69,19 @@ _hangups: _Hangups | None = None
 
 
 def watch(fd: int, call: Callable[[], None]) -> None:
-    """Have the event loop call `call`, once, when the connection of `fd` is over: it must not block.
+    """Have the event loop call `call` once, when the connection of `fd` is over. `call` must not block.
 
-    It is over when it broke, or when both directions have ended. `forget` comes before `fd` is closed.
+    A connection is over when it broke, or when both directions have ended. Call `forget` before closing `fd`.
     """
     global _hangups
     if _hangups is None and hasattr(select, "epoll"):
-        with suppress(OSError):  # no descriptor for the set: as where there is no epoll
+        with suppress(OSError):  # no descriptor for the set: the idle time-out must do
             _hangups = _Hangups()
     if _hangups is not None:
         _hangups.watch(fd, call)
 
 
 def forget(fd: int) -> None:
-    """End the watch of `fd`, if there is one."""
+    """Stop watching `fd`, if it is watched."""
     if _hangups is not None:
         _hangups.forget(fd)

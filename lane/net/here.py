@@ -1,9 +1,9 @@
-"""Whether an address is this machine's own, now: who connects to it does not come in through its firewall.
+"""Whether an address is this machine's own now. Connections to such an address bypass the machine's firewall.
 
-Linux is asked where it would deliver a packet (RTM_GETROUTE of rtnetlink(7)). That takes a few microseconds,
-counts all that is delivered here (addresses of every interface, and networks routed to loopback), and holds
-at once when an address comes or goes: there is no list that could be old. Elsewhere, and where netlink is
-closed to this process, an address is the machine's own if a socket may have it.
+On Linux, the kernel is asked how it would route a packet (RTM_GETROUTE of rtnetlink(7)). The question takes a
+few microseconds. It covers everything that is delivered locally: addresses of every interface, and networks
+routed to loopback. It is always up to date, since there is no cached list. On other systems, or if this
+process may not use netlink, an address is the machine's own if a socket can be bound to it.
 """
 
 import errno
@@ -28,21 +28,21 @@ _REQUEST, _ERROR, _NEWROUTE, _GETROUTE, _DESTINATION = 1, 2, 24, 26, 1
 _TO_US = (2, 4)
 """RTN_LOCAL and RTN_ANYCAST."""
 _NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL)
-"""What it says of a destination without a route; of one that is `unreachable`, `prohibit`, `blackhole`."""
+"""The errors for a destination without a route, or with an `unreachable`, `prohibit` or `blackhole` one."""
 _NOT_OURS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENODEV, errno.EINVAL)
-"""What it says of an address that a socket may not have; EINVAL: link-local without a scope."""
+"""The kernel's errors for an address that can't be bound. EINVAL: link-local without a scope."""
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 MOST_ANSWERS = 16
-"""Messages that are read to find the answer; others would be left from a question that failed."""
+"""Messages that are read to find the reply. Others may be left over from a failed request."""
 
 _sequence = count(1)
-_kernel: list[Any] = []  # the socket, once there is one
+_kernel: list[Any] = []  # the netlink socket, once it is open
 
 
 def is_here(address: IPv4Address | IPv6Address) -> bool:
-    """Whether packets to `address` end in this machine. A scope is not looked at. Never blocks.
+    """Whether packets to `address` are delivered to this machine. Ignores the scope. Never blocks.
 
-    Raises TargetError where the system has no descriptor or memory to find out.
+    Raises TargetError if the system lacks the descriptor or memory to find out.
     """
     address = unmapped(ip_address(address.packed))
     try:
@@ -54,7 +54,7 @@ def is_here(address: IPv4Address | IPv6Address) -> bool:
 
 
 def _ask_kernel(address: IPv4Address | IPv6Address) -> bool:
-    """Raises OSError, AttributeError or struct.error where it does not say."""
+    """Ask the kernel. Raises OSError, AttributeError or struct.error if it gives no usable reply."""
     if not _kernel:
         _kernel.append(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE))
     to = address.packed
@@ -63,7 +63,7 @@ def _ask_kernel(address: IPv4Address | IPv6Address) -> bool:
     number = next(_sequence) & 0xFFFFFFFF
     _kernel[0].send(_HEADER.pack(_HEADER.size + len(question), _GETROUTE, _REQUEST, number, 0) + question)
     for _ in range(MOST_ANSWERS):
-        answer = _kernel[0].recv(65536, socket.MSG_DONTWAIT)  # it is there when `send` returns
+        answer = _kernel[0].recv(65536, socket.MSG_DONTWAIT)  # the reply is queued before `send` returns
         _, kind, _, to_number, _ = _HEADER.unpack_from(answer)
         if to_number != number:
             continue
@@ -77,7 +77,7 @@ def _ask_kernel(address: IPv4Address | IPv6Address) -> bool:
 
 
 def _can_be_bound(address: IPv4Address | IPv6Address) -> bool:
-    """Whether a socket may have the address. Raises TargetError."""
+    """Whether a socket can be bound to the address. Raises TargetError."""
     try:
         with socket.socket(family_of(address), socket.SOCK_DGRAM) as sock:
             sock.bind((address.compressed, 0))

@@ -1,8 +1,7 @@
-"""Sockets that listen: on every address of a name, on both families where no address is given.
+"""Listening sockets: on every address of a name, and on both IP versions if no address is given.
 
-One name may have several addresses: `localhost` is ::1 and 127.0.0.1, and whoever dials one of them expects
-an answer. All of their sockets are on one port. Addresses that this machine does not have are left out, as
-long as it has one.
+One name may have several addresses: `localhost` is ::1 and 127.0.0.1, and a client may dial either. All
+sockets of a name use one port. Addresses that this machine does not have are skipped, as long as it has one.
 """
 
 import errno
@@ -26,28 +25,29 @@ _EVERY = IPv6Address("::")
 _EVERY_IPV4 = IPv4Address("0.0.0.0")
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _TRIES = 20
-"""Ports that the kernel picks for the first address until one is free at all of them."""
+"""Attempts to find a port that is free on all addresses. The kernel picks one for the first address."""
 
 
 def listen(endpoint: Address, backlog: int) -> list[gsocket.socket]:
-    """Sockets for connections of TCP, at least one; `backlog` may wait in the kernel. Raises ConfigError.
+    """Open listening TCP sockets, at least one. `backlog` connections may wait in the kernel.
 
-    An empty host and `::` are every address of IPv4 and IPv6. Port 0 is one that the kernel picks.
+    An empty host and `::` mean every IPv4 and IPv6 address. For port 0 the kernel picks a port. Raises
+    ConfigError.
     """
     return _all(endpoint, "", lambda address, port: listen_on(address, port, backlog))
 
 
 def bind_udp(endpoint: Address) -> list[socket.socket]:
-    """Sockets for packets, as `listen` has them; they are blocking ones. Raises ConfigError."""
+    """Open blocking UDP sockets on the same addresses as `listen` would. Raises ConfigError."""
     return _all(
         endpoint, " (UDP)", lambda address, port: _bind(socket.socket, socket.SOCK_DGRAM, address, port)
     )
 
 
 def listen_on(address: IpAddress, port: int, backlog: int) -> gsocket.socket:
-    """A socket for connections to one address. `::` takes IPv4 too, and is 0.0.0.0 where there is no IPv6.
+    """Open a listening socket on one address. Raises OSError.
 
-    Raises OSError.
+    `::` accepts IPv4 too, and falls back to 0.0.0.0 if the system has no IPv6.
     """
     sock = _bind(gsocket.socket, socket.SOCK_STREAM, address, port)
     try:
@@ -93,7 +93,7 @@ def _all(endpoint: Address, what: str, open_one: Callable[[IpAddress, int], Sock
 def _together(
     addresses: Sequence[IpAddress], port: int, open_one: Callable[[IpAddress, int], Socket]
 ) -> list[Socket]:
-    """A socket for each address that is there, on one port. Raises OSError."""
+    """Open a socket on each address that the machine has, all on one port. Raises OSError."""
     opened: list[Socket] = []
     try:
         for number, address in enumerate(addresses, 1):
