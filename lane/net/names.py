@@ -1,9 +1,9 @@
-"""Host names as the DNS has them, and addresses in whatever form they come.
+"""Host names in the form that the DNS uses, and IP addresses in any notation.
 
-Names are compared by rules and looked up in one form, made here alone: a second way to make it would be a
-way past a rule. It is the form that browsers send: UTS 46 without the transitional mapping of IDNA 2003, by
-which `straße` was another name, `strasse`. Labels that are ASCII stay as they are: the DNS has names that no
-host may have, such as `_dmarc`.
+Rules compare names in one form, and the resolver looks up the same form. Only this module makes it: a second
+implementation could differ, and so let a name bypass a rule. The form is the one that browsers send: UTS 46
+without the transitional mapping of IDNA 2003, which would turn `straße` into another name, `strasse`. ASCII
+labels stay as they are: the DNS has names that no host may have, such as `_dmarc`.
 """
 
 import ipaddress
@@ -15,17 +15,19 @@ import idna
 from lane.address import unmapped
 from lane.errors import Status, TargetError
 
-MAX_LABEL, MAX_NAME = 63, 253
-"""Octets of a label and of a name, without a final dot (RFC 1035 section 2.3.4)."""
+MAX_LABEL = 63
+"""The longest label, in octets (RFC 1035 section 2.3.4)."""
+MAX_NAME = 253
+"""The longest name, in octets, without a final dot (RFC 1035 section 2.3.4)."""
 _FORBIDDEN = frozenset(map(chr, range(0x21))) | frozenset("#%/:<>?@[\\]^|\x7f")
-"""What no host name has: the forbidden domain code points of the URL standard."""
+"""Characters that no host name has: the forbidden domain code points of the URL standard."""
 _JOINERS = "\u200c\u200d"
 
 
 def ascii_name(host: str) -> str:
-    """`host` in the DNS's form: A-labels (RFC 5890), lower case; a final dot stays.
+    """`host` in the form of the DNS: A-labels (RFC 5890) in lower case. A final dot stays.
 
-    Raises TargetError (HOST_UNREACHABLE) for what can't be a name.
+    Raises TargetError (HOST_UNREACHABLE) for a text that can't be a name.
     """
     try:
         name = host if host.isascii() else idna.uts46_remap(host, std3_rules=False)
@@ -45,17 +47,17 @@ def ascii_name(host: str) -> str:
 
 
 def normal_name(host: str) -> str:
-    """The form in which names are compared: as `ascii_name`, without a final dot. Raises TargetError."""
+    """The form for comparing names: that of `ascii_name`, without a final dot. Raises TargetError."""
     return ascii_name(host).removesuffix(".")
 
 
 def literal(host: str) -> IPv4Address | IPv6Address | None:
-    """The address that `host` is, in any form that a resolver takes for one (`127.1`); None for a name.
+    """Parse `host` as an IP address, in any notation that resolvers accept (`127.1`); None for a name.
 
-    An IPv4 address that is written as an IPv6 one is that IPv4 address.
+    An IPv4-mapped IPv6 address gives the IPv4 address.
     """
     if host.isascii() and ":" not in host and not host.rstrip(".").rpartition(".")[2][:1].isdigit():
-        return None  # most names, at little cost
+        return None  # a fast path for most names
     try:
         return unmapped(ipaddress.ip_address(host))
     except ValueError:
@@ -77,7 +79,7 @@ def _refusal(why: str) -> TargetError:
 
 
 def _a_label(label: str) -> str:
-    """UTS 46 section 4.1 as browsers apply it: with all symbols of its table, in IDNA 2008 or not."""
+    """The A-label by UTS 46 section 4.1, as browsers apply it: with all symbols, in IDNA 2008 or not."""
     idna.check_nfc(label)
     idna.check_initial_combiner(label)
     idna.check_bidi(label)

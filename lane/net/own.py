@@ -1,8 +1,8 @@
-"""Where this process listens and what it dials: what it carries must not lead back into itself.
+"""The ports that this process listens on and the connections it dials, to keep traffic from looping back.
 
-It would go round, with new sockets each time, until no descriptor is left. A target where it listens itself
-is refused before it is dialled. What the kernel redirects here has another target: so each connection that
-came is also compared with those that were made.
+A loop would open new sockets on each round until no descriptor is left. So a target that is a port of this
+process is refused before it is dialled. Traffic that the kernel redirects here has a different target. So
+each redirected connection is also compared with the connections that this process dialled.
 """
 
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -13,66 +13,75 @@ from lane.address import Address, unmapped
 from lane.errors import Status, TargetError
 from lane.net.here import is_here
 
-TCP, UDP, REVERSE = "tcp", "udp", "reverse"
-"""What must not be led to a port: connections, packets, connections of reverse forwards. The proxy port may
-be the target of a reverse forward: where it goes from there is up to the application."""
+TCP = "tcp"
+"""A kind of traffic that a port can refuse: connections of applications."""
+UDP = "udp"
+"""A kind of traffic that a port can refuse: packets of applications."""
+REVERSE = "reverse"
+"""A kind of traffic that a port can refuse: connections of reverse forwards.
+
+The proxy port accepts these. The application at the other end then chooses the target.
+"""
 
 
 class OwnPort:
-    """A port that is listened on for as long as this object is kept. `kinds`: what must not lead there."""
+    """A port that this process listens on, for as long as this object exists. `kinds`: what it refuses."""
 
     def __init__(self, address: Address, *kinds: str) -> None:
         self.address = address
         self.kinds = kinds
-        self._beside = _ports.setdefault(address.port, WeakSet())  # kept by those who are in it
+        self._beside = _ports.setdefault(address.port, WeakSet())  # kept alive by its members
         self._beside.add(self)
 
 
 _ports: WeakValueDictionary[int, WeakSet[OwnPort]] = WeakValueDictionary()
-_dialled: WeakValueDictionary[tuple[str, int, str, int], Any] | None = None  # while nobody wants to know
+_dialled: WeakValueDictionary[tuple[str, int, str, int], Any] | None = None  # None until `remember_dials`
 
 
 def remember_dials() -> None:
-    """From now on: for `is_dialled`."""
+    """Start to record dialled connections, for `is_dialled`."""
     global _dialled
     _dialled = WeakValueDictionary() if _dialled is None else _dialled
 
 
 def refuse_own(kind: str, address: IPv4Address | IPv6Address, port: int) -> None:
-    """Raise TargetError (NOT_ALLOWED) for a target where this process listens."""
+    """Raise TargetError (NOT_ALLOWED) if the target is a port of this process that refuses `kind`."""
     if any(kind in own.kinds and _reaches(address, own.address.host) for own in _ports.get(port, ())):
         raise TargetError(Status.NOT_ALLOWED, "not allowed: lane itself listens there")
 
 
 def dialled(sock: Any, here: tuple[Any, ...], address: IPv4Address | IPv6Address, port: int) -> None:
-    """Remember a connection from `here` to an address until it is let go of, where somebody wants to know."""
+    """Record the dialled connection from `here` to an address, until its socket is released.
+
+    Does nothing before `remember_dials`.
+    """
     if _dialled is not None:
         _dialled[*_plain(here), *_plain((str(address), port))] = sock
 
 
 def is_dialled(peer: tuple[Any, ...], target: Address) -> bool:
-    """Whether a connection that came here from `peer`, and was to go to `target`, was made by this process.
+    """Whether this process dialled the connection that arrived from `peer` with the original target `target`.
 
-    The port of `peer` alone does not tell: it may be used towards other targets at the same time.
+    The port of `peer` alone does not prove that: it may be in use towards other targets at the same time.
     """
     found = None if _dialled is None else _dialled.get((*_plain(peer), *_plain(target)))
     return found is not None and found.fileno() >= 0
 
 
 def _plain(where: tuple[Any, ...]) -> tuple[str, int]:
-    """Without what differs between a socket of IPv4 and one that takes IPv4, too."""
+    """A socket address without the differences between an IPv4 socket and a dual-stack one."""
     return unmapped(ip_address(where[0].partition("%")[0])).compressed, where[1]
 
 
 def _reaches(address: IPv4Address | IPv6Address, host: str) -> bool:
-    """Whether who dials `address` comes out at what listens on `host`."""
+    """Whether a connection to `address` reaches a socket that listens on `host`."""
     address = unmapped(address)
     try:
         listening = unmapped(ip_address(host.partition("%")[0])) if host else None
     except ValueError:
         return False
     if listening is not None and not listening.is_unspecified:
-        # Linux connects to loopback who asks for the unspecified address.
+        # Linux sends a connection to the unspecified address to loopback.
         return address == listening or (address.is_unspecified and listening.is_loopback)
     if listening is not None and listening.version == 4 and address.version == 6:
         return False

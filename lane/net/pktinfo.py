@@ -1,7 +1,8 @@
-"""Which of this machine's addresses a packet came to, so that the answer leaves from it.
+"""Which of this machine's addresses a packet was sent to, so that the reply leaves from the same address.
 
-A socket on every address has the kernel pick one for what it sends, by its routes. Whoever asked another
-one takes no answer from there (RFC 1122 section 4.1.3.5; ip(7), IP_PKTINFO; RFC 3542 section 6).
+If a socket is bound to every address, the kernel picks the source address of a reply by its routes. A client
+that sent to another address ignores such a reply (RFC 1122 section 4.1.3.5; ip(7), IP_PKTINFO; RFC 3542
+section 6).
 """
 
 import logging
@@ -14,14 +15,17 @@ log = logging.getLogger("lane")
 Ancillary = tuple[tuple[int, int, bytes], ...]
 
 ROOM = socket.CMSG_SPACE(20)
-"""Bytes that `recvmsg` needs for it."""
+"""Bytes of ancillary data that `recvmsg` must have room for."""
 
 _IP_PKTINFO = 8
 _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 49, 50
 
 
 def want(sock: socket.socket) -> bool:
-    """Have the kernel tell, if `sock` is bound to every address and the kernel can: whether it will."""
+    """Ask the kernel to report destination addresses, if `sock` is bound to every address.
+
+    Return whether it will.
+    """
     if sock.getsockname()[0] not in ("::", "0.0.0.0"):
         return False
     v6 = sock.family == socket.AF_INET6
@@ -35,7 +39,7 @@ def want(sock: socket.socket) -> bool:
 
 
 def source(ancillary: Iterable[tuple[int, int, bytes]]) -> Ancillary:
-    """Ancillary data that has an answer leave from the address that was sent to, by any interface."""
+    """Ancillary data that makes a reply leave from the address the packet was sent to, by any interface."""
     for level, kind, data in ancillary:
         if level == socket.IPPROTO_IPV6 and kind == _IPV6_PKTINFO:
             scoped = data[:2] == b"\xfe\x80"  # a link-local address needs its interface

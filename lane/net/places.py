@@ -1,8 +1,9 @@
-"""Places for peers that have proven nothing yet, so that no address keeps the others out.
+"""Places for peers that have not authenticated yet, shared so that no address keeps the others out.
 
-Anybody may connect, and each who does costs something until he has shown who he is. Places are limited, and
-counted by address. When all are taken, whoever comes still gets one: the oldest peer of the address that has
-the most goes, one that has said nothing first. So an address that takes them all takes them from itself.
+Anybody may connect, and each connection costs something until the peer has authenticated. So places are
+limited, and counted by address. When all places are taken, a newcomer still gets one: the address with the
+most places loses its oldest peer, a silent one first. So an address that takes all places only displaces its
+own peers.
 """
 
 import ipaddress
@@ -14,14 +15,14 @@ from typing import Generic, TypeVar
 from lane.address import unmapped
 
 IPV6_PREFIX = 64
-"""Bits of an IPv6 address that name a network, of which one customer has all addresses (RFC 6177)."""
+"""Bits of an IPv6 address that identify a network. One customer has all of its addresses (RFC 6177)."""
 
 Guest = TypeVar("Guest")
 
 
 @lru_cache(maxsize=1024)  # each connection asks several times
 def network(host: str) -> str:
-    """What an IP address is counted as: an IPv4 address as itself, an IPv6 one as its /64.
+    """The network that an IP address is counted under: an IPv4 address as itself, an IPv6 one as its /64.
 
     Any other text stays as it is.
     """
@@ -35,7 +36,7 @@ def network(host: str) -> str:
 
 
 class _Network(Generic[Guest]):
-    """Who is there from one network, the oldest first."""
+    """The peers from one network, the oldest first."""
 
     __slots__ = ("silent", "speaking")
 
@@ -45,23 +46,23 @@ class _Network(Generic[Guest]):
 
     @property
     def rank(self) -> tuple[int, bool]:
-        """How many there are, and whether one of them is silent."""
+        """The number of peers, and whether one of them is silent."""
         return len(self.silent) + len(self.speaking), bool(self.silent)
 
     def oldest(self) -> Guest:
-        """Who goes first."""
+        """The peer that loses its place first: the oldest silent one, or else the oldest."""
         return next(iter(self.silent or self.speaking))
 
 
 class Places(Generic[Guest]):
-    """`most` places. What does not say otherwise takes the same time, however many there are."""
+    """At most `most` places. Each method takes constant time, unless its docstring says otherwise."""
 
     def __init__(self, most: float) -> None:
         self._most = most
         self._networks: dict[str, _Network[Guest]] = {}
         self._homes: dict[Guest, str] = {}
-        self._ranks: dict[tuple[int, bool], OrderedDict[str, None]] = {}  # each with the oldest first
-        self._top = 0  # the most that one network has
+        self._ranks: dict[tuple[int, bool], OrderedDict[str, None]] = {}  # each in order of entry
+        self._top = 0  # the most peers of any network
 
     def __len__(self) -> int:
         return len(self._homes)
@@ -70,13 +71,13 @@ class Places(Generic[Guest]):
         return guest in self._homes
 
     def __iter__(self) -> Iterator[Guest]:
-        """All that are there now, the oldest first."""
+        """All present peers, the oldest first."""
         return iter(list(self._homes))
 
     def enter(self, guest: Guest, host: str) -> Guest | None:
-        """Give a place to `guest`, a peer from the address `host`; who lost his for that, if anybody did.
+        """Give a place to `guest`, a peer from `host`. Return the peer that lost its place, if any.
 
-        Whoever lost it has left already: he is the caller's to send away.
+        That peer has already left the table; the caller must disconnect it.
         """
         name = network(host)
         lost = self._least_welcome(name) if len(self) >= self._most else None
@@ -89,7 +90,7 @@ class Places(Generic[Guest]):
         return lost
 
     def speaks(self, guest: Guest) -> None:
-        """`guest` has said something."""
+        """Record that `guest` has sent something."""
         if (name := self._homes.get(guest)) is not None:
             home = self._take(name)
             if guest in home.silent:
@@ -98,7 +99,7 @@ class Places(Generic[Guest]):
             self._put(name, home)
 
     def leave(self, guest: Guest) -> bool:
-        """Free the place of `guest`; whether he had one."""
+        """Free the place of `guest`. Return whether it had one."""
         name = self._homes.pop(guest, None)
         if name is None:
             return False
@@ -109,18 +110,18 @@ class Places(Generic[Guest]):
         return True
 
     def count_of(self, host: str) -> int:
-        """How many are there of that address."""
+        """The number of peers from the network of `host`."""
         home = self._networks.get(network(host))
         return home.rank[0] if home else 0
 
     def oldest(self) -> Guest | None:
-        """Who came first of all; None if nobody is there."""
+        """The oldest peer of all; None if there is none."""
         return next(iter(self._homes), None)
 
     def oldest_of_fewest(self, elsewhere: Callable[[str], int]) -> Guest | None:
-        """Who came first of the address with the fewest; None if nobody is there. Looks at each address.
+        """The first peer to go of the network with the fewest peers; None if there is none.
 
-        `elsewhere`: how many of a network are counted besides.
+        Takes time linear in the number of networks. `elsewhere`: how many further peers count for a network.
         """
 
         def count(name: str) -> int:
@@ -129,12 +130,12 @@ class Places(Generic[Guest]):
         return self._networks[min(self._networks, key=count)].oldest() if self._networks else None
 
     def oldest_of(self, host: str) -> Guest | None:
-        """Who of that address goes first; None if nobody is there."""
+        """The first peer to go of the network of `host`; None if there is none."""
         home = self._networks.get(network(host))
         return home.oldest() if home else None
 
     def _least_welcome(self, newcomer: str) -> Guest:
-        """Who makes room for somebody from a network."""
+        """The peer that makes room for a newcomer from the network `newcomer`."""
         own = self._networks.get(newcomer)
         if own is not None and own.rank[0] >= self._top:
             return own.oldest()
@@ -142,7 +143,7 @@ class Places(Generic[Guest]):
         return self._networks[next(iter(fullest))].oldest()
 
     def _take(self, name: str) -> _Network[Guest]:
-        """A network, which is in no rank until it is put back."""
+        """Remove a network from its rank, until `_put` puts it back."""
         home = self._networks.pop(name, None)
         if home is None:
             return _Network()

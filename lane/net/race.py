@@ -1,9 +1,9 @@
-"""Happy eyeballs (RFC 8305): the first of several addresses that works, soon even where the best is dead.
+"""Happy Eyeballs (RFC 8305): connects to the first of several addresses that works, and soon.
 
-Names often have an address that does not answer: IPv6 where it is broken, a dead host among several. So the
-next attempt starts shortly after the one before, and the first to succeed wins. What is attempted is the
-caller's: a connection of TCP, a handshake of QUIC. An address that had to be overtaken is not tried first
-again for a while, which saves all who follow the wait.
+A name often has an address that does not answer: broken IPv6, or one dead host among several. So each attempt
+starts shortly after the one before, and the first success wins. The caller defines the attempt: a TCP
+connection, a QUIC handshake. If a later attempt wins, the next connections to the name try that winner first
+for a while, which spares them the wait.
 """
 
 import logging
@@ -19,11 +19,11 @@ from lane.errors import Closed, Failure, LaneError
 from lane.net.failures import late, most_telling
 
 STAGGER = 0.25
-"""Seconds from one attempt to the next (RFC 8305 section 8)."""
+"""Seconds between the starts of two attempts (RFC 8305 section 8)."""
 REMEMBERED = 1024
-"""Names whose winner is known; the one that was settled longest ago is forgotten first."""
+"""Names whose winner is remembered. The one that was settled longest ago is forgotten first."""
 LIFE = 600.0
-"""Seconds that a winner is tried first; then the order counts again (RFC 6555 section 4.2)."""
+"""Seconds that a winner is tried first. After that the given order applies again (RFC 6555 section 4.2)."""
 
 log = logging.getLogger("lane.net")
 
@@ -33,10 +33,10 @@ Result = TypeVar("Result")
 
 
 class Eyeballs:
-    """Races between the addresses of names, and what is remembered of them."""
+    """Runs the races between the addresses of names, and remembers the winners."""
 
     def __init__(self) -> None:
-        self._won: OrderedDict[Hashable, tuple[Any, float]] = OrderedDict()  # who, and until when
+        self._won: OrderedDict[Hashable, tuple[Any, float]] = OrderedDict()  # the winner and its expiry time
 
     def connect(
         self,
@@ -46,13 +46,13 @@ class Eyeballs:
         discard: Callable[[Result], object],
         timeout: float,
     ) -> Result:
-        """The first connection that `attempt` makes to one of `candidates`, best first, which `name` has.
+        """Connect to one of the `candidates` of `name`, best first; return the first success of `attempt`.
 
-        `attempt` raises OSError or LaneError where it fails, and lets go of everything when it is killed;
-        `discard` drops a connection that comes too late. Raises the most telling of the errors: after
-        `timeout` seconds, ETIMEDOUT for whoever has not answered.
+        `attempt` raises OSError or LaneError if it fails, and releases everything when it is killed.
+        `discard` closes a connection that comes too late. Raises the most telling of the errors. After
+        `timeout` seconds, an attempt without an answer counts as ETIMEDOUT.
         """
-        if len(candidates) == 1:  # nobody needs to watch that
+        if len(candidates) == 1:  # no race, so no greenlets
             with gevent.Timeout(timeout, late()):
                 return attempt(candidates[0])
         ordered = self._order(name, candidates)
@@ -78,7 +78,7 @@ def _race(
     discard: Callable[[Result], object],
     timeout: float,
 ) -> tuple[Candidate, Result]:
-    """Who won, and what it gave."""
+    """Race the candidates. Return the winner and its result."""
     untried = deque(candidates)
     outcomes: Queue[tuple[Candidate, Result] | Lost] = Queue()
     outcome: tuple[Candidate, Result] | Lost

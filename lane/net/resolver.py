@@ -1,8 +1,8 @@
-"""Names to addresses: what the hosts file, the name servers and the C library know, for the whole process.
+"""Resolves names for the whole process, from the hosts file, the name servers and the C library.
 
-A name whose servers are silent costs nobody but who asks for it: each look-up is a greenlet of its own, the
-places for them are shared out among users, and it ends when nobody waits for it any more. However many ask
-for one name, it is looked up once. Answers are kept for as long as they hold, failures shortly.
+A name with silent name servers delays only the callers that ask for it. Each look-up is a greenlet of its
+own, and ends when its last caller has left. The places for look-ups are shared out among users. Concurrent
+requests for one name share one look-up. Answers are cached while they are valid, failures for a short time.
 """
 
 import itertools
@@ -25,28 +25,38 @@ from lane.net.system import CLibrary, ResolvConf, Watched, parse_hosts, parse_so
 
 MAX_ADDRESSES = 16
 """Addresses of one name that are used."""
-MOST, WAITING = 256, 256
-"""Names that are looked up at once, and those of one user that wait until they may be."""
+MOST = 256
+"""Look-ups that run at once."""
+WAITING = 256
+"""Look-ups of one user that wait for a place."""
 TIMEOUT = 10.0
-"""Seconds until a look-up is given up, the wait for its turn included."""
+"""Seconds before a look-up is given up, including the wait for a place."""
 REMEMBERED = 4096
-"""Names whose answer is kept: the one that was not used for longest is forgotten first."""
-LIFE_MOST, NEGATIVE_LIFE_MOST, FAILURE_LIFE = 3600.0, 30.0, 5.0
-"""Seconds that an answer is kept at most: addresses, that there are none, that nobody could tell."""
+"""Names whose answer is cached. The least recently used one is forgotten first."""
+LIFE_MOST = 3600.0
+"""The longest time that addresses are cached, in seconds."""
+NEGATIVE_LIFE_MOST = 30.0
+"""The longest time that a name without addresses is cached, in seconds."""
+FAILURE_LIFE = 5.0
+"""Seconds that a failed look-up is cached."""
 PARTIAL_LIFE = 60.0
-"""Seconds for the addresses of one family alone, where the other one was not told in time."""
-LATE_IPV6, LATE_IPV4 = 0.05, 1.0
-"""Seconds that one family is waited for once there are addresses of the other (RFC 8305 section 3). There
-is nothing to fall back on without IPv4, so that has longer."""
+"""The longest time that addresses are cached if the other family got no answer in time, in seconds."""
+LATE_IPV6 = 0.05
+"""Seconds to wait for IPv6 addresses once there are IPv4 ones (RFC 8305 section 3)."""
+LATE_IPV4 = 1.0
+"""Seconds to wait for IPv4 addresses once there are IPv6 ones.
+
+It is longer, because IPv4 is the fallback if IPv6 does not work.
+"""
 
 IpAddress = IPv4Address | IPv6Address
 _LOCALHOST: Sequence[IpAddress] = (ip_address("::1"), ip_address("127.0.0.1"))
 Outcome = list[IpAddress] | tuple[Status, str]
-"""The addresses of a name, or why there are none."""
+"""The addresses of a name, or the reason why there are none."""
 
 
 class _LookUp:
-    """One that is under way, and how many wait for it."""
+    """A running look-up, and the number of its callers."""
 
     def __init__(self, greenlet: "gevent.Greenlet[..., Outcome]") -> None:
         self.greenlet = greenlet
@@ -54,7 +64,11 @@ class _LookUp:
 
 
 class Resolver:
-    """Looks names up as the system is set up to. `etc` has its files, `port` is that of its name servers."""
+    """Looks names up as the system is configured to.
+
+    `etc`: the directory of the configuration files. `port`: that of the name servers. `timeout`: seconds per
+    look-up.
+    """
 
     def __init__(self, etc: Path = Path("/etc"), port: int = 53, timeout: float = TIMEOUT) -> None:
         self._conf = Watched(etc / "resolv.conf", ResolvConf.parse)
@@ -65,7 +79,7 @@ class Resolver:
         self._timeout = timeout
         self._shares = Shares(MOST, WAITING, "names are looked up")
         self._lookups: dict[str, _LookUp] = {}
-        self._known: OrderedDict[str, tuple[Outcome, float]] = OrderedDict()  # and until when
+        self._known: OrderedDict[str, tuple[Outcome, float]] = OrderedDict()  # with expiry times
         self._known_by: ResolvConf | None = None
         census.register(self)
 
@@ -74,11 +88,11 @@ class Resolver:
         return {"lookups": len(self._lookups), "names": len(self._known)}
 
     def resolve(self, host: str, user: str = "") -> list[IpAddress]:
-        """The addresses of `host`, families taking turns, IPv6 first (RFC 8305 section 4); 1 to 16 of them.
+        """The 1 to 16 addresses of `host`, IPv6 and IPv4 in turns, IPv6 first (RFC 8305 section 4).
 
-        An IP address, in any form, is its own answer. `user`: whom the look-up is counted to.
-        Raises TargetError: HOST_UNREACHABLE for a name that is not known or not answered, FAILURE when the
-        user has too many look-ups under way.
+        An IP address, in any notation, is its own answer. `user`: the user that the look-up counts against.
+        Raises TargetError: HOST_UNREACHABLE for a name that is unknown or gets no answer, FAILURE if the user
+        has too many look-ups under way.
         """
         if address := literal(host):
             return [address]
@@ -105,7 +119,7 @@ class Resolver:
         return outcome
 
     def _join(self, name: str, user: str) -> Outcome:
-        """Wait for the look-up of `name`, which begins with the first who waits and ends with the last."""
+        """Wait for the look-up of `name`. The first caller starts it, and the last one to leave ends it."""
         lookup = self._lookups.get(name)
         if lookup is None:
             lookup = self._lookups[name] = _LookUp(gevent.spawn(self._look_up, name, user))
@@ -123,7 +137,7 @@ class Resolver:
     def _look_up(self, name: str, user: str) -> Outcome:
         outcome: Outcome
         conf = self._conf.content()
-        life = 0.0  # that it was not even begun says nothing of the name
+        life = 0.0  # no caching: a look-up that never started tells nothing about the name
         late = TargetError(Status.HOST_UNREACHABLE, "name look-up timed out")
         try:
             with gevent.Timeout(self._timeout, late), self._shares.place(user):
@@ -139,13 +153,13 @@ class Resolver:
         return outcome
 
     def _find(self, conf: ResolvConf, name: str) -> tuple[Outcome, float]:
-        """The outcome, and how many seconds it holds. Raises TargetError where nobody could tell."""
+        """The outcome, and the seconds that it is valid. Raises TargetError if no source could answer."""
         others = self._sources.content()
         bare = name.removesuffix(".")
         life = NEGATIVE_LIFE_MOST
         exists = False
         failure: Failure[TargetError] | None = None
-        # Multicast DNS has that domain for itself (RFC 6762 section 3).
+        # The domain `local` belongs to multicast DNS (RFC 6762 section 3).
         if not (bare.endswith(".local") and any(source.startswith("mdns") for source in others)):
             for candidate in conf.candidates(name):
                 try:
@@ -164,7 +178,7 @@ class Resolver:
         return (Status.HOST_UNREACHABLE, why), life
 
     def _both(self, conf: ResolvConf, name: str) -> DnsAnswer:
-        """The addresses of both families, asked for at once. Raises TargetError where neither was told."""
+        """Query both families at once. Raises TargetError if neither query gave addresses and one failed."""
         four = gevent.spawn(self._ask, conf, name, A)
         six = gevent.spawn(self._ask, conf, name, AAAA) if conf.ipv6 else four
         try:
@@ -186,7 +200,7 @@ class Resolver:
         return DnsAnswer((), any(one.exists for one in answers), min(one.ttl for one in answers))
 
     def _ask(self, conf: ResolvConf, name: str, kind: RdataType) -> DnsAnswer | Failure[TargetError]:
-        """Gives its error as a value: gevent prints a traceback of one that is raised."""
+        """Query one family. Returns an error as a value, because gevent prints tracebacks of raised ones."""
         try:
             return self._servers.ask(conf, name, kind)
         except TargetError as error:
@@ -194,7 +208,7 @@ class Resolver:
 
 
 def _interleave(found: Iterable[IpAddress]) -> list[IpAddress]:
-    """Each address once, IPv6 and IPv4 in turns, otherwise in their order."""
+    """The addresses without duplicates, IPv6 and IPv4 in turns, otherwise in their given order."""
     unique = dict.fromkeys(found)
     six = (one for one in unique if one.version == 6)
     four = (one for one in unique if one.version == 4)
@@ -204,5 +218,5 @@ def _interleave(found: Iterable[IpAddress]) -> list[IpAddress]:
 
 @cache
 def system_resolver() -> Resolver:
-    """The one of this process: all parts of it share what is known, and the places for look-ups."""
+    """The resolver of this process. All parts share its cache and its places for look-ups."""
     return Resolver()

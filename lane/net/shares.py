@@ -1,7 +1,8 @@
-"""Places for work that may take long, which nobody can take from the others.
+"""Places for slow work, shared out so that no user can take them all.
 
-A user may take a further place only while more are free than he has. So one who takes all he can leaves half
-of them, two leave a quarter, and who has none gets one nearly always. Who may not go on waits for his turn.
+A user gets a further place only while more places are free than the user already has. So one user who takes
+every place on offer leaves half of them free, and a second one leaves a quarter. A user without a place
+nearly always gets one. A user at the limit waits in line.
 """
 
 from collections import Counter
@@ -14,15 +15,18 @@ from lane.errors import Status, TargetError
 
 
 class Shares:
-    """`most` places in all; `waiting` are in line at most, of one user. `what` they do, for the refusal."""
+    """At most `most` places in all. `waiting`: the most callers of one user in line.
+
+    `what`: the work, as the refusal names it.
+    """
 
     def __init__(self, most: int, waiting: int, what: str) -> None:
         self._most = most
         self._longest = waiting
         self._what = what
         self._taken: Counter[str] = Counter()
-        self._total = 0  # of them
-        self._line: dict[Event, str] = {}  # in their order
+        self._total = 0  # the sum of `_taken`
+        self._line: dict[Event, str] = {}  # the waiting callers, the first in line first
         self._waiting: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -30,7 +34,7 @@ class Shares:
 
     @contextmanager
     def place(self, user: str) -> Iterator[None]:
-        """Have a place while the context lasts: see `take`."""
+        """Hold a place while the context lasts: see `take`."""
         self.take(user)
         try:
             yield
@@ -38,7 +42,7 @@ class Shares:
             self.give_back(user)
 
     def take(self, user: str) -> None:
-        """Wait for a place. Raises TargetError (FAILURE) where too many wait already."""
+        """Wait for a place. Raises TargetError (FAILURE) if too many callers of the user wait already."""
         if self._may(user):
             self._give(user)
         else:
@@ -60,7 +64,7 @@ class Shares:
         try:
             turn.wait()  # no limit: who asks for a place has one
         except BaseException:
-            if turn.is_set():  # in this very moment
+            if turn.is_set():  # the place was given just before the exception
                 self.give_back(user)
             raise
         finally:
@@ -68,7 +72,7 @@ class Shares:
             _less(self._waiting, user)
 
     def give_back(self, user: str) -> None:
-        """Let go of one of his places: whoever is next in line has it."""
+        """Release one of the user's places. The next caller in line that may have it gets it."""
         _less(self._taken, user)
         self._total -= 1
         for turn, other in self._line.items():

@@ -1,7 +1,7 @@
-"""What this machine is told of names: resolv.conf, the hosts file, and sources that only the C library knows.
+"""The system's configuration for names: resolv.conf, the hosts file, and the C library's other sources.
 
-Each file is looked at whenever a name is looked up, and read again when it has changed: a laptop that moves
-to another network has other name servers from one moment to the next.
+Each look-up checks the files, and reads a file again if it has changed: a laptop that moves to another
+network has other name servers from one moment to the next.
 """
 
 import errno
@@ -22,12 +22,12 @@ from lane.address import unmapped
 from lane.fair import maybe_yield
 
 MAX_FILE = 16 << 20
-"""Bytes of a file that are read."""
+"""The most bytes of a file that are read."""
 MAX_NAMES = 500_000
-"""Names of the hosts file that are known."""
+"""The most names of the hosts file that are kept."""
 MAX_SERVERS, MAX_SEARCH = 8, 32
 THREADS = 4
-"""Look-ups by the C library at once: each may block its thread for as long as it likes."""
+"""Look-ups by the C library at once. Each may block its thread for an unlimited time."""
 
 Parsed = TypeVar("Parsed")
 Addresses = tuple[IPv4Address | IPv6Address, ...]
@@ -35,18 +35,18 @@ Hosts = dict[str, Addresses]
 
 
 class Watched(Generic[Parsed]):
-    """What `parse` makes of the file at `path`, now; of no text while there is no file."""
+    """The parsed content of the file at `path`, always up to date. A missing file counts as empty."""
 
     def __init__(self, path: Path, parse: Callable[[str], Parsed]) -> None:
         self._path = path
         self._parse = parse
         self._parsed = parse("")
-        self._state: object = self  # no state of a file
+        self._state: object = self  # equals no file's state
         self._lock = RLock()
 
     def content(self) -> Parsed:
-        """The newest content. Blocks while a large file is parsed, by whoever noticed the change."""
-        with self._lock:  # no limit: who has it reads a file of MAX_FILE bytes at most
+        """The current content. Blocks while another greenlet parses a changed file."""
+        with self._lock:  # no limit: the holder parses a file of at most MAX_FILE bytes
             state = self._look()
             if state != self._state and (text := self._read()) is not None:
                 self._parsed = self._parse(text)
@@ -61,7 +61,7 @@ class Watched(Generic[Parsed]):
         return found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev
 
     def _read(self) -> str | None:
-        """None where it can't be read now, for lack of a descriptor: the next time, then."""
+        """Read the file. None if no descriptor is free: the next call tries again."""
         try:
             with self._path.open("rb") as file:
                 return file.read(MAX_FILE).decode(errors="replace")
@@ -71,25 +71,25 @@ class Watched(Generic[Parsed]):
 
 @dataclass(frozen=True, slots=True)
 class ResolvConf:
-    """Which name servers are asked, and how (resolv.conf(5))."""
+    """The name servers to query, and how (resolv.conf(5))."""
 
     servers: Addresses
     search: tuple[str, ...]
-    """Domains in which a name with less than `ndots` dots is looked for first."""
+    """Domains that are searched first for a name with less than `ndots` dots."""
     ndots: int = 1
     timeout: float | None = None
-    """Seconds that a server has; None where nobody says."""
+    """Seconds that a server has to answer; None if the file does not say."""
     attempts: int | None = None
-    """Rounds through all servers."""
+    """Rounds through all servers; None if the file does not say."""
     rotate: bool = False
     edns: bool = False
     over_tcp: bool = False
     ipv6: bool = True
-    """Whether names are asked for IPv6 addresses."""
+    """Whether to query IPv6 addresses."""
 
     @classmethod
     def parse(cls, text: str) -> "ResolvConf":
-        """Read the file's text. What makes no sense in it is passed over, as the C library does."""
+        """Parse the file's text. Ignores what it can't understand, as the C library does."""
         servers: list[IPv4Address | IPv6Address] = []
         search = [socket.gethostname().partition(".")[2]]
         words: list[str] = []
@@ -120,7 +120,7 @@ class ResolvConf:
         )
 
     def candidates(self, name: str) -> list[str]:
-        """The absolute names that `name` may stand for, in the order in which they are asked."""
+        """The absolute names that `name` may stand for, in the order of the queries."""
         if name.endswith("."):
             return [name[:-1]]
         found = [f"{name}.{domain}" for domain in self.search if domain]
@@ -128,15 +128,15 @@ class ResolvConf:
 
 
 def _number(words: list[str], option: str, least: int, most: int) -> int | None:
-    """The value of an option, the last one that there is, within its limits."""
+    """The last value of an option, clamped to its limits; None if it is not set."""
     found = [word.partition(":")[2] for word in words if word.startswith(f"{option}:")]
     return min(max(int(found[-1]), least), most) if found and found[-1].isdecimal() else None
 
 
 def parse_hosts(text: str) -> Hosts:
-    """The addresses of each name in a hosts file (hosts(5)), in their order."""
+    """The addresses of each name in a hosts file (hosts(5)), in the file's order."""
     found: Hosts = {}
-    same: dict[str, IPv4Address | IPv6Address | None] = {}  # lists of what to block have one address for all
+    same: dict[str, IPv4Address | IPv6Address | None] = {}  # block lists use one address for all names
     for line in text.splitlines():
         place, *names = line.partition("#")[0].split() or [""]
         if place not in same:
@@ -156,7 +156,7 @@ def parse_hosts(text: str) -> Hosts:
 
 
 def parse_sources(text: str) -> tuple[str, ...]:
-    """Where the C library looks for hosts (nsswitch.conf(5)) beside its files and the DNS."""
+    """The C library's sources of host names (nsswitch.conf(5)) other than its files and the DNS."""
     lines = [line.partition("#")[0] for line in text.splitlines()]
     found = [line.partition(":")[2] for line in lines if line.strip().startswith("hosts:")]
     words = re.sub(r"\[[^]]*\]", " ", found[0]).split() if found else []
@@ -164,11 +164,11 @@ def parse_sources(text: str) -> tuple[str, ...]:
 
 
 class CLibrary:
-    """The C library's own look-up, which blocks a thread."""
+    """Look-ups by the C library, each of which blocks a thread."""
 
     def look_up(self, name: str) -> Addresses:
-        """Its addresses, none where it does not know any. Blocks while all threads are busy."""
-        outcome: Addresses = self._pool.spawn(_getaddrinfo, name).get()  # no limit: who asks has one
+        """The addresses of `name`, empty if it is unknown. Blocks while all threads are busy."""
+        outcome: Addresses = self._pool.spawn(_getaddrinfo, name).get()  # no limit: the caller has one
         return outcome
 
     @cached_property
@@ -177,7 +177,7 @@ class CLibrary:
 
 
 def _getaddrinfo(name: str) -> Addresses:
-    """Runs in a thread. Raises nothing, since gevent would print its traceback."""
+    """Runs in a thread. Raises nothing, because gevent would print the traceback."""
     try:
         found = socket.getaddrinfo(name.encode("ascii"), None, type=socket.SOCK_STREAM)
         return tuple(dict.fromkeys(unmapped(ip_address(where[0])) for _, _, _, _, where in found))

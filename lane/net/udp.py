@@ -1,7 +1,8 @@
-"""A UDP socket for packets with addresses of their own: sending never waits, and receiving is fair.
+"""A UDP socket for many peers. Sending never blocks, and receiving yields to other greenlets.
 
-Three kinds of ports need it (those of applications, of forwards, and towards targets), each for packets that
-it takes and hands on at once. So what arrives is in one buffer for all, and gone at the next switch.
+Three kinds of ports use it: those of applications, of forwards, and towards targets. Each handles a received
+packet at once. So all sockets share one receive buffer, and its content is valid only until the next greenlet
+switch.
 """
 
 import errno
@@ -16,24 +17,24 @@ from lane.fair import maybe_yield
 from lane.net import pktinfo
 
 BUFFER = 1048576
-"""Bytes that the kernel is asked to hold of what arrives."""
+"""The kernel's receive buffer, in bytes."""
 BACK_OFF = 0.1
-"""Seconds to wait after receiving failed: trying again at once would only burn CPU."""
+"""Seconds to wait after a failed receive. An immediate retry would only burn CPU."""
 
 Buffer = bytes | bytearray | memoryview
 
-_arriving = bytearray(65536)  # nothing else runs between the arrival of a packet and its use
+_arriving = bytearray(65536)  # no other greenlet runs between a receive and the packet's use
 
 
 class UdpSocket:
     """Takes over `sock`, which is bound.
 
-    Where packets are from and go to is an address for the kernel. `answers`: that which comes with a packet
-    has the answer leave from where the packet came to, and is good for that only.
+    Peer addresses have the form that the kernel uses. `answers`: an address from `recv` also makes the reply
+    leave from the local address that the packet was sent to. Such an address is good only for a reply.
     """
 
     def __init__(self, sock: socket.socket, *, answers: bool = False) -> None:
-        self._picks = answers and pktinfo.want(sock)  # one of its addresses
+        self._picks = answers and pktinfo.want(sock)  # whether it picks the source address of replies
         self._sock = gsocket.socket(sock.family, sock.type, fileno=sock.detach())
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
         self.host: str
@@ -43,7 +44,10 @@ class UdpSocket:
 
     @classmethod
     def open(cls, family: int, host: str = "") -> "UdpSocket":
-        """A socket on `host`, empty for every address of the family, and any port. Raises OSError."""
+        """Open a socket on `host` and any free port. An empty `host` means every address of the family.
+
+        Raises OSError.
+        """
         sock = socket.socket(family, socket.SOCK_DGRAM)
         try:
             if family == socket.AF_INET6:
@@ -55,7 +59,7 @@ class UdpSocket:
         return cls(sock)
 
     def send(self, packet: Buffer, where: Any) -> bool:
-        """Send one packet; False where the kernel does not take it: too large, no room, no route."""
+        """Send one packet. False if the kernel does not take it: too large, no room, or no route."""
         self._sock.settimeout(0)  # no switch to other greenlets before it is restored
         try:
             if self._picks:
@@ -69,17 +73,17 @@ class UdpSocket:
         return True
 
     def recv(self) -> tuple[memoryview, Any]:
-        """Block for the next packet: what is in it, until the next switch, and where it is from.
+        """Block for the next packet; return its payload and the peer's address.
 
-        Raises Closed.
+        The payload is valid only until the next greenlet switch. Raises Closed.
         """
-        maybe_yield()  # there may always be one that waits
+        maybe_yield()  # under load, the calls below need not block
         while not self._closed:
             try:
                 size, where = self._take()
             except OSError as error:
                 if error.errno in (errno.EBADF, errno.ENOTSOCK):
-                    break  # closed here, or by a mistake: it stays so
+                    break  # closed, by `close` or by mistake: a retry can't help
                 gevent.sleep(BACK_OFF)
             else:
                 return memoryview(_arriving)[:size], where
@@ -93,6 +97,6 @@ class UdpSocket:
         return size, (address, pktinfo.source(ancillary))
 
     def close(self) -> None:
-        """Idempotent; wakes who receives."""
+        """Close the socket and wake a blocked `recv`. Idempotent."""
         self._closed = True
         self._sock.close()
