@@ -127,9 +127,7 @@ class Ports:
         # SOCKS4 and FTP's PORT command have room for IPv4 only, so IPv4 is preferred.
         own = own_address(min(allowed, key=lambda address: address.version))
         hosts = {address.compressed for address in allowed}
-        return Expected(
-            self._listen(Address(own, 0), user), own, lambda found: found.host in hosts, self._wait
-        )
+        return Expected(self._listen(Address(own, 0), user), own, lambda one: one.host in hosts, self._wait)
 
     def park(self, where: Address, user: str) -> ListeningPort:
         """Park a session at `where`, an IP address. Port 0 stands for a free port. Raises TargetError."""
@@ -271,7 +269,7 @@ class _Shared:
                 if place.able():
                     return place
             self._changed.clear()
-            self._changed.wait()  # no limit: while nobody parks there, the port is closed soon
+            self._changed.wait()  # no limit: without a parked session, the port closes after LINGER
 
 
 class _Place:

@@ -41,7 +41,7 @@ def read_request(sock: gevent.socket.socket, codec: Codec, guesses: Guesses | No
     `guesses`: a right password waits here as long as a wrong one would; None: that wait is already over.
     """
     while True:
-        maybe_yield()  # a fast application may never block this loop
+        maybe_yield()  # a fast application may keep this loop from ever blocking
         event = codec.next_event()
         if guesses and codec.login:
             guesses.right(sock.getpeername()[0])

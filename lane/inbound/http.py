@@ -51,10 +51,9 @@ PART_TIME = 2.0
 BODY_SIZE = 65536
 """Bytes of a body per read. Parsing many tiny chunks takes a while, and blocks all other greenlets."""
 
-_RESET, _FINISH = (
-    struct.pack("ii", 1, 0),
-    struct.pack("ii", 0, 0),
-)  # SO_LINGER: how `close` ends the connection
+# Values of SO_LINGER: how `close` ends the connection.
+_RESET = struct.pack("ii", 1, 0)
+_FINISH = struct.pack("ii", 0, 0)
 
 log = logging.getLogger("lane.inbound")
 
@@ -137,7 +136,7 @@ class _Exchanges:
         # State of the current exchange:
         self._sent = False  # the whole request has gone to the target
         self._ended = False  # the application has ended its side, and lane has told the target
-        self._fault: Failure[OSError | ProtocolError] | None = None  # how the application failed
+        self._fault: Failure[OSError | ProtocolError] | None = None  # the application's error, if any
 
     def leave(self) -> None:
         """Close the connection to the target, if one is kept."""

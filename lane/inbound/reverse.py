@@ -133,7 +133,7 @@ class ReverseForwarder:
                     listening = self._reverser.reverse(self.where)
                 except LaneError as error:
                     self._works = False
-                    if alone:  # another greenlet still works, so one failure proves nothing
+                    if alone:  # one failure after a success proves nothing yet
                         self._failed(error)
                         gevent.sleep(self._pause_for(error))
                 else:

@@ -62,7 +62,7 @@ class Shares:
         self._line[turn] = user
         self._waiting[user] += 1
         try:
-            turn.wait()  # no limit: who asks for a place has one
+            turn.wait()  # no limit: the caller has one
         except BaseException:
             if turn.is_set():  # the place was given just before the exception
                 self.give_back(user)
