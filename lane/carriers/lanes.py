@@ -1,8 +1,9 @@
-"""The ways to the server, one a transport, and what a session asks of them.
+"""The lanes to the server, one for each transport, and what sessions may ask of them.
 
-A lane is a transport's carriers with a probe beside them. A session asks for a stream (`lease`), for a lane
-that works (`best`), for news (`wait`) and for its turn to dial (`wait_to_dial`), and it passes on what the
-server says of itself (`heard`). `lane.carriers.path_control` sets the choice; it is the one `observer`.
+A lane is the carriers of one transport and a probe that tests them. A session asks for a stream (`lease`),
+for a lane that works (`best`), for news of the lanes (`wait`) and for its turn to dial (`wait_to_dial`). It
+reports which server process answered (`heard`). `lane.carriers.path_control` sets the choice, and is the
+only `observer`.
 """
 
 from collections.abc import Sequence
@@ -27,29 +28,29 @@ from lane.errors import Closed, LaneError, Unreachable
 from lane.session.session import Session
 
 DOUBT = 0.1
-"""Seconds, at least, without an answer after which the lane is asked as well."""
+"""Seconds without an answer to any session after which the lane is probed; more on a long path."""
 SILENT = 0.25
-"""Seconds, at least, without an answer after which a lane counts as silent."""
+"""Seconds without an answer after which a lane counts as silent; more on a long path."""
 TRY = 1.0
-"""Seconds, at least, to find a lane that works where none did a moment ago."""
+"""Seconds to find a lane that works when none is known to work; more on a long path."""
 STUCK = 1.0
-"""Seconds, at least, without an answer after which a session needs another carrier, though its lane works."""
+"""Seconds without an answer after which a session needs another carrier; more on a long path."""
 RATE = 15.0
-"""Sessions a second that may go to another stream."""
+"""Sessions per second that may change to another stream."""
 
 
 class PathObserver(Protocol):
-    """The room above: it decides which lane carries."""
+    """The owner of the lanes, which decides which one carries."""
 
     def paths_changed(self) -> None:
-        """A lane began or ceased to work, or a session asks for news of one."""
+        """A lane started or stopped working, or a session waits for news of the lanes."""
 
     def server_restarted(self, server_epoch: bytes) -> None:
-        """Another server process has answered. It has none of the sessions of the one before."""
+        """Another server process answered. It has none of the previous process's sessions."""
 
 
 class Lane:
-    """The carriers of one transport. `cost`: CPU a byte, as a multiple of the cheapest."""
+    """The carriers of one transport. `cost`: CPU per byte, relative to TLS over TCP."""
 
     def __init__(self, name: str, cost: float, pool: Pool, lanes: "Lanes") -> None:
         self.name = name
@@ -61,13 +62,13 @@ class Lane:
         self.meter = PathMeter()
 
     def patience(self, least: float) -> float:
-        """Seconds to wait for an answer: `least`, or more on a long way."""
+        """Seconds to wait for an answer: four times the usual delay, but at least `least`."""
         return max(least, 4 * (self.probe.delay or 0.0))
 
     def figures(self, now: float, sessions: Sequence[Session]) -> Figures:
-        """What is known of it. `sessions`: those that are active on it.
+        """The lane's measurements. `sessions`: the active sessions on it.
 
-        The lane is silent where all of them and the probe are: one stalled session proves nothing.
+        The lane is silent only if all these sessions and the probe are. One stalled session proves nothing.
         """
         meter, probe = self.meter, self.probe
         best = probe.best_rtt or 0.0
@@ -93,9 +94,9 @@ class Lane:
 
 
 class Lanes:
-    """`pools`: by name, the cost and the carriers of each transport, the first choice first.
+    """`pools` maps the name of each transport to its cost and its carriers, the first choice first.
 
-    `rate` sessions a second go to another stream.
+    At most `rate` sessions per second change to another stream.
     """
 
     def __init__(
@@ -103,19 +104,22 @@ class Lanes:
     ) -> None:
         self.observer = observer
         self.server_epoch: bytes | None = None
-        """The server process that answered last."""
+        """The server process that sent the last answer; None before the first."""
         self.lanes = {name: Lane(name, cost, pool, self) for name, (cost, pool) in pools.items()}
         self.choice = next(iter(self.lanes.values()))
-        """The lane that carries what begins now."""
+        """The lane that new sessions use."""
         self.failure: dict[str, Any] | None = None
-        """What failed since the server answered last: `time`, `first` (seconds since 1970) and `reason`."""
+        """Failures since the server's last answer: the last `time`, the `first` time and the last `reason`.
+
+        Times are seconds since 1970. None if nothing has failed.
+        """
         self._dial_limiter = DialLimiter(rate)
         self.farewells = Farewells()
-        """Sessions that were aborted, of which the server may not know."""
+        """Aborts that the server may not know of yet."""
         for lane in self.lanes.values():
             lane.pool.crowded = lambda: len(self._dial_limiter) > 0
-        self._works = Event()  # a lane came to life
-        self._tried = Event()  # a probe's try has ended
+        self._works = Event()  # a lane works
+        self._tried = Event()  # an attempt of a probe has ended
         census.register(self)
 
     def census(self) -> dict[str, int]:
@@ -125,7 +129,10 @@ class Lanes:
     # What sessions ask.
 
     def lease(self, lane: Lane | None = None, *, fresh: bool = False) -> tuple[Lane, Lease]:
-        """A stream of `lane`, or of the first that has one. Raises Unreachable or Refused."""
+        """A stream on `lane`; without `lane`, on the first lane that has one. Raises Unreachable or Refused.
+
+        `fresh`: on a new carrier.
+        """
         if lane is not None:
             return lane, lane.pool.lease(fresh=fresh or lane.probe.alive is False, moved=True)
         order = [self.choice, *(one for one in self.lanes.values() if one is not self.choice)]
@@ -136,7 +143,10 @@ class Lanes:
         return order[number], lease
 
     def best(self, within: float) -> Lane:
-        """The lane to go on over: the choice if it works, else one that does. Raises Unreachable."""
+        """The lane to resume on: the choice if it works, else another that does.
+
+        Raises Unreachable if no lane works `within` seconds.
+        """
         until = monotonic() + within
         while True:
             lanes = [lane for lane in self.lanes.values() if lane.probe.alive]
@@ -149,15 +159,15 @@ class Lanes:
             self.wait(until - monotonic())
 
     def wait(self, within: float) -> None:
-        """Wait until there is news of a lane, a second, or `within` seconds."""
+        """Wait until a lane works, but at most one second, and at most `within` seconds."""
         self._works.clear()
         self.observer.paths_changed()
         self._works.wait(max(0.0, min(within, 1.0)))
 
     def wait_to_dial(self, lane: Lane, session: Session, within: float, *, urgent: bool) -> None:
-        """Wait until a session may go to a stream of `lane`: where that needs a dial, others want one too.
+        """Wait until the session may ask for a stream on `lane`. It need not wait if that takes no dial.
 
-        Raises Unreachable if that takes longer than `within` seconds, Closed if the session ended meanwhile.
+        Raises Unreachable if the wait exceeds `within` seconds, Closed if the session ended meanwhile.
         """
         if lane.pool.shared and lane.pool.ready:
             return
@@ -165,50 +175,50 @@ class Lanes:
             raise Closed("the session is over") if session.over else Unreachable("no turn to dial in time")
 
     def heard(self, server_epoch: bytes) -> None:
-        """A server process answered."""
+        """Note that this server process answered."""
         self.failure = None
         if server_epoch != self.server_epoch:
             self.server_epoch = server_epoch
             self.observer.server_restarted(server_epoch)
 
     def failed(self, error: LaneError) -> None:
-        """Something found no way to the server: `lane why` tells of it until the server answers."""
+        """Note that the server could not be reached: `lane why` shows it until the server answers."""
         first = self.failure["first"] if self.failure else time()
         self.failure = {"time": time(), "first": first, "reason": str(error)}
 
-    # What probes and the network tell.
+    # Reports from the probes and the network.
 
     def probed(self) -> None:
-        """A probe's try has ended, one way or the other."""
+        """Note that an attempt of a probe succeeded or failed."""
         self._tried.set()
 
     def network_changed(self) -> None:
-        """Addresses or routes of this machine have changed: whatever was known of the lanes is old."""
+        """Note that this machine's addresses or routes changed: all measurements may be out of date."""
         for lane in self.lanes.values():
             lane.probe.doubt()
         self.observer.paths_changed()
 
-    # What the control loop needs.
+    # For the control loop.
 
     def wake_waiting(self) -> None:
-        """End the `wait` of all sessions if a lane works."""
+        """Wake the sessions in `wait` if a lane works."""
         if any(lane.probe.alive for lane in self.lanes.values()):
             self._works.set()
 
     def outage(self, now: float) -> Outage | None:
-        """Since when no lane works; None where one does, and where nobody asked."""
+        """How long no lane has worked, and why. None if one works, or none was probed."""
         return outage(
             Asked(name, lane.probe.alive, lane.probe.unanswered(now), lane.patience(0.0), lane.probe.why)
             for name, lane in self.lanes.items()
         )
 
     def out_since(self, out: Outage) -> float:
-        """Seconds since 1970. Probes may have asked later than sessions did."""
+        """When the outage began, in seconds since 1970. A session may have failed before the probes did."""
         since = time() - out.seconds
         return min(since, self.failure["first"]) if self.failure else since
 
     def ask_all(self, within: float) -> None:
-        """Find out what is true now: ask on each lane, and wait `within` seconds at most for the answers."""
+        """Probe each lane now, and wait at most `within` seconds for the answers."""
         # no limit: each has `within`
         gevent.joinall([gevent.spawn(lane.probe.ask, within) for lane in self.lanes.values()])
 
@@ -218,13 +228,13 @@ class Lanes:
         self.farewells.close()
         for lane in self.lanes.values():
             lane.probe.close()
-        # no limit: each has one
+        # no limit: each close has its own
         gevent.joinall([gevent.spawn(lane.pool.close) for lane in self.lanes.values()])
 
     def _find_one(self, order: list[Lane]) -> None:
-        """No lane works, as far as is known: try all now, and wait shortly. Raises Unreachable.
+        """All lanes seem to be down: wait until one works. Raises Unreachable after a short wait.
 
-        The probes do it, for all who ask meanwhile: a dial for each would be a flood, on a network or a
+        The probes try all lanes, once for all callers. A dial for each caller would flood a network or a
         server that is just coming back.
         """
         began = monotonic()

@@ -1,9 +1,9 @@
-"""The control loop over the lanes: it measures them, has the policy choose one, and moves the sessions there.
+"""The control loop: it measures the lanes, lets the policy choose one, and moves the sessions there.
 
-With one lane there is nothing to choose, but sessions still survive the loss of a carrier: they go on over
-the next one. With several, the policy (`select_path`) says which one is better now, and the sessions follow.
-Sessions that move data follow at once. The others follow one after the other, so that a thousand sessions do
-not dial at the same time.
+With one lane there is nothing to choose, but a session still survives the loss of its carrier: it resumes on
+the next one. With several lanes, the policy (`select_path`) picks the best one, and the sessions follow.
+Sessions that move data follow at once. The others follow one by one, so that a thousand sessions do not dial
+at the same time.
 """
 
 import logging
@@ -31,21 +31,22 @@ from lane.supervisor import report, supervise
 log = logging.getLogger("lane.client")
 
 LOOK = 0.125
-"""Seconds between two looks at the lanes while sessions move data."""
+"""Seconds between two measurements of the lanes while sessions move data."""
 REST = 1.0
-"""Seconds between two looks while all sessions are idle."""
+"""Seconds between two measurements while all sessions are idle."""
 REMEMBERED = 50
-"""Changes that `lane why` can tell of."""
+"""Number of lane changes that `lane why` can show."""
 
 Result = TypeVar("Result")
 SelectionPolicy = Callable[[float, Sequence[Figures], SelectionState], Decision]
 
 
 class PathControl:
-    """`pools`: by name, the cost and the carriers of each transport, the cheapest first.
+    """`pools` maps the name of each transport to its cost and its carriers, the cheapest first.
 
-    The first one carries at the beginning; `reason`: why, for people. `policy` decides from then on, and
-    `rate` sessions a second go to another stream. `registry` has all sessions, and knows the active ones.
+    The first lane carries at the start, and `reason` says why in words for people. From then on `policy`
+    decides. At most `rate` sessions a second change to another stream. `registry` has all sessions, and
+    knows which ones are active.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class PathControl:
         self._policy = policy
         self._registry = registry
         self._drivers: dict[Session, SessionDriver] = {}
-        self._watched: set[SessionDriver] = set()  # those that were active at the last look at all of them
+        self._watched: set[SessionDriver] = set()  # active at the last look at all sessions
         self._swept = 0.0
         self._since = time()
         self._changes: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
@@ -79,23 +80,23 @@ class PathControl:
         return len(self._drivers)
 
     def add(self, driver: SessionDriver) -> None:
-        """Look after a session until it is over."""
+        """Watch over a session until it is over."""
         self._drivers[driver.session] = driver
         self._watched.add(driver)
         self.paths_changed()
         driver.session.when_over(partial(self._discard, driver))
 
     def when_changed(self, call: Callable[[], None]) -> None:
-        """Have `call` called whenever another lane carries. One caller is enough: the control socket."""
+        """Call `call` whenever the choice changes to another lane. It replaces the function set before."""
         self._when_changed = call
 
     def close(self) -> None:
-        """Stop looking, and close the carriers of all lanes."""
+        """Stop the control loop, and close the carriers of all lanes."""
         self._looker.kill(block=False)
         self.lanes.close()
 
     def snapshot(self) -> dict[str, Any]:
-        """What `lane why` shows; times are seconds since 1970."""
+        """The state that `lane why` shows. Times are seconds since 1970."""
         now, lanes = monotonic(), self.lanes
         out = lanes.outage(now)
         rows = []
@@ -116,14 +117,14 @@ class PathControl:
             "changes": list(self._changes),
         }
 
-    # What the lanes tell.
+    # Reports from the lanes.
 
     def paths_changed(self) -> None:
-        """See `PathObserver`: do not wait for the next look."""
+        """See `PathObserver`: measure now instead of at the next regular time."""
         self._wake.set()
 
     def server_restarted(self, server_epoch: bytes) -> None:
-        """See `PathObserver`: the sessions of the process before are lost."""
+        """See `PathObserver`: the sessions of the previous server process are lost."""
         known = (None, server_epoch)
         for driver in [driver for driver in self._drivers.values() if driver.server_epoch not in known]:
             driver.session.fail(Closed("the server was restarted"))
@@ -141,7 +142,7 @@ class PathControl:
                 self._wake.wait()  # no limit: there is no session to look after
 
     def _look(self) -> bool:
-        """Measure, decide, and have the sessions follow; whether any of them is active."""
+        """Measure, decide, and let the sessions follow. Returns whether any session is active."""
         now, lanes = monotonic(), self.lanes
         active = self._active(now)
         waiting = any(driver.waiting(now) for driver in active)
@@ -161,7 +162,7 @@ class PathControl:
     def _each(
         self, drivers: Iterable[SessionDriver], look: Callable[[SessionDriver], Result]
     ) -> Iterator[tuple[SessionDriver, Result]]:
-        """Look at each session. A fault in that ends the session, and not the look at the others."""
+        """Yield each session with the result of `look`. An exception ends only the session that raised it."""
         for driver in list(drivers):
             try:
                 result = look(driver)
@@ -172,7 +173,11 @@ class PathControl:
                 yield driver, result
 
     def _active(self, now: float) -> list[SessionDriver]:
-        """The sessions that move data, or wait to. All of them are looked at only once a second."""
+        """The sessions that move data or wait to.
+
+        Only once a second does this look at all sessions. In between it looks at those that were active at
+        that time, and at those that have moved data since.
+        """
         if now - self._swept >= REST:
             self._swept = now
             self._watched = set(self._only_active(self._drivers.values()))
@@ -184,7 +189,7 @@ class PathControl:
         return [driver for driver, active in self._each(drivers, lambda driver: driver.active) if active]
 
     def _figures(self, now: float, active: Iterable[SessionDriver]) -> list[Figures]:
-        """Of each lane."""
+        """The measurements of each lane."""
         sessions: dict[str, list[Session]] = {name: [] for name in self.lanes.lanes}
         for driver in active:
             if driver.lane is not None and driver.session.carried:
@@ -206,20 +211,20 @@ class PathControl:
         self._when_changed()
 
     def _care(self, driver: SessionDriver, now: float) -> None:
-        """Have an active session follow the choice, or leave a stream that is silent."""
+        """Move an active session to the chosen lane, or away from a silent stream."""
         lane, choice = driver.lane, self.lanes.choice
         if driver.moving or lane is None:
             return
         if len(self.lanes.lanes) > 1 and now - driver.session.last_data < 2 * LOOK:
-            driver.session.ping()  # how long an answer takes tells what the lane makes of the data
+            driver.session.ping()  # its round trip shows how well the lane copes with the data
         silent = driver.session.silence(now)
         works = choice.probe.alive and choice.probe.silence(now) <= choice.patience(SILENT)
         if silent > lane.patience(STUCK) and works:
             driver.rescue(choice)
             return
         if lane is not choice and choice.probe.alive is not False and driver.session.carried:
-            # Nothing hurries while the stream carries. Streams that stood by since the network was worse
-            # may have been slowed down by that for good, so the move gets a fresh one.
+            # There is no hurry while the old stream carries. A spare stream may date from a time when the
+            # network was worse, and may stay slow because of it. So the move uses a fresh stream.
             driver.move(choice, fresh=not silent and not choice.pool.shared)
 
     def _discard(self, driver: SessionDriver) -> None:

@@ -1,7 +1,7 @@
-"""What is seen of the lane that carries, and since when: path_selection.py decides by it.
+"""The conditions of the chosen lane, and since when each holds: the input of path_selection.py.
 
-A single look at a lane tells little: figures come late and are noisy, a slow start loses packets of its own
-making, and who begins again delivers little at first. So what counts is how long something has held.
+A single measurement tells little. Figures arrive late and are noisy. A slow start causes packet loss by
+itself, and a transfer delivers little at its start. So what counts is how long a condition has held.
 """
 
 from dataclasses import dataclass
@@ -9,73 +9,84 @@ from math import inf
 
 from lane.carriers.trial_backoff import WORSE_LOSS
 
-LIMITED, NOT_LIMITED = 0.3, 0.1
-"""Part of the time in which senders must have had more than the lane took, for its goodput to tell of it,
-until it is less: on a bad lane the news of it come late, and irregularly."""
+LIMITED = 0.3
+"""Busy starts above this fraction of the time send-limited, with more data to send than the lane takes.
+Only the goodput of a busy lane tells how much it can deliver."""
+NOT_LIMITED = 0.1
+"""Busy ends below this fraction. It is much lower because a bad lane reports late and irregularly."""
 SILENCE = 0.25
-"""Seconds without an answer, at least, until a lane counts as silent; three round trips if that is more."""
+"""Seconds without an answer until a lane counts as silent, or three round trips if that is longer."""
 UNKNOWN_RTT = 0.1
-"""Seconds assumed until a round trip has been measured."""
-LOSSY, NOT_LOSSY = 0.005, 0.003
-"""Loss from which a lane is lossy, until there is less: 1 % of a thousand packets is six, or fourteen."""
+"""The round trip in seconds that is assumed before the first measurement."""
+LOSSY = 0.005
+"""Lossy starts at this fraction of lost packets. Of a thousand packets on a path with 1 % loss, some samples
+lose six and others fourteen, so the threshold is below 1 %."""
+NOT_LOSSY = 0.003
+"""Lossy ends below this fraction."""
 SHORT_WAY = 0.05
-"""Round trip, seconds, up to which this is so. On a longer way a window grows more slowly after each loss,
-and less does as much harm (Mathis et al., "The Macroscopic Behavior of the TCP Congestion Avoidance
-Algorithm", 1997)."""
+"""The round trip in seconds up to which LOSSY and NOT_LOSSY apply. On a longer path the congestion window
+grows more slowly after each loss, so less loss does as much harm (Mathis et al., "The Macroscopic Behavior
+of the TCP Congestion Avoidance Algorithm", 1997)."""
 HEAVY_LOSS = 0.02
-"""Loss that is too much, even if it is the lane's own queue that overflows."""
+"""Fraction of lost packets that is too much, even if the cause is the overflow of the lane's own queue."""
 FULL_QUEUE = 1.4
-"""Round trips of so many times the least one mean a queue, and loss that may be its overflow."""
+"""From this multiple of the shortest round trip on there is a queue, and loss may be its overflow."""
 COLLAPSE = 0.5
-"""Part of its usual goodput below which a lane has collapsed."""
+"""Fraction of its usual goodput below which a lane has collapsed."""
 USUAL = 5.0
 """Seconds over which the usual goodput is averaged."""
 SETTLE = 2.25
-"""Seconds of demand until goodput tells: 1.25 to gain speed, and one that `Figures.goodput` looks back."""
+"""Seconds of demand before goodput counts: 1.25 to gain speed, and the one that `Figures.goodput` covers."""
 QUIET_LOSS = 0.005
-"""Loss below which a costlier lane than need be is not needed."""
+"""Below this fraction of lost packets, a cheaper lane may do as well."""
 SLOW = 1.5
-"""Times the delay of another lane that makes the choice the slower one..."""
+"""The choice is slow if its delay exceeds SLOW times another lane's delay plus SLOW_BY."""
 SLOW_BY = 0.03
-"""...and seconds on top of that to leave for it: less does not count."""
+"""Seconds; see SLOW. Differences below this do not matter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One lane, measured over about the last two seconds. Times are seconds."""
+    """Measurements of one lane over about the last two seconds. Times are in seconds."""
 
     name: str
-    cost: float  # CPU a byte, relative to other lanes
+    cost: float  # CPU per byte, relative to other lanes
     alive: bool | None = None  # whether it answers; None: not known
-    silent: float = 0.0  # how long nothing came although something was due
-    backlog: float = 0.0  # how long an answer has been due while data do come: it waits behind them
-    rtt: float | None = None  # the smoothed round trip
-    best_rtt: float | None = None  # the least one of the last minutes
-    delay: float | None = None  # what a small exchange takes, retransmissions included
-    loss: float | None = None  # part of the packets, in the worse direction; None: too few packets to say
-    goodput: float = 0.0  # bytes a second that its sessions delivered, of the last second
-    limited: float = 0.0  # part of that second, 0 to 1, in which a sender had more than the lane took
+    silent: float = 0.0  # how long nothing has arrived although an answer is due
+    backlog: float = 0.0  # how long an answer has been due while data arrive: it waits behind the data
+    rtt: float | None = None  # smoothed round trip
+    best_rtt: float | None = None  # shortest round trip of the last minutes
+    delay: float | None = None  # duration of a small exchange, including retransmissions
+    loss: float | None = (
+        None  # fraction of the packets lost, of both directions; None: too few packets to say
+    )
+    goodput: float = 0.0  # bytes per second that its sessions delivered in the last second
+    limited: float = 0.0  # fraction of that second in which a sender had more data than the lane took
 
 
 @dataclass(frozen=True, slots=True)
 class PathSignals:
-    """Since when something holds of the choice, None: it does not. Begins anew with each move."""
+    """The time since which each condition of the choice holds; None if it does not. A move resets all.
 
-    busy: float | None = None  # senders have more than it takes
-    lossy: float | None = None  # it is LOSSY, and heavy: HEAVY_LOSS, but not more and more, or less and less:
-    heavy: float | None = None  # then its goodput is about to be another, and is nothing to compare with
-    level: float = inf  # the loss with which `lossy` began
-    most: float = 0.0  # since then
-    short: float | None = None  # its queue is
+    `lossy` and `heavy` start again while the loss clearly rises or falls. Then the goodput is about to change
+    too, so it can't be compared with another lane's.
+    """
+
+    busy: float | None = None  # senders have more data than the lane takes
+    lossy: float | None = None  # busy, and LOSSY
+    heavy: float | None = None  # busy, and HEAVY_LOSS
+    level: float = inf  # the loss when `lossy` started
+    most: float = 0.0  # the highest loss since then
+    short: float | None = None  # its queue is short
     low: float | None = None  # it delivers far less than usual
     slow: float | None = None  # another lane is far quicker
-    quiet: float | None = None  # no loss is seen, and a lane that costs less answers
-    usual: float | None = None  # bytes a second that it delivers while busy
-    looked: float = inf
+    quiet: float | None = None  # there is no loss, and a cheaper lane answers
+    usual: float | None = None  # bytes per second that it usually delivers while busy; not a time
+    looked: float = inf  # time of the last measurement
 
 
 def observe(now: float, choice: Figures, others: tuple[Figures, ...], seen: PathSignals) -> PathSignals:
-    """What is known of the choice with these figures."""
+    """Update the conditions with new figures of the choice and the other lanes."""
 
     def since(before: float | None, holds: bool) -> float | None:
         return (now if before is None else before) if holds else None
@@ -83,18 +94,18 @@ def observe(now: float, choice: Figures, others: tuple[Figures, ...], seen: Path
     loss, goodput, usual, low = choice.loss, choice.goodput, seen.usual, None
     busy = choice.limited > (LIMITED if seen.busy is None else NOT_LIMITED)
     if not busy:
-        usual = None  # whoever begins again gains speed first: that is no collapse
+        usual = None  # a transfer that starts again is slow at first: that is no collapse
     elif usual is None:
         if seen.busy is not None and now - seen.busy >= SETTLE:
             usual = goodput
-    elif goodput < COLLAPSE * usual:  # a collapse must not lower what it is measured by
+    elif goodput < COLLAPSE * usual:  # a collapse must not lower the average that it is compared with
         low = since(seen.low, True)
     else:
         usual += (goodput - usual) * min(1.0, max(0.0, now - seen.looked) / USUAL)
     rtt, best = choice.rtt, choice.best_rtt
     cheaper = any(lane.cost < choice.cost for lane in others)
     lossy, heavy, level, most = seen.lossy, seen.heavy, seen.level, seen.most
-    if loss is None:  # no news: a lane that has collapsed has too few packets to say
+    if loss is None:  # unknown: a collapsed lane sends too few packets to tell
         lossy, heavy = since(lossy, busy and lossy is not None), since(heavy, busy and heavy is not None)
     else:
         if lossy is None or not most / WORSE_LOSS <= loss <= level * WORSE_LOSS:
@@ -124,7 +135,7 @@ def silent(lane: Figures) -> bool:
 
 
 def delay(lane: Figures) -> float:
-    """Seconds that a small exchange takes; infinity where that is not known."""
+    """The duration of a small exchange in seconds; infinite if it is not known."""
     return inf if lane.delay is None else lane.delay
 
 

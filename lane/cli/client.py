@@ -57,9 +57,7 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
     transports.sort(key=cost)
     names = ", ".join(transport.name for transport in transports)
     registry = _registry(config)
-    reason = (
-        "it costs least, and nothing speaks against it" if len(transports) > 1 else f"--transport is {names}"
-    )
+    reason = "lowest CPU cost, no problems seen" if len(transports) > 1 else f"--transport is {names}"
     paths = make_paths(
         transports, upstream, config.dial_timeout, registry, reason=reason, policy=steering(plugins)
     )

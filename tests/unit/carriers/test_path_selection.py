@@ -207,7 +207,7 @@ def test_loss_that_comes_and_goes_is_two_moves(cc, seed):
     assert run.lanes == ["quic", "tls"]
     assert 15 < run.moves[0].at <= (17.5 if cc == "cubic" else 18.5)
     assert 48 < run.moves[1].at <= 52
-    assert run.moves[1].reason == "no loss for 8 s, and at less cost: trying tls"
+    assert run.moves[1].reason == "no loss for 8 s: trying the cheaper tls"
 
 
 @SEEDS
@@ -349,7 +349,7 @@ def feed(state, start, seconds, *lanes):
 def test_little_traffic_goes_where_it_is_answered_sooner():
     slow, quick = Figures("a", 1, True, delay=0.2, rtt=0.1), Figures("b", 20, True, delay=0.06, rtt=0.05)
     state, moves = feed(SelectionState("a"), 0, 100, slow, quick)
-    assert moves == [(module.SLOW_FOR, "b", "answers in 200 ms, b in 60 ms")]
+    assert moves == [(module.SLOW_FOR, "b", "a answers in 200 ms, b in 60 ms")]
     state, moves = feed(state, 100, 25, replace(slow, delay=0.08), quick)
     assert state.choice == "a"
 
@@ -357,7 +357,7 @@ def test_little_traffic_goes_where_it_is_answered_sooner():
 def test_loss_in_a_full_queue_must_last():
     choice = Figures("a", 1, True, rtt=0.1, best_rtt=0.05, loss=0.05, goodput=MBIT, limited=1.0)
     _, moves = feed(SelectionState("a"), 0, 5, choice, Figures("b", 20, True))
-    assert moves == [(module.HEAVY_FOR, "b", "loses 5.0 % and delivers 1.0 Mbit/s: trying b")]
+    assert moves == [(module.HEAVY_FOR, "b", "loses 5.0 % of the packets and delivers 1.0 Mbit/s: trying b")]
     assert not feed(SelectionState("a"), 0, 60, replace(choice, loss=0.015), Figures("b", 20, True))[1]
 
 
@@ -451,11 +451,11 @@ def test_a_second_collapse_is_worth_another_trial_at_once(seed):
 def test_a_trial_without_demand_ends_on_the_cheaper_lane(seed):
     run = Run(60, always(loss=0.02), demand=lambda t: 100.0 if t < 4 else 0.0, seed=seed)
     assert run.lanes == ["quic", "tls"]
-    assert run.moves[1].reason == "nothing to compare: back to tls"
+    assert run.moves[1].reason == "too little traffic to compare: back to tls"
     assert run.moves[1].at == run.moves[0].at + TRIAL_MOST
     run = Run(60, always(), start="quic", demand=lambda t: 100.0 if t < 9 else 0.0, seed=seed)
     assert run.lanes == ["tls"]
-    assert run.said == ["nothing to compare: staying on tls"]
+    assert run.said == ["too little traffic to compare: staying on tls"]
 
 
 @SEEDS
