@@ -1,4 +1,7 @@
-"""From a target's address to a session with it: over the lanes, told truly or at once."""
+"""Opens sessions with targets over the lanes.
+
+It waits for the server's answer, and reports the true result. With fast open it reports success at once.
+"""
 
 import logging
 import os
@@ -34,11 +37,11 @@ from lane.stream import Stream
 log = logging.getLogger("lane.client")
 
 PAUSES = 0.25, 0.75
-"""Seconds until a server is asked again that ended the connection early; then that is its answer."""
+"""Seconds before each further PING to a server that ended the connection early."""
 
 
 class Targets(Enum):
-    """Stand for many targets in what was reached lately: no application can name them."""
+    """Entries of the recent targets that stand for many targets. No application can name them."""
 
     UDP = "UDP"
 
@@ -47,16 +50,16 @@ class Targets(Enum):
 
 
 class FastOpen(Enum):
-    """Whether an application is told that it is connected before the server has said so."""
+    """Whether an application hears that it is connected before the server has confirmed it."""
 
     AUTO = "auto"
-    """For a destination that was reached lately."""
+    """Only for a target that was reached lately."""
     ON = "on"
     OFF = "off"
 
 
 class TunnelConnection:
-    """A session with a target, before its bytes flow: `run` relays them, `abort` drops it."""
+    """A session with a target that relays no data yet: `run` starts that, `abort` drops the session."""
 
     def __init__(self, bound: Address, session: Session, relay: Relay, resources: ExitStack) -> None:
         self.bound = bound
@@ -65,7 +68,7 @@ class TunnelConnection:
         self._resources = resources
 
     def begin(self) -> Stream:
-        """The target as a stream, instead of `run`; `abort` lets go of it."""
+        """Use the target as a stream, instead of `run`. `abort` releases it."""
         return SessionStream(self._session)
 
     def run(self, sock: Socket, early: bytes) -> None:
@@ -81,10 +84,10 @@ class TunnelConnection:
 
 
 class TunnelListening(TunnelConnection):
-    """A session with whoever connects to a port of the server's: first `accept`, then as any other."""
+    """A session with the peer that connects to a port of the server. Call `accept` first."""
 
     def accept(self) -> Address:
-        """Wait for the connection: whom it is from. Raises LaneError; TargetError if nobody came in time."""
+        """Wait for the connection. Returns the peer's address. Raises LaneError, TargetError if none came."""
         session = self._session
         data = b""
         try:
@@ -103,7 +106,7 @@ class TunnelListening(TunnelConnection):
 
 
 class TunnelConnector:
-    """Opens sessions over the lanes of `paths`, which looks after them."""
+    """Opens sessions over the lanes of `paths`, which watches over the sessions."""
 
     def __init__(
         self,
@@ -129,7 +132,7 @@ class TunnelConnector:
         return {"associations": self._associations, "reached": len(self._recent_targets)}
 
     def connect(self, target: Address) -> TunnelConnection:
-        """A connection to `target`. Raises TargetError with the true reason, unless it opens fast."""
+        """A connection to `target`. Raises TargetError with the true reason, except with fast open."""
         with ExitStack() as resources:
             relay = Relay()
             session, driver = self._driver(resources, relay, self._request(Command.CONNECT, target))
@@ -156,9 +159,12 @@ class TunnelConnector:
     def associate(
         self, deliver: Callable[[Address, Buffer], None], *, anyone: bool = False
     ) -> TunnelAssociation:
-        """A UDP association. `deliver(source, payload)` gets what comes back, and must not block.
+        """A UDP association. It calls `deliver(source, payload)` for each incoming packet.
 
-        `anyone`: from addresses to which nothing was sent, too. Raises TargetError, unless it opens fast.
+        `deliver` must not block.
+
+        `anyone`: accept packets from addresses to which none was sent. Raises TargetError, except with fast
+        open.
         """
         with ExitStack() as resources:
             if self._associations >= self._max_associations:
@@ -199,9 +205,9 @@ class TunnelConnector:
             raise self._failure(peer, error) from None
 
     def reverse(self, where: Address) -> TunnelListening:
-        """One of the connections to `where` on the server, an IP address; port 0: the server picks one.
+        """A session for one connection to `where` on the server, an IP address. Port 0: the server picks one.
 
-        Raises TargetError where the server refuses, Unreachable or another LaneError where it can't be asked.
+        Raises TargetError if the server refuses, Unreachable or another LaneError if it can't be reached.
         """
         return self._listen(Command.REVERSE, where)
 
@@ -214,23 +220,23 @@ class TunnelConnector:
             return TunnelListening(bound, session, relay, resources.pop_all())
 
     def ping(self) -> float:
-        """Ask the server for nothing but an answer, on a new carrier: the seconds that took.
+        """The seconds that the server takes to answer a PING request on a new carrier.
 
-        A server that ends the connection early is asked again: it may only be crowded. Raises Unreachable or
-        Refused.
+        If the server ends the connection early, it may only be crowded, so `ping` tries again. Raises
+        Unreachable or Refused.
         """
         for pause in PAUSES:
             try:
                 return self._ping()
             except TurnedAway as error:
                 log.info("the server turned us away, trying again: %s", error)
-            except Unanswered as error:  # which is said once it is known to be true
+            except Unanswered as error:  # it means a wrong key only if it happens again
                 log.debug("trying again: %s", error)
             gevent.sleep(pause)
         return self._ping()
 
     def lacks(self) -> list[str]:
-        """What a client needs and the server does not know, by name: it is of an older lane then.
+        """The names of features that the client needs and the server, of an older version, does not have.
 
         Raises Unreachable or Refused.
         """
@@ -269,13 +275,13 @@ class TunnelConnector:
         return monotonic() - start
 
     def _request(self, command: Command, address: Address, flags: int = 0) -> Request:
-        """What begins a new session."""
+        """The request for a new session."""
         return Request(command, address, self._registry.window, RESUMABLE | flags, os.urandom(ID_SIZE))
 
     def _driver(
         self, resources: ExitStack, owner: Owner, request: Request, buffer_size: int | None = None
     ) -> tuple[Session, SessionDriver]:
-        """A session that is counted until `resources` are closed, and its way, not yet asked for."""
+        """A session that counts against the limits until `resources` are closed, and its driver."""
         resources.enter_context(self._registry.admit())
         session = resources.enter_context(
             self._registry.session(EARLY, owner, resumable=True, buffer_size=buffer_size)
@@ -283,7 +289,7 @@ class TunnelConnector:
         return session, SessionDriver(self._lanes, session, request, self._deadlines)
 
     def _begin(self, driver: SessionDriver, *, fast: bool) -> Address:
-        """See `SessionDriver.begin`; from then on the control loop looks after the session."""
+        """See `SessionDriver.begin`. From then on the control loop watches over the session."""
         bound = driver.begin(fast=fast)
         self._paths.add(driver)
         return bound
@@ -294,13 +300,13 @@ class TunnelConnector:
         return self._fast_open is FastOpen.ON
 
     def _answered(self, target: Hashable, error: LaneError | None) -> None:
-        """What came of a request whose application was told that it is connected."""
+        """Note the outcome of a request with fast open, and log a failure."""
         self._recent_targets.note(target, error is None)
         if error is not None:
             log.info("%s: %s (the application thought that it was connected: it gets a reset)", target, error)
 
     def _failure(self, what: object, error: LaneError) -> TargetError:
-        """What an application is told where lane itself failed: no server, a lost carrier."""
+        """The error for an application if lane itself failed: no server, a lost carrier."""
         log.warning("%s: %s", what, error)
         self._lanes.failed(error)
         return TargetError(Status.FAILURE, str(error))

@@ -1,9 +1,10 @@
-"""The client's carriers to its server: dialled when needed, shared as far as they go, some kept warm.
+"""The client's carriers to its server over one transport: dialled when needed, shared, and some kept ready.
 
-A transport with many streams a carrier gets a second one when the first is full; one with a single
-stream gets one a session, and another session when that one is complete. Either way there is a stream for
-the next sessions that does not wait for a handshake: room on a carrier, or else spares that have already
-proven the key to the server, more than lately began at once. A carrier that died is never handed out.
+If the transport has many streams per carrier, sessions share a carrier until it is full. If it has one stream
+per carrier, each session has a carrier, and a complete session leaves it to the next one. Either way the
+next sessions need not wait for a handshake. They find room on a carrier, or a spare: a stream on which the
+client has already sent its proof of the key. There are more spares than sessions began at once lately. A
+dead carrier is never handed out.
 """
 
 import logging
@@ -28,52 +29,52 @@ from lane.supervisor import report, supervise
 log = logging.getLogger("lane.carriers")
 
 SPARE_LIFE = 240.0
-"""Seconds that a spare waits for a session before it is given up."""
+"""Seconds that a spare waits for a session before it is discarded."""
 SWEEP = 1.0
-"""Seconds between two looks at what is lacking and what is no longer needed."""
+"""Seconds between two sweeps, which discard unneeded spares and make missing ones."""
 KEPT = 64
-"""Spares at most, with those that sessions gave back."""
+"""Maximum number of spares, including streams that sessions gave back."""
 MAKERS = 4
-"""Spares that are made at once: they must not take the machine from who waits."""
+"""Maximum number of spares that are made at once. More would slow down the sessions."""
 BREATH = 0.25
-"""Seconds, at most, between two spares of one maker: a far server gets a dozen dials a second, no crowd."""
+"""Maximum pause in seconds between two spares of one maker. A distant server gets a dozen dials a second."""
 PAUSE = 5.0
-"""Seconds without a try to make a spare after one failed: sessions that are asked for still dial."""
+"""Seconds without new spares after one could not be made. Sessions still dial."""
 TRIES = 8
-"""Carriers that are dialled for one session, where others take the streams of each first."""
+"""Maximum number of carriers that are dialled for one session, if other sessions take their streams first."""
 ROOM = 16
-"""Descriptors that are left to those who come: where there are less, there are no spares..."""
+"""File descriptors that must stay free for new connections. If fewer are, the pool gives up its spares."""
 SCARCE = 30.0
-"""...for so many seconds."""
+"""Seconds without new spares after file descriptors were scarce."""
 LAST_WORDS = 1.0
-"""Seconds that a carrier nobody uses has to deliver what its streams said last."""
+"""Seconds that an unused carrier has to deliver the last bytes of its streams."""
 _SHARED = 8
-"""Sessions that wait for one handshake, until it is known how many streams a carrier has."""
+"""Sessions that may wait for one dial until it is known how many streams a carrier has."""
 
 
 class Pool:
-    """Carriers that `dial` makes; `hello` gives the bytes that open a stream on one.
+    """The carriers that `dial` makes. `hello` returns the first bytes of a stream on a carrier.
 
-    `dial` raises Unreachable or Refused; `dial_timeout` in seconds.
+    `dial` raises Unreachable or Refused. `dial_timeout` is in seconds.
     """
 
     def __init__(
         self, dial: Callable[[], Carrier], hello: Callable[[Carrier], bytes], dial_timeout: float
     ) -> None:
         self._hello = hello
-        self._leases: Counter[Carrier] = Counter()  # every live carrier, and how many use it
-        self._flows: dict[Carrier, Flows] = {}  # of those of them whose datagrams somebody uses
-        self._roomy: set[Carrier] = set()  # those of them that may have room
-        self._distrusted: set[Carrier] = set()  # those of them that must not be handed out
+        self._leases: Counter[Carrier] = Counter()  # all live carriers, each with its number of leases
+        self._flows: dict[Carrier, Flows] = {}  # of the live carriers whose datagrams are in use
+        self._roomy: set[Carrier] = set()  # the live carriers that may have room
+        self._distrusted: set[Carrier] = set()  # the live carriers that must not be handed out
         self._demand = Demand()
-        self._spares: deque[tuple[Lease, float]] = deque()  # and since when they stand by, oldest first
+        self._spares: deque[tuple[Lease, float]] = deque()  # with the time each became a spare, oldest first
         self._dials = SharedDials(dial, dial_timeout, self._add)
-        self._share = _SHARED  # streams of a carrier
+        self._share = _SHARED  # streams per carrier
         self.crowded: Callable[[], bool] = lambda: False
-        """Whether sessions wait for their turn to dial: no spares are made then."""
-        self._making = 0  # spares, now
-        self._paused_until = 0.0
-        self._waiting = 0  # sessions that wait for a handshake
+        """Whether sessions wait for their turn to dial. No spares are made then."""
+        self._making = 0  # number of running spare makers
+        self._paused_until = 0.0  # no spares are made before this time
+        self._waiting = 0  # sessions that wait for a dial
         self._closed = False
         self._sweeper = supervise("the sweeper of carriers", self._sweep)
         census.register(self)
@@ -88,18 +89,18 @@ class Pool:
 
     @property
     def ready(self) -> bool:
-        """Whether a stream can be had without a handshake."""
+        """Whether a stream is available without a handshake."""
         return any(not _dead(spare.carrier) for spare, _ in self._spares) or self._least_loaded() is not None
 
     @property
     def shared(self) -> bool:
-        """Whether a carrier has many streams, as far as is known."""
+        """Whether a carrier has more than one stream, as far as is known."""
         return self._share > 1
 
     def lease(self, *, fresh: bool = False, moved: bool = False) -> Lease:
         """A stream to the server, on a new carrier if `fresh`. Raises Unreachable or Refused.
 
-        `moved`: for a session that was there, which says nothing of how many will begin.
+        `moved`: the stream is for an existing session, so it does not count as demand for spares.
         """
         if not moved:
             self._demand.note(monotonic())
@@ -108,7 +109,7 @@ class Pool:
         return lease
 
     def lease_at_once(self) -> Lease | None:
-        """A stream for a new session, where none has to be dialled for."""
+        """A stream for a new session without a dial; None if that would take one."""
         lease = self._at_once()
         if lease is not None:
             self._demand.note(monotonic())
@@ -116,13 +117,13 @@ class Pool:
         return lease
 
     def flows(self, carrier: Carrier) -> Flows | None:
-        """The datagrams of a live carrier, sorted."""
+        """The datagrams of a live carrier, sorted by flow; None if the carrier is not live."""
         if carrier not in self._flows and carrier in self._leases:
             self._flows[carrier] = Flows(carrier)
         return self._flows.get(carrier)
 
     def release(self, carrier: Carrier) -> None:
-        """One lease less on `carrier`, which is closed when it can't have another."""
+        """End one lease on `carrier`. Closes it if that was the last lease, and it can't have another."""
         self._leases[carrier] -= 1
         if carrier.capacity and carrier not in self._distrusted:
             self._roomy.add(carrier)
@@ -130,7 +131,7 @@ class Pool:
             self._drop(carrier, LAST_WORDS)
 
     def distrust(self, carrier: Carrier) -> None:
-        """Open nothing more on `carrier`, and nothing on spares either: they go the same way."""
+        """Hand out `carrier` no more. Discards all spares too, because they use the same network path."""
         if carrier in self._leases:
             self._distrusted.add(carrier)
             self._roomy.discard(carrier)
@@ -138,7 +139,7 @@ class Pool:
             self._spares.popleft()[0].discard()
 
     def keep(self, lease: Lease) -> None:
-        """Have the stream of a session that is complete stand by for the next one, if it is needed."""
+        """Keep the stream of a complete session as a spare if the pool needs it, otherwise close it."""
         if self._share == 1 and len(self._spares) < KEPT and not (self._closed or lease.distrusted):
             self._stand_by(lease)
             return
@@ -150,27 +151,27 @@ class Pool:
         lease.release()
 
     def close(self, grace: float = 0) -> None:
-        """Close every carrier; finished streams have `grace` seconds to drain."""
+        """Close all carriers. Finished streams have `grace` seconds to drain."""
         self._closed = True
         self._dials.close()
         self._sweeper.kill(block=False)
         while self._spares:
             self._spares.popleft()[0].discard()
         closing = [gevent.spawn(carrier.close, grace) for carrier in list(self._leases)]
-        gevent.joinall(closing, timeout=grace + LAST_WORDS)  # a transport may not keep to it
+        gevent.joinall(closing, timeout=grace + LAST_WORDS)  # a plugin's transport may exceed it
         self._leases.clear()
         self._flows.clear()
         self._roomy.clear()
 
     def _taken(self) -> None:
-        """Make spares where few are left: else sessions that end may give theirs back first."""
+        """Make spares if fewer than half are left. Otherwise ending sessions may give streams back first."""
         if len(self._spares) * 2 < self._wanted:
             self._refill()
 
     def _at_once(self) -> Lease | None:
         """A spare, or a stream on a carrier that has room."""
         while self._spares:
-            spare, _ = self._spares.pop()  # the newest: its path is measured, and old ones may go
+            spare, _ = self._spares.pop()  # the newest, with recent path measurements; old ones may expire
             if not _dead(spare.carrier):
                 return spare
             spare.discard()
@@ -180,7 +181,7 @@ class Pool:
         return None
 
     def _dialled(self, fresh: bool) -> Lease:
-        """A stream on a carrier that is dialled now; unless `fresh`, others may have a part of it."""
+        """A stream on a newly dialled carrier. Unless `fresh`, other sessions may share the carrier."""
         for _ in range(TRIES):
             self._waiting += 1
             try:
@@ -191,12 +192,12 @@ class Pool:
                 return lease
             if carrier not in self._leases:
                 raise TurnedAway("the server closed the connection at once")
-            if not fresh and (lease := self._at_once()) is not None:  # others were quicker
+            if not fresh and (lease := self._at_once()) is not None:  # other sessions took it
                 return lease
         raise Unreachable("no connection to the server had a stream to give")
 
     def _open_on(self, carrier: Carrier, *, fresh: bool) -> Lease | None:
-        """A stream; None where others were quicker, or the carrier has died, which is forgotten then."""
+        """A stream on `carrier`. None if other sessions took all its streams, or it is dead."""
         try:
             return self._open(carrier, fresh)
         except Closed:
@@ -206,7 +207,7 @@ class Pool:
             return None
 
     def _least_loaded(self) -> Carrier | None:
-        """The carrier with the most room. Looks only at those that may have some: there can be thousands."""
+        """The carrier with the most room, or None. Looks only at `_roomy`: there may be thousands more."""
         room = {carrier: carrier.capacity for carrier in self._roomy if carrier.capacity}
         self._roomy = set(room)
         return max(room, key=room.__getitem__, default=None)
@@ -218,7 +219,7 @@ class Pool:
         return Lease(self, carrier, stream, fresh, self._hello(carrier))
 
     def _drop(self, carrier: Carrier, grace: float = 0) -> None:
-        """Close a carrier that nobody uses."""
+        """Forget and close a carrier without leases."""
         del self._leases[carrier]
         self._flows.pop(carrier, None)
         self._roomy.discard(carrier)
@@ -226,20 +227,20 @@ class Pool:
         gevent.spawn(carrier.close, grace)
 
     def _add(self, carrier: Carrier) -> None:
-        """Have a carrier that was dialled."""
+        """Take a newly dialled carrier into the pool."""
         self._share = max(carrier.capacity, 1)
         self._leases[carrier] = 0
         self._roomy.add(carrier)
 
     def _refill(self) -> None:
-        """Begin to make the spares that are lacking."""
+        """Start makers for the missing spares."""
         while self._making < min(MAKERS, self._lacking):
             self._making += 1
             gevent.spawn(self._make_spares)
 
     @property
     def _lacking(self) -> int:
-        """Spares that may be made now, those included that are being made."""
+        """Number of spares to make now, including those that are being made."""
         if (
             self._closed
             or self._waiting
@@ -252,7 +253,7 @@ class Pool:
 
     @property
     def _wanted(self) -> int:
-        """Spares that should stand by."""
+        """Number of spares that the pool should have."""
         return ceil(self._demand.spares(monotonic()) / self._share)
 
     def _make_spares(self) -> None:
@@ -261,7 +262,7 @@ class Pool:
                 began = monotonic()
                 carrier = self._dials.dial(1)
                 if not carrier.capacity and not carrier.closed:
-                    continue  # a session was quicker
+                    continue  # a session took it
                 spare = self._open(carrier, fresh=False)
                 try:
                     spare.send(b"")
@@ -283,9 +284,9 @@ class Pool:
         self._spares.append((spare, monotonic()))
 
     def _sweep(self) -> None:
-        """Forget carriers that ended while nobody used them, and spares that died, are old or too many.
+        """Drop dead carriers without leases, and spares that are dead, old or more than needed.
 
-        Those are too many, too, for which others lack descriptors.
+        If file descriptors are scarce, all spares are more than needed.
         """
         while True:
             gevent.sleep(SWEEP)
@@ -303,7 +304,7 @@ class Pool:
 
 
 def _dead(carrier: Carrier) -> bool:
-    """Whether it is closed, or fails to say so: a foreign transport's fault costs its own carrier."""
+    """Whether the carrier is closed. If a plugin's transport fails to answer, the carrier counts as dead."""
     try:
         return carrier.closed
     except Exception as error:

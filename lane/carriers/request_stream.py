@@ -1,8 +1,8 @@
-"""A stream from its REQUEST to its REPLY, and then the rest of its life.
+"""A stream that sends a REQUEST, reads the REPLY, and then carries a session.
 
-It is a stream like any other to the session on top of it, which may begin before the server has answered:
-then HELLO, REQUEST and the first data leave together, and the answer is one round trip away. What the
-server refuses is raised where the session reads, each time that it does.
+To its session it is a stream like any other. The session may start before the server has answered. Then
+HELLO, REQUEST and the first data leave together, and the answer takes one round trip. If the server refuses,
+every read by the session raises the refusal.
 """
 
 from collections.abc import Callable
@@ -34,28 +34,29 @@ from lane.stream import LinkStats, measured, receiver, send_joined
 from lane.tasks import start
 
 NOWHERE = Address("0.0.0.0", 0)
-"""The address of a request that has none, and of a target that has not answered yet."""
+"""The address in a request that needs none, and of a target that has not answered yet."""
 HEAD_START = 0.003
 """Seconds that REQUEST waits for the application's first data."""
 _NOT_LANE = "the server closed the connection without an answer: wrong key, or not a lane server"
 
 
 class Ended(Closed):
-    """The server has ended a stream in good order, without a whole REPLY."""
+    """The server ended a stream cleanly without a complete REPLY."""
 
 
 class Unanswered(Refused):
-    """The same, for whoever asked: the server does not know the key, if that comes again."""
+    """The server ended the stream without a REPLY. If it does so again, it does not know the key."""
 
 
 def _nobody(_: Reply) -> None:
-    """Nobody asked."""
+    """Do nothing: nobody wants the REPLY."""
 
 
 class RequestStream:
-    """The stream of `lease` with `request`, and frames `behind` it. `timeout`: seconds until the REPLY.
+    """The stream of `lease`, with `request` and the frames `behind` it. `timeout`: seconds until the REPLY.
 
-    `only`: nobody asks again where no REPLY comes in time; then the server is told so.
+    `only`: there will be no second request for the session. So if no REPLY arrives in time, the server is
+    told to abort the session.
     """
 
     def __init__(
@@ -65,20 +66,20 @@ class RequestStream:
         self.answered: Callable[[Reply], None] = _nobody
         """Called once with a good REPLY."""
         self.server_epoch: bytes | None = None
-        """Which server process sent the REPLY, good or not."""
+        """The server process that sent the REPLY, whether good or a refusal."""
         self.refused = False
-        """Whether the server itself ended it without a REPLY: it has made nothing of it."""
+        """Whether the server itself ended the stream without a REPLY, and so made no session."""
         self.resumed = bool(behind)
-        """Whether frames begin with RECEIVED, in both directions."""
+        """Whether the frames begin with RECEIVED, in both directions."""
         self._timeout = timeout
         self._only = only
         self._failure: Failure[LaneError] | None = None  # why there is no good REPLY
         self._unsent = request.pack() + behind
-        self._sent = False  # all of that was sent, and nobody is about to
+        self._sent = False  # the request was sent completely
         self._asked = Event()
         self._lock = BoundedSemaphore(1)
         self._reply: Reply | None = None
-        self._rest = b""  # what came behind the REPLY
+        self._rest = b""  # bytes received after the REPLY
         self._recv: Callable[[int], bytes | memoryview] = lease.stream.recv
 
     @property
@@ -87,7 +88,7 @@ class RequestStream:
         return not self._unsent
 
     def stats(self) -> LinkStats:
-        """Of the carrier."""
+        """The measurements of the carrier."""
         return measured(self.lease.carrier)
 
     def flows(self) -> Flows | None:
@@ -95,14 +96,14 @@ class RequestStream:
         return self.lease.flows()
 
     def reply(self) -> Reply:
-        """Ask at once, and wait for the answer. Raises TargetError, Unreachable or Refused."""
+        """Send the request at once, and wait for the REPLY. Raises TargetError, Unreachable or Refused."""
         self._asked.set()
         return self._answer()
 
     # The stream.
 
     def recv(self, limit: int = 262144) -> bytes:
-        """See `lane.stream.Stream`. Raises what the request failed with, too."""
+        """See `lane.stream.Stream`. Also raises the failure of the request."""
         return bytes(self.recv_view(limit))
 
     def recv_view(self, limit: int = 262144) -> bytes | memoryview:
@@ -116,10 +117,10 @@ class RequestStream:
         return self._recv(limit)
 
     def sendall(self, data: bytes | bytearray | memoryview) -> None:
-        """See `lane.stream.Stream`. Before the REPLY, a failure shows where the session reads."""
+        """See `lane.stream.Stream`. Before the REPLY, a failure is raised by the read instead."""
         if not self._sent:
-            # The request may be on its way, from whoever waits for its answer.
-            with self._lock:  # no limit: that one has a deadline, and resets the stream then
+            # The greenlet that waits for the REPLY may be sending the request.
+            with self._lock:  # no limit: that greenlet has a deadline, at which it resets the stream
                 if self._unsent:
                     self._ask(bytes(data))
                     return
@@ -151,11 +152,11 @@ class RequestStream:
         self.lease.stream.close()
 
     def release(self) -> None:
-        """Give the carrier back; the stream is closed or was reset. Idempotent."""
+        """Give the carrier back after the stream was closed or reset. Idempotent."""
         self.lease.release()
 
     def keep(self) -> None:
-        """Give the stream back for another session, instead of `release`: this one is complete."""
+        """Give the stream of a complete session back for another one. Call it instead of `release`."""
         self.lease.keep()
 
     def discard(self) -> None:
@@ -191,15 +192,15 @@ class RequestStream:
         return self._reply
 
     def _part(self) -> None:
-        """Nobody wants the session any more that the server may be making."""
+        """Abort the session that the server may be making, since nobody waits for it any more."""
         abort_alone(self.lease.stream, 0)
         self.release()
 
     def _exchange(self) -> tuple[Reply, bytes]:
-        """REQUEST out, REPLY in. Raises Unreachable if the carrier was lost, Refused if the server won't.
+        """Send REQUEST, read REPLY. Raises Unreachable if the carrier was lost, Refused if the server won't.
 
-        A server that has no room cuts the connection short. One that does not know the key ends it in good
-        order; so does something that is not lane, unless it gives a code that says nothing to lane.
+        A server without room cuts the connection. A server that does not know the key ends the stream
+        cleanly. So does a server that is not lane, or it resets the stream with a code unknown to lane.
         """
         with self._lock:  # no limit: `_answer` has one
             if self._unsent:
@@ -224,16 +225,16 @@ class RequestStream:
             raise Refused(f"the server does not answer as lane does: {error}") from None
 
     def _ask(self, data: bytes) -> None:
-        """Send the request and `data` in one piece; under the lock."""
+        """Send the request and `data` in one piece. The caller holds the lock."""
         data, self._unsent = self._unsent + data, b""
         self._asked.set()
-        with suppress(Closed):  # whoever reads learns it, and why
+        with suppress(Closed):  # the next read raises it, with the reason
             self.lease.send(data)
         self._sent = True
 
 
 def read_reply(recv: Callable[[int], bytes]) -> tuple[Reply, bytes]:
-    """The REPLY from a stream, and what came behind it. Raises ProtocolError, or Ended."""
+    """The REPLY from a stream, and the bytes after it. Raises ProtocolError or Ended."""
     data = b""
     while (found := parse_reply(data)) is None:
         more = recv(65536)

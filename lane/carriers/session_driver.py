@@ -1,10 +1,9 @@
-"""The way of one session of the client: over which streams it lives, one after the other.
+"""The driver of one client session: it requests the session, and carries it over one stream after another.
 
-A session is asked for with a command such as CONNECT. When its stream is lost, or another lane is better,
-the next stream asks for the same session: with RESUME where the server may know it, with the same command
-where it can't have heard of it. Each request has a greater generation, so whatever is late does no harm.
-While one lane works, a move is made before it is broken: the old stream carries until the server has
-answered on the new one.
+The first request of a session has a command such as CONNECT. When the stream is lost, or another lane is
+better, the next stream requests the same session: with RESUME if the server may know the session, otherwise
+with the first command again. Each request has a higher generation, so a late one does no harm. A move to
+another lane is make-before-break: the old stream carries until the server has answered on the new one.
 """
 
 import logging
@@ -28,41 +27,43 @@ from lane.tasks import start
 log = logging.getLogger("lane.client")
 
 TRIES = 3
-"""Requests for a session that no server has answered for yet."""
+"""Number of requests for a session that no server has answered yet."""
 PAUSE = 0.25
-"""Seconds until a server is asked again that has turned a request away; longer after the second time."""
+"""Seconds before the second request to a server that turned the first one away; doubled before the third."""
 PATIENCE = 1.0
-"""Seconds, at least, that a server has to go on with a session on another stream."""
+"""Seconds that a server has to answer RESUME; more on a long path."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionDeadlines:
-    """Seconds until a server's first REPLY, and for which a session waits for a lane that works."""
+    """Times in seconds."""
 
     request: float
+    """From the first request to the server's first REPLY."""
     grace: float
+    """For which a session without a stream waits for a lane that works."""
 
 
 def _nobody(_: LaneError | None) -> None:
-    """Nobody asked."""
+    """Do nothing: nobody wants the outcome."""
 
 
 class SessionDriver:
-    """`session`, not yet asked for: `asked` is the request that begins it, but for the generation."""
+    """Drives `session`, which was not requested yet. `asked` is its first request, except the generation."""
 
     def __init__(self, lanes: Lanes, session: Session, asked: Request, deadlines: SessionDeadlines) -> None:
         self.session = session
         self.lane: Lane | None = None
-        """The lane that carries it, or did so last."""
+        """The lane that carries the session, or carried it last."""
         self.answered: Callable[[LaneError | None], None] = _nobody
-        """Called once with what came of the request: None for a good REPLY."""
+        """Called once with the outcome of the request: None for a good REPLY, otherwise the error."""
         self._lanes = lanes
         self._asked = asked
         self._deadline = monotonic() + deadlines.request
         self._grace = deadlines.grace
         self._generation = -1
         self._server_epoch: bytes | None = None  # the server process that has the session
-        self._first_epoch: bytes | None = None  # the one that was there when it was asked for first
+        self._first_epoch: bytes | None = None  # the last server process known at the first request
         self._tries = TRIES
         self._stream: RequestStream | None = None
         self._moving = False
@@ -70,28 +71,29 @@ class SessionDriver:
 
     @property
     def moving(self) -> bool:
-        """Whether another stream is being made for it."""
+        """Whether the session is on its way to another stream."""
         return self._moving
 
     @property
     def active(self) -> bool:
-        """Whether it moved data lately, or is waiting to."""
+        """Whether the session moved data lately, or waits to."""
         session, now = self.session, monotonic()
         return now - session.last_data < ACTIVE or bool(session.send_buffer.retained) or self.waiting(now)
 
     def waiting(self, now: float) -> bool:
-        """Whether nothing carries it, or what does gives no answer."""
+        """Whether the session has no stream, or its stream gives no answer."""
         return not self.session.carried or self.session.silence(now) > STUCK
 
     @property
     def server_epoch(self) -> bytes | None:
-        """The server process that has the session; None while that is not known."""
+        """The server process that has the session; None before the first REPLY."""
         return self._server_epoch
 
     def begin(self, *, fast: bool) -> Address:
-        """Ask for the session: the address that the target was reached from, NOWHERE if `fast`.
+        """Request the session. Returns the address from which the server reached the target.
 
-        Raises TargetError, Unreachable or Refused; if fast, only where no carrier can be had.
+        Waits for the REPLY, and raises TargetError, Unreachable or Refused. If `fast`, does not wait: returns
+        NOWHERE, and raises only if no carrier is available.
         """
         stream = self._ask(self._asked.command)
         bound = NOWHERE
@@ -102,30 +104,30 @@ class SessionDriver:
         return bound
 
     def move(self, lane: Lane, *, fresh: bool = False) -> None:
-        """Go on over `lane`, on a carrier that was made for it if `fresh`, as soon as the server agrees."""
+        """Move the session to `lane` as soon as the server has answered there. `fresh`: to a new carrier."""
         if not self._moving and not self.session.over:
             self._moving = True
             start(self._move, lane, fresh)
 
     def rescue(self, lane: Lane) -> None:
-        """The stream is silent: go on over `lane`, on a carrier that is known to work."""
+        """Leave a silent stream: distrust its carrier, and move the session to `lane`."""
         if self._stream is not None and not self._moving:
             self._stream.lease.distrust()
             if self._server_epoch is None:
-                self._stream.reset()  # nobody has answered: it is asked for again
+                self._stream.reset()  # there was no REPLY yet: the driver repeats the request
             else:
                 self.move(lane)
 
     @property
     def rtt(self) -> float | None:
-        """Round trip on its stream as who sends more measures it, seconds."""
+        """The stream's round trip in seconds: the server's measurement if there is one, else the client's."""
         peer_stats = self.session.protocol.peer_stats
         if peer_stats is not None and peer_stats.rtt:
             return peer_stats.rtt / 1e6
         return self._stream.stats().rtt if self._stream else None
 
     def count(self) -> tuple[object, SessionCounts]:
-        """Its stream, and what was counted on it."""
+        """The session's stream, and the counts on it."""
         session, stream, near, far = self.session, self._stream, None, None
         protocol = session.protocol
         if stream is not None and session.sending:
@@ -136,10 +138,10 @@ class SessionDriver:
         moved = session.receive_window.received + session.send_buffer.acked + protocol.activity.datagram_bytes
         return stream, SessionCounts(moved, (near, far))
 
-    # The streams, one after the other.
+    # One stream after another.
 
     def _travel(self, stream: RequestStream | None) -> None:
-        """Carry the session on `stream`, and on the next one when that is lost."""
+        """Carry the session on `stream`, and on the next one if that is lost."""
         session = self.session
         while stream is not None:
             self._stream, self.lane = stream, self._next_lane
@@ -154,23 +156,23 @@ class SessionDriver:
             else:
                 stream.discard() if rest else stream.release()
             if session.over or session.complete or session.carried or self._moving:
-                break  # it has ended, or somebody else carries it on
+                break  # it has ended, or another greenlet carries it
             stream = self._recover(stream)
         refused = self._server_epoch is None and self._stream is not None and self._stream.refused
         if session.abort_unheard and not self._moving and not refused:
             self._lanes.farewells.add(self._part, self._grace)
 
     def _part(self, until: float) -> None:
-        """Tell the server that the session was aborted, on any stream."""
+        """Tell the server, on any stream, that the session was aborted. Gives up at the time `until`."""
         while monotonic() < until and not self._try_to_part():
             self._lanes.wait(until - monotonic())
 
     def _try_to_part(self) -> bool:
-        """Whether the server knows by now that the session was aborted."""
+        """Tell the server once. Returns whether it knows now that the session was aborted."""
         try:
             stream = self._resume(None, farewell=True)
         except TargetError as error:
-            return error.status is not Status.TTL_EXPIRED  # there is none, or not any more
+            return error.status is not Status.TTL_EXPIRED  # the server has no such session, or no longer
         except LaneError:
             return False
         self.session.carry(stream, stream.stats)
@@ -178,7 +180,7 @@ class SessionDriver:
         return not self.session.abort_unheard
 
     def _recover(self, lost: RequestStream | None) -> RequestStream | None:
-        """Another stream with the session; None if it has ended."""
+        """Make the next stream of the session. Returns None if the session has ended."""
         session, until = self.session, monotonic() + self._grace
         while not session.over:
             try:
@@ -208,11 +210,11 @@ class SessionDriver:
         finally:
             self._moving = False
         if stream is None and not self.session.over and not self.session.carried:
-            stream = self._recover(None)  # it was lost meanwhile, and left to us
+            stream = self._recover(None)  # the old stream was lost during the move
         self._travel(stream)
 
     def _resume(self, lane: Lane | None, fresh: bool = False, *, farewell: bool = False) -> RequestStream:
-        """A stream of `lane`, None: of any, on which the server goes on with it. Raises LaneError."""
+        """A stream on `lane` (None: on any) on which the server resumed the session. Raises LaneError."""
         stream = self._ask(Command.RESUME, lane, fresh, farewell=farewell)
         try:
             stream.reply()
@@ -225,9 +227,9 @@ class SessionDriver:
     def _ask(
         self, command: int, lane: Lane | None = None, fresh: bool = False, *, farewell: bool = False
     ) -> RequestStream:
-        """A stream with the request for the session. Raises Unreachable or Refused.
+        """A stream with a request for the session. Raises Unreachable or Refused, Closed if it is over.
 
-        `farewell`: the session is over, and only the server is to hear of it.
+        `farewell`: the session is over, and the request is only to tell the server so.
         """
         found, lease = self._lanes.lease(lane, fresh=fresh)
         if self.session.over and not farewell:  # meanwhile
@@ -248,7 +250,7 @@ class SessionDriver:
         return stream
 
     def _insist(self, stream: RequestStream) -> RequestStream:
-        """`stream`, or one that comes after it, with a first good REPLY. Raises what keeps it from that."""
+        """The stream with the first good REPLY: `stream` or a later one. Raises the final failure."""
         while True:
             try:
                 stream.reply()
@@ -258,10 +260,11 @@ class SessionDriver:
                 return stream
 
     def _retry(self, lost: RequestStream, error: LaneError) -> RequestStream:
-        """Ask on another carrier for what no REPLY came for. Raises `error` where that can't help.
+        """Repeat a request without a REPLY on another carrier. Raises `error` if that can't help.
 
-        The server may have got the request, with data that must not reach the target twice: so it is asked
-        whether it knows the session, and told to begin it only where nothing can have come of the first one.
+        The server may have received the first request with data, and data must not reach the target twice.
+        So the repeated request is RESUME. It is the first command again only if no data were sent, or if the
+        same server process has said that it does not know the session.
         """
         self._tries -= 1
         gone = isinstance(error, TargetError) and error.status is Status.GONE
@@ -272,11 +275,11 @@ class SessionDriver:
         if turned_away:
             gevent.sleep(PAUSE * (TRIES - self._tries))
         if gone and (lost.server_epoch is None or lost.server_epoch != self._first_epoch):
-            raise Closed("the connection to the server was lost, and with it what was sent")
+            raise Closed("the connection to the server was lost, and data with it")
         begin = gone or not self.session.send_buffer.sent
         return self._ask(self._asked.command if begin else Command.RESUME, fresh=True)
 
-    # What becomes of it.
+    # The answers of the server.
 
     def _replied(self, reply: Reply) -> None:
         first, self._server_epoch = self._server_epoch is None, reply.server_epoch
@@ -287,7 +290,7 @@ class SessionDriver:
             self.answered = _nobody
 
     def _judge(self, error: LaneError) -> bool:
-        """What a server's answer means for a session that was there; whether to try again."""
+        """Apply a server's answer to RESUME to the session. Returns whether to try again."""
         if not isinstance(error, TargetError) or error.status in (Status.TTL_EXPIRED, Status.STALE):
             return True
         if error.status is Status.COMPLETE:
