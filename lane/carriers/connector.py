@@ -161,10 +161,8 @@ class TunnelConnector:
     ) -> TunnelAssociation:
         """A UDP association. It calls `deliver(source, payload)` for each incoming packet.
 
-        `deliver` must not block.
-
-        `anyone`: accept packets from addresses to which none was sent. Raises TargetError, except with fast
-        open.
+        `deliver` must not block. `anyone`: accept packets from addresses to which none was sent. Raises
+        TargetError, except with fast open.
         """
         with ExitStack() as resources:
             if self._associations >= self._max_associations:

@@ -1,4 +1,4 @@
-"""The server: streams come in, prove their key, name a target, and become sessions with it."""
+"""The server: a stream proves a key, names a target, and becomes a session with the target."""
 
 from lane.server.server import Server
 

@@ -1,6 +1,6 @@
-"""Who may use the server, as lane itself answers: the keys of its state folder.
+"""lane's own authentication of users: by the keys in the server's state folder.
 
-It answers through the same hooks as a plugin would, and last where a plugin may want to be stricter.
+It uses the same hooks as a plugin, and runs last, so that a plugin can be stricter.
 """
 
 from lane import hookimpl
@@ -9,11 +9,11 @@ from lane.keys import KeyRing
 
 
 class KeyAuth:
-    """Knows the users of a key ring, and lets each of them reach every target."""
+    """Authenticates the users of a key ring, and allows each of them every target."""
 
     def __init__(self, ring: KeyRing) -> None:
         self.ring = ring
-        """May be replaced; `lane.server.Server.users_changed` then."""
+        """May be replaced. Call `lane.server.Server.users_changed` afterwards."""
 
     @hookimpl(trylast=True)
     def lane_authenticate(self, token: bytes, binding: bytes) -> str | None:
@@ -22,5 +22,5 @@ class KeyAuth:
 
     @hookimpl(trylast=True)
     def lane_authorize(self, request: Address, identity: str) -> bool:
-        """Whoever has a key may ask; the egress policy judges the target's address."""
+        """Allow every target. The egress policy checks the target's address later."""
         return True

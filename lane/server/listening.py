@@ -1,4 +1,4 @@
-"""Listeners of several transports, on one port number."""
+"""Listeners of several transports on the same port number."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ from lane.plugins import describe
 from lane.stream import Listener, OverTCP, Transport
 
 _TRIES = 20
-"""Ports of the kernel's choice that are tried: what is free for one transport may be taken for another."""
+"""Number of ports that the kernel picks until all transports can listen on the same one."""
 
 
 def listen_with(transport: Transport, address: Address, identity: ServerIdentity) -> Listener:
-    """A listener of one transport. Raises ConfigError, whatever a plugin raises."""
+    """A listener of one transport. Raises ConfigError, also for any other exception of a plugin."""
     try:
         return transport.listen(address, identity)
     except Fatal:
@@ -26,9 +26,9 @@ def listen_with(transport: Transport, address: Address, identity: ServerIdentity
 def listen_all(
     transports: Sequence[Transport], address: Address, identity: ServerIdentity
 ) -> tuple[int, list[Listener]]:
-    """All transports on one port number, and that; the kernel picks it for port 0. Raises ConfigError.
+    """Listen with all transports on one port. Returns the port and the listeners. Raises ConfigError.
 
-    A transport of a plugin may listen on another port, of its own.
+    For port 0 the kernel picks the port. A plugin's transport may listen on a port of its own instead.
     """
     ordered = sorted(transports, key=lambda transport: transport.name not in DEFAULT_TRANSPORTS)
     for left in reversed(range(_TRIES)):
@@ -57,9 +57,10 @@ def listen_all(
 def listen_where_possible(
     transports: Sequence[Transport], host: str, identity: ServerIdentity
 ) -> tuple[Address, list[Listener], dict[str, str]]:
-    """As `listen_all` on a free port of `host`, for transports that nobody asked for by name.
+    """Listen on a free port of `host` with all transports that can. Raises ConfigError.
 
-    Those that ship with lane must listen. Others are left out where they cannot: by name, why they are.
+    Transports that ship with lane must listen. Others are left out if they can't: the last result maps the
+    names of these to the reasons.
     """
     base = [one for one in transports if one.name in DEFAULT_TRANSPORTS] or [*transports[:1]]
     port, listeners = listen_all(base, Address(host, 0), identity)

@@ -1,4 +1,4 @@
-"""Messages on a stream, before the frames of a session and between two sessions, and the end of a stream."""
+"""Messages on a stream (before the first session and between two sessions), and the end of a stream."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,18 +12,18 @@ from lane.stream import Stream
 Message = TypeVar("Message")
 
 LAST_WORDS = 1.0
-"""Seconds to let the peer read what a stream said last."""
+"""Seconds that the peer has to read the last bytes of a stream."""
 
 
 class MessageReader:
-    """What has come over a stream before its frames: bounded by the messages' own limits."""
+    """Reads messages from a stream. The parsers bound the length of a message, and so the buffer."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._data = b""
 
     def fill(self, size: int) -> None:
-        """Have `size` bytes at least. Raises Closed."""
+        """Read until at least `size` bytes are buffered. Raises Closed."""
         while len(self._data) < size:
             data = self._stream.recv(max(size - len(self._data), HELLO_SIZE + MAX_HELLO_PADDING))
             if not data:
@@ -31,27 +31,27 @@ class MessageReader:
             self._data += data
 
     def begin(self) -> bool:
-        """Whether anything comes; False for the end of the stream. Raises Closed."""
+        """Wait for the first bytes of a message. False at the end of the stream. Raises Closed."""
         self._data = self._data or self._stream.recv(HELLO_SIZE + MAX_HELLO_PADDING)
         return bool(self._data)
 
     def put_back(self, data: bytes) -> None:
-        """Take what was read behind a session."""
+        """Put back bytes that were read after the end of a session."""
         self._data = data
 
     def parse(self, parser: Callable[[bytes], Message | None]) -> Message:
-        """The message that `parser` finds at the start; it bounds the length."""
+        """Read until `parser` finds a message at the start. Raises Closed, and what `parser` raises."""
         while (found := parser(self._data)) is None:
             self.fill(len(self._data) + 1)
         return found
 
     def skip(self, size: int) -> None:
-        """Drop the first `size` bytes, as soon as they have come."""
+        """Wait for the first `size` bytes, and drop them. Raises Closed."""
         self.fill(size)
         self._data = self._data[size:]
 
     def rest(self) -> bytes:
-        """All that came and was not dropped."""
+        """Take all buffered bytes."""
         data, self._data = self._data, b""
         return data
 

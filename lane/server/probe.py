@@ -1,7 +1,7 @@
-"""The server's side of a probe: an answer to each PING, until the client ends the stream.
+"""The server's side of a probe: it answers each PING until the client ends the stream.
 
-A client keeps one such stream over each transport while it has sessions. It tells whether the way works,
-how long an answer takes, and whether the server is still the same process.
+While a client has sessions, it keeps one such stream on each transport. The probe shows whether the path
+works, how long an answer takes, and whether the server is still the same process.
 """
 
 import gevent
@@ -12,11 +12,11 @@ from lane.proto.frames import FrameReader, Ping, Pong, pack
 from lane.stream import Stream
 
 SILENCE = 120.0
-"""Seconds that a client may ask nothing: it asks every few seconds, or ends the stream."""
+"""Maximum number of seconds between two PINGs. A client sends one every few seconds."""
 
 
 def answer_pings(stream: Stream, early: bytes) -> None:
-    """Answer on `stream`, of which `early` was read already. Raises Closed or ProtocolError."""
+    """Answer the PINGs on `stream`, of which `early` was already read. Raises Closed or ProtocolError."""
     frames = FrameReader()
     data = early or _more(stream)
     while data:

@@ -1,7 +1,7 @@
-"""What the server does with a request: PING, PROBE, RESUME, and the services that it offers.
+"""Answers to the requests of users: PING, PROBE, RESUME, and the commands of the services.
 
-A request comes from a user, over a stream that `lane.server.server` has greeted. The answer is a REPLY, and
-then the session, a refusal with its true reason, or the answers to PINGs.
+A request arrives on a stream whose user `lane.server.server` has authenticated. The answer is a REPLY. It
+refuses with the true reason, or the session follows it, or the answers to PINGs.
 """
 
 import logging
@@ -33,9 +33,11 @@ _ASKED_BY_CHECK = (Command.CONNECT, Command.RESUME)
 log = logging.getLogger("lane.server")
 
 MAX_PROBES = 4096
-"""Streams at once on which clients ask whether the way works: see `lane.net.shares`."""
-REFUSALS_AT_ONCE, REFUSALS_PERIOD = 20, 3.0
-"""Refusals of one user that the log has at once, and seconds for each further one."""
+"""Maximum number of probe streams, over all users: see `lane.net.shares`."""
+REFUSALS_AT_ONCE = 20
+"""Refusals of one user that may appear in the log in a burst."""
+REFUSALS_PERIOD = 3.0
+"""Seconds after which one more refusal of that user may appear."""
 
 
 class Requests:
@@ -53,7 +55,7 @@ class Requests:
         self._names = count(1)
 
     def close(self) -> None:
-        """Begin no more sessions."""
+        """Start no more sessions."""
         self._closing = True
 
     def serve(
@@ -66,14 +68,14 @@ class Requests:
         *,
         flows: Callable[[], Flows | None],
     ) -> bool:
-        """Answer a request; whether another one may follow on the stream. Raises LaneError.
+        """Answer a request. Returns whether another one may follow on the stream. Raises LaneError.
 
-        `flows`: the datagrams of the carrier.
+        `flows` returns the datagrams of the carrier.
         """
         try:
             return self._answer(carrier, stream, reader, request, user, flows=flows)
         except TargetError as error:
-            # `lane check` asks for nothing, to see what the server knows.
+            # `lane check` sends such requests to learn which commands the server knows.
             asked = request.address == NOWHERE and request.command in _ASKED_BY_CHECK
             missed = None if asked else self._refusals.allows(user)
             level = logging.DEBUG if missed is None else logging.INFO
@@ -93,7 +95,7 @@ class Requests:
         *,
         flows: Callable[[], Flows | None],
     ) -> bool:
-        """Do what was asked for; whether another REQUEST may follow. Raises TargetError for a refusal."""
+        """Carry out a request. Returns whether another one may follow. Raises TargetError for a refusal."""
         known = request.command in (Command.PING, Command.PROBE, Command.RESUME, *self._offers)
         flags = RESUMABLE | (ANYONE if request.command == Command.UDP else 0)
         if request.flags & ~flags or not known:
@@ -108,7 +110,7 @@ class Requests:
                 answer_pings(stream, reader.rest())
             return False
         entry, session, bound = self._session(carrier, request, user)
-        session.detach()  # what another stream still brings is too late from here on
+        session.detach()  # from here on, data on its previous stream are too late
         if entry:
             self._resumption.carried(entry)
         try:
@@ -129,7 +131,7 @@ class Requests:
     def _session(
         self, carrier: Carrier, request: Request, user: str
     ) -> tuple[Entry | None, Session, Address]:
-        """The session that was asked for, and where its target sees it from. Raises TargetError."""
+        """The requested session, and the address from which its target sees it. Raises TargetError."""
         entry = None
         if request.flags & RESUMABLE:
             key = user, request.session
@@ -156,14 +158,14 @@ class Requests:
     def _connected(
         self, carrier: Carrier, request: Request, user: str, entry: Entry | None
     ) -> tuple[Session, Address]:
-        """A session with the target of a request, which has a greenlet of its own. Raises TargetError."""
+        """A new session with the target, in a greenlet of its own, and its address. Raises TargetError."""
         if self._closing:
             raise TargetError(Status.FAILURE, "the server is closing")
         with ExitStack() as resources:
             resources.enter_context(self._registry.admit(carrier.peer, user))
             service = self._offers[request.command](request, user, partial(self._authorize, user))
             resources.callback(service.reset)
-            if service.waits_for_peer and self._closing:  # it took a while, and nobody would end it now
+            if service.waits_for_peer and self._closing:  # closing began meanwhile: nobody would end it
                 raise TargetError(Status.FAILURE, "the server is closing")
             session = resources.enter_context(
                 self._registry.session(
@@ -175,7 +177,7 @@ class Requests:
                 )
             )
             session.protocol.activity.reports = entry is not None
-            session.waiting_for_peer = service.waits_for_peer  # from now on, and not only once it runs
+            session.waiting_for_peer = service.waits_for_peer  # from now on, not only from `run` on
             live = partial(self._live, service, session, request.address, user, entry)
             start(_hold, resources.pop_all(), live)
             return session, service.bound
@@ -192,7 +194,7 @@ class Requests:
     def _live(
         self, service: Service, session: Session, address: Address, user: str, entry: Entry | None
     ) -> None:
-        """The life of one session, which observers hear of."""
+        """Run one session to its end, and tell observers of its start and end."""
         name = str(next(self._names))
         self._tell(self._hook.lane_session_started, session=name, target=address, identity=user)
         error: LaneError | None = Closed("the server ended it")
@@ -212,7 +214,7 @@ class Requests:
             )
 
     def _tell(self, hook: Callable[..., Any], **what: Any) -> None:
-        """Call observers; one that raises is not the session's fault."""
+        """Call observers. An exception in one of them does not affect the session."""
         try:
             hook(**what)
         except Exception as error:

@@ -1,9 +1,9 @@
-"""The sessions that clients may come back to, by what their clients call them.
+"""The sessions that clients may resume, by user and session identifier.
 
-A session lives on here when its stream is lost, for a while and within limits: the client opens another
-stream, over whatever transport works, and goes on. What is late is recognised by its generation. A session
-that has ended is remembered for as long, because its client may not have heard of it: the last
-acknowledgement can be lost, too. There can be many of those, so little is kept of each.
+When a session loses its stream, it waits here for some time and within limits. The client opens another
+stream over any transport, and resumes the session. A late request is recognised by its generation. An ended
+session is remembered for the same time, because its client may not know of the end: the last acknowledgement
+can be lost too. There can be many ended sessions, so an entry for one is small.
 """
 
 from collections import OrderedDict, deque
@@ -21,26 +21,26 @@ from lane.session.session import Session
 from lane.supervisor import report, supervise
 
 SWEEP = 1.0
-"""Seconds between two looks at the sessions that nothing carries."""
+"""Seconds between two sweeps over the waiting and the ended sessions."""
 MOST_ENDED = 65536
-"""Ended sessions that are remembered; the one that ended first is forgotten first. Some 300 bytes are kept of
-each, 500 where it was refused with the longest of texts: 33 MB."""
+"""Maximum number of ended sessions that are remembered; the oldest is forgotten first. An entry takes about
+300 bytes, or 500 with the longest text of a refusal: at most 33 MB in all."""
 
 _STALE = "a newer request for this session was here before"
 _CROWDED = "too many sessions wait for their clients"
 _COMPLETE = "the session is complete"
 NOWHERE = Address("0.0.0.0", 0)
-"""Stands in a REPLY that has no address to tell."""
+"""The address in a REPLY that has none to tell."""
 _SETTLED = Event()
-"""For all that have ended: an event of its own is larger than the rest of an entry."""
+"""Shared by all ended sessions: one event is larger than the rest of an entry."""
 _SETTLED.set()
 
 Key = tuple[str, bytes]
-"""User, and what he calls the session."""
+"""The user's name and the session identifier that the client chose."""
 
 
 class Entry:
-    """A session from its first request on. `settled` is set once its target was reached, or was not."""
+    """A session from its first request on. `settled` is set once the connection to its target is decided."""
 
     __slots__ = ("bound", "generation", "key", "session", "settled", "since", "text", "verdict")
 
@@ -50,21 +50,25 @@ class Entry:
         self.settled = Event()
         self.session: Session | None = None
         self.bound = NOWHERE
-        """Where its target sees it from, or its port is: each good REPLY tells, for the first may be lost."""
+        """The address from which its target sees it, or of its port. Each good REPLY repeats it."""
         self.verdict: Status | None = None
-        """What a request for it is answered with, and in which words: it failed, or has ended."""
+        """The answer to a further request, once the session has failed or ended. None until then."""
         self.text = ""
+        """The words that go with `verdict`."""
         self.since = 0.0
-        """Since when nothing carries it, or it has ended, where that is so."""
+        """The time at which it lost its stream or ended, if it did."""
 
     def begin(self, session: Session, bound: Address) -> None:
-        """Its target was reached."""
+        """Note that the target was reached."""
         self.session, self.bound = session, bound
         self.settled.set()
 
     def join(self, generation: int) -> Session:
-        """Wait until the target was reached, and take the session over. Raises TargetError."""
-        self.settled.wait()  # no limit: who connects to the target has one, and settles it whatever happens
+        """Wait until the target was reached. Returns the session. Raises TargetError.
+
+        `generation`: the request's. A newer request that arrives during the wait makes this one stale.
+        """
+        self.settled.wait()  # no limit: the connection to the target has one, and always settles the entry
         if self.generation != generation:
             raise TargetError(Status.STALE, _STALE)
         if self.verdict is not None:
@@ -75,10 +79,10 @@ class Entry:
         return self.session
 
     def end(self, refusal: TargetError | None) -> None:
-        """It is over, and failed unless that is None: whoever asks for it is told."""
+        """Note the end of the session and the answer to later requests. `refusal`: None after a clean end."""
         self.session, self.bound = None, NOWHERE
         self.verdict = Status.COMPLETE if refusal is None else refusal.status
-        # What a REPLY has room for, and one copy of what is said of many.
+        # Cut to the room in a REPLY, and interned, because many sessions have the same text.
         self.text = intern(_COMPLETE if refusal is None else str(refusal)[:MAX_TEXT])
         self.since = monotonic()
         self.settled.set()
@@ -86,9 +90,10 @@ class Entry:
 
 
 class Resumption:
-    """`grace`: seconds that a session waits for its client. `most` may wait, and hold `most_bytes`.
+    """All resumable sessions. `grace`: seconds that a session waits for its client.
 
-    One user has half of that at most. Room is made by the sessions of who has the most, the oldest first.
+    At most `most` sessions wait, and they buffer at most `most_bytes`. One user may have half of each. To
+    make room, the user who has the most loses the session that has waited longest.
     """
 
     def __init__(self, grace: float, most: int, most_bytes: int) -> None:
@@ -96,7 +101,7 @@ class Resumption:
         self._most = most
         self._most_bytes = most_bytes
         self._entries: dict[Key, Entry] = {}
-        self._orphans: dict[str, OrderedDict[Key, Entry]] = {}  # by user; who waits for longest comes first
+        self._orphans: dict[str, OrderedDict[Key, Entry]] = {}  # by user; the longest wait first
         self._waiting = 0
         self._ended: deque[Entry] = deque()
         self._sweeper = supervise("the sweeper of sessions that wait", self._sweep)
@@ -111,15 +116,15 @@ class Resumption:
 
     @property
     def waiting(self) -> int:
-        """Sessions that nothing carries."""
+        """Number of sessions without a stream."""
         return self._waiting
 
     def close(self) -> None:
-        """Stop looking after them."""
+        """Stop the sweeper."""
         self._sweeper.kill(block=False)
 
     def find(self, key: Key, generation: int) -> Entry | None:
-        """The session that a request asks for, of which it is the newest one. Raises TargetError."""
+        """The entry of the requested session, or None. Raises TargetError if a newer request came before."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -129,12 +134,12 @@ class Resumption:
         return entry
 
     def begin(self, key: Key, generation: int) -> Entry:
-        """A session that nobody knows yet."""
+        """Add an entry for a new session."""
         entry = self._entries[key] = Entry(key, generation)
         return entry
 
     def carried(self, entry: Entry) -> None:
-        """Something carries the session."""
+        """Note that a stream carries the session, or that it need not wait any more."""
         own = self._orphans.get(entry.key[0])
         if own is not None and own.pop(entry.key, None) is not None:
             self._waiting -= 1
@@ -142,7 +147,7 @@ class Resumption:
                 del self._orphans[entry.key[0]]
 
     def orphaned(self, entry: Entry) -> None:
-        """Nothing carries the session, as far as that stream knows."""
+        """Let the session wait for its client, unless it is over or another stream carries it."""
         session = entry.session
         if session is None or session.over or session.carried:
             return
@@ -157,7 +162,7 @@ class Resumption:
             self._give_up(_oldest(max(self._orphans.values(), key=len)), _CROWDED)
 
     def ended(self, entry: Entry, refusal: TargetError | None, *, known: bool) -> None:
-        """The session is over; None: in good order. `known`: its client knows, and asked once only."""
+        """Note that the session is over. `refusal`: None after a clean end. `known`: its client knows."""
         self.carried(entry)
         entry.end(refusal)
         if known and not entry.generation:
@@ -183,7 +188,7 @@ class Resumption:
             self._make_room(list(self._orphans.values()), self._most_bytes)
 
     def _make_room(self, users: list[OrderedDict[Key, Entry]], most: int) -> None:
-        """Have the sessions of `users` hold `most` bytes at most: those of who holds the most go first."""
+        """Give up sessions until those of `users` buffer at most `most` bytes: of the largest user first."""
         held = [sum(map(_held, own.values())) for own in users]
         while sum(held) > most:
             fullest = max(range(len(users)), key=held.__getitem__)
@@ -196,7 +201,7 @@ class Resumption:
         if entry.session is not None:
             try:
                 entry.session.fail(Closed(why))
-            except Exception as error:  # that one's fault is not the others'
+            except Exception as error:  # it must not affect the other sessions
                 report("giving a session up", error)
 
 

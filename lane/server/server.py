@@ -1,8 +1,8 @@
-"""The server's carriers: who may have one, who has proven a key, and the streams that come over them.
+"""The server's carriers: it limits them, authenticates them, and serves their streams.
 
-A stranger is told nothing. Something that is not a valid HELLO gets a plain close, whatever is wrong with it
-and never earlier than a full HELLO would need. It costs only its own carrier. A client that proved a key is
-told the true reason of a refusal: `lane.server.requests`.
+A stranger, who has not proven a key, learns nothing. An invalid HELLO gets a plain close, whatever is wrong
+with it, and never before as many bytes have arrived as the shortest HELLO has. It costs only its own carrier.
+A client that has proven a key gets the true reason of a refusal: see `lane.server.requests`.
 """
 
 import logging
@@ -32,26 +32,29 @@ from lane.supervisor import report, supervise
 log = logging.getLogger("lane.server")
 
 MAX_STRANGERS = 512
-"""Carriers at once that have not proven a key, of all transports: see `lane.net.places`."""
+"""Maximum number of carriers that have not proven a key, over all transports: see `lane.net.places`."""
 SPARES_PER_PEER = 64
-"""Carriers that a peer's network may have beyond the sessions it may have."""
+"""Carriers that a peer's network may have beyond its maximum number of sessions."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientDeadlines:
-    """Seconds a client has: for its HELLO, for its REQUEST, and to send the first byte of that one."""
+    """Times in seconds."""
 
     hello: float = 10.0
+    """For a valid HELLO on a new carrier."""
     request: float = 10.0
+    """From the first byte of a REQUEST to its end."""
     spare: float = 600.0
+    """That a stream may wait for the first byte of a REQUEST."""
 
 
 class Server:
     """Serves the carriers of `listeners`.
 
-    `hook`: pluggy's caller for lane's hooks. `offers`: what may be asked for. The `registry` has the
-    limits, `per_peer` bounds the carriers of one network, `max_carriers` those of all users. `resumption`
-    keeps the sessions that clients may come back to.
+    `hook`: pluggy's caller for lane's hooks. `offers`: the available services. `registry` has the session
+    limits. `per_peer` limits the carriers of one network, `max_carriers` those of all users. `resumption`
+    keeps the sessions that clients may resume.
     """
 
     def __init__(
@@ -74,9 +77,9 @@ class Server:
         self._per_peer = per_peer + SPARES_PER_PEER
         self.deadlines = deadlines or ClientDeadlines()
         """May be replaced at any time."""
-        self._era = 0  # of those who are known as users
+        self._era = 0  # number of changes to the set of users
         self._carriers: set[Carrier] = set()
-        self._flows: dict[Carrier, Flows] = {}  # of those of them whose datagrams somebody uses
+        self._flows: dict[Carrier, Flows] = {}  # of the carriers whose datagrams are in use
         self._strangers: Places[Carrier] = Places(MAX_STRANGERS)
         self._peers: Counter[str] = Counter()
         self._owned = Shares(max_carriers, 0, "connections of this user")
@@ -93,7 +96,7 @@ class Server:
         return {"carriers": len(self._carriers), "flows": len(self._flows), **users}
 
     def close(self, grace: float) -> None:
-        """Take no more carriers, let sessions finish for `grace` seconds, then end everything."""
+        """Accept no more carriers, let sessions finish for `grace` seconds, then end everything."""
         self._closing = True
         self._requests.close()
         for listener in self._listeners:
@@ -101,10 +104,10 @@ class Server:
         self._registry.drain(grace)
         self._resumption.close()
         closing = [gevent.spawn(carrier.close) for carrier in list(self._carriers)]
-        gevent.joinall(closing, timeout=LAST_WORDS)  # a transport may not keep to it
+        gevent.joinall(closing, timeout=LAST_WORDS)  # a plugin's transport may exceed it
 
     def users_changed(self) -> None:
-        """Whoever proved a key before proves it again with his next request; what runs goes on."""
+        """Authenticate each client again at its next request. Running sessions continue."""
         self._era += 1
 
     def _accept(self, listener: Listener) -> None:
@@ -115,7 +118,7 @@ class Server:
                 return
             try:
                 self._welcome(carrier)
-            except Exception as error:  # of a foreign transport: it costs this carrier
+            except Exception as error:  # a fault of a plugin's transport costs only this carrier
                 report("a carrier that was accepted", error)
                 self._forget(carrier)
                 gevent.spawn(carrier.close)
@@ -132,7 +135,7 @@ class Server:
         self._peers[name] += 1
         self._turn_away(self._strangers.enter(carrier, carrier.peer))
         judged = Event()
-        patience = gevent.get_hub().loop.timer(self.deadlines.hello)  # a greenlet that waits costs more
+        patience = gevent.get_hub().loop.timer(self.deadlines.hello)  # cheaper than a waiting greenlet
         patience.start(gevent.spawn, self._expel, carrier, judged)
         serve = partial(gevent.spawn, self._serve, carrier, judged, patience)
         if when_heard := getattr(carrier, "when_heard", None):
@@ -141,17 +144,17 @@ class Server:
             serve()
 
     def _turn_away(self, stranger: Carrier | None) -> None:
-        """Make room: a client takes such an end for what it is, and tries again."""
+        """Close a stranger's carrier to make room. A client recognizes this kind of end, and tries again."""
         if stranger is not None and stranger in self._carriers:
             log.debug("a stranger from %s makes room", stranger.peer)
             self._forget(stranger)
             gevent.spawn(stranger.close)
 
     def _forget(self, carrier: Carrier) -> None:
-        """Count a carrier no more. Idempotent."""
+        """Stop counting a carrier. Idempotent."""
         self._flows.pop(carrier, None)
         self._strangers.leave(carrier)
-        if (user := self._users.pop(carrier, None)) is not None:  # maybe since it was turned away
+        if (user := self._users.pop(carrier, None)) is not None:  # even if it was turned away before
             self._owned.give_back(user)
         if carrier in self._carriers:
             self._carriers.discard(carrier)
@@ -161,7 +164,7 @@ class Server:
                 del self._peers[name]
 
     def _serve(self, carrier: Carrier, judged: Event, patience: Any) -> None:
-        """All streams of a carrier, until it is gone. It is `judged` when it has shown who it is."""
+        """Serve all streams of a carrier until it ends. `judged` is set once a key was proven or refused."""
         try:
             if getattr(carrier, "one_stream", False):
                 self._stream(carrier, carrier.accept(), judged)
@@ -169,8 +172,8 @@ class Server:
             while True:
                 stream = gevent.spawn(self._stream, carrier, carrier.accept(), judged)
                 if not judged.is_set():
-                    # A stranger has one stream at a time.
-                    gevent.wait([stream, judged], count=1)  # no limit: it is judged when its HELLO is late
+                    # A stranger may have only one stream at a time.
+                    gevent.wait([stream, judged], count=1)  # no limit: a late HELLO sets `judged`
         except Closed as error:
             log.debug("a carrier from %s ended: %s", carrier.peer, error)
         finally:
@@ -180,7 +183,7 @@ class Server:
             carrier.close()
 
     def _expel(self, carrier: Carrier, judged: Event) -> None:
-        """Send away a carrier that proves no key in time."""
+        """Send away a carrier that did not prove a key in time."""
         if not judged.is_set():
             self._send_away(carrier, judged)
 
@@ -190,14 +193,14 @@ class Server:
         judged.set()
 
     def _stream(self, carrier: Carrier, stream: Stream, judged: Event) -> None:
-        """One stream, to its end. Whatever goes wrong costs only it."""
+        """Serve one stream until it ends. A failure costs only this stream."""
         reader = MessageReader(stream)
         try:
             era, (user, token) = self._era, self._greet(carrier, reader)
             if user is None:
-                # Whatever was wrong with it. A right key never waits: nobody guesses 256 bits.
+                # The same for each kind of invalid HELLO. A valid key never waits: nobody guesses 256 bits.
                 self._guesses.pause(carrier.peer, self._guesses.wrong(carrier.peer))
-                finish(stream)  # a clean end, which no client is turned away with: the key is wrong
+                finish(stream)  # a clean end tells a client that its key is wrong; see `_turn_away`
                 if carrier in self._strangers:
                     self._send_away(carrier, judged)
                 return
@@ -209,7 +212,7 @@ class Server:
                 proven()
             judged.set()
             while request := self._await_request(reader):
-                if era != self._era:  # while the stream was a spare, or had another session
+                if era != self._era:  # users changed while the stream was idle or had another session
                     era = self._era
                     if self._authenticate(carrier, token) != user:
                         log.info("%s is no user any more", user)
@@ -223,13 +226,13 @@ class Server:
             log.debug("a stream from %s ended: %s", carrier.peer, error)
             stream.reset()
             if carrier in self._strangers and isinstance(error, TargetError):
-                self._send_away(carrier, judged)  # one too many of its user
+                self._send_away(carrier, judged)  # its user has too many carriers
         except Exception as error:
             report("a stream", error)
             stream.reset()
 
     def _greet(self, carrier: Carrier, reader: MessageReader) -> tuple[str | None, bytes]:
-        """The user who proved a key with HELLO, None if nobody did; and the token that proves it."""
+        """Read HELLO. Returns the user whose key it proves, or None, and the token that is the proof."""
         try:
             with gevent.Timeout(self.deadlines.hello, Closed("no HELLO in time")):
                 if reader.begin():
@@ -249,7 +252,7 @@ class Server:
         return user
 
     def _await_request(self, reader: MessageReader) -> Request | None:
-        """The REQUEST, which a spare sends when it is needed; None where the client has no more."""
+        """Wait for a REQUEST, which a spare stream sends late. None if the client ended the stream."""
         with gevent.Timeout(self.deadlines.spare, Closed("a spare that nobody used")):
             if not reader.begin():
                 return None

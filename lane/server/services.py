@@ -1,7 +1,7 @@
-"""What the server does at the far end of a session: one service for each command that begins one.
+"""The services at the far end of a session: one for each command that starts a session.
 
-The server knows carriers, users and sessions; a service knows one kind of target. A further kind is one
-more class, and one more entry in what the server offers.
+The server knows carriers, users and sessions. A service knows one kind of target. To add a kind, add a class
+and an entry in `offers`.
 """
 
 from collections import Counter
@@ -27,11 +27,11 @@ from lane.session.sockets import SocketStream
 
 
 class Service(Protocol):
-    """One session's target. `run` is called at most once, and `reset` at the end in any case."""
+    """One session's target. `run` is called at most once, and `reset` always at the end."""
 
     @property
     def buffer_size(self) -> int | None:
-        """The most that a window of the session grows to; None: as much as any."""
+        """The maximum window of the session in bytes; None: the same as for other sessions."""
 
     @property
     def owner(self) -> Owner:
@@ -39,25 +39,25 @@ class Service(Protocol):
 
     @property
     def waits_for_peer(self) -> bool:
-        """Whether its session begins by waiting for what may take long: a server that ends resets it."""
+        """Whether its session starts with a wait that may be long. A closing server resets the session."""
 
     @property
     def bound(self) -> Address:
-        """For the REPLY: where the target sees the server from, or may reach it."""
+        """The address for the REPLY: from which the target sees the server, or to which it may connect."""
 
     def run(self, session: Session) -> LaneError | None:
-        """Serve until both sides have ended: None, or the error that it ended with."""
+        """Serve until both sides have ended. Returns the error, or None after a clean end."""
 
     def reset(self) -> None:
-        """Let go of everything. Idempotent, and nothing at all after a clean end."""
+        """Release everything. Idempotent, and without effect after a clean end."""
 
 
 Authorize = Callable[[Address], None]
-"""Whether the user may reach a target. Raises TargetError (NOT_ALLOWED)."""
+"""Checks that the user may reach a target. Raises TargetError (NOT_ALLOWED)."""
 Offer = Callable[[Request, str, Authorize], Service]
-"""Begins the service that a user's request asks for. Raises TargetError."""
+"""Starts the service for a request; the second argument is the user. Raises TargetError."""
 Offers = Mapping[int, Offer]
-"""From the command of a request."""
+"""The offer for each command."""
 
 
 class ConnectService:
@@ -81,7 +81,7 @@ class ConnectService:
 
 
 class UdpService:
-    """Packets to and from anywhere; `release` is called when it ends."""
+    """Packets to and from any address. It calls `release` when it ends."""
 
     buffer_size = WINDOW
     waits_for_peer = False
@@ -114,7 +114,7 @@ class UdpService:
 
 
 class Associations:
-    """The UDP associations of all users: at most `most` of one user. `make_egress` makes their sockets."""
+    """The UDP associations of all users, at most `most` for each user. `make_egress` makes their sockets."""
 
     def __init__(self, make_egress: Callable[..., UdpEgress], most: int) -> None:
         self._make_egress = make_egress
@@ -144,7 +144,7 @@ class Associations:
 
 
 class _PortRelay(Relay):
-    """Has `port` notice when there is a client again for whoever has connected meanwhile."""
+    """Tells `port` when a client carries the session again, since a peer may have connected meanwhile."""
 
     def __init__(self, port: ListeningPort) -> None:
         super().__init__()
@@ -156,9 +156,9 @@ class _PortRelay(Relay):
 
 
 class AcceptService:
-    """A TCP connection that somebody makes to `port`: the first bytes of the session's data say who did.
+    """A TCP connection that a peer makes to `port`. The session's data begin with the peer's address.
 
-    What keeps it from coming is the code with which the session is reset.
+    If no connection comes, the session is reset, and the code of the reset is the reason.
     """
 
     buffer_size = None
@@ -194,7 +194,7 @@ class AcceptService:
 def offers(
     connect: Callable[[Address, str], Socket], associate: Offer | None = None, ports: Ports | None = None
 ) -> Offers:
-    """What a server has to offer. `connect` reaches a target for a user, or raises TargetError."""
+    """The services that a server offers. `connect` connects to a target for a user, or raises TargetError."""
 
     def to_target(request: Request, user: str, authorize: Authorize) -> Service:
         authorize(request.address)
