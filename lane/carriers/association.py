@@ -1,4 +1,4 @@
-"""A UDP association through the server, from its session to its end."""
+"""A UDP association through the server."""
 
 import logging
 from contextlib import ExitStack
@@ -16,11 +16,11 @@ log = logging.getLogger("lane.client")
 
 
 class TunnelAssociation:
-    """`packets` to and from anywhere, through `session`, which is theirs."""
+    """Sends and receives `packets` for any address through `session`, which it owns."""
 
     def __init__(self, session: Session, packets: Packets) -> None:
         self.over = Event()
-        """Set when nothing will come any more."""
+        """Set when no more packets will arrive."""
         self._session = session
         self._packets = packets
         packets.begin(session)
@@ -28,19 +28,19 @@ class TunnelAssociation:
         self._closing = False
 
     def begin(self, resources: ExitStack) -> None:
-        """Deliver what comes, until the end, when `resources` are closed."""
+        """Start to deliver packets. `resources` are closed at the end."""
         self._life = gevent.spawn(self._live, resources)
 
     def answered(self, error: LaneError | None) -> None:
-        """The server knows the association, unless there is an `error`, which ends the session."""
+        """Note the server's answer: None if it knows the association. An `error` ends the session."""
         self._packets.peer_ready = error is None
 
     def send(self, target: Address, payload: Buffer) -> None:
-        """Send one packet. Never blocks; it may be lost, as packets are."""
+        """Send one packet. Never blocks. The packet may be lost, as UDP packets may."""
         self._packets.send(target, payload)
 
     def close(self) -> None:
-        """End the association. Idempotent, never blocks: what waits still has some seconds to leave."""
+        """End the association. Idempotent, never blocks. Queued packets have some seconds left to be sent."""
         if not self._closing:
             self._closing = True
             gevent.spawn(self._end)

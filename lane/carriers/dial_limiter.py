@@ -1,7 +1,7 @@
-"""Whose turn it is to dial: when a lane is lost, thousands of sessions want another stream at once.
+"""A rate limit for dials: when a lane is lost, thousands of sessions want another stream at once.
 
-They get one after the other, those with data to move first, so that neither the network nor the server has
-to take them all in one moment. Who is gone takes no turn: the next one need not wait for it.
+Each session waits for its turn, those with data to move first. So the network and the server do not get all
+dials in one moment. A session that has ended takes no turn, and does not delay the next one.
 """
 
 import heapq
@@ -15,7 +15,7 @@ from lane.supervisor import supervise
 
 
 class DialLimiter:
-    """`rate` turns a second."""
+    """Gives at most `rate` turns per second."""
 
     def __init__(self, rate: float) -> None:
         self._pause = 1 / rate
@@ -28,10 +28,10 @@ class DialLimiter:
         return len(self._waiting)
 
     def wait(self, within: float, *, urgent: bool, wanted: Callable[[], bool] = lambda: True) -> bool:
-        """Wait for a turn, `within` seconds; the urgent ones come first. Whether there is one.
+        """Wait at most `within` seconds for a turn. Returns whether there was one. Urgent callers go first.
 
-        `wanted` is asked when it would be given: who wants none any more is told so at once, and costs nobody
-        a turn.
+        `wanted` is called just before the turn is given. If it returns False, the wait ends without a turn,
+        and the next caller gets it.
         """
         turn = _Turn(wanted)
         heapq.heappush(self._waiting, (not urgent, next(self._number), turn))
@@ -39,7 +39,7 @@ class DialLimiter:
         try:
             return bool(turn.settled.wait(within)) and turn.given
         finally:
-            turn.left = True  # also where it was killed meanwhile
+            turn.left = True  # also if the greenlet was killed
 
     def close(self) -> None:
         """Give no more turns."""
@@ -47,7 +47,7 @@ class DialLimiter:
 
     def _give(self) -> None:
         while True:
-            self._some.wait()  # no limit: somebody has to come first
+            self._some.wait()  # no limit: there is nobody to give a turn to
             while self._waiting:
                 turn = heapq.heappop(self._waiting)[2]
                 if not turn.left and turn.give():
@@ -63,7 +63,7 @@ class _Turn:
         self._wanted = wanted
 
     def give(self) -> bool:
-        """Whether it is of use."""
+        """Give the turn. Returns whether it is still wanted."""
         try:
             self.given = self._wanted()
         finally:

@@ -1,7 +1,8 @@
-"""Sessions that were aborted here, of which the server may not know: it would keep their targets waiting.
+"""Aborts that the server may not know of. Until it does, it keeps the targets of these sessions waiting.
 
-An abort is said on the stream that carries the session. Where there is none, or it was lost before anybody
-heard, another stream has to say it: a few at a time, and behind everything else, since nobody waits for it.
+The stream that carries a session also carries its abort. If there is no such stream, or it was lost before
+the server received the abort, the client sends the abort on another stream. It sends only a few at a time,
+because nobody waits for them.
 """
 
 from collections import deque
@@ -12,15 +13,16 @@ from lane.supervisor import report
 from lane.tasks import start
 
 MOST = 1024
-"""That wait; for more, the oldest is left to the server, which gives up what nobody comes back for."""
+"""Maximum number of waiting aborts. Beyond it the oldest is dropped; the server then ends it by a timeout."""
 AT_ONCE = 4
+"""Number of aborts that are sent at the same time."""
 
 Say = Callable[[float], None]
-"""Tells the server, or tries to until then (of `time.monotonic`)."""
+"""Sends one abort. Its argument is the time of `time.monotonic` at which it gives up."""
 
 
 class Farewells:
-    """Those of one client."""
+    """The waiting aborts of one client."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[Say, float]] = deque(maxlen=MOST)
@@ -31,7 +33,7 @@ class Farewells:
         return len(self._waiting) + self._running
 
     def add(self, say: Say, within: float) -> None:
-        """Have `say` called, within so many seconds."""
+        """Queue `say`. It is dropped if it did not start `within` seconds."""
         if self._closed:
             return
         self._waiting.append((say, monotonic() + within))
@@ -40,7 +42,7 @@ class Farewells:
             start(self._run)
 
     def close(self) -> None:
-        """Forget them."""
+        """Drop all waiting aborts."""
         self._closed = True
         self._waiting.clear()
 

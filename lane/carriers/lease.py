@@ -1,4 +1,4 @@
-"""A stream and its carrier, lent by a pool: `lane.carriers.pool`."""
+"""A stream and its carrier, lent by a pool: see `lane.carriers.pool`."""
 
 from typing import Protocol
 
@@ -7,7 +7,7 @@ from lane.stream import Carrier, Stream
 
 
 class Lender(Protocol):
-    """The pool that a lease is from. See `lane.carriers.pool.Pool`."""
+    """The pool of a lease. See `lane.carriers.pool.Pool`."""
 
     def flows(self, carrier: Carrier) -> Flows | None: ...
     def release(self, carrier: Carrier) -> None: ...
@@ -16,35 +16,35 @@ class Lender(Protocol):
 
 
 class Lease:
-    """A stream and its carrier, until `release`. What is sent first goes through `send`."""
+    """A stream and its carrier, until `release`. Use `send` for the first data: it adds HELLO."""
 
     def __init__(self, pool: Lender, carrier: Carrier, stream: Stream, fresh: bool, hello: bytes) -> None:
         self.carrier = carrier
         self.stream = stream
         self.fresh = fresh
-        """Whether the carrier was dialled for this lease: then its death can't be blamed on its age."""
+        """Whether the carrier was dialled for this lease, and so has not died of age if it is dead."""
         self.distrusted = False
-        """Whether the carrier did not answer when it should have."""
+        """Whether the carrier failed to answer in time."""
         self._pool: Lender | None = pool
         self._hello = hello
 
     def send(self, data: bytes) -> None:
-        """Send `data`, behind HELLO where that was not sent yet. Raises Closed."""
+        """Send `data`, preceded by HELLO if that was not sent yet. Raises Closed."""
         data, self._hello = self._hello + data, b""
         self.stream.sendall(data)
 
     def flows(self) -> Flows | None:
-        """The datagrams of the carrier; None once it was given back."""
+        """The datagrams of the carrier; None after `release`."""
         return self._pool.flows(self.carrier) if self._pool else None
 
     def release(self) -> None:
-        """Give the carrier back; the stream is closed or was reset. Idempotent."""
+        """Give the carrier back after the stream was closed or reset. Idempotent."""
         if self._pool:
             self._pool.release(self.carrier)
             self._pool = None
 
     def keep(self) -> None:
-        """Give the stream back for another session, instead of `release`: the last one is complete."""
+        """Give the stream of a complete session back for another one. Call it instead of `release`."""
         pool, self._pool = self._pool, None
         if pool:
             pool.keep(Lease(pool, self.carrier, self.stream, fresh=False, hello=b""))
@@ -55,7 +55,7 @@ class Lease:
         self.release()
 
     def distrust(self) -> None:
-        """The carrier does not answer: nobody else should get it."""
+        """Tell the pool that the carrier does not answer, so that no other session gets it."""
         self.distrusted = True
         if self._pool:
             self._pool.distrust(self.carrier)

@@ -1,7 +1,8 @@
-"""When this machine's way into the network changes: another address, another default route.
+"""Watches for changes of this machine's network: another address, another default route.
 
-What was known of the lanes is old then, and a lane that did not work may do so now. Linux tells at once
-(rtnetlink(7)); elsewhere the address that packets would leave from is looked up every few seconds.
+After a change, measurements of the lanes are out of date, and a dead lane may work again. Linux reports a
+change at once (rtnetlink(7)). On other systems this module checks the source address of outgoing packets
+every few seconds.
 """
 
 import logging
@@ -18,15 +19,15 @@ from lane.supervisor import supervise
 log = logging.getLogger("lane.carriers")
 
 POLL = 5.0
-"""Seconds between two looks where nobody tells."""
+"""Seconds between two checks on a system that does not report changes."""
 QUIET = 0.1
-"""Seconds to wait for what belongs to the same change."""
+"""Seconds to wait for further messages about the same change."""
 _GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
 """RTMGRP_LINK and RTMGRP_{IPV4,IPV6}_{IFADDR,ROUTE} of linux/rtnetlink.h."""
 
 
 def watch(changed: Callable[[], None]) -> "gevent.Greenlet[..., None]":
-    """Call `changed` after each change, from a greenlet that is to be killed in the end."""
+    """Call `changed` after each change. Returns the greenlet that does so; kill it to stop."""
     return supervise("the watch of the network", _watch, changed)
 
 
@@ -41,7 +42,7 @@ def _watch(changed: Callable[[], None]) -> None:
     with sock:
         while True:
             _next(sock)
-            gevent.sleep(QUIET)  # changes come in crowds
+            gevent.sleep(QUIET)  # one change causes many messages
             sock.setblocking(False)
             while _next(sock):
                 pass
@@ -50,13 +51,13 @@ def _watch(changed: Callable[[], None]) -> None:
 
 
 def _next(sock: Any) -> bool:
-    """Take one message; whether there was one."""
+    """Take one message. Returns whether there was one."""
     try:
-        sock.recv(65536)  # no limit: networks may stay as they are
+        sock.recv(65536)  # no limit: the network may never change
     except BlockingIOError:
         return False
     except OSError:
-        pass  # ENOBUFS: there was more than the kernel keeps for us
+        pass  # ENOBUFS: messages were lost, because the socket's buffer was full
     return True
 
 
@@ -70,7 +71,7 @@ def _poll(changed: Callable[[], None]) -> None:
 
 
 def _address() -> str:
-    """The address that packets to the Internet would leave from; nothing is sent to find out."""
+    """The source address of packets to the Internet. Sends nothing to find it out."""
     try:
         return own_address()
     except OSError:

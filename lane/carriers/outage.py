@@ -1,36 +1,37 @@
-"""Whether the server can be reached at all, by what the probes of its lanes know: a pure function.
+"""Whether the server can be reached at all: a pure function of the state of the lanes' probes.
 
-A choice between lanes says nothing while none of them works. Then it counts since when that is so, and why.
+While no lane works, the choice of a lane says nothing. Then people need to know for how long, and why.
 """
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 OVERDUE = 1.5
-"""Seconds without an answer, at least, from which a lane counts as not reached."""
+"""Seconds without an answer after which a lane counts as down; more on a long path."""
 
 
 class Asked(NamedTuple):
-    """What a probe knows of its lane."""
+    """The state of a lane's probe."""
 
     name: str
     alive: bool | None
     unanswered: float
-    """Seconds that an answer has been due; 0 where none is."""
+    """Seconds that an answer has been due; 0 if none is."""
     patience: float
-    """Seconds that an answer may take there."""
+    """Seconds that an answer may take on this lane."""
     why: str
+    """Why the lane does not work; empty if that is not known."""
 
 
 class Outage(NamedTuple):
     seconds: float
-    """For which no lane has worked."""
+    """How long no lane has worked."""
     reason: str
-    """What each lane fails with, for people."""
+    """The failure of each lane, in words for people."""
 
 
 def outage(lanes: Iterable[Asked]) -> Outage | None:
-    """None while a lane works or may still answer, and where none was asked."""
+    """The present outage. None if a lane works or may still answer, or none was probed."""
     asked = [lane for lane in lanes if lane.alive is not None or lane.unanswered]
     for lane in asked:
         if lane.alive is not False and lane.unanswered <= max(OVERDUE, lane.patience):

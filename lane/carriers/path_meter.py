@@ -1,7 +1,7 @@
-"""What a lane delivers, from what its sessions count: goodput, loss, and whether it is what limits them.
+"""Measures a lane by the counters of its sessions: goodput, loss, and whether the lane limits the senders.
 
-Both ends count. A client that downloads sends next to nothing: what is lost on the way to it, and whether the
-server had more to send than the lane took, comes from the server's STATS.
+Both ends count. A client that downloads sends almost nothing. Its figures for the other direction come from
+the server's STATS: packets lost, and whether the server had more to send than the lane took.
 """
 
 from collections import deque
@@ -9,17 +9,17 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 RATE_OF = 1.0
-"""Seconds over which goodput and limits are taken."""
+"""Seconds over which goodput and the limited time are measured."""
 LOSS_OF = 2.0
-"""Seconds over which loss is taken."""
+"""Seconds over which loss is measured."""
 MOST_SAMPLES = 1024
-"""Looks that are remembered, however many there are in that time."""
+"""Maximum number of samples that are kept."""
 ENOUGH = 30_000
-"""Bytes sent within that time that say something about loss."""
+"""Bytes that must have been sent within LOSS_OF for a measurement of loss."""
 
 
 class DirectionCounts(NamedTuple):
-    """What the sender of one direction counted: bytes and seconds, which only grow."""
+    """Counters of the sender of one direction: bytes and seconds, which only grow."""
 
     sent: int
     lost: int
@@ -27,18 +27,20 @@ class DirectionCounts(NamedTuple):
 
 
 class SessionCounts(NamedTuple):
-    """Of one session; a way that nothing is known of is None."""
+    """Counters of one session. A direction without counters is None."""
 
     moved: int
+    """Bytes delivered in both directions."""
     ways: tuple[DirectionCounts | None, DirectionCounts | None]
+    """The direction to the server, and the one to the client."""
 
 
 class Measured(Protocol):
-    """What carries one session."""
+    """A session whose round trip can be measured."""
 
     @property
     def rtt(self) -> float | None:
-        """Round trip of its stream, seconds. To look it up may cost a system call."""
+        """Round trip of its stream in seconds. Reading it may take a system call."""
 
 
 M = TypeVar("M", bound=Measured)
@@ -49,27 +51,27 @@ class _Sample(NamedTuple):
     moved: int
     sent: int
     lost: int
-    send_blocked_seconds: float  # the most of a session, of either end
+    send_blocked_seconds: float  # the maximum over all sessions and both directions
 
 
 class PathMeter:
-    """Of one lane; times are seconds of one clock."""
+    """The meter of one lane. Times are seconds of one clock."""
 
     def __init__(self) -> None:
         self.rtt: float | None = None
-        """Round trip of what carries data now, seconds."""
+        """Shortest round trip of the sessions that move data now, in seconds."""
         self._samples: deque[_Sample] = deque(maxlen=MOST_SAMPLES)
         self._before: Mapping[Any, tuple[object, SessionCounts]] = {}
 
     def take(self, now: float, counted: Mapping[M, tuple[object, SessionCounts]]) -> None:
-        """Of each session that is active on the lane: its stream, and what was counted there."""
+        """Take a sample. `counted` has the stream and the counters of each session active on the lane."""
         moved = sent = lost = 0
         blocked = 0.0
-        rtts = []  # of those that move: a look costs a system call, and there may be thousands of others
+        rtts = []  # only of sessions that move data: each takes a system call, and thousands may be idle
         for session, (stream, counts) in counted.items():
             last_stream, last = self._before.get(session, (None, counts))
             if last_stream is not stream:
-                continue  # another carrier counts from elsewhere
+                continue  # the counters of another carrier do not continue these
             moved += counts.moved - last.moved
             for way, before in zip(counts.ways, last.ways, strict=True):
                 if way is not None and before is not None:
@@ -85,16 +87,16 @@ class PathMeter:
             self._samples.popleft()
 
     def goodput(self, now: float) -> float:
-        """Bytes a second."""
+        """Goodput in bytes per second."""
         recent = self._recent(now)
         return sum(sample.moved for sample in recent) / RATE_OF
 
     def limited(self, now: float) -> float:
-        """The part of the time, 0 to 1, in which there was more to send than the lane took."""
+        """The fraction of the time, 0 to 1, in which a sender had more data than the lane took."""
         return min(1.0, sum(sample.send_blocked_seconds for sample in self._recent(now)) / RATE_OF)
 
     def loss(self, now: float) -> float | None:
-        """The fraction that was lost; None where too little was sent to say."""
+        """The fraction of the bytes that was lost; None if too few were sent to tell."""
         sent = sum(sample.sent for sample in self._samples)
         return min(1.0, sum(sample.lost for sample in self._samples) / sent) if sent > ENOUGH else None
 

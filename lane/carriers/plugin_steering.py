@@ -1,4 +1,4 @@
-"""The choice of a lane by plugins: what they say to `lane_choose`, and else what lane itself would do."""
+"""The choice of a lane by plugins, with the hook `lane_choose`. lane's own policy is the default."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +12,7 @@ from lane.plugins import BadAnswer, Plugins
 
 
 def steering(plugins: Plugins) -> SelectionPolicy:
-    """Asks `plugins` at each look. Where none knows, or one answers wrongly, lane's own policy decides."""
+    """A policy that asks `plugins`. If none answers, or an answer is invalid, lane's own policy decides."""
 
     def choose(now: float, lanes: Sequence[Figures], state: SelectionState) -> Decision:
         names = [lane.name for lane in lanes]
@@ -31,7 +31,7 @@ def steering(plugins: Plugins) -> SelectionPolicy:
 
 
 def _read_choice(names: Sequence[str], answer: Any) -> tuple[str, str]:
-    """The lane that a plugin chose of `names`, and why. Raises ValueError."""
+    """The lane of `names` that a plugin chose, and its reason. Raises ValueError for another answer."""
     name, reason = answer
     if name not in names or not isinstance(reason, str):
         raise ValueError(answer)

@@ -1,9 +1,9 @@
-"""Whether a lane works, and how long an answer takes: one stream over it that carries nothing but PINGs.
+"""The probe of a lane: one stream that carries only PINGs. It shows whether the lane works, and how fast.
 
-It is kept while there are sessions, so that the lane that nobody uses is known as well as the one that
-carries, and is asked at once where a session hears nothing. When it falls silent, the server is dialled
-afresh beside it, and again every second while sessions wait: what a transport does by itself (QUIC's probes,
-the SYNs of TCP) backs off to ten seconds and more.
+Every lane is probed while there are sessions, so unused lanes are measured too. If a session gets no answer,
+the probe sends a PING at once. If the probe gets no answer either, it dials the server again, and repeats
+that every second while sessions wait. The transports' own retries (QUIC's probes, TCP's SYNs) are too slow
+for that: they back off to ten seconds and more.
 """
 
 import logging
@@ -33,29 +33,32 @@ EVERY = 1.0
 SELDOM = 5.0
 """Seconds between two PINGs while sessions are idle."""
 UNUSED = 60.0
-"""Seconds without a session after which nobody is asked any more."""
+"""Seconds without a session after which the probe pauses."""
 GIVE_UP = 1.0
-"""Seconds of silence, at least, after which another carrier is dialled."""
+"""Seconds without an answer to a PING after which another carrier is dialled; more on a long path."""
 DOUBTFUL = 0.25
-"""The same where there is a reason to doubt."""
+"""The same, for the first PING after a change of the network."""
 AGAIN = 1.0
 """Seconds between two dials while sessions wait."""
 MOST_PAUSE = 60.0
-"""Seconds between two dials of a lane that does not work and that nobody waits for."""
+"""Maximum number of seconds between two dials of a dead lane that no session waits for."""
 ATTEMPT = 4.0
 """Seconds that one attempt may take."""
-SPACING, MOST_ATTEMPTS = 0.25, 8
-"""Seconds between two attempts, and how many may be under way, however many sessions are in a hurry."""
+SPACING = 0.25
+"""Minimum number of seconds between two attempts, however many sessions wait."""
+MOST_ATTEMPTS = 8
+"""Maximum number of attempts at the same time."""
 REMEMBERED = 8
-"""PINGs that count."""
+"""Number of PINGs over which the delay is the median."""
 BEST_OF = 600.0
 """Seconds for which the shortest round trip is remembered."""
 
 
 class Probe:
-    """`lease(fresh)` gives a stream. `changed` is called when the lane begins or ceases to work.
+    """The probe of one lane. `lease(fresh)` returns a stream, on a new carrier if `fresh`.
 
-    `heard` gets the server epoch of each REPLY. `tried` is called when something came of a try.
+    `changed` is called when the lane starts or stops working, `heard` with the server epoch of each REPLY,
+    and `tried` when an attempt has succeeded or failed.
     """
 
     def __init__(
@@ -66,53 +69,54 @@ class Probe:
         tried: Callable[[], None],
     ) -> None:
         self.alive: bool | None = None
-        """Whether the lane works; None where nobody asked lately."""
+        """Whether the lane works; None if there was no probe lately."""
         self.why = ""
-        """Why it does not."""
+        """Why the lane does not work."""
         self.best_rtt: float | None = None
+        """The shortest round trip of the last BEST_OF seconds, in seconds."""
         self._lease = lease
         self._heard = heard
         self._changed = changed
         self._tried = tried
         self.failed = -inf
-        """When a try failed last."""
+        """The time of the last failure (`time.monotonic`)."""
         self._times: deque[float] = deque(maxlen=REMEMBERED)
         self._best_until = 0.0
-        self._unanswered: float | None = None  # since when something was asked and nothing came
+        self._unanswered: float | None = None  # since when a PING or a dial has had no answer
         self._last_use = -UNUSED
         self._every = EVERY
         self._waited_for = False
         self._doubtful = False
         self._wanted, self._hurry = Event(), Event()
-        self._news = Event()  # an answer, or that there is none
+        self._news = Event()  # an answer came, or an attempt failed
         self._prober = supervise("a probe", self._run)
 
     @property
     def rtt(self) -> float | None:
-        """The newest round trip, seconds."""
+        """The last round trip in seconds."""
         return self._times[-1] if self._times else None
 
     @property
     def delay(self) -> float | None:
-        """What a small exchange takes lately, with all that was sent again; seconds."""
+        """The usual duration of a small exchange in seconds, including retransmissions."""
         return median(self._times) if self._times else None
 
     def silence(self, now: float) -> float:
-        """Seconds that a lane which worked has given no answer, 0 where none is due."""
+        """Seconds that an answer has been due; 0 if none is, or if `alive` is None."""
         return 0.0 if self.alive is None else self.unanswered(now)
 
     def unanswered(self, now: float) -> float:
-        """Seconds that an answer has been due, on a lane that may never have worked as well."""
+        """Seconds that an answer has been due, even if the lane has never worked; 0 if none is due."""
         return 0.0 if self._unanswered is None else now - self._unanswered
 
     def note(self, rtt: float) -> None:
-        """A round trip that somebody measured on this lane, seconds."""
+        """Note a round trip in seconds that was measured on this lane."""
         now = monotonic()
         if self.best_rtt is None or rtt < self.best_rtt or now > self._best_until:
             self.best_rtt, self._best_until = rtt, now + BEST_OF
 
     def want(self, *, active: bool, waited_for: bool) -> None:
-        """There are sessions: `active` ones, or even such that wait for a lane that works."""
+        """Note that there are sessions. `active`: some move data. `waited_for`: some wait for a lane."""
         self._last_use = monotonic()
         self._every = EVERY if active else SELDOM
         if waited_for and not self._waited_for and not self.alive:
@@ -121,29 +125,29 @@ class Probe:
         self._wanted.set()
 
     def check(self) -> None:
-        """Ask now: a session hears nothing, or the network has changed."""
+        """Send a PING or dial now, because a session gets no answer."""
         if self._unanswered is None or not self.alive:
             self._hurry.set()
 
     def ask(self, within: float) -> None:
-        """Ask now, and wait until something is known, `within` seconds at most."""
+        """Send a PING or dial now, and wait at most `within` seconds for the result."""
         self._news.clear()
         self.want(active=True, waited_for=self._waited_for)
         self.check()
         self._news.wait(within)
 
     def doubt(self) -> None:
-        """Ask now, and have little patience: what was known may be no longer true."""
+        """Send a PING or dial now, and wait only briefly, because the network has changed."""
         self._doubtful = True
         self._hurry.set()
 
     def close(self) -> None:
-        """Ask no more."""
+        """Stop the probe."""
         self._prober.kill(block=False)
 
     def _run(self) -> None:
         while True:
-            self._wanted.wait()  # no limit: nobody wants to know
+            self._wanted.wait()  # no limit: there is no session
             stream = self._reach()
             if stream is not None:
                 self._set(True, "")
@@ -158,7 +162,7 @@ class Probe:
                     self._times.clear()
 
     def _rest(self) -> None:
-        """Nobody needs to know any more."""
+        """Forget the state of the lane, because there are no sessions any more."""
         self.alive, self.why, self._unanswered = None, "", None
 
     def _set(self, alive: bool, why: str) -> None:
@@ -172,7 +176,7 @@ class Probe:
             self._changed()
 
     def _reach(self) -> RequestStream | None:
-        """A stream on which the server has answered; None if that is not wanted any more."""
+        """Make attempts until one succeeds. Returns its stream, or None if there are no sessions any more."""
         results: Queue[RequestStream | Failure[LaneError]] = Queue()
         attempts: list[gevent.Greenlet[..., None]] = []
         pause = AGAIN
@@ -182,7 +186,7 @@ class Probe:
             while monotonic() - self._last_use < UNUSED:
                 self._hurry.clear()
                 attempts = [attempt for attempt in attempts if not attempt.dead]
-                if len(attempts) >= MOST_ATTEMPTS:  # what began longest ago is the least likely to succeed
+                if len(attempts) >= MOST_ATTEMPTS:  # the oldest is the least likely to succeed
                     attempts[0].kill(block=False)
                 attempts.append(gevent.spawn(self._attempt, results))
                 if (stream := self._result(results, SPACING, hasty=False)) is not None:
@@ -194,7 +198,7 @@ class Probe:
             self._rest()
             return None
         finally:
-            # no limit: none takes long to end, and one may be about to give a result
+            # no limit: each ends soon, and may have a result that must be discarded below
             gevent.killall(attempts)
             while not results.empty():
                 if isinstance(left := results.get_nowait(), RequestStream):
@@ -203,7 +207,7 @@ class Probe:
     def _result(
         self, results: "Queue[RequestStream | Failure[LaneError]]", pause: float, *, hasty: bool = True
     ) -> RequestStream | None:
-        """What comes of the attempts within `pause` seconds, or if `hasty` until there is a hurry."""
+        """Wait `pause` seconds for a stream of an attempt. `hasty`: stop early if `_hurry` is set."""
         until = monotonic() + pause
         while (left := until - monotonic()) > 0 and not (hasty and self._hurry.is_set()):
             with suppress(Empty):
@@ -238,7 +242,7 @@ class Probe:
         self.note(rtt)
 
     def _keep_asking(self, stream: RequestStream) -> None:
-        """PINGs until nobody needs them. Raises LaneError once they are not answered."""
+        """Send PINGs while there are sessions. Raises LaneError if one is not answered."""
         frames = FrameReader()
         while monotonic() - self._last_use < UNUSED:
             self._hurry.clear()

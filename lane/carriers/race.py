@@ -1,4 +1,4 @@
-"""A stream from the first of several pools that gives one: who asks need not wait for a lane that hangs."""
+"""A race between pools: a session gets the first stream, and does not wait for a lane that hangs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,17 +12,17 @@ from lane.errors import Failure, LaneError
 from lane.tasks import start
 
 HEAD_START = 0.25
-"""Seconds that a pool has to give a stream before the next one is asked as well."""
+"""Seconds that a pool has to give a stream before the next pool is asked too."""
 
 Results = Any
-"""A Queue of numbers of pools, each with the Lease that it gave or the Failure that it ended with."""
+"""A Queue of tuples: the number of a pool, and its Lease or Failure."""
 
 
 def race(pools: Sequence[Pool], *, fresh: bool, head_start: float | None = None) -> tuple[int, Lease]:
-    """The number of the pool that was first, and its stream, on a new carrier if `fresh`.
+    """The number of the first pool that gave a stream, and the stream, on a new carrier if `fresh`.
 
-    Each has a head start before the next one, HEAD_START if None is given; one that fails ends its own. What
-    comes too late is given back. Raises the LaneError of the one that failed first where all do.
+    Each pool has `head_start` seconds before the next one starts (None: HEAD_START). If it fails, the next
+    one starts at once. Late streams are given back. If all pools fail, raises the first LaneError.
     """
     if not fresh and (lease := pools[0].lease_at_once()) is not None:
         return 0, lease
@@ -58,7 +58,7 @@ def _ask(number: int, pool: Pool, fresh: bool, results: Results) -> None:
 
 
 def _give_back(asked: list[Any], results: Results) -> None:
-    """What came too late is of use for the next session."""
+    """Give late streams back. Their carriers are of use for the next session."""
     gevent.joinall(asked)  # no limit: each ends within the dial timeout of its pool
     while not results.empty():
         _, result = results.get_nowait()

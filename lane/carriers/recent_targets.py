@@ -1,8 +1,8 @@
-"""Which destinations were reached lately: those an application need not wait for again.
+"""The targets that were reached lately, for which an application need not wait again.
 
-An inbound must tell its application that it is connected before the application says anything. For a
-destination that answered a moment ago that may be said at once, and saves the application a round trip;
-for any other it would be a guess, and wrong too often to be worth it.
+An application sends nothing before its inbound has told it that it is connected. For a target that was
+reached a moment ago, the inbound may say so at once, which saves a round trip. For any other target that
+would be a guess, and wrong too often.
 """
 
 from collections import OrderedDict
@@ -12,11 +12,11 @@ from time import monotonic
 LIFE = 600.0
 """Seconds that a success counts."""
 MOST = 4096
-"""Destinations that are remembered; the one that was not used for longest is forgotten first."""
+"""Maximum number of targets that are remembered; the least recently noted is forgotten first."""
 
 
 class RecentTargets:
-    """The destinations, host and port as the application names them, or what stands for several of them."""
+    """Targets by host and port as the application names them, or a value that stands for several of them."""
 
     def __init__(self) -> None:
         self._until: OrderedDict[Hashable, float] = OrderedDict()
@@ -28,7 +28,7 @@ class RecentTargets:
         return self._until.get(target, 0.0) > monotonic()
 
     def note(self, target: Hashable, reached: bool) -> None:
-        """What became of a request."""
+        """Note the outcome of a request."""
         if not reached:
             self._until.pop(target, None)
             return

@@ -1,6 +1,6 @@
-"""Dials to the server that several sessions wait for: one handshake makes streams for all of them.
+"""Dials that several sessions wait for: one handshake with the server gives streams to all of them.
 
-A dial goes on when nobody waits for it any more: its carrier is of use for the next session.
+A dial continues even if nobody waits for it any more: its carrier is of use for the next session.
 """
 
 import logging
@@ -15,7 +15,7 @@ from lane.stream import Carrier
 log = logging.getLogger("lane.carriers")
 
 OVERDUE = 1.0
-"""Seconds that a transport may exceed its time-out by until nobody waits for its dial any more."""
+"""Seconds by which a transport may exceed its dial timeout before the callers give up."""
 
 
 class _Dial:
@@ -25,9 +25,9 @@ class _Dial:
 
 
 class SharedDials:
-    """`connect` makes a carrier within `timeout` seconds, or raises Unreachable or Refused.
+    """The dials of one pool. `connect` makes a carrier within `timeout` seconds.
 
-    `made` is called with each carrier before those that wait for it get it.
+    It raises Unreachable or Refused. `made` is called with each new carrier before the callers get it.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class SharedDials:
         return len(self._dials)
 
     def close(self) -> None:
-        """Begin no more dials, and close the carriers of those that are under way."""
+        """Start no more dials, and close the carriers of the running ones when they are made."""
         self._closed = True
 
     def dial(self, share: int) -> Carrier:
-        """A new carrier, from a dial that begins now or that fewer than `share` callers wait for.
+        """A new carrier, from a new dial or from a running one with fewer than `share` callers.
 
         Raises Unreachable or Refused.
         """
@@ -76,13 +76,13 @@ class SharedDials:
             dial.result.set(found)
 
     def _outcome(self) -> Carrier | Failure[LaneError]:
-        """The carrier, or why there is none."""
+        """The carrier, or the failure."""
         try:
             with gevent.Timeout(self._timeout, Unreachable("no answer from the server in time")):
                 carrier = self._connect()
         except LaneError as error:
             return Failure.of(error)
-        except (Exception, gevent.Timeout) as error:  # a Timeout that leaks is a bug like any other
+        except (Exception, gevent.Timeout) as error:  # a leaked Timeout is a bug like any other
             log.exception("the transport failed to dial")
             return Failure.of(Unreachable(f"the transport failed to dial: {error!r}"))
         if self._closed:

@@ -1,35 +1,35 @@
-"""Which lanes did worse lately and are not tried again yet: what path_selection.py keeps of its trials.
+"""The lanes that did worse lately and are not tried again yet: the results of path_selection.py's trials.
 
-A trial costs some seconds on a lane that may be bad. So the same trial comes more and more seldom, but at
-once when the network is another one: then what was learned counts no more.
+A trial costs some seconds on a lane that may be bad. So the same trial is repeated at growing intervals. If
+the network has changed, the old result no longer counts, and the trial may be repeated at once.
 """
 
 from dataclasses import dataclass
 
 BACKOFF = 30.0
-"""Seconds until a trial that failed is tried again; doubled each time it fails."""
+"""Seconds before a failed trial is repeated. They double each time it fails."""
 BACKOFF_MOST = 600.0
-"""Seconds at most."""
+"""Upper limit of the backoff, in seconds."""
 LOSS = 0.007
-"""Loss that counts as such."""
+"""Fraction of lost packets from which a trial's result is put down to loss."""
 WORSE_LOSS = 3.0
-"""So many times the loss of before are another network..."""
+"""The network has changed if the loss exceeds the earlier loss by this factor."""
 WORSE_GOODPUT = 0.5
-"""...and so is less than this part of the goodput of before."""
+"""The network has changed if the goodput is below this fraction of the earlier goodput."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrialBackoff:
-    """That lane `lane` did worse than another one, which had this loss and goodput (bytes a second)."""
+    """A record that `lane` did worse than another lane. It is not tried again before the time `until`."""
 
     lane: str
     until: float
-    wait: float
-    loss: float
-    goodput: float
+    wait: float  # seconds
+    loss: float  # of the other lane
+    goodput: float  # of the other lane, bytes per second
 
     def changed(self, loss: float, goodput: float | None, *, quiet: bool) -> bool:
-        """Whether these are clearly other conditions. No goodput: not known; `quiet`: no loss for long."""
+        """Whether the network has changed. `goodput`: None if not known. `quiet`: no loss for long."""
         worse = loss > WORSE_LOSS * max(self.loss, LOSS)
         less = goodput is not None and goodput < WORSE_GOODPUT * self.goodput
         return worse or less or (quiet and self.loss >= LOSS)
@@ -37,7 +37,7 @@ class TrialBackoff:
 
 @dataclass(frozen=True, slots=True)
 class TrialBackoffs:
-    """One for each lane at most. Methods give a new object. Times are seconds of one clock."""
+    """At most one record for each lane. Methods return a new object. Times are seconds of one clock."""
 
     entries: tuple[TrialBackoff, ...] = ()
 
@@ -48,13 +48,13 @@ class TrialBackoffs:
         return TrialBackoffs(tuple(entry for entry in self.entries if entry.lane != lane))
 
     def add(self, lane: str, now: float, wait: float, loss: float, goodput: float) -> "TrialBackoffs":
-        """`lane` is not tried for `wait` seconds."""
+        """Do not try `lane` for `wait` seconds."""
         return TrialBackoffs(
             (*self.without(lane).entries, TrialBackoff(lane, now + wait, wait, loss, goodput))
         )
 
     def failed(self, lane: str, now: float, loss: float, goodput: float) -> "TrialBackoffs":
-        """A trial of `lane` failed: twice as long as the last time."""
+        """Note that a trial of `lane` failed: wait twice as long as the last time."""
         old = self.of(lane)
         wait = BACKOFF if old is None or now > old.until + BACKOFF_MOST else min(BACKOFF_MOST, 2 * old.wait)
         return self.add(lane, now, wait, loss, goodput)

@@ -1,6 +1,6 @@
-"""The way to the server: where it is, whom to expect there, and the lanes that lead to it.
+"""The server that a client uses, and the lanes to it.
 
-Here transports, which only dial, become pools of carriers on which HELLO proves the user's key.
+A transport can only dial. This module makes it a pool of carriers, on which HELLO proves the user's key.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ from lane.supervisor import report
 from lane.via import Via
 
 UNKNOWN_COST = 5.0
-"""CPU a byte of a transport that does not tell, as a multiple of TLS over TCP."""
+"""Assumed CPU per byte of a transport that declares none, as a multiple of TLS over TCP."""
 
 
 class Upstream(NamedTuple):
@@ -27,23 +27,23 @@ class Upstream(NamedTuple):
 
     address: Address
     tls: ClientTLS
-    """Whom to expect there."""
+    """How to verify the server's identity."""
     key: bytes
-    """The user's, 32 bytes. It never travels: see `lane.proto.hello`."""
+    """The user's key, 32 bytes. It is never sent: see `lane.proto.hello`."""
 
 
 def cost(transport: Transport) -> float:
-    """CPU a byte, as a multiple of TLS over TCP."""
+    """CPU per byte, as a multiple of TLS over TCP."""
     return float(getattr(transport, "cost", UNKNOWN_COST))
 
 
 def for_auto(transports: Iterable[Transport]) -> list[Transport]:
-    """Those of `transports` that a client with `--transport auto` tries: all that say what they cost."""
+    """The transports that `--transport auto` uses: those that declare their cost."""
     return [one for one in transports if hasattr(one, "cost")]
 
 
 def lead_through(via: Via | None, transports: list[Transport]) -> list[Transport]:
-    """Have those of `transports` that can dial through a proxy. Raises UsageError if none can."""
+    """Make transports dial through the proxy `via`. Returns those that can. Raises UsageError if none can."""
     if via is None:
         return transports
     able: list[Transport] = []
@@ -65,7 +65,7 @@ def make_paths(
     reason: str = "",
     policy: SelectionPolicy = select_path,
 ) -> PathControl:
-    """The lanes to `upstream`, the one that costs least first. `reason`: why that one carries at first."""
+    """The lanes to `upstream`, the cheapest first. `reason`: why that one carries at the start."""
     ordered = sorted(transports, key=cost)
     pools = {one.name: (cost(one), make_pool(one, upstream, dial_timeout)) for one in ordered}
     return PathControl(pools, registry, reason, policy)
@@ -80,7 +80,7 @@ def make_pool(transport: Transport, upstream: Upstream, dial_timeout: float) -> 
             return transport.dial(address, tls)
         except LaneError:
             raise
-        except Exception as error:  # a mistake of a plugin's costs this lane
+        except Exception as error:  # a fault of a plugin costs only this lane
             report(f"a dial over {transport.name}", error)
             raise Unreachable(f"{address} over {transport.name}: {describe(error)}") from None
 
