@@ -147,7 +147,7 @@ class TunnelConnector:
                     error.status is Status.NOT_ALLOWED
                     and (missed := self._refusals.allows(target)) is not None
                 ):
-                    more = f" ({missed} times more since it was said last)" if missed else ""
+                    more = f" ({missed} more times since the last message)" if missed else ""
                     log.info("the server refused %s: %s%s", target, error, more)
                 raise
             except LaneError as error:
@@ -301,7 +301,7 @@ class TunnelConnector:
         """Note the outcome of a request with fast open, and log a failure."""
         self._recent_targets.note(target, error is None)
         if error is not None:
-            log.info("%s: %s (the application thought that it was connected: it gets a reset)", target, error)
+            log.info("%s: %s (after fast open: the application's connection is reset)", target, error)
 
     def _failure(self, what: object, error: LaneError) -> TargetError:
         """The error for an application if lane itself failed: no server, a lost carrier."""

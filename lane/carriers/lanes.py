@@ -155,7 +155,7 @@ class Lanes:
             if lanes:
                 return lanes[0]
             if monotonic() >= until:
-                raise Unreachable("no way to the server was found in time")
+                raise Unreachable("no lane to the server worked in time")
             self.wait(until - monotonic())
 
     def wait(self, within: float) -> None:

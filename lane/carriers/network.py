@@ -36,7 +36,7 @@ def _watch(changed: Callable[[], None]) -> None:
         sock: Any = gsocket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         sock.bind((0, _GROUPS))
     except (OSError, AttributeError) as error:
-        log.debug("changes of the network are looked up: %s", error)
+        log.debug("polling for changes of the network, because the kernel does not report them: %s", error)
         _poll(changed)
         return
     with sock:

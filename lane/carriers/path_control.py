@@ -69,7 +69,7 @@ class PathControl:
         self._wake = Event()
         self.lanes = Lanes(pools, self, rate)
         self._state = SelectionState(self.lanes.choice.name)
-        self._looker = supervise("the look at the lanes", self._run)
+        self._looker = supervise("the control loop of the lanes", self._run)
         census.register(self)
 
     def census(self) -> dict[str, int]:

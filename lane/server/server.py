@@ -128,7 +128,9 @@ class Server:
         if not self._closing and self._peers[name] >= self._per_peer:
             self._turn_away(self._strangers.oldest_of(carrier.peer))
         if self._closing or self._peers[name] >= self._per_peer:
-            log.debug("a carrier from %s is one too many", carrier.peer)
+            log.debug(
+                "refused a carrier from %s: too many from there, or the server is closing", carrier.peer
+            )
             carrier.close()
             return
         self._carriers.add(carrier)
@@ -146,7 +148,7 @@ class Server:
     def _turn_away(self, stranger: Carrier | None) -> None:
         """Close a stranger's carrier to make room. A client recognizes this kind of end, and tries again."""
         if stranger is not None and stranger in self._carriers:
-            log.debug("a stranger from %s makes room", stranger.peer)
+            log.debug("closed a stranger's carrier from %s to make room", stranger.peer)
             self._forget(stranger)
             gevent.spawn(stranger.close)
 
@@ -188,7 +190,7 @@ class Server:
             self._send_away(carrier, judged)
 
     def _send_away(self, carrier: Carrier, judged: Event) -> None:
-        log.debug("a stranger from %s is sent away", carrier.peer)
+        log.debug("closing a stranger's carrier from %s", carrier.peer)
         carrier.close(LAST_WORDS)
         judged.set()
 
@@ -215,7 +217,7 @@ class Server:
                 if era != self._era:  # users changed while the stream was idle or had another session
                     era = self._era
                     if self._authenticate(carrier, token) != user:
-                        log.info("%s is no user any more", user)
+                        log.info("%s is not a user any more", user)
                         finish(stream)
                         return
                 flows = partial(self._flows_of, carrier)
