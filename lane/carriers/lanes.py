@@ -18,12 +18,12 @@ from lane import census
 from lane.carriers.dial_limiter import DialLimiter
 from lane.carriers.farewells import Farewells
 from lane.carriers.lease import Lease
-from lane.carriers.outage import Asked, Outage, outage
 from lane.carriers.path_meter import PathMeter
 from lane.carriers.path_signals import Figures
 from lane.carriers.pool import Pool
 from lane.carriers.probe import Probe
 from lane.carriers.race import race
+from lane.carriers.reachability import Asked, Outage, outage
 from lane.errors import Closed, LaneError, Unreachable
 from lane.session.session import Session
 

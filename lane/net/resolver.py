@@ -20,8 +20,8 @@ from lane import census
 from lane.errors import Failure, Status, TargetError
 from lane.net.dns import AAAA, A, DnsAnswer, NameServers
 from lane.net.names import ascii_name, literal
-from lane.net.shares import Shares
 from lane.net.system import CLibrary, ResolvConf, Watched, parse_hosts, parse_sources
+from lane.net.user_places import UserPlaces
 
 MAX_ADDRESSES = 16
 """Addresses of one name that are used."""
@@ -77,7 +77,7 @@ class Resolver:
         self._servers = NameServers(port)
         self._c_library = CLibrary()
         self._timeout = timeout
-        self._shares = Shares(MOST, WAITING, "names are looked up")
+        self._shares = UserPlaces(MOST, WAITING, "names are looked up")
         self._lookups: dict[str, _LookUp] = {}
         self._known: OrderedDict[str, tuple[Outcome, float]] = OrderedDict()  # with expiry times
         self._known_by: ResolvConf | None = None

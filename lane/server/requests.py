@@ -15,7 +15,7 @@ from typing import Any
 from lane.address import Address
 from lane.errors import Closed, LaneError, Status, TargetError
 from lane.log import Throttle
-from lane.net.shares import Shares
+from lane.net.user_places import UserPlaces
 from lane.proto.hello import ANYONE, EPOCH_SIZE, RESUMABLE, Command, Reply, Request
 from lane.server.messages import MessageReader, finish
 from lane.server.probe import answer_pings
@@ -33,7 +33,7 @@ _ASKED_BY_CHECK = (Command.CONNECT, Command.RESUME)
 log = logging.getLogger("lane.server")
 
 MAX_PROBES = 4096
-"""Maximum number of probe streams, over all users: see `lane.net.shares`."""
+"""Maximum number of probe streams, over all users: see `lane.net.user_places`."""
 REFUSALS_AT_ONCE = 20
 """Refusals of one user that may appear in the log in a burst."""
 REFUSALS_PERIOD = 3.0
@@ -49,7 +49,7 @@ class Requests:
         self._registry = registry
         self._resumption = resumption
         self._server_epoch = os.urandom(EPOCH_SIZE)
-        self._probes = Shares(MAX_PROBES, 0, "probes of this user")
+        self._probes = UserPlaces(MAX_PROBES, 0, "probes of this user")
         self._refusals = Throttle(REFUSALS_PERIOD, burst=REFUSALS_AT_ONCE)
         self._closing = False
         self._names = count(1)

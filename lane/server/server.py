@@ -18,7 +18,7 @@ from lane import census
 from lane.errors import Closed, LaneError, ProtocolError, TargetError
 from lane.net.guesses import Guesses
 from lane.net.places import Places, network
-from lane.net.shares import Shares
+from lane.net.user_places import UserPlaces
 from lane.proto.hello import Request, parse_hello, parse_request
 from lane.server.messages import LAST_WORDS, MessageReader, finish
 from lane.server.requests import Requests
@@ -82,7 +82,7 @@ class Server:
         self._flows: dict[Carrier, Flows] = {}  # of the carriers whose datagrams are in use
         self._strangers: Places[Carrier] = Places(MAX_STRANGERS)
         self._peers: Counter[str] = Counter()
-        self._owned = Shares(max_carriers, 0, "connections of this user")
+        self._owned = UserPlaces(max_carriers, 0, "connections of this user")
         self._users: dict[Carrier, str] = {}
         self._guesses = Guesses("key")
         self._closing = False

@@ -17,7 +17,7 @@ from lane import census, heap
 from lane.budget import Budget, Share
 from lane.errors import Closed, Status, TargetError
 from lane.net.places import network
-from lane.net.shares import Shares
+from lane.net.user_places import UserPlaces
 from lane.session.activity import ACTIVE, IDLE
 from lane.session.owner import Owner
 from lane.session.receive_window import initial_window
@@ -60,7 +60,7 @@ class Registry:
         self._active: set[Session] = set()
         self._aborting: set[gevent.Greenlet[..., None]] = set()  # they tell peers of an abort
         self._admitted: Counter[str] = Counter()
-        self._users = Shares(max_sessions, 0, "sessions of this user") if many_users else None
+        self._users = UserPlaces(max_sessions, 0, "sessions of this user") if many_users else None
         self._shares: WeakValueDictionary[str, Share] = WeakValueDictionary()
         self._peak = 0  # bytes used of the budget
         self._total = 0

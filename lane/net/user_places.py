@@ -14,7 +14,7 @@ from gevent.event import Event
 from lane.errors import Status, TargetError
 
 
-class Shares:
+class UserPlaces:
     """At most `most` places in all. `waiting`: the most callers of one user in line.
 
     `what`: the work, as the refusal names it.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lane.carriers.outage import OVERDUE, Asked, Outage, outage
+from lane.carriers.reachability import OVERDUE, Asked, Outage, outage
 
 WORKS = Asked("tls", True, 0.0, 0.0, "")
 UNKNOWN = Asked("quic", None, 0.0, 0.0, "")

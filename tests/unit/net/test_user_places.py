@@ -5,7 +5,7 @@ import pytest
 from gevent.event import Event
 
 from lane.errors import Status, TargetError
-from lane.net.shares import Shares
+from lane.net.user_places import UserPlaces
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ class Hall:
     """Users who take places, and stay until they are sent away."""
 
     def __init__(self, most=8, waiting=100):
-        self.shares = Shares(most, waiting, "things are done")
+        self.shares = UserPlaces(most, waiting, "things are done")
         self.inside = []
         self.jobs = []
 
