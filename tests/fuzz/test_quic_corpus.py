@@ -42,7 +42,7 @@ class World:
     def __init__(self, settings):
         self.tls, self.settings = server_tls(), settings
         self.listener = QuicListener(Address("127.0.0.1", 0), self.tls, settings)
-        sock = self.listener._doors[0]._socket
+        sock = self.listener._addresses[0]._socket
         send = sock.send
         sock.send = lambda datagrams: send([d for d in datagrams if d[1] != NOWHERE])
         self.bystander = self.connect()
@@ -99,7 +99,7 @@ class Connection:
         packet = keys.encrypt_packet(head, payload.ljust(4, b"\0"), number)
         if server:
             path = self.far.engine.get_peer_address()
-            touched = self.world.listener._doors[0]._receive([packet], path, monotonic())
+            touched = self.world.listener._addresses[0]._receive([packet], path, monotonic())
         else:
             touched = self.client._receive([packet], None, monotonic())
         for carrier in touched:
@@ -144,7 +144,7 @@ def stranger(world, chance):
     head = b"\xc1" + first[1 : header_size - 2] + (size | 0x4000).to_bytes(2, "big") + b"\0\0"
     keys.setup_initial(cid, is_client=True, version=1)
     packet = keys.encrypt_packet(head, payload, 0)
-    world.listener._doors[0]._receive([packet], NOWHERE, monotonic())
+    world.listener._addresses[0]._receive([packet], NOWHERE, monotonic())
     if flight := world.listener._queue._next():
         world.listener._begin(flight)
     for carrier in list(world.listener._half_open):

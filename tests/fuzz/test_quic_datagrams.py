@@ -34,7 +34,7 @@ class World:
         self.tls = server_tls()
         self.listener = QuicListener(Address("127.0.0.1", 0), self.tls)
         self.sent = []
-        sock = self.listener._doors[0]._socket
+        sock = self.listener._addresses[0]._socket
         sock.send, self._send = self._record, sock.send
         self.client, self.far = self.connect()
         self.near = self.client.carrier
@@ -68,7 +68,7 @@ class World:
 
     def receive(self, datagram, path=NOWHERE):
         """What the listener's receive loop does with a datagram."""
-        self.batch(self.listener._doors[0], datagram, path)
+        self.batch(self.listener._addresses[0], datagram, path)
 
     def batch(self, endpoint, datagram, path=None):
         for carrier in endpoint._receive([datagram], path, monotonic()):
