@@ -25,6 +25,11 @@ RECENT = 1.0
 class Activity:
     """The activity of one session, from `now` on. `reports`: whether its peer wants STATS."""
 
+    __slots__ = (
+        "_attached", "_datagram_sent", "_reported", "_shrinking", "datagram_bytes", "last_data",
+        "reports",
+    )  # fmt: skip
+
     _FROZEN = (
         "reports",
         "last_data",

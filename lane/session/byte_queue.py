@@ -15,6 +15,10 @@ _JOINED = 16384  # bytes that a chunk has at most before one more is joined to i
 class ByteQueue:
     """`frozen`: the value of another queue's `freeze`."""
 
+    __slots__ = (
+        "_chunks", "_skip", "size",
+    )  # fmt: skip
+
     def __init__(self, frozen: FrozenQueue | None = None) -> None:
         self._chunks: list[Buffer] = []  # few; an empty deque takes 700 bytes
         self._skip = 0  # bytes of the first chunk that were removed

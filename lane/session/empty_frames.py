@@ -18,6 +18,10 @@ EMPTY_SIZE = 256
 class EmptyFrames:
     """The allowance of one session's peer. `frozen`: the value of another one's `freeze`."""
 
+    __slots__ = (
+        "_left", "_since",
+    )  # fmt: skip
+
     def __init__(self, frozen: tuple[float, float] = (EMPTY, 0.0)) -> None:
         self._left, self._since = frozen  # frames that are left, and since when
 

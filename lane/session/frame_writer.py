@@ -49,6 +49,11 @@ ACK_DUE, PONG_DUE, PING_DUE, STATS_DUE, RECEIVED_DUE, PREFACE_DUE, END_DUE, RESE
 class FrameWriter:
     """The writer of one session. `due` has a bit for each control frame to send with the next chunk."""
 
+    __slots__ = (
+        "_cursor", "_fin_sent", "_liveness", "_preface", "buffer", "done", "due", "pong", "reset_code",
+        "send_blocked_seconds", "window",
+    )  # fmt: skip
+
     _FROZEN = (
         "due", "pong", "reset_code", "done", "send_blocked_seconds", "_preface", "_cursor", "_fin_sent",
     )  # fmt: skip

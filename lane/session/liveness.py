@@ -23,6 +23,10 @@ _NO_FIGURES = LinkStats()
 class Liveness:
     """The liveness of one session on any carrier. Times are seconds of one monotonic clock."""
 
+    __slots__ = (
+        "_asked", "_measured", "_patience", "heard", "link", "link_expires", "rtt",
+    )  # fmt: skip
+
     _FROZEN = "heard", "_asked", "_patience", "_measured"
 
     def __init__(self, now: float) -> None:

@@ -41,6 +41,12 @@ def initial_window(buffer_size: int) -> int:
 class ReceiveWindow:
     """The window of a session that may hold `buffer_size` bytes, those beyond `initial` out of `budget`."""
 
+    __slots__ = (
+        "_ack_requested", "_acked", "_budget", "_grown", "_growth_start", "_in_flight",
+        "_known_consumed", "_most", "_queue", "_reader_waited", "_released", "_reserved", "_sent_acks",
+        "_taken", "consumed", "final", "initial", "limit", "received", "state", "window",
+    )  # fmt: skip
+
     _FROZEN = (
         "initial", "window", "limit", "received", "consumed", "final", "_most", "_acked", "_ack_requested",
         "_taken", "_growth_start", "_known_consumed", "_in_flight", "_reader_waited", "_grown", "_released",

@@ -5,9 +5,9 @@ tick eight times a second, and idle ones cost nothing.
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from time import monotonic
+from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
 import gevent
@@ -24,12 +24,34 @@ from lane.session.receive_window import initial_window
 from lane.session.session import Session
 from lane.supervisor import report, supervise
 
+T = TypeVar("T")
+
 TICK = 0.125
 """Seconds between two ticks of the active sessions."""
 PEAK = 64 << 20
 """Bytes of a peak after which free memory is returned to the system."""
 LAST_WORDS = 3.0
 """Seconds at a shutdown for peers to hear of the resets of the last sessions."""
+
+
+class _Held(Generic[T]):
+    """A context with `value`, at whose end `leave(*arguments)` is called.
+
+    Each session is in two of them as long as it lives, and a generator takes three times the memory.
+    """
+
+    __slots__ = ("_arguments", "_leave", "_value")
+
+    def __init__(self, value: T, leave: Callable[..., None], *arguments: Any) -> None:
+        self._value = value
+        self._leave = leave
+        self._arguments = arguments
+
+    def __enter__(self) -> T:
+        return self._value
+
+    def __exit__(self, *_: object) -> None:
+        self._leave(*self._arguments)
 
 
 class Registry:
@@ -83,8 +105,7 @@ class Registry:
         """The sessions that get ticks, which includes all that moved data within the last seconds."""
         return [*self._active]
 
-    @contextmanager
-    def admit(self, peer: str = "", user: str = "") -> Iterator[None]:
+    def admit(self, peer: str = "", user: str = "") -> "_Held[None]":
         """Count one session of `peer` and of `user` for the time of the context.
 
         Raises TargetError if there are too many.
@@ -99,17 +120,17 @@ class Registry:
         self._total += 1
         self._admitted[peer] += 1
         self._empty.clear()
-        try:
-            yield
-        finally:
-            if self._users is not None:
-                self._users.give_back(user)
-            self._total -= 1
-            self._admitted[peer] -= 1
-            if not self._admitted[peer]:
-                del self._admitted[peer]
-            if not self._total:
-                self._empty.set()
+        return _Held(None, self._dismiss, peer, user)
+
+    def _dismiss(self, peer: str, user: str) -> None:
+        if self._users is not None:
+            self._users.give_back(user)
+        self._total -= 1
+        self._admitted[peer] -= 1
+        if not self._admitted[peer]:
+            del self._admitted[peer]
+        if not self._total:
+            self._empty.set()
 
     def share(self, user: str) -> Budget:
         """The budget of the sessions of `user`, beyond the first window of each."""
@@ -120,7 +141,6 @@ class Registry:
             share = self._shares[user] = Share(self.budget)
         return share
 
-    @contextmanager
     def session(
         self,
         credit: int,
@@ -129,7 +149,7 @@ class Registry:
         resumable: bool = False,
         buffer_size: int | None = None,
         user: str = "",
-    ) -> Iterator[Session]:
+    ) -> "_Held[Session]":
         """A session of `owner`. It gets ticks for the time of the context, and is reset if it was not closed.
 
         `buffer_size`: its largest window, if that is smaller than the registry's.
@@ -138,17 +158,17 @@ class Registry:
         session = Session(credit, size, self.share(user), owner, resumable=resumable, wake=self._wake)
         self._sessions.add(session)
         self._wake(session)
-        try:
-            yield session
-        finally:
-            self._sessions.discard(session)
-            self._active.discard(session)
-            session.reset()
-            if self._peak > PEAK:
-                self._activity.set()  # memory may be free now
-            if session.aborting is not None and not session.aborting.ready():
-                self._aborting.add(session.aborting)
-                session.aborting.rawlink(self._aborting.discard)
+        return _Held(session, self._end, session)
+
+    def _end(self, session: Session) -> None:
+        self._sessions.discard(session)
+        self._active.discard(session)
+        session.reset()
+        if self._peak > PEAK:
+            self._activity.set()  # memory may be free now
+        if session.aborting is not None and not session.aborting.ready():
+            self._aborting.add(session.aborting)
+            session.aborting.rawlink(self._aborting.discard)
 
     def drain(self, grace: float) -> None:
         """Let the sessions finish for `grace` seconds, then reset the others.

@@ -18,6 +18,11 @@ from lane.session.states import CONSUMED, DIRECTION, Cause, Direction
 class SendBuffer:
     """The buffer of a session that may hold `buffer_size` bytes. The peer takes data up to offset `limit`."""
 
+    __slots__ = (
+        "_budget", "_least", "_most", "_reserved", "_retained", "acked", "final", "limit", "released",
+        "sent", "state",
+    )  # fmt: skip
+
     _FROZEN = "sent", "acked", "limit", "final", "released", "_most", "_least", "_reserved"
 
     def __init__(self, buffer_size: int, budget: Budget, limit: int) -> None:
