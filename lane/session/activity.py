@@ -106,6 +106,7 @@ class Activity:
             writer.due |= PING_DUE
         if min(age, settled) > IDLE and attached and not self._shrinking and window.shrink():
             writer.due |= ACK_DUE | PING_DUE
+            liveness.forget_ping()  # the peer answered that one before it knew of the smaller window
             self._shrinking = True
         if self.report_due(buffer, now):
             self._reported = now

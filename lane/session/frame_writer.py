@@ -119,7 +119,7 @@ class FrameWriter:
             return None
         if self.due & RESET_DUE:
             return self._last_words(pack(ResetFrame(self.reset_code)))
-        buffer, cursor = self.buffer, self._cursor
+        buffer, cursor, due = self.buffer, self._cursor, self._due_now()
         head, data = b"", b""  # type: bytes, Buffer
         if cursor is not None and not (control_only or buffer.released):
             cursor = max(cursor, min(buffer.acked, buffer.sent))
@@ -131,11 +131,11 @@ class FrameWriter:
                 self._fin_sent = True
                 head = pack(Fin(buffer.final))
             self._cursor = cursor
-        if self.due & END_DUE and not head:
+        if due & END_DUE and not head:
             buffer.end()
-            return self._last_words(self._control(now) + pack(End()))
-        if head or self.due or self.window.ack_due:
-            return self._control(now) + head, data
+            return self._last_words(self._control(now, due) + pack(End()))
+        if head or due or self.window.ack_due:
+            return self._control(now, due) + head, data
         return None
 
     def _last_words(self, frames: bytes) -> Chunk:
@@ -143,9 +143,21 @@ class FrameWriter:
         self.done = True
         return out, b""
 
-    def _control(self, now: float) -> bytes:
-        """The frames that are due, and an ACK if it tells the peer anything new."""
-        due, self.due = self.due, 0
+    def _due_now(self) -> int:
+        """The frames that may go out now.
+
+        A PONG promises that later data keep to the newest ACK. Bytes that an older one allowed, and that are
+        to be sent again, go before it.
+        """
+        buffer, due = self.buffer, self.due
+        if due & PONG_DUE and buffer.sent > buffer.limit and not buffer.released:
+            behind = self._cursor is None or self._cursor < buffer.sent
+            return due & ~PONG_DUE if behind else due
+        return due
+
+    def _control(self, now: float, due: int) -> bytes:
+        """The frames in `due`, and an ACK if it tells the peer anything new."""
+        self.due &= ~due | END_DUE
         ack = pack_ack(*self.window.acknowledge(now)) if due & ACK_DUE or self.window.ack_possible else b""
         if not due:
             return ack

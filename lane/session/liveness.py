@@ -90,6 +90,10 @@ class Liveness:
         self._asked = int(now * 1e6)
         return self._asked
 
+    def forget_ping(self) -> None:
+        """Ignore the PONG of the outstanding PING: it says nothing about what is sent from now on."""
+        self._asked = None
+
     def questioned(self) -> None:
         """The peer sent a PING. The path works in that direction, and one side's PINGs are enough."""
         self._be_patient()

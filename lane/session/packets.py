@@ -50,6 +50,7 @@ class Packets(Owner):
         self._flow = flow
         self._deliver = deliver
         self._flows: Flows | None = None  # those that our flow has joined
+        self._ended = False  # no packet is delivered any more
         self._queue: deque[bytes] = deque()
         self._queued = 0
         self._writer: gevent.Greenlet[..., None] | None = None
@@ -94,6 +95,7 @@ class Packets(Owner):
             session.reset()
             return error
         finally:
+            self._ended = True
             self._leave()
         return None
 
@@ -137,7 +139,7 @@ class Packets(Owner):
     def carrier_changed(self, flows: Callable[[], Flows | None]) -> None:
         """See `Owner`. The flow joins the datagrams of the new carrier."""
         self._leave()
-        found = flows() if len(self._flow) == FLOW_SIZE else None
+        found = flows() if len(self._flow) == FLOW_SIZE and not self._ended else None
         if found is not None and found.join(self._flow, self._came):
             self._flows = found
 

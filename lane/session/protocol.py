@@ -89,6 +89,8 @@ class SessionProtocol(SessionState):
 
     def peer_completed(self) -> None:
         """The peer says that the session is complete. Its last ACK was lost."""
+        if self.over:
+            return
         if self.send_buffer.final is None or not self.receive_window.ended:
             self.fail(ProtocolError("the peer takes for complete what is not"))
             return
@@ -135,6 +137,7 @@ class SessionProtocol(SessionState):
         self.attachment = ATTACHMENT[self.attachment][Cause.RESUME if resumed else Cause.ATTACH]
         self._reader = FrameReader()
         self.trailing_data = None
+        self._feeding = False
         self.liveness.begin(now)
         self.peer_stats = None
         self.writer.attach(preface, resumed=resumed, announce=announce)
@@ -192,13 +195,17 @@ class SessionProtocol(SessionState):
                     yield notice
                 if number % TURN == 0:
                     yield Notice.PAUSE
-                if self.over or self._reader is not reader:  # it broke, or another stream took over
-                    break
+                if self.over or self._reader is not reader or self.attachment is Attachment.DETACHED:
+                    break  # it broke, another stream took over, or this one was lost
         except ProtocolError as error:
-            self.abort(0, error)
+            if self.life is Life.OPEN:
+                self.abort(0, error)
+            else:
+                self.fail(error)  # nothing may follow END, not even a RESET
             raise
         finally:
-            self._feeding = False
+            if self._reader is reader:
+                self._feeding = False
         if (window.received, window.final) != (received, final):
             self.activity.last_data = now
             live.moved()

@@ -99,7 +99,9 @@ class ReceiveWindow:
     @property
     def at_end(self) -> bool:
         """Whether the reader has taken all bytes, and FIN came behind them."""
-        return self.final is not None and not self._queue.size
+        if self.final is None or self._queue.size:
+            return False
+        return not (self._released and self.state is Direction.FINISHED)  # then bytes were dropped
 
     @property
     def ended(self) -> bool:
@@ -153,6 +155,8 @@ class ReceiveWindow:
         """Take the peer's FIN. Raises ProtocolError if data before it is missing, or if it moved."""
         if final != self.received or self.final not in (None, final):
             raise ProtocolError(f"an end at {final} after {self.received} bytes")
+        if self.state is Direction.ENDED:
+            raise ProtocolError("a FIN behind END")
         self.final = final
         self.state = DIRECTION[self.state][Cause.FIN]
 
@@ -198,7 +202,9 @@ class ReceiveWindow:
         self._give_back()
 
     def end(self) -> None:
-        """The peer's END."""
+        """Take the peer's END. Raises ProtocolError."""
+        if self.state is not Direction.CONSUMED:
+            raise ProtocolError("an END where it was not due")
         self.state = DIRECTION[self.state][Cause.END]
 
     @property

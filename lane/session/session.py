@@ -187,6 +187,8 @@ class Session(StreamWriter):
     def peer_completed(self) -> None:
         """The peer says that the session is complete. Its last ACK was lost."""
         self.protocol.peer_completed()
+        if self.protocol.failure and self.aborting is None:
+            self.detach(reset_code(0))
         self._settle()
         self._writable.set()
 
@@ -257,7 +259,8 @@ class Session(StreamWriter):
         if protocol.trailing_data is None or self._stream is not stream:
             return None
         self._over.wait()  # no limit: a session that is idle for too long is reset
-        return protocol.trailing_data if self.parted and self._stream is stream else None
+        free = self.parted and self._stream is stream and not self._lock.locked()
+        return protocol.trailing_data if free else None
 
     def _read(self, stream: Stream, early: bytes) -> None:
         recv, protocol = receiver(stream), self.protocol
@@ -292,10 +295,10 @@ class Session(StreamWriter):
                 else:
                     self._write_soon()
         except ProtocolError:
-            self._say_abort()
-        else:
-            if protocol.over and self.aborting is None:  # the peer aborted it
-                self.detach(reset_code(0))
+            if self.abort_unheard and self.aborting is None:
+                self._say_abort()
+        if protocol.over and self.aborting is None:  # the peer aborted it, or broke the protocol at its end
+            self.detach(reset_code(0))
         if protocol.over:
             self._settle()
         if progress:

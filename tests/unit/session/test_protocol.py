@@ -5,10 +5,10 @@ import pytest
 from lane.budget import Budget
 from lane.errors import Closed, ProtocolError, Reset
 from lane.proto.frames import Ack, Data, End, Fin, Ping, Pong, Received, ResetFrame, Stats, pack, reset_code
-from lane.session.activity import REPORT
+from lane.session.activity import IDLE, REPORT
 from lane.session.empty_frames import EMPTY, EMPTY_SIZE
 from lane.session.events import DataReceived, Notice
-from lane.session.frame_writer import PING_DUE
+from lane.session.frame_writer import PIECE, PING_DUE
 from lane.session.liveness import QUIET
 from lane.session.protocol import TURN, SessionProtocol
 from lane.session.states import Attachment, Direction, Life
@@ -204,3 +204,98 @@ def test_a_peer_that_wants_figures_gets_them_while_there_is_something_to_lose():
     assert said(session) == b"", "not so soon"
     session.tick(NOW + 0.1 + REPORT)
     assert said(session).endswith(pack(Stats(20_000, 5, 1, 0))), "behind a PING into the silence"
+
+
+def test_bytes_that_were_dropped_unread_are_no_clean_end():
+    session = begun()
+    feed(session, Data(0, b"unread"), Fin(6))
+    session.abort(0, Closed("reset here"))
+    session.release()
+    with pytest.raises(Closed):
+        session.read(100)
+
+
+def test_a_pong_to_an_older_ping_does_not_confirm_a_smaller_window():
+    session = begun()
+    session.receive_window._grow_to(4 << 20)
+    feed(session, Data(0, b"x"))
+    session.read(1)
+    session.receive_window.consume()
+    session.tick(NOW + 1)
+    asked = said(session, NOW + 1)
+    assert asked[-12:-8] == b"\x04\0\0\x08", "a PING"
+    limit = session.receive_window.limit
+    session.tick(NOW + 2 * IDLE)
+    feed(session, Pong(int.from_bytes(asked[-8:], "big")), now=NOW + 2 * IDLE)
+    assert session.receive_window.limit == limit, "the peer may not know"
+    newer = said(session, NOW + 2 * IDLE)
+    feed(session, Pong(int.from_bytes(newer[-8:], "big")), now=NOW + 2 * IDLE)
+    assert session.receive_window.limit < limit
+
+
+def test_a_pong_does_not_overtake_bytes_that_older_credit_allowed():
+    session = begun(resumable=True)
+    session.send(bytes(3 * PIECE), NOW)
+    said(session)
+    session.attach(NOW, resumed=True)
+    feed(session, Received(0), Ack(0, 1000), Ping(7))
+    chunks = []
+    while chunk := session.data_to_send(NOW):
+        chunks.append(chunk)
+    assert [len(data) for _, data in chunks] == [PIECE, PIECE, PIECE, 0]
+    assert pack(Pong(7)) in chunks[-1][0]
+    assert not any(pack(Pong(7)) in head for head, _ in chunks[:-1])
+
+
+def closing():
+    session = begun(resumable=True)
+    session.finish()
+    said(session)
+    feed(session, Ack(1, 1 << 20), Fin(0))
+    assert session.read(1) == b""
+    session.close()
+    return session
+
+
+def test_what_breaks_the_protocol_at_the_end_is_an_end_as_well():
+    session = closing()
+    with pytest.raises(ProtocolError):
+        feed(session, Data(5, b"behind the end"))
+    assert session.life is Life.ABORTED
+
+
+def test_an_end_is_said_although_a_fin_goes_before_it_again():
+    session = closing()
+    session.writer._fin_sent = False  # the peer asked for it on a further stream
+    assert said(session).endswith(pack(Fin(0)) + pack(End()))
+
+
+@pytest.mark.parametrize("frame", [Fin(0), End()])
+def test_nothing_follows_an_end_on_a_further_stream(frame):
+    session = begun(resumable=True)
+    session.finish()
+    said(session)
+    feed(session, Ack(1, 1 << 20), Fin(0))
+    session.read(1)
+    feed(session, End())
+    session.attach(NOW, resumed=True)
+    with pytest.raises(ProtocolError):
+        feed(session, Received(0), frame)
+
+
+def test_a_completed_session_that_was_reset_meanwhile_stays_as_it_is():
+    session = closing()
+    session.fail(Closed("reset"))
+    session.release()
+    session.peer_completed()
+    assert session.send_buffer.retained == 0
+
+
+def test_frames_behind_the_loss_of_a_stream_are_dropped():
+    session = begun(resumable=True)
+    session.attach(NOW, resumed=True)
+    frames = b"".join(map(pack, [*(Ping(number) for number in range(TURN)), Received(0)]))
+    for event in session.receive_data(frames, NOW):
+        if event is Notice.PAUSE:
+            session.detach()
+    assert session.attachment is Attachment.DETACHED
