@@ -39,7 +39,7 @@ class Round:
 class _Rounds(threading.local):
     def __init__(self) -> None:
         self.round = Round()
-        self.watchers: list[Any] = []  # of `_ready`, and unused now: to make one costs a third of a turn
+        self.watchers: list[Any] = []  # unused watchers of `_ready`; a new one costs a third of a turn
 
 
 @cache
@@ -56,9 +56,9 @@ def pass_turn() -> None:
     """Let the event loop run once."""
     hub: Any = get_hub()
     unused = _rounds().watchers
+    if unused and unused[-1].loop is not hub.loop:
+        unused.clear()  # their loop has ended
     watcher = unused.pop() if unused else hub.loop.io(_ready, 1)
-    if watcher.loop is not hub.loop:  # of a loop that has ended
-        watcher = hub.loop.io(_ready, 1)
     try:
         hub.wait(watcher)  # no limit: it is ready now
     finally:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 from lane.address import Address
 from lane.errors import Closed, LaneError, Status, TargetError
@@ -40,6 +40,16 @@ REFUSALS_PERIOD = 3.0
 """Seconds after which one more refusal of that user may appear."""
 
 
+class UserStream(NamedTuple):
+    """A stream whose user has proven a key. `flows` returns the datagrams of its carrier."""
+
+    carrier: Carrier
+    stream: Stream
+    reader: MessageReader
+    user: str
+    flows: Callable[[], Flows | None]
+
+
 class Requests:
     """Answers the requests of all users. `hook`: pluggy's caller for lane's hooks."""
 
@@ -58,23 +68,12 @@ class Requests:
         """Start no more sessions."""
         self._closing = True
 
-    def serve(
-        self,
-        carrier: Carrier,
-        stream: Stream,
-        reader: MessageReader,
-        request: Request,
-        user: str,
-        *,
-        flows: Callable[[], Flows | None],
-    ) -> bool:
-        """Answer a request. Returns whether another one may follow on the stream. Raises LaneError.
-
-        `flows` returns the datagrams of the carrier.
-        """
+    def serve(self, asking: UserStream, request: Request) -> bool:
+        """Answer a request. Returns whether another one may follow on the stream. Raises LaneError."""
         try:
-            return self._answer(carrier, stream, reader, request, user, flows=flows)
+            return self._answer(asking, request)
         except TargetError as error:
+            stream, user = asking.stream, asking.user
             # `lane check` sends such requests to learn which commands the server knows.
             asked = request.address == NOWHERE and request.command in _ASKED_BY_CHECK
             missed = None if asked else self._refusals.allows(user)
@@ -85,17 +84,9 @@ class Requests:
             finish(stream)
             return False
 
-    def _answer(
-        self,
-        carrier: Carrier,
-        stream: Stream,
-        reader: MessageReader,
-        request: Request,
-        user: str,
-        *,
-        flows: Callable[[], Flows | None],
-    ) -> bool:
+    def _answer(self, asking: UserStream, request: Request) -> bool:
         """Carry out a request. Returns whether another one may follow. Raises TargetError for a refusal."""
+        carrier, stream, reader, user, flows = asking
         known = request.command in (Command.PING, Command.PROBE, Command.RESUME, *self._offers)
         flags = RESUMABLE | (ANYONE if request.command == Command.UDP else 0)
         if request.flags & ~flags or not known:

@@ -21,7 +21,7 @@ from lane.net.places import Places, network
 from lane.net.user_places import UserPlaces
 from lane.proto.hello import Request, parse_hello, parse_request
 from lane.server.messages import LAST_WORDS, MessageReader, finish
-from lane.server.requests import Requests
+from lane.server.requests import Requests, UserStream
 from lane.server.resumption import Resumption
 from lane.server.services import Offers
 from lane.session.flows import Flows
@@ -213,6 +213,7 @@ class Server:
             if not judged.is_set() and (proven := getattr(carrier, "proven", None)):
                 proven()
             judged.set()
+            asking = UserStream(carrier, stream, reader, user, partial(self._flows_of, carrier))
             while request := self._await_request(reader):
                 if era != self._era:  # users changed while the stream was idle or had another session
                     era = self._era
@@ -220,8 +221,7 @@ class Server:
                         log.info("%s is not a user any more", user)
                         finish(stream)
                         return
-                flows = partial(self._flows_of, carrier)
-                if not self._requests.serve(carrier, stream, reader, request, user, flows=flows):
+                if not self._requests.serve(asking, request):
                     return
             stream.close()
         except LaneError as error:

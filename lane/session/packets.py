@@ -34,6 +34,10 @@ GOODBYE = 5.0
 """Seconds at the end of an association, for the queue to empty and for the peer to end its direction."""
 
 
+def _drop(address: Address, payload: Buffer) -> None:
+    """The receiver of packets after the end."""
+
+
 class Packets(Owner):
     """The owner of a session. It receives the session's packets in `run`.
 
@@ -50,7 +54,6 @@ class Packets(Owner):
         self._flow = flow
         self._deliver = deliver
         self._flows: Flows | None = None  # those that our flow has joined
-        self._ended = False  # no packet is delivered any more
         self._queue: deque[bytes] = deque()
         self._queued = 0
         self._writer: gevent.Greenlet[..., None] | None = None
@@ -95,8 +98,9 @@ class Packets(Owner):
             session.reset()
             return error
         finally:
-            self._ended = True
             self._leave()
+            self._flow = b""  # the datagrams of a further carrier are not joined
+            self._deliver = _drop  # the receiver may refer to the session, and would keep it
         return None
 
     def finish(self) -> None:
@@ -139,7 +143,7 @@ class Packets(Owner):
     def carrier_changed(self, flows: Callable[[], Flows | None]) -> None:
         """See `Owner`. The flow joins the datagrams of the new carrier."""
         self._leave()
-        found = flows() if len(self._flow) == FLOW_SIZE and not self._ended else None
+        found = flows() if len(self._flow) == FLOW_SIZE else None
         if found is not None and found.join(self._flow, self._came):
             self._flows = found
 

@@ -55,3 +55,24 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
 fair.pass_turn()
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_watchers_are_used_again_and_a_crowd_leaves_no_more_than_are_kept():
+    watchers = fair._rounds().watchers
+    gevent.joinall([gevent.spawn(fair.pass_turn) for _ in range(3 * fair.MOST_UNUSED)], raise_error=True)
+    assert len(watchers) == fair.MOST_UNUSED
+    kept = watchers[-1]
+    fair.pass_turn()
+    assert watchers[-1] is kept
+
+
+def test_watchers_of_a_loop_that_has_ended_are_not_used():
+    program = """
+import gevent
+from lane import fair
+fair.pass_turn()
+gevent.get_hub().destroy(destroy_loop=True)
+fair.pass_turn()
+assert all(watcher.loop is gevent.get_hub().loop for watcher in fair._rounds().watchers)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -8,7 +8,7 @@ import pytest
 from gevent.event import Event
 
 from lane.budget import Budget
-from lane.errors import Closed, Reset
+from lane.errors import Closed, ProtocolError, Reset
 from lane.proto.frames import Data, End, Fin, ResetFrame, pack
 from lane.session import session as module
 from lane.session.owner import Owner
@@ -227,3 +227,13 @@ def test_a_session_that_has_ended_needs_no_garbage_collector(end):
         assert known() is None
     finally:
         gc.enable()
+
+
+def test_a_peer_that_takes_for_complete_what_is_not_costs_the_stream_too():
+    session = made(resumable=True)
+    stream, job = carried(session)
+    until(lambda: session.carried)
+    session.peer_completed()
+    assert isinstance(session.error, ProtocolError)
+    assert stream.over.is_set(), "it was reset"
+    job.join()
