@@ -34,22 +34,32 @@ WORKERS = 8
 
 
 class Lane:
-    """A client and a server of the checkout in `folder`."""
+    """A client and a server of the checkout in `folder`.
 
-    def __init__(self, stack, folder, transport, target):
+    `profiles`: a folder for what cProfile finds in each of them, in a file `client` and a file `server`.
+    """
+
+    def __init__(self, stack, folder, transport, target, profiles=None):
         folder, state = Path(folder).resolve(), stack.enter_context(tempfile.TemporaryDirectory())
         path = f"PYTHONPATH={folder}{os.pathsep}{folder / 'plugins'}"
-        command = ("env", "-C", folder, path, sys.executable, "-m", "lane")
+        python = ("env", "-C", folder, path, sys.executable)
+
+        def command(role):
+            profiled = ("-m", "cProfile", "-o", Path(profiles) / role) if profiles else ()
+            return (*python, *profiled, "-m", "lane", role)
+
         port, proxy = free_port(), free_port()
         common = ("--transport", transport)
         self.server = start(
-            stack, *command, "server", "--listen", f"127.0.0.1:{port}", "--state-dir", state,
+            stack, *command("server"), "--listen", f"127.0.0.1:{port}", "--state-dir", state,
             "--allow", "127.0.0.0/8", *common,
         )  # fmt: skip
         listens(self.server, port)
-        link = start(stack, *command, "link", "--state-dir", state, "--host", f"127.0.0.1:{port}")
+        link = start(
+            stack, *python, "-m", "lane", "link", "--state-dir", state, "--host", f"127.0.0.1:{port}"
+        )
         self.client = start(
-            stack, *command, "client", "--listen", f"127.0.0.1:{proxy}", "--control", "off",
+            stack, *command("client"), "--listen", f"127.0.0.1:{proxy}", "--control", "off",
             "--server", line_with(link, "lane://"), *common,
         )  # fmt: skip
         listens(self.client, proxy)
