@@ -27,10 +27,10 @@ from lane.server.requests import Requests
 
 real = Requests._answer
 
-def answer(self, carrier, stream, reader, request, user, **more):
+def answer(self, asking, request):
     if request.command == Command.{}:
         raise TargetError(Status.COMMAND_NOT_SUPPORTED, "this server does not know that command")
-    return real(self, carrier, stream, reader, request, user, **more)
+    return real(self, asking, request)
 
 Requests._answer = answer
 """
