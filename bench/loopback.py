@@ -1,7 +1,7 @@
 """Proxies on loopback, in turn: throughput, CPU time, new connections, memory, fairness.
 
     python bench/loopback.py [--secs 4] [--rounds 5] [--contenders lane-tls,trojan,pproxy,direct]
-                             [--tests down,down8,up,up8,fair,connections,idle,busy,stalled] [--json FILE]
+                             [--tests down,down20,up,chat,cold,fair,connections,idle,busy] [--json FILE]
 
 Each measurement starts its own client and server. bench/proxies.py has the contenders. The load and the
 target run as separate processes on the same processors. Figures are medians of the rounds, with the least
@@ -9,7 +9,12 @@ and the greatest value. Compare contenders, not figures of two machines.
 
     down, up       one bulk transfer of --secs after a second to warm up: Mbit/s, and CPU seconds a GB of the
                    client and of the server
-    down8, up8     the same with eight transfers at once
+    down8, up20... the same with so many transfers at once, any number; also the least of them, as a fraction
+                   of an equal share
+    chat           50 open connections that echo 64 bytes 20 times a second each (chat8: eight): ms, and CPU
+                   of both ends for each echo
+    cold           500 connections with an exchange of 512 bytes and 4 KB each, opened by 16 workers and held,
+                   through a client and a server that have just started: connections a second
     fair           exchanges (512 bytes up, 4 KB down) on new connections beside eight downloads: p99 in ms
     connections    new connections of 16 workers for --secs, with one byte each way: connections a second
     idle           --idle connections that moved 1 MB each and stay open: resident KB per connection
@@ -20,6 +25,7 @@ and the greatest value. Compare contenders, not figures of two machines.
 import argparse
 import json
 import os
+import re
 import statistics
 import sys
 import time
@@ -31,7 +37,7 @@ from processes import start
 from proxies import CONTENDERS, Place, available, pair
 from target import Load
 
-TESTS = "down,down8,up,up8,fair,connections,idle,busy,stalled"
+TESTS = "down,down8,down20,down100,up,up20,chat,cold,connections,fair,idle,busy,stalled"
 WARM = 1.0
 
 
@@ -47,22 +53,43 @@ def resident(process):
 def bulk(way, streams):
     def measure(found, load, args):
         load.start(way, streams)
-        time.sleep(WARM)
-        before, begin = [cpu(process) for process in found], load.moved()
+        time.sleep(WARM + streams / 50)
+        before, begin = [cpu(process) for process in found], load.each()
         time.sleep(args.secs)
-        after, end = [cpu(process) for process in found], load.moved()
-        size, elapsed = end[0] - begin[0], end[1] - begin[1]
-        used = [(b - a) / size * 1e9 for a, b in zip(before, after, strict=True)]
-        return {"Mbit/s": size * 8 / elapsed / 1e6, **dict(zip(CPU, used, strict=False))}
+        after, end = [cpu(process) for process in found], load.each()
+        sizes, elapsed = [b - a for a, b in zip(begin[0], end[0], strict=True)], end[1] - begin[1]
+        used = [(b - a) / sum(sizes) * 1e9 for a, b in zip(before, after, strict=True)]
+        least = {"least": min(sizes) * streams / sum(sizes)} if streams > 1 else {}
+        return {"Mbit/s": sum(sizes) * 8 / elapsed / 1e6, **dict(zip(CPU, used, strict=False)), **least}
 
     return measure
+
+
+def chat(count):
+    def measure(found, load, args):
+        load.chat(count, 1)  # warm
+        before = [cpu(process) for process in found]
+        times = sorted(load.chat(count, args.secs))
+        used = [(cpu(process) - b) / len(times) * 1000 for process, b in zip(found, before, strict=True)]
+        return {**quantiles(times), **dict(zip(CPU_EACH, used, strict=False))}
+
+    return measure
+
+
+def quantiles(times):
+    """`times`: in order."""
+    return {"p50 ms": statistics.median(times), "p99 ms": times[len(times) * 99 // 100]}
+
+
+def cold(found, load, args):
+    return {"a second": args.idle / load.opened(args.idle, 16)}
 
 
 def fair(found, load, args):
     load.start("down", 8)
     time.sleep(WARM)
     times = sorted(load.other().exchanges(args.secs))
-    return {"p50 ms": statistics.median(times), "p99 ms": times[len(times) * 99 // 100]}
+    return quantiles(times)
 
 
 def connections(found, load, args):
@@ -104,10 +131,7 @@ CPU = ("client s/GB", "server s/GB")
 CPU_EACH = ("client ms CPU", "server ms CPU")
 KB_EACH = ("client KB", "server KB")
 MEASURES = {
-    "down": bulk("down", 1),
-    "down8": bulk("down", 8),
-    "up": bulk("up", 1),
-    "up8": bulk("up", 8),
+    "cold": cold,
     "fair": fair,
     "connections": connections,
     "idle": idle,
@@ -116,13 +140,21 @@ MEASURES = {
 }
 
 
+def measure_of(test):
+    """The function of a test's name; None if there is no such test."""
+    if not (found := re.fullmatch(r"(down|up|chat)(\d*)", test)):
+        return MEASURES.get(test)
+    kind, count = found.groups()
+    return chat(int(count or 50)) if kind == "chat" else bulk(kind, int(count or 1))
+
+
 def run(contender, test, args):
     """The result of one measurement: {metric: value}."""
     with ExitStack() as stack:
         proxy = pair(stack, contender, Place(ports=(args.port, args.port + 1)))
         found = [proxy.client, proxy.server] if proxy else []
         load = Load(stack, start, proxy and proxy.port)
-        return MEASURES[test](found, load, args)
+        return measure_of(test)(found, load, args)
 
 
 def short(value):
@@ -158,8 +190,8 @@ def main():
     parser.add_argument("--json", metavar="FILE", help="for all results; written anew after each round")
     args = parser.parse_args()
     tests = args.tests.split(",")
-    if unknown := set(tests) - set(MEASURES):
-        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}")
+    if unknown := [test for test in tests if measure_of(test) is None]:
+        parser.error(f"unknown: {', '.join(unknown)}; there are downN, upN, chatN, {', '.join(MEASURES)}")
     os.environ |= {"LANE_MAX_SESSIONS": "20000", "LANE_MAX_SESSIONS_PER_PEER": "20000"}  # of lane, for idle
     contenders = available(args.contenders.split(","))
     results = {(test, who): [] for test in tests for who in contenders}

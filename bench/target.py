@@ -16,6 +16,8 @@ import time
 from load import read_exactly
 
 SIZE = 1 << 18
+CHAT_EVERY = 0.05
+"""Seconds between two echoes of one connection."""
 
 
 # The target. The first byte is the application's request.
@@ -46,6 +48,9 @@ def answer(sock):
                 sock.sendall(bytes(4096))
             elif wish == b"P":
                 sock.sendall(b"!")
+            elif wish == b"C":
+                while data := sock.recv(4096):
+                    sock.sendall(data)
             elif wish == b"M":
                 sock.sendall(bytes(1 << 20))
             sock.recv(1)
@@ -54,6 +59,15 @@ def answer(sock):
 
 
 # The applications.
+
+
+def together(work, count):
+    """Run `work` in `count` threads, and wait for all of them."""
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 class Applications:
@@ -66,11 +80,11 @@ class Applications:
         sock = socket.create_connection(("127.0.0.1", self.proxy or self.target))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.proxy:
-            sock.sendall(
-                b"\5\1\0" + b"\5\1\0\1" + socket.inet_aton("127.0.0.1") + struct.pack("!H", self.target)
-            )
-            head = read_exactly(sock, 12)
-            assert head[3] == 0, f"the proxy refused: {head[3]}"
+            sock.sendall(b"\5\1\0")
+            assert read_exactly(sock, 2) == b"\5\0", "the proxy refused to speak without a password"
+            sock.sendall(b"\5\1\0\1" + socket.inet_aton("127.0.0.1") + struct.pack("!H", self.target))
+            head = read_exactly(sock, 10)
+            assert head[1] == 0, f"the proxy refused: {head[1]}"
         if wish:
             sock.sendall(wish)
         return sock
@@ -90,7 +104,12 @@ class Applications:
         while True:
             self.counts[number] += sock.send(data)
 
+    def each(self):
+        """The bytes that each transfer has moved, and the time."""
+        return self.counts, time.monotonic()
+
     def moved(self):
+        """The bytes that all transfers have moved, and the time."""
         return sum(self.counts), time.monotonic()
 
     def exchanges(self, secs):
@@ -110,13 +129,47 @@ class Applications:
                     read_exactly(sock, 1)
                 counts[number] += 1
 
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(workers)]
-        begin = time.monotonic()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        begin, numbers = time.monotonic(), iter(range(workers))
+        together(lambda: work(next(numbers)), workers)
         return sum(counts), time.monotonic() - begin
+
+    def opened(self, count, workers):
+        """Open `count` connections with an exchange on each, and keep them. Return the seconds it took."""
+        left, lock = iter(range(count)), threading.Lock()
+
+        def work():
+            while True:
+                with lock:
+                    if next(left, None) is None:
+                        return
+                sock = self.connect(b"R" + bytes(511))
+                read_exactly(sock, 4096)
+                self.kept.append(sock)
+
+        begin = time.monotonic()
+        together(work, workers)
+        return time.monotonic() - begin
+
+    def chat(self, count, secs):
+        """Echoes of 64 bytes on each of `count` open connections, 20 times a second: their milliseconds."""
+        socks, times = [self.connect(b"C") for _ in range(count)], []
+        end, turns = time.monotonic() + secs, iter(range(count))
+
+        def work():
+            number = next(turns)
+            due = time.monotonic() + number * CHAT_EVERY / count
+            while due < end:
+                time.sleep(max(0.0, due - time.monotonic()))
+                begin = time.monotonic()
+                socks[number].sendall(bytes(64))
+                read_exactly(socks[number], 64)
+                times.append((time.monotonic() - begin) * 1000)
+                due = max(due + CHAT_EVERY, time.monotonic())
+
+        together(work, count)
+        for sock in socks:
+            sock.close()
+        return times
 
     def hold(self, count):
         buffer = bytearray(1 << 20)
