@@ -215,8 +215,8 @@ class PathControl:
         lane, choice = driver.lane, self.lanes.choice
         if driver.moving or lane is None:
             return
-        if len(self.lanes.lanes) > 1 and now - driver.session.last_data < 2 * LOOK:
-            driver.session.ping()  # its round trip shows how well the lane copes with the data
+        if len(self.lanes.lanes) > 1 and now - driver.session.last_data < 2 * LOOK and driver.tells(now):
+            driver.session.ping()
         silent = driver.session.silence(now)
         works = choice.probe.alive and choice.probe.silence(now) <= choice.patience(SILENT)
         if silent > lane.patience(STUCK) and works:

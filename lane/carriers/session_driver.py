@@ -32,6 +32,10 @@ PAUSE = 0.25
 """Seconds before the second request to a server that turned the first one away; doubled before the third."""
 PATIENCE = 1.0
 """Seconds that a server has to answer RESUME; more on a long path."""
+FEW = 1024
+"""Bytes between two counts up to which a session only exchanges messages."""
+LATE = 0.125
+"""Seconds without a byte after which the answer to a message is late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,7 @@ class SessionDriver:
         self._first_epoch: bytes | None = None  # the last server process known at the first request
         self._tries = TRIES
         self._stream: RequestStream | None = None
+        self._moved = self._flow = 0  # bytes until the last `count`; those of late between two of them
         self._moving = False
         self._next_lane: Lane | None = None  # of the newest request
 
@@ -83,6 +88,15 @@ class SessionDriver:
     def waiting(self, now: float) -> bool:
         """Whether the session has no stream, or its stream gives no answer."""
         return not self.session.carried or self.session.silence(now) > STUCK
+
+    def tells(self, now: float) -> bool:
+        """Whether a PING of the session would tell how its lane copes with data.
+
+        A session that only exchanges a few bytes tells by their answers. It needs a PING once they are late.
+        """
+        session = self.session
+        late = bool(session.send_buffer.retained) and now - session.protocol.liveness.heard > LATE
+        return self._flow > FEW or late
 
     @property
     def server_epoch(self) -> bytes | None:
@@ -136,6 +150,8 @@ class SessionDriver:
         if (stats := protocol.peer_stats) is not None:
             far = DirectionCounts(stats.sent, stats.lost, stats.held / 1e6)
         moved = session.receive_window.received + session.send_buffer.acked + protocol.activity.datagram_bytes
+        self._flow = max(moved - self._moved, self._flow // 2)
+        self._moved = moved
         return stream, SessionCounts(moved, (near, far))
 
     # One stream after another.

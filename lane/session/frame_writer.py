@@ -110,8 +110,11 @@ class FrameWriter:
 
     @property
     def control_due(self) -> bool:
-        """Whether a control frame is due that should not wait for data."""
-        return bool(self.due) or self.window.ack_due
+        """Whether a control frame is due that should not wait for data.
+
+        STATS does: whoever has something to report sends data, and without data there is no news.
+        """
+        return bool(self.due & ~STATS_DUE) or self.window.ack_due
 
     def next(self, now: float, *, control_only: bool = False) -> Chunk | None:
         """Returns the next chunk, which counts as written; None if there is nothing to write at present."""

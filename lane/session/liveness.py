@@ -11,7 +11,7 @@ from lane.stream import LinkStats
 
 QUIET = 0.25
 """Seconds of silence, at least, after which an active session sends a PING."""
-RTT_AGE = 0.05
+RTT_AGE = 0.25
 """Seconds for which the carrier's figures count. Reading them may cost a system call."""
 MOST_PATIENCE = 16
 """The limit of the pause between two PINGs, in units of QUIET."""
