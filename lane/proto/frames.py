@@ -41,8 +41,7 @@ class Data(NamedTuple):
     data: bytes | memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class Ack:
+class Ack(NamedTuple):
     """All bytes before `consumed` have left the peer's process. A FIN counts as one byte.
 
     Bytes up to `consumed + window` may be sent.

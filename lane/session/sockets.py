@@ -19,11 +19,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from gevent.exceptions import ConcurrentObjectUseError
+import gevent
 
 from lane.errors import Closed, Failure
 from lane.net import hangups
 from lane.net.failures import ended
+
+LULL = 4096
+"""Bytes below which a read has probably emptied the socket, so that the next one waits before it tries."""
 
 _LINGER = struct.pack("ii", 0, 0)  # struct linger: off, so that close sends FIN and the kernel delivers
 _LINGER_NOT = struct.pack("ii", 1, 0)  # on, 0 seconds, so that close sends RST
@@ -33,13 +36,20 @@ _RESET_HERE, _CLOSED_HERE, _CLOSED_THERE = (
 
 
 class SocketStream:
-    """The stream of one connected `gevent.socket.socket`, which it owns. It has no buffer."""
+    """The stream of one connected `gevent.socket.socket`, which it takes over. It has no buffer."""
 
     def __init__(self, sock: Any) -> None:
+        # This class waits by itself, so a plain socket is enough. It takes less memory, and calls are faster.
+        sock = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+        sock.setblocking(False)
         self._sock = sock
+        self._hub: Any = gevent.get_hub()
+        self._readable = self._hub.loop.io(sock.fileno(), 1)
+        self._writable = self._hub.loop.io(sock.fileno(), 2)
         self._failure: Failure[Closed] | None = None
-        self._finished = False
+        self._finished = self._released = False
         self._sending = False
+        self._lull = False  # the last read has probably emptied the socket
         self._watched: int | None = None  # the descriptor
         # If the process is killed, its sockets close with RST: the peer must not take that for an end.
         self._linger(_LINGER_NOT)
@@ -67,12 +77,19 @@ class SocketStream:
 
     def recv(self, limit: int = 262144) -> bytes:
         """Block for 1 to `limit` bytes; b"" for the peer's FIN. Raises Reset or Closed."""
-        try:
-            data: bytes = self._sock.recv(limit)
-        except (OSError, ConcurrentObjectUseError) as error:
-            raise self._fail(error) from None
+        if self._lull:
+            self._wait(self._readable)
+        while True:
+            try:
+                data: bytes = self._sock.recv(limit)
+                break
+            except BlockingIOError:
+                self._wait(self._readable)
+            except OSError as error:
+                raise self._fail(error) from None
         if not data and self._failure is not None:
             raise self._failure.build()
+        self._lull = len(data) < LULL
         return data
 
     def sendall(self, data: bytes | bytearray | memoryview) -> None:
@@ -82,22 +99,30 @@ class SocketStream:
         if self._sending:
             raise Closed("another sendall was not completed")
         self._sending = True
-        try:
-            sent = self._sock.send(data)
-            if sent < len(data):
-                view = memoryview(data)
-                while sent < len(view):
-                    sent += self._sock.send(view[sent:])
-        except (OSError, ConcurrentObjectUseError) as error:
-            raise self._fail(error) from None
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self._sock.send(view) :]
+            except BlockingIOError:
+                self._wait(self._writable)
+            except OSError as error:
+                raise self._fail(error) from None
         self._sending = False  # not in a `finally`: after a deadline, only a reset is allowed
+
+    def _wait(self, watcher: Any) -> None:
+        """Let other greenlets run until the socket is ready."""
+        if self._released and self._failure is not None:
+            raise self._failure.build()
+        if watcher.callback is not None:
+            raise Closed("two greenlets use one direction of a stream")
+        self._hub.wait(watcher)  # no limit: the caller has one, and TCP keepalive notices a lost peer
 
     def offer(self, data: bytes | bytearray | memoryview) -> int:
         """Pass to the kernel the bytes that it takes at once. Returns their number. Errors show later."""
         if self._finished or self._sending or self._failure is not None:
             return 0
         try:
-            sent: int = self._sock.send(data, 0, 0.0)  # without waiting
+            sent: int = self._sock.send(data)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -134,8 +159,6 @@ class SocketStream:
     def lost(self) -> bool:
         """Whether a stream without a reader has lost its peer. It looks now, and never blocks."""
         if self._failure is None:
-            timeout = self._sock.gettimeout()
-            self._sock.settimeout(0)  # no switch to other greenlets before it is restored
             try:
                 if not self._sock.recv(1, socket.MSG_PEEK):
                     self._end(_CLOSED_THERE)
@@ -143,8 +166,6 @@ class SocketStream:
                 pass
             except OSError as error:
                 self._fail(error)
-            finally:
-                self._sock.settimeout(timeout)
         return self.broken
 
     def watch(self, broke: Callable[[], None]) -> None:
@@ -170,16 +191,20 @@ class SocketStream:
         if self._watched is not None:
             hangups.forget(self._watched)
             self._watched = None
-        self._sock.close()
+        if not self._released:
+            self._released = True
+            assert self._failure is not None
+            # The descriptor closes when nobody waits on it: its number may be reused at once.
+            self._hub.cancel_waits_close_and_then(
+                (self._readable, self._writable), self._failure.build(), self._sock.close
+            )
 
     def _end(self, why: Failure[Closed]) -> None:
         """Keep `why` as the reason for the end, unless there is one already."""
         self._failure = self._failure or why
 
-    def _fail(self, error: Exception) -> Closed:
+    def _fail(self, error: OSError) -> Closed:
         """Translate `error` for callers."""
-        if isinstance(error, ConcurrentObjectUseError):
-            return Closed("two greenlets use one direction of a stream")
-        self._end(Failure.of(ended(getattr(error, "errno", None) or errno.EIO)))
+        self._end(Failure.of(ended(error.errno or errno.EIO)))
         assert self._failure is not None
         return self._failure.build()

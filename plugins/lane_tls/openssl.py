@@ -54,6 +54,8 @@ class Records:
         self._in, self._out = self.connection._into_ssl, self.connection._from_ssl
         self._longest = 0  # the most bytes that `_out` has held
         self._kept: Any = None  # the bytes of `_in`, unless they are in the shared buffer
+        self.drained = False
+        """Whether OpenSSL has said that it needs more bytes from the socket. If not, nobody has asked it."""
 
     def handshake(self) -> bool:
         """Continue the handshake as far as possible now. Return whether it is done.
@@ -78,23 +80,27 @@ class Records:
         caller must remember it, since it may not be reported again.
         """
         limit = min(limit, LARGEST)
-        size, error = 0, None
+        size, error = 0, None  # type: int, Exception | None
         while size < limit and error is None:
-            result = _lib.SSL_read(self._ssl, _plain + size, limit - size)
-            if result > 0:
-                size += result
-            elif _lib.SSL_get_error(self._ssl, result) != _lib.SSL_ERROR_WANT_READ:
-                error = self._error(result)
-            elif size:
-                self._kept = None
-                return _plain_view[:size], None
-            else:
+            if self.drained:
+                if size:
+                    self._kept = None
+                    return _plain_view[:size], None
                 try:
                     # An incomplete record may add to these bytes, and excess bytes must be kept.
                     if not self._fill(max(limit - _RECORD, _RECORD)):
                         error = SSL.WantReadError()
+                        break
                 except (OSError, SSL.Error) as caught:
                     error = caught
+                    break
+            result = _lib.SSL_read(self._ssl, _plain + size, limit - size)
+            if result > 0:
+                size += result
+            elif _lib.SSL_get_error(self._ssl, result) == _lib.SSL_ERROR_WANT_READ:
+                self.drained = True
+            else:
+                error = self._error(result)
         self._keep()
         return _plain_view[:size], error
 
@@ -177,6 +183,7 @@ class Records:
             raise SSL.SysCallError(-1, "Unexpected EOF")
         self._feed(_sealed, size)
         self._kept = None
+        self.drained = False
         return True
 
     def _keep(self) -> None:

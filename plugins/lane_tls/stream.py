@@ -29,6 +29,7 @@ _FULL = 16384  # bytes in a full record (RFC 8446 section 5.1)
 _NOTHING = memoryview(b"")
 _BULK = 32768  # bytes of one `sendall` from which it counts as a bulk transfer
 _QUANTUM = 0.0005  # seconds that a greenlet may run before others have their turn
+_LULL = 4096  # bytes below which a read has probably emptied the socket
 _LINGER = 15.0  # seconds after `close` in which both sides' close_notify may arrive
 _LINGERING = 256  # the most sockets that wait for that
 _LINGER_NOT = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds, so that close sends RST
@@ -61,6 +62,7 @@ class TLSStream:
         self._sending = False
         self._lingers = False  # closed, but the socket is still open
         self._ended = False  # the peer sent close_notify
+        self._lull = False  # the last read has probably emptied the socket
         self._since = monotonic()  # when this stream last let the event loop run
         self._busy_since = self._sent_at = self._since  # start of a run of `sendall`s; end of the last one
         self.finished = False
@@ -119,8 +121,9 @@ class TLSStream:
     def recv_view(self, limit: int = 262144) -> memoryview:
         """See `lane.stream.Views`."""
         self._check()
-        quantum_used = monotonic() - self._since > _QUANTUM
-        if quantum_used and not self._ended and not self._records.holds:
+        if self._lull and self._records.drained and not self._ended:
+            self._wait(self._readable)
+        elif monotonic() - self._since > _QUANTUM and not self._ended and not self._records.holds:
             self._wait(self._readable)  # OpenSSL has nothing left, so this waits for new data
         while not self._ended:
             data, error = self._records.read(limit)
@@ -139,6 +142,7 @@ class TLSStream:
                 if self.on_data is not None:
                     self.on_data()
                     self.on_data = None
+                self._lull = len(data) < _LULL
                 return data
         return memoryview(b"")
 
