@@ -18,6 +18,7 @@ MOST_PATIENCE = 16
 UNKNOWN_RTT = 0.1
 """Seconds that are assumed until a round trip was measured."""
 _NO_FIGURES = LinkStats()
+_FIGURES = "rtt", "loss", "sent", "lost", "delivered", "in_flight"
 
 
 class Liveness:
@@ -27,7 +28,7 @@ class Liveness:
         "_asked", "_measured", "_patience", "heard", "link", "link_expires", "rtt",
     )  # fmt: skip
 
-    _FROZEN = "heard", "_asked", "_patience", "_measured"
+    _FROZEN = "heard", "_asked", "_patience", "_measured", "rtt", "link_expires"
 
     def __init__(self, now: float) -> None:
         self.begin(now)
@@ -47,15 +48,17 @@ class Liveness:
         self._measured: float | None = None  # round trip of a PING
 
     def freeze(self) -> dict[str, Any]:
-        """The state as a plain value, without the carrier's figures, which are read again."""
-        return {name: getattr(self, name) for name in self._FROZEN} | {"rtt": self.rtt}
+        """The state as a plain value, without what a transport reports of its own in `LinkStats.more`."""
+        link = {name: getattr(self.link, name) for name in _FIGURES}
+        return {name: getattr(self, name) for name in self._FROZEN} | {"link": link}
 
     @classmethod
     def thaw(cls, frozen: dict[str, Any]) -> "Liveness":
         """A liveness that goes on from there."""
         liveness = cls(frozen["heard"])
-        for name in (*cls._FROZEN, "rtt"):
+        for name in cls._FROZEN:
             setattr(liveness, name, frozen[name])
+        liveness.link = LinkStats(**frozen["link"])
         return liveness
 
     def measured(self, link: LinkStats, now: float) -> None:
