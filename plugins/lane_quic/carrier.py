@@ -158,12 +158,21 @@ class QuicCarrier:
         self.flush()
 
     def receive(self, datagrams: Sequence[bytes], path: Path, now: float) -> None:
-        """Process datagrams that arrived together; `flush` must follow. An exception ends this connection."""
+        """Process datagrams that arrived together. `act` must follow. An exception ends this connection."""
         self.heard = now
         try:
             self.engine.receive_datagrams(datagrams, path, now)
         except Exception:
             self._broke("a packet")
+
+    def act(self) -> None:
+        """Handle the received events. Whatever they cause is sent at the end of this turn, in one flush."""
+        self.hurries = False
+        try:
+            self._handle_events()
+        except Exception:
+            self._broke("what was received")
+        self.flush_soon()
 
     def flush_soon(self) -> None:
         """Flush at the end of this turn of the event loop."""
@@ -172,23 +181,25 @@ class QuicCarrier:
             self._hub.loop.run_callback(self.flush)
 
     def flush(self) -> None:
-        """Handle the received events, send the packets that are due, and set the timer."""
-        self._flushing = self.hurries = False
+        """Handle the events, send the packets that are due, and set the timer."""
+        self._flushing = False
         if self._failure:
             return
-        now = monotonic()
+        now, engine = monotonic(), self.engine
         try:
             self._handle_events()
-            if datagrams := self.engine.datagrams_to_send(now=now):
+            if datagrams := engine.datagrams_to_send(now=now):
                 self._send(datagrams)
                 self._handle_events()
-            if self.engine.ended_by_peer is not None:  # aioquic reports it much later
-                self.fail(self.engine.ended_by_peer)
-            if not self.waiting:
-                self.engine.note_idle()
-            self._arm(self.engine.get_timer(), now)
-            for stream in list(self.waiting):
-                stream.wake_writer()
+            if (ended := engine.ended_by_peer) is not None:  # aioquic reports it much later
+                self.fail(ended)
+            if self.waiting:
+                limit = engine.unsent_limit // 2
+                for stream in list(self.waiting):
+                    stream.wake_writer(limit)
+            else:
+                engine.note_idle()
+            self._arm(engine.get_timer(), now)
         except Exception:
             self._broke("what is to be sent")
         if self._drained is not None:

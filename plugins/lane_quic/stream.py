@@ -106,7 +106,7 @@ class QuicStream:
             return
         self._carrier.waiting.add(self)
         try:
-            while not (self._failure or self._stopped or self._finished) and not self._has_room:
+            while not (self._failure or self._stopped or self._finished) and not self._has_room():
                 self._writable.clear()
                 self._writable.wait()  # no limit: the caller has one, and a dead connection ends
         finally:
@@ -187,12 +187,12 @@ class QuicStream:
         self._stopped = Failure.of(Reset(code & 0xFFFFFFFF))
         self._writable.set()
 
-    @property
     def _has_room(self) -> bool:
         return self._engine.unsent(self.id) <= self._engine.unsent_limit // 2
 
-    def wake_writer(self) -> None:
-        if self._has_room:
+    def wake_writer(self, limit: int) -> None:
+        """Let the writer continue if at most `limit` bytes are unsent."""
+        if self._engine.unsent(self.id) <= limit:
             self._writable.set()
 
     def fail(self, error: LaneError) -> None:

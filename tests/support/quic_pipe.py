@@ -87,7 +87,7 @@ class Side:
 
 def forgotten(engine):
     """Streams that have something to say and will not be asked."""
-    asked = {*map(id, engine._streams_queue), *map(id, engine._streams._woken)}
+    asked = {*map(id, engine.streams_queue), *map(id, engine.streams.woken)}
     talkative = [stream for _, stream in engine._streams.items() if has_something_to_say(stream)]
     return [stream.stream_id for stream in talkative if id(stream) not in asked]
 

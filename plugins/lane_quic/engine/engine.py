@@ -250,6 +250,8 @@ class Engine(TailRepeat):
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
         """The packets that may be sent now."""
+        if self._fast and not self._has_upkeep(now) and fast_send.quiet(self, now):
+            return []
         self._leave_black_hole()
         self._skip_number()
         if self.packet_number >= self._update_at or self.keys.before is not None:
@@ -263,19 +265,40 @@ class Engine(TailRepeat):
         loss = self.loss
         if self.space is not None and self.space.ack_at is None:
             self._unacknowledged = 0
-        if fast_send.settled(self):
-            datagrams += self._find_size(now, busy=bool(datagrams))
         if datagrams:
+            if fast_send.settled(self):
+                datagrams += self._find_size(now)
             self._batches += 1
             self._packets_sent += len(datagrams)
             if self.quic_logger is not None:
                 log_metrics(self.quic_logger, loss)
-            self._flush_trace()
+                self._flush_trace()
             size = sum([len(data) for data, _ in datagrams])
             self.tail_budget.on_sent(size)
-            self.datagrams_pending.on_sent(size)
+            if self._datagrams is not None:
+                self.datagrams_pending.on_sent(size)
             self.ack_delay = min(MAX_ACK_DELAY, max(MIN_ACK_DELAY, (loss.rtt or 0) / 8))
         return datagrams
+
+    def _has_upkeep(self, now: float) -> bool:
+        """Whether a tail may be due, or keys change."""
+        return (self._tails_at is not None and now >= self._tails_at) or self.keys.before is not None
+
+    def get_timer(self) -> float | None:
+        """aioquic's, without its looks at what only a handshake or another path has."""
+        if not (self._fast and fast_send.settled(self) and self.network_paths[0].is_validated):
+            return super().get_timer()
+        at, ack_at, pacing_at, tails_at = self.close_at, self.space.ack_at, self.pacing_at, self._tails_at
+        if ack_at is not None and (at is None or ack_at < at):
+            at = ack_at
+        self.loss_at = loss_at = self.loss.get_loss_detection_time(amplification_limited=False)
+        if loss_at is not None and (at is None or loss_at < at):
+            at = loss_at
+        if pacing_at is not None and (at is None or pacing_at < at):
+            at = pacing_at
+        if tails_at is not None and (at is None or tails_at < at):
+            at = tails_at
+        return at
 
     def _size_probe(self, size: int, now: float, on_fate: Callable[[Any], None]) -> list[tuple[bytes, Any]]:
         return fast_send.probe(self, size, now, on_fate)
@@ -323,6 +346,8 @@ class Engine(TailRepeat):
     def gather_streams(self) -> list[Any]:
         """The streams with something to send, in the order of service. The caller may reorder the list."""
         queue: list[Any] = self.streams.awake(self.streams_queue)
+        if len(queue) > 1:  # those with little to send first: they hardly delay the others
+            queue.sort(key=_has_much)
         self.streams_queue = queue
         return queue
 
@@ -343,4 +368,10 @@ class Engine(TailRepeat):
             queue = self.streams_queue
             if queue:  # a stream that retransmits would otherwise stay first until it has sent everything
                 queue.append(queue.pop(0))
-            self._note_tails(busy, now)
+            self.note_tails(busy, now)
+
+
+def _has_much(stream: Any) -> bool:
+    """Whether a stream has new data for more than one packet."""
+    unsent: int = stream.sender.unsent
+    return unsent > LARGE_DATAGRAM

@@ -122,15 +122,10 @@ class MtuDiscovery(FlowControl):
             self._resize(search.current)
         loss.large_lost %= HOLE_PACKETS
 
-    def _find_size(self, now: float, *, busy: bool) -> list[tuple[bytes, Any]]:
-        """The probe that is due, if any. It is only sent beside other packets (`busy`)."""
+    def _find_size(self, now: float) -> list[tuple[bytes, Any]]:
+        """The probe that is due, if any. It is only sent beside other packets."""
         loss, search = self.loss, self.mtu_search
-        if (
-            not busy
-            or loss.timeouts
-            or not self.network_paths[0].is_validated
-            or (size := search.probe(now)) is None
-        ):
+        if loss.timeouts or not self.network_paths[0].is_validated or (size := search.probe(now)) is None:
             return []
 
         def on_fate(delivery: Any) -> None:

@@ -32,22 +32,14 @@ class Sender(StreamSender):
         """Bytes that were written and not sent yet."""
         return 0 if self.reset_error_code is not None else self.buffer_stop - self.highest_offset
 
-    def has_pending(self, room: int) -> bool:
-        """Whether the next frame fills `room` bytes, offset included, and is not the stream's first."""
-        ranges = ranges_of(self.pending)
-        if self.reset_error_code is not None or not ranges:
-            return False
-        first: range = ranges[0]
-        return first.start > 0 and first.stop - first.start >= room - size_uint_var(first.start)
-
     def take(self, room: int, most: int, packets: int) -> tuple[int, list[bytearray]] | None:
         """The next offset, and the data of up to `packets` frames from there on, as from `get_frame`.
 
-        Each frame fills `room` bytes, offset included. None of them is the last frame of the stream or ends
-        beyond `most`, the limit of flow control. None if there is no such frame.
+        Each frame fills `room` bytes, offset included. None of them is the first or the last frame of the
+        stream, or ends beyond `most`, the limit of flow control. None if there is no such frame.
         """
         ranges = ranges_of(self.pending)
-        if not ranges:
+        if not ranges or not ranges[0].start:
             return None
         waiting: range = ranges[0]
         start = waiting.start
@@ -71,24 +63,33 @@ class Sender(StreamSender):
             return start, [buffer[start - base : stop - base]]
         return start, [buffer[at : at + size] for at in range(start - base, stop - base, size)]
 
-    def has_rest(self, room: int) -> bool:
-        """Whether all pending data fits into one frame of `room` bytes, not the stream's first or last."""
-        ranges = ranges_of(self.pending)
-        if len(ranges) != 1 or self.buffer_fin is not None or self.reset_error_code is not None:
-            return False
-        first: range = ranges[0]
-        return first.start > 0 and first.stop - first.start <= room - size_uint_var(first.start)
+    def take_frame(self, room: int, most: int) -> tuple[int, bytearray, bool] | None:
+        """The next frame, as from `get_frame`: its offset, its data, and whether it ends the stream.
 
-    def take_rest(self, most: int) -> tuple[int, bytearray] | None:
-        """The offset and the data of the frame from `has_rest`. None if it ends beyond `most`."""
-        ranges = ranges_of(self.pending)
-        start, stop = ranges[0].start, ranges[0].stop
-        if stop > most:
+        None if there is none, or no `room` for its header, or if flow control allows none up to `most`.
+        """
+        if room < 0:
             return None
-        ranges.clear()
+        ranges = ranges_of(self.pending)
+        if not ranges:
+            if self.pending_eof and self.buffer_fin is not None:
+                self.pending_eof = False
+                return self.buffer_fin, bytearray(), True
+            self.buffer_is_empty = True
+            return None
+        waiting: range = ranges[0]
+        start, stop = waiting.start, min(waiting.stop, waiting.start + room, most)
+        if stop <= start:
+            return None
+        if stop == waiting.stop:
+            del ranges[0]
+        else:
+            ranges[0] = range(stop, waiting.stop)
         self.highest_offset = max(self.highest_offset, stop)
-        self.buffer_is_empty = True
-        return start, self.buffer[start - self.buffer_start : stop - self.buffer_start]
+        end = stop == self.buffer_fin
+        if end:
+            self.pending_eof = False
+        return start, self.buffer[start - self.buffer_start : stop - self.buffer_start], end
 
     @property
     def drained(self) -> bool:

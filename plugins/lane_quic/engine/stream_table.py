@@ -19,7 +19,8 @@ class StreamTable(dict[int, Any]):
         """The streams that have credit to announce."""
         self.writing = False
         """Whether aioquic is writing a packet. It then calls `values` only to announce credit."""
-        self._woken: list[Any] = []
+        self.woken: list[Any] = []
+        """The streams that have something to send again, and are not in the queue yet."""
 
     def __setitem__(self, stream_id: int, stream: Any) -> None:
         wake = partial(self._wake, stream_id)
@@ -37,16 +38,18 @@ class StreamTable(dict[int, Any]):
         stream = self.get(stream_id)
         if stream is not None and not stream.queued:
             stream.queued = True
-            self._woken.append(stream)
+            self.woken.append(stream)
 
     def awake(self, queue: list[Any]) -> list[Any]:
         """The streams with something to send: those of `queue`, in order, and then the woken ones."""
+        if not queue and not self.woken:
+            return queue
         found = []
-        for stream in (*queue, *self._woken):
+        for stream in (*queue, *self.woken):
             stream.queued = has_something_to_say(stream)
             if stream.queued:
                 found.append(stream)
-        self._woken.clear()
+        self.woken.clear()
         return found
 
 

@@ -115,8 +115,8 @@ class TailRepeat(ConnectionIds):
             return True
         return max(loss.recent_loss, came.loss) >= LOSSY
 
-    def _note_tails(self, busy: Iterable[Any], now: float) -> None:
-        """Note which of the `busy` streams, just served, may have a tail."""
+    def note_tails(self, busy: Iterable[Any], now: float) -> None:
+        """See `FastPathConnection`."""
         if self.lossy and (tails := {s.stream_id: s for s in busy if s.sender.has_fresh_tail}):
             self._tails |= tails
             pause = min(PAUSE, max(self.loss.rtt or 0.0, SHORTEST_PAUSE * 8) / 8)

@@ -3,7 +3,7 @@
 An attribute has the type `Any` if lane replaces aioquic's object with its own.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from lane_quic.internals.connection import Connection
@@ -28,6 +28,8 @@ class PendingDatagrams(Protocol):
 
     def __bool__(self) -> bool: ...
 
+    def __len__(self) -> int: ...
+
     def __iter__(self) -> Iterator[bytes]: ...
 
     def popleft(self) -> bytes:
@@ -49,9 +51,8 @@ class FastPathConnection(Connection):
     space: Any
     """The packet number space of packets with a short header; None before the handshake starts."""
 
-    @property
-    def lossy(self) -> bool:
-        """Whether the ends of answers are sent twice."""
+    def note_tails(self, busy: Iterable[Any], now: float) -> None:
+        """Note which of the `busy` streams, just served, may have a tail that is sent twice."""
         raise NotImplementedError
 
     def gather_streams(self) -> list[Any]:

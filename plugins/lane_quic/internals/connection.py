@@ -42,6 +42,7 @@ _state = rely_on(
     "_local_max_streams_uni",
     "_local_next_stream_id_bidi",
     "_loss",
+    "_loss_at",
     "_max_datagram_size",
     "_network_paths",
     "_pacing_at",
@@ -140,6 +141,7 @@ class Connection(Aliased, QuicConnection):
         ack_eliciting_sent_since_receipt: bool
         close_at: float | None
         local_ack_delay_exponent: int
+        loss_at: float | None
         pacing_at: float | None
         remote_ack_delay_exponent: int
 

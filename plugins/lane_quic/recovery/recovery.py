@@ -193,6 +193,19 @@ class Recovery(RttEstimator):
         if self.peer_completed_address_validation:
             self.pto_count = 0
 
+    def get_loss_detection_time(self, *, amplification_limited: bool) -> float | None:
+        """aioquic's. Once the handshake is confirmed, only one space is left."""
+        if not self.handshake_confirmed:
+            return super().get_loss_detection_time(amplification_limited=amplification_limited)
+        space = self.spaces[-1]
+        if space.loss_time is not None:
+            at: float = space.loss_time
+            return at
+        if amplification_limited or not space.ack_eliciting_in_flight:
+            return None
+        timeout: float = self.get_probe_timeout() * 2**self.pto_count
+        return self.time_of_last_sent_ack_eliciting_packet + timeout
+
     def on_loss_detection_timeout(self, *, now: float) -> None:
         """Act on the timer of `get_loss_detection_time`."""
         space = self.get_loss_space()

@@ -77,8 +77,8 @@ class DatagramReceiver(Protocol):
     hurries: bool
     """Whether the newest data that it received is latency-sensitive."""
 
-    def flush(self) -> None:
-        """Act on the datagrams of a batch, and answer them."""
+    def act(self) -> None:
+        """Act on the datagrams of a batch, and answer them soon."""
 
 
 class QuicSocket:
@@ -247,7 +247,7 @@ class QuicSocket:
                     report("taking datagrams", error)
         for carrier in touched:
             try:
-                carrier.flush()
+                carrier.act()
             except Exception as error:
                 report("acting on datagrams", error)
             if carrier.hurries:

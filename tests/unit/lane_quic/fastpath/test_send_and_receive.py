@@ -12,6 +12,7 @@ from lane_quic.configuration import LARGE_DATAGRAM
 from lane_quic.engine.engine import Engine
 from lane_quic.engine.received_packets import KNOWN_PACKETS, ReceivedPackets
 from lane_quic.engine.tail_repeat import SPAN, Arrivals
+from lane_quic.fastpath import batch
 from lane_quic.fastpath import receive as fast_receive
 from lane_quic.fastpath import send as fast_send
 
@@ -176,6 +177,7 @@ def play(actions, **options):
     with pytest.MonkeyPatch.context() as patch:
         # aioquic keeps streams that share a packet in a set, so their order after it is any.
         patch.setattr(QuicStream, "__hash__", lambda stream: stream.stream_id)
+        patch.setattr(batch, "TURN", 0)  # a packet in turn, as in aioquic
         return _play(actions, **options)
 
 
@@ -279,7 +281,7 @@ def test_nearly_all_packets_of_a_bulk_are_common_ones(counted, loss):
     assert counted["read"] < 0.1 * counted["received"], "what comes out of order is common too"
 
 
-def test_the_rest_of_a_lone_stream_is_common_until_its_end():
+def test_the_rest_of_a_stream_and_its_end_are_common():
     pipe = Pipe().connect()
     number, engine = pipe.client.open(bytes(300_000)), pipe.client.engine
     pipe.run(lambda: len(pipe.server.data[number]) == 300_000)
@@ -293,7 +295,45 @@ def test_the_rest_of_a_lone_stream_is_common_until_its_end():
         assert not engine._streams[number].sender.unsent
         pipe.settle(1)
     engine.send_stream_data(number, b"end", True)
-    assert fast_send.send(engine, pipe.now) == ([], False)
+    datagrams, done = fast_send.send(engine, pipe.now)
+    assert done
+    assert len(datagrams) == 1
+
+
+def test_messages_of_several_streams_share_a_packet(counted):
+    pipe = Pipe().connect()
+    numbers = [pipe.client.open(b"first") for _ in range(8)]
+    pipe.settle(1)
+    counted.update(sent=0, received=0, left=0, read=0)
+    for number in numbers:
+        pipe.client.engine.send_stream_data(number, b"message")
+    before = pipe.client.engine.packet_number
+    pipe.settle(1)
+    assert pipe.client.engine.packet_number - before < len(numbers)
+    assert all(pipe.server.data[number] == b"firstmessage" for number in numbers)
+    assert counted["sent"] > 0
+    assert not counted["read"], "aioquic has read no frame"
+
+
+def test_each_stream_has_its_share_of_a_turn_in_one_row():
+    pipe = Pipe(control=Steady).connect()
+    numbers = [pipe.client.open(b"first") for _ in range(4)]
+    pipe.settle(1)
+    engine = pipe.server.engine
+    for number in numbers:
+        engine.send_stream_data(number, bytes(200_000))
+    engine.loss.pacer.rate = 100e6
+    pipe.now += 1
+    datagrams, _ = fast_send.send(engine, pipe.now)
+    client = pipe.client.engine
+    client.receive_datagrams([data for data, _ in datagrams], "server", pipe.now)
+    sizes = {}
+    while (event := client.next_event()) is not None:
+        sizes[event.stream_id] = sizes.get(event.stream_id, 0) + len(event.data)
+    share = batch.MOST_IN_TURN * (LARGE_DATAGRAM - 50)
+    assert len(datagrams) > 2 * batch.MOST_IN_TURN
+    assert sorted(sizes) == numbers[: len(sizes)], "in turn"
+    assert min(sizes[number] for number in numbers[:2]) > share * 0.8
 
 
 def test_common_packets_stay_so_beside_a_stream_that_nobody_reads(counted):
@@ -394,9 +434,9 @@ def hear(payloads, *, fast, together):
         first = bytes((0x41 | keys.key_phase << 2,))
         head = first + client._peer_cid.cid + (numbers + step).to_bytes(2, "big")
         packets.append(keys.encrypt_packet(head, payload.ljust(4, b"\0"), numbers + step))
-    for batch in [packets] if together else [[packet] for packet in packets]:
+    for datagrams in [packets] if together else [[packet] for packet in packets]:
         pipe.now += 0.01
-        server.receive_datagrams(batch, "peer", pipe.now)
+        server.receive_datagrams(datagrams, "peer", pipe.now)
         made += told(server)
         closed = server._close_event and (server._close_event.error_code, server._close_event.frame_type)
         made.append((closed, server._close_pending, state(server, pipe.before[1])))
@@ -420,11 +460,12 @@ def test_a_frame_that_ends_in_its_offset_is_none():
     assert fast_receive._take_stream(pipe.server.engine, b"\x0c\x00\x80\x00\x05", 0, {}) is None
 
 
-def test_a_batch_gives_one_event_a_stream():
+def test_a_batch_gives_one_event_a_stream(monkeypatch):
     pipe = Pipe().connect()
     first, second = pipe.client.open(b"first"), pipe.client.open(b"second")
     pipe.settle(1)
     engine, server = pipe.client.engine, pipe.server.engine
+    monkeypatch.setattr(batch, "TURN", 0)  # they alternate
     for number in (first, second):
         engine.send_stream_data(number, bytes(9000), False)
     datagrams = [datagram for datagram, _ in engine.datagrams_to_send(pipe.now)]
