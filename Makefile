@@ -57,12 +57,14 @@ clean:
 	rm -rf .venv build dist lane.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 # Editable, so that run and test share one environment, and only a change of the packaging installs anew.
-# A build/ of an earlier install would bring deleted modules back.
+# A build/ of an earlier install would bring deleted modules back. Without byte code, where the environment or the
+# owner of the folder keeps Python from writing it, a third of each start would go into compiling.
 .venv/.lane: setup.cfg pyproject.toml lane/__init__.py locks/run.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	rm -rf build
 	$(INSTALL) --require-hashes -r locks/run.txt
 	$(INSTALL) --no-deps --no-build-isolation -e .
+	$(BIN)/python -m compileall -q lane plugins
 	touch $@
 
 .venv/.test: .venv/.lane locks/test.txt

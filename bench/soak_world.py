@@ -24,7 +24,7 @@ from processes import LANE, line_with, link_of, start
 from soak_kinds import BLOCKED, DIRECT, SHORT
 from soak_target import UDP_HOST
 
-from lane.control import ask
+from lane.asking import ask
 from lane.errors import Unreachable
 
 BENCH = Path(__file__).parent

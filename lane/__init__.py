@@ -4,8 +4,21 @@ This package is the core. It knows no transport by name. A plugin needs two thin
 marker below and the contract in `lane.stream`.
 """
 
-import pluggy
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-hookimpl = pluggy.HookimplMarker("lane")
+if TYPE_CHECKING:
+    import pluggy
+
+    hookimpl: pluggy.HookimplMarker
+
+
+def __getattr__(name: str) -> Any:
+    """Make `hookimpl` at its first use. Commands that load no plugin do not wait for pluggy."""
+    if name != "hookimpl":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import pluggy  # noqa: PLC0415
+
+    globals()[name] = marker = pluggy.HookimplMarker("lane")
+    return marker

@@ -4,16 +4,18 @@ Nothing is monkey-patched. lane uses gevent's own sockets and events, and needs 
 patch were ever needed, only this module would be early enough for it.
 """
 
+import gc
+import os
 import sys
-
-import gevent
 
 from lane import cli
 
 
 def main() -> None:
     """Run the command line and end the process with its exit status."""
-    gevent.config.track_greenlet_tree = False  # the tree takes 3 KB a session, and only debuggers use it
+    # The tree of greenlets takes 3 KB a session, and only debuggers use it. gevent is not imported yet.
+    os.environ["GEVENT_TRACK_GREENLET_TREE"] = "false"
+    gc.disable()  # modules stay, so that searching for garbage between imports is in vain; commands end this
     sys.exit(cli.main())
 
 

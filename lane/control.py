@@ -1,4 +1,6 @@
-"""The control socket: a running client tells which transport it uses, and why. Both ends are here.
+"""The control socket: a running client tells which transport it uses, and why.
+
+`lane.asking` is the other end.
 
 With it a user can examine a fault without a restart and without the log. The socket is a file that only its
 owner may open (`lane.meeting`). It costs the client little: requests and connections are bounded, and a slow
@@ -26,11 +28,10 @@ snapshot:
 
 import json
 import logging
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import gevent
 import gevent.pool
@@ -38,26 +39,20 @@ import gevent.socket as gsocket
 from gevent.event import Event
 
 from lane.address import Address
-from lane.errors import ConfigError, ProtocolError, Unreachable
-from lane.meeting import Unfit, connect, default_path, identity, listen_at
+from lane.errors import ConfigError, ProtocolError
+from lane.meeting import Where, default_path, identity, listen_at
 from lane.net.accept import Acceptor
 from lane.supervisor import supervise
 
-Where = Path | Literal["auto", "off"]
-"""The path of a socket; `auto`: the default path for the client's port; `off`: no socket."""
 Snapshot = Callable[[], dict[str, Any]]
 
 MAX_REQUEST = 4096
 """The longest request, bytes."""
-MAX_ANSWER = 1 << 20
-"""The longest answer that is read, bytes."""
 MAX_CONNECTIONS = 16
 REQUEST_TIME = 5.0
 """Seconds in which a request must arrive."""
 SEND_TIME = 5.0
 """Seconds in which a line must be sent."""
-ANSWER_TIME = 10.0
-"""Seconds that the asking side waits for a line."""
 PREPARE_TIME = 1.8
 """Seconds that the first snapshot may take to find out the current state."""
 PERIOD = 1.0
@@ -91,7 +86,8 @@ class Control:
 
     def start(self) -> None:
         """Listen. Raises ConfigError if that fails, or if another client listens there."""
-        self._listener, self._file = listen_at(self.path)
+        listener, self._file = listen_at(self.path)
+        self._listener = gsocket.socket(fileno=listener.detach())
         self._acceptor = supervise("the control socket", self._accept)
 
     def changed(self) -> None:
@@ -182,42 +178,6 @@ def open_control(
         log.warning("lane why will not work: %s", error)
         return None
     return control
-
-
-def ask(path: Path, *, follow: bool = False) -> Iterator[dict[str, Any]]:
-    """The snapshot of the client at `path`; with `follow` one after the other, until the client ends.
-
-    Blocks the whole process. Raises Unreachable if nobody answers, or if the other side is not a client of
-    lane or may belong to another user.
-    """
-    try:
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(ANSWER_TIME)
-            connect(sock, path)
-            with suppress(BrokenPipeError, ConnectionResetError):  # its answer may have the reason
-                sock.sendall(_line({"follow": follow}))
-            with sock.makefile("rb") as reader:
-                while line := reader.readline(MAX_ANSWER):
-                    yield _parse_answer(path, line)
-                    if not follow:
-                        return
-    except Unfit as error:
-        raise Unreachable(f"{path} is not asked: {error}") from None
-    except OSError as error:
-        raise Unreachable(f"no client answers at {path}: {error.strerror or error}") from None
-    raise Unreachable(f"the client at {path} has ended")
-
-
-def _parse_answer(path: Path, line: bytes) -> dict[str, Any]:
-    try:
-        answer = json.loads(line)
-    except (ValueError, RecursionError):
-        answer = None
-    if not isinstance(answer, dict):
-        raise Unreachable(f"what answers at {path} is no client of lane")
-    if "error" in answer:
-        raise Unreachable(f"the client at {path} says: {answer['error']}")
-    return answer
 
 
 def _read_request(sock: gsocket.socket) -> bool:

@@ -14,12 +14,14 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import gevent.socket as gsocket
+from typing import Literal
 
 from lane.address import Address
 from lane.errors import ConfigError
 from lane.text import printable
+
+Where = Path | Literal["auto", "off"]
+"""The path of a socket; `auto`: the default path for the client's port; `off`: no socket."""
 
 BACKLOG = 16
 MAX_PATH = 107
@@ -79,7 +81,7 @@ def connect(sock: socket.socket, path: Path) -> None:
             raise Unfit("another user listens there")
 
 
-def listen_at(path: Path) -> tuple[gsocket.socket, tuple[int, int]]:
+def listen_at(path: Path) -> tuple[socket.socket, tuple[int, int]]:
     """Open a listening socket that only its owner may use. Return it and its file's identity.
 
     Raises ConfigError.
@@ -178,8 +180,8 @@ def _is_dead(path: Path, folder: int) -> bool:
     return False  # also if its queue is full, or if it was just removed
 
 
-def _bind(path: Path, folder: int) -> gsocket.socket:
-    sock = gsocket.socket(gsocket.AF_UNIX)
+def _bind(path: Path, folder: int) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
     try:
         sock.bind(_fitting(path, folder))
         # Nobody can connect before `listen`, so the mode is never too open.

@@ -24,6 +24,7 @@ from lane.errors import ConfigError, Fatal, LaneError, Refused, Unreachable, Usa
 from lane.files import others_may_write
 from lane.stream import Transport
 from lane.supervisor import culprit, report
+from lane.text import describe
 
 GROUP = "lane.plugins"
 Answer = TypeVar("Answer")
@@ -299,9 +300,3 @@ def _import_file(module_name: str, path: Path) -> object:
     finally:
         sys.dont_write_bytecode = before
     return module
-
-
-def describe(error: BaseException) -> str:
-    """An exception on one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -15,6 +15,12 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
+def describe(error: BaseException) -> str:
+    """An exception on one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def complain(message: str) -> None:
     """Write one line to standard error, in one piece: the log's own thread may write there, too."""
     sys.stderr.write(f"{printable(message)}\n")

@@ -11,11 +11,11 @@ from lane.carriers.path_control import PathControl, SelectionPolicy
 from lane.carriers.path_selection import select_path
 from lane.carriers.pool import Pool
 from lane.errors import LaneError, Unreachable, UsageError
-from lane.plugins import describe
 from lane.proto.hello import pack_hello, token
 from lane.session.registry import Registry
 from lane.stream import Carrier, ClientTLS, OverTCP, Transport
 from lane.supervisor import report
+from lane.text import describe
 from lane.via import Via
 
 UNKNOWN_COST = 5.0
@@ -35,11 +35,6 @@ class Upstream(NamedTuple):
 def cost(transport: Transport) -> float:
     """CPU per byte, as a multiple of TLS over TCP."""
     return float(getattr(transport, "cost", UNKNOWN_COST))
-
-
-def for_auto(transports: Iterable[Transport]) -> list[Transport]:
-    """The transports that `--transport auto` uses: those that declare their cost."""
-    return [one for one in transports if hasattr(one, "cost")]
 
 
 def lead_through(via: Via | None, transports: list[Transport]) -> list[Transport]:

@@ -1,43 +1,13 @@
 """The command line: it selects the command, and turns an error into one line and an exit status."""
 
-import importlib
 import os
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
-from functools import partial
-from typing import Any
 
 import lane
-from lane import log, supervisor
-from lane.cli import option_parser
+from lane.cli.commands import COMMANDS
 from lane.cli.exits import ENDS, exit_status
-from lane.cli.hints import nearest
-from lane.cli.reload import rereading
-from lane.config import (
-    ClientConfig,
-    PluginsConfig,
-    ServerConfig,
-    client_config,
-    link_config,
-    plugins_config,
-    server_config,
-    why_config,
-)
 from lane.errors import UsageError
-from lane.heap import settle
 from lane.text import complain
-from lane.watchdog import Watchdog
-
-_CONFIGS: dict[str, Callable[[Any], Any]] = {
-    "client": client_config,
-    "server": server_config,
-    "check": client_config,
-    "why": why_config,
-    "link": link_config,
-    "plugins": plugins_config,
-}
-_SERVICES = ("client", "server")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,7 +16,7 @@ def main(argv: list[str] | None = None) -> int:
         status = _run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
     except ENDS as error:
-        _complain(str(error))
+        complain(f"lane: {error}")
         return exit_status(error)
     except KeyboardInterrupt:
         return 130
@@ -67,44 +37,21 @@ def _run(argv: list[str]) -> int:
         print(f"lane {lane.__version__}")
         return 0
     command, rest = ("client", argv) if not argv or argv[0].startswith("-") else (argv[0], argv[1:])
-    if command not in option_parser.COMMANDS:
+    if command not in COMMANDS:
         if "://" in command:  # a link has a key in it
             raise UsageError("unknown command (a link is given with --server; lane --help lists commands)")
-        hint = nearest(command, option_parser.COMMANDS)
+        from lane.cli.hints import nearest  # noqa: PLC0415
+
+        hint = nearest(command, COMMANDS)
         raise UsageError(f"unknown command {command!r}{hint} (lane --help lists them)")
-    if rest == ["help"]:
-        rest = ["--help"]
-    namespace, plugins = option_parser.parse(command, rest, _complain)
-    config = _CONFIGS[command](namespace)
-    if command == "check" and config.server is None:
-        raise UsageError("no server to check: pass --server")
-    if command in option_parser.WITH_PLUGIN_OPTIONS and config != PluginsConfig(measure=None):
-        known = len(plugins.errors)
-        try:
-            plugins.configure(namespace)
-        except UsageError as wrong:
-            if not namespace.from_link:
-                raise
-            names = ", ".join(option.partition("=")[0] for option in namespace.from_link)
-            raise UsageError(f"{wrong} (the server's link sets {names})") from None
-        for error in plugins.errors[known:]:
-            _complain(str(error))
-    with ExitStack() as resources:
-        if isinstance(config, ClientConfig | ServerConfig):
-            log.setup(config.log_level, config.log_file)
-            supervisor.report_all(plugins.owner)
-            resources.callback(Watchdog(plugins.owner).close)
-        run = importlib.import_module(f"lane.cli.{command}").run
-        if command in _SERVICES:
-            settle()
-            run = partial(run, again=rereading(command, rest, namespace, plugins, _CONFIGS[command]))
-        status: int = run(config, plugins)
-    return status
+    from lane.cli import running  # noqa: PLC0415
+
+    return running.run(command, ["--help"] if rest == ["help"] else rest)
 
 
 def _overview() -> str:
-    width = max(map(len, option_parser.COMMANDS))
-    lines = [f"  {name:{width}}  {text}" for name, text in option_parser.COMMANDS.items()]
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {text}" for name, text in COMMANDS.items()]
     return "\n".join(
         [
             "usage: lane [command] [options]",
@@ -116,7 +63,3 @@ def _overview() -> str:
             "lane COMMAND --help lists the options of a command; lane --version prints the version.",
         ]
     )
-
-
-def _complain(message: str) -> None:
-    complain(f"lane: {message}")

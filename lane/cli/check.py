@@ -8,8 +8,8 @@ import gevent
 from lane.carriers.connector import TunnelConnector
 from lane.carriers.session_driver import SessionDeadlines
 from lane.carriers.upstream import Upstream, lead_through, make_paths
+from lane.cli.configured import upstream_of
 from lane.cli.exits import STATUSES, exit_status
-from lane.cli.service import upstream_of
 from lane.config import ClientConfig
 from lane.errors import Fatal, Refused, Unreachable, UsageError
 from lane.plugins import Plugins

@@ -12,12 +12,13 @@ from lane.carriers.connector import FastOpen, TunnelConnector
 from lane.carriers.network import watch
 from lane.carriers.plugin_steering import steering
 from lane.carriers.session_driver import SessionDeadlines
-from lane.carriers.upstream import Upstream, cost, for_auto, lead_through, make_paths
+from lane.carriers.upstream import Upstream, cost, lead_through, make_paths
 from lane.certs import PinnedTLS, ServerIdentity, VerifiedTLS
+from lane.cli.configured import upstream_of
 from lane.cli.listeners import make_terms, open_all, open_reverses
 from lane.cli.reload import Again, Reloading, Step
 from lane.cli.routing import make_direct, make_routes, read_again
-from lane.cli.service import beyond_default, run_until_signal, tell_wait, upstream_of
+from lane.cli.service import beyond_default, for_auto, run_until_signal, tell_wait
 from lane.config import ClientConfig
 from lane.control import open_control
 from lane.egress.dialer import Dialer

@@ -11,8 +11,9 @@ import glob
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from lane.cli.commands import COMMANDS
 from lane.cli.config_sources import (
     PREFIX,
     Parser,
@@ -28,16 +29,11 @@ from lane.config import link_parameters, plugin_dir
 from lane.config.option import Option
 from lane.config.settings import GROUPS, options_of
 from lane.errors import ConfigError, Fatal, UsageError
-from lane.plugins import Plugins, describe
+from lane.text import describe
 
-COMMANDS = {
-    "client": "carry the connections of applications to a server (the default command)",
-    "server": "connect clients to their targets",
-    "check": "try the server over each transport and print the results",
-    "why": "say which transport a running client uses, and why",
-    "link": "print the link that clients need",
-    "plugins": "list the plugins and their errors, or measure the cost of a transport",
-}
+if TYPE_CHECKING:
+    from lane.plugins import Plugins
+
 _FILES = {
     "client": ["client.conf"],
     "check": ["client.conf"],
@@ -47,15 +43,16 @@ _FILES = {
     "plugins": ["client.conf", "server.conf"],
 }
 WITH_PLUGIN_OPTIONS = ("client", "server", "check", "plugins", "link")
-WITHOUT_PLUGINS = ("why",)
 
 Warn = Callable[[str], None]
 
 
 def parse(
-    command: str, argv: Sequence[str], warn: Warn, plugins: Plugins | None = None
-) -> tuple[Namespace, Plugins]:
+    command: str, argv: Sequence[str], warn: Warn, plugins: "Plugins | None" = None
+) -> tuple[Namespace, "Plugins | None"]:
     """Parse the options of `command`. Return them and the plugins (`plugins`, or else all that are found).
+
+    A command without plugins gets None.
 
     The namespace has the text of each option (None: not set and no default). `files` are the configuration
     files that were read. `sources` has the Path or the variable of each option, without those from the
@@ -69,26 +66,27 @@ def parse(
     # Help must work with a broken file.
     standard = [] if "-h" in argv or "--help" in argv else standard_files(_FILES[command])
     parser = build(command, standard)
-    if plugins is None:
-        plugins = Plugins()
-        if command not in WITHOUT_PLUGINS:
-            plugins.discover(_early_plugin_dir(standard, argv))
-    if command in WITH_PLUGIN_OPTIONS:
+    if plugins is None and command in WITH_PLUGIN_OPTIONS:
+        from lane.plugins import load  # noqa: PLC0415
+
+        plugins = load(_early_plugin_dir(standard, argv))
+    errors = plugins.errors if plugins else []
+    if plugins:
         plugins.call_each("lane_add_options", group=parser.add_argument_group("options of plugins"))
     if command != "plugins":  # that command lists them itself
-        for error in plugins.errors:
+        for error in errors:
             warn(str(error))
-    known = {name for each in COMMANDS for name in build(each).settings()} | parser.settings().keys()
+    known = {one.name for group in GROUPS for one in group.options} | parser.settings().keys()
     for name in unknown_variables(known):
         warn(f"{name} is no option of lane{nearest(name, map(variable, known))}: ignored")
     namespace, rest = _parse_all(parser, argv)
-    parameters = plugins.link_parameters()
+    parameters = plugins.link_parameters() if plugins else set()
     more = _from_link(namespace, parser, parameters, argv, warn)
     if more:
         namespace, rest = _parse_all(parser, [*argv, *more])
     namespace.from_link = more
     namespace.carried = _carried(namespace, parser, parameters)
-    _judge_keys(parser, plugins, warn)
+    _judge_keys(parser, tuple(f"{error.name}-" for error in errors), warn)
     for argument in rest:
         if argument in argv:  # otherwise it came from a file, which was checked
             raise UsageError(_unknown(command, argument, parser))
@@ -205,9 +203,11 @@ def _carried(namespace: Namespace, parser: Parser, parameters: set[str]) -> tupl
     return tuple((name, str(value)) for name, (value, default) in sorted(values.items()) if value != default)
 
 
-def _judge_keys(parser: Parser, plugins: Plugins, warn: Warn) -> None:
-    """Raise ConfigError for an unknown key in a file, unless it may belong to a plugin that did not load."""
-    failed = tuple(f"{error.name}-" for error in plugins.errors)
+def _judge_keys(parser: Parser, failed: tuple[str, ...], warn: Warn) -> None:
+    """Raise ConfigError for an unknown key in a file, unless a plugin that did not load may have it.
+
+    The keys of those plugins begin with one of `failed`.
+    """
     for path, key in parser.unknown_keys():
         if not key.startswith(failed):
             raise ConfigError(f"{path}: unknown key {key!r}{nearest(key, parser.settings())}")

@@ -9,7 +9,8 @@ from argparse import Action
 from pathlib import Path
 from textwrap import dedent, wrap
 
-from lane.cli.option_parser import COMMANDS, WITH_PLUGIN_OPTIONS, build
+from lane.cli.commands import COMMANDS
+from lane.cli.option_parser import WITH_PLUGIN_OPTIONS, build
 from lane.config.option import Option, sentence
 from lane.config.settings import BOTH, GROUPS
 from lane.plugins import load

@@ -7,12 +7,11 @@ from functools import partial
 
 from lane import state
 from lane.address import Address
-from lane.carriers.upstream import for_auto
 from lane.certs import own_identity
 from lane.cli.certificate import Certificate
 from lane.cli.link import only_here
 from lane.cli.reload import Again, Reloading, Step
-from lane.cli.service import beyond_default, run_until_signal, tell_wait
+from lane.cli.service import beyond_default, for_auto, run_until_signal, tell_wait
 from lane.config import DEFAULT_TRANSPORTS, ServerConfig
 from lane.egress.dialer import Dialer
 from lane.egress.listening import Ports

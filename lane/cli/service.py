@@ -1,4 +1,4 @@
-"""The common parts of the client and the server as services: signals, readiness and the upstream server."""
+"""The common parts of the client and the server as services: signals, readiness and their transports."""
 
 import importlib
 import logging
@@ -12,11 +12,8 @@ import gevent
 from gevent.event import Event
 
 from lane import census
-from lane.carriers.upstream import Upstream
-from lane.certs import PinnedTLS, VerifiedTLS
-from lane.config import DEFAULT_TRANSPORTS, ClientConfig
+from lane.config import DEFAULT_TRANSPORTS
 from lane.heap import keep_buffers
-from lane.link import Link
 from lane.stream import Transport
 from lane.text import complain
 
@@ -83,15 +80,9 @@ def notify(state: str) -> None:
             return  # the manager has ended
 
 
-def upstream_of(config: ClientConfig) -> Upstream:
-    """The configured server. Raises ConfigError."""
-    if isinstance(config.server, Link):
-        link = config.server
-        return Upstream(link.address, PinnedTLS(link.pin, config.server_name), link.key)
-    assert config.server is not None
-    assert config.key is not None
-    tls = VerifiedTLS(config.ca, config.server_name or config.server.host)
-    return Upstream(config.server, tls, config.key)
+def for_auto(transports: Iterable[Transport]) -> list[Transport]:
+    """The transports that `--transport auto` uses: those that declare their cost."""
+    return [one for one in transports if hasattr(one, "cost")]
 
 
 def beyond_default(transports: Iterable[Transport]) -> str:

@@ -3,13 +3,12 @@
 import json
 from typing import Any
 
+from lane.asking import ask
 from lane.cli import why_report
 from lane.config import WhyConfig
-from lane.control import ask
-from lane.plugins import Plugins
 
 
-def run(config: WhyConfig, plugins: Plugins) -> int:
+def run(config: WhyConfig, plugins: object) -> int:
     """Print the client's answers. Raises Unreachable if no client answers, or if a followed client ends."""
     show = _print_json if config.json else _People()
     try:

@@ -3,17 +3,19 @@
 from argparse import Namespace
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lane.address import Address
 from lane.config.listeners import Forward, Reverse, is_loopback
 from lane.config.option_reader import Options, check_buffers
 from lane.config.parsers import as_meant, server_address
-from lane.control import Where
-from lane.egress.rules import RouteRule
 from lane.errors import ConfigError, UsageError
 from lane.link import Link
-from lane.meeting import find
-from lane.via import Via
+from lane.meeting import Where, find
+
+if TYPE_CHECKING:
+    from lane.egress.rules import RouteRule
+    from lane.via import Via
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class ClientConfig:
     """Local ports with one target each."""
     redirects: tuple[Address, ...]
     """The addresses at which connections arrive that the kernel redirected."""
-    rules: tuple[RouteRule, ...]
+    rules: "tuple[RouteRule, ...]"
     """The rules before those in `rules_file`."""
     rules_file: Path | None
     control: Where
@@ -58,7 +60,7 @@ class ClientConfig:
     grace: float
     fast_open: str
     """auto, on or off: see `lane.carriers.connector.FastOpen`."""
-    via: Via | None
+    via: "Via | None"
     """The proxy through which the server is reached."""
     reverses: tuple[Reverse, ...]
     check: bool

@@ -6,13 +6,13 @@ secret. The caller adds the name of the option.
 
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from lane.address import Address
-from lane.control import Where
 from lane.errors import TargetError, UsageError
 from lane.link import Link, decode, unwrapped
 from lane.log import LEVELS
+from lane.meeting import Where
 from lane.net.names import literal, normal_name
 from lane.values import (
     GB,
@@ -27,7 +27,11 @@ from lane.values import (
     split,
     within,
 )
-from lane.via import Via
+
+if TYPE_CHECKING:
+    from lane.egress.policy import ListenRule, Rule
+    from lane.egress.rules import RouteRule
+    from lane.via import Via
 
 T = TypeVar("T")
 _LABEL = re.compile("[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?")
@@ -111,8 +115,34 @@ def _decoded(text: str) -> bytes:
         raise UsageError("malformed key: expected 43 characters of base64url") from None
 
 
-def via(text: str) -> Via:
+# What the next ones read belongs to rooms that need a network. Most commands are not given any of it.
+
+
+def target_rule(text: str) -> "Rule":
+    """A rule for targets. See `lane.egress.policy`."""
+    from lane.egress.policy import Rule  # noqa: PLC0415
+
+    return Rule.parse(text)
+
+
+def listen_rule(text: str) -> "ListenRule":
+    """A rule for ports on the server. See `lane.egress.policy`."""
+    from lane.egress.policy import ListenRule  # noqa: PLC0415
+
+    return ListenRule.parse(text)
+
+
+def route_rule(text: str) -> "RouteRule":
+    """A rule for routes of targets. See `lane.egress.rules`."""
+    from lane.egress.rules import RouteRule  # noqa: PLC0415
+
+    return RouteRule.parse(text)
+
+
+def via(text: str) -> "Via":
     """The proxy through which the server is reached, or an `@FILE` with its URL."""
+    from lane.via import Via  # noqa: PLC0415
+
     return inline_or_file(text, Via.parse)
 
 

@@ -4,12 +4,14 @@ import os
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lane.address import Address
 from lane.config.option_reader import Options, check_buffers
-from lane.egress.policy import ListenRule, Rule
 from lane.errors import UsageError
+
+if TYPE_CHECKING:
+    from lane.egress.policy import ListenRule, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +30,9 @@ class ServerConfig:
     """The server's address for clients, in the link; port 0: the listening port."""
     carried: tuple[tuple[str, str], ...]
     """The plugins' options that the link contains."""
-    allow: tuple[Rule, ...]
-    deny: tuple[Rule, ...]
-    allow_reverse: tuple[ListenRule, ...]
+    allow: "tuple[Rule, ...]"
+    deny: "tuple[Rule, ...]"
+    allow_reverse: "tuple[ListenRule, ...]"
     """The addresses on which clients may let the server listen."""
     allow_bind: bool
     """Whether clients may let it listen for one connection (SOCKS BIND)."""

@@ -13,8 +13,6 @@ from lane.address import Address
 from lane.config import parsers as read
 from lane.config.listeners import Forward, Reverse
 from lane.config.option import Group, Option
-from lane.egress.policy import ListenRule, Rule
-from lane.egress.rules import RouteRule
 from lane.link import Link
 from lane.values import inline_or_file, parse_credentials, parse_flag, parse_names, parse_path
 
@@ -106,7 +104,7 @@ GROUPS = (
                kind="flag",
                comment="Allow forward and redirect, which ask for no password, on addresses that other"
                " machines can reach."),
-        Option("rule", "RULES", read.each(RouteRule.parse),
+        Option("rule", "RULES", read.each(read.route_rule),
                "route of a target: direct, block or lane, then CIDR, DOMAIN or *, each with [:PORT]; the"
                f" first match counts; or several, {_LISTS}",
                kind="list", field="rules", live=("client",),
@@ -175,14 +173,15 @@ GROUPS = (
                commands=("server",), field="transports"),
     )),
     Group("targets", ("server",), (
-        Option("allow", "RULES", read.each(Rule.parse), f"may be reached although not public: {_TARGETS}",
+        Option("allow", "RULES", read.each(read.target_rule),
+               f"may be reached although not public: {_TARGETS}",
                kind="list", live=("server",), example="10.1.0.0/16, intranet.example.com:443",
                comment=f"Targets that may be reached although they are not public: {_TARGETS}. Other targets"
                " that are not public, or that are addresses of this machine, are refused."),
-        Option("deny", "RULES", read.each(Rule.parse), f"never reached: {_TARGETS}",
+        Option("deny", "RULES", read.each(read.target_rule), f"never reached: {_TARGETS}",
                kind="list", live=("server",), example="tracker.example.com",
                comment=f"Targets that are never reached: {_TARGETS}. This comes before allow."),
-        Option("allow-reverse", "RULES", read.each(ListenRule.parse),
+        Option("allow-reverse", "RULES", read.each(read.listen_rule),
                "where clients may have this server listen: *, or [HOST]:PORT, [HOST]:FIRST-LAST or [HOST]:*,"
                f" {_LISTS}; no HOST: any address (default: nowhere)",
                kind="list", live=("server",), example=":9000, 127.0.0.1:8000-8999",

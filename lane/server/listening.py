@@ -6,8 +6,8 @@ from lane.address import Address
 from lane.certs import ServerIdentity
 from lane.config import DEFAULT_TRANSPORTS
 from lane.errors import ConfigError, Fatal
-from lane.plugins import describe
 from lane.stream import Listener, OverTCP, Transport
+from lane.text import describe
 
 _TRIES = 20
 """Number of ports that the kernel picks until all transports can listen on the same one."""

@@ -1,23 +1,28 @@
-"""Registers the transport `quic`, its options and its congestion controllers."""
+"""Registers the transport `quic`, its options and its congestion controllers.
+
+Almost every command loads this module. So aioquic and what uses it are imported by `lane_configure`, or else
+by the first dial or listener.
+"""
 
 import logging
 import os
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lane import hookimpl
 from lane.errors import UsageError
 from lane.stream import Address, ClientTLS, ServerTLS, Transport
-from lane_quic.carrier import QuicCarrier
-from lane_quic.configuration import DEFAULTS, SMALL_DATAGRAM, Settings
 from lane_quic.congestion import Factory
 from lane_quic.congestion.controllers import CONTROLLERS
-from lane_quic.endpoint import dial
-from lane_quic.internals.support import is_supported
-from lane_quic.listener import QuicListener
+from lane_quic.internals.deferred import defer
 from lane_quic.trace.key_log import KeyLog
-from lane_quic.trace.qlog import Qlog
+
+if TYPE_CHECKING:
+    from lane_quic.carrier import QuicCarrier
+    from lane_quic.configuration import Settings
+    from lane_quic.listener import QuicListener
 
 log = logging.getLogger("lane.quic")
 
@@ -30,15 +35,23 @@ class QuicTransport:
     name = "quic"
     cost = 9.0
 
-    def __init__(self) -> None:
-        self.settings = DEFAULTS
+    @cached_property
+    def settings(self) -> "Settings":
+        """The user's settings. The defaults, unless they were set."""
+        from lane_quic.configuration import DEFAULTS  # noqa: PLC0415
 
-    def dial(self, endpoint: Address, tls: ClientTLS) -> QuicCarrier:
+        return DEFAULTS
+
+    def dial(self, endpoint: Address, tls: ClientTLS) -> "QuicCarrier":
         """See `lane.stream.Transport`."""
+        from lane_quic.endpoint import dial  # noqa: PLC0415
+
         return dial(endpoint, tls, self.settings)
 
-    def listen(self, endpoint: Address, tls: ServerTLS) -> QuicListener:
+    def listen(self, endpoint: Address, tls: ServerTLS) -> "QuicListener":
         """See `lane.stream.Transport`."""
+        from lane_quic.listener import QuicListener  # noqa: PLC0415
+
         return QuicListener(endpoint, tls, self.settings)
 
 
@@ -82,7 +95,16 @@ def lane_add_options(group: Any) -> None:
 
 @hookimpl
 def lane_configure(options: Any, call_each: Callable[..., None]) -> None:
-    """Apply the options, with the controllers of all plugins. Raises UsageError or ConfigError."""
+    """Import what dials and listens, and apply the options, with the controllers of all plugins.
+
+    Raises UsageError or ConfigError.
+    """
+    defer("service_identity")  # aioquic verifies names with it, which lane does itself
+    from lane_quic import endpoint, listener  # noqa: F401, PLC0415
+    from lane_quic.configuration import SMALL_DATAGRAM, Settings  # noqa: PLC0415
+    from lane_quic.internals.support import is_supported  # noqa: PLC0415
+    from lane_quic.trace.qlog import Qlog  # noqa: PLC0415
+
     known = dict(CONTROLLERS)
 
     def register(name: str, factory: Factory) -> None:

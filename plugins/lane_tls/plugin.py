@@ -1,25 +1,21 @@
-"""The transport `tls`: its options, and dialling a connection.
+"""The transport `tls`: its name and its options.
 
-No data is sent through a connection before its certificate was checked.
+Almost every command loads this module. So OpenSSL and what uses it are imported by `lane_configure`, or else
+by the first dial or listener.
 """
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lane import hookimpl
-from lane.address import normal_host
-from lane.errors import Closed, ProtocolError, Refused, Unreachable
-from lane.net.connect import Connector
-from lane.net.failures import error_text
 from lane.stream import Address, ClientTLS, ServerTLS, Transport
 from lane_tls import tcp
-from lane_tls.carrier import TLSCarrier
-from lane_tls.context import Sessions, client_context
-from lane_tls.deadline import deadline
-from lane_tls.listener import TLSListener, listen
-from lane_tls.openssl import is_supported
-from lane_tls.stream import TLSStream
+
+if TYPE_CHECKING:
+    from lane_tls.carrier import TLSCarrier
+    from lane_tls.dialer import Dialer
+    from lane_tls.listener import TLSListener
 
 DEADLINE = 10.0
 """Seconds in which a connection must be established on either side, handshake included."""
@@ -32,63 +28,32 @@ class TLSTransport:
     cost = 1.0
 
     def __init__(self, deadline: float = DEADLINE, congestion: str = tcp.AUTO) -> None:
-        self.connect: Callable[[Address, float], Any] = Connector().connect
-        """See `lane.stream.OverTCP`."""
         self.congestion = tcp.choose(congestion)
         """The kernel's congestion control for bulk transfers; None for the system's default."""
         self._deadline = deadline
-        self._sessions = Sessions()
 
-    def dial(self, endpoint: Address, tls: ClientTLS) -> TLSCarrier:
+    def dial(self, endpoint: Address, tls: ClientTLS) -> "TLSCarrier":
         """Connect, do the handshake and check the certificate, within the deadline."""
-        late = Unreachable(f"{endpoint} did not answer in {self._deadline:g} seconds")
-        with deadline(self._deadline, late):
-            while (carrier := self._dial(endpoint, tls)) is None:
-                pass
-        return carrier
+        return self._dialer.dial(endpoint, tls, self.connect, self.congestion, self._deadline)
 
-    def _dial(self, endpoint: Address, tls: ClientTLS) -> TLSCarrier | None:
-        """Dial once. None if the server did not resume the offered session, which is then forgotten."""
-        server = endpoint, tls.server_name
-        stream = TLSStream(self._context, self.connect(endpoint, self._deadline))
-        connection = stream.connection
-        try:
-            tcp.tune(stream.sock)
-            stream.congestion = self.congestion
-            if tls.server_name is not None:
-                connection.set_tlsext_host_name(tls.server_name.encode())
-            connection.set_connect_state()
-            offered = self._sessions.offer(connection, server)
-            try:
-                stream.handshake()
-                chain = self._sessions.chain(connection, offered)
-            except ProtocolError:
-                if not offered:
-                    raise
-                chain = None
-            if chain is None:
-                self._sessions.forget(server)
-                stream.reset()
-                return None
-            binding = tls.verify(chain)
-            stream.on_data = lambda: self._sessions.keep(connection, server, chain)
-            return TLSCarrier(stream, binding, normal_host(stream.sock.getpeername()[0]), dialled=True)
-        except BaseException as error:
-            stream.reset()
-            if isinstance(error, ProtocolError):
-                raise Refused(f"{endpoint} does not speak TLS 1.3 with us: {error}") from None
-            if isinstance(error, Closed | OSError):
-                reason = error_text(error) if isinstance(error, OSError) else error
-                raise Unreachable(f"{endpoint} hung up during the TLS handshake: {reason}") from None
-            raise
-
-    def listen(self, endpoint: Address, tls: ServerTLS) -> TLSListener:
+    def listen(self, endpoint: Address, tls: ServerTLS) -> "TLSListener":
         """Listen on TCP, on all addresses of a name."""
+        from lane_tls.listener import listen  # noqa: PLC0415
+
         return listen(endpoint, tls, self._deadline, self.congestion)
 
     @cached_property
-    def _context(self) -> Any:
-        return client_context()
+    def connect(self) -> Callable[[Address, float], Any]:
+        """See `lane.stream.OverTCP`."""
+        from lane.net.connect import Connector  # noqa: PLC0415
+
+        return Connector().connect
+
+    @cached_property
+    def _dialer(self) -> "Dialer":
+        from lane_tls.dialer import Dialer  # noqa: PLC0415
+
+        return Dialer()
 
 
 _transport = TLSTransport()
@@ -114,6 +79,8 @@ def lane_add_options(group: Any) -> None:
 
 @hookimpl
 def lane_configure(options: Any) -> None:
-    """Apply the option. Raises UsageError."""
-    is_supported()
+    """Import what dials and listens, and apply the option. Raises UsageError."""
+    from lane_tls import dialer, listener, openssl  # noqa: F401, PLC0415
+
+    openssl.is_supported()
     _transport.congestion = tcp.choose(options.tcp_congestion)

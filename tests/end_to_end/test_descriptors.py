@@ -40,6 +40,10 @@ sys.addaudithook(note)
 @hookimpl
 def lane_route(target):
     gevent.spawn(lambda: 1 / 0)  # a greenlet that dies
+
+@hookimpl
+def lane_authorize(request, identity):
+    gevent.spawn(lambda: 1 / 0)
 """
 
 
@@ -55,18 +59,22 @@ def server(tmp_path_factory):
         yield server
 
 
-@pytest.mark.parametrize("transport", [*TRANSPORTS, "embedded"])
-def test_nothing_is_imported_late(tmp_path, origin, server, transport):
-    """It might be when there is no descriptor to read it with."""
-    plugins, notes = tmp_path / "plugins", tmp_path / "notes"
+def noting(folder):
+    """The options for a plugin that notes what is imported, its environment, and the file with the notes."""
+    plugins, notes = folder / "plugins", folder / "notes"
     plugins.mkdir(mode=0o755)
     (plugins / "notes.py").write_text(NOTES)
     (plugins / "notes.py").chmod(0o644)
+    return ("--plugin-dir", plugins), {"LANE_TEST_NOTES": str(notes)}, notes
+
+
+@pytest.mark.parametrize("transport", [*TRANSPORTS, "embedded"])
+def test_nothing_is_imported_late(tmp_path, origin, server, transport):
+    """It might be when there is no descriptor to read it with."""
+    options, env, notes = noting(tmp_path)
     where = () if transport == "embedded" else ("--transport", transport, "--server", server.link)
     rules = "direct 127.0.0.9, block ads.test"
-    with client(
-        tmp_path, *where, "--plugin-dir", plugins, "--rule", rules, env={"LANE_TEST_NOTES": str(notes)}
-    ) as lane:
+    with client(tmp_path, *where, *options, "--rule", rules, env=env) as lane:
         known = len(notes.read_text().splitlines())
         assert known
         with connected(lane.address, origin.echo) as sock:
@@ -76,6 +84,23 @@ def test_nothing_is_imported_late(tmp_path, origin, server, transport):
             sock.close()
         assert http_connect(lane.address, f"localhost:{origin.closed}") == 502
         until(lambda: "ZeroDivisionError" in lane.stderr, lane.describe)
+        assert not notes.read_text().splitlines()[known:]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_nothing_is_imported_late_by_a_server(tmp_path, origin, transport):
+    """Its first client would wait for it, too."""
+    options, env, notes = noting(tmp_path)
+    with start_server(tmp_path / "server", *options, env=env) as server:
+        known = len(notes.read_text().splitlines())
+        assert known
+        with client(tmp_path / "client", "--transport", transport, "--server", server.link) as lane:
+            with connected(lane.address, origin.echo) as sock:
+                assert echoes(sock, b"x" * 100_000)
+            for host in ("localhost", "nosuch.invalid", "bücher.invalid"):
+                sock, _ = socks5(lane.address, host, origin.closed)
+                sock.close()
+        until(lambda: "ZeroDivisionError" in server.stderr, server.describe)
         assert not notes.read_text().splitlines()[known:]
 
 

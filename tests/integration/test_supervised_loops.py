@@ -12,11 +12,12 @@ from lane_tls.plugin import TLSTransport
 
 from lane import supervisor
 from lane.address import Address
+from lane.asking import ask
 from lane.carriers import network
 from lane.carriers import pool as pool_module
 from lane.carriers.demand import Demand
 from lane.carriers.dial_limiter import DialLimiter
-from lane.control import Control, ask
+from lane.control import Control
 from lane.egress.policy import Policy
 from lane.egress.udp import UdpEgress
 from lane.errors import Closed, Unreachable

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lane.cli import _CONFIGS, option_parser
+from lane.cli import option_parser, running
 from lane.egress.rules import RouteRule
 from lane.testing import server_tls
 
@@ -62,7 +62,7 @@ def test_an_example_is_a_command_that_lane_takes(document, argv, folder):
     command, rest = ("client", argv) if not argv or argv[0].startswith("-") else (argv[0], argv[1:])
     warnings = []
     namespace, plugins = option_parser.parse(command, rest, warnings.append)
-    _CONFIGS[command](namespace)
+    running.CONFIGS[command](namespace)
     if command in option_parser.WITH_PLUGIN_OPTIONS:
         plugins.configure(namespace)
     assert not warnings, document

@@ -26,7 +26,7 @@ STOREYS = [
     {"lane.address", "lane.files", "lane.log"},
     {"lane.supervisor", "lane.values"},
     {"lane.net", "lane.watchdog", "lane.meeting"},
-    {"lane.proto", "lane.stream", "lane.link", "lane.via", "lane.control"},
+    {"lane.proto", "lane.stream", "lane.link", "lane.via", "lane.control", "lane.asking"},
     {"lane.hookspecs", "lane.certs", "lane.keys", "lane.tcp_info"},
     {"lane.session", "lane.egress", "lane.plugins", "lane.state"},
     {"lane.carriers", "lane.config", "lane.testing"},

@@ -11,7 +11,8 @@ import pytest
 
 from lane import control
 from lane.address import Address
-from lane.control import Control, ask, open_control
+from lane.asking import ask
+from lane.control import Control, open_control
 from lane.errors import ConfigError, Unreachable
 from lane.meeting import default_path
 from lane.testing.harness import until
@@ -224,38 +225,6 @@ def test_to_ask_and_to_follow(path):
         made.close()
         with pytest.raises(Unreachable, match=f"^the client at {path} has ended$"):
             in_thread(list, followed)
-
-
-def test_where_nobody_answers(path):
-    with pytest.raises(Unreachable, match=f"^no client answers at {path}: No such file"):
-        next(ask(path))
-    dead(path)
-    with pytest.raises(Unreachable, match=f"^no client answers at {path}: Connection refused"):
-        next(ask(path))
-
-
-def test_where_the_answer_does_not_come(path, monkeypatch):
-    monkeypatch.setattr(control, "ANSWER_TIME", 0.05)
-    path.parent.mkdir()
-    with socket.socket(socket.AF_UNIX) as mute:
-        mute.bind(str(path))
-        mute.listen()
-        with pytest.raises(Unreachable, match="timed out"):
-            next(ask(path))
-
-
-@pytest.mark.parametrize("line", [b"SSH-2.0\n", b"[]\n", b"1\n", b"\xff\n", b"[" * 100_000 + b"\n"])
-def test_where_something_else_answers(path, line):
-    path.parent.mkdir()
-    with socket.socket(socket.AF_UNIX) as other:
-        other.bind(str(path))
-        other.listen()
-        asked = gevent.get_hub().threadpool.spawn(lambda: next(ask(path)))
-        sock, _ = other.accept()
-        with sock:
-            sock.sendall(line)
-            with pytest.raises(Unreachable, match=f"^what answers at {path} is no client of lane$"):
-                asked.get(timeout=DEADLINE)
 
 
 @pytest.mark.parametrize("who", ["user", "root"])

@@ -1,21 +1,20 @@
 """lane's congestion controllers, by name: its own BBR, and aioquic's Cubic and Reno."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aioquic.quic.congestion.base import QuicCongestionControl
-from aioquic.quic.congestion.cubic import CubicCongestionControl
-from aioquic.quic.congestion.reno import RenoCongestionControl
-
-from lane_quic.congestion import Factory, Sample
+from lane_quic.congestion import Controller, Factory, Sample
 from lane_quic.congestion.bbr import Bbr
+
+if TYPE_CHECKING:
+    from aioquic.quic.congestion.base import QuicCongestionControl
 
 
 @dataclass
 class _Windowed:
     """A controller of aioquic. It has a window, and counts the bytes in flight itself."""
 
-    control: QuicCongestionControl
+    control: "QuicCongestionControl"
     pacing_rate: float | None = field(default=None, init=False)
 
     @property
@@ -38,8 +37,16 @@ class _Windowed:
                 self.control.on_persistent_congestion()
 
 
-CONTROLLERS: dict[str, Factory] = {
-    "bbr": Bbr,
-    "cubic": lambda size: _Windowed(CubicCongestionControl(max_datagram_size=size)),
-    "reno": lambda size: _Windowed(RenoCongestionControl(max_datagram_size=size)),
-}
+def _cubic(size: int) -> Controller:
+    from aioquic.quic.congestion.cubic import CubicCongestionControl  # noqa: PLC0415 - see lane_quic.plugin
+
+    return _Windowed(CubicCongestionControl(max_datagram_size=size))
+
+
+def _reno(size: int) -> Controller:
+    from aioquic.quic.congestion.reno import RenoCongestionControl  # noqa: PLC0415 - see lane_quic.plugin
+
+    return _Windowed(RenoCongestionControl(max_datagram_size=size))
+
+
+CONTROLLERS: dict[str, Factory] = {"bbr": Bbr, "cubic": _cubic, "reno": _reno}

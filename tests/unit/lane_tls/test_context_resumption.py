@@ -75,7 +75,7 @@ def succeed(listener, identity):
 
 
 def resumed_chain(transport):
-    ((_, chain),) = transport._sessions._kept.values()
+    ((_, chain),) = transport._dialer.sessions._kept.values()
     return chain
 
 
@@ -201,14 +201,14 @@ def test_the_sessions_that_are_kept_are_bounded(monkeypatch):
         talk(transport, listener)
         assert talk(transport, listener)
         listener.close()
-    assert len(transport._sessions) == 3
+    assert len(transport._dialer.sessions) == 3
 
 
 def test_a_session_cannot_be_resumed_without_a_new_key_exchange(listener):
     """And there is no early data: a ticket that lane's server gives does not allow any."""
     transport = TLSTransport()
     talk(transport, listener)
-    ((session, _),) = transport._sessions._kept.values()
+    ((session, _),) = transport._dialer.sessions._kept.values()
     assert SSL._lib.SSL_SESSION_get_max_early_data(session._session) == 0
 
 

@@ -1,0 +1,86 @@
+"""Running one command: its options, its configuration, and what it needs beside itself.
+
+A command imports its own modules only. `lane why` has no event loop and no plugins. What lives long enough to
+need a log, a watchdog and signals, gets them here.
+"""
+
+import gc
+import importlib
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from lane.cli import option_parser
+from lane.config import (
+    ClientConfig,
+    PluginsConfig,
+    ServerConfig,
+    client_config,
+    link_config,
+    plugins_config,
+    server_config,
+    why_config,
+)
+from lane.errors import UsageError
+from lane.heap import settle
+from lane.text import complain
+
+if TYPE_CHECKING:
+    from lane.plugins import Plugins
+
+CONFIGS: dict[str, Callable[[Any], Any]] = {
+    "client": client_config,
+    "server": server_config,
+    "check": client_config,
+    "why": why_config,
+    "link": link_config,
+    "plugins": plugins_config,
+}
+"""Makes the configuration of a command from its options."""
+_SERVICES = ("client", "server")
+
+
+def run(command: str, argv: Sequence[str]) -> int:
+    """Run `command` with the options `argv`. Return its exit status. Raises one of `lane.cli.exits.ENDS`."""
+    namespace, plugins = option_parser.parse(command, argv, _complain)
+    config = CONFIGS[command](namespace)
+    if command == "check" and config.server is None:
+        raise UsageError("no server to check: pass --server")
+    if plugins is not None and command != "link" and config != PluginsConfig(measure=None):
+        known = len(plugins.errors)
+        try:
+            plugins.configure(namespace)
+        except UsageError as wrong:
+            if not namespace.from_link:
+                raise
+            names = ", ".join(option.partition("=")[0] for option in namespace.from_link)
+            raise UsageError(f"{wrong} (the server's link sets {names})") from None
+        for error in plugins.errors[known:]:
+            _complain(str(error))
+    with ExitStack() as resources:
+        if plugins is not None and isinstance(config, ClientConfig | ServerConfig):
+            _watch(config, plugins, resources)
+        start = importlib.import_module(f"lane.cli.{command}").run
+        if plugins is not None and command in _SERVICES:
+            from lane.cli.reload import rereading  # noqa: PLC0415
+
+            start = partial(start, again=rereading(command, argv, namespace, plugins, CONFIGS[command]))
+            settle()
+        gc.enable()
+        status: int = start(config, plugins)
+    return status
+
+
+def _watch(config: ClientConfig | ServerConfig, plugins: "Plugins", resources: ExitStack) -> None:
+    """Set up the log, and what writes to it."""
+    from lane import log, supervisor  # noqa: PLC0415
+    from lane.watchdog import Watchdog  # noqa: PLC0415
+
+    log.setup(config.log_level, config.log_file)
+    supervisor.report_all(plugins.owner)
+    resources.callback(Watchdog(plugins.owner).close)
+
+
+def _complain(message: str) -> None:
+    complain(f"lane: {message}")
