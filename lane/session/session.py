@@ -117,6 +117,7 @@ class Session(StreamWriter):
                     if not isinstance(data, bytes):  # it may change
                         piece = memoryview(bytes(piece))
                     protocol.send(piece, monotonic())
+                    self._wake(self)
                     self._write()
                     start += size
                     continue
@@ -127,7 +128,6 @@ class Session(StreamWriter):
             self._writable.wait()  # no limit: a session that is idle for too long is reset
         if protocol.failure:
             raise protocol.failure.build()
-        self._wake(self)
 
     def finish(self) -> None:
         """Half-close our direction. Idempotent."""
