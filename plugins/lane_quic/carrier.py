@@ -27,8 +27,9 @@ from lane_quic.stream import QuicStream
 
 log = logging.getLogger("lane.quic")
 
-KEEPALIVE = 6.0
-"""Seconds without a received packet after which a client with open streams sends a keepalive."""
+KEEPALIVE = 12.0
+"""Seconds without a received packet after which a client with open streams sends a keepalive. It can be lost
+several times before the idle time-out of 20 s."""
 
 PROBE_PAUSE = 1.0
 """Seconds between two probes of a peer that may be dead."""
@@ -83,7 +84,7 @@ class QuicCarrier:
         self._hub: Any = gevent.get_hub()
         self._timer = self._hub.loop.timer(0)
         self._timer_at: float | None = None
-        self._keepalive = self._hub.loop.timer(KEEPALIVE, KEEPALIVE)
+        self._keepalive = self._hub.loop.timer(KEEPALIVE)
         self._flushing = False
         engine.wake = self.flush_soon
 
@@ -292,8 +293,13 @@ class QuicCarrier:
 
     def _keep_alive(self) -> None:
         now = monotonic()
-        if self._streams and now - (self.heard or 0) >= KEEPALIVE:
+        wait = KEEPALIVE - (now - (self.heard or 0)) if self._streams else KEEPALIVE
+        if wait <= 0:
             self._ask(now)
+        if self._failure is None:
+            self._keepalive.close()
+            self._keepalive = self._hub.loop.timer(wait if wait > 0 else KEEPALIVE)
+            self._keepalive.start(self._keep_alive, update=True)
 
     def _handle_events(self) -> None:
         while not self._failure and (events := self.engine.take_events()):
