@@ -45,6 +45,9 @@ class PathObserver(Protocol):
     def paths_changed(self) -> None:
         """A lane started or stopped working, or a session waits for news of the lanes."""
 
+    def stream_lost(self, session: Session) -> None:
+        """The session waits for another stream."""
+
     def server_restarted(self, server_epoch: bytes) -> None:
         """Another server process answered. It has none of the previous process's sessions."""
 

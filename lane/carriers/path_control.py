@@ -4,6 +4,10 @@ With one lane there is nothing to choose, but a session still survives the loss 
 the next one. With several lanes, the policy (`select_path`) picks the best one, and the sessions follow.
 Sessions that move data follow at once. The others follow one by one, so that a thousand sessions do not dial
 at the same time.
+
+Only sessions that move data or wait to are looked at. One that has come to rest is looked at again when it
+gets a tick from its registry, as one whose data move does, or when it loses its stream. So thousands at rest
+cost nothing.
 """
 
 import logging
@@ -23,7 +27,7 @@ from lane.carriers.path_signals import Figures
 from lane.carriers.pool import Pool
 from lane.carriers.session_driver import SessionDriver
 from lane.errors import Closed
-from lane.session.activity import ACTIVE
+from lane.fair import maybe_yield
 from lane.session.registry import Registry
 from lane.session.session import Session
 from lane.supervisor import report, supervise
@@ -61,8 +65,7 @@ class PathControl:
         self._policy = policy
         self._registry = registry
         self._drivers: dict[Session, SessionDriver] = {}
-        self._watched: set[SessionDriver] = set()  # active at the last look at all sessions
-        self._swept = 0.0
+        self._watched: set[SessionDriver] = set()  # looked at, also if they get no ticks
         self._since = time()
         self._changes: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
         self._when_changed: Callable[[], None] = lambda: None
@@ -123,6 +126,12 @@ class PathControl:
         """See `PathObserver`: measure now instead of at the next regular time."""
         self._wake.set()
 
+    def stream_lost(self, session: Session) -> None:
+        """See `PathObserver`: the session waits for another stream, and is looked at until it has one."""
+        if (driver := self._drivers.get(session)) is not None:
+            self._watched.add(driver)
+            self._wake.set()
+
     def server_restarted(self, server_epoch: bytes) -> None:
         """See `PathObserver`: the sessions of the previous server process are lost."""
         known = (None, server_epoch)
@@ -164,6 +173,7 @@ class PathControl:
     ) -> Iterator[tuple[SessionDriver, Result]]:
         """Yield each session with the result of `look`. An exception ends only the session that raised it."""
         for driver in list(drivers):
+            maybe_yield()
             try:
                 result = look(driver)
             except Exception as error:
@@ -175,18 +185,17 @@ class PathControl:
     def _active(self, now: float) -> list[SessionDriver]:
         """The sessions that move data or wait to.
 
-        Only once a second does this look at all sessions. In between it looks at those that were active at
-        that time, and at those that have moved data since.
+        They are among those that get ticks, which have moved data, and those that were watched already.
         """
-        if now - self._swept >= REST:
-            self._swept = now
-            self._watched = set(self._only_active(self._drivers.values()))
-        fresh = [session for session in self._registry.active if now - session.last_data < ACTIVE]
-        awake = {self._drivers[session] for session in fresh if session in self._drivers}
-        return self._only_active(self._watched | awake)
-
-    def _only_active(self, drivers: Iterable[SessionDriver]) -> list[SessionDriver]:
-        return [driver for driver, active in self._each(drivers, lambda driver: driver.active) if active]
+        ticking = {self._drivers[session] for session in self._registry.active if session in self._drivers}
+        found = []
+        for driver, active in self._each(self._watched | ticking, lambda driver: driver.active):
+            if active:
+                found.append(driver)
+            elif not driver.session.silence(now):  # else a PING is outstanding, and may stay so
+                self._watched.discard(driver)
+        self._watched.update(driver for driver in found if driver.session in self._drivers)
+        return found
 
     def _figures(self, now: float, active: Iterable[SessionDriver]) -> list[Figures]:
         """The measurements of each lane."""

@@ -171,6 +171,8 @@ class SessionDriver:
                 stream.keep()
             else:
                 stream.discard() if rest else stream.release()
+            if not session.over and not session.carried:
+                self._lanes.observer.stream_lost(session)
             if session.over or session.complete or session.carried or self._moving:
                 break  # it has ended, or another greenlet carries it
             stream = self._recover(stream)

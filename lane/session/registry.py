@@ -1,10 +1,11 @@
 """All sessions of one side: their number, their memory, and their end at a shutdown.
 
 A client has one registry, and a server has one. It also runs the clock of the sessions: active ones get a
-tick eight times a second, and idle ones cost nothing.
+tick eight times a second, and idle ones cost nothing. These are in queues, until they should give up a window
+or end, and the clock looks at the head of each queue only.
 """
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Generic, TypeVar
@@ -16,6 +17,7 @@ from gevent.event import Event
 from lane import census, heap
 from lane.budget import Budget, Share
 from lane.errors import Closed, Status, TargetError
+from lane.fair import maybe_yield
 from lane.net.places import network
 from lane.net.user_places import UserPlaces
 from lane.session.activity import ACTIVE, IDLE
@@ -78,8 +80,10 @@ class Registry:
         self._idle_timeout = idle_timeout
         self._max_sessions = max_sessions
         self._max_per_peer = max_per_peer
-        self._sessions: set[Session] = set()
-        self._active: set[Session] = set()
+        # Each session is in one of these three. The queues have the time of its last data.
+        self._active: set[Session] = set()  # they get ticks
+        self._resting: OrderedDict[Session, float] = OrderedDict()  # until they give up a window
+        self._idle: OrderedDict[Session, float] = OrderedDict()  # until their end
         self._aborting: set[gevent.Greenlet[..., None]] = set()  # they tell peers of an abort
         self._admitted: Counter[str] = Counter()
         self._users = UserPlaces(max_sessions, 0, "sessions of this user") if many_users else None
@@ -94,7 +98,8 @@ class Registry:
 
     def census(self) -> dict[str, int]:
         """See `lane.census`; `budget` is in bytes."""
-        sessions = {"sessions": len(self._sessions), "active": len(self._active), "admitted": self._total}
+        number = len(self._active) + len(self._resting) + len(self._idle)
+        sessions = {"sessions": number, "active": len(self._active), "admitted": self._total}
         return {**sessions, "aborting": len(self._aborting), "budget": self.budget.used}
 
     def __len__(self) -> int:
@@ -156,13 +161,13 @@ class Registry:
         """
         size = min(buffer_size or self._buffer_size, self._buffer_size)
         session = Session(credit, size, self.share(user), owner, resumable=resumable, wake=self._wake)
-        self._sessions.add(session)
         self._wake(session)
         return _Held(session, self._end, session)
 
     def _end(self, session: Session) -> None:
-        self._sessions.discard(session)
         self._active.discard(session)
+        self._resting.pop(session, None)
+        self._idle.pop(session, None)
         session.reset()
         if self._peak > PEAK:
             self._activity.set()  # memory may be free now
@@ -178,7 +183,7 @@ class Registry:
         for session in [session for session in self._sessions if session.waiting_for_peer]:
             session.reset()
         self._empty.wait(grace)
-        sessions = list(self._sessions)
+        sessions = self._sessions
         for session in sessions:
             session.reset()
         self._empty.wait(1.0)
@@ -189,31 +194,47 @@ class Registry:
         """Stop the clock."""
         self._ticker.kill(block=False)
 
+    @property
+    def _sessions(self) -> list[Session]:
+        """All of them. Not for what is done often."""
+        return [*self._active, *self._resting, *self._idle]
+
     def _wake(self, session: Session) -> None:
         if session not in self._active:
+            self._resting.pop(session, None)
+            self._idle.pop(session, None)
             self._active.add(session)
             self._activity.set()
 
     def _tick(self) -> None:
-        sweep = monotonic()
         while True:
-            # no limit: without sessions there is no work
-            self._activity.wait(None if not self._sessions else self._idle_timeout / 8)
+            self._activity.wait(self._pause())
             gevent.sleep(TICK)
             self._give_back()
             now = monotonic()
-            for session in list(self._active):
-                if ACTIVE < now - session.last_data <= IDLE:
-                    continue  # it only waits to give up its window, maybe beside thousands
-                if not self._look_after(session, now):
+            self._wake_due(now)
+            for session in [*self._active]:
+                maybe_yield()
+                if session in self._active and not self._look_after(session, now):
                     self._active.discard(session)
             if not self._active:
                 self._activity.clear()
-            if now - sweep > self._idle_timeout / 8:
-                sweep = now
-                for session in list(self._sessions):
-                    if now - session.last_data > self._idle_timeout and not session.waiting_for_peer:
-                        session.reset()
+
+    def _pause(self) -> float | None:
+        """Seconds until a session at rest is due. None if there is none: then there is nothing to do."""
+        due = [next(iter(queue.values())) + rest for queue, rest in self._queues if queue]
+        return max(0.0, min(due) - monotonic()) if due else None
+
+    def _wake_due(self, now: float) -> None:
+        """Let the sessions at rest that are due have a tick."""
+        for queue, rest in self._queues:
+            while queue and next(iter(queue.values())) + rest < now:
+                self._active.add(queue.popitem(last=False)[0])
+
+    @property
+    def _queues(self) -> tuple[tuple[OrderedDict[Session, float], float], ...]:
+        """The sessions at rest, and the seconds until they are due."""
+        return (self._resting, IDLE), (self._idle, self._idle_timeout)
 
     def _give_back(self) -> None:
         """After a peak, return free memory to the system."""
@@ -223,10 +244,23 @@ class Registry:
             heap.give_back()
 
     def _look_after(self, session: Session, now: float) -> bool:
-        """Give `session` a tick. Returns whether it needs more. A fault ends this session only."""
+        """Give `session` a tick, end it, or let it rest. Returns whether it stays active.
+
+        A fault ends this session only.
+        """
+        age, more = now - session.last_data, False
         try:
-            return session.tick(now)
+            if age > self._idle_timeout and not session.waiting_for_peer:
+                session.reset()
+            else:
+                more = session.tick(now)
         except Exception as error:
             report("the look after a session", error)
             session.fail(Closed("looking after the session failed"))
-            return False
+        if not more:
+            self._idle[session] = session.last_data if age < self._idle_timeout else now
+        elif ACTIVE < age <= IDLE:  # it only waits to give up its window
+            self._resting[session] = session.last_data
+        else:
+            return True
+        return False

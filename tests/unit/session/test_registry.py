@@ -14,14 +14,20 @@ from lane.testing.harness import until
 
 
 class Sleeper:
-    """A session whose last data were `age` seconds ago."""
+    """A session whose last data were `age` seconds ago. It has a window to give up, unless it is `small`."""
 
-    def __init__(self, age):
-        self.last_data, self.ticks = module.monotonic() - age, 0
+    waiting_for_peer = False
+
+    def __init__(self, age, *, small=False):
+        self.last_data, self.ticks, self.ended = module.monotonic() - age, 0, False
+        self.small = small
 
     def tick(self, now):
         self.ticks += 1
-        return True
+        return now - self.last_data < ACTIVE or not self.small
+
+    def reset(self):
+        self.ended = True
 
 
 @pytest.fixture
@@ -29,17 +35,45 @@ def registry(monkeypatch, clock):
     monkeypatch.setattr(module, "TICK", 0.005)
     registry = Registry(1 << 20, 1 << 30, 3600.0, 10, 10)
     yield registry
-    registry._active.clear()
     registry.close()
 
 
 def test_only_sessions_with_something_to_look_after_are_looked_at(registry):
-    busy, resting, idle = Sleeper(0), Sleeper((ACTIVE + IDLE) / 2), Sleeper(IDLE + 1)
-    for session in (busy, resting, idle):
+    busy, resting, late = Sleeper(0), Sleeper((ACTIVE + IDLE) / 2), Sleeper(IDLE + 1)
+    idle = [Sleeper(ACTIVE + 1, small=True) for _ in range(1000)]
+    for session in (busy, resting, late, *idle):
         registry._wake(session)
-    until(lambda: min(busy.ticks, idle.ticks) >= 5)
-    assert not resting.ticks
-    assert resting in registry._active  # its time will come
+    until(lambda: min(busy.ticks, late.ticks) >= 5)
+    assert resting.ticks == 1
+    assert {session.ticks for session in idle} == {1}
+    assert {*registry._sessions} == {busy, resting, late, *idle}
+    assert {*registry.active} == {busy, late}
+
+
+def test_a_session_at_rest_is_looked_at_when_it_is_due_or_when_its_data_move(registry, monkeypatch):
+    resting, woken, idle = Sleeper(ACTIVE + 1), Sleeper(ACTIVE + 1), Sleeper(ACTIVE + 1, small=True)
+    for session in (resting, woken, idle):
+        registry._wake(session)
+    until(lambda: not registry.active)
+    woken.last_data = module.monotonic()
+    registry._wake(woken)
+    until(lambda: woken.ticks >= 5)
+    assert resting.ticks == idle.ticks == 1
+    monkeypatch.setattr(module, "IDLE", ACTIVE + 0.5)
+    until(lambda: resting.ticks >= 5)
+    assert idle.ticks == 1
+
+
+def test_a_session_that_rests_for_too_long_is_ended_unless_it_waits_for_a_peer(registry):
+    registry._idle_timeout = ACTIVE + 0.2
+    idle, waiting = Sleeper(ACTIVE + 0.1, small=True), Sleeper(ACTIVE + 0.1, small=True)
+    waiting.waiting_for_peer = True
+    for session in (idle, waiting):
+        registry._wake(session)
+    until(lambda: idle.ended)
+    until(lambda: waiting.ticks >= 2)
+    assert not waiting.ended
+    assert not registry.active
 
 
 def admitted(registry, stack, peer, user, most=1000):
