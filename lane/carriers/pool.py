@@ -8,7 +8,7 @@ dead carrier is never handed out.
 """
 
 import logging
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
 from math import ceil
@@ -42,6 +42,8 @@ PAUSE = 5.0
 """Seconds without new spares after one could not be made. Sessions still dial."""
 TRIES = 8
 """Maximum number of carriers that are dialled for one session, if other sessions take their streams first."""
+LOOKS = 8
+"""Maximum number of carriers with room that are compared for one session."""
 ROOM = 16
 """File descriptors that must stay free for new connections. If fewer are, the pool gives up its spares."""
 SCARCE = 30.0
@@ -64,7 +66,8 @@ class Pool:
         self._hello = hello
         self._leases: Counter[Carrier] = Counter()  # all live carriers, each with its number of leases
         self._flows: dict[Carrier, Flows] = {}  # of the live carriers whose datagrams are in use
-        self._roomy: set[Carrier] = set()  # the live carriers that may have room
+        self._unleased: set[Carrier] = set()  # those without leases
+        self._roomy: OrderedDict[Carrier, None] = OrderedDict()  # the live carriers that may have room
         self._distrusted: set[Carrier] = set()  # the live carriers that must not be handed out
         self._demand = Demand()
         self._spares: deque[tuple[Lease, float]] = deque()  # with the time each became a spare, oldest first
@@ -125,8 +128,10 @@ class Pool:
     def release(self, carrier: Carrier) -> None:
         """End one lease on `carrier`. Closes it if that was the last lease, and it can't have another."""
         self._leases[carrier] -= 1
+        if self._leases[carrier] <= 0:
+            self._unleased.add(carrier)
         if carrier.capacity and carrier not in self._distrusted:
-            self._roomy.add(carrier)
+            self._roomy[carrier] = None
         elif self._leases[carrier] <= 0:
             self._drop(carrier, LAST_WORDS)
 
@@ -134,7 +139,7 @@ class Pool:
         """Hand out `carrier` no more. Discards all spares too, because they use the same network path."""
         if carrier in self._leases:
             self._distrusted.add(carrier)
-            self._roomy.discard(carrier)
+            self._roomy.pop(carrier, None)
         while self._spares:
             self._spares.popleft()[0].discard()
 
@@ -161,6 +166,7 @@ class Pool:
         gevent.joinall(closing, timeout=grace + LAST_WORDS)  # a plugin's transport may exceed it
         self._leases.clear()
         self._flows.clear()
+        self._unleased.clear()
         self._roomy.clear()
 
     def _taken(self) -> None:
@@ -201,28 +207,44 @@ class Pool:
         try:
             return self._open(carrier, fresh)
         except Closed:
-            self._roomy.discard(carrier)
+            self._roomy.pop(carrier, None)
             if carrier.closed and not self._leases[carrier]:
                 self._drop(carrier)
             return None
 
     def _least_loaded(self) -> Carrier | None:
-        """The carrier with the most room, or None. Looks only at `_roomy`: there may be thousands more."""
-        room = {carrier: carrier.capacity for carrier in self._roomy if carrier.capacity}
-        self._roomy = set(room)
-        return max(room, key=room.__getitem__, default=None)
+        """A carrier that has room, or None. It has the most room of a few, which take turns.
+
+        After a peak there may be hundreds. The best of a few spreads the sessions almost as well as the best
+        of all (M. Mitzenmacher, The Power of Two Choices in Randomized Load Balancing).
+        """
+        best, most, seen = None, 0, 0
+        while self._roomy and seen < LOOKS:
+            carrier, _ = self._roomy.popitem(last=False)
+            room = carrier.capacity
+            if not room:
+                continue
+            self._roomy[carrier] = None
+            seen += 1
+            if carrier is best:
+                break  # those were all
+            if room > most:
+                best, most = carrier, room
+        return best
 
     def _open(self, carrier: Carrier, fresh: bool) -> Lease:
         """A stream on `carrier`. Raises Closed."""
         stream = carrier.open()
         self._leases[carrier] += 1
+        self._unleased.discard(carrier)
         return Lease(self, carrier, stream, fresh, self._hello(carrier))
 
     def _drop(self, carrier: Carrier, grace: float = 0) -> None:
         """Forget and close a carrier without leases."""
         del self._leases[carrier]
         self._flows.pop(carrier, None)
-        self._roomy.discard(carrier)
+        self._unleased.discard(carrier)
+        self._roomy.pop(carrier, None)
         self._distrusted.discard(carrier)
         gevent.spawn(carrier.close, grace)
 
@@ -230,7 +252,8 @@ class Pool:
         """Take a newly dialled carrier into the pool."""
         self._share = max(carrier.capacity, 1)
         self._leases[carrier] = 0
-        self._roomy.add(carrier)
+        self._unleased.add(carrier)
+        self._roomy[carrier] = None
 
     def _refill(self) -> None:
         """Start makers for the missing spares."""
@@ -290,7 +313,7 @@ class Pool:
         """
         while True:
             gevent.sleep(SWEEP)
-            for carrier in [c for c, leases in self._leases.items() if not leases and _dead(c)]:
+            for carrier in [carrier for carrier in self._unleased if _dead(carrier)]:
                 self._drop(carrier)
             scarce = not reserve.has(ROOM)
             if scarce:

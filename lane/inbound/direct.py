@@ -92,6 +92,7 @@ class Direct:
             gevent.sleep(max(SWEEP, self._idle_timeout / 8))
             now = monotonic()
             for connection in list(self._running):
+                maybe_yield()
                 if now - connection.last > self._idle_timeout:
                     connection.reset()
 

@@ -18,6 +18,7 @@ from gevent.event import Event
 from lane import census
 from lane.address import Address, normal_host
 from lane.errors import Closed, LaneError
+from lane.fair import maybe_yield
 from lane.inbound.connector import Buffer, TargetConnector
 from lane.inbound.later import Later
 from lane.log import Throttle
@@ -143,6 +144,6 @@ class UdpForward:
         while not self._stopped.wait(SWEEP):
             oldest = monotonic() - self._idle_timeout
             for key, source in list(self._sources.items()):
-                if source.last < oldest:
-                    del self._sources[key]
+                maybe_yield()
+                if source.last < oldest and self._sources.pop(key, None) is source:
                     source.association.close()

@@ -16,6 +16,7 @@ from gevent.event import Event
 from lane import census
 from lane.address import Address
 from lane.errors import Closed, Status, TargetError
+from lane.fair import maybe_yield
 from lane.proto.hello import MAX_TEXT
 from lane.session.session import Session
 from lane.supervisor import report, supervise
@@ -180,12 +181,18 @@ class Resumption:
             gevent.sleep(SWEEP)
             oldest = monotonic() - self._grace
             for own in list(self._orphans.values()):
-                for entry in [entry for entry in own.values() if entry.since <= oldest]:
+                while own and (entry := _oldest(own)).since <= oldest:
                     self._give_up(entry, "its client did not come back in time")
-                self._make_room([own], self._most_bytes // 2)
             while self._ended and self._ended[0].since <= oldest:
                 self._forget()
-            self._make_room(list(self._orphans.values()), self._most_bytes)
+            held = 0
+            for own in list(self._orphans.values()):
+                of_user = _sum(own)
+                held += of_user
+                if of_user > self._most_bytes // 2:
+                    self._make_room([own], self._most_bytes // 2)
+            if held > self._most_bytes:
+                self._make_room(list(self._orphans.values()), self._most_bytes)
 
     def _make_room(self, users: list[OrderedDict[Key, Entry]], most: int) -> None:
         """Give up sessions until those of `users` buffer at most `most` bytes: of the largest user first."""
@@ -207,6 +214,15 @@ class Resumption:
 
 def _oldest(own: OrderedDict[Key, Entry]) -> Entry:
     return next(iter(own.values()))
+
+
+def _sum(own: OrderedDict[Key, Entry]) -> int:
+    """Bytes that the sessions of one user buffer, about: others run meanwhile."""
+    held = 0
+    for entry in list(own.values()):
+        maybe_yield()
+        held += _held(entry)
+    return held
 
 
 def _held(entry: Entry) -> int:

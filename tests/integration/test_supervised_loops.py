@@ -138,7 +138,9 @@ def test_the_sweeper_of_carriers(beds, fails_once, monkeypatch):
     logged = fails_once(pool_module, "_dead")
     idle = pool.lease()
     idle.discard()
-    pool._leases[object()] = 0  # something that can't say whether it is closed
+    odd = object()  # something that can't say whether it is closed
+    pool._leases[odd] = 0
+    pool._unleased.add(odd)
     until(logged)
     until(lambda: all(carrier in bed.ways["cheap"].carriers for carrier in pool._leases))
 

@@ -11,7 +11,7 @@ from lane_tls.plugin import TLSTransport
 from lane.address import Address
 from lane.carriers import demand, shared_dials
 from lane.carriers import pool as pool_module
-from lane.carriers.pool import Pool
+from lane.carriers.pool import LOOKS, Pool
 from lane.errors import Closed, Refused, Unreachable
 from lane.testing import MemoryTransport, TCPTransport, client_tls, server_tls
 from lane.testing.harness import outcome, settled, until
@@ -413,3 +413,40 @@ def test_a_server_that_closes_at_once_is_not_dialled_again_and_again(bed, monkey
         bed.pool.lease()
     assert bed.dials == 1
     assert not len(bed.pool)
+
+
+class Roomy:
+    """A carrier with `capacity`. `asked` counts who wanted to know."""
+
+    closed, asked = False, 0
+
+    def __init__(self, capacity):
+        self._capacity = capacity
+
+    @property
+    def capacity(self):
+        Roomy.asked += 1
+        return self._capacity
+
+
+@memory
+def test_a_stream_is_found_without_asking_all_carriers(bed, monkeypatch):
+    """After a peak there are hundreds that have room."""
+    monkeypatch.setattr(Roomy, "asked", 0)
+    full, roomy = [Roomy(0) for _ in range(100)], [Roomy(1 + number % 9) for number in range(504)]
+    bed.pool._roomy.update(dict.fromkeys([*full, *roomy]))
+    assert bed.pool._least_loaded()._capacity == LOOKS  # the best of the first
+    assert Roomy.asked == len(full) + LOOKS  # what is full is asked only once
+    found = [bed.pool._least_loaded() for _ in range(100)]
+    assert Roomy.asked == len(full) + 101 * LOOKS
+    assert min(carrier._capacity for carrier in found) >= LOOKS
+    assert len({*found}) > 50
+
+
+@memory
+def test_of_a_few_carriers_the_one_with_the_most_room_is_taken(bed):
+    roomy = [Roomy(number) for number in (3, 0, 5, 2)]
+    bed.pool._roomy.update(dict.fromkeys(roomy))
+    assert {bed.pool._least_loaded() for _ in range(5)} == {roomy[2]}
+    bed.pool._roomy.clear()
+    assert bed.pool._least_loaded() is None
