@@ -96,10 +96,14 @@ class Link:
 
 
 class Flow:
-    """One sender and its receiver. `supply(now)`: bytes that the application has written; None: no end."""
+    """One sender and its receiver. `supply(now)`: bytes that the application has written; None: no end.
 
-    def __init__(self, clock, link, control, start=0.0, supply=None):
+    `extra`: seconds that its round trip takes beside that of the link.
+    """
+
+    def __init__(self, clock, link, control, start=0.0, supply=None, extra=0.0):
         self.clock, self.link, self.controller = clock, link, control
+        self._extra = extra
         self.recovery = Recovery(control, SIZE)
         self.recovery.handshake_confirmed = True
         self.recovery.max_ack_delay = MAX_ACK_DELAY + ACK_DELAY_SLACK
@@ -137,7 +141,7 @@ class Flow:
             recovery.pacer.update_after_send(now)
         for packet in batch:
             recovery.on_packet_sent(packet=packet, space=self.space)
-            self.link.send(SIZE + HEADERS, lambda number=packet.packet_number: self._arrive(number))
+            self.link.send(SIZE + HEADERS, self._later(self._arrive, packet.packet_number))
         self.sent += len(batch)
         lost = recovery.get_loss_detection_time(amplification_limited=False)
         more = now + 0.01 if self._supply else None
@@ -149,6 +153,12 @@ class Flow:
         if self._timer is None or self._timer > when:
             self._timer = when
             self.clock.at(when, lambda: self._wake() if self._timer == when else None)
+
+    def _later(self, what, *arguments):
+        """Half of the extra round trip after now, `what(*arguments)`."""
+        if not self._extra:
+            return lambda: what(*arguments)
+        return lambda: self.clock.at(self.clock.now + self._extra / 2, lambda: what(*arguments))
 
     def _arrive(self, number):
         self.received += 1
@@ -170,7 +180,7 @@ class Flow:
             delay = self.clock.now - self._largest_at
             if self.sent > 4000:
                 self._ranges.subtract(0, self.sent - 4000)  # the peer is known to know
-            self.link.send_back(lambda: self._acknowledged(ranges, delay))
+            self.link.send_back(self._later(self._acknowledged, ranges, delay))
 
     def _acknowledged(self, ranges, delay):
         self.recovery.on_ack_received(

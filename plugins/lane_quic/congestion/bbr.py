@@ -21,6 +21,7 @@ This follows BBR version 1: Cardwell and others, "BBR: Congestion-Based Congesti
 - Measuring the round trip. Half a BDP stays in flight (draft-ietf-ccwg-bbr-04; version 1: four packets). It
   is skipped if a recent sample was close to the smallest one, which is usual after a drain.
 - More bandwidth. A probe that finds at least 15 % more is followed by another probe at once.
+- Beside others. Loss by a full queue bounds the window as it does in CUBIC: see loss_bound.py.
 - Much less bandwidth. Ten rounds take long if each waits behind a full queue. If a queue stands and three
   rounds have brought less than half of the bandwidth, older rates are forgotten.
 """
@@ -31,6 +32,7 @@ from enum import Enum
 
 from lane_quic.congestion import Packet, Sample
 from lane_quic.congestion.line_loss import LineLoss
+from lane_quic.congestion.loss_bound import LossBound
 
 INITIAL_PACKETS = 64
 """Packets of the first window."""
@@ -87,6 +89,10 @@ STANDING_ROUNDS = 16
 """Rounds with a standing queue after which the smallest round trip is measured again."""
 FEW_ROUNDS = 4
 """The same if the queue is longer than our own window can cause."""
+UNBOUND = 1.35
+"""The window, in BDPs, from which on a bound by loss is lifted: nobody else fills the queue."""
+BOUND_PACING = 1.1
+"""Pacing of a bounded window, in windows a round trip."""
 LEAST_PACKETS = 4
 """Packets of the smallest window."""
 LATENESS = 0.008
@@ -132,6 +138,8 @@ class Bbr:
         self._phase, self._phase_at = PROBING, 0.0
         self._before_probe = math.inf
         self._loss = LineLoss(datagram_size)
+        self._bound = LossBound(datagram_size)
+        self._smoothed_rtt = 0.0
         self._yield = 1.0
         self._standing_rounds = 0
 
@@ -165,6 +173,9 @@ class Bbr:
             if sample.round_delivered >= self._round_ends:
                 self._end_round(sample)
         self._loss.count_drained(sample, self.min_rtt)
+        if self.state not in (BbrState.START, BbrState.SETTLE):
+            most = UNBOUND * self.bandwidth * self.min_rtt / (1 - self.line_loss)
+            self._bound.on_sample(sample, self._recent_rtts, self.min_rtt, most)
         self._steer(sample)
         self._decide(sample)
 
@@ -178,6 +189,7 @@ class Bbr:
         if not self._above(rtt, NEAR_MIN_RTT):
             self._min_rtt_at = now
         self.min_rtt = min(self.min_rtt, rtt)
+        self._smoothed_rtt += (rtt - self._smoothed_rtt) / 8 if self._smoothed_rtt else rtt
 
     def _above(self, rtt: float, bound: tuple[float, float]) -> bool:
         factor, seconds = bound
@@ -199,7 +211,12 @@ class Bbr:
                 del self._rates[0]
             self._look_for_collapse(low)
         self._round_best = 0.0
-        self._loss.end_round(sample, queue=self._above(high, NO_QUEUE))
+        self._bound.end_round(high)
+        if self.state is BbrState.START:
+            self._loss.end_start_round(sample, grew=self.bandwidth >= 1.25 * self._full_bandwidth)
+        else:
+            queue = self._above(high, NO_QUEUE) or low > self._bound.long_rtt(self.min_rtt)
+            self._loss.end_round(sample, queue=queue or self.state is BbrState.SETTLE)
         match self.state:
             case BbrState.START if not limited:
                 self._look_for_plateau(sample.now)
@@ -257,7 +274,9 @@ class Bbr:
             case BbrState.SETTLE if self._settle_rounds <= 0:
                 self._enter(BbrState.DRAIN, now)
             case BbrState.DRAIN if sample.in_flight <= self._target(1.0):
+                self._loss.drained(self._phase_at, now)
                 self._enter(BbrState.CYCLE, now)
+                self._bound.begin(now)
                 self._phase = self._random.choice([n for n in range(len(CYCLE)) if n != DRAINING])
             case BbrState.CYCLE:
                 if now - self._phase_at > max(self.min_rtt, SHORTEST_PHASE):
@@ -316,8 +335,13 @@ class Bbr:
                 pacing = DRAIN_PACING
             case BbrState.CYCLE:
                 pacing = CYCLE[self._phase]
-        self.pacing_rate = max(pacing * sent * self._yield, LEAST_PACKETS * self._size / self.min_rtt / 4)
+        least = LEAST_PACKETS * self._size
+        rate = pacing * sent * self._yield
+        if (bound := self._bound.window) < math.inf:
+            rate = BOUND_PACING * bound / self._smoothed_rtt
+        self.pacing_rate = max(rate, least / self.min_rtt / 4)
         if self.state is BbrState.PROBE_RTT:
-            self.window = int(self._target(RTT_PROBE_WINDOW))
+            goal = self._target(RTT_PROBE_WINDOW)
         else:
-            self.window = int(max(window * sent * self.min_rtt + slack, LEAST_PACKETS * self._size))
+            goal = window * sent * self.min_rtt + slack
+        self.window = int(max(min(goal, bound), least))

@@ -18,6 +18,8 @@ class LineLoss:
         self._enough = 20 * datagram_size
         self._seen = 0.0
         self._delivered = self._lost = 0  # at the start of the rounds being counted
+        self._start_round: tuple[int, int] | None = None  # bytes lost and in all, in the last round
+        self._start_lost = self._start_total = 0
         self._drain = (0.0, 0.0)  # when the last drain began and ended
         self._drained_sent = self._drained_lost = 0.0
 
@@ -37,6 +39,17 @@ class LineLoss:
             self._seen += (lost / total - self._seen) / 4
         if queue or total > self._enough:
             self._delivered, self._lost = sample.delivered, sample.lost
+
+    def end_start_round(self, sample: Sample, *, grew: bool) -> None:
+        """Count a round of the start if the next one `grew`: the last ones may have overflowed a queue."""
+        if grew and self._start_round is not None:
+            lost, total = self._start_round
+            self._start_lost += lost
+            self._start_total += total
+            self._seen = self._start_lost / max(1, self._start_total)
+        lost = max(0, sample.lost - self._lost)
+        self._start_round = lost, sample.delivered - self._delivered + lost
+        self._delivered, self._lost = sample.delivered, sample.lost
 
     def drained(self, start: float, end: float) -> None:
         """Note that packets were sent slowly from `start` to `end`, seconds."""

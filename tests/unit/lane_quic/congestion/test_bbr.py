@@ -145,12 +145,18 @@ def test_a_short_answer_leaves_at_once_after_a_pause():
     assert flow.recovery.pacer.next_send_time(flow.clock.now) is None
 
 
-def shares(seed, *controls, seconds=25, starts=(0.0, 1.0), **link):
-    """What each of two flows gets of all that arrives, after 8 seconds."""
+def shares(seed, *controls, seconds=25, starts=(0.0, 1.0), extra=(0, 0, 0, 0), **link):
+    """What each flow gets of all that arrives, after 8 seconds. `extra`: of their round trips, seconds."""
     clock = Clock(seed)
     link = Link(clock, **link)
     flows = [
-        Flow(clock, link, Bbr(SIZE, seed + i) if c == "bbr" else CONTROLLERS[c](SIZE), start=starts[i])
+        Flow(
+            clock,
+            link,
+            Bbr(SIZE, seed + i) if c == "bbr" else CONTROLLERS[c](SIZE),
+            starts[i],
+            extra=extra[i],
+        )
         for i, c in enumerate(controls)
     ]
     clock.run(8)
@@ -165,6 +171,53 @@ def shares(seed, *controls, seconds=25, starts=(0.0, 1.0), **link):
 @pytest.mark.parametrize("other", ["bbr", "cubic"])
 def test_two_flows_share_a_bottleneck(seed, starts, other):
     assert min(shares(seed, "bbr", other, starts=starts)) > 0.25
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("starts", [(0, 1), (4, 0)])
+@pytest.mark.parametrize(
+    ("other", "link"),
+    [
+        ("cubic", {"queue": 65536}),
+        ("cubic", {"queue": 32768}),
+        ("cubic", {"queue": 204800, "mbit": 100}),
+        ("cubic", {"queue": 32768, "mbit": 10}),
+        ("reno", {"queue": 65536}),
+        ("bbr", {"queue": 65536}),
+    ],
+)
+def test_two_flows_share_a_bottleneck_with_a_short_queue(seed, starts, other, link):
+    """Cubic reacts to what our probes make the queue drop. We must react too, or we take all."""
+    assert 0.35 < shares(seed, "bbr", other, starts=starts, **link)[0] < 0.65
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_longer_path_shares_a_short_queue(seed):
+    assert min(shares(seed, "bbr", "cubic", queue=65536, extra=(0.05, 0))) > 0.3
+    assert min(shares(seed, "bbr", "cubic", queue=65536, extra=(0, 0.05))) > 0.3
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_three_cubics_are_not_starved(seed):
+    assert shares(seed, "bbr", "cubic", "cubic", "cubic", starts=(0, 1, 2, 3), queue=65536)[0] < 0.55
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("queue", "least"), [(65536, 0.92), (32768, 0.88)])
+def test_a_short_queue_alone_costs_little(seed, queue, least):
+    flow = lone(seed, queue=queue)
+    flow.rate(3)
+    dropped, sent = flow.link.dropped, flow.sent
+    assert flow.rate(8) > least
+    assert flow.link.dropped - dropped < 0.02 * (flow.sent - sent)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("loss", [0.02, 0.1])
+def test_a_short_queue_is_no_reason_to_yield_on_a_lossy_line(seed, loss):
+    flow = lone(seed, queue=32768, loss=loss)
+    flow.rate(2)
+    assert flow.rate(8) > 0.94 * (1 - loss)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
