@@ -21,6 +21,7 @@ from OpenSSL import SSL
 
 from lane.errors import Closed, Failure, ProtocolError
 from lane.net.failures import ended
+from lane_tls import fair_rates
 from lane_tls.openssl import Records
 from lane_tls.tcp import use
 from lane_tls.words import reason
@@ -67,6 +68,9 @@ class TLSStream:
         self._busy_since = self._sent_at = self._since  # start of a run of `sendall`s; end of the last one
         self.finished = False
         """Whether close_notify was sent."""
+        self.shared = False
+        """Whether `fair_rates` looks after it."""
+        self._blocked = False  # the kernel had no room since the last `was_blocked`
 
     @property
     def broken(self) -> bool:
@@ -186,9 +190,18 @@ class TLSStream:
         """Hand the encrypted data to the kernel; block for room. Raises Closed."""
         try:
             while not self._records.flush():
+                self._blocked = True
+                if not self.shared:
+                    self.shared = True
+                    fair_rates.enter(self)
                 self._wait(self._writable)
         except OSError as error:
             raise self._fail(error) from None
+
+    def was_blocked(self) -> bool:
+        """Whether the kernel had no room for data since the last call."""
+        blocked, self._blocked = self._blocked, self._writable.callback is not None
+        return blocked
 
     def finish(self) -> None:
         """Send close_notify; reading goes on. Idempotent. Blocks as `sendall` does. Raises Closed."""

@@ -1,0 +1,145 @@
+"""Equal rates for the bulk transfers of one path, each of which has a TCP connection of its own.
+
+Connections that share a full queue take minutes to reach equal rates: CUBIC gives the one that began first
+several times the rate of the others. But they all end here and at one peer, so whoever sends them knows all
+of their rates. While their path has a queue, none of them is paced at much more than their average
+(SO_MAX_PACING_RATE). What the greedy ones leave is taken by the others, and the average follows.
+
+Without a queue nothing is capped: then the application, or the loss of the line, limits each one for itself.
+"""
+
+import socket
+import struct
+from collections.abc import Sequence
+from contextlib import suppress
+from statistics import median
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import gevent
+
+from lane.supervisor import supervise
+from lane.tcp_info import PathInfo, path_info
+
+if TYPE_CHECKING:
+    from lane_tls.stream import TLSStream
+
+LOOK = 0.25
+"""Seconds between two looks at the transfers."""
+MOST_AT_ONCE = 64
+"""Transfers that are looked at in such a time. With more of them, looks are rarer."""
+STEADY = 2
+"""Looks in a row at which a transfer had more to send than the path takes, until it counts."""
+QUEUE = 1.15
+"""A path has a queue if round trips take this many times the shortest one."""
+SHORTEST = 0.002
+"""Seconds of a round trip below which the CPU, and not the network, limits transfers."""
+HEADROOM = 1.1
+"""The most of a transfer, in average rates. Above 1, so that all can take more when there is more."""
+LEAST = 16384
+"""Bytes a second that any transfer may have."""
+UNLIMITED = (1 << 32) - 1
+
+_SO_MAX_PACING_RATE = 47  # Linux, asm-generic/socket.h
+_LINUX = hasattr(socket, "SO_DOMAIN")
+
+
+class Transfer:
+    """The rate of one connection, from its counters."""
+
+    __slots__ = ("_at", "_delivered", "_looks", "busy", "cap", "rate")
+
+    def __init__(self) -> None:
+        self.rate = 0.0
+        """Bytes a second."""
+        self.busy = 0
+        """Looks at which it had more to send than the path takes, less those at which it had not."""
+        self.cap = UNLIMITED
+        """Bytes a second to which it is paced."""
+        self._delivered: int | None = None
+        self._at = 0.0
+        self._looks = 0
+
+    def take(self, info: PathInfo, now: float, *, blocked: bool) -> None:
+        """Take a look at its counters."""
+        if self._delivered is not None and now > self._at:
+            rate = (info.delivered - self._delivered) / (now - self._at)
+            self.rate += (rate - self.rate) / min(2, self._looks)
+        self._delivered, self._at = info.delivered, now
+        self._looks += 1
+        self.busy = min(self.busy + 1, 2 * STEADY) if blocked else self.busy - 1
+
+    @property
+    def counts(self) -> bool:
+        """Whether the path has limited it for some time."""
+        return self.busy >= STEADY and self._looks > STEADY
+
+
+def cap(transfers: Sequence[Transfer], paths: Sequence[PathInfo]) -> None:
+    """Set the caps of the `transfers` of one path, which has the measurements `paths`."""
+    limited = [transfer for transfer in transfers if transfer.counts]
+    most = UNLIMITED
+    if len(limited) > 1 and _has_queue(paths):
+        mean = sum(transfer.rate for transfer in limited) / len(limited)
+        most = int(min(max(HEADROOM * mean, LEAST), UNLIMITED))
+    for transfer in transfers:
+        transfer.cap = most if transfer.counts else UNLIMITED
+
+
+def _has_queue(paths: Sequence[PathInfo]) -> bool:
+    known = [path for path in paths if path.shortest_rtt >= SHORTEST]
+    return bool(known) and median(path.rtt / path.shortest_rtt for path in known) > QUEUE
+
+
+class FairRates:
+    """The streams of one event loop that have more to send than their paths take, by the peer's address."""
+
+    def __init__(self) -> None:
+        self._paths: dict[str, dict[TLSStream, Transfer]] = {}
+        self._running = False
+
+    def enter(self, stream: "TLSStream") -> None:
+        """Look after `stream` until it has nothing to send for some time, or has ended."""
+        with suppress(OSError):
+            peer = stream.sock.getpeername()[0]
+            self._paths.setdefault(peer, {})[stream] = Transfer()
+            if not self._running:
+                self._running = True
+                supervise("the rates of transfers over TCP", self._run)
+
+    def _run(self) -> None:
+        while self._paths:
+            count = sum(map(len, self._paths.values()))
+            gevent.sleep(LOOK * max(1.0, count / MOST_AT_ONCE))
+            for peer in list(self._paths):
+                self._look(peer, self._paths[peer])
+        self._running = False
+
+    def _look(self, peer: str, streams: "dict[TLSStream, Transfer]") -> None:
+        now, paths, before = monotonic(), [], {}
+        for stream, transfer in list(streams.items()):
+            info = None if stream.broken else path_info(stream.sock)
+            if info is not None:
+                transfer.take(info, now, blocked=stream.was_blocked())
+                paths.append(info)
+            before[stream] = transfer.cap
+            if info is None or transfer.busy < -STEADY:
+                del streams[stream]
+                stream.shared, transfer.cap = False, UNLIMITED
+        cap(list(streams.values()), paths)
+        for stream, last in before.items():
+            most = streams[stream].cap if stream in streams else UNLIMITED
+            if most != last and not stream.broken:
+                with suppress(OSError):
+                    stream.sock.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, struct.pack("I", most))
+        if not streams:
+            del self._paths[peer]
+
+
+_rates = FairRates()
+
+
+def enter(stream: "TLSStream") -> None:
+    """See `FairRates.enter`. It does nothing where the kernel can't pace a connection."""
+    if _LINUX:
+        _rates.enter(stream)

@@ -1,0 +1,132 @@
+"""Equal rates for transfers over one path: who is capped, and when the caps are lifted."""
+
+import socket
+import struct
+
+import pytest
+from lane_tls import fair_rates
+from lane_tls.fair_rates import HEADROOM, LEAST, STEADY, UNLIMITED, FairRates, Transfer, cap
+
+from lane.tcp_info import PathInfo, path_info
+from lane.testing.harness import until
+
+QUEUE, EMPTY = PathInfo(0, 0.1, 0.05), PathInfo(0, 0.052, 0.05)
+PACING = 47
+
+
+def transfer(rate, *, blocked=True):
+    """One that has moved `rate` bytes a second for some time."""
+    made = Transfer()
+    for second in range(STEADY + 2):
+        made.take(PathInfo(rate * second, 0.1, 0.05), float(second), blocked=blocked)
+    return made
+
+
+def test_beside_a_queue_nobody_has_much_more_than_the_average():
+    transfers = [transfer(900_000), transfer(50_000), transfer(100_000)]
+    cap(transfers, [QUEUE] * 3)
+    assert {one.cap for one in transfers} == {int(HEADROOM * 350_000)}
+
+
+@pytest.mark.parametrize(
+    "paths", [[EMPTY] * 3, [], [PathInfo(0, 0.001, 0.0001)] * 3, [PathInfo(0, 1, 0)] * 3]
+)
+def test_without_a_queue_nobody_is_capped(paths):
+    transfers = [transfer(900_000), transfer(50_000), transfer(100_000)]
+    cap(transfers, [QUEUE] * 3)
+    cap(transfers, paths)
+    assert {one.cap for one in transfers} == {UNLIMITED}
+
+
+def test_one_that_the_path_does_not_limit_neither_counts_nor_is_capped():
+    slow, others = transfer(1000, blocked=False), [transfer(300_000), transfer(500_000)]
+    cap([slow, *others], [QUEUE] * 3)
+    assert slow.cap == UNLIMITED
+    assert {one.cap for one in others} == {int(HEADROOM * 400_000)}
+
+
+def test_one_alone_and_a_new_one_are_not_capped():
+    alone, new = transfer(300_000), Transfer()
+    new.take(QUEUE, 1.0, blocked=True)
+    cap([alone, new], [QUEUE] * 2)
+    assert alone.cap == new.cap == UNLIMITED
+
+
+def test_a_cap_leaves_something_on_the_slowest_path():
+    transfers = [transfer(10), transfer(20)]
+    cap(transfers, [QUEUE] * 2)
+    assert {one.cap for one in transfers} == {LEAST}
+
+
+def test_the_rate_follows_the_counters():
+    one = Transfer()
+    for second in range(20):
+        one.take(PathInfo(min(second, 10) * 1000, 0.1, 0.05), float(second), blocked=True)
+    assert 0 <= one.rate < 10, "it has stopped"
+    assert one.busy <= 2 * STEADY
+
+
+class Stream:
+    """What is looked at of a TLS stream, over a real TCP connection."""
+
+    def __init__(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            self.sock = socket.create_connection(server.getsockname())
+            self.far = server.accept()[0]
+        self.broken, self.shared, self.blocked = False, True, True
+
+    def was_blocked(self):
+        return self.blocked
+
+    @property
+    def pacing(self):
+        return struct.unpack("I", self.sock.getsockopt(socket.SOL_SOCKET, PACING, 4))[0]
+
+    def close(self):
+        self.broken = True
+        self.sock.close()
+        self.far.close()
+
+
+@pytest.fixture
+def streams(monkeypatch):
+    made = [Stream() for _ in range(3)]
+    monkeypatch.setattr(fair_rates, "LOOK", 0.001)
+    moved = dict.fromkeys((one.sock for one in made), 0)
+
+    def measured(sock):
+        info = path_info(sock)
+        if info is None:
+            return None
+        moved[sock] += 1000
+        return PathInfo(moved[sock], 0.1, 0.05)
+
+    monkeypatch.setattr(fair_rates, "path_info", measured)
+    yield made
+    for one in made:
+        one.close()
+
+
+def test_the_kernel_paces_those_that_share_a_path_and_no_other(streams):
+    rates = FairRates()
+    for stream in streams:
+        rates.enter(stream)
+    assert until(lambda: all(stream.pacing < UNLIMITED for stream in streams))
+    streams[0].blocked = False  # it has less to send now
+    assert until(lambda: not streams[0].shared)
+    assert streams[0].pacing == UNLIMITED
+    streams[1].close()
+    assert until(lambda: streams[2].pacing == UNLIMITED), "it is alone"
+    streams[2].close()
+    assert until(lambda: not rates._paths and not rates._running), "nothing is left, and nothing runs"
+
+
+def test_a_path_is_measured_by_the_kernel():
+    stream = Stream()
+    stream.sock.sendall(bytes(5000))
+    assert until(lambda: path_info(stream.sock).delivered == 5001)  # with the SYN
+    info = path_info(stream.sock)
+    assert 0 < info.shortest_rtt <= 1
+    assert 0 < info.rtt <= 1
+    stream.close()
+    assert path_info(stream.sock) is None
