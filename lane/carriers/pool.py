@@ -248,12 +248,13 @@ class Pool:
         self._distrusted.discard(carrier)
         gevent.spawn(carrier.close, grace)
 
-    def _add(self, carrier: Carrier) -> None:
-        """Take a newly dialled carrier into the pool."""
+    def _add(self, carrier: Carrier, waiting: int) -> None:
+        """Take a newly dialled carrier into the pool. `waiting`: those who dialled it, and come first."""
         self._share = max(carrier.capacity, 1)
         self._leases[carrier] = 0
         self._unleased.add(carrier)
-        self._roomy[carrier] = None
+        if carrier.capacity > waiting:
+            self._roomy[carrier] = None
 
     def _refill(self) -> None:
         """Start makers for the missing spares."""
@@ -313,8 +314,11 @@ class Pool:
         """
         while True:
             gevent.sleep(SWEEP)
-            for carrier in [carrier for carrier in self._unleased if _dead(carrier)]:
-                self._drop(carrier)
+            for carrier in list(self._unleased):
+                if _dead(carrier):
+                    self._drop(carrier)
+                elif carrier not in self._distrusted:
+                    self._roomy[carrier] = None  # whoever dialled it may not have come
             scarce = not reserve.has(ROOM)
             if scarce:
                 self._paused_until = monotonic() + SCARCE

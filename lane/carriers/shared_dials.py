@@ -27,11 +27,12 @@ class _Dial:
 class SharedDials:
     """The dials of one pool. `connect` makes a carrier within `timeout` seconds.
 
-    It raises Unreachable or Refused. `made` is called with each new carrier before the callers get it.
+    It raises Unreachable or Refused. `made` is called with each new carrier, and the number of its callers,
+    before they get it.
     """
 
     def __init__(
-        self, connect: Callable[[], Carrier], timeout: float, made: Callable[[Carrier], None]
+        self, connect: Callable[[], Carrier], timeout: float, made: Callable[[Carrier, int], None]
     ) -> None:
         self._connect = connect
         self._timeout = timeout
@@ -59,7 +60,11 @@ class SharedDials:
             self._dials.add(dial)
             gevent.spawn(self._carry_out, dial)
         dial.waiting += 1
-        found: Carrier | Failure[LaneError] | None = dial.result.wait(self._timeout + OVERDUE)
+        found: Carrier | Failure[LaneError] | None = None
+        try:
+            found = dial.result.wait(self._timeout + OVERDUE)
+        finally:
+            dial.waiting -= 1
         if found is None:
             self._dials.discard(dial)
             raise Unreachable("the transport does not end its dial in time")
@@ -70,12 +75,12 @@ class SharedDials:
     def _carry_out(self, dial: _Dial) -> None:
         found: Carrier | Failure[LaneError] = Failure.of(Unreachable("the dial was ended"))
         try:
-            found = self._outcome()
+            found = self._outcome(dial)
         finally:
             self._dials.discard(dial)
             dial.result.set(found)
 
-    def _outcome(self) -> Carrier | Failure[LaneError]:
+    def _outcome(self, dial: _Dial) -> Carrier | Failure[LaneError]:
         """The carrier, or the failure."""
         try:
             with gevent.Timeout(self._timeout, Unreachable("no answer from the server in time")):
@@ -88,5 +93,5 @@ class SharedDials:
         if self._closed:
             gevent.spawn(carrier.close)
             return Failure.of(Unreachable("lane is closing"))
-        self._made(carrier)
+        self._made(carrier, dial.waiting)
         return carrier

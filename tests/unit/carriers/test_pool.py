@@ -450,3 +450,36 @@ def test_of_a_few_carriers_the_one_with_the_most_room_is_taken(bed):
     assert {bed.pool._least_loaded() for _ in range(5)} == {roomy[2]}
     bed.pool._roomy.clear()
     assert bed.pool._least_loaded() is None
+
+
+@tcp
+def test_who_dials_gets_the_stream_before_those_who_come_later(bed):
+    """Else one who is overtaken often enough would fail, though each dial succeeds."""
+    bed.pool._share = 1
+    bed.gate.clear()
+    first = gevent.spawn(bed.pool.lease)
+    until(lambda: bed.dials == 1)
+    late = []
+
+    def made(carrier, waiting):
+        add(carrier, waiting)
+        late.append(bed.pool.lease_at_once())
+
+    add, bed.pool._dials._made = bed.pool._add, made
+    bed.gate.set()
+    lease = first.get()
+    assert late == [None]
+    assert bed.pool._leases[lease.carrier] == 1
+    assert bed.dials == 1
+
+
+@tcp
+def test_a_stream_whose_dialler_has_gone_is_for_others(bed, monkeypatch):
+    bed.pool._share = 1
+    bed.gate.clear()
+    first = gevent.spawn(bed.pool.lease)
+    until(lambda: bed.dials == 1)
+    first.kill()
+    bed.gate.set()
+    until(lambda: len(bed.pool) == 1)
+    assert bed.pool.lease_at_once() is not None
