@@ -92,7 +92,7 @@ class Records:
                         error = SSL.WantReadError()
                         break
                 except (OSError, SSL.Error) as caught:
-                    error = caught
+                    error = caught.with_traceback(None)  # which has this frame, that has the error
                     break
             result = _lib.SSL_read(self._ssl, _plain + size, limit - size)
             if result > 0:
@@ -206,7 +206,7 @@ class Records:
         try:
             self.connection._raise_ssl_error(self._ssl, result)
         except SSL.Error as error:
-            return error
+            return error.with_traceback(None)  # which has the frames of the callers, and they keep the error
         raise AssertionError("OpenSSL knows no error")
 
 

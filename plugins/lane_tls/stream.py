@@ -139,9 +139,9 @@ class TLSStream:
                 case SSL.ZeroReturnError():
                     self._ended = True
                 case _:
-                    failure = self._fail(error)
+                    self._fail(error)
                     if not data:
-                        raise failure
+                        self._check()
             if data:
                 if self.on_data is not None:
                     self.on_data()
