@@ -41,6 +41,7 @@ LEAST = 16384
 UNLIMITED = (1 << 32) - 1
 
 _SO_MAX_PACING_RATE = 47  # Linux, asm-generic/socket.h
+_NETWORK = socket.AF_INET, socket.AF_INET6
 _LINUX = hasattr(socket, "SO_DOMAIN")
 
 
@@ -100,6 +101,8 @@ class FairRates:
 
     def enter(self, stream: "TLSStream") -> None:
         """Look after `stream` until it has nothing to send for some time, or has ended."""
+        if stream.sock.family not in _NETWORK:
+            return
         with suppress(OSError):
             peer = stream.sock.getpeername()[0]
             self._paths.setdefault(peer, {})[stream] = Transfer()
