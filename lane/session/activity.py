@@ -18,9 +18,11 @@ IDLE = 10.0
 """Seconds after its last data that a session gives up a window that had grown."""
 REPORT = 0.25
 """Seconds between two STATS of a session that sends."""
+FEW = 4096
+"""Bytes for which an ACK waits for data to travel with, as in an exchange of messages. The peer measures its
+goodput by the ACKs for more. A window that runs short does not wait for them."""
 ACK_LATE = 1.0
-"""Seconds after the last data for which an ACK waits for data to travel with. It only frees what the peer
-retains: a window that runs short does not wait for it."""
+"""Seconds after the last data until the peer learns also of these few bytes, which it retains."""
 RECENT = 1.0
 """Seconds for which a datagram counts as in flight. Nobody acknowledges it to us."""
 
@@ -103,7 +105,7 @@ class Activity:
         """Do the upkeep. `attached`: a stream carries the session. Returns whether more ticks are needed."""
         window, buffer = writer.window, writer.buffer
         age, settled = now - self.last_data, now - self._attached
-        if window.ack_possible and age > ACK_LATE:
+        if (fresh := window.unacknowledged) and (fresh > FEW or age > ACK_LATE):
             writer.due |= ACK_DUE
         if age < ACTIVE and liveness.silent(now):
             writer.due |= PING_DUE

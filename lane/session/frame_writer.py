@@ -161,7 +161,7 @@ class FrameWriter:
     def _control(self, now: float, due: int) -> bytes:
         """The frames in `due`, and an ACK if it tells the peer anything new."""
         self.due &= ~due | END_DUE
-        ack = pack_ack(*self.window.acknowledge(now)) if due & ACK_DUE or self.window.ack_possible else b""
+        ack = pack_ack(*self.window.acknowledge(now)) if due & ACK_DUE or self.window.unacknowledged else b""
         if not due:
             return ack
         out, self._preface = self._preface, b""

@@ -221,9 +221,9 @@ class ReceiveWindow:
         self._ack_requested = self.received
 
     @property
-    def ack_possible(self) -> bool:
-        """Whether an ACK would tell the peer anything new."""
-        return self.consumed > self._acked
+    def unacknowledged(self) -> int:
+        """Consumed bytes that the peer does not know of."""
+        return self.consumed - self._acked
 
     def acknowledge(self, now: float) -> tuple[int, int]:
         """The fields `consumed` and `window` of an ACK that is sent now."""

@@ -5,7 +5,7 @@ import pytest
 from lane.budget import Budget
 from lane.errors import Closed, ProtocolError, Reset
 from lane.proto.frames import Ack, Data, End, Fin, Ping, Pong, Received, ResetFrame, Stats, pack, reset_code
-from lane.session.activity import IDLE, REPORT
+from lane.session.activity import ACK_LATE, FEW, IDLE, REPORT
 from lane.session.empty_frames import EMPTY, EMPTY_SIZE
 from lane.session.events import DataReceived, Notice
 from lane.session.frame_writer import PIECE, PING_DUE
@@ -199,11 +199,34 @@ def test_a_peer_that_wants_figures_gets_them_while_there_is_something_to_lose():
     assert session.wants_figures(NOW + 1)
     session.liveness.measured(LinkStats(rtt=0.02, sent=5, lost=1), NOW)
     session.tick(NOW + 0.1)
+    assert not session.control_due, "they travel with the next data"
     assert said(session) == pack(Stats(20_000, 5, 1, 0))
     session.tick(NOW + 0.1 + REPORT / 2)
     assert said(session) == b"", "not so soon"
     session.tick(NOW + 0.1 + REPORT)
     assert said(session).endswith(pack(Stats(20_000, 5, 1, 0))), "behind a PING into the silence"
+
+
+@pytest.mark.parametrize(("size", "late"), [(1, True), (FEW, True), (FEW + 1, False)])
+def test_an_ack_for_few_bytes_waits_for_data_to_travel_with(size, late):
+    session = begun()
+    feed(session, Data(0, bytes(size)))
+    session.read(size)
+    session.receive_window.consume()
+    session.tick(NOW + 0.1)
+    assert session.control_due is not late
+    session.tick(NOW + ACK_LATE + 0.01)
+    assert session.control_due, "the peer may forget the bytes in the end"
+
+
+def test_an_ack_travels_with_the_answer():
+    session = known()
+    session.receive_window.consume()
+    session.send(b"answer", NOW)
+    session.tick(NOW + 0.1)
+    assert said(session).startswith(pack(Ack(5, session.receive_window.window)))
+    session.tick(NOW + ACK_LATE + 0.01)
+    assert pack(Ack(5, session.receive_window.window)) not in said(session), "once"
 
 
 def test_bytes_that_were_dropped_unread_are_no_clean_end():

@@ -58,7 +58,7 @@ class Transfer:
         """So much time: the window at its end."""
         for turn in range(round(seconds * 1000)):
             self.now += 0.001
-            if turn % 250 == 0 and self.receive_window.ack_possible:  # the session's tick
+            if turn % 250 == 0 and self.receive_window.unacknowledged:  # the session's tick
                 self._tell()
             self._send()
             while self.data and self.data[0][0] <= self.now:
@@ -179,11 +179,11 @@ def test_an_acknowledgement_is_due_for_a_quarter_of_the_window_or_when_it_is_ask
     inbox = ReceiveWindow(BUFFER, Budget(0))
     pour(inbox, QUARTER - 1)
     drink(inbox)
-    assert (inbox.ack_due, inbox.ack_possible) == (False, True)
+    assert (inbox.ack_due, bool(inbox.unacknowledged)) == (False, True)
     inbox.request_ack()
     assert inbox.ack_due
     inbox.acknowledge(1000.0)
-    assert (inbox.ack_due, inbox.ack_possible) == (False, False)
+    assert (inbox.ack_due, inbox.unacknowledged) == (False, 0)
     pour(inbox, QUARTER, 1000.0 + KNOWN)
     inbox.take(QUARTER)
     assert not inbox.ack_due, "it was taken, and is consumed when the reader comes back"
