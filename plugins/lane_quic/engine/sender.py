@@ -32,6 +32,13 @@ class Sender(StreamSender):
         """Bytes that were written and not sent yet."""
         return 0 if self.reset_error_code is not None else self.buffer_stop - self.highest_offset
 
+    def rests(self) -> bool:
+        """Whether nothing is to be sent, as far as is known here. The stream may sleep then."""
+        if ranges_of(self.pending) or self.pending_eof:
+            return False
+        self.buffer_is_empty = True
+        return True
+
     def take(self, room: int, most: int, packets: int) -> tuple[int, list[bytearray]] | None:
         """The next offset, and the data of up to `packets` frames from there on, as from `get_frame`.
 

@@ -103,12 +103,16 @@ class Batch:
         return idle or window >= size or self._space.ack_eliciting_in_flight + len(self._packets) > 0
 
     def _add_row(self, streams: list[Any], size: int, most: int) -> int:
-        """Add up to `most` packets of `size` bytes, with data of the first stream. Return their number.
+        """Add up to `most` packets of `size` bytes, all with data of the first stream that has any.
 
-        0 means that it has less, or that its next frame is an uncommon one. Fewer than `most` are added also
+        Return how many were added. 0 means that it has less, or that its next frame is an uncommon one. Fewer than `most` are added also
         where offsets begin to take more bytes; the next call adds the others.
         """
-        stream = streams[0]
+        for stream in streams:
+            if not stream.sender.rests():
+                break
+        else:
+            return 0
         number, now, sender, name = self._number, self._now, stream.sender, varint(stream.stream_id)
         before = sender.highest_offset
         room = size - _HEADER - len(self._cid) - _TAG - _FRAME - len(name)
