@@ -105,8 +105,8 @@ class Batch:
     def _add_row(self, streams: list[Any], size: int, most: int) -> int:
         """Add up to `most` packets of `size` bytes, all with data of the first stream that has any.
 
-        Return how many were added. 0 means that it has less, or that its next frame is an uncommon one. Fewer than `most` are added also
-        where offsets begin to take more bytes; the next call adds the others.
+        Return how many were added. 0 means that it has less, or that its next frame is an uncommon one. Fewer
+        than `most` are added also where offsets begin to take more bytes; the next call adds the others.
         """
         for stream in streams:
             if not stream.sender.rests():
