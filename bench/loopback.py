@@ -1,6 +1,6 @@
 """Proxies on loopback, in turn: throughput, CPU time, new connections, memory, fairness.
 
-    python bench/loopback.py [--secs 4] [--rounds 5] [--contenders lane-tls,trojan,pproxy,direct]
+    python bench/loopback.py [--secs 4] [--rounds 5] [--contenders lane-tls,trojan,lane,hysteria2,tuic]
                              [--tests down,down20,up,chat,cold,fair,connections,idle,busy] [--json FILE]
 
 Each measurement starts its own client and server. bench/proxies.py has the contenders. The load and the
@@ -32,7 +32,7 @@ import time
 from contextlib import ExitStack
 
 import psutil
-from labs import about
+from labs import about, python
 from processes import start
 from proxies import CONTENDERS, Place, available, pair
 from target import Load
@@ -183,7 +183,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--secs", type=float, default=4)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--contenders", default="lane-tls,trojan,pproxy,direct", help=", ".join(CONTENDERS))
+    parser.add_argument(
+        "--contenders", default="lane-tls,trojan,lane,hysteria2,tuic", help=", ".join(CONTENDERS)
+    )
     parser.add_argument("--tests", default=TESTS)
     parser.add_argument("--idle", type=int, default=500, help="connections")
     parser.add_argument("--port", type=int, default=20801, help="first of two that are free")
@@ -209,7 +211,7 @@ def main():
             with open(args.json, "w") as out:
                 json.dump({**about(), "results": rows}, out)
                 out.write("\n")
-    print("\n" + "\n".join(table(results, contenders)))
+    print(f"\n{python()}\n" + "\n".join(table(results, contenders)))
 
 
 if __name__ == "__main__":
