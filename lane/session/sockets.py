@@ -142,8 +142,7 @@ class SocketStream:
 
     def reset(self, code: int = 0) -> None:
         """Send RST, for which TCP has no code, and wake blocked greenlets with Closed."""
-        self._linger(_LINGER_NOT)
-        self._release(_RESET_HERE)
+        self._release(_RESET_HERE, _LINGER_NOT)
 
     def close(self) -> None:
         """Release the socket with FIN. The kernel sends RST instead if there is unread input.
@@ -153,8 +152,7 @@ class SocketStream:
         if self._sending:
             self.reset()
         else:
-            self._linger(_LINGER)
-            self._release(_CLOSED_HERE)
+            self._release(_CLOSED_HERE, _LINGER)
 
     def lost(self) -> bool:
         """Whether a stream without a reader has lost its peer. It looks now, and never blocks."""
@@ -185,19 +183,20 @@ class SocketStream:
         with suppress(OSError):  # closed already
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
 
-    def _release(self, why: Failure[Closed]) -> None:
+    def _release(self, why: Failure[Closed], linger: bytes) -> None:
+        if self._released:
+            return
         self._end(why)
-        self._finished = True
+        self._finished = self._released = True
         if self._watched is not None:
             hangups.forget(self._watched)
             self._watched = None
-        if not self._released:
-            self._released = True
-            assert self._failure is not None
-            # The descriptor closes when nobody waits on it: its number may be reused at once.
-            self._hub.cancel_waits_close_and_then(
-                (self._readable, self._writable), self._failure.build(), self._sock.close
-            )
+        self._linger(linger)
+        assert self._failure is not None
+        # The descriptor closes when nobody waits on it: its number may be reused at once.
+        self._hub.cancel_waits_close_and_then(
+            (self._readable, self._writable), self._failure.build(), self._sock.close
+        )
 
     def _end(self, why: Failure[Closed]) -> None:
         """Keep `why` as the reason for the end, unless there is one already."""

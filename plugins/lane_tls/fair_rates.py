@@ -14,15 +14,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from statistics import median
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import gevent
 
 from lane.supervisor import supervise
 from lane.tcp_info import PathInfo, path_info
-
-if TYPE_CHECKING:
-    from lane_tls.stream import TLSStream
 
 LOOK = 0.25
 """Seconds between two looks at the transfers."""
@@ -43,6 +40,21 @@ UNLIMITED = (1 << 32) - 1
 _SO_MAX_PACING_RATE = 47  # Linux, asm-generic/socket.h
 _NETWORK = socket.AF_INET, socket.AF_INET6
 _LINUX = hasattr(socket, "SO_DOMAIN")
+
+
+class Sender(Protocol):
+    """The parts of a stream that are used here."""
+
+    sock: Any
+    shared: bool
+    """Whether it is looked after."""
+
+    @property
+    def broken(self) -> bool:
+        """Whether it was closed here, or failed."""
+
+    def was_blocked(self) -> bool:
+        """Whether the kernel had no room for data since the last call."""
 
 
 class Transfer:
@@ -96,10 +108,10 @@ class FairRates:
     """The streams of one event loop that have more to send than their paths take, by the peer's address."""
 
     def __init__(self) -> None:
-        self._paths: dict[str, dict[TLSStream, Transfer]] = {}
+        self._paths: dict[str, dict[Sender, Transfer]] = {}
         self._running = False
 
-    def enter(self, stream: "TLSStream") -> None:
+    def enter(self, stream: Sender) -> None:
         """Look after `stream` until it has nothing to send for some time, or has ended."""
         if stream.sock.family not in _NETWORK:
             return
@@ -118,7 +130,7 @@ class FairRates:
                 self._look(peer, self._paths[peer])
         self._running = False
 
-    def _look(self, peer: str, streams: "dict[TLSStream, Transfer]") -> None:
+    def _look(self, peer: str, streams: dict[Sender, Transfer]) -> None:
         now, paths, before = monotonic(), [], {}
         for stream, transfer in list(streams.items()):
             info = None if stream.broken else path_info(stream.sock)
@@ -142,7 +154,7 @@ class FairRates:
 _rates = FairRates()
 
 
-def enter(stream: "TLSStream") -> None:
+def enter(stream: Sender) -> None:
     """See `FairRates.enter`. It does nothing where the kernel can't pace a connection."""
     if _LINUX:
         _rates.enter(stream)

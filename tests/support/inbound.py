@@ -51,25 +51,31 @@ class Direct:
 
     def __init__(self, target):
         self.remote = socket.create_connection(target)
+        self._stream = None  # which takes `remote` over
         self.bound = Address(*self.remote.getsockname()[:2])
 
     def begin(self):
-        return SocketStream(self.remote)
+        self._stream = SocketStream(self.remote)
+        return self._stream
 
     def run(self, sock, early):
-        with sock, self.remote:
-            self.remote.sendall(early)
-            back = gevent.spawn(self._pump, self.remote, sock)
-            self._pump(sock, self.remote)
-            back.get()
+        far, near = self._stream or self.begin(), SocketStream(sock)
+        far.sendall(early)
+        back = gevent.spawn(self._pump, far, near)
+        self._pump(near, far)
+        back.get()
+        near.close()
+        far.close()
 
     @staticmethod
     def _pump(source, sink):
         while data := source.recv(65536):
             sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
+        sink.finish()
 
     def abort(self):
+        if self._stream is not None:
+            self._stream.reset()
         self.remote.close()
 
 
