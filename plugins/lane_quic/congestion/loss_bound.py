@@ -148,7 +148,7 @@ class LossBound:
         long = self.long_rtt(min_rtt)
         if recent_rtts[-1] <= long:
             self._line.count(acked + lost, lost)
-        if max(recent_rtts) > long:
+        if (lost or self._excess) and max(recent_rtts) > long:
             self._test(sample, acked + lost, lost)
         if self._cubic.size < math.inf and acked:
             if not sample.limited:

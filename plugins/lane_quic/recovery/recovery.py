@@ -29,6 +29,12 @@ LEAST_DOUBLINGS = 2
 LONGEST_BACKOFF = 0.5
 """Seconds up to which the probe timeout doubles after that. RFC 9002 sets no bound. Long bursts of losses
 would raise it to a minute, and a few packets a second harm nobody."""
+LOSSY = 0.015
+"""Recent loss, as a fraction, that makes a path lossy."""
+LOSSY_BACKOFF = 0.15
+"""The same as `LONGEST_BACKOFF` for the first timeouts on a lossy path: losses come in bursts there."""
+LOSSY_TIMEOUTS = 8
+"""Timeouts in a row after which it is no burst."""
 REMEMBERED = 1024
 """Packets declared lost that are kept, so that their late arrival is noticed."""
 ACK_ONLY_PACKETS = 512
@@ -212,8 +218,11 @@ class Recovery(RttEstimator):
         if space is None:
             self.timeouts += 1
             longer = 2 ** (self.pto_count + 1) * self.get_probe_timeout()
-            if self.pto_count < LEAST_DOUBLINGS or longer <= LONGEST_BACKOFF:
-                self.pto_count += 1
+            if self.recent_loss >= LOSSY and self.timeouts <= LOSSY_TIMEOUTS:
+                doubles = longer <= LOSSY_BACKOFF
+            else:
+                doubles = self.pto_count < LEAST_DOUBLINGS or longer <= LONGEST_BACKOFF
+            self.pto_count += doubles
             for _ in range(PROBES):
                 self.reschedule_data(now=now)
         else:

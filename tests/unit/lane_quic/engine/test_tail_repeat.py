@@ -6,6 +6,7 @@ import random
 from functools import partial
 
 import lane_quic.engine.tail_repeat
+import lane_quic.recovery.recovery
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from lane_quic.engine.sender import Sender
 from lane_quic.engine.tail_repeat import (
     EVIDENCE,
     LOSSY,
+    MOST_COPIES,
     MOST_SAVED,
     PAUSE,
     SHARE,
@@ -206,6 +208,47 @@ def test_small_answers_come_sooner_over_a_lossy_path(monkeypatch, answer):
     assert at(0.9, with_tails) < 0.7 * at(0.9, without)
     assert at(0.99, with_tails) < 0.85 * at(0.99, without)
     assert at(0.5, with_tails) == pytest.approx(at(0.5, without), rel=0.1), "the usual one is not delayed"
+
+
+class Bursts:
+    """Whether a datagram is lost: a tenth of them, about `length` in a row, in each direction's own turn."""
+
+    def __init__(self, length, seed):
+        self._leave, self._bad, self._random = 1 / length, False, random.Random(seed)
+
+    def __call__(self, datagram):
+        chance = self._random.random()
+        self._bad = chance >= self._leave if self._bad else chance < self._leave / 9
+        return self._bad
+
+
+@pytest.mark.parametrize("length", [4, 8, 16])
+def test_a_burst_of_losses_is_outlasted_by_copies_and_not_by_doubled_timeouts(monkeypatch, length):
+    def times():
+        found = []
+        for seed in range(1, 9):
+            exchanges = Exchanges()
+            exchanges.pipe.dropped = Bursts(length, seed)
+            exchanges.run(20)  # until both sides know that the path is lossy
+            found += exchanges.run(80)
+        return sorted(found)
+
+    now = times()
+    monkeypatch.setattr(lane_quic.engine.tail_repeat, "MOST_COPIES", 0)
+    monkeypatch.setattr(lane_quic.recovery.recovery, "LOSSY_BACKOFF", 0.5)
+    assert at(0.99, now) < 0.6 * at(0.99, times())
+
+
+def test_what_a_probe_timeout_repeats_is_bounded(repeats):
+    exchanges = Exchanges()
+    pipe = exchanges.pipe
+    pipe.dropped = lambda datagram: True
+    repeats.clear()
+    pipe.client.open(bytes(300), end=True)
+    begun = pipe.now
+    pipe.settle(3.0)
+    assert 3 * 300 < sum(repeats) <= MOST_SAVED + OVERSHOOT + TRICKLE * (pipe.now - begun)
+    assert len(repeats) <= MOST_COPIES * (pipe.client.engine.loss.timeouts + 1)
 
 
 def test_repetition_over_a_lossy_path_stays_within_its_budget(repeats, monkeypatch):

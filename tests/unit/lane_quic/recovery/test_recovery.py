@@ -307,6 +307,19 @@ def test_a_probe_timeout_sends_two_packets_again_and_tells_of_no_loss(line):
     assert line.recovery._pto_count == 0
 
 
+@pytest.mark.parametrize(("lost", "longest"), [(0, module.LONGEST_BACKOFF), (4, module.LOSSY_BACKOFF)])
+def test_probe_timeouts_double_up_to_a_bound_that_is_lower_on_a_lossy_path(line, lost, longest):
+    line.measure(rtt=0.03, times=20)
+    line.recovery._count(5000, 50 * lost)
+    line.send()
+    timeout = line.recovery.get_probe_timeout()
+    for _ in range(module.LOSSY_TIMEOUTS):
+        line.fire()
+        line.send()
+    assert timeout * 2**line.recovery._pto_count <= max(longest, 4 * timeout * (not lost))
+    assert line.recovery._pto_count > 0, timeout
+
+
 def test_an_answer_to_what_a_probe_timeout_had_given_up_is_a_round_trip(line):
     number = line.send()
     assert line.timer == line.now + 2 * INITIAL_RTT
