@@ -31,7 +31,11 @@ T = TypeVar("T")
 TICK = 0.125
 """Seconds between two ticks of the active sessions."""
 PEAK = 64 << 20
-"""Bytes of a peak after which free memory is returned to the system."""
+"""Bytes of a peak in the budget, after which free memory is returned to the system."""
+CROWD = 256
+"""Sessions at once, after which it is returned too when a quarter of them has ended."""
+AFTERMATH = 10.0
+"""Seconds before that for which the number of sessions must not fall: streams may linger for five."""
 LAST_WORDS = 3.0
 """Seconds at a shutdown for peers to hear of the resets of the last sessions."""
 
@@ -88,7 +92,9 @@ class Registry:
         self._admitted: Counter[str] = Counter()
         self._users = UserPlaces(max_sessions, 0, "sessions of this user") if many_users else None
         self._shares: WeakValueDictionary[str, Share] = WeakValueDictionary()
-        self._peak = 0  # bytes used of the budget
+        self._peak = 0  # the most bytes used of the budget since memory was returned
+        self._crowd = 0  # the most sessions since then
+        self._return: tuple[float, int] | None = None  # when, unless there are fewer sessions
         self._total = 0
         self._empty = Event()
         self._empty.set()
@@ -123,6 +129,7 @@ class Registry:
         if self._users is not None:
             self._users.take(user)
         self._total += 1
+        self._crowd = max(self._crowd, self._total)
         self._admitted[peer] += 1
         self._empty.clear()
         return _Held(None, self._dismiss, peer, user)
@@ -136,6 +143,8 @@ class Registry:
             del self._admitted[peer]
         if not self._total:
             self._empty.set()
+        if self._is_after_peak:
+            self._activity.set()
 
     def share(self, user: str) -> Budget:
         """The budget of the sessions of `user`, beyond the first window of each."""
@@ -169,8 +178,6 @@ class Registry:
         self._resting.pop(session, None)
         self._idle.pop(session, None)
         session.reset()
-        if self._peak > PEAK:
-            self._activity.set()  # memory may be free now
         if session.aborting is not None and not session.aborting.ready():
             self._aborting.add(session.aborting)
             session.aborting.rawlink(self._aborting.discard)
@@ -207,22 +214,26 @@ class Registry:
             self._activity.set()
 
     def _tick(self) -> None:
+        self._activity.set()  # after a failure, whatever was left undone
         while True:
             self._activity.wait(self._pause())
             gevent.sleep(TICK)
-            self._give_back()
+            self._activity.clear()  # now, since others run in between
             now = monotonic()
+            self._give_back(now)
             self._wake_due(now)
             for session in [*self._active]:
                 maybe_yield()
                 if session in self._active and not self._look_after(session, now):
                     self._active.discard(session)
-            if not self._active:
-                self._activity.clear()
+            if self._active:
+                self._activity.set()
 
     def _pause(self) -> float | None:
         """Seconds until a session at rest is due. None if there is none: then there is nothing to do."""
         due = [next(iter(queue.values())) + rest for queue, rest in self._queues if queue]
+        if self._return is not None:
+            due.append(self._return[0])
         return max(0.0, min(due) - monotonic()) if due else None
 
     def _wake_due(self, now: float) -> None:
@@ -236,12 +247,26 @@ class Registry:
         """The sessions at rest, and the seconds until they are due."""
         return (self._resting, IDLE), (self._idle, self._idle_timeout)
 
-    def _give_back(self) -> None:
-        """After a peak, return free memory to the system."""
+    @property
+    def _is_after_peak(self) -> bool:
+        """Whether much less memory is needed than since it was last returned to the system."""
+        fewer = self._crowd > CROWD and self._total <= self._crowd * 3 // 4
+        return fewer or (self._peak > PEAK and self.budget.used < self._peak // 4)
+
+    def _give_back(self, now: float) -> None:
+        """Some time after a peak, return free memory to the system."""
         self._peak = max(self._peak, self.budget.used)
-        if self._peak > PEAK and self.budget.used < self._peak // 4:
-            self._peak = self.budget.used
-            heap.give_back()
+        if self._return is None and not self._is_after_peak:
+            return
+        at, sessions = self._return or (now, self._total + 1)
+        if now < at:
+            return
+        if self._total < sessions:
+            self._return = now + AFTERMATH, self._total
+            return
+        self._return = None
+        self._peak, self._crowd = self.budget.used, self._total
+        heap.give_back()
 
     def _look_after(self, session: Session, now: float) -> bool:
         """Give `session` a tick, end it, or let it rest. Returns whether it stays active.
@@ -257,7 +282,9 @@ class Registry:
         except Exception as error:
             report("the look after a session", error)
             session.fail(Closed("looking after the session failed"))
-        if not more:
+        if session.over:
+            pass  # its owner ends it
+        elif not more:
             self._idle[session] = session.last_data if age < self._idle_timeout else now
         elif ACTIVE < age <= IDLE:  # it only waits to give up its window
             self._resting[session] = session.last_data

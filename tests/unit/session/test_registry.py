@@ -16,7 +16,7 @@ from lane.testing.harness import until
 class Sleeper:
     """A session whose last data were `age` seconds ago. It has a window to give up, unless it is `small`."""
 
-    waiting_for_peer = False
+    waiting_for_peer = over = False
 
     def __init__(self, age, *, small=False):
         self.last_data, self.ticks, self.ended = module.monotonic() - age, 0, False
@@ -129,6 +129,7 @@ def test_sessions_of_one_user_share_what_they_hold_and_nothing_is_left_of_it():
 
 def test_after_a_peak_memory_is_given_back(registry, monkeypatch):
     given = []
+    monkeypatch.setattr(module, "AFTERMATH", 0.01)
     monkeypatch.setattr(heap, "give_back", lambda: given.append(registry.budget.used))
     with registry.session(1, Owner()) as session:
         registry.budget.used = 2 * module.PEAK
@@ -138,3 +139,47 @@ def test_after_a_peak_memory_is_given_back(registry, monkeypatch):
         registry.budget.used = 0
     until(lambda: given)
     assert given == [0]
+
+
+def test_after_a_crowd_memory_is_given_back(monkeypatch, clock):
+    """Also if what the sessions held was little: each of them takes some tens of KB itself."""
+    given = []
+    monkeypatch.setattr(module, "TICK", 0.005)
+    monkeypatch.setattr(module, "AFTERMATH", 0.01)
+    monkeypatch.setattr(heap, "give_back", lambda: given.append(len(registry)))
+    registry = Registry(1 << 20, 1 << 30, 3600.0, 10_000, 10_000)
+    places = [registry.admit() for _ in range(4 * module.CROWD)]
+    until(lambda: not registry._activity.is_set())
+    for left in (3 * module.CROWD, 2 * module.CROWD):
+        while len(registry) > left:
+            places.pop().__exit__()
+        until(lambda: given)
+        assert given.pop() == left
+    places.pop().__exit__()
+    assert not registry._activity.is_set()  # one less is no reason
+    registry.close()
+
+
+def test_what_happens_during_a_tick_is_not_forgotten(registry, monkeypatch):
+    """The clock gives way between two sessions, and others may end meanwhile."""
+    looked = []
+    monkeypatch.setattr(registry, "_give_back", lambda now: looked.append(busy.over))
+
+    class Busy(Sleeper):
+        def tick(self, now):
+            registry._activity.set()
+            self.over = True
+            return False
+
+    busy = Busy(0)
+    registry._wake(busy)
+    until(lambda: looked and looked[-1])
+
+
+def test_a_session_that_is_over_is_not_kept(registry):
+    """It may have been woken after its end."""
+    over = Sleeper(ACTIVE + 1, small=True)
+    over.over = True
+    registry._wake(over)
+    until(lambda: over.ticks)
+    until(lambda: not registry._sessions)
