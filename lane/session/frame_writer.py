@@ -112,9 +112,10 @@ class FrameWriter:
     def control_due(self) -> bool:
         """Whether a control frame is due that should not wait for data.
 
-        STATS does: whoever has something to report sends data, and without data there is no news.
+        STATS does while bytes are in flight: more follow, or there is no more news. Datagrams carry no STATS.
         """
-        return bool(self.due & ~STATS_DUE) or self.window.ack_due
+        due = self.due & ~STATS_DUE if self.buffer.retained else self.due
+        return bool(due) or self.window.ack_due
 
     def next(self, now: float, *, control_only: bool = False) -> Chunk | None:
         """Returns the next chunk, which counts as written; None if there is nothing to write at present."""
