@@ -21,6 +21,7 @@ round's line shows the error.
     burst      download, and latency on L2, with losses of about 8 packets in a row
     fairness   two downloads on L1, each through its own pair, or one of them over TCP without a proxy:
                Mbit/s of both in the last two thirds of --fairness-secs
+    short-queue  the same with a queue of 64 KB (only on request)
     queue      on L1 with a queue of 2 MB, beside a download: round trips of datagrams on the link, their
                ratio to the median before, and exchanges through the proxy
 """
@@ -183,6 +184,7 @@ class Row:
 
 
 BURST = ("--burst", "8")
+SHORT_QUEUE = ("--queue", "64kb")
 REORDER = ("--jitter", "5ms", "--reorder", "1")
 LATENCY = {"whole": (50, 99), "after": (50, 99)}
 BESIDE = {**LATENCY, "bulk Mbit/s": (50,)}
@@ -207,6 +209,9 @@ ROWS = [
     Row("fairness", "L1", "two alike", fairness_alike, SHARES),
     Row("fairness", "L1", "beside cubic", fairness_direct, SHARES),
     Row("fairness", "L1", "beside bbr", fairness_direct, SHARES, cc="bbr"),
+    Row("short-queue", "L1", "two alike, 64 KB queue", fairness_alike, SHARES, SHORT_QUEUE),
+    Row("short-queue", "L1", "beside cubic, 64 KB queue", fairness_direct, SHARES, SHORT_QUEUE),
+    Row("short-queue", "L1", "beside reno, 64 KB queue", fairness_direct, SHARES, SHORT_QUEUE, cc="reno"),
     Row("queue", "L1", "2 MB queue", queue, QUEUE, ("--queue", "2mb")),
 ]
 UNITS = {"whole": " ms", "after": " ms", "rtt": " ms", "its": " Mbit/s", "other": " Mbit/s"}
