@@ -60,12 +60,14 @@ class Direct:
 
     def run(self, sock, early):
         far, near = self._stream or self.begin(), SocketStream(sock)
-        far.sendall(early)
-        back = gevent.spawn(self._pump, far, near)
-        self._pump(near, far)
-        back.get()
-        near.close()
-        far.close()
+        try:
+            far.sendall(early)
+            back = gevent.spawn(self._pump, far, near)
+            self._pump(near, far)
+            back.get()
+        finally:
+            near.close()
+            far.close()
 
     @staticmethod
     def _pump(source, sink):
