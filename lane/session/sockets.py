@@ -77,6 +77,7 @@ class SocketStream:
 
     def recv(self, limit: int = 262144) -> bytes:
         """Block for 1 to `limit` bytes; b"" for the peer's FIN. Raises Reset or Closed."""
+        self._check()
         if self._lull:
             self._wait(self._readable)
         while True:
@@ -109,10 +110,14 @@ class SocketStream:
                 raise self._fail(error) from None
         self._sending = False  # not in a `finally`: after a deadline, only a reset is allowed
 
-    def _wait(self, watcher: Any) -> None:
-        """Let other greenlets run until the socket is ready."""
+    def _check(self) -> None:
+        """Raise the reason if the stream was released. The descriptor may still be open for a moment."""
         if self._released and self._failure is not None:
             raise self._failure.build()
+
+    def _wait(self, watcher: Any) -> None:
+        """Let other greenlets run until the socket is ready."""
+        self._check()
         if watcher.callback is not None:
             raise Closed("two greenlets use one direction of a stream")
         self._hub.wait(watcher)  # no limit: the caller has one, and TCP keepalive notices a lost peer

@@ -1,8 +1,8 @@
 """Equal rates for the bulk transfers of one path, each of which has a TCP connection of its own.
 
-Connections that share a full queue take minutes to reach equal rates: CUBIC gives the one that began first
-several times the rate of the others. But they all end here and at one peer, so whoever sends them knows all
-of their rates. While their path has a queue, none of them is paced at much more than their average
+Connections that share a full queue are far from equal rates for a long time: under CUBIC the one that began
+first keeps several times the rate of the others. But they all end here and at one peer, so whoever sends them
+knows all of their rates. While their path has a queue, none of them is paced at much more than their average
 (SO_MAX_PACING_RATE). What the greedy ones leave is taken by the others, and the average follows.
 
 Without a queue nothing is capped: then the application, or the loss of the line, limits each one for itself.

@@ -23,27 +23,29 @@ def bed():
         yield make()
 
 
-def closed(bed):
+def heard(bed):
+    """An application that has heard its target."""
     app = bed.application()
     app.sock.sendall(b"hello")
     assert app.sock.recv(100) == b"hello"
+    return app
+
+
+def closed(bed):
+    app = heard(bed)
     app.sock.close()
     app.job.join()
 
 
 def aborted(bed):
-    app = bed.application()
-    app.sock.sendall(b"hello")
-    assert app.sock.recv(100) == b"hello"
+    app = heard(bed)
     app.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     app.sock.close()
     app.job.join()
 
 
 def carried_on(bed):
-    app = bed.application()
-    app.sock.sendall(b"hello")
-    assert app.sock.recv(100) == b"hello"
+    app = heard(bed)
     bed.ways["cheap"].drop()
     app.sock.sendall(b"again")
     assert app.sock.recv(100) == b"again"

@@ -11,9 +11,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from lane_quic.engine.connection_ids import ConnectionIds
+from lane_quic.recovery.recovery import LOSSY
 
-LOSSY = 0.015
-"""Fraction (0 to 1) of lost packets from which on tails are repeated."""
 EVIDENCE = 24
 """Packets that must be counted before the loss is known."""
 TAIL = 6000

@@ -30,7 +30,7 @@ LONGEST_BACKOFF = 0.5
 """Seconds up to which the probe timeout doubles after that. RFC 9002 sets no bound. Long bursts of losses
 would raise it to a minute, and a few packets a second harm nobody."""
 LOSSY = 0.015
-"""Recent loss, as a fraction, that makes a path lossy."""
+"""Recent loss, as a fraction (0 to 1), that makes a path lossy: from there on tails are repeated, too."""
 LOSSY_BACKOFF = 0.15
 """The same as `LONGEST_BACKOFF` for the first timeouts on a lossy path: losses come in bursts there."""
 LOSSY_TIMEOUTS = 8

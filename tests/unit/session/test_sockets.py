@@ -76,3 +76,31 @@ def test_a_second_sendall_after_a_deadline_is_refused(pair):
         near.sendall(bytes(100 << 20))
     with pytest.raises(Closed, match="not completed"):
         near.sendall(b"more")
+
+
+def test_what_was_released_is_not_read_any_more(pair):
+    near, far = pair
+    far.sendall(b"too late")
+    near.reset()  # its descriptor closes in the next turn of the event loop
+    with pytest.raises(Closed, match="reset here"):
+        near.recv()
+
+
+def test_a_close_after_a_reset_makes_it_no_clean_end(pair):
+    near, far = pair
+    near.reset()
+    near.close()
+    with pytest.raises(Reset):
+        far.recv()
+
+
+def test_bytes_that_come_in_small_pieces_are_all_read(pair):
+    near, far = pair
+    for piece in (b"one", b"two", bytes(9000), b"three"):
+        far.sendall(piece)
+        got = b""
+        while len(got) < len(piece):
+            got += near.recv(7 if len(piece) < 10 else 4096)
+        assert got == piece
+    far.finish()
+    assert near.recv() == b""
