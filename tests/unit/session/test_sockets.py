@@ -8,6 +8,7 @@ from gevent import socket
 
 from lane.errors import Closed, Reset
 from lane.session.sockets import SocketStream
+from lane.testing.harness import outcome
 
 
 @pytest.fixture
@@ -78,20 +79,31 @@ def test_a_second_sendall_after_a_deadline_is_refused(pair):
         near.sendall(b"more")
 
 
+def waiting(stream):
+    """A greenlet that waits for data."""
+    reading = gevent.spawn(outcome, stream.recv)
+    gevent.idle()
+    return reading
+
+
 def test_what_was_released_is_not_read_any_more(pair):
     near, far = pair
+    reading = waiting(near)
     far.sendall(b"too late")
-    near.reset()  # its descriptor closes in the next turn of the event loop
+    near.reset()  # its descriptor closes once the reader is gone
     with pytest.raises(Closed, match="reset here"):
         near.recv()
+    assert isinstance(reading.get(), Closed)
 
 
 def test_a_close_after_a_reset_makes_it_no_clean_end(pair):
     near, far = pair
+    reading = waiting(near)
     near.reset()
     near.close()
     with pytest.raises(Reset):
         far.recv()
+    assert isinstance(reading.get(), Closed)
 
 
 def test_bytes_that_come_in_small_pieces_are_all_read(pair):
