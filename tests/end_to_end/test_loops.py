@@ -6,7 +6,8 @@ import socket
 import pytest
 
 from lane.testing.harness import until
-from tests.support.processes import DEADLINE, http_connect, socks5, start_client
+from tests.support.inbound import is_reset
+from tests.support.processes import http_connect, socks5, start_client
 
 NOT_ALLOWED = 2
 
@@ -21,14 +22,6 @@ def descriptors(lane):
     return len(os.listdir(f"/proc/{lane.process.pid}/fd"))
 
 
-def is_reset(port):
-    with socket.create_connection(("127.0.0.1", port), DEADLINE) as sock:
-        try:
-            return sock.recv(1) == b"no end"
-        except ConnectionResetError:
-            return True
-
-
 @pytest.mark.parametrize("ways", [["--rule", "direct *"], []], ids=["direct", "embedded"])
 def test_a_forward_to_itself(tmp_path, ways):
     one, other = free_port(), free_port()
@@ -36,8 +29,8 @@ def test_a_forward_to_itself(tmp_path, ways):
     options = [f"--forward=tcp://{here}={here},tcp://{there}=localhost:{other}", "--max-sessions=100", *ways]
     with start_client(tmp_path, "tls", "embedded", *options) as client:
         before = descriptors(client)
-        assert is_reset(one)
-        assert is_reset(other)
+        assert is_reset(("127.0.0.1", one))
+        assert is_reset(("127.0.0.1", other))
         for target in (here, f"localhost:{other}"):
             said = f"{target}: not allowed: lane itself listens there"
             until(lambda said=said: said in client.stderr, client.describe)
@@ -71,11 +64,11 @@ def test_a_reverse_forward_to_itself(tmp_path):
     here, there = f"127.0.0.1:{port}", f"127.0.0.1:{forward}"
     with start_client(tmp_path, "tls", "embedded", "--reverse", f"tcp://{here}={here}") as client:
         until(lambda: f"-> {here}" in client.stderr, client.describe)
-        assert is_reset(port)
+        assert is_reset(("127.0.0.1", port))
         until(lambda: "not allowed: lane itself listens there" in client.stderr, client.describe)
     # Through a forward, and back by a reverse forward.
     options = [f"--reverse=tcp://{here}={there}", f"--forward=tcp://{there}={here}"]
     with start_client(tmp_path, "tls", "embedded", *options) as client:
         until(lambda: f"-> {there}" in client.stderr, client.describe)
-        assert is_reset(forward)
+        assert is_reset(("127.0.0.1", forward))
         until(lambda: "not allowed: lane itself listens there" in client.stderr, client.describe)

@@ -123,6 +123,16 @@ def dial(inbound):
     return socket.create_connection(inbound.address)
 
 
+def is_reset(address):
+    """Whether a connection to `address` is reset unasked, be it before `connect` has returned."""
+    try:
+        with socket.create_connection(address, 30) as sock:
+            sock.recv(1)
+    except ConnectionResetError:
+        return True
+    return False
+
+
 def receive(sock, size):
     data = b""
     while len(data) < size and (more := sock.recv(size - len(data))):
