@@ -4,6 +4,8 @@
     python bench/packets.py stream     --target H:P [--proxy H:P] [--mbit 30 | --pps 5000] [--size 1200]
     python bench/packets.py queries    --target H:P [--proxy H:P] [--count 500] [--every 0.02]: small ones,
                                        repeated after 1, 2, 4 s as a resolver does
+    python bench/packets.py chat       --target H:P [--proxy H:P] [--count 50] [--every 0.05]: a small packet
+                                       on each of --count associations every --every seconds
     python bench/packets.py associate  --target H:P --proxy H:P [--count 1000]: open --count associations with
                                        an exchange on each, then wait for SIGTERM
     python bench/packets.py flood      --target H:P --proxy H:P [--size 1200]: as fast as possible
@@ -121,6 +123,31 @@ def queries(args):
     return {"rtt": sorted(times[1:])}
 
 
+def chat(args):
+    """Small packets on many associations, each of which is in no hurry: ms until each answer."""
+    links = [Association(args.proxy, args.target) for _ in range(args.count)]
+    for link in links:
+        while link.recv(1) is None:  # the association is open once it has answered
+            link.send(HEAD.pack(0, time.monotonic()))
+    came = select.poll()
+    by_number = {link.udp.fileno(): link for link in links}
+    for number in by_number:
+        came.register(number, select.POLLIN)
+    gap, begin, sent, times = args.every / args.count, time.monotonic(), 0, []
+    while (now := time.monotonic()) < begin + args.secs + 1:
+        due = begin + sent * gap
+        if due < begin + args.secs and now >= due:
+            links[sent % args.count].send(HEAD.pack(sent, now).ljust(64, b"c"))
+            sent += 1
+            continue
+        for number, _ in came.poll(max(0, min(due, begin + args.secs + 1) - now) * 1000):
+            if data := by_number[number].recv(0):
+                times.append((time.monotonic() - HEAD.unpack_from(data)[1]) * 1e3)
+        if due >= begin + args.secs and len(times) >= sent:
+            break
+    return {"sent": sent, "came": len(times), "rtt": sorted(times)}
+
+
 def associate(args):
     links, answered = [], 0
     for _ in range(args.count):
@@ -155,7 +182,7 @@ def flood(args):
 
 
 def main():
-    tests = {test.__name__: test for test in (echo, stream, queries, associate, flood)}
+    tests = {test.__name__: test for test in (echo, stream, queries, chat, associate, flood)}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("test", choices=tests)
     parser.add_argument("--host", default="127.0.0.1")

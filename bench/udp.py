@@ -1,9 +1,10 @@
 """UDP through lane and other proxies: a steady stream, DNS-like queries, many associations, a flood.
 
-    python bench/udp.py [--rounds 3] [--secs 10] [--tests loopback,wireguard,queries,many,flood]
+    python bench/udp.py [--rounds 3] [--secs 10] [--tests loopback,chat,wireguard,queries,many,flood]
                         [--contenders lane,lane-tls,lane-auto,hysteria2,tuic,direct] [--json FILE]
 
     loopback    5,000 packets of 1,200 bytes a second, each echoed: percent lost, round trips, CPU time
+    chat        50 associations that each send 64 bytes 20 times a second, each echoed: CPU time of one
     wireguard   --mbit of packets of 1,280 bytes each way on L1 (30 Mbit/s, 50 ms), as from a VPN
     queries     500 queries of 40 bytes on L2 (10 % loss each way, 50 ms), repeated after 1, 2, 4 s
     many        1,000 associations with an exchange each: KB of memory for one, at the client and the server
@@ -29,7 +30,7 @@ from processes import line_with, start
 from proxies import CONTENDERS, Place, available, pair
 
 PACKETS = Path(__file__).parent / "packets.py"
-TESTS = "loopback,wireguard,queries,many,flood"
+TESTS = "loopback,chat,wireguard,queries,many,flood"
 NEEDS_LAB = ("wireguard", "queries")
 
 
@@ -87,6 +88,18 @@ def loopback(contender, args):
         found = finish(here.run("stream", "--pps", 5000, "--size", 1200, "--secs", args.secs), args.secs + 60)
         used = zip(("client CPU %", "server CPU %"), before, here.cpu(), strict=False)
         return {**of_stream(found), **{name: 100 * (now - then) / args.secs for name, then, now in used}}
+
+
+def chat(contender, args):
+    with ExitStack() as stack:
+        here = Here(stack, contender)
+        finish(here.run("queries", "--count", 20), 60)
+        before = here.cpu()
+        found = finish(here.run("chat", "--count", 50, "--every", 0.05, "--secs", args.secs), args.secs + 60)
+        lost = 100 * (1 - found["came"] / found["sent"])
+        used = zip(("client CPU ms", "server CPU ms"), before, here.cpu(), strict=False)
+        each = {name: 1e3 * (now - then) / found["sent"] for name, then, now in used}
+        return {"lost %": lost, **percentiles(found["rtt"]), **each}
 
 
 def many(contender, args):
