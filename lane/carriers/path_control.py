@@ -234,7 +234,8 @@ class PathControl:
         if lane is not choice and choice.probe.alive is not False and driver.session.carried:
             # There is no hurry while the old stream carries. A spare stream may date from a time when the
             # network was worse, and may stay slow because of it. So the move uses a fresh stream.
-            driver.move(choice, fresh=not silent and not choice.pool.shared)
+            hurry = silent > lane.patience(SILENT)
+            driver.move(choice, fresh=not hurry and not choice.pool.shared)
 
     def _discard(self, driver: SessionDriver) -> None:
         self._drivers.pop(driver.session, None)

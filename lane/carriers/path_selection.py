@@ -134,8 +134,9 @@ def _dead(look: Look) -> Decision | None:
         state = replace(state, backoffs=backoffs)
     to = next((lane for lane in look.others if trial and lane.name == trial.origin), look.others[0])
     if not trial and choice.cost < to.cost:
-        # When it answers again, loss on the next lane alone is no reason to try it: it may lose as many.
-        backoffs = state.backoffs.add(choice.name, look.now, BACKOFF, loss=1.0, goodput=0.0)
+        # When it answers again, loss on the next lane alone is no reason to try it: it may lose as many. Any
+        # collapse of the next lane is a reason. Its usual goodput is not known yet.
+        backoffs = state.backoffs.add(choice.name, look.now, BACKOFF, loss=1.0, goodput=inf)
         state = replace(state, backoffs=backoffs)
     why = f"no answer for {choice.silent:.1f} s" if silent(choice) else f"{choice.name} does not answer"
     how = "" if to.delay is None else f" in {to.delay * 1000:.0f} ms"

@@ -10,6 +10,7 @@ from lane.carriers import probe as probe_module
 from lane.carriers import race as race_module
 from lane.carriers import request_stream as request_stream_module
 from lane.carriers.dial_limiter import DialLimiter
+from lane.carriers.path_selection import Decision
 from lane.errors import Unreachable
 from lane.testing.harness import outcome, until
 from tests.support.beds import making_beds
@@ -71,6 +72,31 @@ def test_a_lane_that_keeps_silent_does_not_hold_the_others_up(beds, monkeypatch)
     gate.set()
     carriers = bed.ways["cheap"].carriers
     until(lambda: carriers)  # it is kept, for who comes next
+
+
+def test_a_move_takes_a_fresh_stream_also_while_a_ping_has_no_answer_yet(beds):
+    """A spare one may be from a time when the network was worse, and slow because of it."""
+    wanted = ["cheap"]
+    bed = beds(policy=lambda now, lanes, state: Decision(wanted[0], "", state))
+    app = bed.application()
+    assert exchange(app)
+    until(lambda: all(lane.probe.alive for lane in bed.lanes.lanes.values()))
+    dear = bed.lanes.lanes["dear"].pool
+    dear._share = 1  # one stream for each carrier
+    lease = dear.lease()
+    lease.send(b"")
+    dear._stand_by(lease)
+    dials = bed.ways["dear"].dials
+    bed.ways["cheap"].held = True
+    app.session.ping()
+    gevent.sleep(0.01)
+    assert 0 < app.session.silence(time.monotonic()) < 0.1
+    wanted[0] = "dear"
+    bed.paths.paths_changed()
+    (driver,) = bed.paths._drivers.values()
+    until(lambda: driver.lane.name == "dear" and not driver.moving)
+    assert bed.ways["dear"].dials == dials + 1
+    assert exchange(app)
 
 
 def test_where_no_lane_works_the_first_failure_is_told(beds):

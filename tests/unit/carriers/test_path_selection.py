@@ -420,6 +420,16 @@ def test_a_cheap_lane_that_fell_silent_is_not_tried_for_the_loss_of_the_next_one
     assert moves[0][1] == "a"
 
 
+def test_a_cheap_lane_that_fell_silent_is_tried_when_the_next_one_collapses():
+    silent = replace(losing(None), silent=1.0)
+    lossy = replace(losing(0.1), name="b", cost=20, goodput=25 * MBIT)
+    state, _ = feed(SelectionState("a"), 0, 0.25, silent, lossy)
+    state, moves = feed(state, 0.25, 9, losing(None), lossy)
+    assert not moves
+    state, moves = feed(state, 9.25, 2, losing(None), replace(lossy, goodput=2 * MBIT))
+    assert moves[0][1] == "a"
+
+
 def test_loss_that_goes_away_is_no_reason():
     state, _ = feed(SelectionState("a"), 0, 1.5, losing(0.06), Figures("b", 20, True))
     assert not feed(state, 1.5, 1, losing(0.01), Figures("b", 20, True))[1]
