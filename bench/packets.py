@@ -127,8 +127,9 @@ def chat(args):
     """Small packets on many associations, each of which is in no hurry: ms until each answer."""
     links = [Association(args.proxy, args.target) for _ in range(args.count)]
     for link in links:
+        link.send(HEAD.pack(0, 0))
         while link.recv(1) is None:  # the association is open once it has answered
-            link.send(HEAD.pack(0, time.monotonic()))
+            link.send(HEAD.pack(0, 0))
     came = select.poll()
     by_number = {link.udp.fileno(): link for link in links}
     for number in by_number:
