@@ -16,6 +16,8 @@ from lane.errors import ProtocolError, UsageError
 ATYP_IPV4, ATYP_NAME, ATYP_IPV6 = 1, 3, 4
 MAX_PACKED = 1 + 1 + 255 + 2
 """The longest packed address, bytes."""
+KNOWN = 1024
+"""Hosts whose forms are remembered. Each connection, and each packet, asks for them several times."""
 
 
 class Address(NamedTuple):
@@ -58,16 +60,28 @@ class Address(NamedTuple):
 
     def pack(self) -> bytes:
         """The SOCKS5 form (RFC 1928 section 4): ATYP, address, port. A name is not changed."""
-        for family, atyp in ((socket.AF_INET, ATYP_IPV4), (socket.AF_INET6, ATYP_IPV6)):
-            try:
-                return bytes((atyp,)) + socket.inet_pton(family, self.host) + self.port.to_bytes(2, "big")
-            except OSError:
-                continue
-        name = self.host.encode()
-        return struct.pack("!BB", ATYP_NAME, len(name)) + name + self.port.to_bytes(2, "big")
+        return _packed_host(self.host) + self.port.to_bytes(2, "big")
 
 
-@lru_cache(maxsize=1024)  # each connection calls it several times
+@lru_cache(maxsize=KNOWN)
+def _packed_host(host: str) -> bytes:
+    """The SOCKS5 form of an address, without the port."""
+    for family, atyp in ((socket.AF_INET, ATYP_IPV4), (socket.AF_INET6, ATYP_IPV6)):
+        try:
+            return bytes((atyp,)) + socket.inet_pton(family, host)
+        except OSError:
+            continue
+    name = host.encode()
+    return struct.pack("!BB", ATYP_NAME, len(name)) + name
+
+
+@lru_cache(maxsize=KNOWN)
+def _host_of_packed(raw: bytes) -> str:
+    """The text of an IP address of 4 or 16 bytes."""
+    return unmapped(ipaddress.ip_address(raw)).compressed
+
+
+@lru_cache(maxsize=KNOWN)
 def normal_host(host: str) -> str:
     """The shortest text of an IP address. An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) becomes IPv4.
 
@@ -117,5 +131,5 @@ def unpack(data: bytes | bytearray | memoryview, start: int = 0) -> tuple[Addres
             raise ProtocolError("a host name that is empty or not printable")
         host = normal_host(host)
     else:
-        host = unmapped(ipaddress.ip_address(raw)).compressed
+        host = _host_of_packed(raw)
     return Address(host, int.from_bytes(data[end : end + 2], "big")), end + 2

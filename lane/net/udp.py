@@ -7,10 +7,10 @@ switch.
 
 import errno
 import socket
+from time import monotonic
 from typing import Any
 
 import gevent
-from gevent import socket as gsocket
 
 from lane.errors import Closed
 from lane.fair import maybe_yield
@@ -20,6 +20,8 @@ BUFFER = 1048576
 """The kernel's receive buffer, in bytes."""
 BACK_OFF = 0.1
 """Seconds to wait after a failed receive. An immediate retry would only burn CPU."""
+BRISK = 0.0002
+"""Seconds. After a shorter wait for a packet there are probably more, so that the next receive need not wait."""
 
 Buffer = bytes | bytearray | memoryview
 
@@ -35,7 +37,12 @@ class UdpSocket:
 
     def __init__(self, sock: socket.socket, *, answers: bool = False) -> None:
         self._picks = answers and pktinfo.want(sock)  # whether it picks the source address of replies
-        self._sock = gsocket.socket(sock.family, sock.type, fileno=sock.detach())
+        # This class waits by itself, so a plain socket is enough, and its calls are faster.
+        self._sock = socket.socket(sock.family, sock.type, fileno=sock.detach())
+        self._sock.setblocking(False)
+        self._hub: Any = gevent.get_hub()
+        self._readable = self._hub.loop.io(self._sock.fileno(), 1)
+        self._lull = False  # the next packet has probably not arrived yet
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
         self.host: str
         self.port: int
@@ -60,7 +67,8 @@ class UdpSocket:
 
     def send(self, packet: Buffer, where: Any) -> bool:
         """Send one packet. False if the kernel does not take it: too large, no room, or no route."""
-        self._sock.settimeout(0)  # no switch to other greenlets before it is restored
+        if self._closed:
+            return False
         try:
             if self._picks:
                 self._sock.sendmsg((packet,), where[1], 0, where[0])
@@ -68,8 +76,6 @@ class UdpSocket:
                 self._sock.sendto(packet, where)
         except OSError:
             return False
-        finally:
-            self._sock.settimeout(None)
         return True
 
     def recv(self) -> tuple[memoryview, Any]:
@@ -77,10 +83,15 @@ class UdpSocket:
 
         The payload is valid only until the next greenlet switch. Raises Closed.
         """
-        maybe_yield()  # under load, the calls below need not block
         while not self._closed:
+            if self._lull:
+                self._wait()
+            else:
+                maybe_yield()  # under load, the calls below need not block
             try:
                 size, where = self._take()
+            except BlockingIOError:
+                self._lull = True
             except OSError as error:
                 if error.errno in (errno.EBADF, errno.ENOTSOCK):
                     break  # closed, by `close` or by mistake: a retry can't help
@@ -88,6 +99,12 @@ class UdpSocket:
             else:
                 return memoryview(_arriving)[:size], where
         raise Closed("the socket is closed")
+
+    def _wait(self) -> None:
+        """Let other greenlets run until there is a packet."""
+        begun = monotonic()
+        self._hub.wait(self._readable)  # no limit: `close` ends it
+        self._lull = monotonic() - begun > BRISK
 
     def _take(self) -> tuple[int, Any]:
         if not self._picks:
@@ -98,5 +115,8 @@ class UdpSocket:
 
     def close(self) -> None:
         """Close the socket and wake a blocked `recv`. Idempotent."""
-        self._closed = True
-        self._sock.close()
+        if not self._closed:
+            self._closed = True
+            # The descriptor closes when nobody waits on it: its number may be reused at once.
+            why = Closed("the socket is closed")
+            self._hub.cancel_waits_close_and_then((self._readable,), why, self._sock.close)

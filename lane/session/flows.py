@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lane.errors import Closed
-from lane.fair import maybe_yield
+from lane.fair import maybe_yield, this_round
 from lane.proto.udp import FLOW_SIZE
 from lane.stream import Carrier, Datagrams
 from lane.supervisor import report, supervise
@@ -50,14 +50,17 @@ class Flows:
 
     def _receive(self, datagrams: Datagrams) -> None:
         """Deliver until the carrier is closed."""
+        loop, served = this_round(), 0.0
         try:
             while True:
                 datagram = datagrams.recv()
+                if loop.began == served:  # it did not block
+                    maybe_yield()
+                served = loop.began
                 if deliver := self._members.get(datagram[:FLOW_SIZE]):
                     self._deliver(deliver, datagram)
                 else:
                     self.strays += 1
-                maybe_yield()
         except Closed:
             self._members.clear()
 

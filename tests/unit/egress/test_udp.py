@@ -239,7 +239,7 @@ def test_close_frees_the_sockets_and_drops_what_comes_after(make):
     sockets = list(egress._sockets.values())
     egress.close()
     egress.close()
-    assert all(sock._sock.fileno() < 0 for sock in sockets)
+    until(lambda: all(sock._sock.fileno() < 0 for sock in sockets))
     egress.send(target.address, b"late")
     egress.send(Address("127.0.0.9", 9), b"late")
     assert egress.dropped == 2
