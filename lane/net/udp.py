@@ -21,7 +21,7 @@ BUFFER = 1048576
 BACK_OFF = 0.1
 """Seconds to wait after a failed receive. An immediate retry would only burn CPU."""
 BRISK = 0.0002
-"""Seconds. After a shorter wait for a packet there are probably more, so the next receive is tried at once."""
+"""Seconds. After a shorter wait for a packet there are probably more: the next receive does not wait."""
 
 Buffer = bytes | bytearray | memoryview
 
