@@ -17,6 +17,7 @@ from OpenSSL import SSL
 
 from lane.tested import is_tested, lacking
 
+_HEADER = 5  # bytes before each record: its type, version and length
 _RECORD = 17408  # bytes of the longest record, rounded up
 LARGEST = 262144 + _RECORD
 """The most bytes that one call returns. The kernel is asked for one record less."""
@@ -54,6 +55,9 @@ class Records:
         self._in, self._out = self.connection._into_ssl, self.connection._from_ssl
         self._longest = 0  # the most bytes that `_out` has held
         self._kept: Any = None  # the bytes of `_in`, unless they are in the shared buffer
+        self.lacks = 0
+        """Bytes that the record under way still lacks; 0 if its length is not known, or between two records."""
+        self._head = b""  # of a record whose length is not known yet
         self.drained = False
         """Whether OpenSSL has said that it needs more bytes from the socket. If not, nobody has asked it."""
 
@@ -184,7 +188,24 @@ class Records:
         self._feed(_sealed, size)
         self._kept = None
         self.drained = False
+        self._follow(size)
         return True
+
+    def _follow(self, size: int) -> None:
+        """Follow the lengths of the records (RFC 8446 section 5.2) in the `size` bytes received now."""
+        at, view = self.lacks, _sealed_view
+        if self._head:
+            head = self._head + view[:_HEADER].tobytes()
+            if len(self._head) + size < _HEADER:
+                self._head = head[: len(self._head) + size]
+                return
+            at, self._head = _HEADER - len(self._head) + int.from_bytes(head[3:_HEADER], "big"), b""
+        most = size - _HEADER
+        while at <= most:
+            at += _HEADER + (view[at + 3] << 8 | view[at + 4])
+        if at < size:
+            self._head, at = view[at:size].tobytes(), size
+        self.lacks = at - size
 
     def _keep(self) -> None:
         """Copy the bytes that OpenSSL did not read out of the shared buffer."""

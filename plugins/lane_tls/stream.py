@@ -31,6 +31,7 @@ _NOTHING = memoryview(b"")
 _BULK = 32768  # bytes of one `sendall` from which it counts as a bulk transfer
 _QUANTUM = 0.0005  # seconds that a greenlet may run before others have their turn
 _LULL = 4096  # bytes below which a read has probably emptied the socket
+_WORTHWHILE = 4096  # bytes that a record lacks from which it is waited for as a whole
 _LINGER = 15.0  # seconds after `close` in which both sides' close_notify may arrive
 _LINGERING = 256  # the most sockets that wait for that
 _LINGER_NOT = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds, so that close sends RST
@@ -64,6 +65,7 @@ class TLSStream:
         self._lingers = False  # closed, but the socket is still open
         self._ended = False  # the peer sent close_notify
         self._lull = False  # the last read has probably emptied the socket
+        self._low = 1  # bytes that must have arrived before the kernel reports the socket as readable
         self._since = monotonic()  # when this stream last let the event loop run
         self._busy_since = self._sent_at = self._since  # start of a run of `sendall`s; end of the last one
         self.finished = False
@@ -110,6 +112,7 @@ class TLSStream:
             self._hub.loop.run_callback(callback)
         else:
             self._on_heard = callback
+            self._wake_for_record()
             self._readable.start(self._ring)
 
     def _ring(self) -> None:
@@ -126,16 +129,16 @@ class TLSStream:
         """See `lane.stream.Views`."""
         self._check()
         if self._lull and self._records.drained and not self._ended:
-            self._wait(self._readable)
+            self._await_data()
         elif monotonic() - self._since > _QUANTUM and not self._ended and not self._records.holds:
-            self._wait(self._readable)  # OpenSSL has nothing left, so this waits for new data
+            self._await_data()  # OpenSSL has nothing left, so this waits for new data
         while not self._ended:
             data, error = self._records.read(limit)
             match error:
                 case None:
                     pass
                 case SSL.WantReadError():
-                    self._wait(self._readable)
+                    self._await_data()
                 case SSL.ZeroReturnError():
                     self._ended = True
                 case _:
@@ -310,6 +313,7 @@ class TLSStream:
                 self._hub.wait(self._writable)
             self.sock.shutdown(socket.SHUT_WR)
             while not self._records.unread():
+                self._wake_for_record()
                 self._hub.wait(self._readable)
             self.reset()  # data that nobody will read
         self.abandon()
@@ -317,6 +321,22 @@ class TLSStream:
     def _check(self) -> None:
         if self._failure is not None:
             raise self._failure.build()
+
+    def _await_data(self) -> None:
+        self._wake_for_record()
+        self._wait(self._readable)
+
+    def _wake_for_record(self) -> None:
+        """Let the kernel report the socket as readable once the record under way is whole.
+
+        On a slow line each packet would wake this process otherwise, and OpenSSL needs a whole record.
+        """
+        lacks = self._records.lacks
+        low = lacks if lacks > _WORTHWHILE else 1
+        if low != self._low:
+            self._low = low
+            with suppress(OSError):
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low)
 
     def _wait(self, watcher: Any) -> None:
         """Let other greenlets run until the socket is ready."""

@@ -136,6 +136,7 @@ class Scripted:
         self.holds = holds
         self.script = {"flush": [True], "read": [(b"", SSL.WantReadError())], "unread": [False], **script}
         self.connection = self
+        self.lacks = 0
 
     def __getattr__(self, name):
         def call(*arguments):

@@ -1,16 +1,20 @@
 """Canaries: what `lane_tls.openssl` knows of pyOpenSSL's inside is still so."""
 
 import inspect
+from itertools import accumulate, cycle
 
 import gevent
 import pytest
 from gevent import socket
+from hypothesis import example, given
+from hypothesis import strategies as st
 from lane_tls import openssl
 from OpenSSL import SSL
 
+from lane.errors import Closed
 from lane.proto.frames import data_head
 from lane.session.frame_writer import PIECE
-from lane.testing.harness import until
+from lane.testing.harness import outcome, until
 
 
 def records_of(foreign, sizes):
@@ -89,6 +93,63 @@ def test_what_ended_the_reading_comes_with_the_data(pair):
                 raise error
     assert data == b"cut here"
     assert not isinstance(caught.value, SSL.ZeroReturnError)
+
+
+@given(st.lists(st.integers(0, 16640), max_size=6), st.lists(st.integers(1, 20000), min_size=1, max_size=9))
+@example([5, 0, 16406], [1, 3, 2, 4, 20000])
+def test_what_a_record_lacks_is_known_however_the_bytes_are_split(sizes, splits):
+    """It is never more than that: the kernel would not report the record."""
+    here, there = socket.socketpair()
+    records = openssl.Records(SSL.Context(SSL.TLS_METHOD), here)
+    wire = b"".join(b"\x17\x03\x03" + size.to_bytes(2, "big") + bytes(size) for size in sizes)
+    ends = list(accumulate(size + 5 for size in sizes))
+    at, turns = 0, cycle(splits)
+    with here, there:
+        while at < len(wire):
+            piece = wire[at : at + next(turns)]
+            openssl._sealed_view[: len(piece)] = piece
+            openssl._sealed_view[len(piece) : len(piece) + 5] = b"stale"
+            records._follow(len(piece))
+            at += len(piece)
+            end = next(end for end in ends if end >= at)
+            known = at >= end - sizes[ends.index(end)]
+            assert records.lacks == (end - at if known else 0)
+
+
+def test_the_kernel_wakes_nobody_for_a_part_of_a_record(pair, monkeypatch):
+    foreign, stream = pair
+    fills = []
+    fill = openssl.Records._fill
+    monkeypatch.setattr(openssl.Records, "_fill", lambda *given: fills.append(fill(*given)) or fills[-1])
+    foreign.send(bytes(16384), flush=False)
+    wire = foreign._out.read()
+    reading = gevent.spawn(stream.recv)
+
+    def low():
+        return stream.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT)
+
+    foreign.sock.sendall(wire[:5000])
+    until(lambda: low() == len(wire) - 5000)
+    before = len(fills)
+    for at in range(5000, len(wire) - 1, 1000):
+        foreign.sock.sendall(wire[at : min(at + 1000, len(wire) - 1)])
+        gevent.idle()
+    assert len(fills) == before
+    foreign.sock.sendall(wire[-1:])
+    assert reading.get() == bytes(16384)
+    reading = gevent.spawn(stream.recv)
+    until(lambda: low() == 1)
+    reading.kill()
+
+
+def test_who_hangs_up_in_the_middle_of_a_record_is_noticed(pair):
+    foreign, stream = pair
+    foreign.send(bytes(16384), flush=False)
+    foreign.sock.sendall(foreign._out.read()[:5000])
+    reading = gevent.spawn(outcome, stream.recv)
+    until(lambda: stream.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) > 1)
+    foreign.sock.close()
+    assert isinstance(reading.get(), Closed)
 
 
 def test_one_call_writes_many_records(pair):
