@@ -56,7 +56,7 @@ class Records:
         self._longest = 0  # the most bytes that `_out` has held
         self._kept: Any = None  # the bytes of `_in`, unless they are in the shared buffer
         self.lacks = 0
-        """Bytes that the record under way still lacks; 0 if its length is not known, or between two records."""
+        """Bytes that the record under way still lacks; 0 between two records, or if the length is unknown."""
         self._head = b""  # of a record whose length is not known yet
         self.drained = False
         """Whether OpenSSL has said that it needs more bytes from the socket. If not, nobody has asked it."""
