@@ -8,6 +8,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
+COMPILED := plugins/lane_quic/fastpath/native*.so
 ARGS ?=
 JOBS ?= 6
 
@@ -54,14 +55,15 @@ lock:
 	$(COMPILE) setup.cfg locks/build.in --extra test -c locks/run.txt -o locks/test.txt
 
 clean:
-	rm -rf .venv build dist lane.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist lane.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache $(COMPILED)
 
 # Editable, so that run and test share one environment, and only a change of the packaging installs anew.
-# A build/ of an earlier install would bring deleted modules back. Without byte code, where the environment or the
+# A build/ of an earlier install would bring deleted modules back, and what was compiled then would stay if that
+# fails now. It does without a compiler or headers, and Python does the same work (see setup.py). Without byte code, where the environment or the
 # owner of the folder keeps Python from writing it, a third of each start would go into compiling.
-.venv/.lane: setup.cfg pyproject.toml lane/__init__.py locks/run.txt
+.venv/.lane: setup.cfg setup.py pyproject.toml lane/__init__.py locks/run.txt plugins/lane_quic/fastpath/native.c
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	rm -rf build
+	rm -rf build $(COMPILED)
 	$(INSTALL) --require-hashes -r locks/run.txt
 	$(INSTALL) --no-deps --no-build-isolation -e .
 	$(BIN)/python -m compileall -q lane plugins

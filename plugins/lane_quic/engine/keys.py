@@ -20,6 +20,7 @@ from aioquic.quic.packet import QuicErrorCode, QuicFrameType, decode_packet_numb
 from aioquic.tls import Epoch
 
 from lane_quic.engine.handshake_memory import HandshakeMemory
+from lane_quic.fastpath.protection import Protection, derive, protect
 from lane_quic.internals.parts import callbacks
 
 UPDATE_AFTER = 1 << 20
@@ -33,11 +34,47 @@ KEPT_TIMEOUTS = 3
 """Probe timeouts for which the old keys are kept (RFC 9001 section 6.5)."""
 
 
+class Direction(CryptoContext):
+    """The keys of one direction."""
+
+    def __init__(self, *, seals: bool, **callbacks: Any) -> None:
+        super().__init__(**callbacks)
+        self._seals = seals
+        self._hp_key = b""  # stays when the other keys change (RFC 9001 section 6)
+        self._protected: Any = None  # the AEAD whose keys `_protection` has
+        self._protection: Any = None
+
+    @property
+    def protection(self) -> Protection:
+        """What seals or opens common packets with the current keys. Made when it is first asked for."""
+        if self._protected is not self.aead:
+            self._keep_hp_key()
+            self._protection = protect(self, self._hp_key, seals=self._seals)
+            self._protected = self.aead
+        found: Protection = self._protection
+        return found
+
+    def _keep_hp_key(self) -> None:
+        if not self._hp_key:
+            self._hp_key = derive(self)[2]
+
+    def advance(self, following: CryptoContext, trigger: str) -> None:
+        """Go on with the next keys."""
+        self._keep_hp_key()
+        apply_key_phase(self, following, trigger=trigger)
+
+
 class OneRttKeys(CryptoPair):
     """The keys of packets with a short header, in both directions."""
 
-    def __init__(self, **callbacks: Any) -> None:
-        super().__init__(**callbacks)
+    recv: Direction
+    send: Direction
+
+    def __init__(self, plain: CryptoPair) -> None:
+        """`plain` is aioquic's pair, which these take the place of before it has keys."""
+        super().__init__()
+        self.recv = Direction(seals=False, **callbacks(plain.recv))
+        self.send = Direction(seals=True, **callbacks(plain.send))
         self.sent = self.received = 0
         """Key updates so far, by direction."""
         self.before: Any = None
@@ -93,14 +130,14 @@ class OneRttKeys(CryptoPair):
         """Follow the peer's key update, which began at about packet `number`, in both directions."""
         assert self._next is not None
         self.before, self.forget_at = self.recv.aead, None
-        apply_key_phase(self.recv, self._next, trigger="remote_update")
+        self.recv.advance(self._next, "remote_update")
         self._next, self._first = None, number
         self.received += 1
         if self.sent < self.received:
             self._send_next("remote_update")
 
     def _send_next(self, trigger: str) -> None:
-        apply_key_phase(self.send, next_key_phase(self.send), trigger=trigger)
+        self.send.advance(next_key_phase(self.send), trigger)
         self.sent += 1
 
 
@@ -118,8 +155,7 @@ class KeyUpdate(HandshakeMemory):
 
     def initialize(self, peer_cid: bytes) -> None:
         super().initialize(peer_cid)
-        plain = self.cryptos[Epoch.ONE_RTT]
-        self.keys = self.cryptos[Epoch.ONE_RTT] = OneRttKeys(**callbacks(plain))
+        self.keys = self.cryptos[Epoch.ONE_RTT] = OneRttKeys(self.cryptos[Epoch.ONE_RTT])
 
     def request_key_update(self) -> None:
         """Update the keys as soon as that is allowed."""

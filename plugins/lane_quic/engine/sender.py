@@ -39,11 +39,12 @@ class Sender(StreamSender):
         self.buffer_is_empty = True
         return True
 
-    def take(self, room: int, most: int, packets: int) -> tuple[int, list[bytearray]] | None:
-        """The next offset, and the data of up to `packets` frames from there on, as from `get_frame`.
+    def take(self, room: int, most: int, packets: int) -> tuple[int, int, int] | None:
+        """The next offset, and the size and the number of frames from there on, up to `packets` of them.
 
-        Each frame fills `room` bytes, offset included. None of them is the first or the last frame of the
-        stream, or ends beyond `most`, the limit of flow control. None if there is no such frame.
+        They are those of `get_frame`. Each fills `room` bytes, offset included, with data from the buffer.
+        None of them is the first or the last frame of the stream, or ends beyond `most`, the limit of flow
+        control. None if there is no such frame.
         """
         ranges = ranges_of(self.pending)
         if not ranges or not ranges[0].start:
@@ -65,10 +66,7 @@ class Sender(StreamSender):
         else:
             ranges[0] = range(stop, waiting.stop)
         self.highest_offset = max(self.highest_offset, stop)
-        buffer, base = self.buffer, self.buffer_start
-        if count == 1:
-            return start, [buffer[start - base : stop - base]]
-        return start, [buffer[at : at + size] for at in range(start - base, stop - base, size)]
+        return start, size, count
 
     def take_frame(self, room: int, most: int) -> tuple[int, bytearray, bool] | None:
         """The next frame, as from `get_frame`: its offset, its data, and whether it ends the stream.

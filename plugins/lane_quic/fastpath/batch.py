@@ -15,8 +15,8 @@ from aioquic.tls import Epoch
 
 from lane_quic.fastpath.ack import ack_frame
 from lane_quic.fastpath.connection import FastPathConnection, PendingDatagrams
-from lane_quic.fastpath.wire import WIDTHS, length_of, varint
-from lane_quic.internals.parts import cipher_of, masks
+from lane_quic.fastpath.protection import Row
+from lane_quic.fastpath.wire import length_of, varint
 from lane_quic.recovery.sent_packets import StreamPacket
 
 TURN = 0.010
@@ -24,10 +24,9 @@ TURN = 0.010
 MOST_IN_TURN = 64
 """Packets that one stream may send in its turn: those of one system call."""
 
-_HEADER = 3  # bytes of a packet's first byte and number; the connection ID is between them
+_NUMBER = 2  # bytes of a packet's number
 _FRAME = 3  # bytes of a frame's type and length; the stream ID and the offset are between them
 _TAG = 16  # bytes of the AEAD tag
-_FORM = b"%c%b%c%c%b"  # a packet: its first byte, connection ID, number (two bytes), payload
 _LEAST_FRAME = _FRAME + 1  # bytes of the shortest STREAM frame
 
 Datagrams = list[tuple[bytes, Any]]
@@ -41,14 +40,11 @@ class Batch:
         self._engine, self._now = engine, now
         self._space = engine.space
         self._number = engine.packet_number
-        self._hp = pair.send.hp
-        cipher, self._iv = cipher_of(pair.send.aead)
-        self._seal = cipher.encrypt
-        self._cid = engine.peer_cid.cid
-        self._first = 0x40 | engine.spin_bit << 5 | pair.key_phase << 2 | 1
-        self._head = bytes((self._first,)) + self._cid
+        self._protection = pair.send.protection
+        first = 0x40 | engine.spin_bit << 5 | pair.key_phase << 2 | 1
+        self._head = bytes((first,)) + engine.peer_cid.cid
         self._packets: list[Any] = []
-        self._sealed: list[bytes] = []
+        self._payloads: list[bytes | Row] = []
 
     def fill(self, streams: list[Any], waiting: PendingDatagrams, budget: float, *, with_ack: bool) -> bool:
         """Write packets, with each of `streams` in turn, as long as there is something to send.
@@ -61,7 +57,7 @@ class Batch:
         size = engine.max_datagram_size
         window = loss.congestion_window - loss.bytes_in_flight
         ack = ack_frame(self._space, self._now, engine.local_ack_delay_exponent) if with_ack else b""
-        overhead = _HEADER + len(self._cid) + _TAG
+        overhead = len(self._head) + _NUMBER + _TAG
         turn = MOST_IN_TURN
         if len(streams) > 1:
             turn = max(1, min(int((loss.pacer.rate or 0.0) * TURN / size) // len(streams), MOST_IN_TURN))
@@ -115,28 +111,19 @@ class Batch:
             return 0
         number, now, sender, name = self._number, self._now, stream.sender, varint(stream.stream_id)
         before = sender.highest_offset
-        room = size - _HEADER - len(self._cid) - _TAG - _FRAME - len(name)
+        room = size - len(self._head) - _NUMBER - _TAG - _FRAME - len(name)
         if (taken := sender.take(room, self._credit(stream), most)) is None:
             return 0
         self._count(stream, before, streams)
-        start, pieces = taken
-        count, width = len(pieces[0]), size_uint_var(start)
-        offsets = range(start, start + count * len(pieces), count)
-        head, form, filled, join = b"\x0e" + name, WIDTHS[width], length_of(count), b"".join
-        seal, iv, header = self._seal, self._iv, self._head
-        self._sealed += [
-            seal(
-                (iv ^ n).to_bytes(12, "big"),
-                join((head, (at | form).to_bytes(width, "big"), filled, data)),
-                header + (n & 0xFFFF).to_bytes(2, "big"),
-            )
-            for n, (at, data) in enumerate(zip(offsets, pieces, strict=True), number)
-        ]
+        packets: int
+        start, count, packets = taken
+        self._payloads.append((name, start, count, packets, sender.buffer, start - sender.buffer_start))
+        offsets = range(start, start + count * packets, count)
         self._packets += [
             StreamPacket(n, now, size, sender, at, at + count) for n, at in enumerate(offsets, number)
         ]
-        self._number = number + len(pieces)
-        return len(pieces)
+        self._number = number + packets
+        return packets
 
     def _take_frames(self, streams: list[Any], frames: "_Frames", room: int) -> bool:
         """Add the next frame of each of `streams` to `frames`, as long as there is `room`.
@@ -188,15 +175,13 @@ class Batch:
         """Add a packet with a PING frame and padding, of `size` bytes."""
         packet = self._sent(size, handlers, eliciting=True)
         packet.in_flight = False
-        self._add(packet, b"\x01".ljust(size - len(self._head) - 2 - _TAG, b"\0"))
+        self._add(packet, b"\x01".ljust(size - len(self._head) - _NUMBER - _TAG, b"\0"))
 
     def _add(self, packet: Any, payload: bytes) -> None:
-        """Encrypt and add a packet with the frames `payload`."""
-        number = self._number
-        header = self._head + (number & 0xFFFF).to_bytes(2, "big")
-        self._sealed.append(self._seal((self._iv ^ number).to_bytes(12, "big"), payload, header))
+        """Add a packet with the frames `payload`."""
+        self._payloads.append(payload)
         self._packets.append(packet)
-        self._number = number + 1
+        self._number += 1
 
     def _record(self, lead: bytes, ack: bytes, frames: "_Frames", overhead: int, *, eliciting: bool) -> Any:
         """The record of a packet with the frames `lead`, of which `ack` is one or empty, and `frames`."""
@@ -226,7 +211,7 @@ class Batch:
 
     def finish(self) -> Datagrams:
         """Return the UDP datagrams, and record their packets as sent."""
-        engine, packets, sealed = self._engine, self._packets, self._sealed
+        engine, packets = self._engine, self._packets
         if not packets:
             return []
         engine.loss.on_packets_sent(packets, self._space, self._now)
@@ -236,15 +221,9 @@ class Batch:
             engine.ack_eliciting_sent_since_receipt = True
         path = engine.network_paths[0]
         path.bytes_sent += sum(packet.sent_bytes for packet in packets)
-        found = masks(self._hp, [payload[2:18] for payload in sealed])  # numbers have two bytes
-        address, first, cid, low = path.addr, self._first, self._cid, packets[0].packet_number
-        return [
-            (
-                _FORM % (first ^ mask[0] & 0x1F, cid, n >> 8 & 0xFF ^ mask[1], n & 0xFF ^ mask[2], payload),
-                address,
-            )
-            for n, (mask, payload) in enumerate(zip(found, sealed, strict=True), low)
-        ]
+        sealed = self._protection.seal(self._head, packets[0].packet_number, self._payloads)
+        address = path.addr
+        return [(packet, address) for packet in sealed]
 
 
 class _Frames:

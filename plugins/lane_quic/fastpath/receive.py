@@ -8,7 +8,6 @@ tests/unit/lane_quic/fastpath/test_send_and_receive.py compares packet by packet
 """
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any
 
 from aioquic.quic.connection import END_STATES, QuicConnectionError, QuicReceiveContext
@@ -18,14 +17,13 @@ from aioquic.tls import Epoch
 
 from lane_quic.fastpath.ack import take_ack
 from lane_quic.fastpath.connection import FastPathConnection
-from lane_quic.fastpath.header_protection import SHORTEST, SPIN, expected, open_in_turn, open_one
 from lane_quic.fastpath.send import settled
-from lane_quic.fastpath.wire import COSTLY, WIDTHS, read_varint
+from lane_quic.fastpath.wire import COSTLY, read_varint
 from lane_quic.internals.parts import ranges_of
 
 _ACK, _STREAM = 0x02, 0x08  # the last three bits of a STREAM frame: offset, length, end
-_USUAL = 0x0E  # a STREAM frame with offset and length
 _DATAGRAM = 0x30  # the last bit: length
+_SPIN = 0x20  # in the first byte (RFC 9000 section 17.3.1)
 
 Data = dict[int, list[bytes]]
 """The received bytes that have no event yet, by stream ID."""
@@ -44,71 +42,75 @@ def receive(
     path = engine.network_paths[0]
     if path.addr != address or not path.is_validated:
         return start
-    cid, ours = engine.host_cid, []
-    for datagram in islice(datagrams, start, None):
-        if datagram[0] & 0xC0 != 0x40 or not datagram.startswith(cid, 1) or len(datagram) < SHORTEST:
-            break
-        ours.append(datagram)
-    return start + _take_packets(engine, ours, now) if ours else start
+    return _take_packets(engine, datagrams, start, now)
 
 
-def _take_packets(engine: FastPathConnection, datagrams: list[bytes], now: float) -> int:
-    """Process short-header packets of this connection. Return how many were processed.
+def _take_packets(engine: FastPathConnection, datagrams: Sequence[bytes], start: int, now: float) -> int:
+    """Process short-header packets of this connection. Return the index of the first other datagram.
 
     It stops after a packet with uncommon frames, since they may have changed anything.
     """
     data: Data = {}
-    taken, common = 0, True
-    while taken < len(datagrams) and common:
+    index, common = start, True
+    protection, space = engine.keys.recv.protection, engine.space
+    head = _expected(engine)
+    while index < len(datagrams) and common:
         # A packet that comes alone has any spin bit. A wrong guess costs more than reading its header.
-        if taken + 1 < len(datagrams) and (plains := open_in_turn(engine, datagrams, taken)):
-            count, common = _take_in_turn(engine, plains, data, now)
-            taken += count
-            continue
-        opened = open_one(engine, datagrams[taken])
+        if index + 1 < len(datagrams):
+            number = space.largest_received_packet + 1
+            if payloads := protection.open_row(head, number, datagrams, index):
+                count, common = _take_in_turn(engine, payloads, head[0], data, now)
+                index += count
+                continue
+        opened = protection.open_one(head, space.expected_packet_number, datagrams[index])
         if opened is None:
             break
-        taken += 1
+        index += 1
         number, first, plain = opened
-        if number not in engine.space.received_packets:
+        if number not in space.received_packets:
             at = _take_stream(engine, plain, 0, data)
             _note_opened(engine, number, number + 1, first)
-            common = _take_rest(engine, number, plain, at, data, now=now)
+            common = _take_rest(engine, range(number, number + 1), plain, at, data, now=now)
+            head = _expected(engine)
     _tell(engine, data)
-    return taken
+    return index
+
+
+def _expected(engine: FastPathConnection) -> bytes:
+    """The first byte of the next packet, with the flags of the newest packet, and the connection ID."""
+    spin = _SPIN if engine.spin_bit != engine.is_client else 0
+    return bytes((spin | 0x40 | int(engine.keys.recv.key_phase) << 2 | 1,)) + engine.host_cid
 
 
 def _take_in_turn(
-    engine: FastPathConnection, plains: list[bytes], data: Data, now: float
+    engine: FastPathConnection, payloads: list[tuple[int, bytes]], first: int, data: Data, now: float
 ) -> tuple[int, bool]:
-    """Process packets in order. Return how many, and whether all their frames were common.
+    """Process packets in order, with the first byte `first`: see `Protection.open_row`.
 
-    Consecutive packets with only the next bytes of a stream are recorded together.
+    Return how many there were, and whether all their frames were common. Consecutive packets with only the
+    next bytes of a stream are recorded together.
     """
-    first, low = expected(engine), engine.space.largest_received_packet + 1
-    index = noted = 0
+    begin = low = number = engine.space.largest_received_packet + 1
     common = True
-    while index < len(plains) and common:
-        plain = plains[index]
+    for count, plain in payloads:
         at = _take_stream(engine, plain, 0, data)
+        number += count
         if at == len(plain):
-            index += 1
-            if index < len(plains):
-                index += _take_row(engine, plains, index, data)
             continue
-        _note(engine, low + noted, low + index, first, now)
-        _note_opened(engine, low + index, low + index + 1, first)
-        common = _take_rest(engine, low + index, plain, at, data, now=now)
-        index += 1
-        noted = index
-    _note(engine, low + noted, low + index, first, now)
-    return index, common
+        _note(engine, low, number - count, first, now)
+        _note_opened(engine, number - count, number, first)
+        low = number
+        common = _take_rest(engine, range(number - count, number), plain, at, data, now=now)
+        if not common:
+            break
+    _note(engine, low, number, first, now)
+    return number - begin, common
 
 
 def _take_rest(
-    engine: FastPathConnection, number: int, plain: bytes, at: int | None, data: Data, *, now: float
+    engine: FastPathConnection, numbers: range, plain: bytes, at: int | None, data: Data, *, now: float
 ) -> bool:
-    """Process the rest of a packet, after a STREAM frame that ends at `at`, if it had one.
+    """Process the rest of a payload, after a STREAM frame that ends at `at`, if it had one.
 
     Return whether all frames were common.
     """
@@ -117,41 +119,8 @@ def _take_rest(
         eliciting, common = _take_frames(engine, plain, at or 0, data, now)
         if engine.state in END_STATES or engine.close_pending:
             return False
-    _note_taken(engine, number, number + 1, now, eliciting=eliciting)
+    _note_taken(engine, numbers.start, numbers.stop, now, eliciting=eliciting)
     return common
-
-
-def _take_row(engine: FastPathConnection, plains: list[bytes], start: int, data: Data) -> int:
-    """Process packets from `plains[start]` on that continue the previous one's STREAM frame. Return how many.
-
-    Only the offset differs in the bytes before their data. So these bytes are compared and not parsed.
-    """
-    before = plains[start - 1]
-    if before[0] != _USUAL:
-        return 0
-    stream_id, offset_at = read_varint(before, 1)
-    offset, length_at = read_varint(before, offset_at)
-    begin, filled, width = before[:offset_at], before[length_at : length_at + 2], length_at - offset_at
-    size, data_at = len(before), length_at + 2
-    count, pieces = size - data_at, data.get(stream_id)
-    stream, limit = engine.streams[stream_id], engine.local_max_data
-    receiver, at = stream.receiver, offset + count
-    if filled[0] >> 6 != 1 or pieces is None or receiver.buffer:
-        return 0
-    if not at == receiver.buffer_start == receiver.highest_offset:
-        return 0
-    most = min(stream.max_stream_data_local, at + limit.value - limit.used, 1 << width * 8 - 2)
-    form, number = WIDTHS[width], start
-    while number < len(plains) and at + count <= most:
-        plain, lead = plains[number], begin + (at | form).to_bytes(width, "big") + filled
-        if len(plain) != size or not plain.startswith(lead):
-            break
-        pieces.append(plain[data_at:])
-        at += count
-        number += 1
-    limit.used += at - receiver.buffer_start
-    receiver.buffer_start = receiver.highest_offset = at
-    return number - start
 
 
 def _note(engine: FastPathConnection, low: int, stop: int, first: int, now: float) -> None:
@@ -168,7 +137,7 @@ def _note_opened(engine: FastPathConnection, low: int, stop: int, first: int) ->
     if fresh < stop:  # aioquic advances the number with every second packet
         space.expected_packet_number = fresh + (stop - 1 - fresh | 1)
     if stop - 1 > engine.spin_highest_pn:
-        engine.spin_bit = bool(first & SPIN) != engine.is_client
+        engine.spin_bit = bool(first & _SPIN) != engine.is_client
         engine.spin_highest_pn = stop - 1
 
 

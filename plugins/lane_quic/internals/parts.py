@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from aioquic.quic.crypto import (  # type: ignore[attr-defined]
     AEAD,
     CryptoContext,
-    CryptoPair,
     HeaderProtection,
 )
 from aioquic.quic.logger import QuicLoggerTrace
@@ -194,11 +193,6 @@ def masks(protection: Any, samples: list[bytes]) -> list[bytes]:
     return [found[at : at + _BLOCK] for at in range(0, len(found), _BLOCK)]
 
 
-def callbacks(pair: CryptoPair) -> dict[str, Any]:
-    """The callbacks of `pair`, as the arguments of its constructor."""
-    return {
-        "recv_setup_cb": pair.recv._setup_cb,
-        "recv_teardown_cb": pair.recv._teardown_cb,
-        "send_setup_cb": pair.send._setup_cb,
-        "send_teardown_cb": pair.send._teardown_cb,
-    }
+def callbacks(context: CryptoContext) -> dict[str, Any]:
+    """The callbacks of `context`, as the arguments of its constructor."""
+    return {"setup_cb": context._setup_cb, "teardown_cb": context._teardown_cb}

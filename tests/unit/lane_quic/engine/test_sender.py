@@ -288,11 +288,10 @@ def test_a_row_of_frames_is_what_single_frames_would_be(bound, before, size, end
         assert len(frames[-1][1]) == count
     found = []
     while len(found) < len(frames):  # a row ends where offsets begin to take more bytes
-        at, pieces = ours.take(room, start + most, packets - len(found))
-        assert pieces
-        for piece in pieces:
-            found.append((at, bytes(piece)))
-            at += len(piece)
+        at, count, row = ours.take(room, start + most, packets - len(found))
+        assert row
+        offsets = range(at, at + row * count, count)
+        found += [(each, bytes(ours._buffer[each - start : each - start + count])) for each in offsets]
     assert found == frames
     assert len(found) == packets or ours.take(room, start + most, packets - len(found)) is None
     assert ranges(ours) == ranges(theirs)
