@@ -34,7 +34,9 @@ def _run(argv: list[str]) -> int:
         print(_overview())
         return 0
     if argv == ["version"] or (len(argv) <= 2 and argv[-1:] in (["-V"], ["--version"])):
-        print(f"lane {lane.__version__}")
+        from lane.cli.build import build  # noqa: PLC0415
+
+        print(f"lane {lane.__version__} ({build()})")
         return 0
     command, rest = ("client", argv) if not argv or argv[0].startswith("-") else (argv[0], argv[1:])
     if command not in COMMANDS:

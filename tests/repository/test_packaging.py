@@ -1,5 +1,8 @@
+import ast
 import configparser
 from pathlib import Path
+
+from lane.cli import build
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,3 +50,18 @@ def test_coverage_measures_the_same_packages():
     config = setup_cfg()
     tops = {name.split(".")[0] for name in config["options"]["packages"].split()}
     assert set(config["coverage:run"]["source_pkgs"].replace(",", " ").split()) == tops
+
+
+def test_what_may_be_compiled_is_looked_for_and_its_source_is_there():
+    calls = [
+        node for node in ast.walk(ast.parse((ROOT / "setup.py").read_text())) if isinstance(node, ast.Call)
+    ]
+    found = [call for call in calls if ast.unparse(call.func) == "Extension"]
+    assert [ast.literal_eval(call.args[0]) for call in found] == [*build.MODULES]
+    makefile = (ROOT / "Makefile").read_text()
+    (rule,) = [line for line in makefile.splitlines() if line.startswith(".venv/.lane:")]
+    for call in found:
+        assert {"optional", "py_limited_api"} <= {option.arg for option in call.keywords}
+        for source in ast.literal_eval(call.args[1]):
+            assert (ROOT / source).exists()
+            assert source in rule.split(), "a change of it must build it anew"

@@ -137,7 +137,7 @@ def test_help_and_version(run_lane):
         text = run_lane(command, "--help")
         assert (text.returncode, text.stderr) == (0, "")
         assert text.stdout.startswith(f"usage: lane {command} [options]\n")
-    assert re.fullmatch(r"lane \d+\.\d+\.\d+\n", run_lane("--version").stdout)
+    assert re.fullmatch(r"lane \d+\.\d+\.\d+ \((compiled|portable)\)\n", run_lane("--version").stdout)
 
 
 def test_help_works_although_a_standard_file_is_broken(tmp_path, monkeypatch, capsys):
