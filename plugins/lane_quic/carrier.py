@@ -24,6 +24,7 @@ from lane.stream import ClientTLS, LinkStats
 from lane_quic.engine.datagrams import QuicDatagrams
 from lane_quic.engine.engine import Engine
 from lane_quic.stream import QuicStream
+from lane_quic.udp.offload import Datagrams
 
 log = logging.getLogger("lane.quic")
 
@@ -50,7 +51,7 @@ class QuicCarrier:
     def __init__(
         self,
         engine: Engine,
-        send: Callable[[list[tuple[bytes, Path]]], None],
+        send: Callable[[Datagrams], None],
         peer: str,
         *,
         binding: bytes = b"",
@@ -189,7 +190,7 @@ class QuicCarrier:
         now, engine = monotonic(), self.engine
         try:
             self._handle_events()
-            if datagrams := engine.datagrams_to_send(now=now):
+            if datagrams := engine.trains_to_send(now):
                 self._send(datagrams)
                 self._handle_events()
             if (ended := engine.ended_by_peer) is not None:  # aioquic reports it much later

@@ -17,6 +17,7 @@ from lane.stream import Address, ClientTLS
 from lane_quic.carrier import QuicCarrier
 from lane_quic.configuration import CID_SIZE, DEFAULTS, Settings, client_configuration
 from lane_quic.engine.engine import Engine
+from lane_quic.udp.offload import Datagrams
 from lane_quic.udp.udp import QuicSocket
 
 log = logging.getLogger("lane.quic")
@@ -53,7 +54,7 @@ class Client:
         )
         self.carrier.start(tls, self._path)
 
-    def _send(self, datagrams: list[tuple[bytes, Any]]) -> None:
+    def _send(self, datagrams: Datagrams) -> None:
         self._socket.send(datagrams)
 
     def _close(self) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 from lane.stream import Address
 from lane.supervisor import supervise
 from lane_quic.carrier import QuicCarrier
+from lane_quic.udp.offload import Datagrams
 from lane_quic.udp.sockets import bind
 from lane_quic.udp.udp import QuicSocket
 
 log = logging.getLogger("lane.quic")
 
-Send = Callable[[list[tuple[bytes, Any]]], None]
+Send = Callable[[Datagrams], None]
 Receive = Callable[[Send, list[bytes], Any, float], list[QuicCarrier]]
 
 
@@ -29,7 +30,7 @@ class LocalAddress:
         self._offloads = offloads
         self._socket = self._open(sock)
 
-    def send(self, datagrams: list[tuple[bytes, Any]]) -> None:
+    def send(self, datagrams: Datagrams) -> None:
         """Send now, or as soon as the kernel accepts the datagrams."""
         self._socket.send(datagrams)
 

@@ -25,9 +25,11 @@ from lane_quic.engine.received_packets import ReceivedPackets
 from lane_quic.engine.tail_repeat import TailRepeat
 from lane_quic.fastpath import receive as fast_receive
 from lane_quic.fastpath import send as fast_send
+from lane_quic.fastpath.batch import Datagrams
 from lane_quic.internals.parts import peer_certificates
 from lane_quic.recovery.recovery import Recovery
 from lane_quic.trace.qlog import Trace, log_metrics
+from lane_quic.udp.offload import apart
 
 UNSENT_TIME = 0.010
 """Unsent data of one stream, in seconds of the pacing rate."""
@@ -249,7 +251,11 @@ class Engine(TailRepeat):
         self._start_anew()
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
-        """The packets that may be sent now."""
+        """The packets that may be sent now, one by one."""
+        return apart(self.trains_to_send(now))
+
+    def trains_to_send(self, now: float) -> Datagrams:
+        """The packets that may be sent now, as far as they are joined already."""
         if self._fast and not self._has_upkeep(now) and fast_send.quiet(self, now):
             return []
         self._leave_black_hole()
@@ -269,7 +275,7 @@ class Engine(TailRepeat):
             if fast_send.settled(self):
                 datagrams += self._find_size(now)
             self._batches += 1
-            self._packets_sent += len(datagrams)
+            self._packets_sent += sum([1 if isinstance(data, bytes) else data.count for data, _ in datagrams])
             if self.quic_logger is not None:
                 log_metrics(self.quic_logger, loss)
                 self._flush_trace()
@@ -301,7 +307,7 @@ class Engine(TailRepeat):
         return at
 
     def _size_probe(self, size: int, now: float, on_fate: Callable[[Any], None]) -> list[tuple[bytes, Any]]:
-        return fast_send.probe(self, size, now, on_fate)
+        return apart(fast_send.probe(self, size, now, on_fate))
 
     def _send_the_rest(self, now: float) -> list[tuple[bytes, Any]]:
         """Send the datagrams that gave way to streams, now that the streams were served."""

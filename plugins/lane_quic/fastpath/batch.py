@@ -18,6 +18,7 @@ from lane_quic.fastpath.connection import FastPathConnection, PendingDatagrams
 from lane_quic.fastpath.protection import Row
 from lane_quic.fastpath.wire import length_of, varint
 from lane_quic.recovery.sent_packets import StreamPacket
+from lane_quic.udp.offload import Train
 
 TURN = 0.010
 """Seconds of the sending rate that a round of all streams takes. Each has an equal share, in packets."""
@@ -29,7 +30,7 @@ _FRAME = 3  # bytes of a frame's type and length; the stream ID and the offset a
 _TAG = 16  # bytes of the AEAD tag
 _LEAST_FRAME = _FRAME + 1  # bytes of the shortest STREAM frame
 
-Datagrams = list[tuple[bytes, Any]]
+Datagrams = list[tuple[bytes | Train, Any]]
 
 
 class Batch:
@@ -223,7 +224,7 @@ class Batch:
         path.bytes_sent += sum(packet.sent_bytes for packet in packets)
         sealed = self._protection.seal(self._head, packets[0].packet_number, self._payloads)
         address = path.addr
-        return [(packet, address) for packet in sealed]
+        return [(Train(data, size) if size < len(data) else data, address) for data, size in sealed]
 
 
 class _Frames:

@@ -21,8 +21,8 @@ enum {
     NUMBER = 2,                    /* bytes of a packet number: both sides write two */
     MOST_HEAD = 1 + 20,            /* the first byte and a connection ID (RFC 9000 section 17.2) */
     MOST = 65535,                  /* bytes of a UDP payload */
-    MOST_JOINED = 65000,           /* bytes of data in frames that are joined */
-    TOGETHER = 64,                 /* masks that are computed in one call */
+    MOST_JOINED = 65000,           /* bytes of joined packets, and of the data in joined frames */
+    TOGETHER = 64,                 /* packets that the kernel takes in one call */
     USUAL = 0x0E, UNBOUNDED = 0x0C /* a STREAM frame with offset and length; one that ends with its packet */
 };
 
@@ -35,7 +35,7 @@ typedef struct {
     int chacha;
 } Protection;
 
-static unsigned char plain[MOST], joined[MOST + 1]; /* one packet, and the frames of several in one */
+static unsigned char plain[MOST], joined[MOST + 1]; /* one payload; several packets, or the frames of several */
 
 /* Ciphers. */
 
@@ -66,10 +66,13 @@ static int unseal(Protection *self, uint64_t number, const unsigned char *header
     int n;
     unsigned char tag[TAG];
     memcpy(tag, payload + size - TAG, TAG);
-    return set_nonce(self, number) && EVP_DecryptUpdate(self->aead, NULL, &n, header, header_size)
+    if (set_nonce(self, number) && EVP_DecryptUpdate(self->aead, NULL, &n, header, header_size)
         && EVP_DecryptUpdate(self->aead, out, &n, payload, size - TAG)
         && EVP_CIPHER_CTX_ctrl(self->aead, EVP_CTRL_AEAD_SET_TAG, TAG, tag)
-        && EVP_DecryptFinal_ex(self->aead, out + n, &n) > 0;
+        && EVP_DecryptFinal_ex(self->aead, out + n, &n) > 0)
+        return 1;
+    ERR_clear_error(); /* Python's ssl would take what is left in the queue for its own */
+    return 0;
 }
 
 /* The masks of `count` samples, in place; each has MASK bytes or more (RFC 9001 section 5.4). */
@@ -91,6 +94,7 @@ static int mask_all(Protection *self, unsigned char samples[][SAMPLE], int count
 
 static PyObject *failed(void)
 {
+    ERR_clear_error();
     if (!PyErr_Occurred())
         PyErr_SetString(PyExc_ValueError, "a packet cannot be sealed so");
     return NULL;
@@ -124,32 +128,65 @@ static int get_varint(const unsigned char *at, const unsigned char *end, uint64_
 
 /* Sealing. */
 
-/* Append a packet with the payload `lead` and `data`. Its header is not protected yet. */
-static int add_packet(Protection *self, PyObject *packets, const unsigned char *head, Py_ssize_t head_size,
-                      uint64_t number, const unsigned char *lead, Py_ssize_t lead_size,
-                      const unsigned char *data, Py_ssize_t size)
+/* Packets of one size in `joined`, of which the last may be shorter: what the kernel takes in one call. Their
+   headers are protected when it is complete. */
+typedef struct {
+    Protection *protection;
+    PyObject *found;
+    const unsigned char *head;
+    int head_size, count, ended;
+    Py_ssize_t size, used;
+} Train;
+
+static int end_train(Train *train)
 {
-    int header_size = (int)head_size + NUMBER, added;
-    if (size + lead_size < 4 - NUMBER || size + lead_size + header_size + TAG > MOST)
+    unsigned char samples[TOGETHER][SAMPLE], *at = joined;
+    if (!train->count)
+        return 1;
+    for (int i = 0; i < train->count; i++)
+        memcpy(samples[i], joined + i * train->size + train->head_size + 4, SAMPLE);
+    if (!mask_all(train->protection, samples, train->count))
         return 0;
-    PyObject *packet = PyBytes_FromStringAndSize(NULL, header_size + lead_size + size + TAG);
-    if (!packet)
-        return 0;
-    unsigned char *at = (unsigned char *)PyBytes_AsString(packet), *payload = at + header_size;
-    memcpy(at, head, head_size);
-    at[head_size] = (unsigned char)(number >> 8);
-    at[head_size + 1] = (unsigned char)number;
-    memcpy(payload, lead, lead_size);
-    memcpy(payload + lead_size, data, size);
-    added = seal(self, number, at, header_size, payload, (int)(lead_size + size))
-        && !PyList_Append(packets, packet);
-    Py_DECREF(packet);
+    for (int i = 0; i < train->count; i++, at += train->size) {
+        at[0] ^= samples[i][0] & 0x1F;
+        at[train->head_size] ^= samples[i][1];
+        at[train->head_size + 1] ^= samples[i][2];
+    }
+    PyObject *one = Py_BuildValue("(y#n)", joined, train->used, train->size);
+    int added = one && !PyList_Append(train->found, one);
+    Py_XDECREF(one);
+    train->count = train->ended = 0;
+    train->used = 0;
     return added;
 }
 
-/* Append the packets of a row: `count` frames of `size` bytes each, from `buffer[at]` on. */
-static Py_ssize_t add_row(Protection *self, PyObject *packets, const unsigned char *head, Py_ssize_t head_size,
-                          uint64_t number, PyObject *row)
+/* Add a packet with the payload `lead` and `data`. */
+static int add_packet(Train *train, uint64_t number, const unsigned char *lead, Py_ssize_t lead_size,
+                      const unsigned char *data, Py_ssize_t data_size)
+{
+    int header_size = train->head_size + NUMBER;
+    Py_ssize_t size = header_size + lead_size + data_size + TAG;
+    if (data_size + lead_size < 4 - NUMBER || size > MOST)
+        return 0;
+    if (train->count == TOGETHER || train->ended || size > train->size || train->used + size > MOST_JOINED)
+        if (!end_train(train))
+            return 0;
+    if (!train->count)
+        train->size = size;
+    unsigned char *at = joined + train->used, *payload = at + header_size;
+    memcpy(at, train->head, train->head_size);
+    at[train->head_size] = (unsigned char)(number >> 8);
+    at[train->head_size + 1] = (unsigned char)number;
+    memcpy(payload, lead, lead_size);
+    memcpy(payload + lead_size, data, data_size);
+    train->used += size;
+    train->count++;
+    train->ended = size < train->size;
+    return seal(train->protection, number, at, header_size, payload, (int)(lead_size + data_size));
+}
+
+/* Add the packets of a row: `count` frames of `size` bytes each, from `buffer[at]` on. Their number; 0: it fails. */
+static Py_ssize_t add_row(Train *train, uint64_t number, PyObject *row)
 {
     const char *name;
     Py_ssize_t name_size, size, count, at, added = 0;
@@ -171,7 +208,7 @@ static Py_ssize_t add_row(Protection *self, PyObject *packets, const unsigned ch
     put_varint(lead + length_at, (uint64_t)size, 2);
     for (; added < count; added++) {
         put_varint(lead + 1 + name_size, offset + (uint64_t)(added * size), width);
-        if (!add_packet(self, packets, head, head_size, number + (uint64_t)added, lead, length_at + 2,
+        if (!add_packet(train, number + (uint64_t)added, lead, length_at + 2,
                         (unsigned char *)view.buf + at + added * size, size))
             break;
     }
@@ -179,53 +216,29 @@ static Py_ssize_t add_row(Protection *self, PyObject *packets, const unsigned ch
     return added == count ? count : 0;
 }
 
-static int protect_headers(Protection *self, PyObject *packets, Py_ssize_t head_size)
-{
-    unsigned char samples[TOGETHER][SAMPLE];
-    Py_ssize_t total = PyList_Size(packets);
-    for (Py_ssize_t begin = 0; begin < total; begin += TOGETHER) {
-        int count = (int)(total - begin < TOGETHER ? total - begin : TOGETHER);
-        for (int i = 0; i < count; i++)
-            memcpy(samples[i], PyBytes_AsString(PyList_GetItem(packets, begin + i)) + head_size + 4, SAMPLE);
-        if (!mask_all(self, samples, count))
-            return 0;
-        for (int i = 0; i < count; i++) {
-            char *at = PyBytes_AsString(PyList_GetItem(packets, begin + i));
-            at[0] ^= samples[i][0] & 0x1F;
-            at[head_size] ^= samples[i][1];
-            at[head_size + 1] ^= samples[i][2];
-        }
-    }
-    return 1;
-}
-
 static PyObject *Protection_seal(Protection *self, PyObject *args)
 {
-    const unsigned char *head;
     Py_ssize_t head_size, added = 1;
     unsigned long long number;
-    PyObject *payloads, *packets;
-    if (!PyArg_ParseTuple(args, "y#KO", &head, &head_size, &number, &payloads))
+    PyObject *payloads;
+    Train train = {.protection = self};
+    if (!PyArg_ParseTuple(args, "y#KO", &train.head, &head_size, &number, &payloads))
         return NULL;
     if (!PyList_Check(payloads) || head_size < 1 || head_size > MOST_HEAD)
         return failed();
-    if (!(packets = PyList_New(0)))
+    train.head_size = (int)head_size;
+    if (!(train.found = PyList_New(0)))
         return NULL;
-    for (Py_ssize_t i = 0; i < PyList_Size(payloads); i++, number += (uint64_t)added) {
+    for (Py_ssize_t i = 0; added && i < PyList_Size(payloads); i++, number += (uint64_t)added) {
         PyObject *item = PyList_GetItem(payloads, i);
-        if (PyBytes_Check(item))
-            added = add_packet(self, packets, head, head_size, number, head, 0,
-                               (unsigned char *)PyBytes_AsString(item), PyBytes_Size(item));
-        else
-            added = add_row(self, packets, head, head_size, number, item);
-        if (!added)
-            break;
+        added = !PyBytes_Check(item) ? add_row(&train, number, item)
+            : add_packet(&train, number, train.head, 0, (unsigned char *)PyBytes_AsString(item), PyBytes_Size(item));
     }
-    if (PyErr_Occurred() || !added || !protect_headers(self, packets, head_size)) {
-        Py_DECREF(packets);
+    if (!added || !end_train(&train)) {
+        Py_DECREF(train.found);
         return failed();
     }
-    return packets;
+    return train.found;
 }
 
 /* Opening. */

@@ -45,8 +45,12 @@ class Protection(Protocol):
     two bytes.
     """
 
-    def seal(self, head: bytes, number: int, payloads: list[bytes | Row]) -> list[bytes]:
-        """The packets from `number` on with these payloads. Each payload has two bytes or more."""
+    def seal(self, head: bytes, number: int, payloads: list[bytes | Row]) -> list[tuple[bytes, int]]:
+        """The packets from `number` on with these payloads. Each payload has two bytes or more.
+
+        Packets may come joined, with the size of each, as the kernel takes them in one call: the last one may
+        be shorter.
+        """
 
     def open_row(
         self, head: bytes, number: int, datagrams: Sequence[bytes], start: int
@@ -90,7 +94,7 @@ class Portable:
         self._cipher, self._iv = cipher_of(aead)
         self._hp = hp
 
-    def seal(self, head: bytes, number: int, payloads: list[bytes | Row]) -> list[bytes]:
+    def seal(self, head: bytes, number: int, payloads: list[bytes | Row]) -> list[tuple[bytes, int]]:
         """See `Protection`."""
         encrypt, iv = self._cipher.encrypt, self._iv
         plains: list[bytes] = []
@@ -105,8 +109,12 @@ class Portable:
         ]
         found = masks(self._hp, [payload[2:18] for payload in sealed])
         first, cid = head[0], head[1:]
+        more = len(head) + 2
         return [
-            _FORM % (first ^ mask[0] & 0x1F, cid, n >> 8 & 0xFF ^ mask[1], n & 0xFF ^ mask[2], payload)
+            (
+                _FORM % (first ^ mask[0] & 0x1F, cid, n >> 8 & 0xFF ^ mask[1], n & 0xFF ^ mask[2], payload),
+                more + len(payload),
+            )
             for n, (mask, payload) in enumerate(zip(found, sealed, strict=True), number)
         ]
 

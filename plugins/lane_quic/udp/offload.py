@@ -24,7 +24,30 @@ ROOM = socket.CMSG_SPACE(4) if hasattr(socket, "CMSG_SPACE") else 0
 _UDP, _SEGMENT, _GRO = 17, 103, 104
 _LINUX = hasattr(socket, "SO_DOMAIN")
 
-Datagrams = Sequence[tuple[bytes, Any]]
+
+class Train:
+    """Datagrams of `size` bytes in one buffer, for one call of the kernel. The last may be shorter."""
+
+    __slots__ = ("data", "size")
+
+    def __init__(self, data: bytes, size: int) -> None:
+        self.data, self.size = data, size
+
+    def __len__(self) -> int:
+        """Bytes of all datagrams."""
+        return len(self.data)
+
+    @property
+    def count(self) -> int:
+        """Number of datagrams."""
+        return -(-len(self.data) // self.size)
+
+    def apart(self) -> list[bytes]:
+        """Each datagram."""
+        return [self.data[at : at + self.size] for at in range(0, len(self.data), self.size)]
+
+
+Datagrams = Sequence[tuple[bytes | Train, Any]]
 
 
 def can_segment(sock: socket.socket) -> bool:
@@ -49,18 +72,36 @@ def want_gro(sock: socket.socket) -> bool:
     return True
 
 
+def apart(datagrams: Datagrams) -> list[tuple[bytes, Any]]:
+    """The datagrams, with those of trains one by one."""
+    found: list[tuple[bytes, Any]] = []
+    for data, path in datagrams:
+        if isinstance(data, Train):
+            found += [(each, path) for each in data.apart()]
+        else:
+            found.append((data, path))
+    return found
+
+
 def together(datagrams: Datagrams, start: int) -> int:
-    """The number of `datagrams` from `start` on that can be sent in one call.
+    """The number of `datagrams` from `start` on that can be sent in one call. A train is sent alone.
 
     They have one path and one size. The last one may be shorter.
     """
     first, path = datagrams[start]
+    if isinstance(first, Train):
+        return 1
     size = total = len(first)
     most = min(len(datagrams) - start, MOST_SEGMENTS)
     for count in range(1, most):
         data, other = datagrams[start + count]
         total += len(data)
-        if len(data) > size or total > MOST_BYTES or (other is not path and other != path):
+        if (
+            isinstance(data, Train)
+            or len(data) > size
+            or total > MOST_BYTES
+            or (other is not path and other != path)
+        ):
             return count
         if len(data) < size:
             return count + 1

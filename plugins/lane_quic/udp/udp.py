@@ -25,6 +25,7 @@ from lane.net import pktinfo
 from lane.supervisor import report, supervise
 from lane_quic.configuration import LARGEST_RECEIVED
 from lane_quic.udp import offload
+from lane_quic.udp.offload import Datagrams, Train
 from lane_quic.udp.sockets import tune
 
 log = logging.getLogger("lane.quic")
@@ -115,18 +116,20 @@ class QuicSocket:
         self._hint: int | None = None  # an error number for `on_hint`, not reported yet
         self._loop = supervise("receiving over UDP", self._receive)
 
-    def send(self, datagrams: list[tuple[bytes, Any]]) -> None:
+    def send(self, datagrams: Datagrams) -> None:
         """Send now, or as soon as the kernel accepts the datagrams."""
         if self._backlog:
             room = BACKLOG - len(self._backlog)
-            self._backlog.extend(datagrams[:room])
+            self._backlog.extend(offload.apart(datagrams[:room])[:room])
             return
+        if not self._segments:
+            datagrams = offload.apart(datagrams)
         if (sent := self._send_all(datagrams)) < len(datagrams):
-            self._backlog.extend(datagrams[sent : sent + BACKLOG])
+            self._backlog.extend(offload.apart(datagrams[sent : sent + BACKLOG])[:BACKLOG])
             self._writable.start(self._send_backlog)
 
-    def _send_all(self, datagrams: Sequence[tuple[bytes, Any]]) -> int:
-        """Send until the kernel has no room. Return how many datagrams it accepted."""
+    def _send_all(self, datagrams: Datagrams) -> int:
+        """Send until the kernel has no room. Return how many of `datagrams` it accepted."""
         at = 0
         while at < len(datagrams):
             count = offload.together(datagrams, at) if self._segments else 1
@@ -135,14 +138,16 @@ class QuicSocket:
             at += count
         return at
 
-    def _send(self, datagrams: Sequence[tuple[bytes, Any]]) -> bool:
+    def _send(self, datagrams: Datagrams) -> bool:
         """Send datagrams in one call. False if the kernel has no room now. Other errors lose them."""
         data, (address, ancillary) = datagrams[0]
+        joined, size = isinstance(data, Train), data.size if isinstance(data, Train) else len(data)
+        pieces: list[bytes] = [piece.data if isinstance(piece, Train) else piece for piece, _ in datagrams]
         try:
-            if len(datagrams) > 1:
-                pieces = [piece for piece, _ in datagrams]
-                options = [*(ancillary or ()), offload.segments(len(data))]
+            if joined or len(pieces) > 1:
+                options = [*(ancillary or ()), offload.segments(size)]
                 return bool(self._sock.sendmsg(pieces, options, 0, address))
+            (data,) = pieces
             if address is None:
                 self._sock.send(data)
             elif ancillary:
@@ -152,8 +157,8 @@ class QuicSocket:
         except BlockingIOError:
             return False
         except OSError as error:
-            if len(datagrams) > 1 and error.errno in offload.REFUSALS:
-                return self._send_apart(datagrams)
+            if (joined or len(pieces) > 1) and error.errno in offload.REFUSALS:
+                return self._send_apart(offload.apart(datagrams))
             self._note(error)
         return True
 

@@ -280,7 +280,7 @@ def broken(*_, **__):
     raise RuntimeError("a bug")
 
 
-@pytest.mark.parametrize("method", ["receive_datagrams", "datagrams_to_send", "get_timer", "take_events"])
+@pytest.mark.parametrize("method", ["receive_datagrams", "trains_to_send", "get_timer", "take_events"])
 @pytest.mark.parametrize("at", [0, 1], ids=["client", "server"])
 def test_a_bug_in_the_engine_costs_one_connection(kit, method, at, caplog):
     pairs = [kit.dial(), kit.dial()]

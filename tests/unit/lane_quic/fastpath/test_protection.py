@@ -75,7 +75,7 @@ def test_sealed_packets_are_aioquics(suite, number, items):
             plains.append(item)
         else:
             plains += payloads_of(item)
-    sealed = direction(suite, seals=True).protection.seal(HEAD, number, items)
+    sealed = apart(direction(suite, seals=True).protection.seal(HEAD, number, items))
     expected = [
         slow.encrypt_packet(HEAD + (n & 0xFFFF).to_bytes(2, "big"), plain, n)
         for n, plain in enumerate(plains, number)
@@ -83,8 +83,12 @@ def test_sealed_packets_are_aioquics(suite, number, items):
     assert sealed == expected
 
 
+def apart(sealed):
+    return [data[at : at + size] for data, size in sealed for at in range(0, len(data), size)]
+
+
 def sealed_in_order(suite, number, plains, head=HEAD):
-    return in_python(suite).seal(head, number, plains)
+    return apart(in_python(suite).seal(head, number, plains))
 
 
 def test_what_continues_is_joined():
@@ -116,6 +120,25 @@ def test_joined_frames_are_bounded():
     found = direction(suite).protection.open_row(HEAD, 7, sealed_in_order(suite, 7, plains), 0)
     assert [count for count, _ in found] == [46, 46, 8]
     assert all(len(plain) <= 65000 + 17 for _, plain in found)
+
+
+@only_compiled
+def test_packets_are_joined_as_the_kernel_takes_them():
+    """Of one size, but for the last, up to 64 packets and 65,000 bytes. So `udp.offload.together` has it."""
+    suite = CipherSuite.AES_128_GCM_SHA256
+    sealer, more = direction(suite, seals=True).protection, len(HEAD) + 2 + 16
+    for sizes, counts in (
+        ([50, 50, 50], [3]),
+        ([50, 50, 40, 50], [3, 1]),
+        ([40, 50, 50], [1, 2]),
+        ([50] * 130, [64, 64, 2]),
+        ([1452 - more] * 100, [44, 44, 12]),
+        ([65535 - more, 65535 - more, 5], [1, 1, 1]),
+    ):
+        found = sealer.seal(HEAD, 7, [bytes(size) for size in sizes])
+        assert [-(-len(data) // size) for data, size in found] == counts
+        assert [len(packet) - more for packet in apart(found)] == sizes
+        assert apart(found) == sealed_in_order(suite, 7, [bytes(size) for size in sizes])
 
 
 DAMAGE = st.one_of(
@@ -175,9 +198,8 @@ def test_a_key_update_keeps_the_key_of_headers(way):
             assert ours.protection is ours.protection
         ours.advance(next_key_phase(ours), "test")
         theirs.aead, theirs.secret = next_key_phase(theirs).aead, b""
-        assert ours.protection.seal(HEAD, 9, [b"payload"]) == [
-            theirs.encrypt_packet(HEAD + b"\0\x09", b"payload", 9)
-        ]
+        packet = theirs.encrypt_packet(HEAD + b"\0\x09", b"payload", 9)
+        assert ours.protection.seal(HEAD, 9, [b"payload"]) == [(packet, len(packet))]
         assert isinstance(ours.protection, Portable) == (way == "portable")
 
 
@@ -213,7 +235,7 @@ def test_the_compiled_one_refuses_what_it_cannot_seal(arguments):
     sealer = direction(CipherSuite.AES_128_GCM_SHA256, seals=True).protection
     with pytest.raises((ValueError, TypeError)):
         sealer.seal(*arguments)
-    assert sealer.seal(HEAD, 1, [ROW]) == in_python(CipherSuite.AES_128_GCM_SHA256).seal(HEAD, 1, [ROW])
+    assert apart(sealer.seal(HEAD, 1, [ROW])) == sealed_in_order(CipherSuite.AES_128_GCM_SHA256, 1, [ROW])
 
 
 @only_compiled

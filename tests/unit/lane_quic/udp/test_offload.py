@@ -65,6 +65,20 @@ def test_all_that_was_sent_arrives_in_order(sizes, offloads):
         assert len({path for _, path in came}) == 1
 
 
+@pytest.mark.parametrize("offloads", [True, False])
+def test_a_train_arrives_as_its_datagrams(offloads):
+    sizes = (1400,) * 40 + (7,)
+    with sockets(offloads=offloads) as (sender, _, came):
+        sent = datagrams(*sizes)
+        train = offload.Train(b"".join(data for data, _ in sent), 1400)
+        assert (train.count, len(train)) == (len(sizes), sum(sizes))
+        for _ in range(2):
+            sender.send([*datagrams(5), (train, PATH), *datagrams(5, 5)])
+        until(lambda: len(came) == 2 * (len(sent) + 3))
+        both = [data for data, _ in [*datagrams(5), *sent, *datagrams(5, 5)]]
+        assert [data for data, _ in came] == both * 2
+
+
 def test_what_comes_in_turn_from_one_path_is_told_of_together():
     rows = []
     with ExitStack() as stack:
@@ -127,29 +141,47 @@ class Refusing:
         return self._sock.sendmsg(buffers, ancillary, flags, address)
 
 
+def as_train(batch):
+    return [(offload.Train(b"".join(data for data, _ in batch), len(batch[0][0])), PATH)]
+
+
+@pytest.mark.parametrize("form", [list, as_train])
 @pytest.mark.parametrize("number", [errno.EIO, errno.EINVAL])
-def test_a_kernel_that_refuses_is_asked_once(number):
+def test_a_kernel_that_refuses_is_asked_once(number, form):
     with sockets() as (sender, _, came):
         sender._sock = refusing = Refusing(sender._sock, number)
         sender._segments = True
         for _ in range(3):
-            sender.send(datagrams(*(1200,) * 50))
+            sender.send(form(datagrams(*(1200,) * 50)))
         until(lambda: len(came) == 150)
         assert [data[0] for data, _ in came] == [*range(50)] * 3
         assert refusing.refused == 1
         assert not sender._segments
 
 
-def test_a_path_that_takes_nothing_is_no_reason_for_others_to_do_without():
+@pytest.mark.parametrize("form", [list, as_train])
+def test_a_path_that_takes_nothing_is_no_reason_for_others_to_do_without(form):
     with sockets() as (sender, _, came):
         sender._segments = True
         real, sender._sock = sender._sock, Refusing(sender._sock, errno.EINVAL)
         sender._sock.sendmsg = lambda *_: (_ for _ in ()).throw(OSError(errno.EINVAL, "no such port"))
-        sender.send(datagrams(*(1200,) * 50))
+        sender.send(form(datagrams(*(1200,) * 50)))
         assert sender._segments
         sender._sock = real
         sender.send(datagrams(*(1200,) * 5))
         until(lambda: len(came) == 5)
+
+
+def test_what_waits_for_a_full_socket_is_bounded_in_datagrams():
+    with sockets() as (sender, _, came):
+        sender._segments = True
+        real, sender._sock = sender._sock, Refusing(sender._sock, errno.EAGAIN)
+        for _ in range(udp.BACKLOG // 50 + 2):
+            sender.send(as_train(datagrams(*(12,) * 50)))
+        assert len(sender._backlog) == udp.BACKLOG
+        assert all(isinstance(data, bytes) for data, _ in sender._backlog)
+        sender._sock = real
+        until(lambda: len(came) == udp.BACKLOG)
 
 
 def test_a_kernel_without_segments_is_none_at_all(monkeypatch):
@@ -166,7 +198,7 @@ def test_a_bulk_takes_few_system_calls(monkeypatch):
 
     def counting(self, batch):
         calls["send"] += 1
-        calls["packets"] += len(batch)
+        calls["packets"] += len(offload.apart(batch))
         return real(self, batch)
 
     monkeypatch.setattr(udp.QuicSocket, "_send", counting)
