@@ -1,5 +1,7 @@
 """Packets that are sealed and opened many at once: as aioquic does one by one, compiled as in Python."""
 
+import gc
+
 import pytest
 from aioquic.buffer import encode_uint_var
 from aioquic.quic.crypto import CryptoContext, CryptoError, next_key_phase
@@ -188,6 +190,44 @@ def test_whatever_comes_opens_as_in_python_and_as_in_aioquic(suite, number, plai
                 assert opened is None
             else:
                 assert opened in (None, (known, header[0], plain))
+
+
+class Finalized:
+    """Garbage that uses the same code when it is collected: a greenlet that ends may send, too."""
+
+    def __init__(self, use):
+        self.use, self.cycle = use, self
+
+    def __del__(self):
+        self.use()
+
+
+def test_what_is_collected_meanwhile_disturbs_nothing():
+    suite = CipherSuite.AES_128_GCM_SHA256
+    plains = [frame(4, 1000 * n, bytes((n,)) * 500) for n in range(40)]  # none continues another
+    datagrams, (other,) = sealed_in_order(suite, 7, plains), sealed_in_order(suite, 3, [b"x" * 900])
+    sealer, opener = direction(suite, seals=True).protection, direction(suite).protection
+    nested = (direction(suite, seals=True).protection, direction(suite).protection)
+
+    def use():
+        nested[0].seal(HEAD, 3, [b"x" * 900])
+        nested[1].open_row(HEAD, 3, [other], 0)
+
+    before = gc.get_threshold()
+    for call, expected in (
+        (lambda: opener.open_row(HEAD, 7, datagrams, 0), [(1, plain) for plain in plains]),
+        (lambda: apart(sealer.seal(HEAD, 7, plains)), datagrams),
+        (lambda: opener.open_one(HEAD, 7, datagrams[0])[2], plains[0]),
+    ):
+        for size in range(1, 60):  # wherever in the call the collector's turn comes
+            gc.collect()
+            Finalized(use)
+            gc.set_threshold(size, 1, 1)
+            try:
+                found = call()
+            finally:
+                gc.set_threshold(*before)
+            assert found == expected
 
 
 def test_a_key_update_keeps_the_key_of_headers(way):
