@@ -3,7 +3,9 @@
     python bench/load.py down|up      [--proxy HOST:PORT] [--secs 10] [--on] [--series SECS]
     python bench/load.py exchanges    [--proxy HOST:PORT] [--count 100] [--secs 120]
     python bench/load.py crowd        [--proxy HOST:PORT] [--count 50]: exchanges that begin together
+    python bench/load.py fetch|push   [--proxy HOST:PORT] [--size 2000000]: a transfer of so many bytes
     python bench/load.py echo         a UDP echo, to be run at the other end
+    python bench/load.py source       the peer of `fetch` and `push`, to be run at the other end
     python bench/load.py pings        [--secs 10]: round trips to it, every 20 ms
 
 The peer of the first two lines is `measure.py server` of netlab (--target). Exchanges are timed in two
@@ -24,7 +26,7 @@ import threading
 import time
 
 PERIOD, CHUNK = 65521, 128 * 1024
-ECHO_PORT = 7007
+ECHO_PORT, SOURCE_PORT = 7007, 7008
 TIMEOUT = 30
 FOREVER = 100_000
 GAP = 0.1
@@ -259,6 +261,49 @@ def echo(args):
             sock.sendto(*sock.recvfrom(100))
 
 
+def source(args):
+    """Send, or take, as many bytes as each connection asks for."""
+    with socket.create_server((args.target[0], SOURCE_PORT)) as server:
+        print("ready", flush=True)
+        while True:
+            sock, _ = server.accept()
+            threading.Thread(target=serve, args=(sock,), daemon=True).start()
+
+
+def serve(sock):
+    with sock:
+        way, size = struct.unpack(">cI", read_exactly(sock, 5))
+        if way == b"D":
+            for offset in range(0, size, CHUNK):
+                sock.sendall(part(offset, min(CHUNK, size - offset)))
+            sock.recv(1)  # until the peer leaves
+        else:
+            for offset in range(0, size, CHUNK):
+                check(read_exactly(sock, min(CHUNK, size - offset)), offset)
+            sock.sendall(b"!")
+
+
+def fetch(args):
+    """One download of --size bytes: seconds from before it connects."""
+    begin = time.monotonic()
+    with connect((args.target[0], SOURCE_PORT), args.proxy) as sock:
+        sock.sendall(struct.pack(">cI", b"D", args.size))
+        for offset in range(0, args.size, CHUNK):
+            check(read_exactly(sock, min(CHUNK, args.size - offset)), offset)
+        return {"secs": time.monotonic() - begin}
+
+
+def push(args):
+    """One upload of --size bytes: seconds from before it connects until the peer has confirmed them."""
+    begin = time.monotonic()
+    with connect((args.target[0], SOURCE_PORT), args.proxy) as sock:
+        sock.sendall(struct.pack(">cI", b"U", args.size))
+        for offset in range(0, args.size, CHUNK):
+            sock.sendall(part(offset, min(CHUNK, args.size - offset)))
+        read_exactly(sock, 1)
+        return {"secs": time.monotonic() - begin}
+
+
 def pings(args):
     """Round trips of small datagrams every 20 ms, in milliseconds: over the same link, without the proxy."""
     rtts, sent = [], 0
@@ -285,7 +330,7 @@ def address(text):
 
 
 def main():
-    tests = {test.__name__: test for test in (down, up, exchanges, crowd, echo, pings)}
+    tests = {test.__name__: test for test in (down, up, exchanges, crowd, fetch, push, echo, source, pings)}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("test", choices=tests)
     parser.add_argument("--target", type=address, default="10.9.0.2:7000")
@@ -293,6 +338,7 @@ def main():
     parser.add_argument("--secs", type=float, default=10)
     parser.add_argument("--on", action="store_true", help="until SIGTERM")
     parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--size", type=int, default=2_000_000, help="bytes")
     parser.add_argument("--series", type=float, metavar="SECS")
     args = parser.parse_args()
     try:

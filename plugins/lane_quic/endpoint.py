@@ -12,6 +12,7 @@ import gevent
 from lane.errors import Closed, TargetError, Unreachable
 from lane.net.connect import Connector, Where
 from lane.net.failures import error_text
+from lane.net.path_memory import PATHS
 from lane.net.sockets import family_of, sockaddr
 from lane.stream import Address, ClientTLS
 from lane_quic.carrier import QuicCarrier
@@ -40,6 +41,7 @@ class Client:
     def __init__(self, family: int, address: Any, tls: ClientTLS, settings: Settings) -> None:
         configuration = settings.apply(client_configuration(tls.server_name))
         self.engine = Engine(configuration, settings=settings)
+        self.engine.known_path = lambda _: PATHS.to(address[0])
         self._peer, self._offloads = (family, address), settings.offloads
         self._path = (None, None)
         self._silent_at, self._moved_at, self._patience = 0.0, 0.0, 0.0

@@ -18,6 +18,7 @@ from gevent.queue import Queue
 
 from lane import census
 from lane.errors import Closed
+from lane.net.path_memory import PATHS, KnownPath
 from lane.net.places import Places
 from lane.stream import Address, ServerTLS
 from lane.supervisor import report
@@ -165,6 +166,7 @@ class QuicListener:
             retry_cid=chosen if flight.original_cid else None,
             settings=self._settings,
         )
+        engine.known_path = _known_path
         now = monotonic()
         carrier = self._make_carrier(flight.send, engine, chosen, flight.path, now)
         carrier.receive(flight.datagrams, flight.path, now)
@@ -238,3 +240,8 @@ class QuicListener:
             self._no_more_half_open(lost)
             lost.shut("the server is full")
         return carrier
+
+
+def _known_path(address: Any) -> KnownPath:
+    """What is known of the path to a client's address."""
+    return PATHS.to(peer_name(address))

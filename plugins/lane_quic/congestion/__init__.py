@@ -2,7 +2,8 @@
 
 A controller has no clock, no socket and no timer. It is told of packets that were sent, acknowledged and
 lost. It decides a window (bytes that may be in flight) and a pacing rate. recovery/ detects losses and
-measures rates for all controllers. Third parties register theirs with the hook `lane_register_congestion`.
+measures rates for all controllers. What is known of the path is offered to those that can begin with it
+(careful_resume.Resumes). Third parties register theirs with the hook `lane_register_congestion`.
 lane's own are in controllers.py and bbr.py.
 """
 

@@ -30,7 +30,9 @@ import math
 import random
 from enum import Enum
 
+from lane.net.path_memory import KnownPath
 from lane_quic.congestion import Packet, Sample
+from lane_quic.congestion.careful_resume import LEAST_SAVED, CarefulResume, Phase
 from lane_quic.congestion.line_loss import LineLoss
 from lane_quic.congestion.loss_bound import LossBound
 
@@ -119,7 +121,7 @@ class Bbr:
         # No secret depends on it, and a generator of our own takes 2.5 KB.
         self._random = random if seed is None else random.Random(seed)  # noqa: S311
         self.state = BbrState.START
-        self.window = INITIAL_PACKETS * datagram_size
+        self.window = self._start_window = INITIAL_PACKETS * datagram_size
         self.pacing_rate: float | None = None
         self.min_rtt = math.inf
         self._min_rtt_at = 0.0
@@ -139,6 +141,8 @@ class Bbr:
         self._before_probe = math.inf
         self._loss = LineLoss(datagram_size)
         self._bound = LossBound(datagram_size)
+        self._path: KnownPath | None = None
+        self._resume: CarefulResume | None = None  # None once it is over
         self._smoothed_rtt = 0.0
         self._yield = 1.0
         self._standing_rounds = 0
@@ -153,8 +157,15 @@ class Bbr:
         """Fraction (0 to 1) of packets that the path loses at any rate."""
         return self._loss.value
 
+    def resume(self, path: KnownPath) -> CarefulResume:
+        """See `lane_quic.congestion.careful_resume.Resumes`."""
+        self._path, self._resume = path, CarefulResume(path, self._start_window)
+        return self._resume
+
     def on_sent(self, packet: Packet, in_flight: int) -> None:
         """After a pause, leave a second for samples to show a changed round trip, without measuring it."""
+        if self._resume is not None:
+            self._resume.on_sent(packet, in_flight)
         if not in_flight:
             self._min_rtt_at = max(self._min_rtt_at, packet.sent_time - MIN_RTT_AGE + 1.0)
 
@@ -177,6 +188,8 @@ class Bbr:
             most = UNBOUND * self.bandwidth * self.min_rtt / (1 - self.line_loss)
             self._bound.on_sample(sample, self._recent_rtts, self.min_rtt, most)
         self._steer(sample)
+        if self._resume is not None:
+            self._resume.on_sample(sample, self.min_rtt, self._start_window)
         self._decide(sample)
 
     # The model.
@@ -210,6 +223,7 @@ class Bbr:
             while self._rates and self._rates[0][0] < self._rounds - BANDWIDTH_ROUNDS:
                 del self._rates[0]
             self._look_for_collapse(low)
+            self._remember()
         self._round_best = 0.0
         self._bound.end_round(high)
         if self.state is BbrState.START:
@@ -224,6 +238,14 @@ class Bbr:
                 self._settle_rounds -= 1
             case BbrState.CYCLE if low < math.inf:
                 self._look_for_queue(sample.now, low)
+
+    def _remember(self) -> None:
+        """Say what is known of the path, unless what was known before is just being tried."""
+        if self._path is None or self.bandwidth * self.min_rtt < LEAST_SAVED:
+            return
+        if self._resume is None or self._resume.phase is Phase.RECONNAISSANCE:
+            starts = self.state is BbrState.START
+            self._path.learn(self.bandwidth, self.min_rtt, self.line_loss, least=starts)
 
     def _look_for_plateau(self, now: float) -> None:
         if self.bandwidth >= 1.25 * self._full_bandwidth:
@@ -258,6 +280,8 @@ class Bbr:
     # The states.
 
     def _enter(self, state: BbrState, now: float) -> None:
+        if self.state is BbrState.START and self._resume is not None:
+            self._resume.on_full()
         self.state = state
         self._phase_at = now
         self._rtt_probe_ends = None
@@ -319,13 +343,21 @@ class Bbr:
         initial = INITIAL_PACKETS * self._size
         sent = self.bandwidth / (1 - self.line_loss)
         slack = self.bandwidth * LATENESS + 10 * self._size
+        jump, flight, limit = 0.0, 0.0, math.inf
+        if (resume := self._resume) is not None:
+            jump, flight, limit = resume.jump, resume.flight, resume.limit
+            if resume.phase is Phase.NORMAL:
+                self._resume = None
         if self.state is BbrState.START:
             # Do not use the measured bandwidth: at first it is only that of the handshake's few packets.
             rtt = max(self.min_rtt, SHORTEST_PHASE)
-            self.pacing_rate = max(FIRST_PACING * initial, START_PACING * self.window) / rtt
+            pacing = max(FIRST_PACING * initial, START_PACING * max(self._start_window, flight), jump)
+            self.pacing_rate = pacing / rtt
             grown = 0 if sample.limited else sum(packet.sent_bytes for packet in sample.acked)
-            most = START_WINDOW * sent * self.min_rtt + slack
-            self.window = int(max(initial, min(self.window + (START_GROWTH - 1) * grown, most)))
+            most = max(START_WINDOW * sent * self.min_rtt + slack, flight)
+            window = max(min(self._start_window + (START_GROWTH - 1) * grown, most), initial, flight)
+            self._start_window = int(min(window, limit))
+            self.window = int(max(self._start_window, jump))
             return
         pacing, window = 1.0, WINDOW_GAIN
         match self.state:
@@ -344,4 +376,4 @@ class Bbr:
             goal = self._target(RTT_PROBE_WINDOW)
         else:
             goal = window * sent * self.min_rtt + slack
-        self.window = int(max(min(goal, bound), least))
+        self.window = int(max(min(goal, bound, limit), least))

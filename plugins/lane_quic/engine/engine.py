@@ -2,8 +2,8 @@
 
 The changes: receive windows (flow_control.py), loss detection (recovery/), key updates (keys.py), less CPU
 time for common packets (fastpath/), the packet size (mtu_discovery.py), the ends of short answers
-(tail_repeat.py), reset tokens (connection_ids.py). tests/unit/lane_quic/engine/test_engine.py fails when a
-new version of aioquic gives a private name another meaning.
+(tail_repeat.py), what is known of the path (resuming.py), reset tokens (connection_ids.py). When a new
+version of aioquic gives a private name another meaning, tests/unit/lane_quic/engine/test_engine.py fails.
 """
 
 import math
@@ -22,7 +22,7 @@ from lane.stream import LinkStats
 from lane_quic.configuration import DEFAULTS, LARGE_DATAGRAM, LARGEST_RECEIVED, Settings
 from lane_quic.engine.datagrams import NO_DATAGRAMS, QuicDatagrams, SendQueue
 from lane_quic.engine.received_packets import ReceivedPackets
-from lane_quic.engine.tail_repeat import TailRepeat
+from lane_quic.engine.resuming import Resuming
 from lane_quic.fastpath import receive as fast_receive
 from lane_quic.fastpath import send as fast_send
 from lane_quic.fastpath.batch import Datagrams
@@ -51,7 +51,7 @@ SILENT_TIMEOUTS = 3
 """Probe timeouts in a row that suggest a dead path. On a lossy path one or two are common."""
 
 
-class Engine(TailRepeat):
+class Engine(Resuming):
     """One QUIC connection without I/O. Servers pass `original_cid`, `state_key` and a Retry's `retry_cid`."""
 
     __slots__ = (
@@ -238,11 +238,14 @@ class Engine(TailRepeat):
         if path is not self._path:
             if self._path is not None:
                 self._start_anew()
+            else:
+                self._recall()
             self._path = path
 
     def _start_anew(self) -> None:
         """Forget the measurements of the old path (RFC 9000 section 9.4)."""
         self.loss.start_anew(self._control(LARGE_DATAGRAM))
+        self._recall()
         self._search_anew()
 
     def move(self) -> None:
@@ -273,7 +276,7 @@ class Engine(TailRepeat):
             self._unacknowledged = 0
         if datagrams:
             if fast_send.settled(self):
-                datagrams += self._find_size(now)
+                datagrams += self._find_size(now) + self._scout(now)
             self._batches += 1
             self._packets_sent += sum([1 if isinstance(data, bytes) else data.count for data, _ in datagrams])
             if self.quic_logger is not None:
