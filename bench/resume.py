@@ -27,6 +27,8 @@ import labs
 from labs import LINKS, Failed, finish
 from processes import lane_client, lane_server, line_with
 
+SMALL = 1000
+"""Bytes of a small exchange. It is one with the target, since lane is quicker with targets that it knows."""
 PAUSE = 1.5
 """Seconds after each transfer, in which the link comes to rest."""
 
@@ -51,8 +53,7 @@ class World:
             self.lab.stack, self.transport, self.link, self.lab.lane_options, self.lab.prefix("c")
         )
         if exchange:
-            finish(self.load("exchanges", "--count", 1), 60)
-            time.sleep(PAUSE)
+            self.fetch(SMALL)
 
     def load(self, *what):
         return self.lab.load("c", *what, proxy=self.proxy)
