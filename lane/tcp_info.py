@@ -24,10 +24,12 @@ class PathInfo(NamedTuple):
     """Smoothed round trip, seconds."""
     shortest_rtt: float
     """The shortest round trip of late, seconds; 0 if it is unknown."""
+    lost: int = 0
+    """Bytes that were lost or sent again, about."""
 
 
-_PATH = struct.Struct("=68xI48xQ20xI")
-"""The fields rtt, bytes_acked and min_rtt, at offsets 68, 120 and 148."""
+_PATH = struct.Struct("=16xI48xI28xI16xQ20xI")
+"""The fields snd_mss, rtt, total_retrans, bytes_acked and min_rtt, at offsets 16, 68, 100, 120 and 148."""
 
 
 def path_info(sock: Any) -> PathInfo | None:
@@ -36,8 +38,9 @@ def path_info(sock: Any) -> PathInfo | None:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _MOST)
     except (OSError, AttributeError):
         return None
-    rtt, delivered, shortest = _PATH.unpack_from(info.ljust(_PATH.size, b"\0"))
-    return PathInfo(delivered, rtt / 1e6, 0.0 if shortest == _UNKNOWN else shortest / 1e6)
+    segment, rtt, lost, delivered, shortest = _PATH.unpack_from(info.ljust(_PATH.size, b"\0"))
+    least = 0.0 if shortest == _UNKNOWN else shortest / 1e6
+    return PathInfo(delivered, rtt / 1e6, least, segment * lost)
 
 
 def link_stats(sock: Any) -> LinkStats:

@@ -25,6 +25,7 @@ from lane.carriers.probe import Probe
 from lane.carriers.race import race
 from lane.carriers.reachability import Asked, Outage, outage
 from lane.errors import Closed, LaneError, Unreachable
+from lane.net.path_memory import PATHS
 from lane.session.session import Session
 
 DOUBT = 0.1
@@ -197,6 +198,7 @@ class Lanes:
 
     def network_changed(self) -> None:
         """Note that this machine's addresses or routes changed: all measurements may be out of date."""
+        PATHS.clear()
         for lane in self.lanes.values():
             lane.probe.doubt()
         self.observer.paths_changed()

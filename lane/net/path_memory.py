@@ -57,16 +57,19 @@ class KnownPath:
         self._memory.forget(self._key)
         return figures
 
-    def learn(self, rate: float, rtt: float, loss: float, *, least: bool = False) -> None:
-        """Replace the figures by new ones: see `PathFigures`.
+    def learn(self, rate: float, rtt: float, loss: float | None = None, *, least: bool = False) -> None:
+        """Replace the figures by new ones: see `PathFigures`. A `loss` of None leaves the one that is known.
 
-        `least`: the path has at least this rate. Then a higher one that is known stays.
+        `least`: the path has at least this rate. Then a higher one that is known stays, as old as it is.
         """
-        figures = PathFigures(rate, rtt, loss, self._memory.clock())
-        if least:
-            self.bring_back(figures)
+        known, now = self.figures, self._memory.clock()
+        if known is None:
+            figures = PathFigures(rate, rtt, loss or 0.0, now)
         else:
-            self._memory.keep(self._key, figures)
+            loss = known.loss if loss is None else loss
+            higher = least and known.rate > rate
+            figures = known._replace(loss=loss) if higher else PathFigures(rate, rtt, loss, now)
+        self._memory.keep(self._key, figures)
 
     def bring_back(self, figures: PathFigures) -> None:
         """Remember `figures`, which grow no younger by it, unless a higher rate is known."""

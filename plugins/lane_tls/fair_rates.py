@@ -6,6 +6,9 @@ knows all of their rates. While their path has a queue, none of them is paced at
 (SO_MAX_PACING_RATE). What the greedy ones leave is taken by the others, and the average follows.
 
 Without a queue nothing is capped: then the application, or the loss of the line, limits each one for itself.
+
+What the transfers show of their path is remembered for other transports (lane.net.path_memory): together they
+take all of it.
 """
 
 import socket
@@ -18,6 +21,8 @@ from typing import Any, Protocol
 
 import gevent
 
+from lane.address import normal_host
+from lane.net.path_memory import PATHS
 from lane.supervisor import supervise
 from lane.tcp_info import PathInfo, path_info
 
@@ -60,25 +65,29 @@ class Sender(Protocol):
 class Transfer:
     """The rate of one connection, from its counters."""
 
-    __slots__ = ("_at", "_delivered", "_looks", "busy", "cap", "rate")
+    __slots__ = ("_at", "_delivered", "_looks", "_lost", "busy", "cap", "loss", "rate")
 
     def __init__(self) -> None:
         self.rate = 0.0
         """Bytes a second."""
+        self.loss = 0.0
+        """Fraction (0 to 1) of the bytes that were lost."""
         self.busy = 0
         """Looks at which it had more to send than the path takes, less those at which it had not."""
         self.cap = UNLIMITED
         """Bytes a second to which it is paced."""
         self._delivered: int | None = None
+        self._lost = 0
         self._at = 0.0
         self._looks = 0
 
     def take(self, info: PathInfo, now: float, *, blocked: bool) -> None:
         """Take a look at its counters."""
         if self._delivered is not None and now > self._at:
-            rate = (info.delivered - self._delivered) / (now - self._at)
-            self.rate += (rate - self.rate) / min(2, self._looks)
-        self._delivered, self._at = info.delivered, now
+            arrived, lost = info.delivered - self._delivered, info.lost - self._lost
+            self.rate += (arrived / (now - self._at) - self.rate) / min(2, self._looks)
+            self.loss += (lost / max(1, arrived + lost) - self.loss) / min(4, self._looks)
+        self._delivered, self._lost, self._at = info.delivered, info.lost, now
         self._looks += 1
         self.busy = min(self.busy + 1, 2 * STEADY) if blocked else self.busy - 1
 
@@ -97,6 +106,19 @@ def cap(transfers: Sequence[Transfer], paths: Sequence[PathInfo]) -> None:
         most = int(min(max(HEADROOM * mean, LEAST), UNLIMITED))
     for transfer in transfers:
         transfer.cap = most if transfer.counts else UNLIMITED
+
+
+def remember(peer: str, transfers: Sequence[Transfer], paths: Sequence[PathInfo]) -> None:
+    """Note what the `transfers` to `peer`, which have the measurements `paths`, show of its path."""
+    limited = [transfer for transfer in transfers if transfer.counts]
+    shortest = [path.shortest_rtt for path in paths if path.shortest_rtt]
+    if not limited or not shortest:
+        return
+    rate = sum(transfer.rate for transfer in limited)
+    if _has_queue(paths):  # they fill the path, and may lose what overflows
+        PATHS.to(peer).learn(rate, min(shortest))
+    else:
+        PATHS.to(peer).learn(rate, min(shortest), min(each.loss for each in limited), least=True)
 
 
 def _has_queue(paths: Sequence[PathInfo]) -> bool:
@@ -142,6 +164,7 @@ class FairRates:
                 del streams[stream]
                 stream.shared, transfer.cap = False, UNLIMITED
         cap(list(streams.values()), paths)
+        remember(normal_host(peer), list(streams.values()), paths)
         for stream, last in before.items():
             most = streams[stream].cap if stream in streams else UNLIMITED
             if most != last and not stream.broken:

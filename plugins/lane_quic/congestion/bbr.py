@@ -190,6 +190,8 @@ class Bbr:
         self._steer(sample)
         if self._resume is not None:
             self._resume.on_sample(sample, self.min_rtt, self._start_window)
+            if self._resume.crowded and self.state is BbrState.START:
+                self._enter(BbrState.DRAIN, sample.now)
         self._decide(sample)
 
     # The model.

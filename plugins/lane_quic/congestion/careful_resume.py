@@ -35,6 +35,8 @@ SHORTER, LONGER = 0.5, 10.0
 """The round trip must be within these multiples of the known one (RFC 9959)."""
 LEAST_SAVED = 4 * INITIAL_WINDOW
 """Bytes of the BDP from which on a path is worth remembering (RFC 9959)."""
+CROWDED = 0.02
+"""Loss beyond the known one, as a fraction, that shows a full path (BBR version 3's start ends there too)."""
 DOUBT = 0.005
 """What the known loss of a lossy path may be wrong by, as a fraction."""
 DEVIATIONS = 3.0
@@ -56,7 +58,7 @@ class CarefulResume:
 
     __slots__ = (
         "_arrived", "_began", "_holds", "_initial", "_jumped_at", "_known", "_last_at", "_lost", "_packets",
-        "_pipe", "_trials", "flight", "jump", "limit", "path", "phase",
+        "_pipe", "_retreated", "_trials", "flight", "jump", "limit", "path", "phase",
     )  # fmt: skip
 
     def __init__(self, path: KnownPath, initial: int) -> None:
@@ -73,9 +75,16 @@ class CarefulResume:
         self._arrived = self._packets = self._lost = 0  # bytes; packets that arrived or were lost, and lost
         self._known: PathFigures | None = None  # what the jump relies on
         self._holds = True  # nothing speaks against it yet
+        self._retreated = False
         self._jumped_at = self._last_at = 0.0  # when the first and the last unvalidated packet were sent
         self._trials = 0  # round trips since the jump
         self._pipe = 0  # bytes that the path is known to hold (PipeSize)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the jump is over, and lost so much that it filled the path."""
+        lost = self._lost - (self._known.loss if self._known else 0.0) * self._packets
+        return self.phase is Phase.NORMAL and self._retreated and lost > CROWDED * self._packets
 
     @property
     def scouts(self) -> int:
@@ -126,7 +135,7 @@ class CarefulResume:
             case Phase.UNVALIDATED | Phase.VALIDATING if self._congested(self._known):
                 self.phase, self.jump, self.flight = Phase.SAFE_RETREAT, 0.0, 0.0
                 self.limit = max(self._pipe / 2, INITIAL_WINDOW)
-                self._holds = False
+                self._holds, self._retreated = False, True
             case Phase.UNVALIDATED if newest >= self._jumped_at or sample.now > self._jumped_at + rtt:
                 self._validate(sample, arrived)
             case Phase.VALIDATING | Phase.SAFE_RETREAT if newest >= self._last_at:
