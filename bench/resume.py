@@ -14,6 +14,10 @@ with each in PYTHONPATH, from a folder outside of both.
     slower   as `idle`, after the link was slowed down to a quarter: also the 99th percentile of the round
              trips of others meanwhile (ms), and the packets that the link dropped
     quarter  as `cold`, on a link that always had a quarter of the rate
+
+With --moves, something else: a download over --transport auto on the link without losses, which begins to
+lose 1 % after 8 s. TCP is cubic, so lane moves from TLS to QUIC. `after` is the goodput of the two seconds
+after the move, `later` that of the last six of the download: a warm carrier's (Mbit/s).
 """
 
 import argparse
@@ -26,6 +30,8 @@ from dataclasses import replace
 import labs
 from labs import LINKS, Failed, finish
 from processes import lane_client, lane_server, line_with
+from scenarios import Ends, travel
+from verdicts import rate
 
 SMALL = 1000
 """Bytes of a small exchange. It is one with the target, since lane is quicker with targets that it knows."""
@@ -96,6 +102,17 @@ def measure(link, args, seed):
     return found
 
 
+def moved(link, args, seed):
+    with labs.lab(replace(link, loss=0), seed=seed) as lab:
+        lab.lane_options = ["--tcp-congestion", "system"]
+        ends = Ends(lab, "auto")
+        trace = travel(ends, 26, [(8, ("--loss", "1%"))])
+        at = next((at for at, _, choice, *_ in trace["changes"] or () if choice == "quic"), None)
+        if at is None:
+            raise Failed("it did not move")
+        return {"moved at": at, "after": rate(trace, at, at + 2), "later": rate(trace, 20, 26)}
+
+
 def slowed(lab, world, link, args):
     lab.set("--rate", f"{link.rate / 4}mbit")
     dropped = drops(lab)
@@ -121,6 +138,7 @@ def main():
     parser.add_argument("--only", default="L4", help="links")
     parser.add_argument("--size", type=int, default=2_000_000)
     parser.add_argument("--no-uploads", action="store_true")
+    parser.add_argument("--moves", action="store_true")
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
     labs.prepare([])
@@ -128,7 +146,7 @@ def main():
     for name in args.only.split(","):
         for number in range(args.first, args.first + args.rounds):
             try:
-                found = measure(LINKS[name], args, number)
+                found = (moved if args.moves else measure)(LINKS[name], args, number)
             except Failed as failed:
                 print(f"{number} {name}: ERROR {failed}", flush=True)
                 continue

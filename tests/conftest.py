@@ -12,6 +12,7 @@ import pytest
 
 from lane import supervisor
 from lane.log import Throttle
+from lane.net.path_memory import PATHS
 from tests.support.clock import FakeClock
 from tests.support.virtual_time import VirtualTime, virtual_time
 
@@ -93,3 +94,10 @@ def run_lane(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def unknown_paths() -> Iterator[None]:
+    """What a test learns of paths is forgotten behind it."""
+    yield
+    PATHS.clear()

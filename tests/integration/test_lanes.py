@@ -12,6 +12,7 @@ from lane.carriers import request_stream as request_stream_module
 from lane.carriers.dial_limiter import DialLimiter
 from lane.carriers.path_selection import Decision
 from lane.errors import Unreachable
+from lane.net.path_memory import PATHS
 from lane.testing.harness import outcome, until
 from tests.support.beds import making_beds
 from tests.support.namespaces import in_own_network
@@ -133,7 +134,9 @@ def test_a_change_of_the_network_is_a_reason_to_ask_now(beds):
     until(lambda: all(probe.alive and not probe.silence(time.monotonic()) for probe in probes))
     for way in bed.ways.values():
         way.held = True  # packets get lost on the way
+    PATHS.to("192.0.2.1").learn(1e6, 0.1, 0.0)
     bed.lanes.network_changed()
+    assert PATHS.to("192.0.2.1").figures is None, "it is a path from another network"
     until(lambda: all(probe.alive is False for probe in probes))
     for way in bed.ways.values():
         way.held = False

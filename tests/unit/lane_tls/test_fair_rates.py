@@ -5,8 +5,9 @@ import struct
 
 import pytest
 from lane_tls import fair_rates
-from lane_tls.fair_rates import HEADROOM, LEAST, STEADY, UNLIMITED, FairRates, Transfer, cap
+from lane_tls.fair_rates import HEADROOM, LEAST, STEADY, UNLIMITED, FairRates, Transfer, cap, remember
 
+from lane.net.path_memory import PATHS
 from lane.tcp_info import PathInfo, path_info
 from lane.testing.harness import until
 
@@ -14,11 +15,11 @@ QUEUE, EMPTY = PathInfo(0, 0.1, 0.05), PathInfo(0, 0.052, 0.05)
 PACING = 47
 
 
-def transfer(rate, *, blocked=True):
-    """One that has moved `rate` bytes a second for some time."""
+def transfer(rate, *, lost=0, blocked=True):
+    """One that has moved `rate` bytes a second for some time, and `lost` so many of them."""
     made = Transfer()
     for second in range(STEADY + 2):
-        made.take(PathInfo(rate * second, 0.1, 0.05), float(second), blocked=blocked)
+        made.take(PathInfo(rate * second, 0.1, 0.05, lost * second), float(second), blocked=blocked)
     return made
 
 
@@ -88,6 +89,29 @@ class Stream:
         self.far.close()
 
 
+def known():
+    return PATHS.to("192.0.2.1").figures
+
+
+def test_what_the_path_limits_is_remembered_as_one():
+    remember("192.0.2.1", [transfer(300_000), transfer(500_000), transfer(1000, blocked=False)], [QUEUE] * 3)
+    assert known()[:3] == (800_000, 0.05, 0.0)
+    remember("192.0.2.1", [transfer(300_000)], [QUEUE])
+    assert known().rate == 300_000, "a full queue says that there is no more now"
+
+
+def test_without_a_queue_the_path_has_at_least_that_rate_and_the_loss_is_its_own():
+    remember("192.0.2.1", [transfer(800_000)], [QUEUE])
+    remember("192.0.2.1", [transfer(99_000, lost=1000), transfer(90_000, lost=10_000)], [EMPTY] * 2)
+    assert known()[:3] == (800_000, 0.05, 0.01)
+
+
+def test_what_the_application_limits_or_nobody_measures_is_not_remembered():
+    remember("192.0.2.1", [transfer(300_000, blocked=False)], [EMPTY])
+    remember("192.0.2.1", [transfer(300_000)], [PathInfo(0, 0.1, 0.0)])
+    assert known() is None
+
+
 @pytest.fixture
 def streams(monkeypatch):
     made = [Stream() for _ in range(3)]
@@ -112,6 +136,7 @@ def test_the_kernel_paces_those_that_share_a_path_and_no_other(streams):
     for stream in streams:
         rates.enter(stream)
     assert until(lambda: all(stream.pacing < UNLIMITED for stream in streams))
+    assert PATHS.to("127.0.0.1").figures.rate > 0
     streams[0].blocked = False  # it has less to send now
     assert until(lambda: not streams[0].shared)
     assert streams[0].pacing == UNLIMITED

@@ -159,9 +159,7 @@ def test_the_jump_is_validated_and_the_figures_come_back(scene):
     scene.now += RTT
     scene.news(acked=INITIAL_PACKETS + 1)
     assert (scene.phase, scene.resume.jump) == (Phase.VALIDATING, 0)
-    assert scene.resume.flight == pytest.approx(
-        before, rel=0.01
-    )  # the growth goes on from what was in flight
+    assert scene.resume.flight == pytest.approx(before, rel=0.01)  # growth goes on from there
     assert scene.path.figures is None
     scene.send(5)
     scene.news(acked=len(scene.flying) - 6)
