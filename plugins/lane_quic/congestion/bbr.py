@@ -22,8 +22,7 @@ This follows BBR version 1: Cardwell and others, "BBR: Congestion-Based Congesti
   is skipped if a recent sample was close to the smallest one, which is usual after a drain.
 - More bandwidth. A probe that finds at least 15 % more is followed by another probe at once.
 - Beside others. Loss by a full queue bounds the window as it does in CUBIC: see loss_bound.py.
-- Much less bandwidth. Ten rounds take long if each waits behind a full queue. If a queue stands and three
-  rounds have brought less than half of the bandwidth, older rates are forgotten.
+- Much less bandwidth is noticed after three rounds, if a queue stands: see bandwidth.py.
 """
 
 import math
@@ -32,6 +31,7 @@ from enum import Enum
 
 from lane.net.path_memory import KnownPath
 from lane_quic.congestion import Packet, Sample
+from lane_quic.congestion.bandwidth import Bandwidth
 from lane_quic.congestion.careful_resume import LEAST_SAVED, CarefulResume, Phase
 from lane_quic.congestion.line_loss import LineLoss
 from lane_quic.congestion.loss_bound import LossBound
@@ -65,12 +65,6 @@ PAYING_PROBE = 1.15
 """Growth of the bandwidth from which a probe is followed by another one."""
 WINDOW_GAIN = 2.0
 """The window, in BDPs."""
-BANDWIDTH_ROUNDS = 10
-"""Rounds over which the bandwidth is the largest rate."""
-COLLAPSE_ROUNDS = 3
-"""Rounds with a low rate after which older rates are forgotten."""
-COLLAPSE = 0.5
-"""A rate below this fraction of the bandwidth is low."""
 MIN_RTT_AGE = 10.0
 """Seconds after which the smallest round trip is measured again."""
 NEAR_MIN_RTT = (1.02, 0.001)
@@ -128,13 +122,10 @@ class Bbr:
         self._rtt_probed_at = -math.inf
         self._rtt_probe_ends: float | None = None
         self._recent_rtts: list[float] = []  # an empty deque would take 760 bytes
-        self._rates: list[tuple[int, float]] = []  # (round, rate), the largest rate first, then newer ones
-        self._rounds = 0  # rounds in which the network limited the rate
+        self._rate = Bandwidth()
         self._round_ends = 0  # the round ends when so many bytes have been delivered
         self._round_low, self._round_high = math.inf, 0.0  # smallest and largest round trip of the round
         self._round_limited = False
-        self._round_best = 0.0
-        self._best_of_late: list[float] = []
         self._full_bandwidth, self._full_rounds = 0.0, 0
         self._settle_rounds = 0
         self._phase, self._phase_at = PROBING, 0.0
@@ -150,7 +141,7 @@ class Bbr:
     @property
     def bandwidth(self) -> float:
         """The path's delivery rate, bytes a second."""
-        return self._rates[0][1] if self._rates else 0.0
+        return self._rate.value
 
     @property
     def line_loss(self) -> float:
@@ -178,9 +169,7 @@ class Bbr:
             if sample.in_flight + acked > self.window - 2 * self._size:
                 sample.limited = False  # the window was full, even if the data came in pieces
             self._round_limited = self._round_limited or sample.limited
-            self._round_best = max(self._round_best, sample.rate)
-            if sample.rate and (not sample.limited or sample.rate >= self.bandwidth):
-                self._take_rate(sample.rate)
+            self._rate.note(sample.rate, limited=sample.limited)
             if sample.round_delivered >= self._round_ends:
                 self._end_round(sample)
         self._loss.count_drained(sample, self.min_rtt)
@@ -210,23 +199,14 @@ class Bbr:
         factor, seconds = bound
         return rtt > factor * self.min_rtt + seconds
 
-    def _take_rate(self, rate: float) -> None:
-        while self._rates and self._rates[-1][1] <= rate:
-            self._rates.pop()
-        self._rates.append((self._rounds, rate))
-
     def _end_round(self, sample: Sample) -> None:
         low, high, limited = self._round_low, self._round_high, self._round_limited
         self._round_ends = sample.delivered
         self._round_low, self._round_high = math.inf, 0.0
         self._round_limited = sample.limited
+        self._rate.end_round(limited=limited, queue=low < math.inf and self._above(low, STANDING))
         if not limited:
-            self._rounds += 1
-            while self._rates and self._rates[0][0] < self._rounds - BANDWIDTH_ROUNDS:
-                del self._rates[0]
-            self._look_for_collapse(low)
             self._remember()
-        self._round_best = 0.0
         self._bound.end_round(high)
         if self.state is BbrState.START:
             self._loss.end_start_round(sample, grew=self.bandwidth >= 1.25 * self._full_bandwidth)
@@ -242,10 +222,9 @@ class Bbr:
                 self._look_for_queue(sample.now, low)
 
     def _remember(self) -> None:
-        """Say what is known of the path, unless what was known before is just being tried."""
-        if self._path is None or self.bandwidth * self.min_rtt < LEAST_SAVED:
-            return
-        if self._resume is None or self._resume.phase is Phase.RECONNAISSANCE:
+        """Say what is known of the path now, unless what was known before is being tried."""
+        tries = self._resume is not None and self._resume.phase is not Phase.RECONNAISSANCE
+        if self._path is not None and not tries and self.bandwidth * self.min_rtt >= LEAST_SAVED:
             starts = self.state is BbrState.START
             self._path.learn(self.bandwidth, self.min_rtt, self.line_loss, least=starts)
 
@@ -256,16 +235,6 @@ class Bbr:
         self._full_rounds += 1
         if self._full_rounds >= FULL_ROUNDS:
             self._enter(BbrState.DRAIN, now)
-
-    def _look_for_collapse(self, low: float) -> None:
-        """`low`: the smallest round trip of the round that ended."""
-        late = self._best_of_late
-        late.append(self._round_best)
-        del late[:-COLLAPSE_ROUNDS]
-        collapsed = len(late) == COLLAPSE_ROUNDS and max(late) < COLLAPSE * self.bandwidth
-        if collapsed and low < math.inf and self._above(low, STANDING):
-            self._rates.clear()
-            self._rates.append((self._rounds, max(late)))
 
     def _look_for_queue(self, now: float, low: float) -> None:
         """`low`: the smallest round trip of the round that ended."""

@@ -293,8 +293,7 @@ def test_a_small_pipe_is_not_worth_it():
     controller.resume(memory.to("192.0.2.1"))
     controller.min_rtt = 0.1
     for rate in (LEAST_SAVED / 0.1 - 1, LEAST_SAVED / 0.1 + 1):
-        controller._take_rate(rate)
-        controller._end_round(Sample(1.0))
+        controller.on_sample(Sample(1.0, acked=[Packet(0.5)], rate=rate, round_delivered=0))
         assert (memory.to("192.0.2.1").figures is None) is (rate * 0.1 < LEAST_SAVED)
 
 
