@@ -131,7 +131,7 @@ class CarefulResume:
         newest = acked[-1].sent_time if acked else -inf
         match self.phase:
             case Phase.RECONNAISSANCE:
-                self._reconnoitre(rtt, window)
+                self._reconnoitre(rtt if sample.rtt is None else sample.rtt, window)
             case Phase.UNVALIDATED | Phase.VALIDATING if self._congested(self._known):
                 self.phase, self.jump, self.flight = Phase.SAFE_RETREAT, 0.0, 0.0
                 self.limit = max(self._pipe / 2, INITIAL_WINDOW)

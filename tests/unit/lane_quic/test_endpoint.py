@@ -15,6 +15,7 @@ from lane_quic.udp import udp
 
 from lane.errors import Closed, ConfigError
 from lane.net import listen as net_listen
+from lane.net.path_memory import PATHS
 from lane.stream import Address
 from lane.testing.harness import Flood, Kit, echo, outcome, pattern, read_all, send_all, until
 from tests.support.names import Names
@@ -336,3 +337,13 @@ def test_what_a_socket_says_of_a_packet_is_loss_and_of_its_peer_a_hint():
     until(lambda: came == [b"I am"])
     sock.close()
     second.close()
+
+
+def test_both_ends_begin_with_what_is_known_of_the_path_to_the_other_one():
+    PATHS.to("127.0.0.1").learn(1e9, 0.001, 0.0)
+    kit = Kit(QuicTransport(), LOOPBACK)
+    for end in kit.dial():
+        path = end.engine.known_path(end.engine.network_paths[0].addr)
+        assert path.figures is PATHS.to("127.0.0.1").figures
+        assert end.engine.loss.controller._path is not None
+    kit.close()

@@ -99,6 +99,14 @@ def test_the_round_trip_must_be_like_the_known_one(scene, rtt, jumps):
     assert (scene.resume.jump > 0) is jumps
 
 
+def test_the_newest_round_trip_counts_and_not_the_shortest_of_an_hour(scene):
+    scene.send(10)
+    scene.news(acked=10)
+    assert scene.resume.jump > 0
+    scene.resume.on_sample(Sample(scene.now, rtt=11 * RTT), RTT, INITIAL)
+    assert scene.resume.jump == 0
+
+
 def test_a_lost_packet_of_the_first_ones_forbids_the_jump(scene):
     scene.send(20)
     scene.news(lost=1, acked=19)
