@@ -96,6 +96,11 @@ class CarefulResume:
             return 0
         return -(-max(0, INITIAL_WINDOW - self._arrived) // SCOUT_SIZE)
 
+    @property
+    def needs_no_scouts(self) -> bool:
+        """Whether `scouts` stays 0."""
+        return self.phase is not Phase.RECONNAISSANCE or self._arrived >= INITIAL_WINDOW
+
     def on_scout(self, *, arrived: bool) -> None:
         """Note the fate of a packet that was sent for `scouts`."""
         self._packets += 1

@@ -11,7 +11,7 @@ from typing import Any
 from aioquic.quic.packet_builder import QuicDeliveryState
 
 from lane.net.path_memory import KnownPath
-from lane_quic.congestion.careful_resume import SCOUT_SIZE, CarefulResume, Phase, Resumes
+from lane_quic.congestion.careful_resume import SCOUT_SIZE, CarefulResume, Resumes
 from lane_quic.engine.tail_repeat import TailRepeat
 
 
@@ -38,7 +38,7 @@ class Resuming(TailRepeat):
         if resume is None or not self.network_paths[0].is_validated:
             return []
         count = resume.scouts
-        if count or resume.phase is not Phase.RECONNAISSANCE:
+        if count or resume.needs_no_scouts:
             self._resume = None  # they are sent once
 
         def on_fate(delivery: Any) -> None:

@@ -135,10 +135,12 @@ def test_figures_that_are_learnt_meanwhile_or_age_out_count():
 
 def test_scouts_make_up_for_data_that_are_few(scene):
     assert scene.resume.scouts == INITIAL_WINDOW / SCOUT_SIZE
+    assert not scene.resume.needs_no_scouts
     for _ in range(10):
         scene.resume.on_scout(arrived=True)
     scene.news()
     assert (scene.resume.scouts, scene.resume.jump) == (0, BDP / 2)
+    assert scene.resume.needs_no_scouts
 
 
 def test_a_lost_scout_forbids_the_jump_too(scene):
