@@ -325,9 +325,9 @@ def test_on_a_path_that_became_slower_it_is_not_worse_than_without(queue):
     slower = {"mbit": 25, "rtt": 0.2, "queue": queue}
     without, other = first(2e6, None, **slower)
     took, flow = first(2e6, learnt(**FAT), **slower)
-    assert took < 1.15 * without
-    assert flow.link.dropped <= 1.15 * other.link.dropped
-    assert max(flow.link.waits) <= 1.15 * max(other.link.waits)
+    assert took < without
+    assert flow.link.dropped <= other.link.dropped
+    assert max(flow.link.waits) <= 1.01 * max(other.link.waits)
 
 
 @pytest.mark.bulk
