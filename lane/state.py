@@ -52,7 +52,7 @@ def keep(folder: Path, own: ServerIdentity | None = None, *, renew: bool = False
                     f"no {made[0]} in {folder}, but {there[0]}: with a new one, the links of all clients"
                     " stop working. Put it back; or have it made with --renew, and give them new links"
                 )
-            _write(folder, {name: _MAKERS[name]() for name in made})
+            write(folder, {name: _MAKERS[name]() for name in made})
     except OSError as error:
         raise ConfigError(f"cannot write to {folder}: {error.strerror}") from None
     if made and there:
@@ -107,8 +107,8 @@ def _hold(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _write(folder: Path, files: dict[str, bytes]) -> None:
-    """Write all of `files`, readable only by their owner. If one fails, none of them remains."""
+def write(folder: Path, files: dict[str, bytes]) -> None:
+    """Write all of `files`, readable only by their owner, or none of them. Raises OSError."""
     temporary: dict[str, str] = {}
     try:
         for name, data in files.items():

@@ -19,10 +19,11 @@ from lane.egress.policy import Policy
 from lane.egress.udp import UdpEgress
 from lane.keys import KeyRing
 from lane.link import Link
+from lane.net.path_memory import PATHS
 from lane.net.resolver import system_resolver
 from lane.net.sockets import own_address
 from lane.plugins import Plugins
-from lane.server import Server
+from lane.server import Server, known_paths
 from lane.server.auth import KeyAuth
 from lane.server.listening import listen_all
 from lane.server.resumption import Resumption
@@ -43,6 +44,7 @@ def run(config: ServerConfig, plugins: Plugins, again: Again[ServerConfig] | Non
     identity = kept.identity
     auth = KeyAuth(KeyRing(kept.keys))
     plugins.register(auth, "lane-keys")
+    known_paths.load(config.state_dir, PATHS)
     port, listeners = listen_all(transports, config.listen, identity)
     registry = Registry(
         config.buffer_size,
@@ -107,6 +109,7 @@ def run(config: ServerConfig, plugins: Plugins, again: Again[ServerConfig] | Non
     def close() -> None:
         tell_wait(len(registry), reload.config.grace)
         server.close(reload.config.grace)
+        known_paths.save(config.state_dir, PATHS)
 
     return run_until_signal(greet, close, reload)
 

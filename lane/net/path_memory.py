@@ -10,6 +10,7 @@ enter it, which takes a key, and it is bounded anyway. A client forgets all of i
 
 from collections import OrderedDict
 from collections.abc import Callable
+from math import inf
 from time import monotonic
 from typing import NamedTuple
 
@@ -113,6 +114,16 @@ class PathMemory:
     def forget(self, key: str) -> None:
         """Forget the figures of a network, if there are any."""
         self._paths.pop(key, None)
+
+    def dump(self) -> list[tuple[str, float, float, float, float]]:
+        """The network, rate, round trip, loss and age (seconds) of each path, the oldest entry first."""
+        now = self.clock()
+        return [(key, one.rate, one.rtt, one.loss, now - one.at) for key, one in self._paths.items()]
+
+    def restore(self, key: str, rate: float, rtt: float, loss: float, age: float) -> None:
+        """Remember a row of `dump`. Figures that no path has, or that are too old, are left out."""
+        if 0 < rate < inf and 0 < rtt < inf and 0 <= loss < 1 and 0 <= age <= LIFETIME:
+            self.keep(key, PathFigures(rate, rtt, loss, self.clock() - age))
 
     def clear(self) -> None:
         """Forget everything: this machine is on another network now."""

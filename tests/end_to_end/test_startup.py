@@ -1,5 +1,6 @@
 """What can be wrong when lane starts: one line that says it, and the right exit status, with no traceback."""
 
+import json
 import os
 import pty
 import re
@@ -322,3 +323,17 @@ def test_both_ends_say_what_they_hold(tmp_path, server, origin, transport):
             assert held["sessions"] >= 1  # of the server's, some may be ending
             assert held["carriers"] >= 1
         assert echoes(sock)
+
+
+def test_what_a_server_knows_of_paths_outlives_it(tmp_path):
+    file = tmp_path / "state" / "paths"
+    with start_server(tmp_path) as server:
+        assert server.stop() == 0
+    found = json.loads(file.read_text())
+    assert found["paths"] == []
+    file.write_text(json.dumps({**found, "paths": [["192.0.2.1", 1e6, 0.1, 0.01, 60.0]]}))
+    with start_server(tmp_path) as server:
+        assert server.stop() == 0
+    ((network, *figures, age),) = json.loads(file.read_text())["paths"]
+    assert (network, figures) == ("192.0.2.1", [1e6, 0.1, 0.01])
+    assert age > 60

@@ -100,3 +100,34 @@ def test_another_network_forgets_all_of_them(memory):
     memory.to("192.0.2.1").learn(1e6, 0.1, 0.0)
     memory.clear()
     assert memory.to("192.0.2.1").figures is None
+
+
+def test_what_is_dumped_is_restored_at_its_age(memory, clock):
+    memory.to("192.0.2.1").learn(1e6, 0.1, 0.01)
+    clock.now += 10
+    memory.to("192.0.2.2").learn(2e6, 0.2)
+    other = PathMemory(Clock(), most=8)
+    other.clock.now = 5000.0
+    for row in memory.dump():
+        other.restore(*row)
+    assert other.to("192.0.2.1").figures == PathFigures(1e6, 0.1, 0.01, 4990.0)
+    assert other.to("192.0.2.2").figures == PathFigures(2e6, 0.2, 0.0, 5000.0)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ("net", 0.0, 0.1, 0.0, 0.0),
+        ("net", float("inf"), 0.1, 0.0, 0.0),
+        ("net", float("nan"), 0.1, 0.0, 0.0),
+        ("net", 1e6, 0.0, 0.0, 0.0),
+        ("net", 1e6, 0.1, 1.0, 0.0),
+        ("net", 1e6, 0.1, -0.1, 0.0),
+        ("net", 1e6, 0.1, 0.0, -1.0),
+        ("net", 1e6, 0.1, 0.0, LIFETIME + 1),
+    ],
+    ids=str,
+)
+def test_figures_that_no_path_has_are_not_restored(memory, row):
+    memory.restore(*row)
+    assert memory.census() == {"paths": 0}
