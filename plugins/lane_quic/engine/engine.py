@@ -58,6 +58,7 @@ class Engine(Resuming):
         "_batches",
         "_control",
         "_datagrams",
+        "_ends_only",
         "_fast",
         "_idle",
         "_idle_rtt",
@@ -89,6 +90,7 @@ class Engine(Resuming):
         self._datagrams: QuicDatagrams | None = None
         self.datagrams_pending: SendQueue = NO_DATAGRAMS
         self._fast = settings.fast
+        self._ends_only = False  # whether streams with only data to send are left out
         self._control = settings.control
         self._path: Any = None  # the path that this side sends on
         self.space: Any = None  # the packet number space of 1-RTT packets, looked up once
@@ -268,7 +270,10 @@ class Engine(Resuming):
         self._repeat_tails(now)
         if len(self.datagrams_pending):
             self.datagrams.fit()
-        datagrams, done = fast_send.send(self, now) if self._fast else ([], False)
+        datagrams, done = self._write_ends(now), False
+        if self._fast:
+            found, done = fast_send.send(self, now)
+            datagrams += found
         if not done:
             datagrams += super().datagrams_to_send(now) + self._send_the_rest(now)
         loss = self.loss
@@ -288,6 +293,20 @@ class Engine(Resuming):
                 self.datagrams_pending.on_sent(size)
             self.ack_delay = min(MAX_ACK_DELAY, max(MIN_ACK_DELAY, (loss.rtt or 0) / 8))
         return datagrams
+
+    def _write_ends(self, now: float) -> Datagrams:
+        """What would keep much data from the fast path, in packets without these data."""
+        if not fast_send.settled(self):
+            return []
+        streams = self.gather_streams()
+        if not streams or not _has_much(streams[-1]) or not fast_send.held_up(self, streams, now):
+            return []
+        self._ends_only = True
+        try:
+            found: Datagrams = [*super().datagrams_to_send(now)]
+        finally:
+            self._ends_only = False
+        return found
 
     def _has_upkeep(self, now: float) -> bool:
         """Whether a tail may be due, or keys change."""
@@ -362,8 +381,12 @@ class Engine(Resuming):
 
     def write_application(self, builder: Any, network_path: Any, now: float) -> None:
         """Write frames as aioquic does, but skip idle streams. While pacing holds data, an ACK goes alone."""
-        busy = [*self.gather_streams()]
+        busy, others = [*self.gather_streams()], []
         self.datagrams_pending.contended = bool(busy)
+        if self._ends_only:
+            others = [stream for stream in busy if not fast_send.has_end(stream)]
+            busy = [stream for stream in busy if fast_send.has_end(stream)]
+            self.streams_queue = [*busy]
         held = None if self.probe_pending else self.loss.pacer.next_send_time(now)
         if held is not None:
             builder.max_flight_bytes = 0
@@ -377,6 +400,7 @@ class Engine(Resuming):
             queue = self.streams_queue
             if queue:  # a stream that retransmits would otherwise stay first until it has sent everything
                 queue.append(queue.pop(0))
+            queue += others
             self.note_tails(busy, now)
 
 

@@ -48,12 +48,11 @@ def send(engine: FastPathConnection, now: float) -> tuple[Datagrams, bool]:
     space = engine.space
     ack_at = space.ack_at
     ack = ack_at is not None and ack_at <= now
-    if ack and len(space.ack_queue) > 1 and not engine.packet_number % 8:
-        return [], False  # aioquic adds a PING, so that its ACKs are acknowledged
+    if ack and _asks_for_ack(engine):
+        return [], False
     streams = engine.gather_streams()
     for stream in streams:
-        sender = stream.sender
-        if sender.reset_pending or stream.receiver.stop_pending or stream.is_finished or stream.is_blocked:
+        if stream.is_blocked or has_end(stream):
             return [], False
     pacer = engine.loss.pacer
     budget = pacer.allowance(now)
@@ -71,6 +70,26 @@ def send(engine: FastPathConnection, now: float) -> tuple[Datagrams, bool]:
     if datagrams:
         engine.note_tails(busy, now)
     return datagrams, done
+
+
+def held_up(engine: FastPathConnection, streams: list[Any], now: float) -> bool:
+    """Whether aioquic has something to write before `send` can, of the connection or for one of `streams`."""
+    ack_at = engine.space.ack_at
+    return (
+        _has_more_to_say(engine)
+        or (ack_at is not None and ack_at <= now and _asks_for_ack(engine))
+        or any(map(has_end, streams))
+    )
+
+
+def has_end(stream: Any) -> bool:
+    """Whether something other than data is to be sent for the stream, or aioquic drops it."""
+    return bool(stream.sender.reset_pending or stream.receiver.stop_pending or stream.is_finished)
+
+
+def _asks_for_ack(engine: FastPathConnection) -> bool:
+    """Whether aioquic adds a PING to the next ACK, so that its ACKs are acknowledged."""
+    return len(engine.space.ack_queue) > 1 and not engine.packet_number % 8
 
 
 def probe(engine: FastPathConnection, size: int, now: float, on_fate: Callable[[Any], None]) -> Datagrams:
