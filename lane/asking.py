@@ -1,6 +1,7 @@
-"""Asking a running client at its control socket (`lane.control`): which lane carries it, and why.
+"""Asking a running client or server at its control socket (`lane.control`).
 
-`lane why` does only this. So there is no event loop here: its import takes longer than all the command.
+`lane why` and `lane status` do only this. So there is no event loop here: its import takes longer
+than all the command.
 """
 
 import json
@@ -19,37 +20,40 @@ ANSWER_TIME = 10.0
 """Seconds to wait for a line."""
 
 
-def ask(path: Path, *, follow: bool = False) -> Iterator[dict[str, Any]]:
+def ask(
+    path: Path, *, follow: bool = False, who: str = "client", named: bool = False
+) -> Iterator[dict[str, Any]]:
     """The snapshot of the client at `path`; with `follow` one after the other, until the client ends.
 
-    Blocks the whole process. Raises Unreachable if nobody answers, or if the other side is not a client of
-    lane or may belong to another user.
+    `who` is there: `client` or `server`. `named`: see `lane.meeting.connect`. Blocks the whole process.
+    Raises Unreachable if nobody answers, or if the other side is no such process of lane or may belong to
+    another user.
     """
     try:
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(ANSWER_TIME)
-            connect(sock, path)
+            connect(sock, path, named=named)
             with suppress(BrokenPipeError, ConnectionResetError):  # its answer may have the reason
                 sock.sendall(json.dumps({"follow": follow}).encode() + b"\n")
             with sock.makefile("rb") as reader:
                 while line := reader.readline(MAX_ANSWER):
-                    yield _parse_answer(path, line)
+                    yield _parse_answer(path, line, who)
                     if not follow:
                         return
     except Unfit as error:
         raise Unreachable(f"{path} is not asked: {error}") from None
     except OSError as error:
-        raise Unreachable(f"no client answers at {path}: {error.strerror or error}") from None
-    raise Unreachable(f"the client at {path} has ended")
+        raise Unreachable(f"no {who} answers at {path}: {error.strerror or error}") from None
+    raise Unreachable(f"the {who} at {path} has ended")
 
 
-def _parse_answer(path: Path, line: bytes) -> dict[str, Any]:
+def _parse_answer(path: Path, line: bytes, who: str) -> dict[str, Any]:
     try:
         answer = json.loads(line)
     except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
-        raise Unreachable(f"what answers at {path} is no client of lane")
+        raise Unreachable(f"what answers at {path} is no {who} of lane")
     if "error" in answer:
-        raise Unreachable(f"the client at {path} says: {answer['error']}")
+        raise Unreachable(f"the {who} at {path} says: {answer['error']}")
     return answer

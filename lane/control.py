@@ -1,14 +1,14 @@
-"""The control socket: a running client tells which transport it uses, and why.
+"""The control socket: a running client tells which transport it uses, and why; a server, what it has.
 
 `lane.asking` is the other end.
 
 With it a user can examine a fault without a restart and without the log. The socket is a file that only its
-owner may open (`lane.meeting`). It costs the client little: requests and connections are bounded, and a slow
-reader is dropped.
+owner may open (`lane.meeting`). It costs little: requests and connections are bounded, and a slow reader is
+dropped.
 
 A request is one line of JSON, `{"follow": BOOL}`. The answer is a snapshot as one line of JSON. A follower
-gets one each second and one at each change. `{"error": TEXT}` instead of a snapshot is the last line. A
-snapshot:
+gets one each second and one at each change. `{"error": TEXT}` instead of a snapshot is the last line. The
+snapshot of a server is in `lane.server.status`. That of a client:
 
     time, since    the current time, and when `choice` came into use: seconds since the epoch
     choice         the name of the lane (transport) that new sessions use; null for none
@@ -28,6 +28,7 @@ snapshot:
 
 import json
 import logging
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -40,7 +41,7 @@ from gevent.event import Event
 
 from lane.address import Address
 from lane.errors import ConfigError, ProtocolError
-from lane.meeting import Where, default_path, identity, listen_at
+from lane.meeting import Where, default_path, listen_at, remove
 from lane.net.accept import Acceptor
 from lane.supervisor import supervise
 
@@ -64,13 +65,19 @@ log = logging.getLogger("lane.control")
 class Control:
     """Answers at `path` with the results of `snapshot`. It listens only after `start`.
 
-    `prepare(seconds)` is called before each snapshot. It finds out the current state within that time.
+    `prepare(seconds)` is called before each snapshot. It finds out the current state within that time. `who`
+    answers: `client` or `server`.
     """
 
     def __init__(
-        self, path: Path, snapshot: Snapshot, prepare: Callable[[float], None] = lambda within: None
+        self,
+        path: Path,
+        snapshot: Snapshot,
+        prepare: Callable[[float], None] = lambda within: None,
+        who: str = "client",
     ) -> None:
         self.path = path
+        self._who = who
         self._snapshot = snapshot
         self._prepare = prepare
         self._pool = gevent.pool.Pool(MAX_CONNECTIONS)
@@ -87,6 +94,10 @@ class Control:
     def start(self) -> None:
         """Listen. Raises ConfigError if that fails, or if another client listens there."""
         listener, self._file = listen_at(self.path)
+        self.share(listener)
+
+    def share(self, listener: socket.socket) -> None:
+        """Answer at a socket that listens at `path`, and whose file is somebody else's to remove."""
         self._listener = gsocket.socket(fileno=listener.detach())
         self._acceptor = supervise("the control socket", self._accept)
 
@@ -101,9 +112,7 @@ class Control:
             return
         # Remove the file before closing the socket. So a new client finds the path free or in use, and never
         # stale. If another process has replaced the file, its file stays.
-        with suppress(OSError):
-            if identity(self.path) == self._file:
-                self.path.unlink()
+        remove(self.path, self._file)
         self._acceptor.kill()  # no limit: it only accepts connections
         self._listener.close()
         self._listener = None
@@ -153,7 +162,7 @@ class Control:
             line = _line(self._snapshot())
         except (Exception, gevent.Timeout):  # a leaked Timeout is a bug too
             log.exception("no snapshot for %s", self.path)
-            _send(sock, _line({"error": "the client failed to say it; its log has the reason"}))
+            _send(sock, _line({"error": f"the {self._who} failed to say it; its log has the reason"}))
             return False
         _send(sock, line)
         return True

@@ -62,10 +62,14 @@ def find(listen: Address) -> Path:
     return next((one for one in found if os.path.lexists(one)), path)
 
 
-def connect(sock: socket.socket, path: Path) -> None:
-    """Connect to the socket `path`. Raises Unfit if its owner may be another user, or OSError."""
+def connect(sock: socket.socket, path: Path, *, named: bool = False) -> None:
+    """Connect to the socket `path`. Raises Unfit if its owner may be another user, or OSError.
+
+    `named`: the user has named its folder. So root trusts its owner, whoever that is.
+    """
     with _opened(path.parent) as (folder, owner):
-        _check_owner(path.parent, owner)
+        if not named or os.geteuid():
+            _check_owner(path.parent, owner)
         if path.is_symlink():
             raise Unfit("it is a symbolic link")
         try:
@@ -100,6 +104,13 @@ def listen_at(path: Path) -> tuple[socket.socket, tuple[int, int]]:
         raise ConfigError(f"cannot listen on {path}: {error.strerror or error}") from None
     except Unfit as error:
         raise ConfigError(f"cannot listen on {path}: {error}") from None
+
+
+def remove(path: Path, file: tuple[int, int] | None) -> None:
+    """Remove the socket at `path`, unless another process has replaced `file` there."""
+    with suppress(OSError):
+        if identity(path) == file:
+            path.unlink()
 
 
 def identity(path: Path) -> tuple[int, int]:

@@ -25,8 +25,8 @@ from lane.supervisor import report
 
 __all__ = [
     "AbortsSending", "Address", "Carrier", "ClientTLS", "Closed", "Datagrams", "Joins", "LinkStats",
-    "Listener", "OverTCP", "Presents", "Proves", "Reset", "Rings", "ServerTLS", "Stream", "Transport",
-    "Views", "measured", "receiver", "send_joined",
+    "Listener", "OverTCP", "Prepares", "Presents", "Proves", "Reset", "Rings", "ServerTLS", "Stream",
+    "Transport", "Views", "measured", "receiver", "send_joined",
 ]  # fmt: skip
 
 _BEHIND_HEAD = 16384
@@ -286,6 +286,17 @@ def send_joined(stream: Stream, head: bytes, data: bytes | bytearray | memoryvie
     stream.sendall(b"".join((head, view[:_BEHIND_HEAD])))
     if len(view) > _BEHIND_HEAD:
         stream.sendall(view[_BEHIND_HEAD:])
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """Optional, for transports: called before a server's workers fork, each of which listens then.
+
+    What it makes and keeps is common to all workers, such as the keys of TLS tickets.
+    """
+
+    def prepare(self, tls: ServerTLS) -> None:
+        """Make what listeners with this identity share, without the event loop. Raises ConfigError."""
 
 
 @runtime_checkable

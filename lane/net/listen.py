@@ -2,18 +2,22 @@
 
 One name may have several addresses: `localhost` is ::1 and 127.0.0.1, and a client may dial either. All
 sockets of a name use one port. Addresses that this machine does not have are skipped, as long as it has one.
+
+In a worker of a server, `listen` and `bind_udp` give the sockets that its parent opened: see
+`lane.net.prepared`. For anything else, the workers share a port by the kernel's hash (SO_REUSEPORT).
 """
 
 import errno
 import socket
 from collections.abc import Callable, Sequence
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, TypeVar
 
 from gevent import socket as gsocket
 
 from lane.address import Address
 from lane.errors import ConfigError, TargetError
+from lane.net import prepared
 from lane.net.failures import error_text
 from lane.net.resolver import system_resolver
 from lane.net.sockets import family_of, sockaddr
@@ -34,14 +38,30 @@ def listen(endpoint: Address, backlog: int) -> list[gsocket.socket]:
     An empty host and `::` mean every IPv4 and IPv6 address. For port 0 the kernel picks a port. Raises
     ConfigError.
     """
-    return _all(endpoint, "", lambda address, port: listen_on(address, port, backlog))
+    return _all(gsocket.socket, socket.SOCK_STREAM, endpoint, backlog)
 
 
 def bind_udp(endpoint: Address) -> list[socket.socket]:
     """Open blocking UDP sockets on the same addresses as `listen` would. Raises ConfigError."""
-    return _all(
-        endpoint, " (UDP)", lambda address, port: _bind(socket.socket, socket.SOCK_DGRAM, address, port)
-    )
+    return _all(socket.socket, socket.SOCK_DGRAM, endpoint)
+
+
+def open_group(wanted: prepared.Wanted, workers: int) -> list[list[socket.socket]]:
+    """Open the sockets of all workers, in their order: for each worker, one on each address.
+
+    Raises OSError, with none of them left open.
+    """
+    opened: list[socket.socket] = []
+    try:
+        for host, port in wanted.bound:
+            for _ in range(workers):
+                address = ip_address(host)
+                opened.append(_open(socket.socket, wanted.kind, address, port, wanted.backlog, shared=True))
+    except BaseException:
+        for sock in opened:
+            sock.close()
+        raise
+    return [opened[worker::workers] for worker in range(workers)]
 
 
 def listen_on(address: IpAddress, port: int, backlog: int) -> gsocket.socket:
@@ -49,21 +69,39 @@ def listen_on(address: IpAddress, port: int, backlog: int) -> gsocket.socket:
 
     `::` accepts IPv4 too, and falls back to 0.0.0.0 if the system has no IPv6.
     """
-    sock = _bind(gsocket.socket, socket.SOCK_STREAM, address, port)
+    return _open(gsocket.socket, socket.SOCK_STREAM, address, port, backlog)
+
+
+def _open(
+    make: Callable[..., Socket],
+    kind: int,
+    address: IpAddress,
+    port: int,
+    backlog: int,
+    *,
+    shared: bool = False,
+) -> Socket:
+    """Open a socket that listens, if it is one of TCP. `shared`: others may have the same port."""
+    sock = _bind(make, kind, address, port, shared=shared)
     try:
-        sock.listen(backlog)
+        if kind == socket.SOCK_STREAM:
+            sock.listen(backlog)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def _bind(make: Callable[[int, int], Socket], kind: int, address: IpAddress, port: int) -> Socket:
+def _bind(
+    make: Callable[..., Socket], kind: int, address: IpAddress, port: int, *, shared: bool = False
+) -> Socket:
     sock = None
     try:
         sock = make(family_of(address), kind)
         if kind == socket.SOCK_STREAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if address.version == 6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address != _EVERY)
         sock.bind(sockaddr(address, port))
@@ -71,23 +109,39 @@ def _bind(make: Callable[[int, int], Socket], kind: int, address: IpAddress, por
         if sock is not None:
             sock.close()
         if address == _EVERY and isinstance(error, OSError) and error.errno in _NOT_HERE:
-            return _bind(make, kind, _EVERY_IPV4, port)
+            return _bind(make, kind, _EVERY_IPV4, port, shared=shared)
         raise
     return sock
 
 
-def _all(endpoint: Address, what: str, open_one: Callable[[IpAddress, int], Socket]) -> list[Socket]:
+def _all(make: Callable[..., Socket], kind: int, endpoint: Address, backlog: int = 0) -> list[Socket]:
+    mine = prepared.mine
+    if mine is not None and (given := mine.take(kind, endpoint)) is not None:
+        return [make(fileno=one) for one in given]
+    shared = mine is not None and bool(endpoint.port)
+
+    def open_one(address: IpAddress, port: int) -> Socket:
+        return _open(make, kind, address, port, backlog, shared=shared)
+
     try:
-        found = [_EVERY] if not endpoint.host else system_resolver().resolve(endpoint.host)
-        for left in reversed(range(_TRIES)):
-            try:
-                return _together(found, endpoint.port, open_one)
-            except OSError as error:
-                if endpoint.port or error.errno != errno.EADDRINUSE or not left:
-                    raise
-        raise AssertionError("the last try returns or raises")
+        opened = _on_one_port(endpoint, open_one)
     except (OSError, TargetError) as error:
+        what = " (UDP)" if kind == socket.SOCK_DGRAM else ""
         raise ConfigError(f"cannot listen on {endpoint}{what}: {error_text(error)}") from None
+    if prepared.rehearsal is not None:
+        prepared.rehearsal.note(kind, endpoint, backlog, opened)
+    return opened
+
+
+def _on_one_port(endpoint: Address, open_one: Callable[[IpAddress, int], Socket]) -> list[Socket]:
+    found = [_EVERY] if not endpoint.host else system_resolver().resolve(endpoint.host)
+    for left in reversed(range(_TRIES)):
+        try:
+            return _together(found, endpoint.port, open_one)
+        except OSError as error:
+            if endpoint.port or error.errno != errno.EADDRINUSE or not left:
+                raise
+    raise AssertionError("the last try returns or raises")
 
 
 def _together(

@@ -4,8 +4,6 @@ import socket
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
-from gevent import socket as gsocket
-
 KEEPALIVE = {"TCP_KEEPIDLE": 120, "TCP_KEEPINTVL": 30, "TCP_KEEPCNT": 4}
 """TCP keep-alive: a peer that vanished is noticed after four minutes. The system's default is two hours."""
 OUTSIDE = IPv4Address("192.0.2.1")
@@ -45,7 +43,7 @@ def sockaddr(address: IPv4Address | IPv6Address, port: int) -> Any:
 
 def own_address(peer: IPv4Address | IPv6Address = OUTSIDE) -> str:
     """The address of this machine on the route to `peer`. Sends no packet. Raises OSError."""
-    with gsocket.socket(family_of(peer), socket.SOCK_DGRAM) as sock:
+    with socket.socket(family_of(peer), socket.SOCK_DGRAM) as sock:  # which never waits
         sock.connect(sockaddr(peer, 9))
         host: str = sock.getsockname()[0]
         return host

@@ -6,7 +6,7 @@ nearly always gets one. A user at the limit waits in line.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from gevent.event import Event
@@ -17,11 +17,13 @@ from lane.errors import Status, TargetError
 class UserPlaces:
     """At most `most` places in all. `waiting`: the most callers of one user in line.
 
-    `what`: the work, as the refusal names it.
+    `what`: the work, as the refusal names it. `elsewhere` is the number of places that other processes have
+    taken.
     """
 
-    def __init__(self, most: int, waiting: int, what: str) -> None:
+    def __init__(self, most: int, waiting: int, what: str, elsewhere: Callable[[], int] = int) -> None:
         self._most = most
+        self._elsewhere = elsewhere
         self._longest = waiting
         self._what = what
         self._taken: Counter[str] = Counter()
@@ -49,7 +51,7 @@ class UserPlaces:
             self._wait(user)
 
     def _may(self, user: str) -> bool:
-        return self._taken[user] < self._most - self._total
+        return self._taken[user] < self._most - self._total - self._elsewhere()
 
     def _give(self, user: str) -> None:
         self._taken[user] += 1

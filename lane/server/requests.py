@@ -17,6 +17,7 @@ from lane.errors import Closed, LaneError, Status, TargetError
 from lane.log import Throttle
 from lane.net.user_places import UserPlaces
 from lane.proto.hello import ANYONE, EPOCH_SIZE, RESUMABLE, Command, Reply, Request
+from lane.server.begun import Begin, always
 from lane.server.messages import MessageReader, finish
 from lane.server.probe import answer_pings
 from lane.server.resumption import NOWHERE, Entry, Resumption
@@ -51,14 +52,27 @@ class UserStream(NamedTuple):
 
 
 class Requests:
-    """Answers the requests of all users. `hook`: pluggy's caller for lane's hooks."""
+    """Answers the requests of all users. `hook`: pluggy's caller for lane's hooks.
 
-    def __init__(self, hook: Any, offers: Offers, registry: Registry, resumption: Resumption) -> None:
+    `epoch` tells servers apart (EPOCH_SIZE bytes); None: a new one.
+    """
+
+    def __init__(
+        self,
+        hook: Any,
+        offers: Offers,
+        registry: Registry,
+        resumption: Resumption,
+        *,
+        epoch: bytes | None = None,
+        begin: Begin = always,
+    ) -> None:
         self._hook = hook
         self._offers = offers
         self._registry = registry
         self._resumption = resumption
-        self._server_epoch = os.urandom(EPOCH_SIZE)
+        self._server_epoch = epoch or os.urandom(EPOCH_SIZE)
+        self._begin = begin
         self._probes = UserPlaces(MAX_PROBES, 0, "probes of this user")
         self._refusals = Throttle(REFUSALS_PERIOD, burst=REFUSALS_AT_ONCE)
         self._closing = False
@@ -130,6 +144,8 @@ class Requests:
                 session = entry.join(request.generation)
                 return entry, session, entry.bound
             if request.command != Command.RESUME:
+                if not self._begin(user, request.session, request.generation):
+                    raise TargetError(Status.GONE, "another worker of the server may have begun the session")
                 entry = self._resumption.begin(key, request.generation)
         if request.command == Command.RESUME:
             raise TargetError(Status.GONE, "there is no such session here")

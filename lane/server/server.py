@@ -20,6 +20,7 @@ from lane.net.guesses import Guesses
 from lane.net.places import Places, network
 from lane.net.user_places import UserPlaces
 from lane.proto.hello import Request, parse_hello, parse_request
+from lane.server.begun import Begin, always
 from lane.server.messages import LAST_WORDS, MessageReader, finish
 from lane.server.requests import Requests, UserStream
 from lane.server.resumption import Resumption
@@ -28,6 +29,7 @@ from lane.session.flows import Flows
 from lane.session.registry import Registry
 from lane.stream import Carrier, Listener, Stream
 from lane.supervisor import report, supervise
+from lane.tally import CARRIERS, Count, alone
 
 log = logging.getLogger("lane.server")
 
@@ -54,7 +56,8 @@ class Server:
 
     `hook`: pluggy's caller for lane's hooks. `offers`: the available services. `registry` has the session
     limits. `per_peer` limits the carriers of one network, `max_carriers` those of all users. `resumption`
-    keeps the sessions that clients may resume.
+    keeps the sessions that clients may resume. A server of several workers has one `epoch`, and each worker
+    asks `begin` before it begins a session, and counts its carriers in `count`.
     """
 
     def __init__(
@@ -68,10 +71,13 @@ class Server:
         per_peer: int,
         max_carriers: int = 1 << 16,
         deadlines: ClientDeadlines | None = None,
+        epoch: bytes | None = None,
+        begin: Begin = always,
+        count: Count | None = None,
     ) -> None:
         self._listeners = listeners
         self._hook = hook
-        self._requests = Requests(hook, offers, registry, resumption)
+        self._requests = Requests(hook, offers, registry, resumption, epoch=epoch, begin=begin)
         self._registry = registry
         self._resumption = resumption
         self._per_peer = per_peer + SPARES_PER_PEER
@@ -82,7 +88,8 @@ class Server:
         self._flows: dict[Carrier, Flows] = {}  # of the carriers whose datagrams are in use
         self._strangers: Places[Carrier] = Places(MAX_STRANGERS)
         self._peers: Counter[str] = Counter()
-        self._owned = UserPlaces(max_carriers, 0, "connections of this user")
+        self._count = count or alone(CARRIERS)
+        self._owned = UserPlaces(max_carriers, 0, "connections of this user", self._count.elsewhere)
         self._users: dict[Carrier, str] = {}
         self._guesses = Guesses("key")
         self._closing = False
@@ -158,6 +165,7 @@ class Server:
         self._strangers.leave(carrier)
         if (user := self._users.pop(carrier, None)) is not None:  # even if it was turned away before
             self._owned.give_back(user)
+            self._count.put(len(self._owned))
         if carrier in self._carriers:
             self._carriers.discard(carrier)
             name = network(carrier.peer)
@@ -208,6 +216,7 @@ class Server:
                 return
             if not judged.is_set():
                 self._owned.take(user)
+                self._count.put(len(self._owned))
                 self._users[carrier] = user
             self._strangers.leave(carrier)
             if not judged.is_set() and (proven := getattr(carrier, "proven", None)):

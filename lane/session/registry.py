@@ -25,6 +25,7 @@ from lane.session.owner import Owner
 from lane.session.receive_window import initial_window
 from lane.session.session import Session
 from lane.supervisor import report, supervise
+from lane.tally import SESSIONS, Count, alone
 
 T = TypeVar("T")
 
@@ -66,6 +67,7 @@ class Registry:
     `buffer_size`: the largest window, in bytes. `buffer_total`: the budget of all windows, in bytes.
     `idle_timeout`: seconds without data after which a session is reset. `max_per_peer`: the most sessions of
     one network. `many_users`: the users are strangers to each other, so each gets a share of the limits.
+    `count` has the sessions of other workers, which count for `max_sessions` too.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Registry:
         max_per_peer: int,
         *,
         many_users: bool = False,
+        count: Count | None = None,
     ) -> None:
         self.window = initial_window(buffer_size)
         self.budget = Budget(buffer_total)
@@ -90,7 +93,9 @@ class Registry:
         self._idle: OrderedDict[Session, float] = OrderedDict()  # until their end
         self._aborting: set[gevent.Greenlet[..., None]] = set()  # they tell peers of an abort
         self._admitted: Counter[str] = Counter()
-        self._users = UserPlaces(max_sessions, 0, "sessions of this user") if many_users else None
+        self._count = count or alone(SESSIONS)
+        places = UserPlaces(max_sessions, 0, "sessions of this user", self._count.elsewhere)
+        self._users = places if many_users else None
         self._shares: WeakValueDictionary[str, Share] = WeakValueDictionary()
         self._peak = 0  # the most bytes used of the budget since memory was returned
         self._crowd = 0  # the most sessions since then
@@ -122,13 +127,14 @@ class Registry:
         Raises TargetError if there are too many.
         """
         peer = network(peer)
-        if self._total >= self._max_sessions:
+        if self._total + self._count.elsewhere() >= self._max_sessions:
             raise TargetError(Status.FAILURE, "too many sessions at once")
         if self._admitted[peer] >= self._max_per_peer:
             raise TargetError(Status.FAILURE, "too many sessions from this address")
         if self._users is not None:
             self._users.take(user)
         self._total += 1
+        self._count.put(self._total)
         self._crowd = max(self._crowd, self._total)
         self._admitted[peer] += 1
         self._empty.clear()
@@ -138,6 +144,7 @@ class Registry:
         if self._users is not None:
             self._users.give_back(user)
         self._total -= 1
+        self._count.put(self._total)
         self._admitted[peer] -= 1
         if not self._admitted[peer]:
             del self._admitted[peer]

@@ -1,5 +1,7 @@
 """The server's endpoint: all connections of one UDP port, found by their connection IDs.
 
+Of several workers (`lane.net.siblings`), each has an endpoint. A packet for another one is handed over.
+
 A connection answers from the local address (`LocalAddress`) at which its first packet arrived. A client does
 not change it, since the server announces no preferred address (RFC 9000 section 9.6).
 """
@@ -7,6 +9,7 @@ not change it, since the server announces no preferred address (RFC 9000 section
 import hashlib
 import hmac
 import logging
+from ast import literal_eval
 from dataclasses import replace
 from math import inf
 from time import monotonic
@@ -20,6 +23,7 @@ from lane import census
 from lane.errors import Closed
 from lane.net.path_memory import PATHS, KnownPath
 from lane.net.places import Places
+from lane.net.siblings import here
 from lane.stream import Address, ServerTLS
 from lane.supervisor import report
 from lane_quic.carrier import QuicCarrier
@@ -62,6 +66,8 @@ class QuicListener:
         self._accepting = True
         self._waiting: Queue[QuicCarrier | None] = Queue()
         self._addresses = [LocalAddress(sock, self._receive, offloads=settings.offloads) for sock in socks]
+        self._topic = f"quic on {self.address.port}"
+        here().receive(self._topic, self._receive_stray)
         census.register(self)
 
     def census(self) -> dict[str, int]:
@@ -123,8 +129,8 @@ class QuicListener:
             return None
         if datagram[0] < 0x80:
             carrier = self._by_cid.get(datagram[1 : 1 + CID_SIZE])
-            if carrier is None and (answer := self._stateless.reset(datagram)):
-                send([(answer, path)])
+            if carrier is None and not self._hand_over(send, datagram, path):
+                self._refuse(send, datagram, path)
         else:
             cid = datagram[6 : 6 + datagram[5]]
             carrier = self._by_cid.get(cid)
@@ -133,6 +139,32 @@ class QuicListener:
         if carrier is not None:
             carrier.receive((datagram,), path, now)
         return carrier
+
+    def _refuse(self, send: Send, datagram: bytes, path: Any) -> None:
+        """Tell the peer that there is no such connection."""
+        if answer := self._stateless.reset(datagram):
+            send([(answer, path)])
+
+    def _hand_over(self, send: Send, datagram: bytes, path: Any) -> bool:
+        """Hand the packet of an unknown connection to the worker that its connection ID names, if any."""
+        siblings = here()
+        worker = siblings.owner_of(datagram[1:])
+        if worker == siblings.index:
+            return False
+        at = next(number for number, one in enumerate(self._addresses) if one.send == send)
+        siblings.send(worker, self._topic, repr((at, path)).encode() + b"\0" + datagram)
+        return True
+
+    def _receive_stray(self, message: bytes) -> None:
+        """Take a packet from another worker."""
+        source, _, datagram = message.partition(b"\0")
+        at, path = literal_eval(source.decode())
+        carrier = self._by_cid.get(datagram[1 : 1 + CID_SIZE])
+        if carrier is None:
+            self._refuse(self._addresses[at].send, datagram, path)
+        else:
+            carrier.receive((datagram,), path, monotonic())
+            carrier.act()
 
     def _greet(self, send: Send, datagram: bytes, path: Any, now: float) -> None:
         """Answer a client's first datagram, or queue the client for its handshake. Ignore other datagrams."""

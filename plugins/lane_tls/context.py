@@ -30,8 +30,20 @@ def client_context() -> Any:
     return context
 
 
+_shared: dict[tuple[bytes, bytes], Any] = {}  # at most one
+
+
+def share(tls: ServerTLS) -> None:
+    """Make the context for listeners with this identity now, so that they share it. Raises ConfigError."""
+    context = server_context(tls)
+    _shared.clear()
+    _shared[tls.chain_pem, tls.key_pem] = context
+
+
 def server_context(tls: ServerTLS) -> Any:
     """The context of all connections of a listener. They share its ticket keys. Raises ConfigError."""
+    if (shared := _shared.get((tls.chain_pem, tls.key_pem))) is not None:
+        return shared
     context = _context()
     try:
         leaf, *others = load_pem_x509_certificates(tls.chain_pem)

@@ -36,6 +36,12 @@ class TLSTransport:
         """Connect, do the handshake and check the certificate, within the deadline."""
         return self._dialer.dial(endpoint, tls, self.connect, self.congestion, self._deadline)
 
+    def prepare(self, tls: ServerTLS) -> None:
+        """See `lane.stream.Prepares`: a session can be resumed at any worker."""
+        from lane_tls.context import share  # noqa: PLC0415
+
+        share(tls)
+
     def listen(self, endpoint: Address, tls: ServerTLS) -> "TLSListener":
         """Listen on TCP, on all addresses of a name."""
         from lane_tls.listener import listen  # noqa: PLC0415

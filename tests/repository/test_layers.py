@@ -21,6 +21,7 @@ STOREYS = [
         "lane.text",
         "lane.heap",
         "lane.budget",
+        "lane.tally",
         "lane.tested",
     },
     {"lane.address", "lane.files", "lane.log"},

@@ -1,12 +1,15 @@
-"""Connection IDs with working stateless reset tokens.
+"""Connection IDs with working stateless reset tokens, and with the name of a server's worker.
 
 aioquic's tokens are random, and it ignores the peer's. Here the server derives its tokens from its key. So
 after a restart it can end the connections of its predecessor at once (RFC 9000 section 10.3.2).
+
+Of several workers, each names itself in all of its IDs (`lane.net.siblings`), so that packets find it.
 """
 
 import hmac
 from typing import Any
 
+from lane.net.siblings import here
 from lane_quic.configuration import RESET_TOKEN_SIZE, reset_token
 from lane_quic.engine.mtu_discovery import MtuDiscovery
 
@@ -24,12 +27,14 @@ class ConnectionIds(MtuDiscovery):
         """Derive a server's tokens from `state_key`. Without a key they are aioquic's random ones."""
         self._state_key = state_key
         if state_key:
+            self.host_cid = self.first_cid = self.issued_cids[0].cid = here().named(self.host_cid)
             self.issued_cids[0].stateless_reset_token = reset_token(state_key, self.host_cid)
 
     def replenish_connection_ids(self) -> None:
         super().replenish_connection_ids()
         for cid in self.issued_cids:
             if self._state_key and not cid.was_sent:
+                cid.cid = here().named(cid.cid)
                 cid.stateless_reset_token = reset_token(self._state_key, cid.cid)
 
     @property

@@ -66,6 +66,7 @@ _state = rely_on(
     "_streams",
     "_streams_blocked_pending",
     "_streams_queue",
+    first_cid="_local_initial_source_connection_id",
     issued_cids="_host_cids",
 )
 _steps = rely_on(
@@ -125,6 +126,7 @@ class Connection(Aliased, QuicConnection):
         crypto_streams: Any
         cryptos: dict[Epoch, Any]
         cryptos_initial: dict[int, Any]
+        first_cid: bytes
         issued_cids: list[QuicConnectionId]
         max_datagram_size: int
         network_paths: list[QuicNetworkPath]

@@ -117,11 +117,11 @@ def test_a_free_port_is_free_at_all_addresses(opened, kind, monkeypatch):
     (taken,) = opened(kind, "127.0.0.2")
     bind, tried = listen._bind, []
 
-    def unlucky(make, sort, address, port):
+    def unlucky(make, sort, address, port, **how):
         if str(address) == "127.0.0.1" and not tried:
             port = taken.getsockname()[1]
         tried.append(str(address))
-        return bind(make, sort, address, port)
+        return bind(make, sort, address, port, **how)
 
     monkeypatch.setattr(listen, "_bind", unlucky)
     socks = opened(kind, "name.test", "127.0.0.1", "127.0.0.2")

@@ -1,0 +1,78 @@
+"""Listening sockets that the parent of several workers opens for them.
+
+The kernel numbers the sockets of a port in the order in which they began to listen, and the programs of
+`lane.net.steering` rely on these numbers. So one process opens them all, in the order of the workers, and
+keeps them for ever: closing one would number the others anew. A worker that is started again gets its own
+ones. Transports notice nothing of it: `lane.net.listen` gives them what was prepared.
+
+What is to be opened, is learned from a rehearsal: a process of its own in which the transports listen as
+they would without workers (`Rehearsal`).
+"""
+
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from lane.address import Address
+
+
+class Wanted(NamedTuple):
+    """What one call of `lane.net.listen` opened."""
+
+    kind: int
+    """SOCK_STREAM or SOCK_DGRAM."""
+    host: str
+    port: int
+    """As they were asked for: the port may be 0."""
+    backlog: int
+    bound: tuple[tuple[str, int], ...]
+    """The address of each socket: all with one port."""
+
+
+class Prepared:
+    """The sockets of this worker, by what they are for. `transports` get copies, so they may close them."""
+
+    def __init__(self, found: Sequence[tuple[Wanted, Sequence[socket.socket]]]) -> None:
+        self._found = found
+        self._taken: set[int] = set()
+
+    def take(self, kind: int, endpoint: Address) -> list[int] | None:
+        """Copies of the descriptors for `endpoint`; None if there are none.
+
+        Each set is given once. After that an address of a socket gets that socket alone again.
+        """
+        for number, (wanted, socks) in enumerate(self._found):
+            asked = wanted.kind == kind and wanted.host == endpoint.host
+            if number not in self._taken and asked and endpoint.port in (wanted.port, wanted.bound[0][1]):
+                self._taken.add(number)
+                return [os.dup(sock.fileno()) for sock in socks]
+        for wanted, socks in self._found:
+            for sock in socks:
+                if wanted.kind == kind and sock.getsockname()[:2] == tuple(endpoint):
+                    return [os.dup(sock.fileno())]
+        return None
+
+    def stop(self) -> None:
+        """Let the kernel refuse new TCP connections here, although other processes have the sockets too."""
+        for wanted, socks in self._found:
+            for sock in socks if wanted.kind == socket.SOCK_STREAM else ():
+                sock.shutdown(socket.SHUT_RDWR)
+
+
+class Rehearsal:
+    """Notes what is opened."""
+
+    def __init__(self) -> None:
+        self.wanted: list[Wanted] = []
+
+    def note(self, kind: int, endpoint: Address, backlog: int, opened: Sequence[Any]) -> None:
+        """Note that `opened` listen for `endpoint` now."""
+        bound = tuple(tuple(sock.getsockname()[:2]) for sock in opened)
+        self.wanted.append(Wanted(kind, endpoint.host, endpoint.port, backlog, bound))
+
+
+mine: Prepared | None = None
+"""What this process has. It is set before anything listens, if at all."""
+rehearsal: Rehearsal | None = None
+"""Set in the process that only finds out what is to be opened."""

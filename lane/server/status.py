@@ -1,0 +1,42 @@
+"""What a running server tells on its control socket (`lane.control`): `lane status` shows it.
+
+    version        the version of lane
+    pid            the process to send signals to
+    since          when it started, in seconds since the epoch
+    workers        a list; each has `pid`, `since`, `restarts` (how often a worker there has died), `sessions`
+                   and `carriers`
+    sessions, carriers, restarts    the sums
+
+Every worker answers for all, at a socket that they share. So one that hangs or dies hides nothing.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from lane import __version__
+from lane.tally import CARRIERS, PID, RESTARTS, SESSIONS, SINCE, Tally
+
+_NUMBERS = {"sessions": SESSIONS, "carriers": CARRIERS, "restarts": RESTARTS}
+
+
+def path_in(state_dir: Path) -> Path:
+    """The control socket of the server with this state folder, which may be a symbolic link."""
+    return state_dir.resolve() / "status.sock"
+
+
+def snapshot(tally: Tally, pid: int, since: int) -> dict[str, Any]:
+    """What the module describes. `pid` and `since` are those of the process for signals."""
+    return {
+        "version": __version__,
+        "pid": pid,
+        "since": since,
+        **{name: tally.total(field) for name, field in _NUMBERS.items()},
+        "workers": [
+            {
+                "pid": tally.get(worker, PID),
+                "since": tally.get(worker, SINCE),
+                **{name: tally.get(worker, field) for name, field in _NUMBERS.items()},
+            }
+            for worker in range(tally.workers)
+        ],
+    }
