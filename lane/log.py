@@ -36,7 +36,11 @@ class _Lines(logging.Formatter):
         return "\n".join(map(printable, text.split("\n")))
 
 
-_FORMAT = _Lines("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
+def _lines(prefix: str = "") -> _Lines:
+    return _Lines(f"%(asctime)s %(levelname)s %(name)s: {prefix}%(message)s", "%Y-%m-%d %H:%M:%S")
+
+
+_FORMAT = _lines()
 
 
 class Throttle:
@@ -68,6 +72,36 @@ class Throttle:
         if len(self._kinds) > self._most:
             self._kinds.popitem(last=False)
         return missed if due else None
+
+
+class DirectWriter(logging.Handler):
+    """Writes to the file descriptor `fd` at once. It drops what would have to wait.
+
+    It is for a process that forks, which must have no threads.
+    """
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self.setFormatter(_FORMAT)
+        self._fd = fd
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record's line if the reader is ready for it."""
+        poller = select.poll()
+        poller.register(self._fd, select.POLLOUT)
+        with contextlib.suppress(OSError):  # the reader is gone or the disk is full: nobody can be told
+            if poller.poll(0):  # so a pipe has room for a piece of this length
+                os.write(self._fd, f"{self.format(record)[: select.PIPE_BUF - 4]}\n".encode(errors="replace"))
+
+    def redirect(self, fd: int) -> None:
+        """Write to another descriptor from now on, and close the old one."""
+        _release(self._fd)
+        self._fd = fd
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        _release(self._fd)
+        super().close()
 
 
 class QueuedWriter(logging.Handler):
@@ -162,8 +196,12 @@ class QueuedWriter(logging.Handler):
                 return
 
 
-def setup(level: str, file: Path | None = None) -> QueuedWriter:
+def setup(
+    level: str, file: Path | None = None, *, threads: bool = True, prefix: str = ""
+) -> QueuedWriter | DirectWriter:
     """Send lane's log at `level` (one of LEVELS) and above to `file`, or to standard error.
+
+    Each message begins with `prefix`. Without `threads` it is written by the caller's thread.
 
     Warnings of plugins and libraries go there too, since their own writes to standard error might block. A
     second call replaces the first.
@@ -175,7 +213,9 @@ def setup(level: str, file: Path | None = None) -> QueuedWriter:
     for handler in _writers():
         root.removeHandler(handler)
         handler.close()
-    writer = QueuedWriter(fd)
+    writer = QueuedWriter(fd) if threads else DirectWriter(fd)
+    if prefix:
+        writer.setFormatter(_lines(prefix))
     root.addHandler(writer)
     logging.getLogger("lane").setLevel(level.upper())
     logging.captureWarnings(True)
@@ -192,8 +232,9 @@ def reopen(level: str, file: Path | None) -> None:
     logging.getLogger("lane").setLevel(level.upper())
 
 
-def _writers() -> list[QueuedWriter]:
-    return [handler for handler in logging.getLogger().handlers if isinstance(handler, QueuedWriter)]
+def _writers() -> list[QueuedWriter | DirectWriter]:
+    handlers = logging.getLogger().handlers
+    return [handler for handler in handlers if isinstance(handler, QueuedWriter | DirectWriter)]
 
 
 def _release(fd: int | None) -> None:

@@ -47,6 +47,11 @@ def default_path(listen: Address) -> Path:
     return Path(folder or f"/tmp/lane-{os.geteuid()}", _name(listen.host, listen.port))  # noqa: S108
 
 
+def server_path(state_dir: Path) -> Path:
+    """The socket of the server with this state folder, which may be a symbolic link."""
+    return state_dir.resolve() / "status.sock"
+
+
 def find(listen: Address) -> Path:
     """The socket of the client that accepts connections at `listen` in this network namespace.
 
@@ -175,7 +180,7 @@ def _make_room(path: Path, folder: int) -> None:
             other.unlink(missing_ok=True)
     with suppress(FileNotFoundError):
         if stat.S_ISSOCK(path.lstat().st_mode):
-            raise Unfit("another client listens there")
+            raise Unfit("another process listens there")
         raise Unfit("there is a file that is no socket")
 
 

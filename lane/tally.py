@@ -8,6 +8,8 @@ begins in several workers at the same instant.
 import mmap
 from collections.abc import Callable
 
+MOST_WORKERS = 128
+"""The most workers of a server: each has at least two of the values of a byte (`lane.net.siblings`)."""
 PID, SINCE, RESTARTS, SESSIONS, CARRIERS = FIELDS = range(5)
 """The numbers of a worker: its process, when that started (seconds since the epoch), how often a worker took
 the place of one that had died, and what it has now."""

@@ -5,6 +5,7 @@ COMMANDS = {
     "server": "connect clients to their targets",
     "check": "try the server over each transport and print the results",
     "why": "say which transport a running client uses, and why",
+    "status": "say what a running server has: its processes and their sessions",
     "link": "print the link that clients need",
     "plugins": "list the plugins and their errors, or measure the cost of a transport",
 }

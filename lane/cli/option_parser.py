@@ -39,6 +39,7 @@ _FILES = {
     "check": ["client.conf"],
     "why": ["client.conf"],
     "server": ["server.conf"],
+    "status": ["server.conf"],
     "link": ["server.conf"],
     "plugins": ["client.conf", "server.conf"],
 }

@@ -76,9 +76,10 @@ class Reloading(Generic[C]):
         """Start reading in the background."""
         if self._reading:
             self._reading.kill(block=False)
-        self._reading = gevent.spawn(self._read)
+        self._reading = gevent.spawn(self.read)
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Read everything now."""
         done: list[str] = []
         self._try("configuration", self._configure, done)
         for what, step in self._steps.items():

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from lane import log
 from lane.cli import option_parser
 from lane.config import (
     ClientConfig,
@@ -20,6 +21,7 @@ from lane.config import (
     link_config,
     plugins_config,
     server_config,
+    status_config,
     why_config,
 )
 from lane.errors import UsageError
@@ -35,6 +37,7 @@ CONFIGS: dict[str, Callable[[Any], Any]] = {
     "check": client_config,
     "why": why_config,
     "link": link_config,
+    "status": status_config,
     "plugins": plugins_config,
 }
 """Makes the configuration of a command from its options."""
@@ -58,10 +61,14 @@ def run(command: str, argv: Sequence[str]) -> int:
             raise UsageError(f"{wrong} (the server's link sets {names})") from None
         for error in plugins.errors[known:]:
             _complain(str(error))
+    forks = isinstance(config, ServerConfig) and config.forks
     with ExitStack() as resources:
         if plugins is not None and isinstance(config, ClientConfig | ServerConfig):
-            _watch(config, plugins, resources)
-        start = importlib.import_module(f"lane.cli.{command}").run
+            if forks:
+                log.setup(config.log_level, config.log_file, threads=False)
+            else:
+                watch(config, plugins, resources)
+        start = importlib.import_module("lane.cli.workers" if forks else f"lane.cli.{command}").run
         if plugins is not None and command in _SERVICES:
             from lane.cli.reload import rereading  # noqa: PLC0415
 
@@ -72,12 +79,14 @@ def run(command: str, argv: Sequence[str]) -> int:
     return status
 
 
-def _watch(config: ClientConfig | ServerConfig, plugins: "Plugins", resources: ExitStack) -> None:
-    """Set up the log, and what writes to it."""
-    from lane import log, supervisor  # noqa: PLC0415
+def watch(
+    config: ClientConfig | ServerConfig, plugins: "Plugins", resources: ExitStack, prefix: str = ""
+) -> None:
+    """Set up the log, whose messages begin with `prefix`, and what writes to it."""
+    from lane import supervisor  # noqa: PLC0415
     from lane.watchdog import Watchdog  # noqa: PLC0415
 
-    log.setup(config.log_level, config.log_file)
+    log.setup(config.log_level, config.log_file, prefix=prefix)
     supervisor.report_all(plugins.owner)
     resources.callback(Watchdog(plugins.owner).close)
 

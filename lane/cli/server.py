@@ -1,9 +1,17 @@
-"""`lane server`: it listens on one port number with all transports, and keeps its certificate and keys."""
+"""`lane server`: it listens on one port number with all transports, and keeps its certificate and keys.
+
+`Setup` is what a server reads before it listens. `serve` is one process that serves: all of the server, or
+one of its workers (`lane.cli.workers`).
+"""
 
 import logging
+import os
 import shlex
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from time import time
 
 from lane import state
 from lane.address import Address
@@ -13,46 +21,133 @@ from lane.cli.link import only_here
 from lane.cli.reload import Again, Reloading, Step
 from lane.cli.service import beyond_default, for_auto, run_until_signal, tell_wait
 from lane.config import DEFAULT_TRANSPORTS, ServerConfig
+from lane.control import Control
 from lane.egress.dialer import Dialer
 from lane.egress.listening import Ports
 from lane.egress.policy import Policy
 from lane.egress.udp import UdpEgress
+from lane.errors import ConfigError
 from lane.keys import KeyRing
 from lane.link import Link
+from lane.meeting import server_path
 from lane.net.path_memory import PATHS
 from lane.net.resolver import system_resolver
 from lane.net.sockets import own_address
 from lane.plugins import Plugins
 from lane.server import Server, known_paths
 from lane.server.auth import KeyAuth
+from lane.server.begun import Begin, always
 from lane.server.listening import listen_all
 from lane.server.resumption import Resumption
 from lane.server.server import ClientDeadlines
 from lane.server.services import Associations, offers
+from lane.server.status import snapshot
 from lane.session.registry import Registry
+from lane.stream import Transport
+from lane.tally import CARRIERS, PID, SESSIONS, SINCE, Count, Tally
 
 log = logging.getLogger("lane.server")
 
 
+@dataclass
+class Setup:
+    """A server's configuration, and what it read."""
+
+    config: ServerConfig
+    transports: list[Transport]
+    kept: state.State
+
+    @classmethod
+    def read(cls, config: ServerConfig, plugins: Plugins) -> "Setup":
+        """Read the state folder. Raises ConfigError."""
+        transports = [plugins.transport(name) for name in config.transports]
+        others = beyond_default(for_auto(plugins.transports.values()))
+        if others and config.transports == DEFAULT_TRANSPORTS:
+            log.info(
+                "%s is not offered, though clients try it by themselves: --transport names what is", others
+            )
+        own = own_identity(config.cert, config.cert_key)
+        return cls(config, transports, state.keep(config.state_dir, own, renew=config.renew))
+
+    def greet(self, port: int) -> None:
+        """Say where the server listens, and what its clients need."""
+        config, kept = self.config, self.kept
+        host = config.host or Address(_own_address(config.listen.host), 0)
+        reached = Address(host.host, host.port or port)
+        # Standard output may be a journal that others can read. Show the link only on a terminal, and only
+        # once.
+        if kept.made and sys.stdout.isatty():
+            for_clients = str(Link(kept.keys.first[1], reached, kept.identity.binding, config.carried))
+        else:
+            for_clients = f"for clients: {_link_command(config, reached)}"
+        names = ", ".join(config.transports)
+        print(f"listening on {Address(config.listen.host or '*', port)} ({names})")
+        print(for_clients, flush=True)
+        if warning := only_here(reached.host):
+            print(warning, flush=True)
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a process is in a server."""
+
+    tally: Tally
+    """The numbers of all processes that serve."""
+    worker: int
+    """The number of this one."""
+    status: Control
+    """Answers `lane status`."""
+    ready: Callable[[int], None]
+    """Called with the port as soon as it listens."""
+    stop: Callable[[], None] = lambda: None
+    """Called when it ends, before its listeners are closed."""
+    epoch: bytes | None = None
+    """See `lane.server.server.Server`."""
+    begin: Begin = always
+
+    def count(self, field: int) -> Count:
+        """A number of this process."""
+        return Count(self.tally, self.worker, field)
+
+
 def run(config: ServerConfig, plugins: Plugins, again: Again[ServerConfig] | None = None) -> int:
-    """Serve until a signal. Raises Fatal if it cannot start. `again` is for SIGHUP."""
-    transports = [plugins.transport(name) for name in config.transports]
-    others = beyond_default(for_auto(plugins.transports.values()))
-    if others and config.transports == DEFAULT_TRANSPORTS:
-        log.info("%s is not offered, though clients try it by themselves: --transport names what is", others)
-    kept = state.keep(config.state_dir, own_identity(config.cert, config.cert_key), renew=config.renew)
-    identity = kept.identity
+    """Serve until a signal, as one process. Raises Fatal if it cannot start. `again` is for SIGHUP."""
+    setup = Setup.read(config, plugins)
+    if config.workers > 1:
+        log.warning("--workers: several take Linux, so this is one process")
+    tally, since = Tally(), int(time())
+    tally.put(0, PID, os.getpid())
+    tally.put(0, SINCE, since)
+    status = Control(
+        server_path(config.state_dir), partial(snapshot, tally, os.getpid(), since), who="server"
+    )
+
+    def ready(port: int) -> None:
+        try:
+            status.start()
+        except ConfigError as error:
+            log.warning("lane status will not work: %s", error)
+        setup.greet(port)
+
+    return serve(setup, plugins, again, Role(tally, 0, status, ready))
+
+
+def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, role: Role) -> int:
+    """Be one process of a server until a signal: see `run`."""
+    config, kept, workers = setup.config, setup.kept, role.tally.workers
     auth = KeyAuth(KeyRing(kept.keys))
     plugins.register(auth, "lane-keys")
     known_paths.load(config.state_dir, PATHS)
-    port, listeners = listen_all(transports, config.listen, identity)
+    port, listeners = listen_all(setup.transports, config.listen, kept.identity)
+    buffer_total = config.buffer_total // workers
     registry = Registry(
         config.buffer_size,
-        config.buffer_total,
+        buffer_total,
         config.idle_timeout,
         max_sessions=config.max_sessions,
         max_per_peer=config.max_sessions_per_peer,
         many_users=True,
+        count=role.count(SESSIONS),
     )
     policy, resolver = Policy(config.allow, config.deny), system_resolver()
     dialer = Dialer(policy, resolver, config.connect_timeout)
@@ -66,25 +161,14 @@ def run(config: ServerConfig, plugins: Plugins, again: Again[ServerConfig] | Non
             ports,
         ),
         registry,
-        Resumption(config.resume_grace, config.max_sessions, config.buffer_total // 2),
+        Resumption(config.resume_grace, config.max_sessions, buffer_total // 2),
         per_peer=config.max_sessions_per_peer,
         max_carriers=2 * config.max_sessions,  # over TLS each session has its own, and some are spare
         deadlines=_deadlines(config),
+        epoch=role.epoch,
+        begin=role.begin,
+        count=role.count(CARRIERS),
     )
-    host = config.host or Address(_own_address(config.listen.host), 0)
-    reached = Address(host.host, host.port or port)
-    # Standard output may be a journal that others can read. Show the link only on a terminal, and only once.
-    if kept.made and sys.stdout.isatty():
-        for_clients = str(Link(kept.keys.first[1], reached, identity.binding, config.carried))
-    else:
-        for_clients = f"for clients: {_link_command(config, reached)}"
-
-    def greet() -> None:
-        names = ", ".join(config.transports)
-        print(f"listening on {Address(config.listen.host or '*', port)} ({names})")
-        print(for_clients, flush=True)
-        if warning := only_here(reached.host):
-            print(warning, flush=True)
 
     def hold(now: ServerConfig) -> str:
         policy.allow, policy.deny = now.allow, now.deny
@@ -98,7 +182,7 @@ def run(config: ServerConfig, plugins: Plugins, again: Again[ServerConfig] | Non
         server.users_changed()
         return f"the keys ({len(keys.items())})"
 
-    certificate = Certificate(dict(zip(config.transports, listeners, strict=True)), identity)
+    certificate = Certificate(dict(zip(config.transports, listeners, strict=True)), kept.identity)
     steps: dict[str, Step[ServerConfig]] = {
         "limits": hold,
         "keys": read_keys,
@@ -107,11 +191,14 @@ def run(config: ServerConfig, plugins: Plugins, again: Again[ServerConfig] | Non
     reload = Reloading(config, again, steps)
 
     def close() -> None:
-        tell_wait(len(registry), reload.config.grace)
+        if workers == 1:
+            tell_wait(len(registry), reload.config.grace)
+        role.status.close()
+        role.stop()
         server.close(reload.config.grace)
-        known_paths.save(config.state_dir, PATHS)
+        known_paths.save(config.state_dir, PATHS, role.worker)
 
-    return run_until_signal(greet, close, reload)
+    return run_until_signal(partial(role.ready, port), close, reload, hurries=workers == 1)
 
 
 def _deadlines(config: ServerConfig) -> ClientDeadlines:

@@ -28,8 +28,17 @@ imported at the start."""
 log = logging.getLogger("lane")
 
 
-def run_until_signal(greet: Callable[[], None], close: Callable[[], None], reload: Callable[[], None]) -> int:
+def run_until_signal(
+    greet: Callable[[], None],
+    close: Callable[[], None],
+    reload: Callable[[], None],
+    *,
+    hurries: bool = True,
+) -> int:
     """Wait for SIGINT or SIGTERM, call `close`, and return 0. A second signal ends the process at once.
+
+    Not if `hurries` is False: a worker gets SIGTERM from its parent, and perhaps from others too. It leaves
+    SIGINT to its parent.
 
     `reload` is called on SIGHUP. SIGUSR1 logs a census. `greet` announces that the service is ready. A
     signal may follow at once, so the handlers are installed before.
@@ -40,11 +49,11 @@ def run_until_signal(greet: Callable[[], None], close: Callable[[], None], reloa
         importlib.import_module(name)
 
     def on_signal(number: int) -> None:
-        if stop.is_set():
+        if stop.is_set() and hurries:
             os._exit(128 + number)
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM) if hurries else (signal.SIGTERM,):
         gevent.signal_handler(number, on_signal, number)
     gevent.signal_handler(signal.SIGUSR1, census.tell)
     gevent.signal_handler(signal.SIGHUP, reload)

@@ -7,11 +7,18 @@ from lane.config.client import ClientConfig, WhyConfig, client_config, link_para
 from lane.config.listeners import is_loopback
 from lane.config.option_reader import plugin_dir
 from lane.config.plugins import PluginsConfig, plugins_config
-from lane.config.server import LinkConfig, ServerConfig, link_config, server_config
+from lane.config.server import (
+    LinkConfig,
+    ServerConfig,
+    StatusConfig,
+    link_config,
+    server_config,
+    status_config,
+)
 from lane.config.settings import DEFAULT_TRANSPORTS, LIVE
 
 __all__ = [
-    "DEFAULT_TRANSPORTS", "LIVE", "ClientConfig", "LinkConfig", "PluginsConfig", "ServerConfig", "WhyConfig",
-    "client_config", "is_loopback", "link_config", "link_parameters", "plugin_dir", "plugins_config",
-    "server_config", "why_config",
+    "DEFAULT_TRANSPORTS", "LIVE", "ClientConfig", "LinkConfig", "PluginsConfig", "ServerConfig",
+    "StatusConfig", "WhyConfig", "client_config", "is_loopback", "link_config", "link_parameters",
+    "plugin_dir", "plugins_config", "server_config", "status_config", "why_config",
 ]  # fmt: skip

@@ -4,6 +4,7 @@
 secret. The caller adds the name of the option.
 """
 
+import os
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -14,6 +15,7 @@ from lane.link import Link, decode, unwrapped
 from lane.log import LEVELS
 from lane.meeting import Where
 from lane.net.names import literal, normal_name
+from lane.tally import MOST_WORKERS
 from lane.values import (
     GB,
     KB,
@@ -31,6 +33,7 @@ from lane.values import (
 if TYPE_CHECKING:
     from lane.egress.policy import ListenRule, Rule
     from lane.egress.rules import RouteRule
+    from lane.net.steering import Spread
     from lane.via import Via
 
 T = TypeVar("T")
@@ -38,9 +41,27 @@ _LABEL = re.compile("[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?")
 parse_limit = within(parse_count, 1, 1_000_000, "1 to 1000000")
 parse_time = within(parse_duration, 0.001, 30 * 86400.0, "1ms to 720h")
 parse_dial_time = within(parse_duration, 0.1, 10.0, "100ms to 10s")
+parse_workers = within(parse_count, 1, MOST_WORKERS, f"auto, or 1 to {MOST_WORKERS}")
 parse_grace = within(parse_duration, 0.0, 86400.0, "0s to 24h")
 parse_buffer_size = within(parse_size, KB, GB, "1KB to 1GB")
 parse_buffer_total = within(parse_size, KB, TB, "1KB to 1TB")
+
+
+def workers(text: str) -> int:
+    """A number of workers; auto: the cores that this process may use."""
+    if text != "auto":
+        return parse_workers(text)
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    return min(max(len(cores), 1), MOST_WORKERS)
+
+
+def spread(text: str) -> "Spread":
+    """What the workers share out: see `lane.net.steering`."""
+    if text == "address":
+        return "address"
+    if text == "connection":
+        return "connection"
+    raise UsageError("address or connection")
 
 
 def each(parse: Callable[[str], T]) -> Callable[[list[str]], tuple[T, ...]]:

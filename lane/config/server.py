@@ -1,6 +1,7 @@
-"""The configuration of a server, and of `lane link`, which uses the same identity."""
+"""The configuration of a server, and of `lane link` and `lane status`, which use its state folder."""
 
 import os
+import sys
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from lane.errors import UsageError
 
 if TYPE_CHECKING:
     from lane.egress.policy import ListenRule, Rule
+    from lane.net.steering import Spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,10 @@ class ServerConfig:
     """The server's address for clients, in the link; port 0: the listening port."""
     carried: tuple[tuple[str, str], ...]
     """The plugins' options that the link contains."""
+    workers: int
+    """Processes that share the work."""
+    spread: "Spread"
+    """What they share out: see `lane.net.steering`."""
     allow: "tuple[Rule, ...]"
     deny: "tuple[Rule, ...]"
     allow_reverse: "tuple[ListenRule, ...]"
@@ -53,6 +59,19 @@ class ServerConfig:
     plugin_dir: Path | None
     log_level: str
     log_file: Path | None
+
+    @property
+    def forks(self) -> bool:
+        """Whether the server is several processes: only Linux steers connections to them."""
+        return self.workers > 1 and sys.platform == "linux"
+
+
+@dataclass(frozen=True, slots=True)
+class StatusConfig:
+    """The configuration of `lane status`."""
+
+    state_dir: Path
+    json: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +104,12 @@ def link_config(namespace: Namespace) -> LinkConfig:
     if not address.port:
         raise options.error("host", f"{address.host} needs a port: HOST:PORT")
     return LinkConfig(address, namespace.carried, **_identity(options))
+
+
+def status_config(namespace: Namespace) -> StatusConfig:
+    """Check the options of `lane status`. Raises UsageError or ConfigError."""
+    options = Options(namespace, "status")
+    return StatusConfig(options.value("state_dir") or _default_state_dir(), options.value("json"))
 
 
 def _identity(options: Options) -> dict[str, Any]:

@@ -147,6 +147,7 @@ GROUPS = (
     Group("identity", ("server", "link"), (
         Option("state-dir", "DIR", parse_path,
                "where certificate and keys are kept (default: $STATE_DIRECTORY or ~/.local/state/lane)",
+               commands=("server", "link", "status"),
                example="/var/lib/lane",
                comment="The folder for the certificate and the keys; without this, $STATE_DIRECTORY or"
                " ~/.local/state/lane. Nobody else may write to the folder or read the files in it."),
@@ -171,6 +172,20 @@ GROUPS = (
         Option("transport", "NAMES", parse_names,
                f"what clients may use, {_LISTS}", default=",".join(DEFAULT_TRANSPORTS),
                commands=("server",), field="transports"),
+    )),
+    Group("processes", ("server",), (
+        Option("workers", "N", read.workers,
+               "processes that share the work (Linux): a number, or auto for one on each core",
+               default="1",
+               comment="Processes that share the work (Linux): a number, or auto for one on each core."
+               " docs/WORKERS.md says what they can't do yet."),
+        Option("spread", "WHAT", read.spread,
+               "what the processes share out: address (all of a client's connections go to one), connection"
+               " (for crowds behind one address; a session then can't change its connection)",
+               default="address",
+               comment="What the processes share out: address (all of a client's connections go to one of"
+               " them), or connection (for crowds behind one address; a session then can't continue over"
+               " another connection)."),
     )),
     Group("targets", ("server",), (
         Option("allow", "RULES", read.each(read.target_rule),
@@ -235,8 +250,8 @@ GROUPS = (
                "how long a spare stream may wait for its request", default="10m", live=("server",)),
     )),
     Group("what is printed", (), (
-        Option("json", "yes", parse_flag, "print the client's whole answer, as one line of JSON",
-               kind="flag", commands=("why",)),
+        Option("json", "yes", parse_flag, "print the whole answer, as one line of JSON",
+               kind="flag", commands=("why", "status")),
         Option("follow", "yes", parse_flag, "keep printing, once a second and at each change, until Ctrl-C",
                kind="flag", commands=("why",)),
         Option("measure", "NAME", str.strip,
@@ -249,7 +264,7 @@ GROUPS = (
         Option("log-file", "FILE", parse_path, "log to this file instead of standard error", live=BOTH,
                example={command: f"/var/log/lane-{command}.log" for command in BOTH}),
     )),
-    Group("general", (*BOTH, "check", "why", "link", "plugins"), (
+    Group("general", (*BOTH, "check", "why", "link", "status", "plugins"), (
         Option("config", "FILE", str, "one more configuration file", kind="file"),
         Option("plugin-dir", "DIR", parse_path, "folder with more plugins: *.py files and packages",
                example="/etc/lane/plugins",

@@ -41,9 +41,13 @@ def listen(endpoint: Address, backlog: int) -> list[gsocket.socket]:
     return _all(gsocket.socket, socket.SOCK_STREAM, endpoint, backlog)
 
 
-def bind_udp(endpoint: Address) -> list[socket.socket]:
-    """Open blocking UDP sockets on the same addresses as `listen` would. Raises ConfigError."""
-    return _all(socket.socket, socket.SOCK_DGRAM, endpoint)
+def bind_udp(endpoint: Address, *, quic: bool = False) -> list[socket.socket]:
+    """Open blocking UDP sockets on the same addresses as `listen` would. Raises ConfigError.
+
+    `quic`: packets look like those of QUIC (RFC 8999), and their connection IDs name a worker by
+    `lane.net.siblings`.
+    """
+    return _all(socket.socket, socket.SOCK_DGRAM, endpoint, quic=quic)
 
 
 def open_group(wanted: prepared.Wanted, workers: int) -> list[list[socket.socket]]:
@@ -114,7 +118,9 @@ def _bind(
     return sock
 
 
-def _all(make: Callable[..., Socket], kind: int, endpoint: Address, backlog: int = 0) -> list[Socket]:
+def _all(
+    make: Callable[..., Socket], kind: int, endpoint: Address, backlog: int = 0, *, quic: bool = False
+) -> list[Socket]:
     mine = prepared.mine
     if mine is not None and (given := mine.take(kind, endpoint)) is not None:
         return [make(fileno=one) for one in given]
@@ -129,7 +135,7 @@ def _all(make: Callable[..., Socket], kind: int, endpoint: Address, backlog: int
         what = " (UDP)" if kind == socket.SOCK_DGRAM else ""
         raise ConfigError(f"cannot listen on {endpoint}{what}: {error_text(error)}") from None
     if prepared.rehearsal is not None:
-        prepared.rehearsal.note(kind, endpoint, backlog, opened)
+        prepared.rehearsal.note(kind, endpoint, opened, backlog, quic=quic)
     return opened
 
 

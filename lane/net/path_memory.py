@@ -123,7 +123,9 @@ class PathMemory:
     def restore(self, key: str, rate: float, rtt: float, loss: float, age: float) -> None:
         """Remember a row of `dump`. Figures that no path has, or that are too old, are left out."""
         if 0 < rate < inf and 0 < rtt < inf and 0 <= loss < 1 and 0 <= age <= LIFETIME:
-            self.keep(key, PathFigures(rate, rtt, loss, self.clock() - age))
+            figures, known = PathFigures(rate, rtt, loss, self.clock() - age), self.find(key)
+            if known is None or known.at < figures.at:
+                self.keep(key, figures)
 
     def clear(self) -> None:
         """Forget everything: this machine is on another network now."""

@@ -26,6 +26,8 @@ class Wanted(NamedTuple):
     port: int
     """As they were asked for: the port may be 0."""
     backlog: int
+    quic: bool
+    """See `lane.net.listen.bind_udp`."""
     bound: tuple[tuple[str, int], ...]
     """The address of each socket: all with one port."""
 
@@ -64,12 +66,17 @@ class Rehearsal:
     """Notes what is opened."""
 
     def __init__(self) -> None:
-        self.wanted: list[Wanted] = []
+        self._noted: list[tuple[Wanted, Sequence[Any]]] = []
 
-    def note(self, kind: int, endpoint: Address, backlog: int, opened: Sequence[Any]) -> None:
+    @property
+    def wanted(self) -> list[Wanted]:
+        """What was noted and is still open."""
+        return [wanted for wanted, socks in self._noted if all(sock.fileno() >= 0 for sock in socks)]
+
+    def note(self, kind: int, endpoint: Address, opened: Sequence[Any], backlog: int, *, quic: bool) -> None:
         """Note that `opened` listen for `endpoint` now."""
         bound = tuple(tuple(sock.getsockname()[:2]) for sock in opened)
-        self.wanted.append(Wanted(kind, endpoint.host, endpoint.port, backlog, bound))
+        self._noted.append((Wanted(kind, endpoint.host, endpoint.port, backlog, quic, bound), opened))
 
 
 mine: Prepared | None = None

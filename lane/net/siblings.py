@@ -18,8 +18,6 @@ from gevent import socket as gsocket
 
 from lane.supervisor import report, supervise
 
-MOST = 128
-"""The most workers, so that each of them has at least two values of a byte."""
 LARGEST = 1 << 17
 """The longest message, bytes: more than the largest datagram."""
 
@@ -61,17 +59,19 @@ class Siblings:
             return
         self._receivers[topic] = receiver
         if self._reading is None:
-            inbox = gsocket.socket(fileno=os.dup(self._inboxes[self.index][1].fileno()))
-            self._reading = supervise("messages of other workers", self._read, inbox)
+            self._reading = supervise("messages of other workers", self._read)
 
-    def _read(self, inbox: Any) -> None:
-        while True:
-            topic, _, message = inbox.recv(LARGEST).partition(b"\0")  # no limit: as long as the process runs
-            try:
-                if receiver := self._receivers.get(topic.decode()):
-                    receiver(message)
-            except Exception as error:
-                report(f"a message of another worker about {topic.decode()}", error)
+    def _read(self) -> None:
+        inbox = gsocket.socket(fileno=os.dup(self._inboxes[self.index][1].fileno()))
+        with inbox:
+            while True:
+                # no limit: as long as the process runs
+                topic, _, message = inbox.recv(LARGEST).partition(b"\0")
+                try:
+                    if receiver := self._receivers.get(topic.decode()):
+                        receiver(message)
+                except Exception as error:
+                    report(f"a message of another worker about {topic.decode()}", error)
 
 
 _here = Siblings()

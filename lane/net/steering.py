@@ -34,12 +34,11 @@ _LONG_HEADER = 0x80
 _BEYOND = 0xFFFF
 
 
-def attach(sock: socket.socket, workers: int, spread: Spread) -> None:
+def attach(sock: socket.socket, workers: int, spread: Spread, *, quic: bool) -> None:
     """Let the group of `sock`, which has a socket for each worker in order, go by its program.
 
-    Raises OSError if the kernel refuses that.
+    `quic`: see `lane.net.listen.bind_udp`. Raises OSError if the kernel refuses that.
     """
-    quic = sock.type == socket.SOCK_DGRAM
     if not quic and spread == "connection":
         return
     steps = program(workers, spread, quic=quic)

@@ -21,11 +21,13 @@ MOST_BYTES = 1 << 20
 log = logging.getLogger("lane.server")
 
 
-def load(folder: Path, memory: PathMemory, name: str = FILE) -> None:
-    """Add to `memory` what `save` has written. The time in between makes it older."""
-    path = folder / name
-    if not path.exists():
-        return
+def load(folder: Path, memory: PathMemory) -> None:
+    """Add to `memory` what `save` has written, for any worker. The time in between makes it older."""
+    for path in sorted(folder.glob(f"{FILE}*")):
+        _load(path, memory)
+
+
+def _load(path: Path, memory: PathMemory) -> None:
     try:
         found = json.loads(read(path, MOST_BYTES, closed=0o022))
         passed = max(0.0, time.time() - found["time"])
@@ -35,10 +37,13 @@ def load(folder: Path, memory: PathMemory, name: str = FILE) -> None:
         log.debug("nothing is known of paths: %s", error)
 
 
-def save(folder: Path, memory: PathMemory, name: str = FILE) -> None:
-    """Write what `memory` has, readable only by the owner: it names the networks of clients."""
+def save(folder: Path, memory: PathMemory, worker: int = 0) -> None:
+    """Write what `memory` has, readable only by the owner: it names the networks of clients.
+
+    Each worker of a server has a file of its own.
+    """
     found = {"time": time.time(), "paths": memory.dump()}
     try:
-        write(folder, {name: json.dumps(found).encode()})
+        write(folder, {f"{FILE}.{worker}" if worker else FILE: json.dumps(found).encode()})
     except OSError as error:
         log.debug("what is known of paths was not written: %s", error)

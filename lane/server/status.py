@@ -10,18 +10,12 @@
 Every worker answers for all, at a socket that they share. So one that hangs or dies hides nothing.
 """
 
-from pathlib import Path
 from typing import Any
 
 from lane import __version__
 from lane.tally import CARRIERS, PID, RESTARTS, SESSIONS, SINCE, Tally
 
 _NUMBERS = {"sessions": SESSIONS, "carriers": CARRIERS, "restarts": RESTARTS}
-
-
-def path_in(state_dir: Path) -> Path:
-    """The control socket of the server with this state folder, which may be a symbolic link."""
-    return state_dir.resolve() / "status.sock"
 
 
 def snapshot(tally: Tally, pid: int, since: int) -> dict[str, Any]:

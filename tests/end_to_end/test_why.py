@@ -158,7 +158,7 @@ def test_a_socket_in_use_that_was_asked_for_is_78(tmp_path, run_lane, runtime):
     with client(tmp_path, "tls", "--control", "c.sock", env=runtime) as lane:
         lane.ready()
         result = run_lane("--listen", "127.0.0.1:0", "--control", "c.sock")
-        line = r"lane: cannot listen on c\.sock: another client listens there\n"
+        line = r"lane: cannot listen on c\.sock: another process listens there\n"
         assert result.returncode == 78
         assert re.search(rf"(?m)^{line}", result.stderr)
         lane.kill()

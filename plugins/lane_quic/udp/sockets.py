@@ -22,7 +22,7 @@ _SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 33, 32
 
 def bind(endpoint: Address) -> list[socket.socket]:
     """Open UDP sockets on all addresses of `endpoint`, at least one. Raises ConfigError."""
-    found = bind_udp(endpoint)
+    found = bind_udp(endpoint, quic=True)
     for sock in found:
         pktinfo.want(sock)
     return found

@@ -36,6 +36,7 @@ def imported(*argv):
         (["--help"], ALL),
         (["nonsense"], ALL),
         (["why", "--control", "/nowhere"], LOOP | PLUGINS | NETWORK | ENGINES | CRYPTOGRAPHY),
+        (["status", "--state-dir", "STATE"], LOOP | PLUGINS | NETWORK | ENGINES | CRYPTOGRAPHY),
         (["why", "--help"], LOOP | PLUGINS | NETWORK | ENGINES | CRYPTOGRAPHY),
         (["client", "--help"], NETWORK | ENGINES | CRYPTOGRAPHY),
         (["plugins"], NETWORK | ENGINES | CRYPTOGRAPHY),
@@ -53,4 +54,4 @@ def test_a_server_imports_nothing_of_a_client(tmp_path):
     found = imported("server", "--state-dir", str(tmp_path), "--listen", "192.0.2.1:1")
     assert {"lane.server.server", "aioquic", "OpenSSL"} <= found
     assert "attr" not in found  # of service_identity, which aioquic imports and lane does not use
-    assert found & {"h11", "lane.carriers", "lane.inbound", "lane.control", "lane.via"} == set()
+    assert found & {"h11", "lane.carriers", "lane.inbound", "lane.cli.workers", "lane.via"} == set()

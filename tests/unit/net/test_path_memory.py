@@ -114,6 +114,13 @@ def test_what_is_dumped_is_restored_at_its_age(memory, clock):
     assert other.to("192.0.2.2").figures == PathFigures(2e6, 0.2, 0.0, 5000.0)
 
 
+def test_what_is_restored_replaces_nothing_newer(memory):
+    memory.restore("net", 1e6, 0.1, 0.0, 10.0)
+    memory.restore("net", 2e6, 0.1, 0.0, 20.0)
+    memory.restore("net", 3e6, 0.1, 0.0, 5.0)
+    assert memory.find("net").rate == 3e6
+
+
 @pytest.mark.parametrize(
     "row",
     [

@@ -58,5 +58,17 @@ def test_the_largest_file_can_be_read(tmp_path):
     assert len(json.loads((tmp_path / known_paths.FILE).read_bytes())["paths"]) == len(again.dump()) == 4096
 
 
+def test_each_worker_has_its_file_and_all_read_all(tmp_path):
+    for worker in range(3):
+        memory = PathMemory(lambda: 100.0)
+        memory.to("192.0.2.1").learn(1e6 * (worker + 1), 0.1)
+        memory.to(f"198.51.100.{worker}").learn(1e6, 0.1)
+        known_paths.save(tmp_path, memory, worker)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["paths", "paths.1", "paths.2"]
+    again = PathMemory()
+    known_paths.load(tmp_path, again)
+    assert again.census() == {"paths": 4}
+
+
 def test_a_folder_that_cannot_be_written_is_no_fault(tmp_path):
     known_paths.save(tmp_path / "none", PathMemory())
