@@ -8,6 +8,7 @@ server's epoch, and the memory of what was begun. docs/WORKERS.md has the whole.
 There is no event loop here: this process waits for signals, and for what its workers say.
 """
 
+import errno
 import json
 import logging
 import os
@@ -205,7 +206,9 @@ class Parent:
         kind, *rest = worker.said
         why = rest[1] if kind == "error" else _describe(status)
         if not self._greeted:
-            raise Fatal(f"{worker.name} cannot start: {why}")
+            own = "; a transport that does not listen with lane.net.listen takes --workers 1"
+            hint = own if os.strerror(errno.EADDRINUSE) in why else ""
+            raise Fatal(f"{worker.name} cannot start: {why}{hint}")
         now = monotonic()
         if now - worker.began > STEADY:
             worker.pause = LEAST_PAUSE
