@@ -194,7 +194,7 @@ class Applications:
 class Load:
     """Applications in another process, and their target. Both end with `stack`. `proxy` is a port or None.
 
-    `other` starts more applications with the same target, in one more process.
+    `other` starts more applications with the same target, in one more process, with the same proxy or another.
     """
 
     def __init__(self, stack, start, proxy, target=None):
@@ -202,7 +202,7 @@ class Load:
             serving = start(stack, sys.executable, __file__, "serve")
             while not (target := serving.said.read_text()).endswith("\n"):
                 time.sleep(0.01)
-        self.other = lambda: Load(stack, start, proxy, target)
+        self.other = lambda other=proxy: Load(stack, start, other, target)
         command = [sys.executable, __file__, "load", target.strip(), str(proxy or 0)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         stack.callback(self._process.wait)
