@@ -194,7 +194,7 @@ class Applications:
 class Load:
     """Applications in another process, and their target. Both end with `stack`. `proxy` is a port or None.
 
-    `other` starts more applications with the same target, in one more process, with the same proxy or another.
+    `other` starts more applications with the same target, in one more process. They may have another proxy.
     """
 
     def __init__(self, stack, start, proxy, target=None):

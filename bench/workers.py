@@ -8,7 +8,7 @@ enough left, and two workers can do twice as much as one. Figures are medians of
 workers do in relation to one.
 
     down           eight bulk transfers of each client for --secs: Mbit/s in all
-    connections    new connections of 16 applications of each client for --secs, with one byte each way: a second
+    connections    new connections of 16 applications of each client for --secs, one byte each way: a second
 """
 
 import argparse
@@ -93,13 +93,16 @@ def measure(test, transport, workers, args):
     with ExitStack() as stack:
         cgroups = [Held(stack, number, args.share) for number in range(workers)]
         folder = stack.enter_context(TemporaryDirectory())
-        server, link = lane_server(stack, folder, ":0", "127.0.0.0/8", ("--workers", workers))
+        server, link = lane_server(
+            stack, folder, ":0", "127.0.0.0/8", ("--workers", workers, "--grace", "0s")
+        )
         told = subprocess.run(
             [*LANE, "status", "--state-dir", folder, "--json"], capture_output=True, check=True
         )
         for cgroup, worker in zip(cgroups, json.loads(told.stdout)["workers"], strict=True):
             cgroup.hold(worker["pid"])
-        stack.callback(server.terminate)  # its parent lets the workers end
+        stack.callback(server.wait)
+        stack.callback(server.terminate)  # the parent waits for its workers
         link = Link.parse(link)
         ports = []
         for host in HOSTS:
