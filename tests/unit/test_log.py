@@ -196,3 +196,22 @@ def test_kinds_of_messages_that_are_remembered_are_bounded():
     for kind in range(100):
         throttle.allows(kind)
     assert len(throttle) == 5
+
+
+def test_a_process_that_forks_writes_without_a_thread(tmp_path):
+    reader, writer = os.pipe()
+    handler = log.DirectWriter(writer)
+    record = logging.LogRecord("lane.test", logging.INFO, "", 0, "x" * 1000, None, None)
+    for _ in range(1000):  # more than the pipe takes: the rest is dropped, and nobody waits
+        handler.emit(record)
+    assert os.read(reader, 1 << 20).count(b"\n") > 10
+    handler.emit(record)
+    assert b"INFO lane.test: xxx" in os.read(reader, 1 << 20)
+    file = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
+    handler.redirect(file)
+    handler.emit(record)
+    handler.close()
+    assert (tmp_path / "log").read_text().endswith("x\n")
+    os.close(reader)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(file)

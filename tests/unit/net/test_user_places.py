@@ -107,3 +107,16 @@ def test_the_line_is_bounded_for_each_user():
     gevent.killall(hall.jobs)
     with hall.shares.place("a"):
         pass
+
+
+def test_places_that_other_processes_have_taken_count():
+    elsewhere = 0
+    places = UserPlaces(8, 0, "places", lambda: elsewhere)
+    for _ in range(2):
+        places.take("first")
+    elsewhere = 4
+    with pytest.raises(TargetError):
+        places.take("first")  # it has 2, and 2 are left
+    places.take("second")
+    elsewhere = 0
+    places.take("first")
