@@ -15,7 +15,7 @@ from typing import Any
 
 import gevent
 
-from lane.cli.exits import ENDS, exit_status
+from lane.cli.exits import ENDS, STATUSES, exit_status
 from lane.errors import Fatal, LaneError
 from lane.text import describe
 
@@ -96,5 +96,4 @@ def ask(work: Callable[[], Any]) -> Any:
 
 def failure(status: int, text: str) -> LaneError:
     """The error that ended a process with `status`."""
-    kinds = (kind for kind in ENDS if exit_status(kind.__new__(kind)) == status)
-    return next(kinds, Fatal)(text)
+    return next((kind for kind, number in STATUSES.items() if number == status), Fatal)(text)

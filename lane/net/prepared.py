@@ -12,6 +12,7 @@ they would without workers (`Rehearsal`).
 import os
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from lane.address import Address
@@ -59,7 +60,8 @@ class Prepared:
         """Let the kernel refuse new TCP connections here, although other processes have the sockets too."""
         for wanted, socks in self._found:
             for sock in socks if wanted.kind == socket.SOCK_STREAM else ():
-                sock.shutdown(socket.SHUT_RDWR)
+                with suppress(OSError):  # it was done before
+                    sock.shutdown(socket.SHUT_RDWR)
 
 
 class Rehearsal:

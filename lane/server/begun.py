@@ -45,7 +45,8 @@ class Begun:
 
     def begin(self, worker: int, user: str, session: bytes, generation: int) -> bool:
         """See `Begin`. Called by `worker`."""
-        digest = blake2b(user.encode() + b"\0" + session, digest_size=8, key=self._key).digest()
+        name = user.encode(errors="surrogatepass")  # a plugin may name its users as it likes
+        digest = blake2b(name + b"\0" + session, digest_size=8, key=self._key).digest()
         mark = int.from_bytes(digest) or 1  # 0 is an empty place
         first = mark % BUCKETS * PLACES
         bucket = slice(first, first + PLACES)

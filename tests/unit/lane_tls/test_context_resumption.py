@@ -233,3 +233,21 @@ def test_bulk_is_sent_with_the_congestion_control_that_was_asked_for_at_both_end
         assert found.rstrip(b"\0") == expected.rstrip(b"\0")
         carrier.close()
     listener.close()
+
+
+def test_workers_resume_each_others_sessions(monkeypatch):
+    """Their parent has prepared the context, so they share its ticket keys."""
+    monkeypatch.setattr(context_module, "_shared", {})
+    transport = TLSTransport()
+    transport.prepare(IDENTITY)
+    first, second = (transport.listen(LOOPBACK, IDENTITY) for _ in range(2))
+    assert first._context is second._context
+    assert not talk(transport, first)
+    kept = transport._dialer.sessions._kept
+    kept[second.address, CLIENT.server_name] = kept[first.address, CLIENT.server_name]
+    assert talk(transport, second)
+    other = server_tls()
+    transport.prepare(other)
+    assert list(context_module._shared) == [(other.chain_pem, other.key_pem)]  # of the newest identity only
+    first.close()
+    second.close()

@@ -17,6 +17,7 @@ def test_a_session_begins_once_in_all_workers():
         for generation in range(3):
             assert not table.begin(worker, "user", session(1), generation)
     assert table.begin(1, "another user", session(1), 0)
+    assert table.begin(1, "a plugin's \udcff", session(1), 0)
     assert table.begin(1, "user", session(2), 3)  # a repeated request of which nobody has heard
     assert not table.begin(2, "user", session(2), 0)  # the first one, late
 
