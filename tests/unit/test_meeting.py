@@ -174,7 +174,7 @@ def test_a_folder_with_a_long_name_will_do(tmp_path):
     with listening(path):
         assert reached(path) is None
         assert mode(path) == 0o600
-        is_refused(path, "another client listens there")
+        is_refused(path, "another process listens there")
     with listening(path):  # which was left behind
         assert reached(path) is None
 
@@ -197,7 +197,7 @@ def test_the_socket_of_a_client_that_died_is_replaced(path):
 
 def test_the_socket_of_a_client_that_lives_is_not(path):
     with listening(path):
-        is_refused(path, "another client listens there")
+        is_refused(path, "another process listens there")
         assert reached(path) is None
 
 
@@ -207,7 +207,7 @@ def test_a_client_that_is_too_busy_to_accept_lives(path):
         busy.bind(str(path))
         busy.listen(0)
         waiting.connect(str(path))
-        is_refused(path, "another client listens there")
+        is_refused(path, "another process listens there")
 
 
 def test_sockets_of_clients_that_died_in_other_networks_go(folders):
