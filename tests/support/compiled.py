@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from lane_quic.engine import keys
 from lane_quic.fastpath import protection
 
 WAYS = ("portable", "compiled")
@@ -16,7 +17,8 @@ def need_compiled():
 
 
 def use(patch, way):
-    """Let connections of `patch`'s test use one of `WAYS`."""
+    """Let connections of `patch`'s test use one of `WAYS`, from their first packet on."""
+    patch.setattr(keys, "BRIEF", 0)
     if way == "compiled":
         need_compiled()
     else:

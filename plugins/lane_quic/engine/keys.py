@@ -20,7 +20,7 @@ from aioquic.quic.packet import QuicErrorCode, QuicFrameType, decode_packet_numb
 from aioquic.tls import Epoch
 
 from lane_quic.engine.handshake_memory import HandshakeMemory
-from lane_quic.fastpath.protection import Protection, derive, protect
+from lane_quic.fastpath.protection import Portable, Protection, derive, protect
 from lane_quic.internals.parts import callbacks
 
 UPDATE_AFTER = 1 << 20
@@ -30,6 +30,9 @@ MOST_PACKETS = 1 << 22
 MOST_FORGED = 1 << 34
 """Undecryptable packets before the connection ends. ChaCha20 allows 2^36 attempts (RFC 9001 section 6.6),
 AES-GCM more. A packet takes at most three attempts."""
+BRIEF = 8
+"""Batches of packets in each direction that Python seals or opens, even where that is compiled. OpenSSL's
+contexts take 2 KB, and strangers send no more than that."""
 KEPT_TIMEOUTS = 3
 """Probe timeouts for which the old keys are kept (RFC 9001 section 6.5)."""
 
@@ -42,11 +45,15 @@ class Direction(CryptoContext):
         self._seals = seals
         self._hp_key = b""  # stays when the other keys change (RFC 9001 section 6)
         self._protected: Any = None  # the AEAD whose keys `_protection` has
+        self._asked = 0  # how often it was asked for, up to BRIEF
         self._protection: Any = None
 
     @property
     def protection(self) -> Protection:
         """What seals or opens common packets with the current keys. Made when it is first asked for."""
+        if self._asked < BRIEF:
+            self._asked += 1
+            return Portable(self.aead, self.hp)
         if self._protected is not self.aead:
             self._keep_hp_key()
             self._protection = protect(self, self._hp_key, seals=self._seals)

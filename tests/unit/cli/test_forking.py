@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from lane.testing.harness import until
+
 SCRIPT = """
 import os, signal, sys
 from lane.cli.forking import ask, fork
@@ -64,7 +66,7 @@ def test_the_result_of_a_process_or_its_error():
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks workers")
 def test_a_process_ends_with_its_parent():
     pid = run("die").stdout.splitlines()[-1]  # it holds the output open, so it has ended
-    assert not _lives(int(pid))
+    until(lambda: not _lives(int(pid)))
 
 
 def _lives(pid):
