@@ -2,8 +2,9 @@
 
 The changes: receive windows (flow_control.py), loss detection (recovery/), key updates (keys.py), less CPU
 time for common packets (fastpath/), the packet size (mtu_discovery.py), the ends of short answers
-(tail_repeat.py), what is known of the path (resuming.py), reset tokens (connection_ids.py). When a new
-version of aioquic gives a private name another meaning, tests/unit/lane_quic/engine/test_engine.py fails.
+(tail_repeat.py), what is known of the path (resuming.py), reset tokens (connection_ids.py). What carriers
+ask a connection is in connection_view.py. When a new version of aioquic gives a private name another meaning,
+tests/unit/lane_quic/engine/test_engine.py fails.
 """
 
 import math
@@ -12,31 +13,19 @@ from typing import Any
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import QuicConnectionState
 from aioquic.quic.packet import pull_quic_transport_parameters, push_quic_transport_parameters
 from aioquic.tls import Epoch
-from cryptography.hazmat.primitives.serialization import Encoding
 
-from lane.errors import Closed, Reset
-from lane.stream import LinkStats
 from lane_quic.configuration import DEFAULTS, LARGE_DATAGRAM, LARGEST_RECEIVED, Settings
-from lane_quic.engine.datagrams import NO_DATAGRAMS, QuicDatagrams, SendQueue
+from lane_quic.engine.connection_view import ConnectionView
 from lane_quic.engine.received_packets import ReceivedPackets
-from lane_quic.engine.resuming import Resuming
 from lane_quic.fastpath import receive as fast_receive
 from lane_quic.fastpath import send as fast_send
 from lane_quic.fastpath.batch import Datagrams
-from lane_quic.internals.parts import peer_certificates
 from lane_quic.recovery.recovery import Recovery
 from lane_quic.trace.qlog import Trace, log_metrics
 from lane_quic.udp.offload import apart
 
-UNSENT_TIME = 0.010
-"""Unsent data of one stream, in seconds of the pacing rate."""
-UNSENT_LEAST = 32768
-"""Bytes of unsent data that a stream may have at any pacing rate."""
-UNSENT_MOST = 262144
-"""The most bytes of unsent data that a stream may have."""
 MIN_ACK_DELAY = 0.001
 """The shortest ACK delay, seconds. The delay is an eighth of a round trip."""
 MAX_ACK_DELAY = 0.005
@@ -47,25 +36,19 @@ ACK_EVERY = 256
 """Received packets after which an ACK is due at once."""
 ACK_SOON = 0.002
 """An ACK due within these seconds is sent with the next received packets. That saves a wake-up."""
-SILENT_TIMEOUTS = 3
-"""Probe timeouts in a row that suggest a dead path. On a lossy path one or two are common."""
 
 
-class Engine(Resuming):
+class Engine(ConnectionView):
     """One QUIC connection without I/O. Servers pass `original_cid`, `state_key` and a Retry's `retry_cid`."""
 
     __slots__ = (
-        "_batches",
         "_control",
-        "_datagrams",
         "_ends_only",
         "_fast",
         "_idle",
         "_idle_rtt",
-        "_packets_sent",
         "_path",
         "_unacknowledged",
-        "wake",
     )
 
     def __init__(
@@ -85,10 +68,6 @@ class Engine(Resuming):
             validated=not configuration.is_client,
             send_probe=self.send_probe,
         )
-        self.wake: Callable[[], None] = lambda: None
-        """Called when something is to be sent."""
-        self._datagrams: QuicDatagrams | None = None
-        self.datagrams_pending: SendQueue = NO_DATAGRAMS
         self._fast = settings.fast
         self._ends_only = False  # whether streams with only data to send are left out
         self._control = settings.control
@@ -96,28 +75,9 @@ class Engine(Resuming):
         self.space: Any = None  # the packet number space of 1-RTT packets, looked up once
         self._idle_rtt: float | None = None
         self._idle = 0.0
-        self._batches = self._packets_sent = 0
         self._unacknowledged = 0  # packets received since our last ACK
 
     # Called by the carrier.
-
-    @property
-    def reached(self) -> bool:
-        """Whether a packet of the peer could be decrypted. Garbage from its address does not count."""
-        return self.state != QuicConnectionState.FIRSTFLIGHT
-
-    @property
-    def silent(self) -> bool:
-        """Whether no answer arrived for several probe timeouts."""
-        return self.loss.timeouts >= SILENT_TIMEOUTS
-
-    @property
-    def datagrams(self) -> QuicDatagrams:
-        """Created at its first use, since most connections have no datagrams."""
-        if self._datagrams is None:
-            self._datagrams = QuicDatagrams(self)
-            self.datagrams_pending = self._datagrams.outgoing
-        return self._datagrams
 
     def probe(self, now: float) -> None:
         """Send something that the peer must answer: a PING, or the handshake messages so far."""
@@ -125,70 +85,6 @@ class Engine(Resuming):
             self.send_ping(0)
         else:
             self.loss.reschedule_data(now=now)
-
-    @property
-    def capacity(self) -> int:
-        """Number of streams that the peer allows to be opened now."""
-        return max(0, self.remote_max_streams_bidi - self.local_next_stream_id_bidi // 4)
-
-    @property
-    def ended_by_peer(self) -> Closed | None:
-        """The error with which the peer closed the connection; None if it did not.
-
-        An application error (RFC 9000 section 19.19) gives a Reset: the peer is alive, but speaks no lane.
-        """
-        if self.state != QuicConnectionState.DRAINING:
-            return None
-        event = self.close_event
-        text = f"the peer closed the connection: {(event and event.reason_phrase) or 'no reason given'}"
-        if event and event.frame_type is None and event.error_code:
-            return Reset(event.error_code & 0xFFFFFFFF, text)
-        return Closed(text)
-
-    @property
-    def chain(self) -> list[bytes]:
-        """The peer's certificates (DER, leaf first)."""
-        return [certificate.public_bytes(Encoding.DER) for certificate in peer_certificates(self.tls)]
-
-    @property
-    def unsent_limit(self) -> int:
-        """Bytes of unsent data that a stream may have: enough for a few turns of the event loop."""
-        rate = self.loss.pacer.rate or 0.0
-        return int(min(max(rate * UNSENT_TIME, UNSENT_LEAST), UNSENT_MOST))
-
-    def unsent(self, stream_id: int) -> int:
-        """Bytes that were written to a stream and not sent yet."""
-        stream = self.streams.get(stream_id)
-        return 0 if stream is None else stream.sender.unsent
-
-    def drained(self) -> bool:
-        """Whether the peer has acknowledged all data of all finished streams."""
-        return all(stream.sender.drained for stream in self.streams.values())
-
-    def knows(self, stream_id: int) -> bool:
-        """Whether the stream still has state here."""
-        return stream_id in self.streams
-
-    def stats(self) -> LinkStats:
-        """This side's measurements of the path."""
-        loss, progress = self.loss, self.loss.progress
-        sent = progress.delivered + progress.lost
-        return LinkStats(
-            rtt=loss.rtt,
-            loss=progress.lost / sent if sent else None,
-            sent=sent,
-            lost=progress.lost,
-            delivered=progress.delivered,
-            in_flight=loss.bytes_in_flight,
-            more={
-                "packet_size": self.max_datagram_size,
-                "packets_a_batch": self._packets_sent / max(1, self._batches),
-                "acks": loss.acks,
-                "spurious": loss.spurious,
-                "reordering": round(loss.reordering_window, 6),
-                **self.datagrams.counts(),
-            },
-        )
 
     def _flush_trace(self) -> None:
         if isinstance(self.quic_logger, Trace):
