@@ -39,7 +39,7 @@ from lane.server.auth import KeyAuth
 from lane.server.begun import Begin, always
 from lane.server.listening import listen_all
 from lane.server.resumption import Resumption
-from lane.server.server import ClientDeadlines
+from lane.server.server import SPARES_PER_PEER, ClientDeadlines
 from lane.server.services import Associations, offers
 from lane.server.status import snapshot
 from lane.session.registry import Registry
@@ -163,7 +163,7 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
         registry,
         Resumption(config.resume_grace, config.max_sessions, buffer_total // 2),
         per_peer=config.max_sessions_per_peer,
-        max_carriers=2 * config.max_sessions,  # over TLS each session has its own, and some are spare
+        max_carriers=2 * config.max_sessions + SPARES_PER_PEER,  # over TLS each session has its own
         deadlines=_deadlines(config),
         epoch=role.epoch,
         begin=role.begin,
