@@ -1,13 +1,14 @@
 """What the end-to-end tests share: lane as real processes, and applications that use it.
 
-Everything is on loopback and on ports that the kernel picked. A process is waited for by what it prints
-or does, within a deadline, and stopped by its own PID.
+Everything is on loopback. Clients listen on ports that the kernel picked, servers on a `lasting_port`. A
+process is waited for by what it prints or does, within a deadline, and stopped by its own PID.
 """
 
 import contextlib
 import hashlib
 import io
 import os
+import random
 import re
 import shlex
 import signal
@@ -98,8 +99,23 @@ class Lane:
         self.process.wait()
 
 
-def start_server(folder, *options, listen="127.0.0.1:0", allow="127.0.0.0/8", **how):
-    """A server that is ready; `link` is for its clients."""
+def lasting_port():
+    """A port that is free for TCP and UDP, and stays so while the test's server is down.
+
+    The kernel gives it to nobody: it is below the ephemeral ones. Each worker of pytest-xdist has its own.
+    """
+    first = 20000 + 2000 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 6)
+    for port in random.sample(range(first, first + 2000), 200):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as socks:
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                socks.enter_context(socket.socket(socket.AF_INET, kind)).bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
+
+
+def start_server(folder, *options, listen=None, allow="127.0.0.0/8", **how):
+    """A server that is ready; `link` is for its clients. Another one may listen on its port after it."""
+    listen = listen or f"127.0.0.1:{lasting_port()}"
     arguments = ["--state-dir", folder / "state", "--listen", listen, "--log-level", "debug"]
     if allow:
         arguments += ["--allow", allow]

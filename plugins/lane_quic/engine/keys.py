@@ -30,7 +30,7 @@ MOST_PACKETS = 1 << 22
 MOST_FORGED = 1 << 34
 """Undecryptable packets before the connection ends. ChaCha20 allows 2^36 attempts (RFC 9001 section 6.6),
 AES-GCM more. A packet takes at most three attempts."""
-BRIEF = 8
+BRIEF = 64
 """Batches of packets in each direction that Python seals or opens, even where that is compiled. OpenSSL's
 contexts take 2 KB, and strangers send no more than that."""
 KEPT_TIMEOUTS = 3
