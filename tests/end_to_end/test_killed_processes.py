@@ -10,11 +10,13 @@ from tests.support.origin import CONTENT, MB, Origin, read_to_end
 from tests.support.processes import (
     DEADLINE,
     TRANSPORTS,
+    breaks,
     connected,
     echoes,
     read_exactly,
     running_pair,
     start_server,
+    works,
 )
 
 
@@ -29,22 +31,6 @@ def origin():
 def pair(request, tmp_path):
     with running_pair(tmp_path, request.param, ["--resume-grace", "1s"]) as pair:
         yield pair
-
-
-def works(client, origin):
-    try:
-        with connected(client.address, origin.echo) as sock:
-            sock.settimeout(DEADLINE)
-            return echoes(sock)
-    except OSError:
-        return False
-
-
-def breaks(sock):
-    """Whether the application learns that the connection broke."""
-    sock.settimeout(DEADLINE)
-    with pytest.raises(ConnectionError):
-        read_to_end(sock)
 
 
 def test_a_server_that_is_killed(pair, origin, tmp_path):

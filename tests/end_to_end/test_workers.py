@@ -24,6 +24,7 @@ from tests.support.processes import (
     sha256,
     start_client,
     start_server,
+    works,
 )
 from tests.support.workers import (
     NEAR,
@@ -34,7 +35,6 @@ from tests.support.workers import (
     on_linux,
     status,
     workers,
-    works,
 )
 
 pytestmark = on_linux

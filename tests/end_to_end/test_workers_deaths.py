@@ -17,12 +17,14 @@ from tests.support.origin import CONTENT, MB
 from tests.support.processes import (
     DEADLINE,
     TRANSPORTS,
+    breaks,
     connected,
     echoes,
     read_exactly,
     start_client,
+    works,
 )
-from tests.support.workers import FAR, NEAR, breaks, everywhere, is_back, of, on_linux, status, workers, works
+from tests.support.workers import FAR, NEAR, everywhere, is_back, of, on_linux, status, workers
 
 pytestmark = on_linux
 

@@ -18,8 +18,11 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from lane.cli import main
 from lane.testing.harness import until
+from tests.support.origin import read_to_end
 
 DEADLINE = 100.0
 """Seconds for whatever must happen at all: it is there to end what hangs."""
@@ -180,6 +183,23 @@ def connected(proxy, port, host="127.0.0.1"):
         sock.close()
         raise ConnectionError(f"reply code {code}")
     return sock
+
+
+def works(client, origin):
+    """Whether an application gets through."""
+    try:
+        with connected(client.address, origin.echo) as sock:
+            sock.settimeout(DEADLINE)
+            return echoes(sock)
+    except OSError:
+        return False
+
+
+def breaks(sock):
+    """Wait for the reset of an application's connection."""
+    sock.settimeout(DEADLINE)
+    with pytest.raises(ConnectionError):
+        read_to_end(sock)
 
 
 def http_connect(proxy, target, method="CONNECT"):

@@ -11,8 +11,7 @@ import pytest
 from lane.address import Address
 from lane.link import Link
 from lane.net.steering import worker_of
-from tests.support.origin import read_to_end
-from tests.support.processes import DEADLINE, connected, echoes, start_server
+from tests.support.processes import DEADLINE, start_server
 
 NEAR, FAR = "127.0.0.1", "::1"
 """Two addresses of clients, which two workers share."""
@@ -62,20 +61,3 @@ def children_of(server):
     pid = server.process.pid
     with open(f"/proc/{pid}/task/{pid}/children") as file:
         return [{"pid": int(child)} for child in file.read().split()]
-
-
-def works(client, origin):
-    """Whether an application gets through."""
-    try:
-        with connected(client.address, origin.echo) as sock:
-            sock.settimeout(DEADLINE)
-            return echoes(sock)
-    except OSError:
-        return False
-
-
-def breaks(sock):
-    """Wait for the reset of an application's connection."""
-    sock.settimeout(DEADLINE)
-    with pytest.raises(ConnectionError):
-        read_to_end(sock)
