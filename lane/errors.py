@@ -55,7 +55,7 @@ class Failure(Generic[E]):
         name, arguments, attributes = frozen
         if "status" in attributes:
             attributes = attributes | {"status": Status(int(str(attributes["status"])))}
-        return cls(globals()[name], arguments, attributes)
+        return cls(globals()[name], tuple(arguments), attributes)
 
     def __str__(self) -> str:
         return str(self.build())
@@ -75,6 +75,17 @@ class Reset(Closed):
     def __init__(self, code: int = 0, message: str = "reset by peer") -> None:
         super().__init__(f"{message} (code {code})" if code else message)
         self.code = code
+
+
+class Suspended(Exception):
+    """The session goes on in another process. `rest`: the bytes of the call that were not moved.
+
+    It is no LaneError: nothing has failed, and nobody may act as if it had.
+    """
+
+    def __init__(self, rest: bytes | memoryview = b"") -> None:
+        super().__init__("the session goes on in another process")
+        self.rest = rest
 
 
 class ProtocolError(LaneError):

@@ -18,11 +18,11 @@ from lane.address import Address, unpack
 from lane.carriers.association import TunnelAssociation
 from lane.carriers.path_control import PathControl
 from lane.carriers.recent_targets import RecentTargets
-from lane.carriers.request_stream import NOWHERE, RequestStream, Unanswered
+from lane.carriers.request_stream import RequestStream, Unanswered
 from lane.carriers.session_driver import SessionDeadlines, SessionDriver
 from lane.errors import Closed, LaneError, Refused, Reset, Status, TargetError, TurnedAway, Unreachable
 from lane.log import Throttle
-from lane.proto.hello import ANYONE, EARLY, ID_SIZE, RESUMABLE, Command, Request
+from lane.proto.hello import ANYONE, EARLY, ID_SIZE, NOWHERE, RESUMABLE, Command, Request
 from lane.proto.udp import FLOW_SIZE
 from lane.session.byte_queue import Buffer
 from lane.session.owner import Owner

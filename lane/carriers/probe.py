@@ -20,10 +20,10 @@ from gevent.event import Event
 from gevent.queue import Empty, Queue
 
 from lane.carriers.lease import Lease
-from lane.carriers.request_stream import NOWHERE, RequestStream
+from lane.carriers.request_stream import RequestStream
 from lane.errors import Closed, Failure, LaneError
 from lane.proto.frames import FrameReader, Ping, Pong, pack
-from lane.proto.hello import Command, Request
+from lane.proto.hello import NOWHERE, Command, Request
 from lane.supervisor import supervise
 
 log = logging.getLogger("lane.carriers")

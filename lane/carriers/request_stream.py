@@ -12,7 +12,6 @@ import gevent
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
-from lane.address import Address
 from lane.carriers.lease import Lease
 from lane.errors import (
     Closed,
@@ -33,8 +32,6 @@ from lane.session.flows import Flows
 from lane.stream import LinkStats, measured, receiver, send_joined
 from lane.tasks import start
 
-NOWHERE = Address("0.0.0.0", 0)
-"""The address in a request that needs none, and of a target that has not answered yet."""
 HEAD_START = 0.003
 """Seconds that REQUEST waits for the application's first data."""
 _NOT_LANE = "the server closed the connection without an answer: wrong key, or not a lane server"

@@ -16,10 +16,10 @@ import gevent
 from lane.address import Address
 from lane.carriers.lanes import STUCK, Lane, Lanes
 from lane.carriers.path_meter import DirectionCounts, SessionCounts
-from lane.carriers.request_stream import NOWHERE, RequestStream, Unanswered
+from lane.carriers.request_stream import RequestStream, Unanswered
 from lane.errors import Closed, LaneError, Refused, Status, TargetError, TurnedAway, Unreachable
 from lane.proto.frames import Received, pack
-from lane.proto.hello import EARLY, RESUMABLE, Command, Reply, Request
+from lane.proto.hello import EARLY, NOWHERE, RESUMABLE, Command, Reply, Request
 from lane.session.activity import ACTIVE
 from lane.session.session import Session
 from lane.tasks import start

@@ -7,9 +7,10 @@ one of its workers (`lane.cli.workers`).
 import logging
 import os
 import shlex
+import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from time import time
 
@@ -27,6 +28,7 @@ from lane.egress.listening import Ports
 from lane.egress.policy import Policy
 from lane.egress.udp import UdpEgress
 from lane.errors import ConfigError
+from lane.handover.exchange import Desk, Others
 from lane.keys import KeyRing
 from lane.link import Link
 from lane.meeting import server_path
@@ -104,6 +106,10 @@ class Role:
     epoch: bytes | None = None
     """See `lane.server.server.Server`."""
     begin: Begin = always
+    desk: socket.socket | None = None
+    """A socket on which other processes ask for sessions: see `lane.handover`."""
+    others: Others = field(default_factory=lambda: Others([]))
+    """Those that this process asks."""
 
     def count(self, field: int) -> Count:
         """A number of this process."""
@@ -170,6 +176,9 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
         count=role.count(CARRIERS),
     )
 
+    server.requests.elsewhere, ports.borrow = role.others.take, role.others.borrow
+    desk = Desk(role.desk, server.requests, ports.lend) if role.desk is not None else None
+
     def hold(now: ServerConfig) -> str:
         policy.allow, policy.deny = now.allow, now.deny
         ports.rules, ports.bind = now.allow_reverse, now.allow_bind
@@ -196,6 +205,8 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
         role.status.close()
         role.stop()
         server.close(reload.config.grace)
+        if desk is not None:
+            desk.close()
         known_paths.save(config.state_dir, PATHS, role.worker)
 
     return run_until_signal(partial(role.ready, port), close, reload, hurries=workers == 1)

@@ -34,6 +34,8 @@ from lane.cli.service import notify, tell_wait
 from lane.config import ServerConfig
 from lane.control import Control
 from lane.errors import ConfigError, Fatal
+from lane.handover import channel
+from lane.handover.exchange import Others
 from lane.meeting import listen_at, remove, server_path
 from lane.net import prepared, siblings
 from lane.net.siblings import Siblings
@@ -104,6 +106,8 @@ class Parent:
         self._epoch = os.urandom(EPOCH_SIZE)
         self._since = int(time())
         self._inboxes = [siblings.pair() for _ in range(config.workers)]
+        self._names = [channel.name() for _ in range(config.workers)]
+        self._desks = [channel.listen(name) for name in self._names]
         self._workers = [Worker(number) for number in range(config.workers)]
         self._groups: Groups = []
         self._port = 0
@@ -279,6 +283,7 @@ class Parent:
         for other in self._workers:
             if other is not worker:
                 self._inboxes[other.number][1].close()
+                self._desks[other.number].close()
                 _close(sock for _, group in self._groups for sock in group[other.number])
                 if other.pid:
                     os.close(other.reader)
@@ -306,8 +311,17 @@ class Parent:
             if self._tally.stopping and prepared.mine is not None:
                 prepared.mine.stop()
 
-        begin = partial(self._begun.begin, worker.number)
-        return Role(self._tally, worker.number, status, ready, stop, self._epoch, begin)
+        return Role(
+            self._tally,
+            worker.number,
+            status,
+            ready,
+            stop,
+            self._epoch,
+            partial(self._begun.begin, worker.number),
+            self._desks[worker.number],
+            Others([name for name in self._names if name != self._names[worker.number]]),
+        )
 
 
 def _close(socks: Iterable[socket.socket]) -> None:

@@ -1,6 +1,7 @@
 """A listening socket of the server, and helpers for its addresses."""
 
 import ipaddress
+import os
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
@@ -22,22 +23,13 @@ Arrival = tuple[socket.socket, Address]
 
 
 class EgressListener:
-    """A listening socket. `closed` is called once, when it closes. Raises TargetError if it can't listen."""
+    """The listening socket `sock`, of `open_at` here or in another process.
 
-    def __init__(self, where: Address, closed: Callable[[], None]) -> None:
-        try:
-            address = ipaddress.ip_address(where.host)
-            sockets.sockaddr(address, where.port)
-        except (ValueError, OSError):  # OSError: the scope names no interface of this machine
-            raise TargetError(
-                Status.ADDRESS_NOT_SUPPORTED, f"cannot listen on {where}: no IP address"
-            ) from None
-        try:
-            self._sock = listen_on(address, where.port, BACKLOG)
-        except OSError as error:
-            why = target_error(error)
-            raise TargetError(why.status, f"cannot listen on {where}: {why}") from None
-        sockets.tune(self._sock)  # accepted sockets inherit the options
+    `closed` is called once, when it closes.
+    """
+
+    def __init__(self, sock: socket.socket, closed: Callable[[], None]) -> None:
+        self._sock = sock
         self.address = Address(*self._sock.getsockname()[:2])
         self._acceptor = Acceptor(self._sock, f"connections on {self.address}")
         self._on_close = closed
@@ -48,12 +40,32 @@ class EgressListener:
         sock, where = self._acceptor.accept()
         return sock, _peer(where)
 
+    def share(self) -> int:
+        """Another descriptor of the socket, for another process."""
+        return os.dup(self._sock.fileno())
+
     def close(self) -> None:
         """Close the socket. Idempotent."""
         if not self.closed:
             self.closed = True
             self._sock.close()
             self._on_close()
+
+
+def open_at(where: Address) -> socket.socket:
+    """A socket that listens at `where`. Raises TargetError if it can't."""
+    try:
+        address = ipaddress.ip_address(where.host)
+        sockets.sockaddr(address, where.port)
+    except (ValueError, OSError):  # OSError: the scope names no interface of this machine
+        raise TargetError(Status.ADDRESS_NOT_SUPPORTED, f"cannot listen on {where}: no IP address") from None
+    try:
+        sock: socket.socket = listen_on(address, where.port, BACKLOG)
+    except OSError as error:
+        why = target_error(error)
+        raise TargetError(why.status, f"cannot listen on {where}: {why}") from None
+    sockets.tune(sock)  # accepted sockets inherit the options
+    return sock
 
 
 def _peer(where: Any) -> Address:

@@ -10,57 +10,33 @@ connection is handed only to a parked session.
 """
 
 import ipaddress
-import logging
-from collections import Counter, deque
+import os
+from collections import Counter
 from collections.abc import Callable
-from typing import Protocol
+from time import monotonic
+from typing import Any
 
-import gevent
-from gevent.event import Event
+from gevent import socket
 
 from lane import census
 from lane.address import Address
-from lane.egress.listener import Arrival, EgressListener, own_address
+from lane.egress.listener import EgressListener, open_at, own_address
+from lane.egress.listening_port import Expected, ListeningPort, SharedPort
 from lane.egress.policy import ListenRule, Policy
-from lane.errors import Closed, Status, TargetError
-from lane.net.own import REVERSE, OwnPort
+from lane.errors import Status, TargetError
 from lane.net.resolver import Resolver
 from lane.net.sockets import OUTSIDE
-from lane.supervisor import supervise
 
 MOST = 1024
 """Ports that are open at once."""
 MOST_PER_USER = 64
 """Ports of one user that are open at once."""
-MOST_PARKED = 64
-"""Sessions that are parked at one address."""
 WAIT = 60.0
 """Seconds that an expected peer has to connect."""
 LINGER = 10.0
 """Seconds that a port stays open while no session is parked there."""
 _ELSEWHERE = {"0.0.0.0": OUTSIDE, "::": ipaddress.ip_address("2001:db8::1")}
 """An outside address for each family (RFC 5737, RFC 3849), to look up this machine's own address."""
-
-log = logging.getLogger("lane.server")
-
-
-class ListeningPort(Protocol):
-    """A port where one session waits for one connection."""
-
-    bound: Address
-    """The address that peers connect to."""
-
-    def accept(self, able: Callable[[], bool]) -> Arrival:
-        """Wait for the connection. `able`: whether the session could take it now; `poke` has it asked again.
-
-        Raises TargetError (TTL_EXPIRED) if the port has a time limit, and Closed once the port is closed.
-        """
-
-    def poke(self) -> None:
-        """Ask `able` again, because its answer may have changed."""
-
-    def close(self) -> None:
-        """End the wait. Never blocks. Idempotent."""
 
 
 class Ports:
@@ -90,8 +66,10 @@ class Ports:
         self._most_per_user = most_per_user
         self._wait = wait
         self._linger = linger
+        self.borrow: Callable[[Address, str], int | None] = lambda where, user: None
+        """Asks the other processes of the server to `lend` what can't be opened here."""
         self._open: Counter[str] = Counter()
-        self._shared: dict[Address, _Shared] = {}
+        self._shared: dict[Address, SharedPort] = {}
         census.register(self)
 
     def census(self) -> dict[str, int]:
@@ -111,8 +89,8 @@ class Ports:
                 Status.NOT_ALLOWED, "not allowed: the server opens no ports for BIND (its --allow-bind)"
             )
         if peer.host in _ELSEWHERE:
-            own, welcome = own_address(_ELSEWHERE[peer.host]), self._passes
-            return Expected(self._listen(Address(peer.host, 0), user), own, welcome, self._wait)
+            own = own_address(_ELSEWHERE[peer.host])
+            return self._expected(self._listen(Address(peer.host, 0), user), own, None, self._wait)
         allowed = []
         refusal: TargetError | None = None
         for address in self._resolver.resolve(peer.host, user):
@@ -126,23 +104,34 @@ class Ports:
             raise refusal
         # SOCKS4 and FTP's PORT command have room for IPv4 only, so IPv4 is preferred.
         own = own_address(min(allowed, key=lambda address: address.version))
-        hosts = {address.compressed for address in allowed}
-        return Expected(self._listen(Address(own, 0), user), own, lambda one: one.host in hosts, self._wait)
+        hosts = [address.compressed for address in allowed]
+        return self._expected(self._listen(Address(own, 0), user), own, hosts, self._wait)
 
     def park(self, where: Address, user: str) -> ListeningPort:
         """Park a session at `where`, an IP address. Port 0 stands for a free port. Raises TargetError."""
         if not any(rule.permits(where) for rule in self.rules):
             raise TargetError(Status.NOT_ALLOWED, "not allowed (the server's --allow-reverse)")
-        shared = self._shared.get(where)
-        if shared is None:
-            listener = self._listen(where, user)
-            shared = _Shared(listener, user, self._linger)
-            key = Address(where.host, shared.bound.port)
-            self._shared[key] = shared
-            shared.closed = lambda: self._shared.pop(key, None)
+        shared = self._shared.get(where) or self._share(where.host, self._listen(where, user), user)
         if shared.user != user:
             raise TargetError(Status.NOT_ALLOWED, "not allowed: the port is another user's")
         return shared.park()
+
+    def thaw(self, state: dict[str, Any], descriptors: list[int], user: str) -> ListeningPort:
+        """The port that another process has frozen, for the same user."""
+        if "hosts" in state:
+            listener = self._listener(user, descriptors[0])
+            return self._expected(listener, state["host"], state["hosts"], state["until"] - monotonic())
+        shared = self._shared.get(Address(*state["where"]))
+        if shared is None:
+            shared = self._share(state["where"][0], self._listener(user, descriptors[0]), user)
+        else:
+            os.close(descriptors[0])
+        return shared.park()
+
+    def lend(self, where: Address, user: str) -> int | None:
+        """Another descriptor of the port at `where`, for another process of the server; None without one."""
+        shared = self._shared.get(where)
+        return shared.lend() if shared is not None and shared.user == user else None
 
     def close(self) -> None:
         """Close the ports of reverse forwards. The ports of SOCKS BIND close with their sessions."""
@@ -156,12 +145,33 @@ class Ports:
             return False
         return True
 
+    def _expected(
+        self, listener: EgressListener, host: str, hosts: list[str] | None, wait: float
+    ) -> Expected:
+        return Expected(listener, host, hosts, self._passes, wait)
+
+    def _share(self, host: str, listener: EgressListener, user: str) -> SharedPort:
+        shared = SharedPort(host, listener, user, self._linger)
+        self._shared[shared.where] = shared
+        shared.closed = lambda: self._shared.pop(shared.where, None)
+        return shared
+
+    def _listener(self, user: str, descriptor: int) -> EgressListener:
+        self._open[user] += 1
+        return EgressListener(socket.socket(fileno=descriptor), lambda: self._closed(user))
+
     def _listen(self, where: Address, user: str) -> EgressListener:
         if len(self) >= self._most:
             raise TargetError(Status.FAILURE, "too many ports are open")
         if self._open[user] >= self._most_per_user:
             raise TargetError(Status.FAILURE, "too many ports of this user are open")
-        listener = EgressListener(where, lambda: self._closed(user))
+        try:
+            listener = EgressListener(open_at(where), lambda: self._closed(user))
+        except TargetError:
+            descriptor = self.borrow(where, user) if where.port else None
+            if descriptor is None:
+                raise
+            return self._listener(user, descriptor)
         self._open[user] += 1
         return listener
 
@@ -169,143 +179,3 @@ class Ports:
         self._open[user] -= 1
         if not self._open[user]:
             del self._open[user]
-
-
-class Expected:
-    """A `ListeningPort` for one connection. `welcome` tells whether a peer is the expected one."""
-
-    def __init__(
-        self, listener: EgressListener, host: str, welcome: Callable[[Address], bool], wait: float
-    ) -> None:
-        self.bound = Address(host, listener.address.port)
-        self._listener = listener
-        self._welcome = welcome
-        self._wait = wait
-
-    def accept(self, able: Callable[[], bool]) -> Arrival:
-        """See `ListeningPort`."""
-        try:
-            with gevent.Timeout(self._wait, TargetError(Status.TTL_EXPIRED, "nobody connected in time")):
-                while True:
-                    sock, peer = self._listener.accept()
-                    if self._welcome(peer):
-                        return sock, peer
-                    sock.close()
-                    log.debug("a connection from %s to %s was not expected", peer.host, self.bound)
-                    gevent.sleep(0)  # unexpected connections may come faster than they are closed
-        finally:
-            self.close()
-
-    def poke(self) -> None:
-        """See `ListeningPort`. Nothing to do: a connection is accepted whether the session is able or not."""
-
-    def close(self) -> None:
-        """See `ListeningPort`."""
-        self._listener.close()
-
-
-class _Shared:
-    """The port of a reverse forward, and the sessions parked there. The oldest session is served first."""
-
-    def __init__(self, listener: EgressListener, user: str, linger: float) -> None:
-        self.user = user
-        self.bound = listener.address
-        self.closed: Callable[[], object] = lambda: None
-        self._listener = listener
-        self._own: OwnPort | None = OwnPort(listener.address, REVERSE)
-        self._linger = linger
-        self._places: deque[_Place] = deque()
-        self._changed = Event()
-        self._last: gevent.Greenlet[..., None] | None = None  # closes the port while no session is parked
-        self._acceptor = supervise(f"the port {self.bound}", self._serve)
-
-    def park(self) -> "_Place":
-        if len(self._places) >= MOST_PARKED:
-            stale = next((place for place in self._places if not place.able()), None)
-            if stale is None:
-                raise TargetError(Status.FAILURE, "too many sessions are parked there")
-            stale.close()  # its client was probably restarted and left this session behind
-        if self._last is not None:
-            self._last.kill(block=False)
-            self._last = None
-        place = _Place(self)
-        self._places.append(place)
-        return place
-
-    def leave(self, place: "_Place") -> None:
-        """Remove a session that has its connection or wants none."""
-        if place in self._places:
-            self._places.remove(place)
-            if not self._places and not self._listener.closed:
-                self._last = gevent.spawn_later(self._linger, self.close)
-
-    def changed(self) -> None:
-        self._changed.set()
-
-    def close(self) -> None:
-        self._acceptor.kill(block=False)
-        self._listener.close()
-        self._own = None
-        self.closed()
-        for place in [*self._places]:
-            place.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                sock, peer = self._listener.accept()
-            except Closed:
-                return
-            try:
-                self._able().arrive((sock, peer))
-            except BaseException:
-                sock.close()
-                raise
-
-    def _able(self) -> "_Place":
-        """Wait for a session that can take a connection now; return the oldest."""
-        while True:
-            for place in self._places:
-                if place.able():
-                    return place
-            self._changed.clear()
-            self._changed.wait()  # no limit: without a parked session, the port closes after LINGER
-
-
-class _Place:
-    """The `ListeningPort` of one session at a shared port."""
-
-    def __init__(self, shared: _Shared) -> None:
-        self.bound = shared.bound
-        self.able: Callable[[], bool] = lambda: False
-        self._shared = shared
-        self._settled = Event()
-        self._arrival: Arrival | None = None
-
-    def accept(self, able: Callable[[], bool]) -> Arrival:
-        """See `ListeningPort`."""
-        self.able = able
-        self.poke()
-        self._settled.wait()  # no limit: a parked session waits until a peer connects
-        if self._arrival is None:
-            raise Closed("the port was closed")
-        arrival, self._arrival = self._arrival, None
-        return arrival
-
-    def poke(self) -> None:
-        """See `ListeningPort`."""
-        self._shared.changed()
-
-    def arrive(self, arrival: Arrival) -> None:
-        """Hand a connection to the session."""
-        self._shared.leave(self)
-        self._arrival = arrival
-        self._settled.set()
-
-    def close(self) -> None:
-        """See `ListeningPort`."""
-        self._shared.leave(self)
-        self._settled.set()
-        if self._arrival is not None:
-            self._arrival[0].close()
-            self._arrival = None

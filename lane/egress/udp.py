@@ -52,7 +52,8 @@ class UdpEgress:
     """The sockets of one association. `authorize(target)` raises TargetError, as the policy does.
 
     `user`: the user that look-ups are counted against; the memory of its tables counts against `share(user)`.
-    `anyone`: also accept packets from addresses to which nothing was sent.
+    `anyone`: also accept packets from addresses to which nothing was sent. `frozen`: the value of `freeze`
+    in another process, from which it goes on.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class UdpEgress:
         user: str = "",
         anyone: bool,
         share: Callable[[str], Budget] | None = None,
+        frozen: tuple[dict[str, Any], list[int]] | None = None,
     ) -> None:
         self.deliver: Callable[[Address, Buffer], None] = lambda source, payload: None
         """Called with the source and the payload of each incoming packet. It must not block.
@@ -86,6 +88,31 @@ class UdpEgress:
         self._budget = share(user) if share else None
         self._paid = 0  # bytes taken from the user's share
         self._closed = False
+        if frozen is not None:
+            self._thaw(*frozen)
+
+    def freeze(self) -> tuple[dict[str, Any], list[int]]:
+        """What another process needs to go on, as a plain value, and descriptors, which are the caller's now.
+
+        It is closed here. What waits in the kernel is read there; packets that wait for a look-up are lost.
+        """
+        gevent.killall(self._readers)  # no limit: they only read and deliver
+        self._readers.clear()
+        state = {
+            "anyone": self._anyone,
+            "peers": [*self._peers.items()],
+            "families": [int(family) for family in self._sockets],
+        }
+        descriptors = [sock.detach() for sock in self._sockets.values()]
+        self._sockets.clear()
+        self.close()
+        return state, descriptors
+
+    def _thaw(self, state: dict[str, Any], descriptors: list[int]) -> None:
+        for ip, accepted in state["peers"]:
+            self._remember(self._peers, ip, accepted)
+        for family, descriptor in zip(state["families"], descriptors, strict=True):
+            self._use(family, UdpSocket(socket.socket(fileno=descriptor)))
 
     def send(self, target: Address, payload: Buffer) -> None:
         """Send one packet. Never blocks. A packet that can't be sent is dropped and counted."""
@@ -192,9 +219,12 @@ class UdpEgress:
     def _socket(self, family: int) -> UdpSocket | None:
         """The socket of `family`, opened on first use; None if the system has no socket to give."""
         if family not in self._sockets and not self._closed and (sock := _open(family)) is not None:
-            self._sockets[family] = sock
-            self._readers.append(supervise("the packets of targets", self._read, sock))
+            self._use(family, sock)
         return self._sockets.get(family)
+
+    def _use(self, family: int, sock: UdpSocket) -> None:
+        self._sockets[family] = sock
+        self._readers.append(supervise("the packets of targets", self._read, sock))
 
     def _read(self, sock: UdpSocket) -> None:
         with suppress(Closed):

@@ -113,6 +113,12 @@ class UdpSocket:
         size, ancillary, _, address = self._sock.recvmsg_into((_arriving,), pktinfo.ROOM)
         return size, (address, pktinfo.source(ancillary))
 
+    def detach(self) -> int:
+        """Give the descriptor away. Nobody may be in `recv`, and no call may follow."""
+        self._closed = True
+        self._readable.close()
+        return self._sock.detach()
+
     def close(self) -> None:
         """Close the socket and wake a blocked `recv`. Idempotent."""
         if not self._closed:

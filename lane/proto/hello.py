@@ -43,6 +43,8 @@ MAX_REQUEST = _REQUEST.size + MAX_PACKED + _RESUMABLE.size + MAX_REQUEST_PADDING
 MAX_REPLY = _REPLY.size + MAX_PACKED + MAX_TEXT
 
 Buffer = bytes | bytearray | memoryview
+NOWHERE = Address("0.0.0.0", 0)
+"""The address in a message that has none to tell."""
 
 
 def token(key: bytes, binding: bytes) -> bytes:

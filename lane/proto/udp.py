@@ -55,8 +55,8 @@ def pack_packet(address: Address, payload: Buffer) -> bytes:
 class PacketReader:
     """Parses packets from a stream, however it is split. It copies once and holds less than one packet."""
 
-    def __init__(self) -> None:
-        self._rest = bytearray()
+    def __init__(self, rest: bytes = b"") -> None:
+        self._rest = bytearray(rest)
         self._wanted = 0  # bytes needed before parsing can go on
 
     def feed(self, data: Buffer) -> Iterator[tuple[Address, Buffer]]:
@@ -82,6 +82,11 @@ class PacketReader:
             at = begin + size
             yield address, view[begin:at]
         self._rest += view[at:]
+
+    @property
+    def rest(self) -> bytes:
+        """The beginning of a packet, for another reader to go on with."""
+        return bytes(self._rest)
 
     @property
     def at_boundary(self) -> bool:

@@ -6,21 +6,22 @@ refuses with the true reason, or the session follows it, or the answers to PINGs
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
 
 from lane.address import Address
-from lane.errors import Closed, LaneError, Status, TargetError
+from lane.errors import LaneError, Status, TargetError
 from lane.log import Throttle
 from lane.net.user_places import UserPlaces
-from lane.proto.hello import ANYONE, EPOCH_SIZE, RESUMABLE, Command, Reply, Request
+from lane.proto.hello import ANYONE, EPOCH_SIZE, NOWHERE, RESUMABLE, Command, Reply, Request
 from lane.server.begun import Begin, always
+from lane.server.live import Asked, Elsewhere, LiveSession, Parcel, asked_of
 from lane.server.messages import MessageReader, finish
 from lane.server.probe import answer_pings
-from lane.server.resumption import NOWHERE, Entry, Resumption
+from lane.server.resumption import Entry, Key, Resumption
 from lane.server.services import Offers, Service
 from lane.session.flows import Flows
 from lane.session.registry import Registry
@@ -73,6 +74,8 @@ class Requests:
         self._resumption = resumption
         self._server_epoch = epoch or os.urandom(EPOCH_SIZE)
         self._begin = begin
+        self.elsewhere: Callable[[Key, int], Parcel | None] = lambda key, generation: None
+        """Takes a session from another process that knows it: see `hand_over` there."""
         self._probes = UserPlaces(MAX_PROBES, 0, "probes of this user")
         self._refusals = Throttle(REFUSALS_PERIOD, burst=REFUSALS_AT_ONCE)
         self._closing = False
@@ -114,7 +117,8 @@ class Requests:
                 self._reply(stream, Status.OK)
                 answer_pings(stream, reader.rest())
             return False
-        entry, session, bound = self._session(carrier, request, user)
+        entry, live = self._session(carrier, request, user)
+        session = live.session
         session.detach()  # from here on, data on its previous stream are too late
         if entry:
             self._resumption.carried(entry)
@@ -122,7 +126,7 @@ class Requests:
             rest = session.carry(
                 stream,
                 partial(measured, carrier),
-                first=self._message(Status.OK, bound),
+                first=self._message(Status.OK, live.bound),
                 early=reader.rest(),
                 resumed=request.generation > 0,
                 flows=flows,
@@ -133,16 +137,13 @@ class Requests:
         reader.put_back(rest or b"")
         return rest is not None
 
-    def _session(
-        self, carrier: Carrier, request: Request, user: str
-    ) -> tuple[Entry | None, Session, Address]:
-        """The requested session, and the address from which its target sees it. Raises TargetError."""
+    def _session(self, carrier: Carrier, request: Request, user: str) -> tuple[Entry | None, LiveSession]:
+        """The requested session. Raises TargetError."""
         entry = None
         if request.flags & RESUMABLE:
             key = user, request.session
-            if entry := self._resumption.find(key, request.generation):
-                session = entry.join(request.generation)
-                return entry, session, entry.bound
+            if (entry := self._find(key, request)) is not None:
+                return entry, entry.join(request.generation)
             if request.command != Command.RESUME:
                 if not self._begin(user, request.session, request.generation):
                     raise TargetError(Status.GONE, "another worker of the server may have begun the session")
@@ -150,44 +151,161 @@ class Requests:
         if request.command == Command.RESUME:
             raise TargetError(Status.GONE, "there is no such session here")
         try:
-            session, bound = self._connected(carrier, request, user, entry)
+            live = self._connected(carrier, request, user, entry)
         except BaseException as error:
             if entry:
                 refusal = error if isinstance(error, TargetError) else TargetError(Status.GONE, str(error))
                 self._resumption.ended(entry, refusal, known=False)
             raise
         if entry:
-            entry.begin(session, bound)
+            entry.begin(live)
             if entry.generation != request.generation:
                 raise TargetError(Status.STALE, "a newer request for this session was here before")
-        return entry, session, bound
+        return entry, live
 
-    def _connected(
-        self, carrier: Carrier, request: Request, user: str, entry: Entry | None
-    ) -> tuple[Session, Address]:
-        """A new session with the target, in a greenlet of its own, and its address. Raises TargetError."""
+    def _find(self, key: Key, request: Request) -> Entry | None:
+        """The entry of a session that was begun, here or in another process. Raises TargetError."""
+        entry = self._resumption.find(key, request.generation)
+        if entry is not None or not request.generation:
+            return entry
+        entry = self._resumption.begin(key, request.generation)  # others who ask for it wait
+        try:
+            parcel = self.elsewhere(key, request.generation)
+            if parcel is not None:
+                entry.begin(self._thawed(parcel, entry))
+        except BaseException as error:
+            refusal = error if isinstance(error, TargetError) else TargetError(Status.GONE, str(error))
+            if refusal.status is Status.TTL_EXPIRED:  # it may still be there: the client asks again
+                self._resumption.forget(entry, refusal)
+            else:
+                self._resumption.ended(entry, refusal, known=False)
+            raise
+        if parcel is None:
+            self._resumption.forget(entry, TargetError(Status.GONE, "there is no such session here"))
+            return None
+        return entry
+
+    def hand_over(self, key: Key, generation: int) -> Parcel | None:
+        """Stop a session here, so that another process goes on with it from this generation on.
+
+        None if it is not known here, and then it is not begun here any more. Raises TargetError if it has
+        ended, and Elsewhere if it went to yet another process.
+        """
+        entry = self._resumption.find(key, generation)
+        if entry is None:
+            was_here = self._resumption.was_here(key)
+            self._resumption.moved(key, generation)
+            if was_here:
+                raise Elsewhere
+            return None
+        live = entry.join(generation)
+        try:
+            parcel = live.stop()
+        except TargetError as error:
+            self._resumption.ended(entry, error, known=False)
+            raise
+        self._resumption.moved(key, generation)
+        return parcel
+
+    def hand_over_all(self) -> Iterator[Parcel]:
+        """Stop all sessions that can be resumed, so that another process goes on with them.
+
+        Those that have ended go along, since their clients may not know. A session that has not reached its
+        target yet stays, and so does one that does not stop.
+        """
+        for entry in self._resumption.entries:
+            state = {"user": entry.key[0], "session": entry.key[1], "generation": entry.generation}
+            if entry.verdict is not None:
+                yield Parcel(state | {"ended": [int(entry.verdict), entry.text]}, [])
+            elif entry.live is not None and not entry.live.session.complete:
+                try:
+                    parcel = entry.live.stop()
+                except TargetError as error:
+                    log.warning("%s: a session could not go to another process: %s", entry.key[0], error)
+                    continue
+                parcel.state.update(state)
+                yield parcel
+            else:
+                continue
+            self._resumption.moved(entry.key, entry.generation)
+
+    def adopt(self, parcel: Parcel) -> None:
+        """Go on with a session of `hand_over_all` of another process."""
+        state = parcel.state
+        key, generation = (state["user"], state["session"]), state["generation"]
+        if self._resumption.knows(key):
+            parcel.close()  # it came before, on its own
+            return
+        entry = self._resumption.begin(key, generation)
+        refusal: TargetError | None
+        try:
+            if "ended" not in state:
+                entry.begin(self._thawed(parcel, entry))
+                self._resumption.orphaned(entry)
+                return
+            status, text = state["ended"]
+            refusal = TargetError(Status(status), text) if status != Status.COMPLETE else None
+        except Exception as error:
+            report("going on with a session of another process", error)
+            refusal = TargetError(Status.GONE, "the session could not go on in another process")
+        self._resumption.ended(entry, refusal, known=False)
+
+    def _thawed(self, parcel: Parcel, entry: Entry) -> LiveSession:
+        """Go on with the session in `parcel`. Raises TargetError."""
+        state = parcel.state
+        with ExitStack() as resources:
+            resources.callback(parcel.close)
+            asked = asked_of(state)
+            offer = self._offers[asked.request.command]
+            resources.pop_all()  # from here on, its service has the descriptors
+            resources.enter_context(self._registry.admit(asked.peer, asked.user, known=True))
+            frozen, authorize = (state["service"], parcel.descriptors), partial(self._authorize, asked.user)
+            service = offer.thaw(frozen, asked.request, asked.user, authorize)
+            return self._start(resources, service, asked, entry, state["session"])
+
+    def _connected(self, carrier: Carrier, request: Request, user: str, entry: Entry | None) -> LiveSession:
+        """A new session with the target, in a greenlet of its own. Raises TargetError."""
         if self._closing:
             raise TargetError(Status.FAILURE, "the server is closing")
         with ExitStack() as resources:
             resources.enter_context(self._registry.admit(carrier.peer, user))
             service = self._offers[request.command](request, user, partial(self._authorize, user))
-            resources.callback(service.reset)
-            if service.waits_for_peer and self._closing:  # closing began meanwhile: nobody would end it
+            closing: bool = self._closing  # closing began meanwhile: nobody would end it
+            if service.waits_for_peer and closing:
+                service.reset()
                 raise TargetError(Status.FAILURE, "the server is closing")
-            session = resources.enter_context(
-                self._registry.session(
-                    request.window,
-                    service.owner,
-                    resumable=entry is not None,
-                    buffer_size=service.buffer_size,
-                    user=user,
-                )
+            return self._start(resources, service, Asked(request, user, carrier.peer), entry)
+
+    def _start(
+        self,
+        resources: ExitStack,
+        service: Service,
+        asked: Asked,
+        entry: Entry | None,
+        frozen: dict[str, Any] | None = None,
+    ) -> LiveSession:
+        """Let a session live at `service`, with `resources`. `frozen`: its state, if it goes on here."""
+        resources.callback(service.reset)
+        session = resources.enter_context(
+            self._registry.session(
+                asked.request.window,
+                service.owner,
+                resumable=entry is not None,
+                buffer_size=service.buffer_size,
+                user=asked.user,
+                frozen=frozen,
             )
-            session.protocol.activity.reports = entry is not None
-            session.waiting_for_peer = service.waits_for_peer  # from now on, not only from `run` on
-            live = partial(self._live, service, session, request.address, user, entry)
-            start(_hold, resources.pop_all(), live)
-            return session, service.bound
+        )
+        session.protocol.activity.reports = entry is not None
+        session.waiting_for_peer = service.waits_for_peer  # from now on, not only from `run` on
+        live = LiveSession(service, session, asked, self._hook, str(next(self._names)))
+        start(_hold, resources.pop_all(), partial(live.run, partial(self._ended, session, entry)))
+        return live
+
+    def _ended(self, session: Session, entry: Entry | None, error: LaneError | None) -> None:
+        if entry:
+            refusal = TargetError(Status.GONE, f"the session ended: {error}") if error else None
+            self._resumption.ended(entry, refusal, known=session.parted)
 
     def _authorize(self, user: str, target: Address) -> None:
         try:
@@ -197,35 +315,6 @@ class Requests:
             raise TargetError(Status.FAILURE, "the server failed to decide whether that is allowed") from None
         if allowed is not True:
             raise TargetError(Status.NOT_ALLOWED, "not allowed")
-
-    def _live(
-        self, service: Service, session: Session, address: Address, user: str, entry: Entry | None
-    ) -> None:
-        """Run one session to its end, and tell observers of its start and end."""
-        name = str(next(self._names))
-        self._tell(self._hook.lane_session_started, session=name, target=address, identity=user)
-        error: LaneError | None = Closed("the server ended it")
-        try:
-            error = service.run(session)
-        finally:
-            if entry:
-                refusal = TargetError(Status.GONE, f"the session ended: {error}") if error else None
-                self._resumption.ended(entry, refusal, known=session.parted)
-            log.debug("%s: %s ended: %s", user, address, error or "in good order")
-            self._tell(
-                self._hook.lane_session_ended,
-                session=name,
-                sent=session.receive_window.received,
-                received=session.send_buffer.sent,
-                error=str(error) if error else None,
-            )
-
-    def _tell(self, hook: Callable[..., Any], **what: Any) -> None:
-        """Call observers. An exception in one of them does not affect the session."""
-        try:
-            hook(**what)
-        except Exception as error:
-            report("a hook that observes sessions", error)
 
     def _reply(self, stream: Stream, status: Status, text: str = "") -> None:
         stream.sendall(self._message(status, NOWHERE, text))

@@ -14,10 +14,10 @@ import gevent
 from gevent.event import Event
 
 from lane import census
-from lane.address import Address
 from lane.errors import Closed, Status, TargetError
 from lane.fair import maybe_yield
 from lane.proto.hello import MAX_TEXT
+from lane.server.live import LiveSession
 from lane.session.session import Session
 from lane.supervisor import report, supervise
 
@@ -30,8 +30,6 @@ MOST_ENDED = 65536
 _STALE = "a newer request for this session was here before"
 _CROWDED = "too many sessions wait for their clients"
 _COMPLETE = "the session is complete"
-NOWHERE = Address("0.0.0.0", 0)
-"""The address in a REPLY that has none to tell."""
 _SETTLED = Event()
 """Shared by all ended sessions: one event is larger than the rest of an entry."""
 _SETTLED.set()
@@ -43,15 +41,13 @@ Key = tuple[str, bytes]
 class Entry:
     """A session from its first request on. `settled` is set once the connection to its target is decided."""
 
-    __slots__ = ("bound", "generation", "key", "session", "settled", "since", "text", "verdict")
+    __slots__ = ("generation", "key", "live", "settled", "since", "text", "verdict")
 
     def __init__(self, key: Key, generation: int) -> None:
         self.key = key
         self.generation = generation
         self.settled = Event()
-        self.session: Session | None = None
-        self.bound = NOWHERE
-        """The address from which its target sees it, or of its port. Each good REPLY repeats it."""
+        self.live: LiveSession | None = None
         self.verdict: Status | None = None
         """The answer to a further request, once the session has failed or ended. None until then."""
         self.text = ""
@@ -59,12 +55,17 @@ class Entry:
         self.since = 0.0
         """The time at which it lost its stream or ended, if it did."""
 
-    def begin(self, session: Session, bound: Address) -> None:
+    @property
+    def session(self) -> Session | None:
+        """The session, from the time its target was reached to its end."""
+        return self.live.session if self.live is not None else None
+
+    def begin(self, live: LiveSession) -> None:
         """Note that the target was reached."""
-        self.session, self.bound = session, bound
+        self.live = live
         self.settled.set()
 
-    def join(self, generation: int) -> Session:
+    def join(self, generation: int) -> LiveSession:
         """Wait until the target was reached. Returns the session. Raises TargetError.
 
         `generation`: the request's. A newer request that arrives during the wait makes this one stale.
@@ -74,14 +75,14 @@ class Entry:
             raise TargetError(Status.STALE, _STALE)
         if self.verdict is not None:
             raise TargetError(self.verdict, self.text)
-        assert self.session is not None
-        if self.session.complete:
+        assert self.live is not None
+        if self.live.session.complete:
             raise TargetError(Status.COMPLETE, _COMPLETE)
-        return self.session
+        return self.live
 
     def end(self, refusal: TargetError | None) -> None:
         """Note the end of the session and the answer to later requests. `refusal`: None after a clean end."""
-        self.session, self.bound = None, NOWHERE
+        self.live = None
         self.verdict = Status.COMPLETE if refusal is None else refusal.status
         # Cut to the room in a REPLY, and interned, because many sessions have the same text.
         self.text = intern(_COMPLETE if refusal is None else str(refusal)[:MAX_TEXT])
@@ -105,12 +106,14 @@ class Resumption:
         self._orphans: dict[str, OrderedDict[Key, Entry]] = {}  # by user; the longest wait first
         self._waiting = 0
         self._ended: deque[Entry] = deque()
+        self._moved: OrderedDict[Key, tuple[int, float]] = OrderedDict()  # with the generation, and when
         self._sweeper = supervise("the sweeper of sessions that wait", self._sweep)
         census.register(self)
 
     def census(self) -> dict[str, int]:
         """See `lane.census`."""
-        return {"resumable": len(self._entries), "orphans": self._waiting, "ended": len(self._ended)}
+        gone = {"ended": len(self._ended), "moved": len(self._moved)}
+        return {"resumable": len(self._entries), "orphans": self._waiting, **gone}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -128,14 +131,44 @@ class Resumption:
         """The entry of the requested session, or None. Raises TargetError if a newer request came before."""
         entry = self._entries.get(key)
         if entry is None:
+            if key in self._moved and generation <= self._moved[key][0]:
+                raise TargetError(Status.STALE, _STALE)
             return None
         if generation <= entry.generation:
             raise TargetError(Status.STALE, _STALE)
         entry.generation = generation
         return entry
 
+    def knows(self, key: Key) -> bool:
+        """Whether the session is or was here."""
+        return key in self._entries
+
+    def was_here(self, key: Key) -> bool:
+        """Whether the session went from here to another process lately."""
+        return key in self._moved
+
+    def moved(self, key: Key, generation: int) -> None:
+        """Note that the session, known or not, is in another process from this generation on."""
+        if (entry := self._entries.pop(key, None)) is not None:
+            self.carried(entry)
+        self._moved.pop(key, None)
+        self._moved[key] = generation, monotonic()
+        if len(self._moved) > MOST_ENDED:
+            self._moved.popitem(last=False)
+
+    def forget(self, entry: Entry, refusal: TargetError) -> None:
+        """Drop the entry of a session that is not here. Those who wait for it get `refusal`."""
+        self._entries.pop(entry.key, None)
+        entry.end(refusal)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All of them."""
+        return [*self._entries.values()]
+
     def begin(self, key: Key, generation: int) -> Entry:
         """Add an entry for a new session."""
+        self._moved.pop(key, None)
         entry = self._entries[key] = Entry(key, generation)
         return entry
 
@@ -174,7 +207,9 @@ class Resumption:
             self._forget()
 
     def _forget(self) -> None:
-        self._entries.pop(self._ended.popleft().key, None)
+        entry = self._ended.popleft()
+        if self._entries.get(entry.key) is entry:
+            del self._entries[entry.key]
 
     def _sweep(self) -> None:
         while True:
@@ -185,6 +220,8 @@ class Resumption:
                     self._give_up(entry, "its client did not come back in time")
             while self._ended and self._ended[0].since <= oldest:
                 self._forget()
+            while self._moved and next(iter(self._moved.values()))[1] <= oldest:
+                self._moved.popitem(last=False)
             held = 0
             for own in list(self._orphans.values()):
                 of_user = _sum(own)

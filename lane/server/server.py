@@ -77,7 +77,7 @@ class Server:
     ) -> None:
         self._listeners = listeners
         self._hook = hook
-        self._requests = Requests(hook, offers, registry, resumption, epoch=epoch, begin=begin)
+        self.requests = Requests(hook, offers, registry, resumption, epoch=epoch, begin=begin)
         self._registry = registry
         self._resumption = resumption
         self._per_peer = per_peer + SPARES_PER_PEER
@@ -105,7 +105,7 @@ class Server:
     def close(self, grace: float) -> None:
         """Accept no more carriers, let sessions finish for `grace` seconds, then end everything."""
         self._closing = True
-        self._requests.close()
+        self.requests.close()
         for listener in self._listeners:
             listener.close()
         self._registry.drain(grace)
@@ -230,7 +230,7 @@ class Server:
                         log.info("%s is not a user any more", user)
                         finish(stream)
                         return
-                if not self._requests.serve(asking, request):
+                if not self.requests.serve(asking, request):
                     return
             stream.close()
         except LaneError as error:

@@ -7,16 +7,17 @@ and an entry in `offers`.
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from gevent.socket import socket as Socket  # noqa: N812  (the name of the type)
 
 from lane import census
 from lane.address import Address
-from lane.egress.listening import ListeningPort, Ports
+from lane.egress.listening import Ports
+from lane.egress.listening_port import ListeningPort
 from lane.egress.udp import UdpEgress
 from lane.errors import LaneError, Status, TargetError
-from lane.proto.hello import ANYONE, Command, Request
+from lane.proto.hello import ANYONE, NOWHERE, Command, Request
 from lane.proto.udp import FLOW_SIZE
 from lane.session.flows import Flows
 from lane.session.owner import Owner
@@ -46,7 +47,19 @@ class Service(Protocol):
         """The address for the REPLY: from which the target sees the server, or to which it may connect."""
 
     def run(self, session: Session) -> LaneError | None:
-        """Serve until both sides have ended. Returns the error, or None after a clean end."""
+        """Serve until both sides have ended. Returns the error, or None after a clean end.
+
+        Raises Suspended after `suspend`.
+        """
+
+    def suspend(self) -> None:
+        """Have `run`, which has begun, raise Suspended. The session is suspended with it."""
+
+    def freeze(self) -> tuple[dict[str, Any], list[int]]:
+        """What `Offer.thaw` needs once `run` has raised Suspended.
+
+        This is a plain value, and descriptors, which are the caller's now.
+        """
 
     def reset(self) -> None:
         """Release everything. Idempotent, and without effect after a clean end."""
@@ -54,30 +67,94 @@ class Service(Protocol):
 
 Authorize = Callable[[Address], None]
 """Checks that the user may reach a target. Raises TargetError (NOT_ALLOWED)."""
-Offer = Callable[[Request, str, Authorize], Service]
-"""Starts the service for a request; the second argument is the user. Raises TargetError."""
+Frozen = tuple[dict[str, Any], list[int]]
+"""A service that is to go on in this process: see `Service.freeze`."""
+
+
+class Offer(Protocol):
+    """Makes the services for one command."""
+
+    def __call__(self, request: Request, user: str, authorize: Authorize) -> Service:
+        """Start the service for a request. Raises TargetError."""
+
+    def thaw(self, frozen: Frozen, request: Request, user: str, authorize: Authorize) -> Service:
+        """The service that goes on here. It takes over the descriptors, also if this raises TargetError."""
+
+
 Offers = Mapping[int, Offer]
 """The offer for each command."""
 
 
 class ConnectService:
-    """A TCP connection to the target."""
+    """A TCP connection to the target, which may have ended: then `target` is None, and `frozen` says so."""
 
     buffer_size = None
     waits_for_peer = False
 
-    def __init__(self, sock: Socket) -> None:
-        self.bound = Address(*sock.getsockname()[:2])
-        self.owner = Relay()
-        self._target = SocketStream(sock)
+    def __init__(
+        self, target: SocketStream | None, bound: Address, frozen: dict[str, Any] | None = None
+    ) -> None:
+        self.bound = bound
+        self.owner = Relay(frozen)
+        self._target = target
 
     def run(self, session: Session) -> LaneError | None:
         """See `Service`."""
         return self.owner.run(self._target, session)
 
+    def suspend(self) -> None:
+        """See `Service`."""
+        if self._target is not None:
+            self._target.suspend()
+        self.owner.suspend()
+
+    def freeze(self) -> Frozen:
+        """See `Service`."""
+        return _freeze(self, self._target)
+
     def reset(self) -> None:
         """See `Service`."""
-        self._target.reset()
+        if self._target is not None:
+            self._target.reset()
+
+
+class Connects:
+    """The `Offer` of connections to targets. `connect` connects for a user, or raises TargetError."""
+
+    def __init__(self, connect: Callable[[Address, str], Socket]) -> None:
+        self._connect = connect
+
+    def __call__(self, request: Request, user: str, authorize: Authorize) -> Service:
+        """See `Offer`."""
+        authorize(request.address)
+        sock = self._connect(request.address, user)
+        bound = Address(*sock.getsockname()[:2])
+        return ConnectService(SocketStream(sock), bound)
+
+    def thaw(self, frozen: Frozen, request: Request, user: str, authorize: Authorize) -> Service:
+        """See `Offer`."""
+        return _thaw(frozen)
+
+
+class _Relayed(Protocol):
+    """A service whose session is relayed."""
+
+    owner: Relay
+    bound: Address
+
+
+def _freeze(service: _Relayed, target: SocketStream | None) -> Frozen:
+    """A relay and its target, as a plain value and at most one descriptor."""
+    state, descriptor = target.freeze() if target is not None else ({}, None)
+    whole = {"relay": service.owner.freeze(), "target": state, "bound": [*service.bound]}
+    return whole, [] if descriptor is None else [descriptor]
+
+
+def _thaw(frozen: Frozen) -> ConnectService:
+    """The service that goes on with a relay and its target."""
+    state, descriptors = frozen
+    target = SocketStream.thaw(state["target"], descriptors[0]) if descriptors else None
+    return ConnectService(target, Address(*state["bound"]), state["relay"])
 
 
 class UdpService:
@@ -85,17 +162,23 @@ class UdpService:
 
     buffer_size = WINDOW
     waits_for_peer = False
-    bound = Address("0.0.0.0", 0)
+    bound = NOWHERE
 
-    def __init__(self, egress: UdpEgress, flow: bytes, release: Callable[[], None]) -> None:
-        self.owner = Packets(flow, egress.send)
+    def __init__(
+        self,
+        egress: UdpEgress,
+        flow: bytes,
+        release: Callable[[], None],
+        frozen: dict[str, Any] | None = None,
+    ) -> None:
+        self.owner = Packets(flow, egress.send, frozen)
         self.owner.peer_ready = True
         self._egress = egress
         self._release: Callable[[], None] | None = release
 
     def run(self, session: Session) -> LaneError | None:
         """See `Service`."""
-        packets = self.owner
+        packets, self._session = self.owner, session
         packets.begin(session)
         self._egress.deliver = packets.send
         error = packets.run()
@@ -104,6 +187,15 @@ class UdpService:
             packets.finish()
             session.close()
         return error or session.error
+
+    def suspend(self) -> None:
+        """See `Service`."""
+        self._session.suspend()
+
+    def freeze(self) -> Frozen:
+        """See `Service`."""
+        state, descriptors = self._egress.freeze()
+        return {"egress": state, "packets": self.owner.freeze()}, descriptors
 
     def reset(self) -> None:
         """See `Service`."""
@@ -130,12 +222,27 @@ class Associations:
         return self._users.total()
 
     def __call__(self, request: Request, user: str, authorize: Authorize) -> Service:
-        """An `Offer`."""
+        """See `Offer`."""
         if self._users[user] >= self._most:
             raise TargetError(Status.FAILURE, "too many UDP associations at once")
+        return self._serve(request, user, authorize)
+
+    def thaw(self, frozen: Frozen, request: Request, user: str, authorize: Authorize) -> Service:
+        """See `Offer`. It had its place in another process, so it has one here."""
+        state, descriptors = frozen
+        return self._serve(request, user, authorize, (state["egress"], descriptors), state["packets"])
+
+    def _serve(
+        self,
+        request: Request,
+        user: str,
+        authorize: Authorize,
+        egress: Frozen | None = None,
+        packets: dict[str, Any] | None = None,
+    ) -> Service:
         self._users[user] += 1
-        egress = self._make_egress(authorize, user=user, anyone=bool(request.flags & ANYONE))
-        return UdpService(egress, request.session[:FLOW_SIZE], partial(self._release, user))
+        made = self._make_egress(authorize, user=user, anyone=bool(request.flags & ANYONE), frozen=egress)
+        return UdpService(made, request.session[:FLOW_SIZE], partial(self._release, user), packets)
 
     def _release(self, user: str) -> None:
         self._users[user] -= 1
@@ -166,23 +273,35 @@ class AcceptService:
 
     def __init__(self, port: ListeningPort) -> None:
         self.bound = port.bound
-        self.owner = _PortRelay(port)
+        self.owner: Relay = _PortRelay(port)
         self._port = port
         self._target: SocketStream | None = None
 
     def run(self, session: Session) -> LaneError | None:
         """See `Service`."""
-        port = self._port
+        port, self._session = self._port, session
         session.when_over(port.close)
         try:
             sock, peer = port.accept(lambda: session.carried)
-            self._target = SocketStream(sock)
-            session.waiting_for_peer = False
-            session.sendall(peer.pack())
         except LaneError as error:
             session.reset(error.status if isinstance(error, TargetError) else 0)
             return error
-        return self.owner.run(self._target, session)
+        self._target = SocketStream(sock)
+        session.waiting_for_peer = False
+        return self.owner.run(self._target, session, peer.pack())
+
+    def suspend(self) -> None:
+        """See `Service`."""
+        if self._target is None:
+            self._port.suspend()
+            self._session.suspend()
+        else:
+            self._target.suspend()
+            self.owner.suspend()
+
+    def freeze(self) -> Frozen:
+        """See `Service`."""
+        return self._port.freeze() if self._target is None else _freeze(self, self._target)
 
     def reset(self) -> None:
         """See `Service`."""
@@ -191,25 +310,34 @@ class AcceptService:
             self._target.reset()
 
 
+class Accepts:
+    """The `Offer` of connections from peers. `at` opens the port for a user, or raises TargetError."""
+
+    def __init__(self, ports: Ports, at: Callable[[Address, str], ListeningPort]) -> None:
+        self._ports = ports
+        self._at = at
+
+    def __call__(self, request: Request, user: str, authorize: Authorize) -> Service:
+        """See `Offer`."""
+        authorize(request.address)
+        return AcceptService(self._at(request.address, user))
+
+    def thaw(self, frozen: Frozen, request: Request, user: str, authorize: Authorize) -> Service:
+        """See `Offer`."""
+        state, descriptors = frozen
+        if "relay" in state:  # the connection has come
+            return _thaw(frozen)
+        return AcceptService(self._ports.thaw(state, descriptors, user))
+
+
 def offers(
     connect: Callable[[Address, str], Socket], associate: Offer | None = None, ports: Ports | None = None
 ) -> Offers:
     """The services that a server offers. `connect` connects to a target for a user, or raises TargetError."""
-
-    def to_target(request: Request, user: str, authorize: Authorize) -> Service:
-        authorize(request.address)
-        return ConnectService(connect(request.address, user))
-
-    found: dict[int, Offer] = {Command.CONNECT: to_target}
+    found: dict[int, Offer] = {Command.CONNECT: Connects(connect)}
     if associate is not None:
         found[Command.UDP] = associate
     if ports is not None:
-        found |= {Command.BIND: partial(_arrive, ports.expect), Command.REVERSE: partial(_arrive, ports.park)}
+        found[Command.BIND] = Accepts(ports, ports.expect)
+        found[Command.REVERSE] = Accepts(ports, ports.park)
     return found
-
-
-def _arrive(
-    at: Callable[[Address, str], ListeningPort], request: Request, user: str, authorize: Authorize
-) -> Service:
-    authorize(request.address)
-    return AcceptService(at(request.address, user))

@@ -47,6 +47,14 @@ class ByteQueue:
         else:
             self._chunks.append(bytearray(data))
 
+    def prepend(self, data: bytes) -> None:
+        """Put `data` in front of all other bytes."""
+        if self._skip:
+            self._chunks[0] = bytes(memoryview(self._chunks[0])[self._skip :])
+            self._skip = 0
+        self._chunks.insert(0, data)
+        self.size += len(data)
+
     def take(self, limit: int) -> Buffer:
         """Remove and return 1 to `limit` bytes; the queue must not be empty."""
         chunk = self._chunks[0]

@@ -12,11 +12,12 @@ when it is full.
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import gevent
 
 from lane.address import Address
-from lane.errors import LaneError, ProtocolError
+from lane.errors import LaneError, ProtocolError, Suspended
 from lane.fair import maybe_yield
 from lane.proto.udp import FLOW_SIZE, MAX_PACKET, PacketReader, pack_datagram, pack_packet, parse_datagram
 from lane.session.byte_queue import Buffer
@@ -43,9 +44,15 @@ class Packets(Owner):
 
     `deliver(address, payload)` gets the peer's packets, and must not block. `flow`: the name of the
     datagrams, FLOW_SIZE bytes that are the same at both ends. With fewer bytes no datagrams are used.
+    `frozen`: they go on from there.
     """
 
-    def __init__(self, flow: bytes, deliver: Callable[[Address, Buffer], None]) -> None:
+    def __init__(
+        self,
+        flow: bytes,
+        deliver: Callable[[Address, Buffer], None],
+        frozen: dict[str, Any] | None = None,
+    ) -> None:
         self.dropped = 0
         """Packets that were dropped here."""
         self.peer_ready = False
@@ -54,8 +61,11 @@ class Packets(Owner):
         self._flow = flow
         self._deliver = deliver
         self._flows: Flows | None = None  # those that our flow has joined
-        self._queue: deque[bytes] = deque()
-        self._queued = 0
+        frozen = frozen or {"reader": b"", "head": b"", "queue": ()}
+        self._reader = PacketReader(frozen["reader"])
+        self._head: bytes = frozen["head"]  # what is left of packets that were written in part
+        self._queue: deque[bytes] = deque(frozen["queue"])
+        self._queued = sum(map(len, self._queue))
         self._writer: gevent.Greenlet[..., None] | None = None
 
     @property
@@ -66,6 +76,12 @@ class Packets(Owner):
     def begin(self, session: Session) -> None:
         """Use `session`, which was made with this owner."""
         self._session = session
+        if self._head or self._queue:
+            self._write_soon()
+
+    def freeze(self) -> dict[str, Any]:
+        """What another one needs to go on, as a plain value, once `run` has raised Suspended."""
+        return {"reader": self._reader.rest, "head": self._head, "queue": [*self._queue]}
 
     def send(self, address: Address, payload: Buffer) -> None:
         """Send one packet to or from `address`. Never blocks. The packet may be lost."""
@@ -84,8 +100,11 @@ class Packets(Owner):
         self._enqueue(pack_packet(address, payload))
 
     def run(self) -> LaneError | None:
-        """Deliver the packets of the stream until its end. Returns None, or the error at the end."""
-        session, reader = self._begun(), PacketReader()
+        """Deliver the packets of the stream until its end. Returns None, or the error at the end.
+
+        Raises Suspended if the session is suspended.
+        """
+        session, reader = self._begun(), self._reader
         try:
             while data := session.recv():
                 for address, payload in reader.feed(data):
@@ -94,6 +113,10 @@ class Packets(Owner):
                 del data
             if not reader.at_boundary:
                 raise ProtocolError("the end in the middle of a packet")
+        except Suspended:
+            if self._writer is not None:
+                self._writer.join()  # no limit: it is suspended, too
+            raise
         except LaneError as error:
             session.reset()
             return error
@@ -117,6 +140,9 @@ class Packets(Owner):
         while self._queued > QUEUE:
             self._queued -= len(self._queue.popleft())
             self.dropped += 1
+        self._write_soon()
+
+    def _write_soon(self) -> None:
         if self._writer is None:
             self._writer = gevent.spawn(self._write, self._begun())
 
@@ -127,13 +153,16 @@ class Packets(Owner):
     def _write(self, session: Session) -> None:
         """Write the queue to the stream."""
         try:
-            while self._queue:
-                batch, size = [], 0
+            while self._queue or self._head:
+                batch, size = [self._head], 0
+                self._head = b""
                 while self._queue and size < BATCH:
                     batch.append(self._queue.popleft())
                     size += len(batch[-1])
                 self._queued -= size
                 session.sendall(b"".join(batch))
+        except Suspended as suspended:
+            self._head = bytes(suspended.rest)
         except LaneError:
             self._queue.clear()  # the reader learns why
             self._queued = 0

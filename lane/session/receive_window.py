@@ -192,6 +192,12 @@ class ReceiveWindow:
         self._taken += len(chunk)
         return chunk
 
+    def untake(self, rest: Buffer) -> None:
+        """Take back the last `rest` of the bytes that were handed out. Those before them are consumed."""
+        if len(rest):
+            self._queue.prepend(bytes(rest))
+            self._taken -= len(rest)
+
     def take_end(self) -> None:
         """Hand out the end. No more data can come, so the window is no longer needed."""
         assert self.final is not None

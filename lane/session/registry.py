@@ -121,18 +121,18 @@ class Registry:
         """The sessions that get ticks, which includes all that moved data within the last seconds."""
         return [*self._active]
 
-    def admit(self, peer: str = "", user: str = "") -> "_Held[None]":
+    def admit(self, peer: str = "", user: str = "", *, known: bool = False) -> "_Held[None]":
         """Count one session of `peer` and of `user` for the time of the context.
 
-        Raises TargetError if there are too many.
+        Raises TargetError if there are too many, unless it is `known`: one of another process goes on here.
         """
         peer = network(peer)
-        if self._total + self._count.elsewhere() >= self._max_sessions:
+        if not known and self._total + self._count.elsewhere() >= self._max_sessions:
             raise TargetError(Status.FAILURE, "too many sessions at once")
-        if self._admitted[peer] >= self._max_per_peer:
+        if not known and self._admitted[peer] >= self._max_per_peer:
             raise TargetError(Status.FAILURE, "too many sessions from this address")
         if self._users is not None:
-            self._users.take(user)
+            self._users.take(user, sure=known)
         self._total += 1
         self._count.put(self._total)
         self._crowd = max(self._crowd, self._total)
@@ -170,13 +170,17 @@ class Registry:
         resumable: bool = False,
         buffer_size: int | None = None,
         user: str = "",
+        frozen: dict[str, Any] | None = None,
     ) -> "_Held[Session]":
         """A session of `owner`. It gets ticks for the time of the context, and is reset if it was not closed.
 
-        `buffer_size`: its largest window, if that is smaller than the registry's.
+        `buffer_size`: its largest window, if that is smaller than the registry's. `frozen`: the state of one
+        that goes on here.
         """
         size = min(buffer_size or self._buffer_size, self._buffer_size)
-        session = Session(credit, size, self.share(user), owner, resumable=resumable, wake=self._wake)
+        session = Session(
+            credit, size, self.share(user), owner, resumable=resumable, wake=self._wake, frozen=frozen
+        )
         self._wake(session)
         return _Held(session, self._end, session)
 
@@ -185,6 +189,7 @@ class Registry:
         self._resting.pop(session, None)
         self._idle.pop(session, None)
         session.reset()
+        session.drop()
         if session.aborting is not None and not session.aborting.ready():
             self._aborting.add(session.aborting)
             session.aborting.rawlink(self._aborting.discard)

@@ -11,11 +11,12 @@ bytes to deliver: most sessions are idle, and a waiting greenlet costs more than
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
+from typing import Any
 
 import gevent
 from gevent.event import Event
 
-from lane.errors import Closed, Failure, LaneError, Reset
+from lane.errors import Closed, Failure, LaneError, Reset, Suspended
 from lane.fair import maybe_yield
 from lane.session.byte_queue import Buffer
 from lane.session.frame_writer import PIECE
@@ -35,31 +36,49 @@ LOOK = 0.25
 
 
 class Relay(Owner):
-    """The owner of a session. It moves the session's bytes in `run`."""
+    """The owner of a session. It moves the session's bytes in `run`. `frozen`: it goes on from there."""
 
-    def __init__(self) -> None:
+    def __init__(self, frozen: dict[str, Any] | None = None) -> None:
         self._local: Stream | None = None
         self._session: Session
         self._offer: Callable[[Buffer], int] | None = None
         self._failure: Failure[LaneError] | None = None
         self._sent = False  # the local side has ended
-        self._delivered = Event()  # the peer has ended, or delivering failed
+        self._settled = False  # the peer has ended, or delivering failed
+        self._delivered = Event()  # it is so, or `suspend` was called
         self._delivering = False
         self._ended = False
+        self._closing = False  # all is done here, and the peer is to say that it knows
+        self._halted = False  # `suspend` was called
+        self._pending: Buffer = b""  # what was read from the local side and not sent
+        if frozen is not None:
+            self._sent, self._settled, self._closing = frozen["sent"], frozen["settled"], frozen["closing"]
+            self._pending = frozen["pending"]
+            self._failure = Failure.thaw(frozen["failure"]) if frozen["failure"] else None
 
-    def run(self, local: Stream, session: Session, early: bytes = b"") -> LaneError | None:
+    def run(self, local: Stream | None, session: Session, early: bytes = b"") -> LaneError | None:
         """Move bytes in both directions until both have ended. Returns None, or the error at the end.
 
-        `early` goes to the session first. Afterwards both sides are closed or reset.
+        `early` goes to the session first. Afterwards both sides are closed or reset. `local` is None if a
+        relay that goes on here has closed it. Raises Suspended after `suspend`.
         """
         self._local, self._session = local, session
         self._offer = getattr(local, "offer", None)
         if watch := getattr(local, "watch", None):
             watch(partial(start, self._broke))
+            if getattr(local, "broken", False) and not self._closing:  # the kernel has said it before
+                start(self._broke)
         self.readable()  # bytes may have come already
         try:
-            self._send(local, early)
-            self._delivered.wait()  # no limit: a session that is idle for too long is reset
+            if local is not None and not self._sent:
+                self._send(local, bytes(self._pending) or early)
+            while not self._settled:
+                self._delivered.wait()  # no limit: a session that is idle for too long is reset
+                self._check()
+        except Suspended:
+            while self._delivering:
+                gevent.sleep(0)
+            raise
         except BaseException:  # this greenlet was killed
             self._abort(Closed("the relay was ended"))
             raise
@@ -67,10 +86,37 @@ class Relay(Owner):
             self._ended = True
         if self._failure:
             self._abort(self._failure.build())
+            self._check()
         else:
-            local.close()
+            self._closing = True
+            if local is not None:
+                local.close()
             session.close()
         return self._failure.build() if self._failure else session.error
+
+    def suspend(self) -> None:
+        """Have `run` raise Suspended. The local side must be suspended as well."""
+        self._halted = True
+        self._session.suspend()
+        self._delivered.set()
+
+    def freeze(self) -> dict[str, Any]:
+        """What is left to do once `run` has raised Suspended, without both sides, as a plain value."""
+        return {
+            "sent": self._sent,
+            "settled": self._settled,
+            "closing": self._closing,
+            "pending": bytes(self._pending),
+            "failure": self._failure.freeze() if self._failure else None,
+        }
+
+    def _check(self) -> None:
+        if self._halted:
+            raise Suspended
+
+    def _settle(self) -> None:
+        self._settled = True
+        self._delivered.set()
 
     def offer(self, data: Buffer) -> int:
         """See `Owner`."""
@@ -83,7 +129,7 @@ class Relay(Owner):
 
     def readable(self) -> None:
         """See `Owner`. A greenlet delivers the received bytes, and ends."""
-        if self._local is None or self._delivering or self._delivered.is_set():
+        if self._local is None or self._delivering or self._settled:
             return
         if self._session.ready:
             self._delivering = True
@@ -101,11 +147,15 @@ class Relay(Owner):
                 session.sendall(data)
                 data = b""
                 maybe_yield()
+            self._pending = b""
             session.finish()
+        except Suspended as suspended:
+            self._pending = bytes(suspended.rest)
+            raise
         except LaneError as error:
             if session.error is None:
                 self._abort(error)
-                self._delivered.set()
+                self._settle()
             else:  # bytes before the error are still to be delivered
                 self._note(error)
         self._sent = True
@@ -121,18 +171,21 @@ class Relay(Owner):
                         local.finish()
                         if session.error is not None:  # it was lost behind its end, and can send nothing
                             raise session.error
-                    self._delivered.set()
+                    self._settle()
                     break
                 local.sendall(data)
                 data = b""
                 session.consumed()
                 maybe_yield()
+        except Suspended as suspended:
+            session.receive_window.untake(suspended.rest)
+            session.receive_window.consume()
         except LaneError as error:
             if session.error is None:  # the local side broke; its bytes before that are still sent
                 self._note(error)
             else:
                 self._abort(error)
-            self._delivered.set()
+            self._settle()
         finally:
             self._delivering = False
 
@@ -146,7 +199,7 @@ class Relay(Owner):
             # Data with an end is whole, and gets all the time it needs. Data without an end is given up.
             if buffer.fin_acked or (not self._sent and monotonic() - last > STALLED):
                 self._abort(Reset())
-                self._delivered.set()
+                self._settle()
                 return
             gevent.sleep(LOOK)
 

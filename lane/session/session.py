@@ -9,12 +9,13 @@ A resumable session outlives its stream. Without a stream, greenlets that wait i
 
 from collections.abc import Callable
 from time import monotonic
+from typing import Any
 
 import gevent
 from gevent.event import Event
 
 from lane.budget import Budget
-from lane.errors import Closed, LaneError, ProtocolError
+from lane.errors import Closed, LaneError, ProtocolError, Suspended
 from lane.fair import maybe_yield
 from lane.proto.frames import reset_code
 from lane.session.aborting import say_abort
@@ -43,14 +44,14 @@ class Session(StreamWriter):
     """A session of `owner`. It lives on the streams of its `carry` calls, one after the other.
 
     `credit`: bytes that the peer takes before its first ACK. The session calls `wake` when it needs ticks.
-    `resumable`: it survives the loss of a stream.
+    `resumable`: it survives the loss of a stream. `frozen`: the state of a protocol that goes on here.
     """
 
     waiting_for_peer = False
     """Whether it waits for a peer that may take long. Then it is not idle, and a shutdown resets it."""
     aborting: "gevent.Greenlet[..., None] | None" = None
     """The greenlet that tells the peer of an abort, for some seconds at most."""
-    _released = False
+    _released = _suspended = False
     _when_over: tuple[Callable[[], None], ...] = ()
 
     def __init__(
@@ -62,8 +63,13 @@ class Session(StreamWriter):
         *,
         resumable: bool = False,
         wake: Callable[["Session"], None] = lambda _: None,
+        frozen: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(SessionProtocol(credit, buffer_size, budget, monotonic(), resumable=resumable))
+        if frozen is None:
+            protocol = SessionProtocol(credit, buffer_size, budget, monotonic(), resumable=resumable)
+        else:
+            protocol = SessionProtocol.thaw(frozen, budget)
+        super().__init__(protocol)
         self._owner = owner
         self._wake = wake
         self._stats: Callable[[], LinkStats] = LinkStats
@@ -90,10 +96,12 @@ class Session(StreamWriter):
         Raises Reset or Closed, after all data before it.
         """
         self.consumed()
+        self._check()
         protocol = self.protocol
         while (data := protocol.read(limit)) is None:
             self._readable.clear()
             self._readable.wait()  # no limit: a session that is idle for too long is reset
+            self._check()
         # The peer should know at once that its end was consumed. END says so, if both ends were.
         if not data and not protocol.complete and protocol.control_due:
             self._flush()
@@ -109,6 +117,8 @@ class Session(StreamWriter):
         """Take all of `data`; block while the peer's window is full. Raises Reset or Closed."""
         protocol, view, start = self.protocol, memoryview(data), 0
         while start < len(view):
+            if self._suspended:
+                raise Suspended(view[start:])
             # The lock covers the look at the credit: a PONG promises that we know the newest.
             with self._lock:  # no limit: see the lock
                 size = protocol.allowance(min(len(view) - start, PIECE))
@@ -142,6 +152,8 @@ class Session(StreamWriter):
     def reset(self, code: int = 0) -> None:
         """Abort both directions; the peer learns `code`. Never blocks."""
         protocol = self.protocol
+        if self._suspended:
+            return  # it goes on elsewhere
         if protocol.life is Life.OPEN:
             protocol.abort(code, Closed("the session was reset on this side"))
             self._say_abort()
@@ -165,6 +177,7 @@ class Session(StreamWriter):
                 while not self.send_buffer.fin_acked and not protocol.failure:
                     self._writable.clear()
                     self._writable.wait()  # no limit: a session that is idle for too long is reset
+                    self._check()
                 if protocol.life is Life.OPEN:
                     protocol.close()
                     with self._lock:  # no limit: see the lock
@@ -176,6 +189,29 @@ class Session(StreamWriter):
             self.reset()  # a closed session is only released
             if protocol.life is Life.CLOSED and not self.parted and (stream := self._stream):
                 stream.close()
+
+    def suspend(self) -> None:
+        """Give up the stream, and wake the greenlets in `recv`, `sendall` and `close` with Suspended.
+
+        The protocol can be frozen then, and goes on elsewhere. Here nothing more can be done with the
+        session, except `drop`.
+        """
+        self._suspended = True
+        self.detach()
+        self._readable.set()
+        self._writable.set()
+
+    def drop(self) -> None:
+        """Forget the bytes of a suspended session: they are held elsewhere."""
+        if not self._suspended:
+            return
+        self.receive_window.release()
+        self.send_buffer.release()
+        self._owner = _NOBODY
+
+    def _check(self) -> None:
+        if self._suspended:
+            raise Suspended
 
     def fail(self, error: LaneError) -> None:
         """End the session with `error`. No stream will carry it any more."""

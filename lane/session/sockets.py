@@ -21,7 +21,7 @@ from typing import Any
 
 import gevent
 
-from lane.errors import Closed, Failure
+from lane.errors import Closed, Failure, Suspended
 from lane.net import hangups
 from lane.net.failures import ended
 
@@ -51,6 +51,7 @@ class SocketStream:
         self._sending = False
         self._lull = False  # the last read has probably emptied the socket
         self._watched: int | None = None  # the descriptor
+        self._suspended = False
         # If the process is killed, its sockets close with RST: the peer must not take that for an end.
         self._linger(_LINGER_NOT)
 
@@ -105,13 +106,19 @@ class SocketStream:
             try:
                 view = view[self._sock.send(view) :]
             except BlockingIOError:
-                self._wait(self._writable)
+                try:
+                    self._wait(self._writable)
+                except Suspended:
+                    self._sending = False
+                    raise Suspended(view) from None
             except OSError as error:
                 raise self._fail(error) from None
         self._sending = False  # not in a `finally`: after a deadline, only a reset is allowed
 
     def _check(self) -> None:
         """Raise the reason if the stream was released. The descriptor may still be open for a moment."""
+        if self._suspended:
+            raise Suspended
         if self._released and self._failure is not None:
             raise self._failure.build()
 
@@ -124,7 +131,7 @@ class SocketStream:
 
     def offer(self, data: bytes | bytearray | memoryview) -> int:
         """Pass to the kernel the bytes that it takes at once. Returns their number. Errors show later."""
-        if self._finished or self._sending or self._failure is not None:
+        if self._finished or self._sending or self._failure is not None or self._suspended:
             return 0
         try:
             sent: int = self._sock.send(data)
@@ -158,6 +165,36 @@ class SocketStream:
             self.reset()
         else:
             self._release(_CLOSED_HERE, _LINGER)
+
+    def suspend(self) -> None:
+        """Wake blocked greenlets with Suspended, and let no more bytes be read. `freeze` comes next."""
+        self._suspended = True
+        for watcher in (self._readable, self._writable):
+            self._hub.cancel_wait(watcher, Suspended())
+
+    def freeze(self) -> tuple[dict[str, Any], int | None]:
+        """What `thaw` needs, as a plain value, and the descriptor, which is the caller's now; None if closed.
+
+        Call it after `suspend`, when no greenlet waits.
+        """
+        state = {"finished": self._finished, "failure": self._failure.freeze() if self._failure else None}
+        if self._released:
+            return state, None
+        if self._watched is not None:
+            hangups.forget(self._watched)
+            self._watched = None
+        self._released = True
+        for watcher in (self._readable, self._writable):
+            watcher.close()
+        return state, self._sock.detach()
+
+    @classmethod
+    def thaw(cls, frozen: dict[str, Any], descriptor: int) -> "SocketStream":
+        """A stream that goes on from there, with a descriptor of the same socket."""
+        stream = cls(socket.socket(fileno=descriptor))
+        stream._finished = frozen["finished"]
+        stream._failure = Failure.thaw(frozen["failure"]) if frozen["failure"] else None
+        return stream
 
     def lost(self) -> bool:
         """Whether a stream without a reader has lost its peer. It looks now, and never blocks."""

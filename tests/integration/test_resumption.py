@@ -234,7 +234,7 @@ def test_a_late_request_of_an_older_generation_is_refused(beds):
         with pytest.raises(TargetError) as caught:
             bed.resumption.find(key, generation)
         assert caught.value.status is Status.STALE
-    assert entry.join(5) is bed.session()
+    assert entry.join(5).session is bed.session()
     app.sock.sendall(b"y")  # and harms nobody
     assert app.sock.recv(1) == b"y"
 

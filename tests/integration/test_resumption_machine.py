@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from lane.carriers.path_selection import Decision
-from lane.carriers.request_stream import NOWHERE, RequestStream
+from lane.carriers.request_stream import RequestStream
 from lane.errors import LaneError, Refused, Status, TargetError, Unreachable
 from lane.fair import pass_turn
 from lane.proto.frames import Received, pack
-from lane.proto.hello import RESUMABLE, Command, Request
+from lane.proto.hello import NOWHERE, RESUMABLE, Command, Request
 from lane.testing.harness import outcome, until
 from tests.support.beds import Bed
 from tests.support.virtual_time import virtual_time

@@ -32,6 +32,7 @@ STOREYS = [
     {"lane.session", "lane.egress", "lane.plugins", "lane.state"},
     {"lane.carriers", "lane.config", "lane.testing"},
     {"lane.inbound", "lane.server"},
+    {"lane.handover"},
     {"lane.cli"},
     {"lane.__main__"},
 ]

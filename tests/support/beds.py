@@ -178,7 +178,7 @@ class Bed:
         """The server's way to its target, for tests to replace."""
         return socket.create_connection(self.target.address)
 
-    def _world(self, authorize, *, user, anyone):
+    def _world(self, authorize, *, user, anyone, frozen=None):
         """An egress for packets, where a test has none of its own."""
         self.worlds.append(World())
         return self.worlds[-1]

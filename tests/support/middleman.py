@@ -33,6 +33,12 @@ class Middleman:
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
 
+    def cut(self):
+        """Reset all connections; new ones may be made at once."""
+        for sock in [*self._socks - {self._listener}]:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
     def _accept(self):
         with suppress(OSError):  # the end
             while True:

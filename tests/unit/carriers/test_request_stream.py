@@ -15,11 +15,11 @@ from lane.carriers.connector import FastOpen, TunnelConnector
 from lane.carriers.path_control import PathControl
 from lane.carriers.pool import Pool
 from lane.carriers.recent_targets import RecentTargets
-from lane.carriers.request_stream import NOWHERE, RequestStream
+from lane.carriers.request_stream import RequestStream
 from lane.carriers.session_driver import SessionDeadlines
 from lane.errors import Closed, LaneError, ProtocolError, Status, TargetError
 from lane.proto.frames import Data, FrameReader, Ping, Received, ResetFrame, pack
-from lane.proto.hello import EARLY, Command, Reply, Request, parse_request
+from lane.proto.hello import EARLY, NOWHERE, Command, Reply, Request, parse_request
 from lane.session.receive_window import INITIAL_WINDOW, ReceiveWindow
 from lane.session.registry import Registry
 from lane.testing import MemoryTransport, TCPTransport, client_tls, server_tls

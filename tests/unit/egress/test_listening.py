@@ -7,7 +7,7 @@ import pytest
 from gevent import socket
 
 from lane.address import Address
-from lane.egress import listening
+from lane.egress import listening, listening_port
 from lane.egress.listening import Ports
 from lane.egress.policy import ListenRule, Policy, Rule
 from lane.errors import Closed, Status, TargetError, UsageError
@@ -319,7 +319,7 @@ def test_ports_are_bounded_for_one_user_and_in_all(make, open_one):
 
 
 def test_parked_sessions_are_bounded_and_a_stale_one_makes_room(make, monkeypatch):
-    monkeypatch.setattr(listening, "MOST_PARKED", 3)
+    monkeypatch.setattr(listening_port, "MOST_PARKED", 3)
     ports = make()
     first = ports.park(LOOPBACK, "user")
     places = [first, *(ports.park(first.bound, "user") for _ in range(2))]

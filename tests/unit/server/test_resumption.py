@@ -26,7 +26,7 @@ def leave(resumption, user, number, retained=0):
     entry = resumption.begin((user, number.to_bytes(16, "big")), 0)
     session = SimpleNamespace(over=False, carried=False, retained=retained, why=None)
     session.fail = lambda error: setattr(session, "why", error)
-    entry.begin(session, ("0.0.0.0", 0))
+    entry.begin(SimpleNamespace(session=session))
     resumption.orphaned(entry)
     return session
 

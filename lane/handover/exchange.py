@@ -1,0 +1,211 @@
+"""What the processes of a server ask each other for: sessions, and ports of reverse forwards.
+
+A client may come back to another process than the one that has its session: its address has changed, or the
+server was upgraded. That process asks the others, takes the session from the one that has it, and answers the
+client. Each process has a `Desk` that answers; `Others` asks. Nobody but the user of the server, and root,
+may ask.
+
+    {"take": [USER, SESSION, GENERATION]}   the session, for good
+    {"lend": [HOST, PORT, USER]}            another descriptor of a port
+    {"all": True}                           all sessions, one message each, for good; then {"end": True}
+
+The answer is one of
+
+    {"parcel": STATE} and descriptors       a session (`lane.server.live`)
+    {"port": True} and a descriptor
+    {"refusal": [STATUS, TEXT]}             the session has ended, or a newer request was here
+    {"elsewhere": True}                     it went to yet another process
+    {"unknown": True}
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import gevent
+from gevent import socket as gsocket
+from gevent.pool import Pool
+
+from lane.address import Address
+from lane.errors import Closed, LaneError, ProtocolError, Status, TargetError
+from lane.handover import channel
+from lane.net.accept import Acceptor
+from lane.server.live import Elsewhere, Parcel
+from lane.server.resumption import Key
+from lane.supervisor import report, supervise
+
+ANSWER_TIME = 10.0
+"""Seconds for one answer. Windows of 32 MB take a fraction of one."""
+ROUNDS = 3
+"""How often all others are asked for a session that is on its way between two of them."""
+BREATH = 0.02
+"""Seconds between two rounds."""
+MOST_AT_ONCE = 64
+"""Processes that are answered at once."""
+
+log = logging.getLogger("lane.handover")
+
+
+class Sessions(Protocol):
+    """What a desk needs of the sessions of its process: see `lane.server.requests`."""
+
+    def hand_over(self, key: Key, generation: int) -> Parcel | None:
+        """Stop a session here."""
+
+    def hand_over_all(self) -> Iterator[Parcel]:
+        """Stop all sessions here."""
+
+
+class Desk:
+    """Answers at `listener`, a socket of `channel.listen`. `lend` lends ports."""
+
+    def __init__(self, listener: Any, sessions: Sessions, lend: Callable[[Address, str], int | None]) -> None:
+        self._sock = gsocket.socket(fileno=listener.detach())
+        self._sessions = sessions
+        self._lend = lend
+        self._pool = Pool(MOST_AT_ONCE)
+        self._loop = supervise("the desk for other processes", self._accept)
+
+    def close(self) -> None:
+        """Answer no more. Idempotent."""
+        self._loop.kill(block=False)
+        self._sock.close()
+
+    def _accept(self) -> None:
+        acceptor = Acceptor(self._sock, "other processes of the server")
+        while True:
+            try:
+                sock, _ = acceptor.accept()
+            except Closed:
+                return
+            self._pool.spawn(self._serve, sock)  # no limit: each has ANSWER_TIME
+
+    def _serve(self, sock: Any) -> None:
+        with sock:
+            try:
+                if channel.trusted(sock):
+                    self._answer(sock)
+            except (OSError, LaneError, gevent.Timeout) as error:
+                log.debug("another process was not answered: %s", error)
+            except Exception as error:
+                report("an answer to another process", error)
+
+    def _answer(self, sock: Any) -> None:
+        with gevent.Timeout(ANSWER_TIME):
+            question, descriptors = channel.receive(sock)
+        for one in descriptors:
+            os.close(one)
+        match question:
+            case {"take": [str() as user, bytes() as session, int() as generation]}:
+                self._take(sock, (user, session), generation)
+            case {"lend": [str() as host, int() as port, str() as user]}:
+                found = self._lend(Address(host, port), user)
+                if found is None:
+                    _send(sock, {"unknown": True})
+                else:
+                    try:
+                        _send(sock, {"port": True}, [found])
+                    finally:
+                        os.close(found)
+            case {"all": True}:
+                for parcel in self._sessions.hand_over_all():
+                    _deliver(sock, parcel)
+                _send(sock, {"end": True})
+            case _:
+                raise ProtocolError("another process asks for what is not known here")
+
+    def _take(self, sock: Any, key: Key, generation: int) -> None:
+        try:
+            parcel = self._sessions.hand_over(key, generation)
+        except TargetError as error:
+            _send(sock, {"refusal": [int(error.status), str(error)]})
+        except Elsewhere:
+            _send(sock, {"elsewhere": True})
+        else:
+            if parcel is None:
+                _send(sock, {"unknown": True})
+            else:
+                _deliver(sock, parcel)
+
+
+def _send(sock: Any, value: Any, descriptors: list[int] | None = None) -> None:
+    with gevent.Timeout(ANSWER_TIME):
+        channel.send(sock, value, descriptors)
+
+
+def _deliver(sock: Any, parcel: Parcel) -> None:
+    """Send a session. If nobody takes it, it has ended, and its target gets a reset."""
+    try:
+        _send(sock, {"parcel": parcel.state}, parcel.descriptors)
+    finally:
+        parcel.close()
+
+
+class Others:
+    """The other processes of this server, as the names of their sockets."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        """May be replaced at any time."""
+
+    def take(self, key: Key, generation: int) -> Parcel | None:
+        """Take a session from whoever has it. None if nobody knows it.
+
+        Raises TargetError if it has ended, or if it is not known where it is.
+        """
+        for _ in range(ROUNDS):
+            if not (answers := self._ask({"take": [*key, generation]})):
+                return None
+            refusal = None
+            for value, descriptors in answers:
+                match value:
+                    case {"parcel": dict() as state}:
+                        return Parcel(state, descriptors)
+                    case {"refusal": [int() as status, str() as text]}:
+                        refusal = TargetError(Status(status), text)
+            if refusal is not None:
+                raise refusal
+            if any("silent" in value for value, _ in answers):
+                raise TargetError(Status.TTL_EXPIRED, "another process of the server gave no answer")
+            if not any("elsewhere" in value for value, _ in answers):
+                return None
+            gevent.sleep(BREATH)
+        raise TargetError(Status.GONE, "the session is lost between two processes of the server")
+
+    def borrow(self, where: Address, user: str) -> int | None:
+        """A descriptor of a port that another process has open for the user; None if none has."""
+        found = [one for _, descriptors in self._ask({"lend": [*where, user]}) for one in descriptors]
+        for one in found[1:]:
+            os.close(one)
+        return found[0] if found else None
+
+    def _ask(self, question: Any) -> list[channel.Message]:
+        """The answers of all that are there."""
+        # no limit: each has its own
+        asking = gevent.joinall([gevent.spawn(_ask, name, question) for name in self.names])
+        return [one.value for one in asking if one.value is not None]
+
+
+def _ask(name: str, question: Any) -> channel.Message | None:
+    """The answer of one process, or that it was silent; None if it is not there."""
+    try:
+        with gevent.Timeout(ANSWER_TIME), channel.connect(name) as sock:
+            channel.send(sock, question)
+            return channel.receive(sock)
+    except ConnectionRefusedError:
+        return None
+    except (OSError, LaneError, gevent.Timeout):
+        return {"silent": True}, []
+
+
+def take_all(name: str) -> Iterator[Parcel]:
+    """All sessions of another process. Raises OSError, Closed or ProtocolError if that breaks off."""
+    with channel.connect(name) as sock:
+        channel.send(sock, {"all": True})
+        while True:
+            with gevent.Timeout(ANSWER_TIME, Closed("no session came in time")):
+                value, descriptors = channel.receive(sock)
+            if "parcel" not in value:
+                return
+            yield Parcel(value["parcel"], descriptors)

@@ -1,0 +1,72 @@
+"""Sessions that go from one process of a server to another, because their clients come back there."""
+
+import hashlib
+import random
+import socket
+import threading
+from dataclasses import replace
+
+import pytest
+
+from lane.address import Address
+from lane.link import Link
+from lane.testing.harness import until
+from tests.support.middleman import Middleman
+from tests.support.origin import CONTENT, MB, read_to_end
+from tests.support.processes import connected, echoes, read_exactly, start_client
+from tests.support.workers import on_linux, status, workers
+
+pytestmark = on_linux
+CUTS = 12
+ALL = ("--allow-reverse", "127.0.0.1:*", "--allow-bind")
+
+
+@pytest.fixture
+def moving(tmp_path):
+    """A client over TLS of a server of four workers, behind somebody who cuts its connections."""
+    with workers(tmp_path / "server", "--spread", "connection", *ALL, count=4) as server:
+        with Middleman(server.address, "127.0.0.1") as middleman:
+            link = replace(Link.parse(server.link), address=Address(*middleman.address))
+
+            def start(*options):
+                return start_client(tmp_path / "client", "tls", str(link), *options)
+
+            yield server, middleman, start
+
+
+def processes_of(server):
+    """How many sessions each worker has."""
+    return [one["sessions"] for one in status(server)["workers"]]
+
+
+def test_bytes_are_exact_wherever_a_client_comes_back(moving, origin):
+    server, middleman, start = moving
+    with start() as client:
+        data = random.Random(7).randbytes(8 * MB)
+        with (
+            connected(client.address, origin.digest) as upload,
+            connected(client.address, origin.endless) as download,
+            connected(client.address, origin.echo) as idle,
+            connected(client.address, origin.digest) as half,
+        ):
+            half.sendall(b"x")
+            half.shutdown(socket.SHUT_WR)
+            assert echoes(idle)
+            sender = threading.Thread(target=lambda: (upload.sendall(data), upload.shutdown(socket.SHUT_WR)))
+            sender.start()
+            seen, size = set(), 0
+            for _ in range(CUTS):
+                part = read_exactly(download, MB)
+                at = size % (10 * MB)
+                assert part == CONTENT[at : at + MB]
+                size += MB
+                middleman.cut()
+                assert echoes(idle)
+                seen |= {number for number, count in enumerate(processes_of(server)) if count}
+            assert read_to_end(upload) == hashlib.sha256(data).hexdigest().encode() + data
+            assert read_to_end(half) == hashlib.sha256(b"x").hexdigest().encode() + b"x"
+            sender.join()
+            assert len(seen) > 1  # by chance all came to one worker: 4 ** -36
+        until(lambda: not any(processes_of(server)))
+    assert "Traceback" not in server.stderr + client.stderr
+    assert "restarts" not in server.stderr
