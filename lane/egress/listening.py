@@ -126,7 +126,10 @@ class Ports:
             shared = self._share(state["where"][0], self._listener(user, descriptors[0]), user)
         else:
             os.close(descriptors[0])
-        return shared.park()
+        place = shared.park()
+        if "peer" in state:
+            place.arrive((socket.socket(fileno=descriptors[1]), Address(*state["peer"])))
+        return place
 
     def lend(self, where: Address, user: str) -> int | None:
         """Another descriptor of the port at `where`, for another process of the server; None without one."""

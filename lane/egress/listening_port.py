@@ -153,6 +153,7 @@ class SharedPort:
         self._listener = listener
         self._own: OwnPort | None = OwnPort(listener.address, REVERSE)
         self._linger = linger
+        self._held: Arrival | None = None  # no session could take it yet
         self._places: deque[Place] = deque()
         self._changed = Event()
         self._last: gevent.Greenlet[..., None] | None = None  # closes the port while no session is parked
@@ -182,13 +183,17 @@ class SharedPort:
         """Another descriptor of the socket, for a process that accepts there from now on, too."""
         return self._listener.share()
 
-    def hand_over(self, place: "Place") -> int:
-        """Remove a session that waits in another process from now on. Returns a descriptor of the port."""
-        descriptor = self._listener.share()
+    def hand_over(self, place: "Place") -> tuple[int, Arrival | None]:
+        """Remove a session that waits in another process from now on.
+
+        Returns a descriptor of the port, and with the last session the connection that waits for one.
+        """
+        descriptor, held = self._listener.share(), None
         self._places.remove(place)
         if not self._places:  # what comes now is for the other process
+            held, self._held = self._held, None
             self.close()
-        return descriptor
+        return descriptor, held
 
     def changed(self) -> None:
         self._changed.set()
@@ -196,6 +201,9 @@ class SharedPort:
     def close(self) -> None:
         self._acceptor.kill(block=False)
         self._listener.close()
+        if self._held is not None:
+            self._held[0].close()
+            self._held = None
         self._own = None
         self.closed()
         for place in [*self._places]:
@@ -208,11 +216,10 @@ class SharedPort:
                 sock, peer = self._listener.accept()
             except Closed:
                 return
-            try:
-                self._able().arrive((sock, peer))
-            except BaseException:
-                sock.close()
-                raise
+            self._held = sock, peer
+            place = self._able()
+            arrival, self._held = self._held, None
+            place.arrive(arrival)
 
     def _able(self) -> "Place":
         """Wait for a session that can take a connection now; return the oldest."""
@@ -245,7 +252,11 @@ class Place(_Wait):
 
     def freeze(self) -> tuple[dict[str, Any], list[int]]:
         """See `ListeningPort`."""
-        return {"where": [*self._shared.where]}, [self._shared.hand_over(self)]
+        port, held = self._shared.hand_over(self)
+        state: dict[str, Any] = {"where": [*self._shared.where]}
+        if held is None:
+            return state, [port]
+        return state | {"peer": [*held[1]]}, [port, held[0].detach()]
 
     def arrive(self, arrival: Arrival) -> None:
         """Hand a connection to the session."""

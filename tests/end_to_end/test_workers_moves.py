@@ -13,25 +13,28 @@ from lane.link import Link
 from lane.testing.harness import until
 from tests.support.middleman import Middleman
 from tests.support.origin import CONTENT, MB, read_to_end
-from tests.support.processes import connected, echoes, read_exactly, start_client
+from tests.support.processes import DEADLINE, connected, echoes, lasting_port, read_exactly, start_client
+from tests.support.udp_applications import Associated, UdpServer
 from tests.support.workers import on_linux, status, workers
 
 pytestmark = on_linux
-CUTS = 12
+CUTS = 6
 ALL = ("--allow-reverse", "127.0.0.1:*", "--allow-bind")
 
 
 @pytest.fixture
 def moving(tmp_path):
     """A client over TLS of a server of four workers, behind somebody who cuts its connections."""
-    with workers(tmp_path / "server", "--spread", "connection", *ALL, count=4) as server:
-        with Middleman(server.address, "127.0.0.1") as middleman:
-            link = replace(Link.parse(server.link), address=Address(*middleman.address))
+    with (
+        workers(tmp_path / "server", "--spread", "connection", *ALL, count=4) as server,
+        Middleman(server.address, "127.0.0.1") as middleman,
+    ):
+        link = replace(Link.parse(server.link), address=Address(*middleman.address))
 
-            def start(*options):
-                return start_client(tmp_path / "client", "tls", str(link), *options)
+        def start(*options):
+            return start_client(tmp_path / "client", "tls", str(link), *options)
 
-            yield server, middleman, start
+        yield server, middleman, start
 
 
 def processes_of(server):
@@ -70,3 +73,44 @@ def test_bytes_are_exact_wherever_a_client_comes_back(moving, origin):
         until(lambda: not any(processes_of(server)))
     assert "Traceback" not in server.stderr + client.stderr
     assert "restarts" not in server.stderr
+
+
+def test_an_association_keeps_its_port(moving):
+    server, middleman, start = moving
+    seen = set()
+    with UdpServer() as target, start() as client, Associated(client.address) as application:
+        for number in range(CUTS):
+            question = b"%d" % number
+            while application.ask(target.address, question)[1] != question:
+                pass  # an answer to an earlier one, which was asked twice
+            middleman.cut()
+            seen |= {worker for worker, count in enumerate(processes_of(server)) if count}
+        assert len(target.peers) == 1
+        assert len(seen) > 1
+    assert "Traceback" not in server.stderr + client.stderr
+
+
+def test_a_port_of_a_reverse_forward_stays_open(moving, origin):
+    server, middleman, start = moving
+    port, seen = lasting_port(), set()
+    with start("--reverse", f"tcp://127.0.0.1:{port}=127.0.0.1:{origin.echo}") as client:
+        until(lambda: f":{port} " in client.stderr, client.describe)
+        held = [until(lambda: came(port), client.describe)]
+        for _ in range(CUTS):
+            middleman.cut()
+            held.append(until(lambda: came(port), client.describe))
+            assert all(map(echoes, held))
+            seen |= {worker for worker, count in enumerate(processes_of(server)) if count}
+        assert len(seen) > 1
+        for sock in held:
+            sock.close()
+    assert "Traceback" not in server.stderr + client.stderr
+
+
+def came(port):
+    """A connection to a port of a reverse forward through which an echo has come; None without one."""
+    sock = socket.create_connection(("127.0.0.1", port), DEADLINE)
+    if echoes(sock):
+        return sock
+    sock.close()
+    return None
