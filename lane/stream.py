@@ -191,6 +191,20 @@ class Presents(Protocol):
         """
 
 
+@runtime_checkable
+class Pauses(Protocol):
+    """Optional, for listeners: another process takes over the sockets, or gives them back.
+
+    A listener without these methods is closed instead.
+    """
+
+    def pause(self) -> None:
+        """Take nothing more from the sockets. What has come already goes on, and answers leave here."""
+
+    def resume(self) -> None:
+        """Listen again."""
+
+
 class ClientTLS(Protocol):
     """The server that a client expects. Transports with certificates call `verify` after each handshake."""
 

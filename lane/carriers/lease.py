@@ -12,6 +12,7 @@ class Lender(Protocol):
     def flows(self, carrier: Carrier) -> Flows | None: ...
     def release(self, carrier: Carrier) -> None: ...
     def distrust(self, carrier: Carrier) -> None: ...
+    def retire(self, carrier: Carrier) -> None: ...
     def keep(self, lease: "Lease") -> None: ...
 
 
@@ -53,6 +54,11 @@ class Lease:
         """Reset the stream and give the carrier back."""
         self.stream.reset()
         self.release()
+
+    def retire(self) -> None:
+        """Tell the pool that the carrier leads to a process that ends, so that no other session gets it."""
+        if self._pool:
+            self._pool.retire(self.carrier)
 
     def distrust(self) -> None:
         """Tell the pool that the carrier does not answer, so that no other session gets it."""

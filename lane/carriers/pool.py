@@ -11,7 +11,7 @@ import logging
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
-from math import ceil
+from math import ceil, inf
 from time import monotonic
 
 import gevent
@@ -48,6 +48,8 @@ ROOM = 16
 """File descriptors that must stay free for new connections. If fewer are, the pool gives up its spares."""
 SCARCE = 30.0
 """Seconds without new spares after file descriptors were scarce."""
+RETIREMENT = 30.0
+"""Seconds within which carriers are retired for the same reason: a server is upgraded."""
 LAST_WORDS = 1.0
 """Seconds that an unused carrier has to deliver the last bytes of its streams."""
 _SHARED = 8
@@ -78,6 +80,7 @@ class Pool:
         self._making = 0  # number of running spare makers
         self._paused_until = 0.0  # no spares are made before this time
         self._waiting = 0  # sessions that wait for a dial
+        self._retired = -inf  # when the first of several carriers was retired
         self._closed = False
         self._sweeper = supervise("the sweeper of carriers", self._sweep)
         census.register(self)
@@ -137,15 +140,36 @@ class Pool:
 
     def distrust(self, carrier: Carrier) -> None:
         """Hand out `carrier` no more. Discards all spares too, because they use the same network path."""
+        self._take_out(carrier)
+        self._discard_spares()
+
+    def retire(self, carrier: Carrier) -> None:
+        """Hand out `carrier` no more, because it leads to a process that ends.
+
+        The spares do so too, but not those that are made after the first carrier was retired.
+        """
+        self._take_out(carrier)
+        now = monotonic()
+        if now - self._retired > RETIREMENT:
+            self._retired = now
+            self._discard_spares()
+
+    def _take_out(self, carrier: Carrier) -> None:
         if carrier in self._leases:
             self._distrusted.add(carrier)
             self._roomy.pop(carrier, None)
+
+    def _discard_spares(self) -> None:
         while self._spares:
             self._spares.popleft()[0].discard()
 
     def keep(self, lease: Lease) -> None:
         """Keep the stream of a complete session as a spare if the pool needs it, otherwise close it."""
-        if self._share == 1 and len(self._spares) < KEPT and not (self._closed or lease.distrusted):
+        if (
+            self._share == 1
+            and len(self._spares) < KEPT
+            and not (self._closed or lease.carrier in self._distrusted)
+        ):
             self._stand_by(lease)
             return
         with suppress(LaneError), gevent.Timeout(LAST_WORDS, False):
@@ -160,8 +184,7 @@ class Pool:
         self._closed = True
         self._dials.close()
         self._sweeper.kill(block=False)
-        while self._spares:
-            self._spares.popleft()[0].discard()
+        self._discard_spares()
         closing = [gevent.spawn(carrier.close, grace) for carrier in list(self._leases)]
         gevent.joinall(closing, timeout=grace + LAST_WORDS)  # a plugin's transport may exceed it
         self._leases.clear()

@@ -73,6 +73,7 @@ class SessionDriver:
         self._moved = self._flow = 0  # bytes until the last `count`; those of late between two of them
         self._moving = False
         self._next_lane: Lane | None = None  # of the newest request
+        session.asked_to_move = self._leave
 
     @property
     def moving(self) -> bool:
@@ -122,6 +123,13 @@ class SessionDriver:
         if not self._moving and not self.session.over:
             self._moving = True
             start(self._move, lane, fresh)
+
+    def _leave(self) -> None:
+        """Move to another carrier of the same lane: the server's process there is about to end."""
+        stream, lane = self._stream, self.lane
+        if stream is not None and lane is not None and self._server_epoch is not None:
+            stream.lease.retire()
+            self.move(lane, fresh=not lane.pool.shared)
 
     def rescue(self, lane: Lane) -> None:
         """Leave a silent stream: distrust its carrier, and move the session to `lane`."""

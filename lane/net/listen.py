@@ -124,7 +124,7 @@ def _all(
     mine = prepared.mine
     if mine is not None and (given := mine.take(kind, endpoint)) is not None:
         return [make(fileno=one) for one in given]
-    shared = mine is not None and bool(endpoint.port)
+    shared = mine is not None and bool(endpoint.port) and not prepared.keeps
 
     def open_one(address: IpAddress, port: int) -> Socket:
         return _open(make, kind, address, port, backlog, shared=shared)
@@ -134,6 +134,9 @@ def _all(
     except (OSError, TargetError) as error:
         what = " (UDP)" if kind == socket.SOCK_DGRAM else ""
         raise ConfigError(f"cannot listen on {endpoint}{what}: {error_text(error)}") from None
+    if mine is not None and prepared.keeps:
+        wanted = prepared.wanted_of(kind, endpoint, opened, backlog, quic=quic)
+        return [make(fileno=one) for one in mine.keep(wanted, opened)]
     if prepared.rehearsal is not None:
         prepared.rehearsal.note(kind, endpoint, opened, backlog, quic=quic)
     return opened

@@ -56,6 +56,25 @@ class Prepared:
                     return [os.dup(sock.fileno())]
         return None
 
+    @property
+    def found(self) -> Sequence[tuple[Wanted, Sequence[socket.socket]]]:
+        """All of them."""
+        return self._found
+
+    def keep(self, wanted: Wanted, socks: Sequence[Any]) -> list[int]:
+        """Keep copies of sockets that were opened here, for the next process. Returns more copies."""
+        kept = [socket.socket(fileno=os.dup(sock.fileno())) for sock in socks]
+        self._found = [*self._found, (wanted, kept)]
+        self._taken.add(len(self._found) - 1)
+        return [sock.detach() for sock in socks]
+
+    def close(self) -> None:
+        """Close them here. Other processes keep what they have."""
+        for _, socks in self._found:
+            for sock in socks:
+                sock.close()
+        self._found = ()
+
     def stop(self) -> None:
         """Let the kernel refuse new TCP connections here, although other processes have the sockets too."""
         for wanted, socks in self._found:
@@ -77,11 +96,18 @@ class Rehearsal:
 
     def note(self, kind: int, endpoint: Address, opened: Sequence[Any], backlog: int, *, quic: bool) -> None:
         """Note that `opened` listen for `endpoint` now."""
-        bound = tuple(tuple(sock.getsockname()[:2]) for sock in opened)
-        self._noted.append((Wanted(kind, endpoint.host, endpoint.port, backlog, quic, bound), opened))
+        self._noted.append((wanted_of(kind, endpoint, opened, backlog, quic=quic), opened))
+
+
+def wanted_of(kind: int, endpoint: Address, opened: Sequence[Any], backlog: int, *, quic: bool) -> Wanted:
+    """What `opened` is for."""
+    bound = tuple((str(host), int(port)) for host, port in (sock.getsockname()[:2] for sock in opened))
+    return Wanted(kind, endpoint.host, endpoint.port, backlog, quic, bound)
 
 
 mine: Prepared | None = None
 """What this process has. It is set before anything listens, if at all."""
+keeps = False
+"""Whether `mine` also keeps what this process opens, so that the next one can go on with it."""
 rehearsal: Rehearsal | None = None
 """Set in the process that only finds out what is to be opened."""

@@ -23,17 +23,22 @@ LARGEST = 1 << 17
 
 
 class Siblings:
-    """The worker `index` of `count`. `inboxes` has, for each, the end to send to it and its own end."""
+    """The worker `index` of `count`. `inboxes` has, for each, the end to send to it and its own end.
+
+    `before`: the end to send to the process that this one has succeeded, if any.
+    """
 
     def __init__(
         self,
         index: int = 0,
         count: int = 1,
         inboxes: Sequence[tuple[socket.socket, socket.socket]] = (),
+        before: socket.socket | None = None,
     ) -> None:
         self.index = index
         self.count = count
         self._inboxes = inboxes
+        self._before = before
         self._receivers: dict[str, Callable[[bytes], None]] = {}
         self._reading: Any = None
 
@@ -48,17 +53,44 @@ class Siblings:
         """The worker that `identifier` names."""
         return identifier[0] % self.count
 
+    @property
+    def succeeds(self) -> bool:
+        """Whether another process, which this one has succeeded, may still have connections."""
+        return self._before is not None
+
+    def send_back(self, topic: str, message: bytes) -> bool:
+        """Send `message` to the process that this one has succeeded. Returns whether there is one."""
+        if self._before is None:
+            return False
+        try:
+            self._before.send(topic.encode() + b"\0" + message, socket.MSG_DONTWAIT)
+        except ConnectionError:  # it has ended
+            self._before.close()
+            self._before = None
+            return False
+        except OSError:
+            pass  # there is no room
+        return True
+
+    def inbox(self) -> socket.socket:
+        """The end to send to this process, for the next one. A process that is alone has one from now on."""
+        if not self._inboxes:
+            self._inboxes = [pair()]
+            self._listen()
+        return self._inboxes[self.index][0]
+
     def send(self, worker: int, topic: str, message: bytes) -> None:
         """Send `message` to the receiver of `topic` in another worker. It may get lost."""
         with suppress(OSError):  # there is no room
             self._inboxes[worker][0].send(topic.encode() + b"\0" + message, socket.MSG_DONTWAIT)
 
     def receive(self, topic: str, receiver: Callable[[bytes], None]) -> None:
-        """Call `receiver` with each message about `topic`, from now on. Without siblings none comes."""
-        if self.count == 1:
-            return
+        """Call `receiver` with each message about `topic`, from now on."""
         self._receivers[topic] = receiver
-        if self._reading is None:
+        self._listen()
+
+    def _listen(self) -> None:
+        if self._reading is None and self._inboxes:
             self._reading = supervise("messages of other workers", self._read)
 
     def _read(self) -> None:

@@ -30,6 +30,8 @@ MIN_VIEW = 32768
 """Bytes from which a piece of data is a view of the fed buffer. Smaller pieces are copied."""
 MAX_OFFSET = (1 << 62) - 1
 MAX_WINDOW = (1 << 32) - 1
+MOVE = (1 << 64) - 1
+"""The value of a PING with which a server asks the client to move the session to another carrier."""
 ABORTED = 1 << 31
 """A bit in the reset code of a stream: its session was aborted. The other 31 bits are the session's code."""
 

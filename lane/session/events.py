@@ -25,6 +25,8 @@ class Notice(Enum):
 
     CREDIT = auto()
     """The peer granted credit, or consumed bytes."""
+    MOVE = auto()
+    """The peer asks that the session move to another carrier."""
     RESUMED = auto()
     """The peer named the offset from which it wants data. There may be bytes to send again."""
     PROGRESS = auto()

@@ -9,6 +9,7 @@ from typing import Any
 
 from lane.errors import ProtocolError
 from lane.proto.frames import (
+    MOVE,
     End,
     Fin,
     Ping,
@@ -41,8 +42,8 @@ Chunk = tuple[bytes, Buffer]
 
 
 # The frames that may be due, as bits: most of the time none is, and one look tells.
-ACK_DUE, PONG_DUE, PING_DUE, STATS_DUE, RECEIVED_DUE, PREFACE_DUE, END_DUE, RESET_DUE = (
-    1 << bit for bit in range(8)
+ACK_DUE, PONG_DUE, PING_DUE, STATS_DUE, RECEIVED_DUE, PREFACE_DUE, END_DUE, RESET_DUE, MOVE_DUE = (
+    1 << bit for bit in range(9)
 )
 
 
@@ -173,6 +174,8 @@ class FrameWriter:
             out += pack(Pong(self.pong))
         if due & PING_DUE:
             out += pack(Ping(self._liveness.ask(now)))
+        if due & MOVE_DUE:
+            out += pack(Ping(MOVE))
         if due & STATS_DUE:
             out += pack(_stats(self._liveness.link, self.send_blocked_seconds))
         return out

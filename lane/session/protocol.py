@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from lane.errors import Closed, LaneError, ProtocolError, Reset
 from lane.proto.frames import (
+    MOVE,
     Ack,
     Data,
     End,
@@ -231,6 +232,8 @@ class SessionProtocol(SessionState):
                 self.trailing_data = self._reader.rest
             case Ping(value):
                 self._empty_frames.count(now)
+                if value == MOVE:
+                    return Notice.MOVE
                 self.liveness.questioned()
                 self.writer.pong = value
                 self.writer.due |= PONG_DUE

@@ -22,7 +22,7 @@ from lane.session.aborting import say_abort
 from lane.session.byte_queue import Buffer
 from lane.session.events import DataReceived, Notice
 from lane.session.flows import Flows
-from lane.session.frame_writer import PIECE, PING_DUE, PONG_DUE
+from lane.session.frame_writer import MOVE_DUE, PIECE, PING_DUE, PONG_DUE
 from lane.session.owner import Owner
 from lane.session.protocol import SessionProtocol
 from lane.session.states import Direction, Life
@@ -38,6 +38,10 @@ _NOBODY_READS = Event()
 """The event of a session without a stream. It is set, like that of a stream that nobody reads any more."""
 _NOBODY_READS.set()
 _NOBODY = Owner()
+
+
+def _ignore() -> None:
+    """Do nothing."""
 
 
 class Session(StreamWriter):
@@ -70,6 +74,8 @@ class Session(StreamWriter):
         else:
             protocol = SessionProtocol.thaw(frozen, budget)
         super().__init__(protocol)
+        self.asked_to_move: Callable[[], None] = _ignore
+        """Called when the peer asks that the session move to another carrier. It must not block."""
         self._owner = owner
         self._wake = wake
         self._stats: Callable[[], LinkStats] = LinkStats
@@ -239,6 +245,12 @@ class Session(StreamWriter):
             self.protocol.writer.due |= PING_DUE
             self._flush_soon()
 
+    def ask_to_move(self) -> None:
+        """Ask the peer, a client, to move the session to another carrier. One that can't does nothing."""
+        if self.carried:
+            self.protocol.writer.due |= MOVE_DUE
+            self._flush_soon()
+
     def tick(self, now: float) -> bool:
         """Do the upkeep: late ACKs, liveness, unused windows. Returns whether more ticks are needed."""
         protocol = self.protocol
@@ -328,6 +340,8 @@ class Session(StreamWriter):
                     progress = True
                 elif event is Notice.PAUSE:
                     maybe_yield()
+                elif event is Notice.MOVE:
+                    self.asked_to_move()
                 else:
                     self._write_soon()
         except ProtocolError:
@@ -367,6 +381,7 @@ class Session(StreamWriter):
         if self.protocol.failure and self.receive_window.ended:
             self._owner.broken()
         self._over.set()
+        self.asked_to_move = _ignore  # it may refer to the session
         calls, self._when_over = self._when_over, ()
         for call in calls:
             call()

@@ -88,6 +88,16 @@ class QuicListener:
         self._configuration = self._settings.apply(server_configuration(tls))
         self._tls = tls
 
+    def pause(self) -> None:
+        """See `lane.stream.Pauses`. The next process hands over the packets of the connections here."""
+        for one in self._addresses:
+            one.pause()
+
+    def resume(self) -> None:
+        """See `lane.stream.Pauses`."""
+        for one in self._addresses:
+            one.resume()
+
     def close(self) -> None:
         """See `lane.stream.Listener`. The socket stays open until the last connection has ended."""
         if self._accepting:
@@ -146,22 +156,30 @@ class QuicListener:
             send([(answer, path)])
 
     def _hand_over(self, send: Send, datagram: bytes, path: Any) -> bool:
-        """Hand the packet of an unknown connection to the worker that its connection ID names, if any."""
+        """Hand the packet of an unknown connection to the process that may have it, if any.
+
+        That is the worker that its connection ID names, or the process that this one has succeeded.
+        """
         siblings = here()
-        worker = siblings.owner_of(datagram[1:])
-        if worker == siblings.index:
+        worker = siblings.owner_of(datagram[1:]) if datagram[0] < 0x80 else siblings.index
+        if worker == siblings.index and not siblings.succeeds:
             return False
         at = next(number for number, one in enumerate(self._addresses) if one.send == send)
-        siblings.send(worker, self._topic, repr((at, path)).encode() + b"\0" + datagram)
+        message = repr((at, path)).encode() + b"\0" + datagram
+        if worker == siblings.index:
+            return siblings.send_back(self._topic, message)
+        siblings.send(worker, self._topic, message)
         return True
 
     def _receive_stray(self, message: bytes) -> None:
         """Take a packet from another worker."""
         source, _, datagram = message.partition(b"\0")
         at, path = literal_eval(source.decode())
-        carrier = self._by_cid.get(datagram[1 : 1 + CID_SIZE])
+        cid = datagram[1 : 1 + CID_SIZE] if datagram[0] < 0x80 else datagram[6 : 6 + datagram[5]]
+        carrier = self._by_cid.get(cid)
         if carrier is None:
-            self._refuse(self._addresses[at].send, datagram, path)
+            if not here().send_back(self._topic, message) and datagram[0] < 0x80:
+                self._refuse(self._addresses[at].send, datagram, path)
         else:
             carrier.receive((datagram,), path, monotonic())
             carrier.act()
@@ -180,6 +198,7 @@ class QuicListener:
             send([(self._stateless.negotiation(header), path)])
             return
         if header.packet_type != QuicPacketType.INITIAL:
+            self._hand_over(send, datagram, path)
             return
         self._end_slow_handshakes(now)
         first_cid = self._stateless.came_back(header, path, now) if header.token else None

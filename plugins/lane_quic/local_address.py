@@ -34,6 +34,14 @@ class LocalAddress:
         """Send now, or as soon as the kernel accepts the datagrams."""
         self._socket.send(datagrams)
 
+    def pause(self) -> None:
+        """Receive nothing more, and go on sending."""
+        self._socket.pause()
+
+    def resume(self) -> None:
+        """Receive again."""
+        self._socket.resume()
+
     def close(self) -> None:
         """Close the socket after one attempt to send the queued datagrams."""
         self._socket.close()

@@ -57,9 +57,8 @@ class TLSListener:
         self._shaking: Places[TLSStream] = Places(_HANDSHAKES)
         self.address = Address(*socks[0].getsockname()[:2])
         self._acceptors = [Acceptor(sock, "connections for tls") for sock in socks]
-        self._accepting = [
-            supervise("the acceptance of TLS connections", self._accept_all, one) for one in self._acceptors
-        ]
+        self._accepting: list[Any] = []
+        self.resume()
         census.register(self)
 
     def census(self) -> dict[str, int]:
@@ -77,6 +76,16 @@ class TLSListener:
     def present(self, tls: ServerTLS) -> None:
         """See `lane.stream.Presents`. Tickets that were issued with the old certificate become invalid."""
         self._context, self._binding = server_context(tls), tls.binding
+
+    def pause(self) -> None:
+        """See `lane.stream.Pauses`."""
+        gevent.killall(self._accepting, block=False)
+
+    def resume(self) -> None:
+        """See `lane.stream.Pauses`."""
+        self._accepting = [
+            supervise("the acceptance of TLS connections", self._accept_all, one) for one in self._acceptors
+        ]
 
     def close(self) -> None:
         """Stop, and drop the connections that were not accepted yet."""

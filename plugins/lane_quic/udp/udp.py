@@ -114,7 +114,7 @@ class QuicSocket:
         self._hurried = -inf  # when the newest latency-sensitive packet arrived
         self.closed = self.broken = False
         self._hint: int | None = None  # an error number for `on_hint`, not reported yet
-        self._loop = supervise("receiving over UDP", self._receive)
+        self.resume()
 
     def send(self, datagrams: Datagrams) -> None:
         """Send now, or as soon as the kernel accepts the datagrams."""
@@ -279,6 +279,14 @@ class QuicSocket:
                 self._on_hint(hint)
         except Exception as error:
             report("acting on an error of a UDP socket", error)
+
+    def pause(self) -> None:
+        """Receive nothing more, and go on sending."""
+        self._loop.kill(block=False)
+
+    def resume(self) -> None:
+        """Receive."""
+        self._loop = supervise("receiving over UDP", self._receive)
 
     def close(self) -> None:
         """Close the socket after one attempt to send the queued datagrams."""
