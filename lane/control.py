@@ -28,6 +28,7 @@ snapshot of a server is in `lane.server.status`. That of a client:
 
 import json
 import logging
+import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -41,7 +42,7 @@ from gevent.event import Event
 
 from lane.address import Address
 from lane.errors import ConfigError, ProtocolError
-from lane.meeting import Where, default_path, listen_at, remove
+from lane.meeting import Where, default_path, identity, listen_at, remove
 from lane.net.accept import Acceptor
 from lane.supervisor import supervise
 
@@ -101,18 +102,39 @@ class Control:
         self._listener = gsocket.socket(fileno=listener.detach())
         self._acceptor = supervise("the control socket", self._accept)
 
+    def adopt(self, listener: socket.socket) -> None:
+        """Answer at a socket that another process has opened at `path`, and left to this one."""
+        with suppress(OSError):
+            self._file = identity(self.path)
+        self.share(listener)
+
+    def lend(self) -> socket.socket | None:
+        """A copy of the socket, for the process that takes the place of this one; None before `start`."""
+        return socket.socket(fileno=os.dup(self._listener.fileno())) if self._listener is not None else None
+
+    def pause(self) -> None:
+        """Answer nobody: another process does."""
+        if self._listener is not None:
+            self._acceptor.kill()  # no limit: it only accepts connections
+
+    def resume(self) -> None:
+        """Answer again."""
+        if self._listener is not None:
+            self._acceptor = supervise("the control socket", self._accept)
+
     def changed(self) -> None:
         """Send a snapshot to all followers at once. Never blocks."""
         for follower in self._followers:
             follower.set()
 
-    def close(self) -> None:
-        """End the connections and remove the socket. Idempotent."""
+    def close(self, *, left: bool = False) -> None:
+        """End the connections and remove the socket, unless it was `left` to another process. Idempotent."""
         if self._listener is None:
             return
         # Remove the file before closing the socket. So a new client finds the path free or in use, and never
         # stale. If another process has replaced the file, its file stays.
-        remove(self.path, self._file)
+        if not left:
+            remove(self.path, self._file)
         self._acceptor.kill()  # no limit: it only accepts connections
         self._listener.close()
         self._listener = None

@@ -15,12 +15,17 @@ PID, SINCE, RESTARTS, SESSIONS, CARRIERS = FIELDS = range(5)
 the place of one that had died, and what it has now."""
 
 
+NOTE_SIZE = 1000
+"""Bytes of a note."""
+
+
 class Tally:
     """The numbers of `workers` workers, all 0 at first."""
 
     def __init__(self, workers: int = 1) -> None:
         self.workers = workers
         self._cells = memoryview(mmap.mmap(-1, 8 * (workers * len(FIELDS) + 1))).cast("q")
+        self._note = mmap.mmap(-1, NOTE_SIZE + 2)
 
     def get(self, worker: int, field: int) -> int:
         """A number of a worker."""
@@ -33,6 +38,17 @@ class Tally:
     def total(self, field: int) -> int:
         """The sum over all workers."""
         return sum(self._cells[field : self.workers * len(FIELDS) : len(FIELDS)])
+
+    @property
+    def note(self) -> str:
+        """A text that the parent, or the only process, leaves for all."""
+        size = int.from_bytes(self._note[:2], "big")
+        return self._note[2 : 2 + size].decode(errors="replace")
+
+    @note.setter
+    def note(self, text: str) -> None:
+        data = text.encode()[:NOTE_SIZE]
+        self._note[: 2 + len(data)] = len(data).to_bytes(2, "big") + data
 
     @property
     def stopping(self) -> bool:

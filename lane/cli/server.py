@@ -10,9 +10,11 @@ import shlex
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from time import time
+
+from gevent.event import Event
 
 from lane import state
 from lane.address import Address
@@ -21,6 +23,7 @@ from lane.cli.certificate import Certificate
 from lane.cli.link import only_here
 from lane.cli.reload import Again, Reloading, Step
 from lane.cli.service import beyond_default, for_auto, run_until_signal, tell_wait
+from lane.cli.upgrading import Upgrades
 from lane.config import DEFAULT_TRANSPORTS, ServerConfig
 from lane.control import Control
 from lane.egress.dialer import Dialer
@@ -28,14 +31,21 @@ from lane.egress.listening import Ports
 from lane.egress.policy import Policy
 from lane.egress.udp import UdpEgress
 from lane.errors import ConfigError
+from lane.handover import channel
 from lane.handover.exchange import Desk, Others
+from lane.handover.predecessor import Predecessor
+from lane.handover.retirement import Retirement
+from lane.handover.succession import Inheritance, inherited
 from lane.keys import KeyRing
 from lane.link import Link
 from lane.meeting import server_path
+from lane.net import prepared, siblings
 from lane.net.path_memory import PATHS
 from lane.net.resolver import system_resolver
+from lane.net.siblings import Siblings
 from lane.net.sockets import own_address
 from lane.plugins import Plugins
+from lane.proto.hello import EPOCH_SIZE
 from lane.server import Server, known_paths
 from lane.server.auth import KeyAuth
 from lane.server.begun import Begin, always
@@ -70,6 +80,19 @@ class Setup:
             )
         own = own_identity(config.cert, config.cert_key)
         return cls(config, transports, state.keep(config.state_dir, own, renew=config.renew))
+
+    def after(self, before: Inheritance) -> "Setup":
+        """The setup of a process that takes the place of another one. Raises ConfigError."""
+        workers = self.config.workers if self.config.forks else 1
+        if workers != len(before.names):
+            raise ConfigError(
+                f"the running server has {len(before.names)} processes, and --workers asks for {workers}:"
+                " that takes a restart"
+            )
+        listen = self.config.listen
+        if not listen.port:
+            listen = listen._replace(port=before.port)
+        return replace(self, config=replace(self.config, listen=listen))
 
     def greet(self, port: int) -> None:
         """Say where the server listens, and what its clients need."""
@@ -107,9 +130,15 @@ class Role:
     """See `lane.server.server.Server`."""
     begin: Begin = always
     desk: socket.socket | None = None
-    """A socket on which other processes ask for sessions: see `lane.handover`."""
+    """A socket on which other processes ask for sessions: see `lane.handover`. None: nobody can."""
     others: Others = field(default_factory=lambda: Others([]))
     """Those that this process asks."""
+    before: Predecessor | None = None
+    """The process whose place it takes."""
+    upgrade: Callable[[], None] | None = None
+    """Called on SIGUSR2."""
+    hurry: "list[Callable[[], None]]" = field(default_factory=list)
+    """Filled by `serve`: called when another process is about to take the place of the next one."""
 
     def count(self, field: int) -> Count:
         """A number of this process."""
@@ -121,21 +150,67 @@ def run(config: ServerConfig, plugins: Plugins, again: Again[ServerConfig] | Non
     setup = Setup.read(config, plugins)
     if config.workers > 1:
         log.warning("--workers: several take Linux, so this is one process")
-    tally, since = Tally(), int(time())
+    link = inherited()
+    before = Inheritance.receive(link) if link is not None else None
+    if before is not None:
+        setup = setup.after(before)
+    return serve(setup, plugins, again, _alone(setup, link, before))
+
+
+def _alone(setup: Setup, link: socket.socket | None, before: Inheritance | None) -> Role:
+    """The role of a server that is one process."""
+    tally, since, epoch = Tally(), int(time()), before.epoch if before else os.urandom(EPOCH_SIZE)
     tally.put(0, PID, os.getpid())
     tally.put(0, SINCE, since)
-    status = Control(
-        server_path(config.state_dir), partial(snapshot, tally, os.getpid(), since), who="server"
-    )
+    where = server_path(setup.config.state_dir)
+    status = Control(where, partial(snapshot, tally, os.getpid(), since), who="server")
+    handed = sys.platform == "linux"
+    if handed:
+        prepared.keeps = True
+        found = [(wanted, group[0]) for wanted, group in before.groups] if before else []
+        prepared.mine = prepared.Prepared(found)
+        siblings.become(Siblings(before=before.inboxes[0] if before else None))
+    name = channel.name()
+    port = 0
+    hurry: list[Callable[[], None]] = []
 
-    def ready(port: int) -> None:
+    def leave() -> Inheritance:
+        assert prepared.mine is not None
+        groups = [(wanted, [[*socks]]) for wanted, socks in prepared.mine.found]
+        return Inheritance(epoch, port, [name], groups, [siblings.here().inbox()], status.lend())
+
+    def hasten() -> None:
+        for call in hurry:
+            call()
+
+    upgrades = Upgrades(link, leave, hasten, partial(setattr, tally, "note"))
+
+    def ready(listening: int) -> None:
+        nonlocal port
+        port = listening
+        upgrades.serving()
         try:
-            status.start()
+            if before is not None and before.status is not None:
+                status.adopt(before.status)
+            else:
+                status.start()
         except ConfigError as error:
             log.warning("lane status will not work: %s", error)
-        setup.greet(port)
+        setup.greet(listening)
 
-    return serve(setup, plugins, again, Role(tally, 0, status, ready))
+    return Role(
+        tally,
+        0,
+        status,
+        ready,
+        prepared.mine.close if prepared.mine is not None else lambda: None,
+        epoch,
+        desk=channel.listen(name) if handed else None,
+        others=Others(before.names if before else []),
+        before=Predecessor(before.names[0]) if before else None,
+        upgrade=upgrades.begin if handed else None,
+        hurry=hurry,
+    )
 
 
 def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, role: Role) -> int:
@@ -144,6 +219,8 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
     auth = KeyAuth(KeyRing(kept.keys))
     plugins.register(auth, "lane-keys")
     known_paths.load(config.state_dir, PATHS)
+    if role.before is not None:
+        role.before.succeed()
     port, listeners = listen_all(setup.transports, config.listen, kept.identity)
     buffer_total = config.buffer_total // workers
     registry = Registry(
@@ -177,7 +254,24 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
     )
 
     server.requests.elsewhere, ports.borrow = role.others.take, role.others.borrow
-    desk = Desk(role.desk, server.requests, ports.lend) if role.desk is not None else None
+    ended, left = Event(), Event()  # `left`: to another process
+
+    def end() -> None:
+        left.set()
+        ended.set()
+
+    retirement = Retirement(
+        server,
+        registry,
+        listeners,
+        config.upgrade_timeout,
+        changed=lambda succeeded: role.status.pause() if succeeded else role.status.resume(),
+        end=end,
+    )
+    role.hurry.append(retirement.hurry)
+    desk = None
+    if role.desk is not None:
+        desk = Desk(role.desk, server.requests, ports.lend, retirement.begin)
 
     def hold(now: ServerConfig) -> str:
         policy.allow, policy.deny = now.allow, now.deny
@@ -200,16 +294,24 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
     reload = Reloading(config, again, steps)
 
     def close() -> None:
-        if workers == 1:
+        if workers == 1 and not left.is_set():
             tell_wait(len(registry), reload.config.grace)
-        role.status.close()
-        role.stop()
-        server.close(reload.config.grace)
+        role.status.close(left=left.is_set())
+        if not left.is_set():
+            role.stop()
+        server.close(0.0 if left.is_set() else reload.config.grace)
         if desk is not None:
             desk.close()
         known_paths.save(config.state_dir, PATHS, role.worker)
 
-    return run_until_signal(partial(role.ready, port), close, reload, hurries=workers == 1)
+    def greet() -> None:
+        role.ready(port)
+        if role.before is not None:
+            role.before.serve(server.requests, role.others)
+
+    return run_until_signal(
+        greet, close, reload, hurries=workers == 1, upgrade=role.upgrade or retirement.hurry, ended=ended
+    )
 
 
 def _deadlines(config: ServerConfig) -> ClientDeadlines:

@@ -34,16 +34,18 @@ def run_until_signal(
     reload: Callable[[], None],
     *,
     hurries: bool = True,
+    upgrade: Callable[[], None] | None = None,
+    ended: Event | None = None,
 ) -> int:
     """Wait for SIGINT or SIGTERM, call `close`, and return 0. A second signal ends the process at once.
 
     Not if `hurries` is False: a worker gets SIGTERM from its parent, and perhaps from others too. It leaves
-    SIGINT to its parent.
+    SIGINT to its parent. `upgrade` is called on SIGUSR2. If `ended` is set, that is as a signal to stop.
 
     `reload` is called on SIGHUP. SIGUSR1 logs a census. `greet` announces that the service is ready. A
     signal may follow at once, so the handlers are installed before.
     """
-    stop = Event()
+    stop = ended or Event()
     keep_buffers()
     for name in _LATE:
         importlib.import_module(name)
@@ -51,16 +53,18 @@ def run_until_signal(
     def on_signal(number: int) -> None:
         if stop.is_set() and hurries:
             os._exit(128 + number)
+        notify("STOPPING=1")
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM) if hurries else (signal.SIGTERM,):
         gevent.signal_handler(number, on_signal, number)
     gevent.signal_handler(signal.SIGUSR1, census.tell)
     gevent.signal_handler(signal.SIGHUP, reload)
+    if upgrade is not None:
+        gevent.signal_handler(signal.SIGUSR2, upgrade)
     greet()
     notify("READY=1")
     stop.wait()  # no limit: the process runs until a signal
-    notify("STOPPING=1")
     close()
     return 0
 

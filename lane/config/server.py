@@ -56,6 +56,8 @@ class ServerConfig:
     resume_grace: float
     """Seconds for which a session outlives its carrier."""
     grace: float
+    upgrade_timeout: float
+    """Seconds for clients to move to the new process at an upgrade."""
     plugin_dir: Path | None
     log_level: str
     log_file: Path | None

@@ -239,6 +239,10 @@ GROUPS = (
         Option("grace", "TIME", read.parse_grace,
                "time for sessions to finish when lane is stopped", default="10s", live=BOTH,
                comment="How long sessions may take to finish when lane is stopped."),
+        Option("upgrade-timeout", "TIME", read.parse_grace,
+               "time for clients to move to the new process at an upgrade", default="30s",
+               commands=("server",),
+               comment="How long clients may take to move to the new process at an upgrade."),
     )),
     Group("limits for clients", ("server",), (
         Option("max-sessions-per-peer", "N", read.parse_limit,

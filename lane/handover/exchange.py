@@ -7,7 +7,7 @@ may ask.
 
     {"take": [USER, SESSION, GENERATION]}   the session, for good
     {"lend": [HOST, PORT, USER]}            another descriptor of a port
-    {"all": True}                           all sessions, one message each, for good; then {"end": True}
+    {"succeed": FORMAT}                     the place of this process: see `lane.handover.retirement`
 
 The answer is one of
 
@@ -20,7 +20,7 @@ The answer is one of
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import gevent
@@ -53,17 +53,21 @@ class Sessions(Protocol):
     def hand_over(self, key: Key, generation: int) -> Parcel | None:
         """Stop a session here."""
 
-    def hand_over_all(self) -> Iterator[Parcel]:
-        """Stop all sessions here."""
-
 
 class Desk:
-    """Answers at `listener`, a socket of `channel.listen`. `lend` lends ports."""
+    """Answers at `listener`, a socket of `channel.listen`. `lend` lends ports, `retire` makes room."""
 
-    def __init__(self, listener: Any, sessions: Sessions, lend: Callable[[Address, str], int | None]) -> None:
+    def __init__(
+        self,
+        listener: Any,
+        sessions: Sessions,
+        lend: Callable[[Address, str], int | None],
+        retire: Callable[[Any, int], None],
+    ) -> None:
         self._sock = gsocket.socket(fileno=listener.detach())
         self._sessions = sessions
         self._lend = lend
+        self._retire = retire
         self._pool = Pool(MOST_AT_ONCE)
         self._loop = supervise("the desk for other processes", self._accept)
 
@@ -108,10 +112,8 @@ class Desk:
                         _send(sock, {"port": True}, [found])
                     finally:
                         os.close(found)
-            case {"all": True}:
-                for parcel in self._sessions.hand_over_all():
-                    _deliver(sock, parcel)
-                _send(sock, {"end": True})
+            case {"succeed": int() as wanted}:
+                self._retire(sock, wanted)
             case _:
                 raise ProtocolError("another process asks for what is not known here")
 
@@ -197,15 +199,3 @@ def _ask(name: str, question: Any) -> channel.Message | None:
         return None
     except (OSError, LaneError, gevent.Timeout):
         return {"silent": True}, []
-
-
-def take_all(name: str) -> Iterator[Parcel]:
-    """All sessions of another process. Raises OSError, Closed or ProtocolError if that breaks off."""
-    with channel.connect(name) as sock:
-        channel.send(sock, {"all": True})
-        while True:
-            with gevent.Timeout(ANSWER_TIME, Closed("no session came in time")):
-                value, descriptors = channel.receive(sock)
-            if "parcel" not in value:
-                return
-            yield Parcel(value["parcel"], descriptors)

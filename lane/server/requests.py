@@ -6,10 +6,12 @@ refuses with the true reason, or the session follows it, or the answers to PINGs
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from itertools import count
+from time import monotonic
 from typing import Any, NamedTuple
 
 from lane.address import Address
@@ -17,7 +19,7 @@ from lane.errors import LaneError, Status, TargetError
 from lane.log import Throttle
 from lane.net.user_places import UserPlaces
 from lane.proto.hello import ANYONE, EPOCH_SIZE, NOWHERE, RESUMABLE, Command, Reply, Request
-from lane.server.begun import Begin, always
+from lane.server.begun import LEAST_TIME, Begin, always
 from lane.server.live import Asked, Elsewhere, LiveSession, Parcel, asked_of
 from lane.server.messages import MessageReader, finish
 from lane.server.probe import answer_pings
@@ -80,6 +82,13 @@ class Requests:
         self._refusals = Throttle(REFUSALS_PERIOD, burst=REFUSALS_AT_ONCE)
         self._closing = False
         self._names = count(1)
+        self._blind_until = 0.0
+        self.carrying: Counter[Carrier] = Counter()
+        """The sessions on each carrier, those that are about to begin included."""
+
+    def lose_sight(self, seconds: float = LEAST_TIME) -> None:
+        """Begin no session again for some time: a process of the server has died that may have begun it."""
+        self._blind_until = max(self._blind_until, monotonic() + seconds)
 
     def close(self) -> None:
         """Start no more sessions."""
@@ -103,7 +112,7 @@ class Requests:
 
     def _answer(self, asking: UserStream, request: Request) -> bool:
         """Carry out a request. Returns whether another one may follow. Raises TargetError for a refusal."""
-        carrier, stream, reader, user, flows = asking
+        carrier, stream, reader, user, _ = asking
         known = request.command in (Command.PING, Command.PROBE, Command.RESUME, *self._offers)
         flags = RESUMABLE | (ANYONE if request.command == Command.UDP else 0)
         if request.flags & ~flags or not known:
@@ -117,6 +126,17 @@ class Requests:
                 self._reply(stream, Status.OK)
                 answer_pings(stream, reader.rest())
             return False
+        self.carrying[carrier] += 1
+        try:
+            return self._carry(asking, request)
+        finally:
+            self.carrying[carrier] -= 1
+            if not self.carrying[carrier]:
+                del self.carrying[carrier]
+
+    def _carry(self, asking: UserStream, request: Request) -> bool:
+        """Carry the requested session on the stream."""
+        carrier, stream, reader, user, flows = asking
         entry, live = self._session(carrier, request, user)
         session = live.session
         session.detach()  # from here on, data on its previous stream are too late
@@ -145,7 +165,8 @@ class Requests:
             if (entry := self._find(key, request)) is not None:
                 return entry, entry.join(request.generation)
             if request.command != Command.RESUME:
-                if not self._begin(user, request.session, request.generation):
+                blind = request.generation and monotonic() < self._blind_until
+                if blind or not self._begin(user, request.session, request.generation):
                     raise TargetError(Status.GONE, "another worker of the server may have begun the session")
                 entry = self._resumption.begin(key, request.generation)
         if request.command == Command.RESUME:

@@ -113,6 +113,15 @@ class Server:
         closing = [gevent.spawn(carrier.close) for carrier in list(self._carriers)]
         gevent.joinall(closing, timeout=LAST_WORDS)  # a plugin's transport may exceed it
 
+    def unused(self) -> list[Carrier]:
+        """The carriers of users that carry no session. Those of strangers are not among them."""
+        return [one for one in self._users if not self.requests.carrying[one]]
+
+    def part(self) -> None:
+        """Close all carriers. Sessions that can be resumed wait for their clients."""
+        for carrier in list(self._carriers):
+            gevent.spawn(carrier.close, LAST_WORDS)
+
     def users_changed(self) -> None:
         """Authenticate each client again at its next request. Running sessions continue."""
         self._era += 1

@@ -6,6 +6,7 @@
     workers        a list; each has `pid`, `since`, `restarts` (how often a worker there has died), `sessions`
                    and `carriers`
     sessions, carriers, restarts    the sums
+    upgrade        how the last `lane upgrade` of this process went: empty if there was none
 
 Every worker answers for all, at a socket that they share. So one that hangs or dies hides nothing.
 """
@@ -24,6 +25,7 @@ def snapshot(tally: Tally, pid: int, since: int) -> dict[str, Any]:
         "version": __version__,
         "pid": pid,
         "since": since,
+        "upgrade": tally.note,
         **{name: tally.total(field) for name, field in _NUMBERS.items()},
         "workers": [
             {

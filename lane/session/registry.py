@@ -199,10 +199,10 @@ class Registry:
 
         Sessions that wait for their peers have nothing to finish, and are reset at once.
         """
-        for session in [session for session in self._sessions if session.waiting_for_peer]:
+        for session in [session for session in self.sessions if session.waiting_for_peer]:
             session.reset()
         self._empty.wait(grace)
-        sessions = self._sessions
+        sessions = self.sessions
         for session in sessions:
             session.reset()
         self._empty.wait(1.0)
@@ -214,7 +214,7 @@ class Registry:
         self._ticker.kill(block=False)
 
     @property
-    def _sessions(self) -> list[Session]:
+    def sessions(self) -> list[Session]:
         """All of them. Not for what is done often."""
         return [*self._active, *self._resting, *self._idle]
 

@@ -1,0 +1,83 @@
+"""The process whose place this one takes, and its sessions.
+
+One worker takes over from one worker: `succeed` before it listens, `serve` once it does. From then on it asks
+the other for each session whose client comes. At the end the other sends those that nobody has asked for.
+"""
+
+import logging
+from typing import Any, Protocol
+
+import gevent
+
+from lane.errors import Closed, Fatal, LaneError
+from lane.handover import channel
+from lane.handover.exchange import Others
+from lane.handover.succession import FORMAT
+from lane.server.live import Parcel
+from lane.supervisor import report
+
+PAUSE_TIME = 10.0
+"""Seconds that the other process has to stop listening."""
+
+log = logging.getLogger("lane.handover")
+
+
+class Heir(Protocol):
+    """What goes on with sessions: see `lane.server.requests`."""
+
+    def adopt(self, parcel: Parcel) -> None:
+        """Go on with a session."""
+
+    def lose_sight(self, seconds: float = ...) -> None:
+        """Sessions of a process that has died must not be begun again."""
+
+
+class Predecessor:
+    """The process with the desk `name`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._sock: Any = None
+
+    def succeed(self) -> None:
+        """Have it listen no more. Raises Fatal."""
+        try:
+            self._sock = channel.connect(self.name)
+            with gevent.Timeout(PAUSE_TIME, Closed("no answer")):
+                channel.send(self._sock, {"succeed": FORMAT})
+                value, _ = channel.receive(self._sock)
+        except (OSError, LaneError) as error:
+            raise Fatal(f"the running server does not make room: {error}") from None
+        if value != {"paused": True}:
+            raise Fatal(f"the running server does not make room: {value}")
+
+    def serve(self, heir: Heir, others: Others) -> None:
+        """Tell it that this process serves, and take over its sessions."""
+        gevent.spawn(self._take_over, heir, others)
+
+    def _take_over(self, heir: Heir, others: Others) -> None:
+        try:
+            with self._sock:
+                with gevent.Timeout(PAUSE_TIME, Closed("no answer")):
+                    channel.send(self._sock, {"serving": True})
+                self._collect(heir)
+        except (OSError, LaneError) as error:
+            log.warning("the server's process before this one has died, and its last sessions: %s", error)
+            heir.lose_sight()
+        except Exception as error:
+            report("taking over sessions", error)
+            heir.lose_sight()
+        others.names = [name for name in others.names if name != self.name]
+
+    def _collect(self, heir: Heir) -> None:
+        """Take what nobody has asked for."""
+        count = 0
+        while True:
+            # no limit: the other process decides when its time is over, and its end is noticed
+            value, descriptors = channel.receive(self._sock)
+            if "parcel" not in value:
+                break
+            heir.adopt(Parcel(value["parcel"], descriptors))
+            count += 1
+        channel.send(self._sock, {"done": True})
+        log.info("took over the last %d sessions of the process before this one, which has ended", count)

@@ -1,0 +1,183 @@
+"""The end of a process whose place another one takes.
+
+It stops listening, asks its clients to move to other connections, which lead to the new process, and gives
+each session to the new process as its client comes there. Once no client is left here, or the time is over,
+it sends the new process the sessions that are left, and ends. If the new process dies before that, it listens
+again, and goes on with what it still has.
+"""
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+from typing import Any, Protocol
+
+import gevent
+from gevent.event import Event
+
+from lane.errors import Closed, LaneError, ProtocolError
+from lane.fair import maybe_yield
+from lane.handover import channel
+from lane.handover.succession import FORMAT, START_TIME
+from lane.server.live import Parcel
+from lane.server.requests import Requests
+from lane.session.registry import Registry
+from lane.stream import Carrier, Listener, Pauses
+
+SETTLE = 2.0
+"""Seconds that the new process must serve before sessions go there: a fault at its start costs none."""
+LOOK = 0.1
+"""Seconds between two looks for carriers without sessions."""
+ASK_AGAIN = 2.0
+"""Seconds until a client that has not moved a session is asked again."""
+AT_ONCE = 64
+"""Clients that are asked before a short pause, so that they do not all come at once."""
+PAUSE = 0.02
+"""That pause in seconds."""
+LAST_WORDS = 1.0
+"""Seconds for the last bytes of a carrier."""
+SEND_TIME = 10.0
+"""Seconds that the new process has to take one session."""
+
+log = logging.getLogger("lane.handover")
+
+
+class Carriers(Protocol):
+    """What a retirement needs of `lane.server.server`."""
+
+    requests: Requests
+
+    def unused(self) -> list[Carrier]:
+        """The carriers that carry nothing."""
+
+    def part(self) -> None:
+        """Close all carriers."""
+
+
+class Retirement:
+    """Retires `server`. `timeout`: seconds for which clients may stay. `changed(True)` is called when another
+    process serves, `changed(False)` if that has died, and `end` at the end.
+    """
+
+    def __init__(
+        self,
+        server: Carriers,
+        registry: Registry,
+        listeners: list[Listener],
+        timeout: float,
+        *,
+        changed: Callable[[bool], None],
+        end: Callable[[], None],
+    ) -> None:
+        self._server = server
+        self._registry = registry
+        self._listeners = listeners
+        self._timeout = timeout
+        self._changed = changed
+        self._end = end
+        self._under_way = False
+        self._until = 0.0
+
+    def hurry(self) -> None:
+        """Let the clients no more time."""
+        self._until = 0.0
+
+    def begin(self, sock: Any, wanted: int) -> None:
+        """Retire in favour of the process at the other end of `sock`, which takes the format `wanted`.
+
+        Returns when that is over, whatever the outcome. Raises ProtocolError if it can't begin.
+        """
+        if self._under_way or wanted != FORMAT:
+            raise ProtocolError("another process takes over already, or does not know how")
+        self._under_way = True
+        lost = Event()
+        try:
+            self._pause()
+            if self._is_succeeded(sock):
+                gone = gevent.spawn(self._watch, sock, lost)
+                self._changed(True)
+                lost.wait(SETTLE)
+                if self._leave(lost) and not lost.is_set():
+                    gone.kill()  # no limit: it only reads
+                    self._deliver(sock)
+                    self._end()
+                    return
+        except (OSError, LaneError) as error:
+            log.warning("the new process has gone: %s", error)
+        finally:
+            self._under_way = False
+        log.warning("the new process has ended; this one goes on")
+        self._changed(False)
+        self._resume()
+
+    def _pause(self) -> None:
+        for listener in self._listeners:
+            if isinstance(listener, Pauses):
+                listener.pause()
+            else:
+                listener.close()
+
+    def _resume(self) -> None:
+        for listener in self._listeners:
+            if isinstance(listener, Pauses):
+                listener.resume()
+            else:
+                log.error("a transport can't listen again: the server has to be restarted")
+
+    def _is_succeeded(self, sock: Any) -> bool:
+        with gevent.Timeout(START_TIME, Closed("the new process did not come up")):
+            channel.send(sock, {"paused": True})
+            value, _ = channel.receive(sock)
+        return bool(value == {"serving": True})
+
+    @staticmethod
+    def _watch(sock: Any, lost: Event) -> None:
+        """Notice that the new process ends. It says nothing before it is sent the last sessions."""
+        with suppress(OSError):
+            gevent.socket.wait_read(sock.fileno())  # no limit: `begin` ends it
+        lost.set()
+
+    def _leave(self, lost: Event) -> bool:
+        """Have the clients leave, as long as the new process lives. Returns whether they have."""
+        self._until, again = monotonic() + self._timeout, 0.0
+        idle: set[Carrier] = set()
+        while not lost.is_set():
+            now = monotonic()
+            if now >= again:
+                again = now + ASK_AGAIN
+                self._ask(lost)
+            unused = set(self._server.unused())
+            for carrier in unused & idle:  # twice in a row: a client may be about to use it
+                gevent.spawn(carrier.close, LAST_WORDS)
+            idle = unused - idle
+            if now >= self._until or not any(session.carried for session in self._registry.sessions):
+                self._server.part()
+                return True
+            lost.wait(LOOK)
+        return False
+
+    def _ask(self, lost: Event) -> None:
+        asked = 0
+        for session in self._registry.sessions:
+            maybe_yield()
+            if session.carried and session.protocol.resumable:
+                session.ask_to_move()
+                asked += 1
+                if asked % AT_ONCE == 0 and lost.wait(PAUSE):
+                    return
+
+    def _deliver(self, sock: Any) -> None:
+        """Send what is left."""
+        for parcel in self._server.requests.hand_over_all():
+            self._send(sock, parcel)
+        with gevent.Timeout(SEND_TIME, Closed("the new process does not answer")):
+            channel.send(sock, {"end": True})
+            channel.receive(sock)
+
+    @staticmethod
+    def _send(sock: Any, parcel: Parcel) -> None:
+        try:
+            with gevent.Timeout(SEND_TIME, Closed("the new process does not answer")):
+                channel.send(sock, {"parcel": parcel.state}, parcel.descriptors)
+        finally:
+            parcel.close()

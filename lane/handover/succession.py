@@ -1,0 +1,165 @@
+"""A new process that takes the place of a running server: how it is started, and what it gets first.
+
+`lane upgrade` and SIGUSR2 have the running server start its command again, from what is installed now. The
+two share a link, a local socket. The old process sends its `Inheritance` there. The new one answers
+`{"serving": True}` once it serves, or `{"error": TEXT}`. Its workers take over from those of the old one
+(`lane.handover.predecessor`, `lane.handover.retirement`). If the new process ends before it serves, nothing
+has changed.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from lane import __version__
+from lane.errors import Closed, ConfigError, Fatal, ProtocolError
+from lane.handover import channel
+from lane.net.prepared import Wanted
+
+FORMAT = 1
+"""The version of all that processes hand over: messages, and frozen sessions."""
+VARIABLE = "LANE_SUCCEEDS"
+"""The descriptor of the link, in the environment of the new process."""
+START_TIME = 60.0
+"""Seconds that a new process has until it serves."""
+_CHUNK = 200  # descriptors in one message
+
+
+@dataclass(frozen=True)
+class Inheritance:
+    """What the new process gets."""
+
+    epoch: bytes
+    """See `lane.server.server.Server`: sessions go on, so it stays."""
+    port: int
+    names: list[str]
+    """Of the desks of all workers: see `lane.handover.exchange`."""
+    groups: list[tuple[Wanted, list[list[socket.socket]]]]
+    """What transports want, with the sockets for it: for each worker, one on each address."""
+    inboxes: list[socket.socket]
+    """Of all workers: the ends to send to them (`lane.net.siblings`)."""
+    status: socket.socket | None
+    """The one that answers `lane status`."""
+    blind: float = 0.0
+    """Seconds for which sessions of workers that have died must not be begun again."""
+
+    def send(self, link: Any) -> None:
+        """Send it to the new process. Raises OSError."""
+        rows = [[*wanted[:5], [[*one] for one in wanted.bound]] for wanted, _ in self.groups]
+        counts = [[len(socks) for socks in group] for _, group in self.groups]
+        value = {
+            "format": FORMAT,
+            "version": __version__,
+            "epoch": self.epoch,
+            "port": self.port,
+            "names": self.names,
+            "wanted": rows,
+            "counts": counts,
+            "status": self.status is not None,
+            "blind": self.blind,
+        }
+        socks = [sock for _, group in self.groups for one in group for sock in one] + self.inboxes
+        descriptors = [sock.fileno() for sock in [*socks, *([self.status] if self.status else [])]]
+        channel.send(link, value)
+        for at in range(0, len(descriptors), _CHUNK):
+            channel.send(link, None, descriptors[at : at + _CHUNK])
+
+    @classmethod
+    def receive(cls, link: Any) -> "Inheritance":
+        """Receive it from the old process. Raises Fatal if that is not possible."""
+        try:
+            value, _ = channel.receive(link)
+            if value["format"] != FORMAT:
+                raise Fatal(
+                    f"lane {value['version']} hands over its sessions in format {value['format']}, and this"
+                    f" version takes format {FORMAT}: restart the server"
+                )
+            counts = value["counts"]
+            total = sum(map(sum, counts)) + len(value["names"]) + value["status"]
+            descriptors: list[int] = []
+            while len(descriptors) < total:
+                descriptors += channel.receive(link)[1]
+        except (OSError, Closed, ProtocolError, LookupError, TypeError) as error:
+            raise Fatal(f"the running server did not hand over its sockets: {error}") from None
+        socks = iter([socket.socket(fileno=one) for one in descriptors])
+        groups = [
+            (_wanted(row), [[next(socks) for _ in range(number)] for number in group])
+            for row, group in zip(value["wanted"], counts, strict=True)
+        ]
+        inboxes = [next(socks) for _ in value["names"]]
+        status = next(socks) if value["status"] else None
+        return cls(
+            value["epoch"], value["port"], value["names"], groups, inboxes, status, float(value["blind"])
+        )
+
+
+def _wanted(row: list[Any]) -> Wanted:
+    kind, host, port, backlog, quic, bound = row
+    return Wanted(kind, host, port, backlog, quic, tuple((one, number) for one, number in bound))
+
+
+class Successor:
+    """A new process, in the eyes of the old one. `link`: our end of the link, which is the caller's."""
+
+    def __init__(self) -> None:
+        self.link, theirs = socket.socketpair()
+        environment = os.environ | {VARIABLE: str(theirs.fileno())}
+        try:
+            self.process = subprocess.Popen(  # noqa: S603  (its own command)
+                [sys.executable, *sys.orig_argv[1:]],
+                env=environment,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+        except OSError as error:
+            self.link.close()
+            raise ConfigError(f"the new process cannot be started: {error.strerror}") from None
+        finally:
+            theirs.close()
+
+    def close(self) -> None:
+        """End a process that does not serve."""
+        with suppress(OSError):
+            self.process.kill()
+        self.process.wait()  # no limit: it was killed
+
+    def hear(self, link: Any) -> str | None:
+        """What it says on `link`, our end: None that it serves, or why it does not."""
+        try:
+            value, _ = channel.receive(link)
+        except (OSError, Closed, ProtocolError):
+            return f"the new process has ended ({self._how()})"
+        if value == {"serving": True}:
+            return None
+        return str(value.get("error")) if isinstance(value, dict) else "the new process is another program"
+
+    def _how(self) -> str:
+        try:
+            return f"exit status {self.process.wait(0.5)}"
+        except subprocess.TimeoutExpired:
+            return "without a word"
+
+
+_link: socket.socket | None = None
+STARTING, FAILED, DONE = "starting a new process", "failed: ", "done: "
+"""What the note on an upgrade begins with (`lane.tally`), for `lane upgrade`."""
+
+
+def inherited() -> socket.socket | None:
+    """The link to the server whose place this process takes; None if there is none."""
+    global _link
+    if _link is None and (number := os.environ.pop(VARIABLE, "")):
+        _link = socket.socket(fileno=int(number))
+    return _link
+
+
+def fail(why: str) -> None:
+    """Tell the old process, if there is one, why this one does not serve."""
+    link = inherited()
+    if link is not None:
+        with suppress(OSError):
+            channel.send(link, {"error": why})
