@@ -11,7 +11,7 @@ import logging
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
-from math import ceil, inf
+from math import ceil
 from time import monotonic
 
 import gevent
@@ -48,8 +48,6 @@ ROOM = 16
 """File descriptors that must stay free for new connections. If fewer are, the pool gives up its spares."""
 SCARCE = 30.0
 """Seconds without new spares after file descriptors were scarce."""
-RETIREMENT = 30.0
-"""Seconds within which carriers are retired for the same reason: a server is upgraded."""
 LAST_WORDS = 1.0
 """Seconds that an unused carrier has to deliver the last bytes of its streams."""
 _SHARED = 8
@@ -80,7 +78,8 @@ class Pool:
         self._making = 0  # number of running spare makers
         self._paused_until = 0.0  # no spares are made before this time
         self._waiting = 0  # sessions that wait for a dial
-        self._retired = -inf  # when the first of several carriers was retired
+        self._born: dict[Carrier, float] = {}  # when each live carrier was dialled
+        self._retired = 0.0  # when the first of several carriers was retired
         self._closed = False
         self._sweeper = supervise("the sweeper of carriers", self._sweep)
         census.register(self)
@@ -146,12 +145,13 @@ class Pool:
     def retire(self, carrier: Carrier) -> None:
         """Hand out `carrier` no more, because it leads to a process that ends.
 
-        The spares do so too, but not those that are made after the first carrier was retired.
+        All carriers lead there, and all spares, until the first one is retired. Those that are made from then
+        on lead to the next process.
         """
-        self._take_out(carrier)
-        now = monotonic()
-        if now - self._retired > RETIREMENT:
-            self._retired = now
+        if self._born.get(carrier, 0.0) > self._retired:
+            self._retired = monotonic()
+            for one in list(self._leases):
+                self._take_out(one)
             self._discard_spares()
 
     def _take_out(self, carrier: Carrier) -> None:
@@ -188,6 +188,7 @@ class Pool:
         closing = [gevent.spawn(carrier.close, grace) for carrier in list(self._leases)]
         gevent.joinall(closing, timeout=grace + LAST_WORDS)  # a plugin's transport may exceed it
         self._leases.clear()
+        self._born.clear()
         self._flows.clear()
         self._unleased.clear()
         self._roomy.clear()
@@ -265,6 +266,7 @@ class Pool:
     def _drop(self, carrier: Carrier, grace: float = 0) -> None:
         """Forget and close a carrier without leases."""
         del self._leases[carrier]
+        self._born.pop(carrier, None)
         self._flows.pop(carrier, None)
         self._unleased.discard(carrier)
         self._roomy.pop(carrier, None)
@@ -275,6 +277,7 @@ class Pool:
         """Take a newly dialled carrier into the pool. `waiting`: those who dialled it, and come first."""
         self._share = max(carrier.capacity, 1)
         self._leases[carrier] = 0
+        self._born[carrier] = monotonic()
         self._unleased.add(carrier)
         if carrier.capacity > waiting:
             self._roomy[carrier] = None

@@ -22,7 +22,7 @@ from lane.net.prepared import Wanted
 
 FORMAT = 1
 """The version of all that processes hand over: messages, and frozen sessions."""
-VARIABLE = "LANE_SUCCEEDS"
+VARIABLE = "_LANE_SUCCEEDS"
 """The descriptor of the link, in the environment of the new process."""
 START_TIME = 60.0
 """Seconds that a new process has until it serves."""

@@ -235,7 +235,7 @@ class Requests:
         target yet stays, and so does one that does not stop.
         """
         for entry in self._resumption.entries:
-            state = {"user": entry.key[0], "session": entry.key[1], "generation": entry.generation}
+            state = {"key": [*entry.key], "generation": entry.generation}
             if entry.verdict is not None:
                 yield Parcel(state | {"ended": [int(entry.verdict), entry.text]}, [])
             elif entry.live is not None and not entry.live.session.complete:
@@ -253,7 +253,8 @@ class Requests:
     def adopt(self, parcel: Parcel) -> None:
         """Go on with a session of `hand_over_all` of another process."""
         state = parcel.state
-        key, generation = (state["user"], state["session"]), state["generation"]
+        (user, session), generation = state["key"], state["generation"]
+        key = user, session
         if self._resumption.knows(key):
             parcel.close()  # it came before, on its own
             return
