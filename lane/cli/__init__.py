@@ -7,6 +7,7 @@ import lane
 from lane.cli.commands import COMMANDS
 from lane.cli.exits import ENDS, exit_status
 from lane.errors import UsageError
+from lane.handover.notes import VARIABLE
 from lane.text import complain
 
 
@@ -17,6 +18,10 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
     except ENDS as error:
         complain(f"lane: {error}")
+        if "lane.handover.succession" in sys.modules or VARIABLE in os.environ:
+            from lane.handover.succession import fail  # noqa: PLC0415
+
+            fail(str(error))
         return exit_status(error)
     except KeyboardInterrupt:
         return 130

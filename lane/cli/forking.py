@@ -57,7 +57,7 @@ def _live(work: Callable[[Say], int], parent: int, ours: int, theirs: int) -> No
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
-        for number in (signal.SIGHUP, signal.SIGUSR1):  # until there is somebody to hear them
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # until there is somebody to hear them
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all, and the parent acts on it
         signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -40,6 +40,7 @@ _FILES = {
     "why": ["client.conf"],
     "server": ["server.conf"],
     "status": ["server.conf"],
+    "upgrade": ["server.conf"],
     "link": ["server.conf"],
     "plugins": ["client.conf", "server.conf"],
 }

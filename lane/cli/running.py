@@ -38,6 +38,7 @@ CONFIGS: dict[str, Callable[[Any], Any]] = {
     "why": why_config,
     "link": link_config,
     "status": status_config,
+    "upgrade": status_config,
     "plugins": plugins_config,
 }
 """Makes the configuration of a command from its options."""

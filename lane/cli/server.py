@@ -183,7 +183,7 @@ def _alone(setup: Setup, link: socket.socket | None, before: Inheritance | None)
         for call in hurry:
             call()
 
-    upgrades = Upgrades(link, leave, hasten, partial(setattr, tally, "note"))
+    upgrades = Upgrades(link, leave, hasten, tally)
 
     def ready(listening: int) -> None:
         nonlocal port

@@ -1,11 +1,16 @@
-"""The upgrade of a server that is one process: on SIGUSR2 a new one takes its place.
+"""The upgrade of a server: on SIGUSR2 a new process takes its place.
 
-The parent of several workers does the same without an event loop (`lane.cli.workers`).
+`Upgrades` is for a server that is one process, `ForkedUpgrades` for the parent of several workers, which has
+no event loop (`lane.cli.workers`).
 """
 
 import logging
+import selectors
 import socket
 from collections.abc import Callable
+from contextlib import suppress
+from math import inf
+from time import monotonic
 from typing import Any
 
 import gevent
@@ -14,16 +19,38 @@ from gevent import socket as gsocket
 from lane.cli.service import notify
 from lane.errors import Fatal, LaneError
 from lane.handover import channel
-from lane.handover.succession import DONE, FAILED, START_TIME, STARTING, Inheritance, Successor
+from lane.handover.notes import DONE, FAILED, STARTING
+from lane.handover.succession import START_TIME, Inheritance, Successor
 from lane.supervisor import report
+from lane.tally import Tally
+
+LINK_TIME = 5.0
+"""Seconds for one message between two parents."""
 
 log = logging.getLogger("lane.server")
+
+
+class Notes:
+    """The notes on the upgrades of a process in its `tally`."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+        self._count = 0
+
+    def begin(self) -> None:
+        """Note that an upgrade begins."""
+        self._count += 1
+        self.end(STARTING)
+
+    def end(self, how: str) -> None:
+        """Note how it goes."""
+        self._tally.note = f"{self._count} {how}"
 
 
 class Upgrades:
     """Upgrades this process. `leave` makes what the next one gets, and `hurry` ends this one sooner.
 
-    `before`: the link to the process before this one. `note` is told how it goes.
+    `before`: the link to the process before this one. `tally` gets a note on how it goes.
     """
 
     def __init__(
@@ -31,12 +58,12 @@ class Upgrades:
         before: socket.socket | None,
         leave: Callable[[], Inheritance],
         hurry: Callable[[], None],
-        note: Callable[[str], None],
+        tally: Tally,
     ) -> None:
         self._before: Any = before and gsocket.socket(fileno=before.detach())
         self._leave = leave
         self._hurry = hurry
-        self._note = note
+        self._note = Notes(tally)
         self._running: Any = None
 
     def serving(self) -> None:
@@ -55,7 +82,7 @@ class Upgrades:
         self._running = gevent.spawn(self._run)
 
     def _run(self) -> None:
-        self._note(STARTING)
+        self._note.begin()
         try:
             self._end_before()
             successor = Successor()
@@ -69,7 +96,7 @@ class Upgrades:
             log.debug("the link to the new process: %s", error)
         except Exception as error:
             report("an upgrade", error)
-            self._note(f"{FAILED}{error}")
+            self._note.end(f"{FAILED}{error}")
 
     def _start(self, successor: Successor, link: Any) -> None:
         try:
@@ -80,11 +107,11 @@ class Upgrades:
             why = str(error)
         if why is None:
             log.info("process %d takes the place of this one", successor.process.pid)
-            self._note(f"{DONE}{successor.process.pid}")
+            self._note.end(f"{DONE}{successor.process.pid}")
             notify(f"MAINPID={successor.process.pid}")
             return
         successor.close()
-        self._note(FAILED + why)
+        self._note.end(FAILED + why)
         log.error("no upgrade, this process goes on: %s", why)
         raise Fatal(why)
 
@@ -98,9 +125,115 @@ class Upgrades:
                 while channel.receive(self._before):
                     pass
         except Fatal as error:
-            self._note(f"{FAILED}{error}")
+            self._note.end(f"{FAILED}{error}")
             raise
         except (OSError, LaneError):
             pass  # it has ended
         self._before.close()
         self._before = None
+
+
+class ForkedUpgrades:
+    """Upgrades the server of this parent, whose loop waits with `selector`: see `Upgrades`."""
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        before: socket.socket | None,
+        leave: Callable[[], Inheritance],
+        hurry: Callable[[], None],
+        tally: Tally,
+    ) -> None:
+        self._selector = selector
+        self._before = before
+        self._leave = leave
+        self._hurry = hurry
+        self._note = Notes(tally)
+        self._wanted = False  # once the process before this one has ended
+        self._successor: Successor | None = None
+        self.succeeded = False
+        """Whether another process has the place of this one."""
+        self.until = inf
+        """The time until which `look` must be called."""
+        if before is not None:
+            before.settimeout(LINK_TIME)
+            selector.register(before, selectors.EVENT_READ, self._before_says)
+
+    def serving(self) -> None:
+        """Tell the process before this one that all workers serve."""
+        if self._before is not None:
+            with suppress(OSError):  # its end is noticed
+                channel.send(self._before, {"serving": True})
+
+    def begin(self) -> None:
+        """Start a new process, which takes the place of this one."""
+        if self._successor is not None or self._wanted:
+            log.warning("an upgrade is under way already")
+            return
+        self._note.begin()
+        self._wanted, self.until = True, monotonic() + START_TIME
+        if self._before is None:
+            self._start()
+        else:
+            with suppress(OSError):
+                channel.send(self._before, {"hurry": True})
+
+    def look(self) -> None:
+        """Give up what takes too long."""
+        if monotonic() >= self.until:
+            self._failed("the new process did not come up in time")
+
+    def _start(self) -> None:
+        self._wanted = False
+        try:
+            self._successor = Successor()
+            self._successor.link.settimeout(LINK_TIME)
+            self._selector.register(self._successor.link, selectors.EVENT_READ, self._successor_says)
+            self._leave().send(self._successor.link)
+        except (OSError, LaneError) as error:
+            self._failed(str(error))
+
+    def _before_says(self) -> None:
+        """It says nothing, so it has ended."""
+        assert self._before is not None
+        self._selector.unregister(self._before)
+        self._before.close()
+        self._before = None
+        if self._wanted:
+            self._start()
+
+    def _successor_says(self) -> None:
+        assert self._successor is not None
+        link = self._successor.link
+        if not self.succeeded:
+            why = self._successor.hear(link)
+            if why is not None:
+                self._failed(why)
+                return
+            pid = self._successor.process.pid
+            log.info("process %d takes the place of this one", pid)
+            self._note.end(f"{DONE}{pid}")
+            notify(f"MAINPID={pid}")
+            self.succeeded, self.until = True, inf
+            return
+        try:
+            channel.receive(link)
+        except (OSError, LaneError):
+            log.warning("the new process has ended; this one goes on with what it still has")
+            self._forget()
+        else:
+            self._hurry()
+
+    def _failed(self, why: str) -> None:
+        self._wanted, self.until = False, inf
+        self._note.end(FAILED + why)
+        log.error("no upgrade, this process goes on: %s", why)
+        if self._successor is not None:
+            self._successor.close()
+            self._forget()
+
+    def _forget(self) -> None:
+        assert self._successor is not None
+        self._selector.unregister(self._successor.link)
+        self._successor.link.close()
+        self._successor, self.succeeded = None, False

@@ -31,17 +31,20 @@ from lane.cli.reload import Again, Reloading, Step
 from lane.cli.running import watch
 from lane.cli.server import Role, Setup, serve
 from lane.cli.service import notify, tell_wait
+from lane.cli.upgrading import ForkedUpgrades
 from lane.config import ServerConfig
 from lane.control import Control
 from lane.errors import ConfigError, Fatal
 from lane.handover import channel
 from lane.handover.exchange import Others
-from lane.meeting import listen_at, remove, server_path
+from lane.handover.predecessor import Predecessor
+from lane.handover.succession import Inheritance, inherited
+from lane.meeting import identity, listen_at, remove, server_path
 from lane.net import prepared, siblings
 from lane.net.siblings import Siblings
 from lane.plugins import Plugins
 from lane.proto.hello import EPOCH_SIZE
-from lane.server.begun import Begun
+from lane.server.begun import LEAST_TIME, Begun
 from lane.server.status import snapshot
 from lane.stream import Prepares
 from lane.tally import CARRIERS, PID, RESTARTS, SESSIONS, SINCE, Tally
@@ -52,14 +55,16 @@ STEADY = 10.0
 """Seconds of life after which a death is not one in a row."""
 LAST_WORDS = 10.0
 """Seconds that workers have after the grace for sessions, to end by themselves."""
-_SIGNALS = (signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
 
 log = logging.getLogger("lane.server")
 
 
 def run(config: ServerConfig, plugins: Plugins, again: Again[ServerConfig] | None = None) -> int:
     """Serve until a signal. Raises Fatal if it cannot start. `again` is for SIGHUP."""
-    return Parent(Setup.read(config, plugins), plugins, again).run()
+    setup, link = Setup.read(config, plugins), inherited()
+    before = Inheritance.receive(link) if link is not None else None
+    return Parent(setup.after(before) if before else setup, plugins, again, link, before).run()
 
 
 @dataclass
@@ -94,16 +99,24 @@ class Worker:
 
 
 class Parent:
-    """The parent of a server's workers. `again` is for SIGHUP."""
+    """The parent of a server's workers. `again` is for SIGHUP. `before`: what another one left, at `link`."""
 
-    def __init__(self, setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        plugins: Plugins,
+        again: Again[ServerConfig] | None,
+        link: socket.socket | None = None,
+        before: Inheritance | None = None,
+    ) -> None:
         config = setup.config
         self._setup = setup
         self._plugins = plugins
         self._again = again
         self._tally = Tally(config.workers)
         self._begun = Begun(config.workers, config.resume_grace)
-        self._epoch = os.urandom(EPOCH_SIZE)
+        self._before = before
+        self._epoch = before.epoch if before else os.urandom(EPOCH_SIZE)
         self._since = int(time())
         self._inboxes = [siblings.pair() for _ in range(config.workers)]
         self._names = [channel.name() for _ in range(config.workers)]
@@ -113,7 +126,15 @@ class Parent:
         self._port = 0
         self._status: socket.socket | None = None
         self._selector = selectors.PollSelector()
+        self._upgrades = ForkedUpgrades(
+            self._selector,
+            link,
+            self._leave,
+            partial(self._tell, signal.SIGUSR2),
+            self._tally,
+        )
         self._greeted = False
+        self._bereft = -inf  # when a worker died last
         self._until = inf  # the time at which a server that stops is killed
         steps: dict[str, Step[ServerConfig]] = {"keys": self._read_keys, "certificate": self._read_identity}
         self._reload = Reloading(config, again, steps)
@@ -123,13 +144,27 @@ class Parent:
         """Serve until a signal. Raises Fatal if the server cannot start."""
         with ExitStack() as resources:
             self._prepare()
-            self._port, self._groups = open_groups(self._setup)
+            if self._before is not None:
+                self._port, self._groups = self._before.port, self._before.groups
+            else:
+                self._port, self._groups = open_groups(self._setup)
             self._open_status(resources)
             self._await_signals()
             resources.callback(self._kill_all)
-            while any(worker.pid for worker in self._workers) or self._until == inf:
+            while any(worker.pid for worker in self._workers) or self._stays:
                 self._turn()
         return 0
+
+    @property
+    def _stays(self) -> bool:
+        """Whether workers that end are started again."""
+        return self._until == inf and not self._upgrades.succeeded
+
+    def _leave(self) -> Inheritance:
+        """What a new process gets that takes the place of this one."""
+        blind = max(0.0, self._bereft + LEAST_TIME - monotonic())
+        inboxes = [theirs for theirs, _ in self._inboxes]
+        return Inheritance(self._epoch, self._port, self._names, self._groups, inboxes, self._status, blind)
 
     # Before the workers.
 
@@ -141,11 +176,14 @@ class Parent:
     def _open_status(self, resources: ExitStack) -> None:
         path = server_path(self._setup.config.state_dir)
         try:
-            self._status, file = listen_at(path)
-        except ConfigError as error:
+            if self._before is not None and self._before.status is not None:
+                self._status, file = self._before.status, identity(path)
+            else:
+                self._status, file = listen_at(path)
+        except (ConfigError, OSError) as error:
             log.warning("lane status will not work: %s", error)
         else:
-            resources.callback(remove, path, file)
+            resources.callback(lambda: None if self._upgrades.succeeded else remove(path, file))
 
     def _await_signals(self) -> None:
         reader, writer = socket.socketpair()
@@ -162,17 +200,18 @@ class Parent:
     def _turn(self) -> None:
         """Start who is due, wait for news, and act on them."""
         now = monotonic()
-        if self._until == inf:
+        if self._stays:
             for worker in self._workers:
                 if not worker.pid and worker.due <= now:
                     self._start(worker)
-        times = [self._until, *(worker.due for worker in self._workers if not worker.pid)]
-        pause = min(times if self._until == inf else times[:1]) - monotonic()
+        times = [self._until, self._upgrades.until, *(one.due for one in self._workers if not one.pid)]
+        pause = min(times if self._stays else times[:2]) - monotonic()
         for key, _ in self._selector.select(None if pause == inf else max(pause, 0.0)):
             key.data()
         for worker in self._workers:
             if worker.pid:
                 self._look_after(worker)
+        self._upgrades.look()
         if monotonic() >= self._until:
             self._kill_all()
 
@@ -190,6 +229,7 @@ class Parent:
                 os.kill(worker.pid, signal.SIGHUP)
             if not self._greeted and all(one.ready for one in self._workers):
                 self._greeted = True
+                self._upgrades.serving()
                 self._setup.greet(self._port)
                 notify("READY=1")
         pid, status = os.waitpid(worker.pid, os.WNOHANG)
@@ -205,8 +245,11 @@ class Parent:
         worker.pid = 0
         for field in (PID, SESSIONS, CARRIERS):
             self._tally.put(worker.number, field, 0)
-        if self._until < inf:
+        if self._upgrades.succeeded:
+            self._desks[worker.number].close()  # so that nobody waits for its answer
+        if self._until < inf or (self._upgrades.succeeded and not status):
             return
+        self._bereft = monotonic()
         kind, *rest = worker.said
         why = rest[1] if kind == "error" else _describe(status)
         if not self._greeted:
@@ -218,7 +261,8 @@ class Parent:
             worker.pause = LEAST_PAUSE
         worker.due, worker.pause = now + worker.pause, min(2 * worker.pause, MOST_PAUSE)
         self._tally.put(worker.number, RESTARTS, self._tally.get(worker.number, RESTARTS) + 1)
-        log.error("%s has ended (%s), and its sessions with it; it is started again", worker.name, why)
+        again = "; it is started again" if self._stays else ""
+        log.error("%s has ended (%s), and its sessions with it%s", worker.name, why, again)
 
     def _act(self) -> None:
         """Act on the signals that have arrived."""
@@ -231,6 +275,8 @@ class Parent:
                 self._tell(signal.SIGHUP)
             elif number == signal.SIGUSR1:
                 self._tell(signal.SIGUSR1)
+            elif number == signal.SIGUSR2 and self._greeted:
+                self._upgrades.begin()
 
     def _stop(self, number: int) -> None:
         """End the workers: in good order, or at once if that has begun."""
@@ -289,7 +335,8 @@ class Parent:
                     os.close(other.reader)
         mine = [(wanted, group[worker.number]) for wanted, group in self._groups]
         prepared.mine = prepared.Prepared(mine)
-        siblings.become(Siblings(worker.number, len(self._workers), self._inboxes))
+        before = self._before.inboxes[worker.number] if self._before else None
+        siblings.become(Siblings(worker.number, len(self._workers), self._inboxes, before))
         os.environ.pop("NOTIFY_SOCKET", None)
         config = replace(self._reload.config, listen=self._setup.config.listen._replace(port=self._port))
         with ExitStack() as resources:
@@ -301,6 +348,8 @@ class Parent:
         parent = os.getppid()
         where = server_path(self._setup.config.state_dir)
         status = Control(where, partial(snapshot, self._tally, parent, self._since), who="server")
+
+        before = self._before.names if self._before else []
 
         def ready(_: int) -> None:
             if self._status is not None:
@@ -320,7 +369,8 @@ class Parent:
             self._epoch,
             partial(self._begun.begin, worker.number),
             self._desks[worker.number],
-            Others([name for name in self._names if name != self._names[worker.number]]),
+            Others([*(name for name in self._names if name != self._names[worker.number]), *before]),
+            Predecessor(before[worker.number], again=self._greeted) if before else None,
         )
 
 

@@ -70,7 +70,7 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True)
 class StatusConfig:
-    """The configuration of `lane status`."""
+    """The configuration of `lane status` and `lane upgrade`."""
 
     state_dir: Path
     json: bool
@@ -109,7 +109,7 @@ def link_config(namespace: Namespace) -> LinkConfig:
 
 
 def status_config(namespace: Namespace) -> StatusConfig:
-    """Check the options of `lane status`. Raises UsageError or ConfigError."""
+    """Check the options of `lane status` or `lane upgrade`. Raises UsageError or ConfigError."""
     options = Options(namespace, "status")
     return StatusConfig(options.value("state_dir") or _default_state_dir(), options.value("json"))
 

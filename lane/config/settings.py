@@ -147,7 +147,7 @@ GROUPS = (
     Group("identity", ("server", "link"), (
         Option("state-dir", "DIR", parse_path,
                "where certificate and keys are kept (default: $STATE_DIRECTORY or ~/.local/state/lane)",
-               commands=("server", "link", "status"),
+               commands=("server", "link", "status", "upgrade"),
                example="/var/lib/lane",
                comment="The folder for the certificate and the keys; without this, $STATE_DIRECTORY or"
                " ~/.local/state/lane. Nobody else may write to the folder or read the files in it."),
@@ -255,7 +255,7 @@ GROUPS = (
     )),
     Group("what is printed", (), (
         Option("json", "yes", parse_flag, "print the whole answer, as one line of JSON",
-               kind="flag", commands=("why", "status")),
+               kind="flag", commands=("why", "status", "upgrade")),
         Option("follow", "yes", parse_flag, "keep printing, once a second and at each change, until Ctrl-C",
                kind="flag", commands=("why",)),
         Option("measure", "NAME", str.strip,
@@ -268,7 +268,7 @@ GROUPS = (
         Option("log-file", "FILE", parse_path, "log to this file instead of standard error", live=BOTH,
                example={command: f"/var/log/lane-{command}.log" for command in BOTH}),
     )),
-    Group("general", (*BOTH, "check", "why", "link", "status", "plugins"), (
+    Group("general", (*BOTH, "check", "why", "link", "status", "upgrade", "plugins"), (
         Option("config", "FILE", str, "one more configuration file", kind="file"),
         Option("plugin-dir", "DIR", parse_path, "folder with more plugins: *.py files and packages",
                example="/etc/lane/plugins",

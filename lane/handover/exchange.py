@@ -20,7 +20,7 @@ The answer is one of
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import gevent
@@ -157,20 +157,20 @@ class Others:
         Raises TargetError if it has ended, or if it is not known where it is.
         """
         for _ in range(ROUNDS):
-            if not (answers := self._ask({"take": [*key, generation]})):
-                return None
-            refusal = None
-            for value, descriptors in answers:
+            refusal, elsewhere = None, False
+            for value, descriptors in self._ask({"take": [*key, generation]}):
                 match value:
                     case {"parcel": dict() as state}:
                         return Parcel(state, descriptors)
                     case {"refusal": [int() as status, str() as text]}:
-                        refusal = TargetError(Status(status), text)
+                        refusal = refusal or TargetError(Status(status), text)
+                    case {"silent": True}:
+                        refusal = TargetError(Status.TTL_EXPIRED, "a process of the server gave no answer")
+                    case {"elsewhere": True}:
+                        elsewhere = True
             if refusal is not None:
                 raise refusal
-            if any("silent" in value for value, _ in answers):
-                raise TargetError(Status.TTL_EXPIRED, "another process of the server gave no answer")
-            if not any("elsewhere" in value for value, _ in answers):
+            if not elsewhere:
                 return None
             gevent.sleep(BREATH)
         raise TargetError(Status.GONE, "the session is lost between two processes of the server")
@@ -182,11 +182,12 @@ class Others:
             os.close(one)
         return found[0] if found else None
 
-    def _ask(self, question: Any) -> list[channel.Message]:
-        """The answers of all that are there."""
-        # no limit: each has its own
-        asking = gevent.joinall([gevent.spawn(_ask, name, question) for name in self.names])
-        return [one.value for one in asking if one.value is not None]
+    def _ask(self, question: Any) -> Iterator[channel.Message]:
+        """The answers of all that are there, as they come."""
+        asking = [gevent.spawn(_ask, name, question) for name in self.names]
+        for one in gevent.iwait(asking):  # no limit: each has its own
+            if one.value is not None:
+                yield one.value
 
 
 def _ask(name: str, question: Any) -> channel.Message | None:

@@ -33,27 +33,32 @@ class Heir(Protocol):
 
 
 class Predecessor:
-    """The process with the desk `name`."""
+    """The process with the desk `name`. `again`: this one is started again, and that one may have ended."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, again: bool = False) -> None:
         self.name = name
+        self._again = again
         self._sock: Any = None
 
     def succeed(self) -> None:
-        """Have it listen no more. Raises Fatal."""
+        """Have it listen no more. Raises Fatal if it does not make room."""
         try:
             self._sock = channel.connect(self.name)
             with gevent.Timeout(PAUSE_TIME, Closed("no answer")):
                 channel.send(self._sock, {"succeed": FORMAT})
                 value, _ = channel.receive(self._sock)
         except (OSError, LaneError) as error:
+            if self._again:
+                self._sock = None
+                return
             raise Fatal(f"the running server does not make room: {error}") from None
         if value != {"paused": True}:
             raise Fatal(f"the running server does not make room: {value}")
 
     def serve(self, heir: Heir, others: Others) -> None:
         """Tell it that this process serves, and take over its sessions."""
-        gevent.spawn(self._take_over, heir, others)
+        if self._sock is not None:
+            gevent.spawn(self._take_over, heir, others)
 
     def _take_over(self, heir: Heir, others: Others) -> None:
         try:

@@ -18,14 +18,13 @@ from gevent.event import Event
 from lane.errors import Closed, LaneError, ProtocolError
 from lane.fair import maybe_yield
 from lane.handover import channel
+from lane.handover.notes import SETTLE
 from lane.handover.succession import FORMAT, START_TIME
 from lane.server.live import Parcel
 from lane.server.requests import Requests
 from lane.session.registry import Registry
 from lane.stream import Carrier, Listener, Pauses
 
-SETTLE = 2.0
-"""Seconds that the new process must serve before sessions go there: a fault at its start costs none."""
 LOOK = 0.1
 """Seconds between two looks for carriers without sessions."""
 ASK_AGAIN = 2.0

@@ -18,12 +18,11 @@ from typing import Any
 from lane import __version__
 from lane.errors import Closed, ConfigError, Fatal, ProtocolError
 from lane.handover import channel
+from lane.handover.notes import VARIABLE
 from lane.net.prepared import Wanted
 
 FORMAT = 1
 """The version of all that processes hand over: messages, and frozen sessions."""
-VARIABLE = "_LANE_SUCCEEDS"
-"""The descriptor of the link, in the environment of the new process."""
 START_TIME = 60.0
 """Seconds that a new process has until it serves."""
 _CHUNK = 200  # descriptors in one message
@@ -145,8 +144,6 @@ class Successor:
 
 
 _link: socket.socket | None = None
-STARTING, FAILED, DONE = "starting a new process", "failed: ", "done: "
-"""What the note on an upgrade begins with (`lane.tally`), for `lane upgrade`."""
 
 
 def inherited() -> socket.socket | None:
