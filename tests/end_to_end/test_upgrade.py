@@ -1,0 +1,187 @@
+"""A new process takes the place of a running server, and its clients notice nothing."""
+
+import hashlib
+import os
+import random
+import signal
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from lane.testing.harness import until
+from tests.support.origin import CONTENT, MB, read_to_end
+from tests.support.processes import (
+    breaks,
+    connected,
+    curl,
+    echoes,
+    lasting_port,
+    read_exactly,
+    start_client,
+    start_server,
+    works,
+)
+from tests.support.udp_applications import Associated, UdpServer
+from tests.support.upgrades import has_ended, stop, upgrade, upgraded
+from tests.support.workers import on_linux, status
+
+pytestmark = [on_linux, pytest.mark.bulk]
+
+
+@contextmanager
+def serving(folder, *options, **how):
+    """A server that may be upgraded in the test."""
+    with start_server(folder, *options, **how) as server:
+        try:
+            yield server
+        finally:
+            stop(server)
+        assert "Traceback" not in server.stderr
+
+
+@pytest.mark.parametrize(("workers", "transport"), [("1", "quic"), ("1", "tls"), ("2", "auto")])
+def test_sessions_go_on(tmp_path, origin, transport, workers):
+    port, data = lasting_port(), random.Random(3).randbytes(8 * MB)
+    with (
+        serving(tmp_path / "server", "--workers", workers, "--allow-reverse", "*") as server,
+        start_client(
+            tmp_path / "client",
+            transport,
+            server.link,
+            "--reverse",
+            f"tcp://127.0.0.1:{port}=127.0.0.1:{origin.echo}",
+        ) as client,
+        UdpServer() as target,
+        Associated(client.address) as association,
+        ExitStack() as held,
+    ):
+        upload, download, half, *chats = [
+            held.enter_context(connected(client.address, where))
+            for where in (origin.digest, origin.endless, origin.digest, *[origin.echo] * 20)
+        ]
+        half.sendall(b"x")
+        half.shutdown(socket.SHUT_WR)
+        until(lambda: f":{port} " in client.stderr, client.describe)
+        arrived = held.enter_context(socket.create_connection(("127.0.0.1", port)))
+        sender = threading.Thread(target=lambda: (upload.sendall(data), upload.shutdown(socket.SHUT_WR)))
+        sender.start()
+        seen = 0
+        for number in range(2):
+            question = b"%d" % number
+            while association.ask(target.address, question)[1] != question:
+                pass  # an answer to an earlier one, which was asked twice
+            before = status(server)["pid"]
+            upgraded(server)
+            until(lambda before=before: has_ended(before), server.describe)
+            assert all(map(echoes, chats))
+            assert echoes(arrived)
+            at = seen % (10 * MB)
+            assert read_exactly(download, MB) == CONTENT[at : at + MB]
+            seen += MB
+            with socket.create_connection(("127.0.0.1", port)) as more:
+                assert echoes(more)
+        assert read_to_end(upload) == hashlib.sha256(data).hexdigest().encode() + data
+        assert read_to_end(half) == hashlib.sha256(b"x").hexdigest().encode() + b"x"
+        sender.join()
+        assert len(target.peers) == 1
+        assert curl(client.address, "socks5", f"http://127.0.0.1:{origin.web}/0/1000") == CONTENT[:1000]
+    assert "Traceback" not in client.stderr
+
+
+@pytest.mark.parametrize("transport", ["quic", "tls"])
+def test_new_connections_are_served_all_the_time(tmp_path, origin, transport):
+    with (
+        serving(tmp_path / "server") as server,
+        start_client(tmp_path / "client", transport, server.link) as client,
+    ):
+        over = threading.Event()
+
+        def connect(_):
+            count = 0
+            while not over.is_set():
+                with connected(client.address, origin.echo) as sock:
+                    assert echoes(sock)
+                count += 1
+            return count
+
+        with ThreadPoolExecutor(8) as pool:
+            counts = pool.map(connect, range(8))
+            try:
+                for _ in range(2):
+                    upgraded(server)
+            finally:
+                over.set()
+            assert all(counts)
+    assert "Traceback" not in client.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_new_process_that_does_not_come_up_changes_nothing(tmp_path, origin, workers):
+    configuration = tmp_path / "server.conf"
+    configuration.write_text("")
+    plugins = tmp_path / "plugins"
+    plugins.mkdir(mode=0o755)
+    options = ("--config", configuration, "--plugin-dir", plugins, "--workers", workers)
+    with (
+        serving(tmp_path / "server", *options) as server,
+        start_client(tmp_path / "client", "auto", server.link) as client,
+        connected(client.address, origin.echo) as sock,
+    ):
+        assert echoes(sock)
+        before = status(server)["pid"]
+        for text, code, why in (
+            ("nonsense = 1\n", "", "unknown key 'nonsense'"),
+            ("cert = /nowhere\ncert-key = /nowhere\n", "", "/nowhere"),
+            ("workers = 3\n" if workers == "1" else "", "import os\nos._exit(7)\n", "exit status 7"),
+            ("", "import os, threading\nthreading.Timer(1.0, os._exit, (9,)).start()\n", ""),
+        ):
+            configuration.write_text(text)
+            (plugins / "fault.py").write_text(code)
+            done = upgrade(server)
+            assert done.returncode == 1
+            assert why in done.stderr
+            until(lambda: status(server)["pid"] == before, server.describe)
+            assert echoes(sock)
+            until(lambda: works(client, origin), client.describe)
+        configuration.write_text("")
+        (plugins / "fault.py").unlink()
+        upgraded(server)
+        assert echoes(sock)
+
+
+@pytest.mark.parametrize("transport", ["quic", "tls"])
+def test_an_old_process_that_is_killed_costs_what_it_still_had(tmp_path, origin, transport):
+    with (
+        serving(tmp_path / "server") as server,
+        start_client(tmp_path / "client", transport, server.link) as client,
+        connected(client.address, origin.echo) as lost,
+    ):
+        assert echoes(lost)
+        before = status(server)["pid"]
+        os.kill(before, signal.SIGUSR2)
+        until(lambda: status(server)["pid"] != before, server.describe)
+        os.kill(before, signal.SIGKILL)  # before it has asked its clients to move
+        breaks(lost)
+        until(lambda: works(client, origin), client.describe)
+    assert "Traceback" not in client.stderr
+
+
+def test_a_client_that_does_not_move_is_left_in_the_end(tmp_path, origin):
+    with (
+        serving(tmp_path / "server", "--upgrade-timeout", "1s") as server,
+        start_client(tmp_path / "client", "tls", server.link) as client,
+        connected(client.address, origin.echo) as sock,
+    ):
+        assert echoes(sock)
+        os.kill(client.process.pid, signal.SIGSTOP)
+        before = status(server)["pid"]
+        upgraded(server)
+        until(lambda: has_ended(before), server.describe)
+        os.kill(client.process.pid, signal.SIGCONT)
+        began = time.monotonic()
+        assert echoes(sock)
+        assert time.monotonic() - began < 60
