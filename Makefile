@@ -1,5 +1,5 @@
 # run: try lane · test: lint, then all tests · lint · coverage · fuzz · bench · clean
-# reference: write conf/*.conf and docs/OPTIONS.md anew, from the table of options in lane/config/settings.py
+# reference: write conf/*.conf, docs/OPTIONS.md and share/ anew, from the table of options in lane/config/settings.py
 # lock: find the newest versions that setup.cfg allows; run and test install those of locks/, by their hashes
 # soak: everything at once for 20 minutes, or ARGS="--minutes 60 --plot FILE"; fails if anything grows (see bench/soak.py)
 # bench: proxies on loopback · bench-flood: strangers, or ARGS="--attacks all" · bench-strangers: crowds of them beside one user · bench-aborts: a thousand connections that end at once · bench-networks, bench-buffers, bench-auto, bench-udp: on emulated links (see bench/labs.py)
@@ -33,7 +33,7 @@ lint: .venv/.test
 fuzz: .venv/.test
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest --timeout=0 tests/fuzz tests/unit/session/test_protocol_world.py $(ARGS)
 
-reference: .venv/.lane
+reference: .venv/.test
 	$(BIN)/python -m lane.cli.reference
 
 # The plot alone needs .venv/.bench.

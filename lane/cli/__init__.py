@@ -43,6 +43,10 @@ def _run(argv: list[str]) -> int:
 
         print(f"lane {lane.__version__} ({build()})")
         return 0
+    if argv and argv[0].partition("=")[0] == "--print-completion":
+        from lane.cli.shipped import print_completion  # noqa: PLC0415
+
+        return print_completion(" ".join(argv).replace("=", " ", 1).partition(" ")[2])
     command, rest = ("client", argv) if not argv or argv[0].startswith("-") else (argv[0], argv[1:])
     if command not in COMMANDS:
         if "://" in command:  # a link has a key in it
@@ -67,6 +71,7 @@ def _overview() -> str:
             "",
             *lines,
             "",
-            "lane COMMAND --help lists the options of a command; lane --version prints the version.",
+            "lane COMMAND --help lists the options of a command; lane --version prints the version;",
+            "lane --print-completion bash|zsh|fish prints completions for a shell.",
         ]
     )

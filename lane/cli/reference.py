@@ -1,4 +1,4 @@
-"""Generates conf/*.conf and docs/OPTIONS.md from the table of options.
+"""Generates conf/*.conf, docs/OPTIONS.md and share/ from the table of options.
 
 `make reference` runs it in a checkout. A test checks that the files are up to date.
 """
@@ -9,8 +9,10 @@ from argparse import Action
 from pathlib import Path
 from textwrap import dedent, wrap
 
+from lane.cli import shells
 from lane.cli.commands import COMMANDS
 from lane.cli.option_parser import WITH_PLUGIN_OPTIONS, build
+from lane.cli.shipped import MANUAL, SHELLS
 from lane.config.option import Option, sentence
 from lane.config.settings import BOTH, GROUPS
 from lane.plugins import load
@@ -36,13 +38,15 @@ _INTRO = """\
     with "..." can be repeated. A "yes" below SIGHUP says that the process reads the option, and the file that
     it names, [again on SIGHUP](../README.md#changes-without-a-restart); any other option takes a restart.
 
-    `make reference` writes this file and `conf/*.conf`.
+    `make reference` writes this file, `conf/*.conf`, and the completions and the manual page in `share/`.
 """
 
 
 def files() -> dict[Path, str]:
     """The generated content of each file, by path."""
     found = {ROOT / "conf" / f"{command}.conf": conf(command) for command in BOTH}
+    found |= {ROOT / "share" / name: shells.completion(shell) for shell, name in SHELLS.items()}
+    found[ROOT / "share" / MANUAL] = shells.manual()
     return {**found, ROOT / "docs" / "OPTIONS.md": document()}
 
 
@@ -140,6 +144,7 @@ def main() -> None:
     """Write the files. Print the names of the changed ones."""
     for path, text in files().items():
         if not path.exists() or path.read_text() != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
             print(path.relative_to(ROOT), file=sys.stderr)
 
