@@ -2,9 +2,10 @@
 
 import os
 import sys
+from collections.abc import Collection
 
 import lane
-from lane.cli.commands import COMMANDS
+from lane.cli.commands import COMMANDS, family, split
 from lane.cli.exits import ENDS, exit_status
 from lane.errors import UsageError
 from lane.handover.notes import VARIABLE
@@ -34,9 +35,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     if argv[:1] == ["help"]:
-        argv = [*argv[1:2], "--help"]
+        argv = [*argv[1:3], "--help"]
     if argv[:1] in (["-h"], ["--help"]):
-        print(_overview())
+        print(_overview("lane [command]", COMMANDS))
         return 0
     if argv == ["version"] or (len(argv) <= 2 and argv[-1:] in (["-V"], ["--version"])):
         from lane.cli.build import build  # noqa: PLC0415
@@ -47,8 +48,13 @@ def _run(argv: list[str]) -> int:
         from lane.cli.shipped import print_completion  # noqa: PLC0415
 
         return print_completion(" ".join(argv).replace("=", " ", 1).partition(" ")[2])
-    command, rest = ("client", argv) if not argv or argv[0].startswith("-") else (argv[0], argv[1:])
+    command, rest = split(argv)
     if command not in COMMANDS:
+        if members := family(command):
+            if rest[:1] in (["-h"], ["--help"], ["help"]):
+                print(_overview(f"lane {command} COMMAND", members))
+                return 0
+            raise UsageError(f"expected lane {' or lane '.join(members)}")
         if "://" in command:  # a link has a key in it
             raise UsageError("unknown command (a link is given with --server; lane --help lists commands)")
         from lane.cli.hints import nearest  # noqa: PLC0415
@@ -60,12 +66,12 @@ def _run(argv: list[str]) -> int:
     return running.run(command, ["--help"] if rest == ["help"] else rest)
 
 
-def _overview() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {text}" for name, text in COMMANDS.items()]
+def _overview(usage: str, names: Collection[str]) -> str:
+    width = max(map(len, names))
+    lines = [f"  {name:{width}}  {COMMANDS[name]}" for name in names]
     return "\n".join(
         [
-            "usage: lane [command] [options]",
+            f"usage: {usage} [options]",
             "",
             "A tunnel proxy with pluggable transports. Commands:",
             "",

@@ -1,4 +1,6 @@
-"""The commands. The overview and a mistyped command need no more than this, so it imports nothing."""
+"""The commands, of one word or two. The overview and a mistyped command need no more than this, so it imports
+nothing.
+"""
 
 COMMANDS = {
     "client": "carry the connections of applications to a server (the default command)",
@@ -8,5 +10,20 @@ COMMANDS = {
     "status": "say what a running server has: its processes and their sessions",
     "upgrade": "have the version that is installed now take the place of a running server",
     "link": "print the link that clients need",
+    "service install": "have systemd run the client or the server",
+    "service remove": "take away what `lane service install` wrote",
     "plugins": "list the plugins and their errors, or measure the cost of a transport",
 }
+
+
+def split(argv: list[str]) -> tuple[str, list[str]]:
+    """The command that `argv` begins with, and the rest. Without one it is the client."""
+    if not argv or argv[0].startswith("-"):
+        return "client", argv
+    both = " ".join(argv[:2])
+    return (both, argv[2:]) if both in COMMANDS else (argv[0], argv[1:])
+
+
+def family(word: str) -> list[str]:
+    """The commands of two words that begin with `word`."""
+    return [name for name in COMMANDS if name.startswith(f"{word} ")]

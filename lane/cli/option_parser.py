@@ -66,7 +66,7 @@ def parse(
     argv = joined(argv, declared.options(), declared.options(valued=True))
     given = given_file(argv)
     # Help must work with a broken file.
-    standard = [] if "-h" in argv or "--help" in argv else standard_files(_FILES[command])
+    standard = [] if "-h" in argv or "--help" in argv else standard_files(_FILES.get(command, ()))
     parser = build(command, standard)
     if plugins is None and command in WITH_PLUGIN_OPTIONS:
         from lane.plugins import load  # noqa: PLC0415
@@ -109,16 +109,23 @@ def defaults(command: str, **changes: str) -> Namespace:
 
 
 def build(command: str, files: Sequence[Path] = ()) -> Parser:
-    """The parser of `command`, which reads `files` and the file of `-c`."""
-    where = " and ".join(f"/etc/lane/{name}, ~/.config/lane/{name}" for name in _FILES[command])
+    """The parser of `command`, which reads `files` and the file of `-c`.
+
+    A command that is not in `_FILES` takes its options from the command line alone.
+    """
+    where = " and ".join(f"/etc/lane/{name}, ~/.config/lane/{name}" for name in _FILES.get(command, ()))
+    sources = (
+        f"An option --some-name can also be set by the variable {PREFIX}SOME_NAME, or by a line"
+        f" `some-name = value` in {where} or the file of -c. The command line wins over variables, they win"
+        " over files, and a later file wins over an earlier one."
+    )
     parser = _parser(
         files,
         prog=f"lane {command}",
         usage=f"lane {command} [options]",
         description=f"{COMMANDS[command].capitalize()}.",
-        epilog=f"An option --some-name can also be set by the variable {PREFIX}SOME_NAME, or by a line"
-        f" `some-name = value` in {where} or the file of -c. The command line wins over variables, they win"
-        " over files, and a later file wins over an earlier one.",
+        epilog=sources if where else None,
+        auto_env_var_prefix=PREFIX if where else None,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=30),
         # The other commands read only some keys in the file of one of these two.
         ignore_unknown_config_file_keys=command not in ("client", "server"),
@@ -153,7 +160,6 @@ def _add(group: Any, option: Option, command: str) -> None:
 def _parser(files: Sequence[Path], **settings: Any) -> Parser:
     return Parser(
         allow_abbrev=False,
-        auto_env_var_prefix=PREFIX,
         add_env_var_help=False,
         add_config_file_help=False,
         config_file_parser_class=Syntax,
@@ -165,7 +171,7 @@ def _parser(files: Sequence[Path], **settings: Any) -> Parser:
 
 def _early_plugin_dir(files: Sequence[Path], argv: Sequence[str]) -> Path | None:
     """The first step: find only the folder of plugins, and ignore everything else."""
-    parser = _parser(files, add_help=False, ignore_unknown_config_file_keys=True)
+    parser = _parser(files, add_help=False, ignore_unknown_config_file_keys=True, auto_env_var_prefix=PREFIX)
     for option in options_of("plugins"):
         if option.name in ("config", "plugin-dir"):
             _add(parser, option, "plugins")

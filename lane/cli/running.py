@@ -21,6 +21,7 @@ from lane.config import (
     link_config,
     plugins_config,
     server_config,
+    service_config,
     status_config,
     why_config,
 )
@@ -39,6 +40,8 @@ CONFIGS: dict[str, Callable[[Any], Any]] = {
     "link": link_config,
     "status": status_config,
     "upgrade": status_config,
+    "service install": service_config,
+    "service remove": service_config,
     "plugins": plugins_config,
 }
 """Makes the configuration of a command from its options."""
@@ -69,7 +72,8 @@ def run(command: str, argv: Sequence[str]) -> int:
                 log.setup(config.log_level, config.log_file, threads=False)
             else:
                 watch(config, plugins, resources)
-        start = importlib.import_module("lane.cli.workers" if forks else f"lane.cli.{command}").run
+        module = "workers" if forks else command.replace(" ", "_")
+        start = importlib.import_module(f"lane.cli.{module}").run
         if plugins is not None and command in _SERVICES:
             from lane.cli.reload import rereading  # noqa: PLC0415
 

@@ -4,6 +4,7 @@ They are where the installation's prefix has such files, such as share/ of a vir
 checkout.
 """
 
+import re
 from pathlib import Path
 
 import lane
@@ -20,9 +21,10 @@ MANUAL = "man/man1/lane.1"
 
 def shipped(name: str) -> Path:
     """The installed file `name`, relative to share/. Raises ConfigError where there is none."""
-    package = Path(lane.__file__).resolve().parent
-    for folder in package.parents:
-        if (found := folder / "share" / name).is_file():
+    folder = Path(lane.__file__).resolve().parent
+    in_checkout = folder.parent / re.sub("^lane/", "conf/", name)
+    for found in (in_checkout, *(each / "share" / name for each in folder.parents)):
+        if found.is_file():
             return found
     raise ConfigError(f"{name} was not installed with lane; pip install lane brings it")
 

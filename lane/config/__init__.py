@@ -15,10 +15,12 @@ from lane.config.server import (
     server_config,
     status_config,
 )
+from lane.config.service import ServiceConfig, service_config
 from lane.config.settings import DEFAULT_TRANSPORTS, LIVE
 
 __all__ = [
     "DEFAULT_TRANSPORTS", "LIVE", "ClientConfig", "LinkConfig", "PluginsConfig", "ServerConfig",
-    "StatusConfig", "WhyConfig", "client_config", "is_loopback", "link_config", "link_parameters",
-    "plugin_dir", "plugins_config", "server_config", "status_config", "why_config",
+    "ServiceConfig", "StatusConfig", "WhyConfig", "client_config", "is_loopback", "link_config",
+    "link_parameters", "plugin_dir", "plugins_config", "server_config", "service_config", "status_config",
+    "why_config",
 ]  # fmt: skip

@@ -253,6 +253,11 @@ GROUPS = (
         Option("spare-timeout", "TIME", read.parse_time,
                "how long a spare stream may wait for its request", default="10m", live=("server",)),
     )),
+    Group("service", ("service install", "service remove"), (
+        Option("client", "yes", parse_flag, "the service of the client, which is the default", kind="flag"),
+        Option("server", "yes", parse_flag, "the service of the server", kind="flag"),
+        Option("dry-run", "yes", parse_flag, "change nothing, and say what would be done", kind="flag"),
+    )),
     Group("what is printed", (), (
         Option("json", "yes", parse_flag, "print the whole answer, as one line of JSON",
                kind="flag", commands=("why", "status", "upgrade")),

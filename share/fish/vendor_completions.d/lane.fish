@@ -50,7 +50,7 @@ function _shtab_lane_using
   test "$_shtab_lane_cmdpath" = "$argv"
 end
 
-set -g _shtab_lane_commands client server check why status link plugins
+set -g _shtab_lane_commands client server check why status link service 'service install' 'service remove' plugins
 set -g _shtab_lane_opts_with_value --allow --allow-reverse --auth --buffer-size --buffer-total --ca --cert --cert-key --config --congestion --connect-timeout --control --deny --dial-timeout --fast-open --forward --grace --handshake-timeout --hello-timeout --host --idle-timeout --key --listen --log-file --log-level --max-associations --max-sessions --max-sessions-per-peer --measure --plugin-dir --print-completion --qlog-dir --quic-fast-path --quic-offload --redirect --request-timeout --resume-grace --reverse --rule --rules --server --server-name --spare-timeout --spread --state-dir --tcp-congestion --transport --udp-filter --udp-idle-timeout --via --workers -c
 
 complete -c lane -e
@@ -221,6 +221,18 @@ complete -c lane -n '_shtab_lane_using link' -l quic-fast-path -xka "on off" -d 
 complete -c lane -n '_shtab_lane_using link' -l qlog-dir -x -d 'write what each QUIC connection does to a file in DIR, for qvis (costs CPU and disk)'
 complete -c lane -n '_shtab_lane_using link' -l quic-offload -xka "on off" -d 'hand many packets to the kernel at once, where it can (UDP_SEGMENT, UDP_GRO); off: one by one'
 complete -c lane -n '_shtab_lane_using link' -l tcp-congestion -x -d 'the kernel'"'"'s congestion control for what this side sends over tls: auto (bbr where it may be used), system (what the system uses), or a name'
+complete -c lane -n '_shtab_lane_using; and test $_shtab_lane_npos -eq 0' -a service -d 'see lane service --help'
+complete -c lane -n '_shtab_lane_using service' -s h -l help -d 'show this help message and exit'
+complete -c lane -n '_shtab_lane_using service; and test $_shtab_lane_npos -eq 0' -a install -d 'have systemd run the client or the server'
+complete -c lane -n '_shtab_lane_using service install' -s h -l help -d 'show this help message and exit'
+complete -c lane -n '_shtab_lane_using service install' -l client -d 'the service of the client, which is the default'
+complete -c lane -n '_shtab_lane_using service install' -l server -d 'the service of the server'
+complete -c lane -n '_shtab_lane_using service install' -l dry-run -d 'change nothing, and say what would be done'
+complete -c lane -n '_shtab_lane_using service; and test $_shtab_lane_npos -eq 0' -a remove -d 'take away what `lane service install` wrote'
+complete -c lane -n '_shtab_lane_using service remove' -s h -l help -d 'show this help message and exit'
+complete -c lane -n '_shtab_lane_using service remove' -l client -d 'the service of the client, which is the default'
+complete -c lane -n '_shtab_lane_using service remove' -l server -d 'the service of the server'
+complete -c lane -n '_shtab_lane_using service remove' -l dry-run -d 'change nothing, and say what would be done'
 complete -c lane -n '_shtab_lane_using; and test $_shtab_lane_npos -eq 0' -a plugins -d 'list the plugins and their errors, or measure the cost of a transport'
 complete -c lane -n '_shtab_lane_using plugins' -s h -l help -d 'show this help message and exit'
 complete -c lane -n '_shtab_lane_using plugins' -l measure -x -d 'measure the CPU time a byte over this transport: the value for its `cost`'
