@@ -1,24 +1,29 @@
 # run: try lane · test: lint, then all tests · lint · coverage · fuzz · bench · clean
 # reference: write conf/*.conf, docs/OPTIONS.md and share/ anew, from the table of options in lane/config/settings.py
+# deb: build dist/lane_*.deb, for the Debian that builds it · test-packages: install that, and build and run the image of Containerfile (root)
 # lock: find the newest versions that setup.cfg allows; run and test install those of locks/, by their hashes
 # soak: everything at once for 20 minutes, or ARGS="--minutes 60 --plot FILE"; fails if anything grows (see bench/soak.py)
 # bench: proxies on loopback · bench-flood: strangers, or ARGS="--attacks all" · bench-strangers: crowds of them beside one user · bench-aborts: a thousand connections that end at once · bench-networks, bench-buffers, bench-auto, bench-udp: on emulated links (see bench/labs.py)
-# Variables: PYTHON (makes the virtual environment), ARGS (more arguments for what is run), JOBS (tests at once, of those that mostly wait)
+# Variables: PYTHON (makes the virtual environment), DEB_PYTHON (runs lane from the .deb), ARGS (more arguments for what is run), JOBS (tests at once, of those that mostly wait)
 
 PYTHON ?= python3
+DEB_PYTHON ?= /usr/bin/python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 COMPILED := plugins/lane_quic/fastpath/native*.so
 ARGS ?=
 JOBS ?= 6
 
-.PHONY: run test lint coverage fuzz soak bench bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-strangers bench-aborts bench-udp reference lock clean
+.PHONY: run test test-packages deb lint coverage fuzz soak bench bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-strangers bench-aborts bench-udp reference lock clean
 
 run: .venv/.lane
 	$(BIN)/lane $(ARGS)
 
 test: lint
 	$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+test-packages: .venv/.test
+	LANE_TEST_PACKAGES=1 $(BIN)/pytest --timeout=600 tests/packages $(ARGS)
 
 coverage: .venv/.test
 	$(BIN)/coverage erase
@@ -35,6 +40,9 @@ fuzz: .venv/.test
 
 reference: .venv/.test
 	$(BIN)/python -m lane.cli.reference
+
+deb: .venv/.lane
+	package/deb/build $(BIN)/python $(DEB_PYTHON)
 
 # The plot alone needs .venv/.bench.
 soak: .venv/.test
