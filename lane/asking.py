@@ -29,6 +29,8 @@ def ask(
     Raises Unreachable if nobody answers, or if the other side is no such process of lane or may belong to
     another user.
     """
+    if not hasattr(socket, "AF_UNIX"):
+        raise Unreachable(f"no {who} can be asked here: Python has no Unix sockets on this system")
     try:
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(ANSWER_TIME)

@@ -23,6 +23,8 @@ SECRET = 0o027
 
 def others_may_write(path: Path) -> bool:
     """Whether anybody but root and this process's user could change the file. Raises OSError."""
+    if not hasattr(os, "geteuid"):  # Windows has other permissions
+        return False
     info = path.stat()
     return bool(info.st_mode & 0o022) or info.st_uid not in (0, os.geteuid())
 
@@ -33,7 +35,7 @@ def exposed(path: Path, info: os.stat_result, closed: int) -> str | None:
     The owner must be root or this process's user; root accepts any owner. Pipes, and files that this process
     inherited open, are not checked.
     """
-    if not closed or _handed(path) or not stat.S_ISREG(info.st_mode):
+    if not closed or not hasattr(os, "geteuid") or _handed(path) or not stat.S_ISREG(info.st_mode):
         return None
     if os.geteuid() not in (0, info.st_uid) and info.st_uid != 0:
         return "it belongs to another user"

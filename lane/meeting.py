@@ -6,7 +6,6 @@ file name has the address on which the client listens, and the network namespace
 different address in each namespace, while all may share one /tmp.
 """
 
-import fcntl
 import os
 import socket
 import stat
@@ -44,7 +43,8 @@ def default_path(listen: Address) -> Path:
     if not folder and (runtime := os.environ.get("XDG_RUNTIME_DIR")):
         folder = f"{runtime}/lane"
     # Everybody may write to /tmp, so both ends check the folder's owner.
-    return Path(folder or f"/tmp/lane-{os.geteuid()}", _name(listen.host, listen.port))  # noqa: S108
+    user = os.geteuid() if hasattr(os, "geteuid") else ""
+    return Path(folder or f"/tmp/lane-{user}", _name(listen.host, listen.port))  # noqa: S108
 
 
 def server_path(state_dir: Path) -> Path:
@@ -95,6 +95,10 @@ def listen_at(path: Path) -> tuple[socket.socket, tuple[int, int]]:
 
     Raises ConfigError.
     """
+    if not hasattr(socket, "AF_UNIX"):
+        raise ConfigError("Python has no Unix sockets on this system")
+    import fcntl  # noqa: PLC0415 - nor has it this, then
+
     try:
         with suppress(FileExistsError):
             path.parent.mkdir(mode=0o700)
@@ -133,6 +137,8 @@ def _name(host: str, port: int) -> str:
 
 def _is_ours(folder: Path) -> bool:
     """Whether the content of `folder` is trusted."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows, where nobody listens either
+        return False
     with suppress(OSError, Unfit), _opened(folder) as (_, owner):
         _check_owner(folder, owner)
         return True

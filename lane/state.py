@@ -4,7 +4,6 @@ Each link contains both. So if only one of the files exists, the other one is no
 operator asks for it. Otherwise a partly restored folder would lock out all clients without a reason.
 """
 
-import fcntl
 import logging
 import os
 import tempfile
@@ -96,6 +95,10 @@ def _hold(folder: Path) -> Iterator[None]:
 
     If two processes start at once, the second one uses the files of the first.
     """
+    try:
+        import fcntl  # noqa: PLC0415
+    except ImportError:
+        raise ConfigError("a server needs Unix: it locks its folder, and checks who may read it") from None
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if others_may_write(folder):
         raise ConfigError(f"state folder {folder}: others may write to it, so it is refused (chmod 700)")

@@ -58,8 +58,9 @@ def run_until_signal(
 
     for number in (signal.SIGINT, signal.SIGTERM) if hurries else (signal.SIGTERM,):
         gevent.signal_handler(number, on_signal, number)
-    gevent.signal_handler(signal.SIGUSR1, census.tell)
-    gevent.signal_handler(signal.SIGHUP, reload)
+    if hasattr(signal, "SIGHUP"):  # not on Windows
+        gevent.signal_handler(signal.SIGUSR1, census.tell)
+        gevent.signal_handler(signal.SIGHUP, reload)
     if upgrade is not None:
         gevent.signal_handler(signal.SIGUSR2, upgrade)
     greet()

@@ -14,7 +14,7 @@ log = logging.getLogger("lane")
 
 Ancillary = tuple[tuple[int, int, bytes], ...]
 
-ROOM = socket.CMSG_SPACE(20)
+ROOM = socket.CMSG_SPACE(20) if hasattr(socket, "CMSG_SPACE") else 0
 """Bytes of ancillary data that `recvmsg` must have room for."""
 
 _IP_PKTINFO = 8

@@ -10,11 +10,9 @@ reader.
 """
 
 import errno
-import fcntl
 import socket
 import struct
 import sys
-import termios
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -24,6 +22,21 @@ import gevent
 from lane.errors import Closed, Failure, Suspended
 from lane.net import hangups
 from lane.net.failures import ended
+
+try:
+    from fcntl import ioctl
+    from termios import TIOCOUTQ
+except ImportError:  # Windows
+
+    def _unacknowledged(descriptor: int) -> int:
+        return 0
+
+else:
+
+    def _unacknowledged(descriptor: int) -> int:
+        """Bytes that a socket has sent without an acknowledgement. Raises OSError or ValueError."""
+        return int.from_bytes(ioctl(descriptor, TIOCOUTQ, bytes(4)), sys.byteorder)
+
 
 LULL = 4096
 """Bytes below which a read has probably emptied the socket, so that the next one waits before it tries."""
@@ -68,13 +81,10 @@ class SocketStream:
     @property
     def unsent(self) -> int:
         """Bytes in the kernel that the peer has not acknowledged; 0 if the kernel does not tell."""
-        if not hasattr(termios, "TIOCOUTQ"):
-            return 0
         try:
-            held = fcntl.ioctl(self._sock.fileno(), termios.TIOCOUTQ, bytes(4))
+            return _unacknowledged(self._sock.fileno())
         except (OSError, ValueError):  # closed
             return 0
-        return int.from_bytes(held, sys.byteorder)
 
     def recv(self, limit: int = 262144) -> bytes:
         """Block for 1 to `limit` bytes; b"" for the peer's FIN. Raises Reset or Closed."""

@@ -50,8 +50,8 @@ function _shtab_lane_using
   test "$_shtab_lane_cmdpath" = "$argv"
 end
 
-set -g _shtab_lane_commands client server check why status link service 'service install' 'service remove' plugins
-set -g _shtab_lane_opts_with_value --allow --allow-reverse --auth --buffer-size --buffer-total --ca --cert --cert-key --config --congestion --connect-timeout --control --deny --dial-timeout --fast-open --forward --grace --handshake-timeout --hello-timeout --host --idle-timeout --key --listen --log-file --log-level --max-associations --max-sessions --max-sessions-per-peer --measure --plugin-dir --print-completion --qlog-dir --quic-fast-path --quic-offload --redirect --request-timeout --resume-grace --reverse --rule --rules --server --server-name --spare-timeout --spread --state-dir --tcp-congestion --transport --udp-filter --udp-idle-timeout --via --workers -c
+set -g _shtab_lane_commands client server check why status upgrade link service 'service install' 'service remove' plugins
+set -g _shtab_lane_opts_with_value --allow --allow-reverse --auth --buffer-size --buffer-total --ca --cert --cert-key --config --congestion --connect-timeout --control --deny --dial-timeout --fast-open --forward --grace --handshake-timeout --hello-timeout --host --idle-timeout --key --listen --log-file --log-level --max-associations --max-sessions --max-sessions-per-peer --measure --plugin-dir --print-completion --qlog-dir --quic-fast-path --quic-offload --redirect --request-timeout --resume-grace --reverse --rule --rules --server --server-name --spare-timeout --spread --state-dir --tcp-congestion --transport --udp-filter --udp-idle-timeout --upgrade-timeout --via --workers -c
 
 complete -c lane -e
 complete -c lane -f
@@ -163,6 +163,7 @@ complete -c lane -n '_shtab_lane_using server' -l request-timeout -x -d 'time fo
 complete -c lane -n '_shtab_lane_using server' -l idle-timeout -x -d 'time until a session without traffic ends (default: 1h)'
 complete -c lane -n '_shtab_lane_using server' -l resume-grace -x -d 'time for a session to continue over another connection (default: 60s)'
 complete -c lane -n '_shtab_lane_using server' -l grace -x -d 'time for sessions to finish when lane is stopped (default: 10s)'
+complete -c lane -n '_shtab_lane_using server' -l upgrade-timeout -x -d 'time for clients to move to the new process at an upgrade (default: 30s)'
 complete -c lane -n '_shtab_lane_using server' -l max-sessions-per-peer -x -d 'sessions at once of one client address (default: 1024)'
 complete -c lane -n '_shtab_lane_using server' -l hello-timeout -x -d 'time for a new stream to prove its key (default: 10s)'
 complete -c lane -n '_shtab_lane_using server' -l spare-timeout -x -d 'how long a spare stream may wait for its request (default: 10m)'
@@ -207,6 +208,12 @@ complete -c lane -n '_shtab_lane_using status' -l state-dir -xka "(__fish_comple
 complete -c lane -n '_shtab_lane_using status' -l json -d 'print the whole answer, as one line of JSON'
 complete -c lane -n '_shtab_lane_using status' -s c -l config -xka "(__fish_complete_path (commandline -ct))" -d 'one more configuration file'
 complete -c lane -n '_shtab_lane_using status' -l plugin-dir -xka "(__fish_complete_directories)" -d 'folder with more plugins: *.py files and packages'
+complete -c lane -n '_shtab_lane_using; and test $_shtab_lane_npos -eq 0' -a upgrade -d 'have the version that is installed now take the place of a running server'
+complete -c lane -n '_shtab_lane_using upgrade' -s h -l help -d 'show this help message and exit'
+complete -c lane -n '_shtab_lane_using upgrade' -l state-dir -xka "(__fish_complete_directories)" -d 'where certificate and keys are kept (default: $STATE_DIRECTORY or ~/.local/state/lane)'
+complete -c lane -n '_shtab_lane_using upgrade' -l json -d 'print the whole answer, as one line of JSON'
+complete -c lane -n '_shtab_lane_using upgrade' -s c -l config -xka "(__fish_complete_path (commandline -ct))" -d 'one more configuration file'
+complete -c lane -n '_shtab_lane_using upgrade' -l plugin-dir -xka "(__fish_complete_directories)" -d 'folder with more plugins: *.py files and packages'
 complete -c lane -n '_shtab_lane_using; and test $_shtab_lane_npos -eq 0' -a link -d 'print the link that clients need'
 complete -c lane -n '_shtab_lane_using link' -s h -l help -d 'show this help message and exit'
 complete -c lane -n '_shtab_lane_using link' -l state-dir -xka "(__fish_complete_directories)" -d 'where certificate and keys are kept (default: $STATE_DIRECTORY or ~/.local/state/lane)'
