@@ -1,5 +1,6 @@
 """What a server keeps: made once, never anew beside what clients know, nobody else's to read or change."""
 
+import fcntl
 import os
 import stat
 import subprocess
@@ -136,14 +137,14 @@ def test_processes_that_start_together_share_one_identity_and_key(tmp_path):
 
 def test_who_comes_second_takes_what_the_first_made(tmp_path, monkeypatch):
     """The first is made to finish just as the second gets the lock."""
-    flock, firsts = state.fcntl.flock, []
+    flock, firsts = fcntl.flock, []
 
     def lock(folder, how):
-        monkeypatch.setattr(state.fcntl, "flock", lambda folder, how: None)
+        monkeypatch.setattr(fcntl, "flock", lambda folder, how: None)
         firsts.append(state.keep(tmp_path))
         flock(folder, how)
 
-    monkeypatch.setattr(state.fcntl, "flock", lock)
+    monkeypatch.setattr(fcntl, "flock", lock)
     second = state.keep(tmp_path)
     assert second.keys == firsts[0].keys
     assert second.made == ()
