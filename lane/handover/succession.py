@@ -123,7 +123,7 @@ class Successor:
     def close(self) -> None:
         """End a process that does not serve."""
         with suppress(OSError):
-            self.process.kill()
+            self.process.kill()  # no limit: a process, no greenlet
         self.process.wait()  # no limit: it was killed
 
     def hear(self, link: Any) -> str | None:
