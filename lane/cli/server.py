@@ -9,7 +9,7 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from time import time
@@ -31,10 +31,11 @@ from lane.egress.listening import Ports
 from lane.egress.policy import Policy
 from lane.egress.udp import UdpEgress
 from lane.errors import ConfigError
-from lane.handover import channel
+from lane.handover import channel, store
 from lane.handover.exchange import Desk, Others
 from lane.handover.predecessor import Predecessor
 from lane.handover.retirement import Retirement
+from lane.handover.store import Store
 from lane.handover.succession import Inheritance, inherited
 from lane.keys import KeyRing
 from lane.link import Link
@@ -50,6 +51,7 @@ from lane.server import Server, known_paths
 from lane.server.auth import KeyAuth
 from lane.server.begun import Begin, always
 from lane.server.listening import listen_all
+from lane.server.live import Parcel
 from lane.server.resumption import Resumption
 from lane.server.server import SPARES_PER_PEER, ClientDeadlines
 from lane.server.services import Associations, offers
@@ -81,13 +83,17 @@ class Setup:
         own = own_identity(config.cert, config.cert_key)
         return cls(config, transports, state.keep(config.state_dir, own, renew=config.renew))
 
+    @property
+    def processes(self) -> int:
+        """Processes that serve."""
+        return self.config.workers if self.config.forks else 1
+
     def after(self, before: Inheritance) -> "Setup":
         """The setup of a process that takes the place of another one. Raises ConfigError."""
-        workers = self.config.workers if self.config.forks else 1
-        if workers != len(before.names):
+        if before.workers not in (self.processes, 0):
             raise ConfigError(
-                f"the running server has {len(before.names)} processes, and --workers asks for {workers}:"
-                " that takes a restart"
+                f"the running server has {before.workers} processes, and --workers asks for {self.processes}:"
+                " stop it first"
             )
         listen = self.config.listen
         if not listen.port:
@@ -137,6 +143,10 @@ class Role:
     """The process whose place it takes."""
     upgrade: Callable[[], None] | None = None
     """Called on SIGUSR2."""
+    parcels: list[Parcel] = field(default_factory=list)
+    """Sessions that were left at a restart."""
+    keep: Callable[[Iterator[Parcel]], object] | None = None
+    """Leaves sessions to the process after a restart."""
     hurry: "list[Callable[[], None]]" = field(default_factory=list)
     """Filled by `serve`: called when another process is about to take the place of the next one."""
 
@@ -152,12 +162,17 @@ def run(config: ServerConfig, plugins: Plugins, again: Again[ServerConfig] | Non
         log.warning("--workers: several take Linux, so this is one process")
     link = inherited()
     before = Inheritance.receive(link) if link is not None else None
+    parcels: list[Parcel] = []
+    if before is None and (stored := store.collect(config.resume_grace, setup.processes)):
+        before, parcels = stored
     if before is not None:
         setup = setup.after(before)
-    return serve(setup, plugins, again, _alone(setup, link, before))
+    return serve(setup, plugins, again, _alone(setup, link, before, parcels))
 
 
-def _alone(setup: Setup, link: socket.socket | None, before: Inheritance | None) -> Role:
+def _alone(
+    setup: Setup, link: socket.socket | None, before: Inheritance | None, parcels: list[Parcel]
+) -> Role:
     """The role of a server that is one process."""
     tally, since, epoch = Tally(), int(time()), before.epoch if before else os.urandom(EPOCH_SIZE)
     tally.put(0, PID, os.getpid())
@@ -169,7 +184,7 @@ def _alone(setup: Setup, link: socket.socket | None, before: Inheritance | None)
         prepared.keeps = True
         found = [(wanted, group[0]) for wanted, group in before.groups] if before else []
         prepared.mine = prepared.Prepared(found)
-        siblings.become(Siblings(before=before.inboxes[0] if before else None))
+        siblings.become(Siblings(before=before.inboxes[0] if before and before.inboxes else None))
     name = channel.name()
     port = 0
     hurry: list[Callable[[], None]] = []
@@ -183,7 +198,7 @@ def _alone(setup: Setup, link: socket.socket | None, before: Inheritance | None)
         for call in hurry:
             call()
 
-    upgrades = Upgrades(link, leave, hasten, tally)
+    upgrades, kept = Upgrades(link, leave, hasten, tally), Store.found()
 
     def ready(listening: int) -> None:
         nonlocal port
@@ -207,8 +222,10 @@ def _alone(setup: Setup, link: socket.socket | None, before: Inheritance | None)
         epoch,
         desk=channel.listen(name) if handed else None,
         others=Others(before.names if before else []),
-        before=Predecessor(before.names[0]) if before else None,
+        before=Predecessor(before.names[0]) if before and before.names else None,
         upgrade=upgrades.begin if handed else None,
+        parcels=parcels,
+        keep=(lambda parcels: kept.keep(leave().for_later(), parcels)) if kept else None,
         hurry=hurry,
     )
 
@@ -253,6 +270,8 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
         count=role.count(CARRIERS),
     )
 
+    for parcel in role.parcels:  # now, before any client asks for its session
+        server.requests.adopt(parcel)
     server.requests.elsewhere, ports.borrow = role.others.take, role.others.borrow
     ended, left = Event(), Event()  # `left`: to another process
 
@@ -271,7 +290,7 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
     role.hurry.append(retirement.hurry)
     desk = None
     if role.desk is not None:
-        desk = Desk(role.desk, server.requests, ports.lend, retirement.begin)
+        desk = Desk(role.desk, server.requests, ports.lend, retirement)
 
     def hold(now: ServerConfig) -> str:
         policy.allow, policy.deny = now.allow, now.deny
@@ -297,6 +316,9 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
         if workers == 1 and not left.is_set():
             tell_wait(len(registry), reload.config.grace)
         role.status.close(left=left.is_set())
+        if role.keep is not None and not left.is_set():
+            role.keep(retirement.surrender())
+            left.set()
         if not left.is_set():
             role.stop()
         server.close(0.0 if left.is_set() else reload.config.grace)

@@ -15,7 +15,7 @@ import os
 import selectors
 import signal
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,10 +34,11 @@ from lane.cli.service import notify, tell_wait
 from lane.cli.upgrading import ForkedUpgrades
 from lane.config import ServerConfig
 from lane.control import Control
-from lane.errors import ConfigError, Fatal
-from lane.handover import channel
-from lane.handover.exchange import Others
+from lane.errors import ConfigError, Fatal, LaneError
+from lane.handover import channel, store
+from lane.handover.exchange import Others, take_all
 from lane.handover.predecessor import Predecessor
+from lane.handover.store import Store
 from lane.handover.succession import Inheritance, inherited
 from lane.meeting import identity, listen_at, remove, server_path
 from lane.net import prepared, siblings
@@ -45,6 +46,7 @@ from lane.net.siblings import Siblings
 from lane.plugins import Plugins
 from lane.proto.hello import EPOCH_SIZE
 from lane.server.begun import LEAST_TIME, Begun
+from lane.server.live import Parcel
 from lane.server.status import snapshot
 from lane.stream import Prepares
 from lane.tally import CARRIERS, PID, RESTARTS, SESSIONS, SINCE, Tally
@@ -64,7 +66,12 @@ def run(config: ServerConfig, plugins: Plugins, again: Again[ServerConfig] | Non
     """Serve until a signal. Raises Fatal if it cannot start. `again` is for SIGHUP."""
     setup, link = Setup.read(config, plugins), inherited()
     before = Inheritance.receive(link) if link is not None else None
-    return Parent(setup.after(before) if before else setup, plugins, again, link, before).run()
+    parcels: list[Parcel] = []
+    if before is None and (stored := store.collect(config.resume_grace, config.workers)):
+        before, parcels = stored
+    parent = Parent(setup.after(before) if before else setup, plugins, again, link, before)
+    parent.parcels = parcels
+    return parent.run()
 
 
 @dataclass
@@ -133,6 +140,8 @@ class Parent:
             partial(self._tell, signal.SIGUSR2),
             self._tally,
         )
+        self.parcels: list[Parcel] = []
+        """Sessions that were left at a restart."""
         self._greeted = False
         self._bereft = -inf  # when a worker died last
         self._until = inf  # the time at which a server that stops is killed
@@ -144,7 +153,7 @@ class Parent:
         """Serve until a signal. Raises Fatal if the server cannot start."""
         with ExitStack() as resources:
             self._prepare()
-            if self._before is not None:
+            if self._before is not None and self._before.groups:
                 self._port, self._groups = self._before.port, self._before.groups
             else:
                 self._port, self._groups = open_groups(self._setup)
@@ -229,6 +238,9 @@ class Parent:
                 os.kill(worker.pid, signal.SIGHUP)
             if not self._greeted and all(one.ready for one in self._workers):
                 self._greeted = True
+                for parcel in self.parcels:
+                    parcel.close()  # the workers have them
+                self.parcels = []
                 self._upgrades.serving()
                 self._setup.greet(self._port)
                 notify("READY=1")
@@ -285,10 +297,22 @@ class Parent:
             os._exit(128 + number)
         grace = self._reload.config.grace
         self._until = monotonic() + grace + LAST_WORDS
-        self._tally.stopping = True
         notify("STOPPING=1")
-        tell_wait(self._tally.total(SESSIONS), grace)
+        if (kept := Store.found()) is not None:
+            kept.keep(self._leave().for_later(), self._surrendered())
+        else:
+            self._tally.stopping = True
+            tell_wait(self._tally.total(SESSIONS), grace)
         self._tell(signal.SIGTERM)
+
+    def _surrendered(self) -> Iterator[Parcel]:
+        """The sessions of all workers, which do not serve from then on."""
+        for worker in self._workers:
+            try:
+                if worker.pid:
+                    yield from take_all(self._names[worker.number])
+            except (OSError, LaneError) as error:
+                log.warning("%s does not leave its sessions: %s", worker.name, error)
 
     def _tell(self, number: int) -> None:
         for worker in self._workers:
@@ -335,14 +359,20 @@ class Parent:
                     os.close(other.reader)
         mine = [(wanted, group[worker.number]) for wanted, group in self._groups]
         prepared.mine = prepared.Prepared(mine)
-        before = self._before.inboxes[worker.number] if self._before else None
+        before = self._before.inboxes[worker.number] if self._before and self._before.inboxes else None
         siblings.become(Siblings(worker.number, len(self._workers), self._inboxes, before))
         os.environ.pop("NOTIFY_SOCKET", None)
         config = replace(self._reload.config, listen=self._setup.config.listen._replace(port=self._port))
         with ExitStack() as resources:
             watch(config, self._plugins, resources, prefix=f"{worker.name}: ")
             setup = replace(self._setup, config=config)
-            return serve(setup, self._plugins, self._again, self._role(worker, say))
+            role = self._role(worker, say)
+            for at, parcel in enumerate(self.parcels):
+                if at % len(self._workers) == worker.number:
+                    role.parcels.append(parcel)
+                else:
+                    parcel.close()
+            return serve(setup, self._plugins, self._again, role)
 
     def _role(self, worker: Worker, say: Say) -> Role:
         parent = os.getppid()

@@ -93,10 +93,11 @@ def listen(at: str) -> socket.socket:
     return sock
 
 
-def connect(at: str) -> Any:
+def connect(at: str, make: Any = gsocket.socket, timeout: float | None = None) -> Any:
     """A connection to the process that listens at `at`. Raises OSError, also if it is another user's."""
-    sock = gsocket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = make(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        sock.settimeout(timeout)
         sock.connect(at)
         if not trusted(sock):
             raise PermissionError("another user listens there")

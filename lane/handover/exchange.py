@@ -7,6 +7,7 @@ may ask.
 
     {"take": [USER, SESSION, GENERATION]}   the session, for good
     {"lend": [HOST, PORT, USER]}            another descriptor of a port
+    {"all": True}                           all sessions, one message each; then {"end": True}
     {"succeed": FORMAT}                     the place of this process: see `lane.handover.retirement`
 
 The answer is one of
@@ -20,6 +21,7 @@ The answer is one of
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -54,20 +56,30 @@ class Sessions(Protocol):
         """Stop a session here."""
 
 
+class Retires(Protocol):
+    """What makes room for another process: see `lane.handover.retirement`."""
+
+    def begin(self, sock: Any, wanted: int) -> None:
+        """Retire in favour of the process at the other end of `sock`."""
+
+    def surrender(self) -> Iterator[Parcel]:
+        """Stop all sessions."""
+
+
 class Desk:
-    """Answers at `listener`, a socket of `channel.listen`. `lend` lends ports, `retire` makes room."""
+    """Answers at `listener`, a socket of `channel.listen`. `lend` lends ports, `retiring` makes room."""
 
     def __init__(
         self,
         listener: Any,
         sessions: Sessions,
         lend: Callable[[Address, str], int | None],
-        retire: Callable[[Any, int], None],
+        retiring: Retires,
     ) -> None:
         self._sock = gsocket.socket(fileno=listener.detach())
         self._sessions = sessions
         self._lend = lend
-        self._retire = retire
+        self._retiring = retiring
         self._pool = Pool(MOST_AT_ONCE)
         self._loop = supervise("the desk for other processes", self._accept)
 
@@ -113,7 +125,11 @@ class Desk:
                     finally:
                         os.close(found)
             case {"succeed": int() as wanted}:
-                self._retire(sock, wanted)
+                self._retiring.begin(sock, wanted)
+            case {"all": True}:
+                for parcel in self._retiring.surrender():
+                    _deliver(sock, parcel)
+                _send(sock, {"end": True})
             case _:
                 raise ProtocolError("another process asks for what is not known here")
 
@@ -200,3 +216,17 @@ def _ask(name: str, question: Any) -> channel.Message | None:
         return None
     except (OSError, LaneError, gevent.Timeout):
         return {"silent": True}, []
+
+
+def take_all(name: str) -> Iterator[Parcel]:
+    """All sessions of another process, for a caller without an event loop, which blocks.
+
+    Raises OSError, Closed or ProtocolError if that breaks off.
+    """
+    with channel.connect(name, socket.socket, ANSWER_TIME) as sock:
+        channel.send(sock, {"all": True})
+        while True:
+            value, descriptors = channel.receive(sock)
+            if "parcel" not in value:
+                return
+            yield Parcel(value["parcel"], descriptors)

@@ -7,7 +7,7 @@ again, and goes on with what it still has.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Protocol
@@ -108,6 +108,12 @@ class Retirement:
         log.warning("the new process has ended; this one goes on")
         self._changed(False)
         self._resume()
+
+    def surrender(self) -> Iterator[Parcel]:
+        """Listen no more, and stop all sessions that can be resumed, for the process after the next start."""
+        self._pause()
+        self._server.part()
+        return self._server.requests.hand_over_all()
 
     def _pause(self) -> None:
         for listener in self._listeners:

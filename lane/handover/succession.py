@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lane import __version__
@@ -46,10 +46,22 @@ class Inheritance:
     blind: float = 0.0
     """Seconds for which sessions of workers that have died must not be begun again."""
 
-    def send(self, link: Any) -> None:
-        """Send it to the new process. Raises OSError."""
+    @property
+    def workers(self) -> int:
+        """The number of workers that have sockets; 0 without sockets."""
+        return len(self.groups[0][1]) if self.groups else 0
+
+    def without_sockets(self) -> "Inheritance":
+        """It without its sockets, which are closed."""
+        for _, group in self.groups:
+            for socks in group:
+                for sock in socks:
+                    sock.close()
+        return replace(self, groups=[])
+
+    def plain(self) -> tuple[dict[str, Any], list[int]]:
+        """It as a plain value, and descriptors, which stay its own."""
         rows = [[*wanted[:5], [[*one] for one in wanted.bound]] for wanted, _ in self.groups]
-        counts = [[len(socks) for socks in group] for _, group in self.groups]
         value = {
             "format": FORMAT,
             "version": __version__,
@@ -57,13 +69,32 @@ class Inheritance:
             "port": self.port,
             "names": self.names,
             "wanted": rows,
-            "counts": counts,
+            "counts": [[len(socks) for socks in group] for _, group in self.groups],
+            "inboxes": len(self.inboxes),
             "status": self.status is not None,
             "blind": self.blind,
         }
         socks = [sock for _, group in self.groups for one in group for sock in one] + self.inboxes
-        descriptors = [sock.fileno() for sock in [*socks, *([self.status] if self.status else [])]]
-        channel.send(link, value)
+        return value, [sock.fileno() for sock in [*socks, *([self.status] if self.status else [])]]
+
+    @classmethod
+    def of(cls, value: dict[str, Any], descriptors: list[int]) -> "Inheritance":
+        """The one that `plain` has described. It takes over the descriptors."""
+        socks = iter([socket.socket(fileno=one) for one in descriptors])
+        groups = [
+            (_wanted(row), [[next(socks) for _ in range(number)] for number in group])
+            for row, group in zip(value["wanted"], value["counts"], strict=True)
+        ]
+        inboxes = [next(socks) for _ in range(value["inboxes"])]
+        status = next(socks) if value["status"] else None
+        return cls(
+            value["epoch"], value["port"], value["names"], groups, inboxes, status, float(value["blind"])
+        )
+
+    def send(self, link: Any) -> None:
+        """Send it to the new process. Raises OSError."""
+        value, descriptors = self.plain()
+        channel.send(link, [value, len(descriptors)])
         for at in range(0, len(descriptors), _CHUNK):
             channel.send(link, None, descriptors[at : at + _CHUNK])
 
@@ -71,29 +102,22 @@ class Inheritance:
     def receive(cls, link: Any) -> "Inheritance":
         """Receive it from the old process. Raises Fatal if that is not possible."""
         try:
-            value, _ = channel.receive(link)
+            (value, total), _ = channel.receive(link)
             if value["format"] != FORMAT:
                 raise Fatal(
                     f"lane {value['version']} hands over its sessions in format {value['format']}, and this"
                     f" version takes format {FORMAT}: restart the server"
                 )
-            counts = value["counts"]
-            total = sum(map(sum, counts)) + len(value["names"]) + value["status"]
             descriptors: list[int] = []
             while len(descriptors) < total:
                 descriptors += channel.receive(link)[1]
-        except (OSError, Closed, ProtocolError, LookupError, TypeError) as error:
+            return cls.of(value, descriptors)
+        except (OSError, Closed, ProtocolError, LookupError, TypeError, ValueError) as error:
             raise Fatal(f"the running server did not hand over its sockets: {error}") from None
-        socks = iter([socket.socket(fileno=one) for one in descriptors])
-        groups = [
-            (_wanted(row), [[next(socks) for _ in range(number)] for number in group])
-            for row, group in zip(value["wanted"], counts, strict=True)
-        ]
-        inboxes = [next(socks) for _ in value["names"]]
-        status = next(socks) if value["status"] else None
-        return cls(
-            value["epoch"], value["port"], value["names"], groups, inboxes, status, float(value["blind"])
-        )
+
+    def for_later(self) -> "Inheritance":
+        """What is left of it after the end of this process: no other process can be asked any more."""
+        return replace(self, names=[], inboxes=[], status=None)
 
 
 def _wanted(row: list[Any]) -> Wanted:
