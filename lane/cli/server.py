@@ -137,6 +137,7 @@ class Role:
     begin: Begin = always
     desk: socket.socket | None = None
     """A socket on which other processes ask for sessions: see `lane.handover`. None: nobody can."""
+    desk_name: str = ""
     others: Others = field(default_factory=lambda: Others([]))
     """Those that this process asks."""
     before: Predecessor | None = None
@@ -221,6 +222,7 @@ def _alone(
         prepared.mine.close if prepared.mine is not None else lambda: None,
         epoch,
         desk=channel.listen(name) if handed else None,
+        desk_name=name,
         others=Others(before.names if before else []),
         before=Predecessor(before.names[0]) if before and before.names else None,
         upgrade=upgrades.begin if handed else None,
@@ -284,6 +286,7 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
         registry,
         listeners,
         config.upgrade_timeout,
+        others=role.others,
         changed=lambda succeeded: role.status.pause() if succeeded else role.status.resume(),
         end=end,
     )
@@ -329,7 +332,7 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
     def greet() -> None:
         role.ready(port)
         if role.before is not None:
-            role.before.serve(server.requests, role.others)
+            role.before.serve(server.requests, role.others, role.desk_name)
 
     return run_until_signal(
         greet, close, reload, hurries=workers == 1, upgrade=role.upgrade or retirement.hurry, ended=ended

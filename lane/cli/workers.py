@@ -399,6 +399,7 @@ class Parent:
             self._epoch,
             partial(self._begun.begin, worker.number),
             self._desks[worker.number],
+            self._names[worker.number],
             Others([*(name for name in self._names if name != self._names[worker.number]), *before]),
             Predecessor(before[worker.number], again=self._greeted) if before else None,
         )

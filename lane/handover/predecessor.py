@@ -55,16 +55,16 @@ class Predecessor:
         if value != {"paused": True}:
             raise Fatal(f"the running server does not make room: {value}")
 
-    def serve(self, heir: Heir, others: Others) -> None:
-        """Tell it that this process serves, and take over its sessions."""
+    def serve(self, heir: Heir, others: Others, desk: str) -> None:
+        """Tell it that this process serves and answers at `desk`, and take over its sessions."""
         if self._sock is not None:
-            gevent.spawn(self._take_over, heir, others)
+            gevent.spawn(self._take_over, heir, others, desk)
 
-    def _take_over(self, heir: Heir, others: Others) -> None:
+    def _take_over(self, heir: Heir, others: Others, desk: str) -> None:
         try:
             with self._sock:
                 with gevent.Timeout(PAUSE_TIME, Closed("no answer")):
-                    channel.send(self._sock, {"serving": True})
+                    channel.send(self._sock, {"serving": desk})
                 self._collect(heir)
         except (OSError, LaneError) as error:
             log.warning("the server's process before this one has died, and its last sessions: %s", error)

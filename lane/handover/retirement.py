@@ -18,6 +18,7 @@ from gevent.event import Event
 from lane.errors import Closed, LaneError, ProtocolError
 from lane.fair import maybe_yield
 from lane.handover import channel
+from lane.handover.exchange import Others
 from lane.handover.notes import SETTLE
 from lane.handover.succession import FORMAT, START_TIME
 from lane.server.live import Parcel
@@ -54,8 +55,10 @@ class Carriers(Protocol):
 
 
 class Retirement:
-    """Retires `server`. `timeout`: seconds for which clients may stay. `changed(True)` is called when another
-    process serves, `changed(False)` if that has died, and `end` at the end.
+    """Retires `server`. `timeout`: seconds for which clients may stay.
+
+    `others` are the processes that this one asks for sessions. `changed(True)` is called when another process
+    serves, `changed(False)` if that has died, and `end` at the end.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Retirement:
         listeners: list[Listener],
         timeout: float,
         *,
+        others: Others,
         changed: Callable[[bool], None],
         end: Callable[[], None],
     ) -> None:
@@ -72,6 +76,7 @@ class Retirement:
         self._registry = registry
         self._listeners = listeners
         self._timeout = timeout
+        self._others = others
         self._changed = changed
         self._end = end
         self._under_way = False
@@ -89,10 +94,11 @@ class Retirement:
         if self._under_way or wanted != FORMAT:
             raise ProtocolError("another process takes over already, or does not know how")
         self._under_way = True
-        lost = Event()
+        lost, name = Event(), ""
         try:
             self._pause()
-            if self._is_succeeded(sock):
+            if name := self._successor(sock):
+                self._others.names.append(name)  # a client may come back here, once more
                 gone = gevent.spawn(self._watch, sock, lost)
                 self._changed(True)
                 lost.wait(SETTLE)
@@ -106,7 +112,9 @@ class Retirement:
         finally:
             self._under_way = False
         log.warning("the new process has ended; this one goes on")
+        self._others.names = [one for one in self._others.names if one != name]
         self._changed(False)
+        self._server.requests.stay()
         self._resume()
 
     def surrender(self) -> Iterator[Parcel]:
@@ -129,11 +137,13 @@ class Retirement:
             else:
                 log.error("a transport can't listen again: the server has to be restarted")
 
-    def _is_succeeded(self, sock: Any) -> bool:
+    @staticmethod
+    def _successor(sock: Any) -> str:
+        """Wait until the new process serves: the name of its desk, or nothing."""
         with gevent.Timeout(START_TIME, Closed("the new process did not come up")):
             channel.send(sock, {"paused": True})
             value, _ = channel.receive(sock)
-        return bool(value == {"serving": True})
+        return str(value.get("serving", ""))
 
     @staticmethod
     def _watch(sock: Any, lost: Event) -> None:

@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from lane.address import Address
-from lane.errors import LaneError, Status, TargetError
+from lane.errors import Closed, LaneError, Status, TargetError
 from lane.log import Throttle
 from lane.net.user_places import UserPlaces
 from lane.proto.hello import ANYONE, EPOCH_SIZE, NOWHERE, RESUMABLE, Command, Reply, Request
@@ -80,11 +80,15 @@ class Requests:
         """Takes a session from another process that knows it: see `hand_over` there."""
         self._probes = UserPlaces(MAX_PROBES, 0, "probes of this user")
         self._refusals = Throttle(REFUSALS_PERIOD, burst=REFUSALS_AT_ONCE)
-        self._closing = False
+        self._closing = self._left = False
         self._names = count(1)
         self._blind_until = 0.0
         self.carrying: Counter[Carrier] = Counter()
         """The sessions on each carrier, those that are about to begin included."""
+
+    def stay(self) -> None:
+        """Answer requests again: the process that was to go on with the sessions has died."""
+        self._left = False
 
     def lose_sight(self, seconds: float = LEAST_TIME) -> None:
         """Begin no session again for some time: a process of the server has died that may have begun it."""
@@ -113,6 +117,8 @@ class Requests:
     def _answer(self, asking: UserStream, request: Request) -> bool:
         """Carry out a request. Returns whether another one may follow. Raises TargetError for a refusal."""
         carrier, stream, reader, user, _ = asking
+        if self._left:  # no answer is better than a wrong one: the client asks the next process
+            raise Closed("the server goes on in another process")
         known = request.command in (Command.PING, Command.PROBE, Command.RESUME, *self._offers)
         flags = RESUMABLE | (ANYONE if request.command == Command.UDP else 0)
         if request.flags & ~flags or not known:
@@ -232,8 +238,9 @@ class Requests:
         """Stop all sessions that can be resumed, so that another process goes on with them.
 
         Those that have ended go along, since their clients may not know. A session that has not reached its
-        target yet stays, and so does one that does not stop.
+        target yet stays, and so does one that does not stop. No request is answered from then on.
         """
+        self._left = True
         for entry in self._resumption.entries:
             state = {"key": [*entry.key], "generation": entry.generation}
             if entry.verdict is not None:
