@@ -23,7 +23,7 @@ import gevent.os
 
 from lane import state
 from lane.address import Address
-from lane.cli import client, option_parser, server
+from lane.cli import alone, client, option_parser
 from lane.cli.exits import ENDS
 from lane.config import client_config, server_config
 from lane.errors import Closed, ConfigError, UsageError
@@ -123,7 +123,7 @@ def _download(name: str, plugins: Plugins) -> Cost:
         serving = server_config(
             _options("server", **loopback, host="127.0.0.1", state_dir=folder, allow=["127.0.0.0/8"])
         )
-        there = stack.enter_context(_running(lambda: server.run(serving, plugins)))
+        there = stack.enter_context(_running(lambda: alone.run(serving, plugins)))
         host, port = there.listens()
         kept = state.look(serving.state_dir)
         link = str(Link(kept.keys.first[1], Address(host, port), kept.identity.binding))

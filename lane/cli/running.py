@@ -72,7 +72,9 @@ def run(command: str, argv: Sequence[str]) -> int:
                 log.setup(config.log_level, config.log_file, threads=False)
             else:
                 watch(config, plugins, resources)
-        module = "workers" if forks else command.replace(" ", "_")
+        module = command.replace(" ", "_")
+        if module == "server":
+            module = "workers" if forks else "alone"
         start = importlib.import_module(f"lane.cli.{module}").run
         if plugins is not None and command in _SERVICES:
             from lane.cli.reload import rereading  # noqa: PLC0415

@@ -5,14 +5,12 @@ one of its workers (`lane.cli.workers`).
 """
 
 import logging
-import os
 import shlex
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from time import time
 
 from gevent.event import Event
 
@@ -23,7 +21,6 @@ from lane.cli.certificate import Certificate
 from lane.cli.link import only_here
 from lane.cli.reload import Again, Reloading, Step
 from lane.cli.service import beyond_default, for_auto, run_until_signal, tell_wait
-from lane.cli.upgrading import Upgrades
 from lane.config import DEFAULT_TRANSPORTS, ServerConfig
 from lane.control import Control
 from lane.egress.dialer import Dialer
@@ -31,22 +28,16 @@ from lane.egress.listening import Ports
 from lane.egress.policy import Policy
 from lane.egress.udp import UdpEgress
 from lane.errors import ConfigError
-from lane.handover import channel, store
 from lane.handover.exchange import Desk, Others
 from lane.handover.predecessor import Predecessor
 from lane.handover.retirement import Retirement
-from lane.handover.store import Store
-from lane.handover.succession import Inheritance, inherited
+from lane.handover.succession import Inheritance
 from lane.keys import KeyRing
 from lane.link import Link
-from lane.meeting import server_path
-from lane.net import prepared, siblings
 from lane.net.path_memory import PATHS
 from lane.net.resolver import system_resolver
-from lane.net.siblings import Siblings
 from lane.net.sockets import own_address
 from lane.plugins import Plugins
-from lane.proto.hello import EPOCH_SIZE
 from lane.server import Server, known_paths
 from lane.server.auth import KeyAuth
 from lane.server.begun import Begin, always
@@ -55,10 +46,9 @@ from lane.server.live import Parcel
 from lane.server.resumption import Resumption
 from lane.server.server import SPARES_PER_PEER, ClientDeadlines
 from lane.server.services import Associations, offers
-from lane.server.status import snapshot
 from lane.session.registry import Registry
 from lane.stream import Transport
-from lane.tally import CARRIERS, PID, SESSIONS, SINCE, Count, Tally
+from lane.tally import CARRIERS, SESSIONS, Count, Tally
 
 log = logging.getLogger("lane.server")
 
@@ -144,6 +134,8 @@ class Role:
     """The process whose place it takes."""
     upgrade: Callable[[], None] | None = None
     """Called on SIGUSR2."""
+    blind: float = 0.0
+    """See `lane.handover.succession.Inheritance`."""
     parcels: list[Parcel] = field(default_factory=list)
     """Sessions that were left at a restart."""
     keep: Callable[[Iterator[Parcel]], object] | None = None
@@ -154,82 +146,6 @@ class Role:
     def count(self, field: int) -> Count:
         """A number of this process."""
         return Count(self.tally, self.worker, field)
-
-
-def run(config: ServerConfig, plugins: Plugins, again: Again[ServerConfig] | None = None) -> int:
-    """Serve until a signal, as one process. Raises Fatal if it cannot start. `again` is for SIGHUP."""
-    setup = Setup.read(config, plugins)
-    if config.workers > 1:
-        log.warning("--workers: several take Linux, so this is one process")
-    link = inherited()
-    before = Inheritance.receive(link) if link is not None else None
-    parcels: list[Parcel] = []
-    if before is None and (stored := store.collect(config.resume_grace, setup.processes)):
-        before, parcels = stored
-    if before is not None:
-        setup = setup.after(before)
-    return serve(setup, plugins, again, _alone(setup, link, before, parcels))
-
-
-def _alone(
-    setup: Setup, link: socket.socket | None, before: Inheritance | None, parcels: list[Parcel]
-) -> Role:
-    """The role of a server that is one process."""
-    tally, since, epoch = Tally(), int(time()), before.epoch if before else os.urandom(EPOCH_SIZE)
-    tally.put(0, PID, os.getpid())
-    tally.put(0, SINCE, since)
-    where = server_path(setup.config.state_dir)
-    status = Control(where, partial(snapshot, tally, os.getpid(), since), who="server")
-    handed = sys.platform == "linux"
-    if handed:
-        prepared.keeps = True
-        found = [(wanted, group[0]) for wanted, group in before.groups] if before else []
-        prepared.mine = prepared.Prepared(found)
-        siblings.become(Siblings(before=before.inboxes[0] if before and before.inboxes else None))
-    name = channel.name()
-    port = 0
-    hurry: list[Callable[[], None]] = []
-
-    def leave() -> Inheritance:
-        assert prepared.mine is not None
-        groups = [(wanted, [[*socks]]) for wanted, socks in prepared.mine.found]
-        return Inheritance(epoch, port, [name], groups, [siblings.here().inbox()], status.lend())
-
-    def hasten() -> None:
-        for call in hurry:
-            call()
-
-    upgrades, kept = Upgrades(link, leave, hasten, tally), Store.found()
-
-    def ready(listening: int) -> None:
-        nonlocal port
-        port = listening
-        upgrades.serving()
-        try:
-            if before is not None and before.status is not None:
-                status.adopt(before.status)
-            else:
-                status.start()
-        except ConfigError as error:
-            log.warning("lane status will not work: %s", error)
-        setup.greet(listening)
-
-    return Role(
-        tally,
-        0,
-        status,
-        ready,
-        prepared.mine.close if prepared.mine is not None else lambda: None,
-        epoch,
-        desk=channel.listen(name) if handed else None,
-        desk_name=name,
-        others=Others(before.names if before else []),
-        before=Predecessor(before.names[0]) if before and before.names else None,
-        upgrade=upgrades.begin if handed else None,
-        parcels=parcels,
-        keep=(lambda parcels: kept.keep(leave().for_later(), parcels)) if kept else None,
-        hurry=hurry,
-    )
 
 
 def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, role: Role) -> int:
@@ -272,6 +188,7 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
         count=role.count(CARRIERS),
     )
 
+    server.requests.lose_sight(role.blind)
     for parcel in role.parcels:  # now, before any client asks for its session
         server.requests.adopt(parcel)
     server.requests.elsewhere, ports.borrow = role.others.take, role.others.borrow

@@ -5,7 +5,9 @@ no event loop (`lane.cli.workers`).
 """
 
 import logging
+import os
 import selectors
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -74,6 +76,12 @@ class Upgrades:
             except OSError as error:
                 raise Fatal(f"the running server has gone: {error.strerror}") from None
 
+    def stop(self) -> None:
+        """Have the process before this one stop, too."""
+        if self._before is not None:
+            with suppress(OSError):
+                channel.send(self._before, {"stop": True})
+
     def begin(self) -> None:
         """Start a new process, which takes the place of this one. Never blocks."""
         if self._running is not None and not self._running.ready():
@@ -90,8 +98,8 @@ class Upgrades:
             with link:
                 self._start(successor, link)
                 # no limit: the new process lives as long as it likes, and closes the link at its end
-                while channel.receive(link)[0] == {"hurry": True}:
-                    self._hurry()
+                while True:
+                    _obey(channel.receive(link)[0], self._hurry)
         except (OSError, LaneError) as error:
             log.debug("the link to the new process: %s", error)
         except Exception as error:
@@ -131,6 +139,14 @@ class Upgrades:
             pass  # it has ended
         self._before.close()
         self._before = None
+
+
+def _obey(message: Any, hurry: Callable[[], None]) -> None:
+    """Do what the next process asks for on the link."""
+    if message == {"hurry": True}:
+        hurry()
+    elif message == {"stop": True}:  # it is stopped itself
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 class ForkedUpgrades:
@@ -178,6 +194,12 @@ class ForkedUpgrades:
             with suppress(OSError):
                 channel.send(self._before, {"hurry": True})
 
+    def stop(self) -> None:
+        """Have the process before this one stop, too."""
+        if self._before is not None:
+            with suppress(OSError):
+                channel.send(self._before, {"stop": True})
+
     def look(self) -> None:
         """Give up what takes too long."""
         if monotonic() >= self.until:
@@ -217,12 +239,10 @@ class ForkedUpgrades:
             self.succeeded, self.until = True, inf
             return
         try:
-            channel.receive(link)
+            _obey(channel.receive(link)[0], self._hurry)
         except (OSError, LaneError):
             log.warning("the new process has ended; this one goes on with what it still has")
             self._forget()
-        else:
-            self._hurry()
 
     def _failed(self, why: str) -> None:
         self._wanted, self.until = False, inf

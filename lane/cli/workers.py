@@ -9,50 +9,42 @@ There is no event loop here: this process waits for signals, and for what its wo
 """
 
 import errno
-import json
 import logging
 import os
 import selectors
 import signal
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from math import inf
 from time import monotonic, time
-from typing import Any
 
 from lane import state
 from lane.certs import own_identity
 from lane.cli.forking import Say, fork
-from lane.cli.groups import Groups, open_groups
+from lane.cli.groups import open_groups
+from lane.cli.origin import Origin, origin
 from lane.cli.reload import Again, Reloading, Step
-from lane.cli.running import watch
-from lane.cli.server import Role, Setup, serve
+from lane.cli.server import Setup
 from lane.cli.service import notify, tell_wait
 from lane.cli.upgrading import ForkedUpgrades
+from lane.cli.worker import LEAST_PAUSE, Shared, Worker, WorkerProcess
 from lane.config import ServerConfig
-from lane.control import Control
 from lane.errors import ConfigError, Fatal, LaneError
-from lane.handover import channel, store
-from lane.handover.exchange import Others, take_all
-from lane.handover.predecessor import Predecessor
+from lane.handover.exchange import take_all
 from lane.handover.store import Store
-from lane.handover.succession import Inheritance, inherited
+from lane.handover.succession import Inheritance
 from lane.meeting import identity, listen_at, remove, server_path
-from lane.net import prepared, siblings
-from lane.net.siblings import Siblings
 from lane.plugins import Plugins
-from lane.proto.hello import EPOCH_SIZE
-from lane.server.begun import LEAST_TIME, Begun
+from lane.server.begun import LEAST_TIME
 from lane.server.live import Parcel
-from lane.server.status import snapshot
 from lane.stream import Prepares
-from lane.tally import CARRIERS, PID, RESTARTS, SESSIONS, SINCE, Tally
+from lane.tally import CARRIERS, PID, RESTARTS, SESSIONS, SINCE
 
-LEAST_PAUSE, MOST_PAUSE = 0.1, 5.0
-"""Seconds until a worker that died is started again. The pause doubles with each death in a row."""
+MOST_PAUSE = 5.0
+"""The most seconds until a worker that died is started again."""
 STEADY = 10.0
 """Seconds of life after which a death is not one in a row."""
 LAST_WORDS = 10.0
@@ -64,84 +56,35 @@ log = logging.getLogger("lane.server")
 
 def run(config: ServerConfig, plugins: Plugins, again: Again[ServerConfig] | None = None) -> int:
     """Serve until a signal. Raises Fatal if it cannot start. `again` is for SIGHUP."""
-    setup, link = Setup.read(config, plugins), inherited()
-    before = Inheritance.receive(link) if link is not None else None
-    parcels: list[Parcel] = []
-    if before is None and (stored := store.collect(config.resume_grace, config.workers)):
-        before, parcels = stored
-    parent = Parent(setup.after(before) if before else setup, plugins, again, link, before)
-    parent.parcels = parcels
-    return parent.run()
-
-
-@dataclass
-class Worker:
-    """One worker. `pid` is 0 while there is none; then it is started at the time `due`."""
-
-    number: int
-    pid: int = 0
-    reader: int = -1
-    words: bytes = b""
-    """What it said. A line is a list: `["ready"]`, or `["error", STATUS, TEXT]`."""
-    ready: bool = False
-    began: float = 0.0
-    due: float = 0.0
-    pause: float = LEAST_PAUSE
-
-    @property
-    def name(self) -> str:
-        """Its name in the log."""
-        return f"worker {self.number + 1}"
-
-    def listen(self) -> None:
-        """Take what it has said."""
-        self.words += os.read(self.reader, 65536)
-
-    @property
-    def said(self) -> list[Any]:
-        """Its last whole line."""
-        lines = self.words.split(b"\n")
-        found: list[Any] = json.loads(lines[-2]) if len(lines) > 1 else [""]
-        return found
+    setup, begin = origin(Setup.read(config, plugins))
+    return Parent(setup, plugins, again, begin).run()
 
 
 class Parent:
-    """The parent of a server's workers. `again` is for SIGHUP. `before`: what another one left, at `link`."""
+    """The parent of a server's workers. `again` is for SIGHUP, `begin` what another one has left."""
 
     def __init__(
         self,
         setup: Setup,
         plugins: Plugins,
         again: Again[ServerConfig] | None,
-        link: socket.socket | None = None,
-        before: Inheritance | None = None,
+        begin: Origin,
     ) -> None:
         config = setup.config
         self._setup = setup
         self._plugins = plugins
         self._again = again
-        self._tally = Tally(config.workers)
-        self._begun = Begun(config.workers, config.resume_grace)
-        self._before = before
-        self._epoch = before.epoch if before else os.urandom(EPOCH_SIZE)
-        self._since = int(time())
-        self._inboxes = [siblings.pair() for _ in range(config.workers)]
-        self._names = [channel.name() for _ in range(config.workers)]
-        self._desks = [channel.listen(name) for name in self._names]
+        self._shared = Shared(config, begin)
+        self._tally = self._shared.tally
         self._workers = [Worker(number) for number in range(config.workers)]
-        self._groups: Groups = []
-        self._port = 0
-        self._status: socket.socket | None = None
         self._selector = selectors.PollSelector()
         self._upgrades = ForkedUpgrades(
             self._selector,
-            link,
+            begin.link,
             self._leave,
             partial(self._tell, signal.SIGUSR2),
             self._tally,
         )
-        self.parcels: list[Parcel] = []
-        """Sessions that were left at a restart."""
         self._greeted = False
         self._bereft = -inf  # when a worker died last
         self._until = inf  # the time at which a server that stops is killed
@@ -153,10 +96,8 @@ class Parent:
         """Serve until a signal. Raises Fatal if the server cannot start."""
         with ExitStack() as resources:
             self._prepare()
-            if self._before is not None and self._before.groups:
-                self._port, self._groups = self._before.port, self._before.groups
-            else:
-                self._port, self._groups = open_groups(self._setup)
+            if not self._shared.groups:
+                self._shared.port, self._shared.groups = open_groups(self._setup)
             self._open_status(resources)
             self._await_signals()
             resources.callback(self._kill_all)
@@ -172,8 +113,7 @@ class Parent:
     def _leave(self) -> Inheritance:
         """What a new process gets that takes the place of this one."""
         blind = max(0.0, self._bereft + LEAST_TIME - monotonic())
-        inboxes = [theirs for theirs, _ in self._inboxes]
-        return Inheritance(self._epoch, self._port, self._names, self._groups, inboxes, self._status, blind)
+        return self._shared.left(blind)
 
     # Before the workers.
 
@@ -185,10 +125,10 @@ class Parent:
     def _open_status(self, resources: ExitStack) -> None:
         path = server_path(self._setup.config.state_dir)
         try:
-            if self._before is not None and self._before.status is not None:
-                self._status, file = self._before.status, identity(path)
+            if self._shared.status is not None:
+                file = identity(path)
             else:
-                self._status, file = listen_at(path)
+                self._shared.status, file = listen_at(path)
         except (ConfigError, OSError) as error:
             log.warning("lane status will not work: %s", error)
         else:
@@ -238,11 +178,9 @@ class Parent:
                 os.kill(worker.pid, signal.SIGHUP)
             if not self._greeted and all(one.ready for one in self._workers):
                 self._greeted = True
-                for parcel in self.parcels:
-                    parcel.close()  # the workers have them
-                self.parcels = []
+                self._shared.forget_parcels()  # the workers have them
                 self._upgrades.serving()
-                self._setup.greet(self._port)
+                self._setup.greet(self._shared.port)
                 notify("READY=1")
         pid, status = os.waitpid(worker.pid, os.WNOHANG)
         if pid:
@@ -258,7 +196,7 @@ class Parent:
         for field in (PID, SESSIONS, CARRIERS):
             self._tally.put(worker.number, field, 0)
         if self._upgrades.succeeded:
-            self._desks[worker.number].close()  # so that nobody waits for its answer
+            self._shared.desks[worker.number].close()  # so that nobody waits for its answer
         if self._until < inf or (self._upgrades.succeeded and not status):
             return
         self._bereft = monotonic()
@@ -298,7 +236,10 @@ class Parent:
         grace = self._reload.config.grace
         self._until = monotonic() + grace + LAST_WORDS
         notify("STOPPING=1")
-        if (kept := Store.found()) is not None:
+        self._upgrades.stop()
+        if self._upgrades.succeeded:
+            pass  # the sockets are another process's
+        elif (kept := Store.found()) is not None:
             kept.keep(self._leave().for_later(), self._surrendered())
         else:
             self._tally.stopping = True
@@ -310,7 +251,7 @@ class Parent:
         for worker in self._workers:
             try:
                 if worker.pid:
-                    yield from take_all(self._names[worker.number])
+                    yield from take_all(self._shared.names[worker.number])
             except (OSError, LaneError) as error:
                 log.warning("%s does not leave its sessions: %s", worker.name, error)
 
@@ -344,70 +285,17 @@ class Parent:
                 raise
         return ""
 
-    # In a worker.
-
     def _work(self, worker: Worker, say: Say) -> int:
         """Be a worker, in a new process."""
         self._selector.close()
-        _close(self._waking)
+        for end in self._waking:
+            end.close()
         for other in self._workers:
-            if other is not worker:
-                self._inboxes[other.number][1].close()
-                self._desks[other.number].close()
-                _close(sock for _, group in self._groups for sock in group[other.number])
-                if other.pid:
-                    os.close(other.reader)
-        mine = [(wanted, group[worker.number]) for wanted, group in self._groups]
-        prepared.mine = prepared.Prepared(mine)
-        before = self._before.inboxes[worker.number] if self._before and self._before.inboxes else None
-        siblings.become(Siblings(worker.number, len(self._workers), self._inboxes, before))
-        os.environ.pop("NOTIFY_SOCKET", None)
-        config = replace(self._reload.config, listen=self._setup.config.listen._replace(port=self._port))
-        with ExitStack() as resources:
-            watch(config, self._plugins, resources, prefix=f"{worker.name}: ")
-            setup = replace(self._setup, config=config)
-            role = self._role(worker, say)
-            for at, parcel in enumerate(self.parcels):
-                if at % len(self._workers) == worker.number:
-                    role.parcels.append(parcel)
-                else:
-                    parcel.close()
-            return serve(setup, self._plugins, self._again, role)
-
-    def _role(self, worker: Worker, say: Say) -> Role:
-        parent = os.getppid()
-        where = server_path(self._setup.config.state_dir)
-        status = Control(where, partial(snapshot, self._tally, parent, self._since), who="server")
-
-        before = self._before.names if self._before else []
-
-        def ready(_: int) -> None:
-            if self._status is not None:
-                status.share(self._status)
-            say(["ready"])
-
-        def stop() -> None:
-            if self._tally.stopping and prepared.mine is not None:
-                prepared.mine.stop()
-
-        return Role(
-            self._tally,
-            worker.number,
-            status,
-            ready,
-            stop,
-            self._epoch,
-            partial(self._begun.begin, worker.number),
-            self._desks[worker.number],
-            self._names[worker.number],
-            Others([*(name for name in self._names if name != self._names[worker.number]), *before]),
-            Predecessor(before[worker.number], again=self._greeted) if before else None,
-        )
-
-
-def _close(socks: Iterable[socket.socket]) -> None:
-    for sock in socks:
-        sock.close()
+            if other is not worker and other.pid:
+                os.close(other.reader)
+        setup = replace(self._setup, config=self._reload.config)
+        process = WorkerProcess(self._shared, worker.number, say, again=self._greeted)
+        return process.run(worker.name, setup, self._plugins, self._again)
 
 
 def _describe(status: int) -> str:

@@ -177,15 +177,13 @@ GROUPS = (
         Option("workers", "N", read.workers,
                "processes that share the work (Linux): a number, or auto for one on each core",
                default="1",
-               comment="Processes that share the work (Linux): a number, or auto for one on each core."
-               " docs/WORKERS.md says what they can't do yet."),
+               comment="Processes that share the work (Linux): a number, or auto for one on each core."),
         Option("spread", "WHAT", read.spread,
                "what the processes share out: address (all of a client's connections go to one), connection"
-               " (for crowds behind one address; a session then can't change its connection)",
+               " (for crowds behind one address)",
                default="address",
                comment="What the processes share out: address (all of a client's connections go to one of"
-               " them), or connection (for crowds behind one address; a session then can't continue over"
-               " another connection)."),
+               " them), or connection (for crowds behind one address)."),
     )),
     Group("targets", ("server",), (
         Option("allow", "RULES", read.each(read.target_rule),

@@ -146,7 +146,7 @@ class Reply:
     server_epoch: bytes
     """8 random bytes, chosen at the start of the server process: the boot ID of PROTOCOL.md.
 
-    No session outlives that process."""
+    No session outlives that process, unless another one goes on with all of them, and with the epoch."""
     window: int
     bound: Address
     """The server's own address of its connection to the target, or the address of the requested port."""

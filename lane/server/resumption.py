@@ -106,7 +106,8 @@ class Resumption:
         self._orphans: dict[str, OrderedDict[Key, Entry]] = {}  # by user; the longest wait first
         self._waiting = 0
         self._ended: deque[Entry] = deque()
-        self._moved: OrderedDict[Key, tuple[int, float]] = OrderedDict()  # with the generation, and when
+        # What went to another process, or must begin there: the generation, when, and whether it was here.
+        self._moved: OrderedDict[Key, tuple[int, float, bool]] = OrderedDict()
         self._sweeper = supervise("the sweeper of sessions that wait", self._sweep)
         census.register(self)
 
@@ -145,14 +146,15 @@ class Resumption:
 
     def was_here(self, key: Key) -> bool:
         """Whether the session went from here to another process lately."""
-        return key in self._moved
+        return key in self._moved and self._moved[key][2]
 
     def moved(self, key: Key, generation: int) -> None:
         """Note that the session, known or not, is in another process from this generation on."""
-        if (entry := self._entries.pop(key, None)) is not None:
+        entry, was_here = self._entries.pop(key, None), self.was_here(key)
+        if entry is not None:
             self.carried(entry)
         self._moved.pop(key, None)
-        self._moved[key] = generation, monotonic()
+        self._moved[key] = generation, monotonic(), was_here or entry is not None
         if len(self._moved) > MOST_ENDED:
             self._moved.popitem(last=False)
 

@@ -149,7 +149,7 @@ complete -c lane -n '_shtab_lane_using server' -l listen -x -d 'where all transp
 complete -c lane -n '_shtab_lane_using server' -l renew -d 'make missing files of the state folder again, although earlier links stop working'
 complete -c lane -n '_shtab_lane_using server' -l transport -x -d 'what clients may use, separated by commas (default: quic,tls)'
 complete -c lane -n '_shtab_lane_using server' -l workers -x -d 'processes that share the work (Linux): a number, or auto for one on each core (default: 1)'
-complete -c lane -n '_shtab_lane_using server' -l spread -x -d 'what the processes share out: address (all of a client'"'"'s connections go to one), connection (for crowds behind one address; a session then can'"'"'t change its connection) (default: address)'
+complete -c lane -n '_shtab_lane_using server' -l spread -x -d 'what the processes share out: address (all of a client'"'"'s connections go to one), connection (for crowds behind one address) (default: address)'
 complete -c lane -n '_shtab_lane_using server' -l allow -x -d 'may be reached although not public: CIDR or DOMAIN, each with [:PORT], separated by commas'
 complete -c lane -n '_shtab_lane_using server' -l deny -x -d 'never reached: CIDR or DOMAIN, each with [:PORT], separated by commas'
 complete -c lane -n '_shtab_lane_using server' -l allow-reverse -x -d 'where clients may have this server listen: *, or [HOST]:PORT, [HOST]:FIRST-LAST or [HOST]:*, separated by commas; no HOST: any address (default: nowhere)'
