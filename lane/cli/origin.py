@@ -7,7 +7,7 @@ from typing import NamedTuple
 from lane.cli.server import Setup
 from lane.handover import store
 from lane.handover.succession import Inheritance, inherited
-from lane.server.live import Parcel
+from lane.server.hosted import Parcel
 
 
 class Origin(NamedTuple):

@@ -41,8 +41,8 @@ from lane.plugins import Plugins
 from lane.server import Server, known_paths
 from lane.server.auth import KeyAuth
 from lane.server.begun import Begin, always
+from lane.server.hosted import Parcel
 from lane.server.listening import listen_all
-from lane.server.live import Parcel
 from lane.server.resumption import Resumption
 from lane.server.server import SPARES_PER_PEER, ClientDeadlines
 from lane.server.services import Associations, offers

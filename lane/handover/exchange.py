@@ -12,7 +12,7 @@ may ask.
 
 The answer is one of
 
-    {"parcel": STATE} and descriptors       a session (`lane.server.live`)
+    {"parcel": STATE} and descriptors       a session (`lane.server.hosted`)
     {"port": True} and a descriptor
     {"refusal": [STATUS, TEXT]}             the session has ended, or a newer request was here
     {"elsewhere": True}                     it went to yet another process
@@ -33,7 +33,7 @@ from lane.address import Address
 from lane.errors import Closed, LaneError, ProtocolError, Status, TargetError
 from lane.handover import channel
 from lane.net.accept import Acceptor
-from lane.server.live import Elsewhere, Parcel
+from lane.server.hosted import Elsewhere, Parcel
 from lane.server.resumption import Key
 from lane.supervisor import report, supervise
 

@@ -13,7 +13,7 @@ from lane.errors import Closed, Fatal, LaneError
 from lane.handover import channel
 from lane.handover.exchange import Others
 from lane.handover.succession import FORMAT
-from lane.server.live import Parcel
+from lane.server.hosted import Parcel
 from lane.supervisor import report
 
 PAUSE_TIME = 10.0

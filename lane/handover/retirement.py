@@ -21,7 +21,7 @@ from lane.handover import channel
 from lane.handover.exchange import Others
 from lane.handover.notes import SETTLE
 from lane.handover.succession import FORMAT, START_TIME
-from lane.server.live import Parcel
+from lane.server.hosted import Parcel
 from lane.server.requests import Requests
 from lane.session.registry import Registry
 from lane.stream import Carrier, Listener, Pauses

@@ -20,7 +20,7 @@ from lane.log import Throttle
 from lane.net.user_places import UserPlaces
 from lane.proto.hello import ANYONE, EPOCH_SIZE, NOWHERE, RESUMABLE, Command, Reply, Request
 from lane.server.begun import LEAST_TIME, Begin, always
-from lane.server.live import Asked, Elsewhere, LiveSession, Parcel, asked_of
+from lane.server.hosted import Asked, Elsewhere, HostedSession, Parcel, asked_of
 from lane.server.messages import MessageReader, finish
 from lane.server.probe import answer_pings
 from lane.server.resumption import Entry, Key, Resumption
@@ -143,8 +143,8 @@ class Requests:
     def _carry(self, asking: UserStream, request: Request) -> bool:
         """Carry the requested session on the stream."""
         carrier, stream, reader, user, flows = asking
-        entry, live = self._session(carrier, request, user)
-        session = live.session
+        entry, hosted = self._session(carrier, request, user)
+        session = hosted.session
         session.detach()  # from here on, data on its previous stream are too late
         if entry:
             self._resumption.carried(entry)
@@ -152,7 +152,7 @@ class Requests:
             rest = session.carry(
                 stream,
                 partial(measured, carrier),
-                first=self._message(Status.OK, live.bound),
+                first=self._message(Status.OK, hosted.bound),
                 early=reader.rest(),
                 resumed=request.generation > 0,
                 flows=flows,
@@ -163,7 +163,7 @@ class Requests:
         reader.put_back(rest or b"")
         return rest is not None
 
-    def _session(self, carrier: Carrier, request: Request, user: str) -> tuple[Entry | None, LiveSession]:
+    def _session(self, carrier: Carrier, request: Request, user: str) -> tuple[Entry | None, HostedSession]:
         """The requested session. Raises TargetError."""
         entry = None
         if request.flags & RESUMABLE:
@@ -178,17 +178,17 @@ class Requests:
         if request.command == Command.RESUME:
             raise TargetError(Status.GONE, "there is no such session here")
         try:
-            live = self._connected(carrier, request, user, entry)
+            hosted = self._connected(carrier, request, user, entry)
         except BaseException as error:
             if entry:
                 refusal = error if isinstance(error, TargetError) else TargetError(Status.GONE, str(error))
                 self._resumption.ended(entry, refusal, known=False)
             raise
         if entry:
-            entry.begin(live)
+            entry.begin(hosted)
             if entry.generation != request.generation:
                 raise TargetError(Status.STALE, "a newer request for this session was here before")
-        return entry, live
+        return entry, hosted
 
     def _find(self, key: Key, request: Request) -> Entry | None:
         """The entry of a session that was begun, here or in another process. Raises TargetError."""
@@ -225,9 +225,9 @@ class Requests:
             if was_here:
                 raise Elsewhere
             return None
-        live = entry.join(generation)
+        hosted = entry.join(generation)
         try:
-            parcel = live.stop()
+            parcel = hosted.stop()
         except TargetError as error:
             self._resumption.ended(entry, error, known=False)
             raise
@@ -245,9 +245,9 @@ class Requests:
             state = {"key": [*entry.key], "generation": entry.generation}
             if entry.verdict is not None:
                 yield Parcel(state | {"ended": [int(entry.verdict), entry.text]}, [])
-            elif entry.live is not None and not entry.live.session.complete:
+            elif entry.hosted is not None and not entry.hosted.session.complete:
                 try:
-                    parcel = entry.live.stop()
+                    parcel = entry.hosted.stop()
                 except TargetError as error:
                     log.warning("%s: a session could not go to another process: %s", entry.key[0], error)
                     continue
@@ -279,7 +279,7 @@ class Requests:
             refusal = TargetError(Status.GONE, "the session could not go on in another process")
         self._resumption.ended(entry, refusal, known=False)
 
-    def _thawed(self, parcel: Parcel, entry: Entry) -> LiveSession:
+    def _thawed(self, parcel: Parcel, entry: Entry) -> HostedSession:
         """Go on with the session in `parcel`. Raises TargetError."""
         state = parcel.state
         with ExitStack() as resources:
@@ -292,7 +292,7 @@ class Requests:
             service = offer.thaw(frozen, asked.request, asked.user, authorize)
             return self._start(resources, service, asked, entry, state["session"])
 
-    def _connected(self, carrier: Carrier, request: Request, user: str, entry: Entry | None) -> LiveSession:
+    def _connected(self, carrier: Carrier, request: Request, user: str, entry: Entry | None) -> HostedSession:
         """A new session with the target, in a greenlet of its own. Raises TargetError."""
         if self._closing:
             raise TargetError(Status.FAILURE, "the server is closing")
@@ -312,7 +312,7 @@ class Requests:
         asked: Asked,
         entry: Entry | None,
         frozen: dict[str, Any] | None = None,
-    ) -> LiveSession:
+    ) -> HostedSession:
         """Let a session live at `service`, with `resources`. `frozen`: its state, if it goes on here."""
         resources.callback(service.reset)
         session = resources.enter_context(
@@ -327,9 +327,9 @@ class Requests:
         )
         session.protocol.activity.reports = entry is not None
         session.waiting_for_peer = service.waits_for_peer  # from now on, not only from `run` on
-        live = LiveSession(service, session, asked, self._hook, str(next(self._names)))
-        start(_hold, resources.pop_all(), partial(live.run, partial(self._ended, session, entry)))
-        return live
+        hosted = HostedSession(service, session, asked, self._hook, str(next(self._names)))
+        start(_hold, resources.pop_all(), partial(hosted.run, partial(self._ended, session, entry)))
+        return hosted
 
     def _ended(self, session: Session, entry: Entry | None, error: LaneError | None) -> None:
         if entry:
@@ -352,6 +352,6 @@ class Requests:
         return Reply(status, self._server_epoch, self._registry.window, bound, text).pack()
 
 
-def _hold(resources: ExitStack, live: Callable[[], None]) -> None:
+def _hold(resources: ExitStack, hosted: Callable[[], None]) -> None:
     with resources:
-        live()
+        hosted()

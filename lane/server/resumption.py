@@ -17,7 +17,7 @@ from lane import census
 from lane.errors import Closed, Status, TargetError
 from lane.fair import maybe_yield
 from lane.proto.hello import MAX_TEXT
-from lane.server.live import LiveSession
+from lane.server.hosted import HostedSession
 from lane.session.session import Session
 from lane.supervisor import report, supervise
 
@@ -41,13 +41,13 @@ Key = tuple[str, bytes]
 class Entry:
     """A session from its first request on. `settled` is set once the connection to its target is decided."""
 
-    __slots__ = ("generation", "key", "live", "settled", "since", "text", "verdict")
+    __slots__ = ("generation", "hosted", "key", "settled", "since", "text", "verdict")
 
     def __init__(self, key: Key, generation: int) -> None:
         self.key = key
         self.generation = generation
         self.settled = Event()
-        self.live: LiveSession | None = None
+        self.hosted: HostedSession | None = None
         self.verdict: Status | None = None
         """The answer to a further request, once the session has failed or ended. None until then."""
         self.text = ""
@@ -58,14 +58,14 @@ class Entry:
     @property
     def session(self) -> Session | None:
         """The session, from the time its target was reached to its end."""
-        return self.live.session if self.live is not None else None
+        return self.hosted.session if self.hosted is not None else None
 
-    def begin(self, live: LiveSession) -> None:
+    def begin(self, hosted: HostedSession) -> None:
         """Note that the target was reached."""
-        self.live = live
+        self.hosted = hosted
         self.settled.set()
 
-    def join(self, generation: int) -> LiveSession:
+    def join(self, generation: int) -> HostedSession:
         """Wait until the target was reached. Returns the session. Raises TargetError.
 
         `generation`: the request's. A newer request that arrives during the wait makes this one stale.
@@ -75,14 +75,14 @@ class Entry:
             raise TargetError(Status.STALE, _STALE)
         if self.verdict is not None:
             raise TargetError(self.verdict, self.text)
-        assert self.live is not None
-        if self.live.session.complete:
+        assert self.hosted is not None
+        if self.hosted.session.complete:
             raise TargetError(Status.COMPLETE, _COMPLETE)
-        return self.live
+        return self.hosted
 
     def end(self, refusal: TargetError | None) -> None:
         """Note the end of the session and the answer to later requests. `refusal`: None after a clean end."""
-        self.live = None
+        self.hosted = None
         self.verdict = Status.COMPLETE if refusal is None else refusal.status
         # Cut to the room in a REPLY, and interned, because many sessions have the same text.
         self.text = intern(_COMPLETE if refusal is None else str(refusal)[:MAX_TEXT])

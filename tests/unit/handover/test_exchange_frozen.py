@@ -16,7 +16,7 @@ from lane.address import Address
 from lane.handover import channel
 from lane.proto.frames import Data, pack
 from lane.proto.hello import RESUMABLE, Command, Request
-from lane.server.live import Asked, LiveSession, Parcel
+from lane.server.hosted import Asked, HostedSession, Parcel
 from lane.server.requests import Requests
 from lane.server.resumption import Resumption
 from lane.server.services import ConnectService, offers
@@ -92,7 +92,7 @@ def freeze(version):
         Request(Command.CONNECT, Address("192.0.2.2", 80), 5, RESUMABLE, ID, 0), "user", "192.0.2.3"
     )
     with registry.session(5, service.owner, resumable=True) as session:
-        live = LiveSession(service, session, asked, Hook(), "1")
+        live = HostedSession(service, session, asked, Hook(), "1")
         theirs.sendall(b"hello")
         gevent.spawn(live.run, lambda error: None)
         gevent.spawn(session.carry, Held(b""), LinkStats)

@@ -51,7 +51,7 @@ class Elsewhere(Exception):
     """The session went from here to yet another process."""
 
 
-class LiveSession:
+class HostedSession:
     """The session `session` of `asked` at `service`. `hook`: pluggy's caller for lane's hooks."""
 
     __slots__ = (
