@@ -65,7 +65,7 @@ def run(command: str, argv: Sequence[str]) -> int:
     with ExitStack() as resources:
         if plugins is not None and isinstance(config, ClientConfig | ServerConfig):
             if forks:
-                log.setup(config.log_level, config.log_file, threads=False)
+                log.setup(config.log_level, config.log_file, config.log_format, threads=False)
             else:
                 watch(config, plugins, resources)
         start = importlib.import_module("lane.cli.workers" if forks else f"lane.cli.{command}").run
@@ -80,13 +80,13 @@ def run(command: str, argv: Sequence[str]) -> int:
 
 
 def watch(
-    config: ClientConfig | ServerConfig, plugins: "Plugins", resources: ExitStack, prefix: str = ""
+    config: ClientConfig | ServerConfig, plugins: "Plugins", resources: ExitStack, process: str = ""
 ) -> None:
-    """Set up the log, whose messages begin with `prefix`, and what writes to it."""
+    """Set up the log, whose messages name the `process`, and what writes to it."""
     from lane import supervisor  # noqa: PLC0415
     from lane.watchdog import Watchdog  # noqa: PLC0415
 
-    log.setup(config.log_level, config.log_file, prefix=prefix)
+    log.setup(config.log_level, config.log_file, config.log_format, process=process)
     supervisor.report_all(plugins.owner)
     resources.callback(Watchdog(plugins.owner).close)
 

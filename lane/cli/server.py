@@ -15,6 +15,7 @@ from time import time
 
 from lane import state
 from lane.address import Address
+from lane.admin.access_log import AccessLog
 from lane.certs import own_identity
 from lane.cli.certificate import Certificate
 from lane.cli.link import only_here
@@ -38,6 +39,7 @@ from lane.server import Server, known_paths
 from lane.server.auth import KeyAuth
 from lane.server.begun import Begin, always
 from lane.server.listening import listen_all
+from lane.server.live import LiveSessions
 from lane.server.resumption import Resumption
 from lane.server.server import SPARES_PER_PEER, ClientDeadlines
 from lane.server.services import Associations, offers
@@ -135,6 +137,7 @@ def run(config: ServerConfig, plugins: Plugins, again: Again[ServerConfig] | Non
 def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, role: Role) -> int:
     """Be one process of a server until a signal: see `run`."""
     config, kept, workers = setup.config, setup.kept, role.tally.workers
+    access = AccessLog(config.access_log, config.log_format)
     auth = KeyAuth(KeyRing(kept.keys))
     plugins.register(auth, "lane-keys")
     known_paths.load(config.state_dir, PATHS)
@@ -168,6 +171,8 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
         epoch=role.epoch,
         begin=role.begin,
         count=role.count(CARRIERS),
+        live=LiveSessions(access),
+        transports=config.transports,
     )
 
     def hold(now: ServerConfig) -> str:
@@ -182,11 +187,16 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
         server.users_changed()
         return f"the keys ({len(keys.items())})"
 
+    def reopen(now: ServerConfig) -> str:
+        access.reopen(now.access_log, now.log_format)
+        return f"{now.access_log} opened" if now.access_log else ""
+
     certificate = Certificate(dict(zip(config.transports, listeners, strict=True)), kept.identity)
     steps: dict[str, Step[ServerConfig]] = {
         "limits": hold,
         "keys": read_keys,
         "certificate": certificate.read_again,
+        "access log": reopen,
     }
     reload = Reloading(config, again, steps)
 
@@ -196,6 +206,7 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
         role.status.close()
         role.stop()
         server.close(reload.config.grace)
+        access.close()
         known_paths.save(config.state_dir, PATHS, role.worker)
 
     return run_until_signal(partial(role.ready, port), close, reload, hurries=workers == 1)

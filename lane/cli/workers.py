@@ -24,6 +24,7 @@ from time import monotonic, time
 from typing import Any
 
 from lane import state
+from lane.admin import access_log
 from lane.certs import own_identity
 from lane.cli.forking import Say, fork
 from lane.cli.groups import Groups, open_groups
@@ -57,6 +58,7 @@ log = logging.getLogger("lane.server")
 
 def run(config: ServerConfig, plugins: Plugins, again: Again[ServerConfig] | None = None) -> int:
     """Serve until a signal. Raises Fatal if it cannot start. `again` is for SIGHUP."""
+    access_log.check(config.access_log)  # now, since it is each worker that opens it
     return Parent(Setup.read(config, plugins), plugins, again).run()
 
 
@@ -288,7 +290,7 @@ class Parent:
         os.environ.pop("NOTIFY_SOCKET", None)
         config = replace(self._reload.config, listen=self._setup.config.listen._replace(port=self._port))
         with ExitStack() as resources:
-            watch(config, self._plugins, resources, prefix=f"{worker.name}: ")
+            watch(config, self._plugins, resources, process=worker.name)
             setup = replace(self._setup, config=config)
             return serve(setup, self._plugins, self._again, self._role(worker, say))
 

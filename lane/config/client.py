@@ -68,6 +68,8 @@ class ClientConfig:
     plugin_dir: Path | None
     log_level: str
     log_file: Path | None
+    log_format: str
+    """`text` or `json`."""
 
 
 @dataclass(frozen=True, slots=True)

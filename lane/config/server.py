@@ -59,6 +59,10 @@ class ServerConfig:
     plugin_dir: Path | None
     log_level: str
     log_file: Path | None
+    log_format: str
+    """`text` or `json`."""
+    access_log: Path | None
+    """`-` is standard output."""
 
     @property
     def forks(self) -> bool:

@@ -263,6 +263,16 @@ GROUPS = (
                comment=f"How much is logged: {', '.join(log.LEVELS[:-1])} or {log.LEVELS[-1]}."),
         Option("log-file", "FILE", parse_path, "log to this file instead of standard error", live=BOTH,
                example={command: f"/var/log/lane-{command}.log" for command in BOTH}),
+        Option("log-format", "FORMAT", read.log_format,
+               {"client": "how lines of the log are written: text, or json (an object per line)",
+                "server": "how lines of the log and of the access log are written: text, or json (an object"
+                " per line)"}, default="text", live=BOTH, commands=BOTH),
+        Option("access-log", "FILE|-", read.access_log,
+               "write a line for each session at its end to this file, or to standard output (-)",
+               live=("server",), commands=("server",), example="/var/log/lane-access.log",
+               comment="Write a line for each session at its end to this file, or to standard output (-):"
+               " who, from where, the target, bytes, seconds, and how it ended. docs/METRICS.md has all"
+               " fields."),
     )),
     Group("general", (*BOTH, "check", "why", "link", "status", "plugins"), (
         Option("config", "FILE", str, "one more configuration file", kind="file"),

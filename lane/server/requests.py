@@ -18,6 +18,7 @@ from lane.log import Throttle
 from lane.net.user_places import UserPlaces
 from lane.proto.hello import ANYONE, EPOCH_SIZE, RESUMABLE, Command, Reply, Request
 from lane.server.begun import Begin, always
+from lane.server.live import LiveSession, LiveSessions
 from lane.server.messages import MessageReader, finish
 from lane.server.probe import answer_pings
 from lane.server.resumption import NOWHERE, Entry, Resumption
@@ -54,7 +55,8 @@ class UserStream(NamedTuple):
 class Requests:
     """Answers the requests of all users. `hook`: pluggy's caller for lane's hooks.
 
-    `epoch` tells servers apart (EPOCH_SIZE bytes); None: a new one.
+    `epoch` tells servers apart (EPOCH_SIZE bytes); None: a new one. `live` has the sessions, for others to
+    see. `transport_of` names the transport of a carrier.
     """
 
     def __init__(
@@ -66,8 +68,12 @@ class Requests:
         *,
         epoch: bytes | None = None,
         begin: Begin = always,
+        live: LiveSessions | None = None,
+        transport_of: Callable[[Carrier], str] = lambda carrier: "",
     ) -> None:
         self._hook = hook
+        self._sessions = LiveSessions() if live is None else live
+        self._transport_of = transport_of
         self._offers = offers
         self._registry = registry
         self._resumption = resumption
@@ -118,6 +124,7 @@ class Requests:
         session.detach()  # from here on, data on its previous stream are too late
         if entry:
             self._resumption.carried(entry)
+        self._sessions.carried(session, self._transport_of(carrier))
         try:
             rest = session.carry(
                 stream,
@@ -185,6 +192,8 @@ class Requests:
             )
             session.protocol.activity.reports = entry is not None
             session.waiting_for_peer = service.waits_for_peer  # from now on, not only from `run` on
+            transport = self._transport_of(carrier)
+            self._sessions.begin(LiveSession(session, user, carrier.peer, transport, request))
             live = partial(self._live, service, session, request.address, user, entry)
             start(_hold, resources.pop_all(), live)
             return session, service.bound
@@ -212,6 +221,7 @@ class Requests:
                 refusal = TargetError(Status.GONE, f"the session ended: {error}") if error else None
                 self._resumption.ended(entry, refusal, known=session.parted)
             log.debug("%s: %s ended: %s", user, address, error or "in good order")
+            self._sessions.end(session, error)
             self._tell(
                 self._hook.lane_session_ended,
                 session=name,

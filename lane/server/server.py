@@ -7,8 +7,10 @@ A client that has proven a key gets the true reason of a refusal: see `lane.serv
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import gevent
@@ -21,6 +23,7 @@ from lane.net.places import Places, network
 from lane.net.user_places import UserPlaces
 from lane.proto.hello import Request, parse_hello, parse_request
 from lane.server.begun import Begin, always
+from lane.server.live import LiveSessions
 from lane.server.messages import LAST_WORDS, MessageReader, finish
 from lane.server.requests import Requests, UserStream
 from lane.server.resumption import Resumption
@@ -57,7 +60,8 @@ class Server:
     `hook`: pluggy's caller for lane's hooks. `offers`: the available services. `registry` has the session
     limits. `per_peer` limits the carriers of one network, `max_carriers` those of all users. `resumption`
     keeps the sessions that clients may resume. A server of several workers has one `epoch`, and each worker
-    asks `begin` before it begins a session, and counts its carriers in `count`.
+    asks `begin` before it begins a session, and counts its carriers in `count`. `live` has the sessions,
+    for others to see. `transports` are the names of the listeners' transports.
     """
 
     def __init__(
@@ -74,17 +78,28 @@ class Server:
         epoch: bytes | None = None,
         begin: Begin = always,
         count: Count | None = None,
+        live: LiveSessions | None = None,
+        transports: Sequence[str] = (),
     ) -> None:
         self._listeners = listeners
         self._hook = hook
-        self._requests = Requests(hook, offers, registry, resumption, epoch=epoch, begin=begin)
+        self._requests = Requests(
+            hook,
+            offers,
+            registry,
+            resumption,
+            epoch=epoch,
+            begin=begin,
+            live=live,
+            transport_of=self._name_of,
+        )
         self._registry = registry
         self._resumption = resumption
         self._per_peer = per_peer + SPARES_PER_PEER
         self.deadlines = deadlines or ClientDeadlines()
         """May be replaced at any time."""
         self._era = 0  # number of changes to the set of users
-        self._carriers: set[Carrier] = set()
+        self._carriers: dict[Carrier, str] = {}  # with the names of their transports
         self._flows: dict[Carrier, Flows] = {}  # of the carriers whose datagrams are in use
         self._strangers: Places[Carrier] = Places(MAX_STRANGERS)
         self._peers: Counter[str] = Counter()
@@ -93,8 +108,8 @@ class Server:
         self._users: dict[Carrier, str] = {}
         self._guesses = Guesses("key")
         self._closing = False
-        for listener in listeners:
-            supervise("the acceptance of carriers", self._accept, listener)
+        for listener, transport in zip_longest(listeners, transports, fillvalue=""):
+            supervise("the acceptance of carriers", self._accept, listener, transport)
         census.register(self)
 
     def census(self) -> dict[str, int]:
@@ -117,20 +132,24 @@ class Server:
         """Authenticate each client again at its next request. Running sessions continue."""
         self._era += 1
 
-    def _accept(self, listener: Listener) -> None:
+    def _name_of(self, carrier: Carrier) -> str:
+        """The transport of a carrier; empty if that has ended."""
+        return self._carriers.get(carrier, "")
+
+    def _accept(self, listener: Listener, transport: str) -> None:
         while True:
             try:
                 carrier = listener.accept()
             except Closed:
                 return
             try:
-                self._welcome(carrier)
+                self._welcome(carrier, transport)
             except Exception as error:  # a fault of a plugin's transport costs only this carrier
                 report("a carrier that was accepted", error)
                 self._forget(carrier)
                 gevent.spawn(carrier.close)
 
-    def _welcome(self, carrier: Carrier) -> None:
+    def _welcome(self, carrier: Carrier, transport: str) -> None:
         name = network(carrier.peer)
         if not self._closing and self._peers[name] >= self._per_peer:
             self._turn_away(self._strangers.oldest_of(carrier.peer))
@@ -140,7 +159,7 @@ class Server:
             )
             carrier.close()
             return
-        self._carriers.add(carrier)
+        self._carriers[carrier] = transport
         self._peers[name] += 1
         self._turn_away(self._strangers.enter(carrier, carrier.peer))
         judged = Event()
@@ -167,7 +186,7 @@ class Server:
             self._owned.give_back(user)
             self._count.put(len(self._owned))
         if carrier in self._carriers:
-            self._carriers.discard(carrier)
+            del self._carriers[carrier]
             name = network(carrier.peer)
             self._peers[name] -= 1
             if not self._peers[name]:

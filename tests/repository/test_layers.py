@@ -24,7 +24,8 @@ STOREYS = [
         "lane.tally",
         "lane.tested",
     },
-    {"lane.address", "lane.files", "lane.log"},
+    {"lane.address", "lane.files", "lane.line_writer"},
+    {"lane.log"},
     {"lane.supervisor", "lane.values"},
     {"lane.net", "lane.watchdog", "lane.meeting"},
     {"lane.proto", "lane.stream", "lane.link", "lane.via", "lane.control", "lane.asking"},
@@ -32,6 +33,7 @@ STOREYS = [
     {"lane.session", "lane.egress", "lane.plugins", "lane.state"},
     {"lane.carriers", "lane.config", "lane.testing"},
     {"lane.inbound", "lane.server"},
+    {"lane.admin"},
     {"lane.cli"},
     {"lane.__main__"},
 ]
