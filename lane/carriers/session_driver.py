@@ -149,7 +149,9 @@ class SessionDriver:
             near = DirectionCounts(own.sent, own.lost, protocol.writer.send_blocked_seconds)
         if (stats := protocol.peer_stats) is not None:
             far = DirectionCounts(stats.sent, stats.lost, stats.held / 1e6)
-        moved = session.receive_window.received + session.send_buffer.acked + protocol.activity.datagram_bytes
+        activity = protocol.activity
+        datagrams = activity.datagrams_in + activity.datagrams_out
+        moved = session.receive_window.received + session.send_buffer.acked + datagrams
         self._flow = max(moved - self._moved, self._flow // 2)
         self._moved = moved
         return stream, SessionCounts(moved, (near, far))

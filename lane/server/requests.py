@@ -29,6 +29,7 @@ from lane.session.session import Session
 from lane.stream import Carrier, Stream, measured
 from lane.supervisor import report
 from lane.tasks import start
+from lane.users.traffic import Traffic
 
 _ASKED_BY_CHECK = (Command.CONNECT, Command.RESUME)
 
@@ -68,10 +69,12 @@ class Requests:
         *,
         epoch: bytes | None = None,
         begin: Begin = always,
+        traffic: Traffic,
         live: LiveSessions | None = None,
         transport_of: Callable[[Carrier], str] = lambda carrier: "",
     ) -> None:
         self._hook = hook
+        self._traffic = traffic
         self._sessions = LiveSessions() if live is None else live
         self._transport_of = transport_of
         self._offers = offers
@@ -190,6 +193,7 @@ class Requests:
                     user=user,
                 )
             )
+            resources.enter_context(self._traffic.session(user, session))
             session.protocol.activity.reports = entry is not None
             session.waiting_for_peer = service.waits_for_peer  # from now on, not only from `run` on
             transport = self._transport_of(carrier)

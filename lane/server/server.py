@@ -33,6 +33,7 @@ from lane.session.registry import Registry
 from lane.stream import Carrier, Listener, Stream
 from lane.supervisor import report, supervise
 from lane.tally import CARRIERS, Count, alone
+from lane.users.traffic import Traffic
 
 log = logging.getLogger("lane.server")
 
@@ -60,8 +61,8 @@ class Server:
     `hook`: pluggy's caller for lane's hooks. `offers`: the available services. `registry` has the session
     limits. `per_peer` limits the carriers of one network, `max_carriers` those of all users. `resumption`
     keeps the sessions that clients may resume. A server of several workers has one `epoch`, and each worker
-    asks `begin` before it begins a session, and counts its carriers in `count`. `live` has the sessions,
-    for others to see. `transports` are the names of the listeners' transports.
+    asks `begin` before it begins a session, and counts its carriers in `count`. `traffic` counts what users
+    move. `live` has the sessions, for others to see. `transports` are the names of the listeners' transports.
     """
 
     def __init__(
@@ -78,11 +79,14 @@ class Server:
         epoch: bytes | None = None,
         begin: Begin = always,
         count: Count | None = None,
+        traffic: Traffic | None = None,
         live: LiveSessions | None = None,
         transports: Sequence[str] = (),
     ) -> None:
         self._listeners = listeners
         self._hook = hook
+        self.traffic = traffic or Traffic()
+        """What users move."""
         self._requests = Requests(
             hook,
             offers,
@@ -90,6 +94,7 @@ class Server:
             resumption,
             epoch=epoch,
             begin=begin,
+            traffic=self.traffic,
             live=live,
             transport_of=self._name_of,
         )

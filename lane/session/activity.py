@@ -50,10 +50,8 @@ class Activity:
         self.reports = False
         self.last_data = now
         """When data moved last."""
-        self.datagrams_in = 0
-        """Bytes that were received as datagrams, outside the streams."""
-        self.datagrams_out = 0
-        """Bytes that were sent as datagrams."""
+        self.datagrams_in = self.datagrams_out = 0
+        """Bytes that were received and sent as datagrams, outside the streams."""
         self._attached = -inf  # when the present stream was attached
         self._datagram_sent = -inf  # when the last one was
         self._reported = 0.0  # when STATS were sent last
@@ -70,11 +68,6 @@ class Activity:
         for name in cls._FROZEN:
             setattr(activity, name, frozen[name])
         return activity
-
-    @property
-    def datagram_bytes(self) -> int:
-        """Bytes of datagrams in both directions."""
-        return self.datagrams_in + self.datagrams_out
 
     def note_datagram(self, size: int, now: float, *, received: bool) -> None:
         """Count a datagram of `size` bytes."""

@@ -29,6 +29,7 @@ STOREYS = [
     {"lane.supervisor", "lane.values"},
     {"lane.net", "lane.watchdog", "lane.meeting"},
     {"lane.proto", "lane.stream", "lane.link", "lane.via", "lane.control", "lane.asking"},
+    {"lane.users"},
     {"lane.hookspecs", "lane.certs", "lane.keys", "lane.tcp_info"},
     {"lane.session", "lane.egress", "lane.plugins", "lane.state"},
     {"lane.carriers", "lane.config", "lane.testing"},
