@@ -162,12 +162,12 @@ def test_a_client_that_was_turned_away_tries_again(bed, caplog):
     caplog.set_level("INFO")
     welcome, turned_away = bed.server._welcome, []
 
-    def full(carrier):
+    def full(carrier, transport):
         if len(turned_away) < 2:
             turned_away.append(carrier)
             carrier.close()
         else:
-            welcome(carrier)
+            welcome(carrier, transport)
 
     bed.server._welcome = full
     assert bed.connector(KEY).ping() < 10
