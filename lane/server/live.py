@@ -4,11 +4,15 @@ Nothing is counted per frame or packet here. Whoever wants to know reads what th
 """
 
 from collections.abc import Callable, Iterator
+from operator import sub
 from time import monotonic, time
 
 from lane.address import Address
 from lane.errors import LaneError
+from lane.fair import maybe_yield
 from lane.proto.hello import Command, Request
+from lane.server.numbers import Numbers
+from lane.session.packets import Packets
 from lane.session.session import Session
 
 KINDS: dict[int, str] = {
@@ -23,21 +27,30 @@ KINDS: dict[int, str] = {
 class LiveSession:
     """One session. Bytes `up` come from the client, bytes `down` go to it."""
 
-    __slots__ = ("began", "kind", "peer", "session", "since", "target", "transport", "user")
+    __slots__ = (
+        "_settled", "began", "kind", "moves", "packets", "peer", "session", "since", "target", "transport",
+        "user",
+    )  # fmt: skip
 
-    def __init__(self, session: Session, user: str, peer: str, transport: str, request: Request) -> None:
+    def __init__(
+        self, session: Session, request: Request, *, user: str, peer: str, transport: str, owner: object
+    ) -> None:
         self.session = session
         self.user = user
         self.peer = peer
         """The client's address: see `lane.stream.Carrier`."""
         self.transport = transport
         """What carries it, or carried it last."""
+        self.moves = -1
+        """How often it went on over another carrier; -1 until the first one carries it."""
         self.kind = KINDS.get(request.command, str(request.command))
         self.target: Address | None = None if request.command == Command.UDP else request.address
         """None for packets, each of which has its own."""
+        self.packets = owner if isinstance(owner, Packets) else None
         self.since = time()
         """When it began, in seconds since the epoch."""
         self.began = monotonic()
+        self._settled = (0, 0, 0, 0, 0)
 
     @property
     def seconds(self) -> float:
@@ -47,12 +60,26 @@ class LiveSession:
     @property
     def up(self) -> int:
         """Bytes from the client."""
-        return self.session.receive_window.received + self.session.protocol.activity.datagrams_in
+        return self.session.moved_in
 
     @property
     def down(self) -> int:
         """Bytes to the client."""
-        return self.session.send_buffer.sent + self.session.protocol.activity.datagrams_out
+        return self.session.moved_out
+
+    def settle(self, numbers: Numbers) -> None:
+        """Count what it has moved since the last call."""
+        packets = self.packets
+        counted = (packets.received, packets.sent, packets.dropped) if packets else (0, 0, 0)
+        now = (self.up, self.down, *counted)
+        up, down, packets_up, packets_down, dropped = map(sub, now, self._settled)
+        self._settled = now
+        numbers.bytes[self.transport, "up"] += up
+        numbers.bytes[self.transport, "down"] += down
+        if packets:
+            numbers.packets["up",] += packets_up
+            numbers.packets["down",] += packets_down
+            numbers.dropped_packets[()] += dropped
 
 
 Ended = Callable[[LiveSession, LaneError | None], None]
@@ -63,6 +90,8 @@ class LiveSessions:
     """All sessions of a server. `ended` is told of each end; it must not block."""
 
     def __init__(self, ended: Ended = lambda live, error: None) -> None:
+        self.numbers = Numbers()
+        """What the server counts: see `settle`."""
         self._ended = ended
         self._sessions: dict[Session, LiveSession] = {}
 
@@ -72,16 +101,31 @@ class LiveSessions:
     def __iter__(self) -> Iterator[LiveSession]:
         return iter([*self._sessions.values()])
 
+    def settle(self) -> None:
+        """Bring `numbers` up to date. Other greenlets may run meanwhile."""
+        for live in self:
+            maybe_yield()
+            if live.session in self._sessions:
+                live.settle(self.numbers)
+
     def begin(self, live: LiveSession) -> None:
         """Add a session."""
         self._sessions[live.session] = live
+        self.numbers.begun[live.kind,] += 1
 
     def carried(self, session: Session, transport: str) -> None:
         """Note that a carrier of `transport` takes the session."""
-        if transport and (live := self._sessions.get(session)) is not None:
+        if (live := self._sessions.get(session)) is None:
+            return
+        live.moves += 1
+        if live.moves:
+            live.settle(self.numbers)
+            self.numbers.moves[live.transport, transport] += 1
             live.transport = transport
 
     def end(self, session: Session, error: LaneError | None) -> None:
         """Remove a session that has ended."""
         if (live := self._sessions.pop(session, None)) is not None:
+            live.settle(self.numbers)
+            self.numbers.ended["broken" if error else "clean",] += 1
             self._ended(live, error)

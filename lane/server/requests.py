@@ -57,7 +57,7 @@ class Requests:
     """Answers the requests of all users. `hook`: pluggy's caller for lane's hooks.
 
     `epoch` tells servers apart (EPOCH_SIZE bytes); None: a new one. `live` has the sessions, for others to
-    see. `transport_of` names the transport of a carrier.
+    see. `transport_of` names the transport of a carrier. `left` is called when a session leaves a carrier.
     """
 
     def __init__(
@@ -72,11 +72,13 @@ class Requests:
         traffic: Traffic,
         live: LiveSessions | None = None,
         transport_of: Callable[[Carrier], str] = lambda carrier: "",
+        left: Callable[[Carrier], None] = lambda carrier: None,
     ) -> None:
         self._hook = hook
         self._traffic = traffic
         self._sessions = LiveSessions() if live is None else live
         self._transport_of = transport_of
+        self._left = left
         self._offers = offers
         self._registry = registry
         self._resumption = resumption
@@ -99,6 +101,8 @@ class Requests:
             stream, user = asking.stream, asking.user
             # `lane check` sends such requests to learn which commands the server knows.
             asked = request.address == NOWHERE and request.command in _ASKED_BY_CHECK
+            if not asked:
+                self._sessions.numbers.refusals[error.status.name.lower(),] += 1
             missed = None if asked else self._refusals.allows(user)
             level = logging.DEBUG if missed is None else logging.INFO
             more = f" ({missed} more refusals since the last one in the log)" if missed else ""
@@ -138,6 +142,7 @@ class Requests:
                 flows=flows,
             )
         finally:
+            self._left(carrier)
             if entry:
                 self._resumption.orphaned(entry)
         reader.put_back(rest or b"")
@@ -197,7 +202,8 @@ class Requests:
             session.protocol.activity.reports = entry is not None
             session.waiting_for_peer = service.waits_for_peer  # from now on, not only from `run` on
             transport = self._transport_of(carrier)
-            self._sessions.begin(LiveSession(session, user, carrier.peer, transport, request))
+            whose = {"user": user, "peer": carrier.peer, "transport": transport}
+            self._sessions.begin(LiveSession(session, request, owner=service.owner, **whose))
             live = partial(self._live, service, session, request.address, user, entry)
             start(_hold, resources.pop_all(), live)
             return session, service.bound

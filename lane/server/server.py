@@ -23,6 +23,7 @@ from lane.net.places import Places, network
 from lane.net.user_places import UserPlaces
 from lane.proto.hello import Request, parse_hello, parse_request
 from lane.server.begun import Begin, always
+from lane.server.carriers import Carriers
 from lane.server.live import LiveSessions
 from lane.server.messages import LAST_WORDS, MessageReader, finish
 from lane.server.requests import Requests, UserStream
@@ -83,8 +84,12 @@ class Server:
         live: LiveSessions | None = None,
         transports: Sequence[str] = (),
     ) -> None:
+        live = LiveSessions() if live is None else live
         self._listeners = listeners
         self._hook = hook
+        self._numbers = live.numbers
+        self.carriers = Carriers(live.numbers)
+        """Those that are open."""
         self.traffic = traffic or Traffic()
         """What users move."""
         self._requests = Requests(
@@ -96,7 +101,8 @@ class Server:
             begin=begin,
             traffic=self.traffic,
             live=live,
-            transport_of=self._name_of,
+            transport_of=self.carriers.transport,
+            left=self.carriers.look,
         )
         self._registry = registry
         self._resumption = resumption
@@ -104,7 +110,6 @@ class Server:
         self.deadlines = deadlines or ClientDeadlines()
         """May be replaced at any time."""
         self._era = 0  # number of changes to the set of users
-        self._carriers: dict[Carrier, str] = {}  # with the names of their transports
         self._flows: dict[Carrier, Flows] = {}  # of the carriers whose datagrams are in use
         self._strangers: Places[Carrier] = Places(MAX_STRANGERS)
         self._peers: Counter[str] = Counter()
@@ -120,7 +125,7 @@ class Server:
     def census(self) -> dict[str, int]:
         """See `lane.census`."""
         users = {"peers": len(self._peers), "strangers": len(self._strangers)}
-        return {"carriers": len(self._carriers), "flows": len(self._flows), **users}
+        return {"carriers": len(self.carriers), "flows": len(self._flows), **users}
 
     def close(self, grace: float) -> None:
         """Accept no more carriers, let sessions finish for `grace` seconds, then end everything."""
@@ -130,16 +135,12 @@ class Server:
             listener.close()
         self._registry.drain(grace)
         self._resumption.close()
-        closing = [gevent.spawn(carrier.close) for carrier in list(self._carriers)]
+        closing = [gevent.spawn(carrier.close) for carrier in self.carriers]
         gevent.joinall(closing, timeout=LAST_WORDS)  # a plugin's transport may exceed it
 
     def users_changed(self) -> None:
         """Authenticate each client again at its next request. Running sessions continue."""
         self._era += 1
-
-    def _name_of(self, carrier: Carrier) -> str:
-        """The transport of a carrier; empty if that has ended."""
-        return self._carriers.get(carrier, "")
 
     def _accept(self, listener: Listener, transport: str) -> None:
         while True:
@@ -162,9 +163,10 @@ class Server:
             log.debug(
                 "refused a carrier from %s: too many from there, or the server is closing", carrier.peer
             )
+            self._numbers.refusals["too_many_connections",] += 1
             carrier.close()
             return
-        self._carriers[carrier] = transport
+        self.carriers.add(carrier, transport)
         self._peers[name] += 1
         self._turn_away(self._strangers.enter(carrier, carrier.peer))
         judged = Event()
@@ -178,7 +180,8 @@ class Server:
 
     def _turn_away(self, stranger: Carrier | None) -> None:
         """Close a stranger's carrier to make room. A client recognizes this kind of end, and tries again."""
-        if stranger is not None and stranger in self._carriers:
+        if stranger is not None and stranger in self.carriers:
+            self._numbers.refusals["too_many_connections",] += 1
             log.debug("closed a stranger's carrier from %s to make room", stranger.peer)
             self._forget(stranger)
             gevent.spawn(stranger.close)
@@ -190,8 +193,8 @@ class Server:
         if (user := self._users.pop(carrier, None)) is not None:  # even if it was turned away before
             self._owned.give_back(user)
             self._count.put(len(self._owned))
-        if carrier in self._carriers:
-            del self._carriers[carrier]
+        if carrier in self.carriers:
+            self.carriers.remove(carrier)
             name = network(carrier.peer)
             self._peers[name] -= 1
             if not self._peers[name]:
@@ -219,6 +222,7 @@ class Server:
     def _expel(self, carrier: Carrier, judged: Event) -> None:
         """Send away a carrier that did not prove a key in time."""
         if not judged.is_set():
+            self._numbers.refusals["no_hello",] += 1
             self._send_away(carrier, judged)
 
     def _send_away(self, carrier: Carrier, judged: Event) -> None:
@@ -232,6 +236,7 @@ class Server:
         try:
             era, (user, token) = self._era, self._greet(carrier, reader)
             if user is None:
+                self._numbers.refusals["wrong_key",] += 1
                 # The same for each kind of invalid HELLO. A valid key never waits: nobody guesses 256 bits.
                 self._guesses.pause(carrier.peer, self._guesses.wrong(carrier.peer))
                 finish(stream)  # a clean end tells a client that its key is wrong; see `_turn_away`
@@ -242,6 +247,7 @@ class Server:
                 self._owned.take(user)
                 self._count.put(len(self._owned))
                 self._users[carrier] = user
+                self._numbers.proven[self.carriers.transport(carrier),] += 1
             self._strangers.leave(carrier)
             if not judged.is_set() and (proven := getattr(carrier, "proven", None)):
                 proven()
@@ -297,6 +303,6 @@ class Server:
             return request
 
     def _flows_of(self, carrier: Carrier) -> Flows | None:
-        if carrier not in self._flows and carrier in self._carriers:
+        if carrier not in self._flows and carrier in self.carriers:
             self._flows[carrier] = Flows(carrier)
         return self._flows.get(carrier)

@@ -48,6 +48,8 @@ class Packets(Owner):
     def __init__(self, flow: bytes, deliver: Callable[[Address, Buffer], None]) -> None:
         self.dropped = 0
         """Packets that were dropped here."""
+        self.sent = self.received = 0
+        """Packets that were given to `send`, those that were dropped later included, and to `deliver`."""
         self.peer_ready = False
         """Whether the peer knows the session, so that datagrams may go beside its stream."""
         self._session: Session | None = None  # without it, packets are dropped
@@ -73,6 +75,7 @@ class Packets(Owner):
         if len(payload) > MAX_PACKET or session is None or session.over:
             self.dropped += 1
             return
+        self.sent += 1
         if self.peer_ready and self._flows is not None and session.carried:
             datagrams = self._flows.datagrams
             if datagrams is not None:
@@ -89,6 +92,7 @@ class Packets(Owner):
         try:
             while data := session.recv():
                 for address, payload in reader.feed(data):
+                    self.received += 1
                     self._deliver(address, payload)
                     maybe_yield()
                 del data
@@ -161,4 +165,5 @@ class Packets(Owner):
             return
         if self._session is not None:
             self._session.note_datagram(len(payload), received=True)
+            self.received += 1
             self._deliver(address, payload)

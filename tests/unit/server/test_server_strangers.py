@@ -240,7 +240,7 @@ def test_nothing_is_counted_of_who_proves_his_key_as_he_is_turned_away(bed, monk
     prove, server = Hook.lane_authenticate, bed.server
 
     def too_late(hook, token, binding):
-        (carrier,) = server._carriers
+        (carrier,) = server.carriers
         server._turn_away(carrier)
         return prove(hook, token, binding)
 

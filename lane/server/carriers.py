@@ -1,0 +1,75 @@
+"""The carriers of a server, and what they tell of their links."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lane.fair import maybe_yield
+from lane.server.numbers import Numbers
+from lane.stream import Carrier, measured
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is known of a carrier: its transport, and the bytes that were counted as sent and as lost."""
+
+    transport: str
+    sent: int = 0
+    lost: int = 0
+
+
+class Carriers:
+    """The carriers that are open. What they sent and lost goes to `numbers`, when somebody looks."""
+
+    def __init__(self, numbers: Numbers) -> None:
+        self._numbers = numbers
+        self._known: dict[Carrier, _Known] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __iter__(self) -> Iterator[Carrier]:
+        return iter([*self._known])
+
+    def __contains__(self, carrier: Carrier) -> bool:
+        return carrier in self._known
+
+    @property
+    def by_transport(self) -> Counter[str]:
+        """Their number by transport."""
+        return Counter(known.transport for known in self._known.values())
+
+    def add(self, carrier: Carrier, transport: str) -> None:
+        """A carrier was accepted."""
+        self._known[carrier] = _Known(transport)
+        self._numbers.handshakes[transport,] += 1
+
+    def remove(self, carrier: Carrier) -> None:
+        """A carrier has ended."""
+        self.look(carrier)
+        del self._known[carrier]
+
+    def transport(self, carrier: Carrier) -> str:
+        """The transport of a carrier; empty if that has ended."""
+        known = self._known.get(carrier)
+        return known.transport if known else ""
+
+    def look(self, carrier: Carrier) -> None:
+        """Count what a carrier has sent and lost since the last look, and its round trip if it has sent."""
+        if (known := self._known.get(carrier)) is None:
+            return
+        link, key = measured(carrier), (known.transport,)
+        if link.sent > known.sent:
+            self._numbers.sent[key] += link.sent - known.sent
+            known.sent = link.sent
+            if link.rtt is not None:
+                self._numbers.round_trip(known.transport, link.rtt)
+        if link.lost > known.lost:
+            self._numbers.lost[key] += link.lost - known.lost
+            known.lost = link.lost
+
+    def look_at_all(self) -> None:
+        """Look at each carrier. Other greenlets may run meanwhile."""
+        for carrier in self:
+            maybe_yield()
+            self.look(carrier)
