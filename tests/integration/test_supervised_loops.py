@@ -217,7 +217,7 @@ def test_a_carrier_that_fails_when_it_is_welcomed_costs_only_itself(beds, monkey
     bed = beds()
     welcome, failed = bed.server._welcome, []
 
-    def faulty(carrier):
+    def faulty(carrier, transport):
         if not failed:
             failed.append(carrier)
             raise Fault
