@@ -221,7 +221,7 @@ def test_a_carrier_that_fails_when_it_is_welcomed_costs_only_itself(beds, monkey
         if not failed:
             failed.append(carrier)
             raise Fault
-        welcome(carrier)
+        welcome(carrier, transport)
 
     monkeypatch.setattr(bed.server, "_welcome", faulty)
     assert exchange(bed.application())  # it was taken for a server without room, and asked again
