@@ -14,6 +14,7 @@ from lane.carriers.plugin_steering import steering
 from lane.carriers.session_driver import SessionDeadlines
 from lane.carriers.upstream import Upstream, cost, lead_through, make_paths
 from lane.certs import PinnedTLS, ServerIdentity, VerifiedTLS
+from lane.cli.administration import administer_client
 from lane.cli.configured import upstream_of
 from lane.cli.listeners import make_terms, open_all, open_reverses
 from lane.cli.reload import Again, Reloading, Step
@@ -76,6 +77,7 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
     control = open_control(config.control, address, paths.snapshot, paths.lanes.ask_all)
     if control:
         paths.when_changed(control.changed)
+    admin = administer_client(config, paths.snapshot, registry)
     for inbound in inbounds:
         inbound.start()
     reverses = open_reverses(config, connector)
@@ -83,6 +85,7 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
 
     def hold(now: ClientConfig) -> str:
         terms.credentials = now.credentials
+        admin.read_again(now.admin_secret)
         return ""
 
     steps: dict[str, Step[ClientConfig]] = {
@@ -93,6 +96,7 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
     reload = Reloading(config, again, steps)
 
     def close() -> None:
+        admin.drain()
         watcher.kill(block=False)
         if control:
             control.close()  # together with its port, so that another client can use both
@@ -106,6 +110,7 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
         for inbound in inbounds:
             inbound.kill()  # no limit: it has END_TIME
         paths.close()
+        admin.close()
         if server:
             server.close(0)
 

@@ -16,7 +16,10 @@ from time import time
 from lane import state
 from lane.address import Address
 from lane.admin.access_log import AccessLog
+from lane.admin.everyone import Shelves
+from lane.admin.port import Place
 from lane.certs import own_identity
+from lane.cli.administration import administer
 from lane.cli.certificate import Certificate
 from lane.cli.link import only_here
 from lane.cli.reload import Again, Reloading, Step
@@ -106,6 +109,10 @@ class Role:
     epoch: bytes | None = None
     """See `lane.server.server.Server`."""
     begin: Begin = always
+    admin: Place | None = None
+    """Where the admin port listens, if the processes share it."""
+    shelves: Shelves | None = None
+    """Where they leave what they have counted."""
 
     def count(self, field: int) -> Count:
         """A number of this process."""
@@ -155,6 +162,8 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
     policy, resolver = Policy(config.allow, config.deny), system_resolver()
     dialer = Dialer(policy, resolver, config.connect_timeout)
     ports = Ports(policy, resolver, config.allow_reverse, bind=config.allow_bind)
+    live = LiveSessions(access)
+    resumption = Resumption(config.resume_grace, config.max_sessions, buffer_total // 2)
     server = Server(
         listeners,
         plugins.hook,
@@ -164,16 +173,20 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
             ports,
         ),
         registry,
-        Resumption(config.resume_grace, config.max_sessions, buffer_total // 2),
+        resumption,
         per_peer=config.max_sessions_per_peer,
         max_carriers=2 * config.max_sessions + SPARES_PER_PEER,  # over TLS each session has its own
         deadlines=_deadlines(config),
         epoch=role.epoch,
         begin=role.begin,
         count=role.count(CARRIERS),
-        live=LiveSessions(access),
+        live=live,
         transports=config.transports,
     )
+    admin = administer(
+        config, server, live, registry, resumption,
+        tally=role.tally, worker=role.worker, place=role.admin, shelves=role.shelves,
+    )  # fmt: skip
 
     def hold(now: ServerConfig) -> str:
         policy.allow, policy.deny = now.allow, now.deny
@@ -191,21 +204,28 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
         access.reopen(now.access_log, now.log_format)
         return f"{now.access_log} opened" if now.access_log else ""
 
+    def read_secret(now: ServerConfig) -> str:
+        admin.read_again(now.admin_secret)
+        return ""
+
     certificate = Certificate(dict(zip(config.transports, listeners, strict=True)), kept.identity)
     steps: dict[str, Step[ServerConfig]] = {
         "limits": hold,
         "keys": read_keys,
         "certificate": certificate.read_again,
         "access log": reopen,
+        "admin secret": read_secret,
     }
     reload = Reloading(config, again, steps)
 
     def close() -> None:
         if workers == 1:
             tell_wait(len(registry), reload.config.grace)
+        admin.drain()
         role.status.close()
         role.stop()
         server.close(reload.config.grace)
+        admin.close()
         access.close()
         known_paths.save(config.state_dir, PATHS, role.worker)
 

@@ -25,6 +25,8 @@ from typing import Any
 
 from lane import state
 from lane.admin import access_log
+from lane.admin.everyone import Shelves
+from lane.admin.port import Place
 from lane.certs import own_identity
 from lane.cli.forking import Say, fork
 from lane.cli.groups import Groups, open_groups
@@ -110,6 +112,8 @@ class Parent:
         self._groups: Groups = []
         self._port = 0
         self._status: socket.socket | None = None
+        self._admin: Place | None = None
+        self._shelves = Shelves(config.workers) if config.admin is not None else None
         self._selector = selectors.PollSelector()
         self._greeted = False
         self._until = inf  # the time at which a server that stops is killed
@@ -123,6 +127,9 @@ class Parent:
             self._prepare()
             self._port, self._groups = open_groups(self._setup)
             self._open_status(resources)
+            if (where := self._setup.config.admin) is not None:
+                self._admin = Place(where)
+                resources.callback(self._admin.close)
             self._await_signals()
             resources.callback(self._kill_all)
             while any(worker.pid for worker in self._workers) or self._until == inf:
@@ -309,7 +316,9 @@ class Parent:
                 prepared.mine.stop()
 
         begin = partial(self._begun.begin, worker.number)
-        return Role(self._tally, worker.number, status, ready, stop, self._epoch, begin)
+        return Role(
+            self._tally, worker.number, status, ready, stop, self._epoch, begin, self._admin, self._shelves
+        )
 
 
 def _close(socks: Iterable[socket.socket]) -> None:

@@ -180,6 +180,28 @@ def access_log(text: str) -> Path:
     return Path("-") if text == "-" else parse_path(text)
 
 
+def admin(text: str) -> Address | Path:
+    """The place of the admin port: HOST:PORT, or a path after `unix:`."""
+    kind, _, path = text.partition(":")
+    if kind == "unix":
+        return parse_path(path)
+    address = Address.parse(text)
+    if not address.host:
+        raise UsageError("expected HOST:PORT or unix:PATH")
+    return address
+
+
+def admin_secret(text: str) -> str:
+    """The secret of the admin port, or an `@FILE` with it: 16 to 256 characters of ASCII, without spaces."""
+    return inline_or_file(text, _admin_secret)
+
+
+def _admin_secret(text: str) -> str:
+    if not 16 <= len(text) <= 256 or not text.isascii() or not text.isprintable() or " " in text:
+        raise UsageError("expected 16 to 256 printable ASCII characters without spaces")
+    return text
+
+
 def unless(text: str) -> bool:
     """The opposite of a flag: `yes` gives False."""
     return not parse_flag(text)

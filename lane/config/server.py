@@ -3,12 +3,12 @@
 import os
 import sys
 from argparse import Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lane.address import Address
-from lane.config.option_reader import Options, check_buffers
+from lane.config.option_reader import Options, check_admin, check_buffers
 from lane.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ class ServerConfig:
     """Seconds for which a session outlives its carrier."""
     grace: float
     plugin_dir: Path | None
+    admin: Address | Path | None
+    """Where it answers Prometheus: a port, or a socket of the file system."""
+    admin_secret: str | None = field(repr=False)
     log_level: str
     log_file: Path | None
     log_format: str
@@ -95,6 +98,7 @@ def server_config(namespace: Namespace) -> ServerConfig:
     values = options.values()
     config = ServerConfig(**{**values, **_identity(options)}, carried=namespace.carried)
     check_buffers(options, config.buffer_size, config.buffer_total)
+    check_admin(options, config.admin, config.admin_secret)
     return config
 
 

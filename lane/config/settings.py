@@ -258,6 +258,21 @@ GROUPS = (
                "measure the CPU time a byte over this transport: the value for its `cost`",
                commands=("plugins",)),
     )),
+    Group("administration", BOTH, (
+        Option("admin", "WHERE", read.admin,
+               "answer Prometheus at HOST:PORT, or at the socket unix:PATH (/metrics, /healthz, /readyz)",
+               example="127.0.0.1:9433",
+               comment={"client": "Answer Prometheus at HOST:PORT, or at the socket unix:PATH: /metrics,"
+                        " /healthz and /readyz. An address that is not loopback needs admin-secret.",
+                        "server": "Answer Prometheus and panels at HOST:PORT, or at the socket unix:PATH:"
+                        " /metrics, /healthz, /readyz and more, see docs/METRICS.md. An address that is not"
+                        " loopback needs admin-secret."}),
+        Option("admin-secret", "SECRET", read.admin_secret,
+               "what requests to --admin must send in the header Authorization, or @FILE with it",
+               live=BOTH, secret=_always, example="@/etc/lane/admin-secret",
+               comment="What requests to admin must send in the header Authorization, or @FILE that holds it:"
+               " at least 16 characters."),
+    )),
     Group("logging", (*BOTH, "check"), (
         Option("log-level", "LEVEL", read.log_level, ", ".join(log.LEVELS), default="info", live=BOTH,
                comment=f"How much is logged: {', '.join(log.LEVELS[:-1])} or {log.LEVELS[-1]}."),

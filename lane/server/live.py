@@ -11,17 +11,9 @@ from lane.address import Address
 from lane.errors import LaneError
 from lane.fair import maybe_yield
 from lane.proto.hello import Command, Request
-from lane.server.numbers import Numbers
+from lane.server.numbers import KINDS, Numbers
 from lane.session.packets import Packets
 from lane.session.session import Session
-
-KINDS: dict[int, str] = {
-    Command.CONNECT: "tcp",
-    Command.UDP: "udp",
-    Command.BIND: "bind",
-    Command.REVERSE: "reverse",
-}
-"""What a session is, by the command that began it: a connection to a target, packets, or a port here."""
 
 
 class LiveSession:

@@ -7,10 +7,24 @@ Keys are label values; each has a limited number of values.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+from lane.errors import Status
+from lane.proto.hello import Command
 
 ROUND_TRIPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 """Upper bounds of the histogram of round trips, seconds."""
+
+WAYS = "up", "down"
+KINDS: dict[int, str] = {
+    Command.CONNECT: "tcp",
+    Command.UDP: "udp",
+    Command.BIND: "bind",
+    Command.REVERSE: "reverse",
+}
+"""What a session is, by the command that began it: a connection to a target, packets, or a port here."""
+OTHER_REFUSALS = "wrong_key", "no_hello", "too_many_connections"
+"""Reasons beside those of requests, which are in `lane.errors.Status`."""
 
 Labels = tuple[str, ...]
 
@@ -59,6 +73,23 @@ class Numbers:
         """Bytes of these that were lost or sent again."""
         self.round_trips: dict[Labels, Histogram] = {}
         """By transport: that of a carrier that has sent something since the last look at it."""
+        # What is counted later begins with 0, so that its first increase is seen.
+        refused = (status.name.lower() for status in Status if status not in (Status.OK, Status.COMPLETE))
+        for counter, keys in (
+            (self.packets, WAYS),
+            (self.begun, (*KINDS.values(),)),
+            (self.ended, ("clean", "broken")),
+            (self.refusals, (*refused, *OTHER_REFUSALS)),
+        ):
+            counter.update({(key,): 0 for key in keys})
+        self.dropped_packets[()] = 0
+
+    def know(self, transports: Iterable[str]) -> None:
+        """Begin with 0 for what is counted by transport."""
+        for name in transports:
+            self.bytes.update({(name, way): 0 for way in WAYS})
+            for counter in (self.handshakes, self.proven, self.sent, self.lost):
+                counter[name,] += 0
 
     def round_trip(self, transport: str, seconds: float) -> None:
         """Add a round trip."""

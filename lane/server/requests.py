@@ -101,7 +101,7 @@ class Requests:
             stream, user = asking.stream, asking.user
             # `lane check` sends such requests to learn which commands the server knows.
             asked = request.address == NOWHERE and request.command in _ASKED_BY_CHECK
-            if not asked:
+            if not asked and error.status is not Status.COMPLETE:
                 self._sessions.numbers.refusals[error.status.name.lower(),] += 1
             missed = None if asked else self._refusals.allows(user)
             level = logging.DEBUG if missed is None else logging.INFO

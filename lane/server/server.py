@@ -88,6 +88,7 @@ class Server:
         self._listeners = listeners
         self._hook = hook
         self._numbers = live.numbers
+        self._numbers.know(transports)
         self.carriers = Carriers(live.numbers)
         """Those that are open."""
         self.traffic = traffic or Traffic()
@@ -137,6 +138,14 @@ class Server:
         self._resumption.close()
         closing = [gevent.spawn(carrier.close) for carrier in self.carriers]
         gevent.joinall(closing, timeout=LAST_WORDS)  # a plugin's transport may exceed it
+
+    @property
+    def online(self) -> dict[str, set[str]]:
+        """The addresses from which each user is connected."""
+        found: dict[str, set[str]] = {}
+        for carrier, user in self._users.items():
+            found.setdefault(user, set()).add(carrier.peer)
+        return found
 
     def users_changed(self) -> None:
         """Authenticate each client again at its next request. Running sessions continue."""

@@ -65,7 +65,7 @@ def test_bytes_count_for_the_transport_that_carried_them_while_they_move():
     assert numbers.bytes[("tls", "down")] == 110
     assert numbers.bytes[("quic", "down")] == 1
     assert numbers.moves == {("tls", "quic"): 1}
-    assert (numbers.begun, numbers.ended) == ({("tcp",): 1}, {("clean",): 1})
+    assert (+numbers.begun, +numbers.ended) == ({("tcp",): 1}, {("clean",): 1})
 
 
 def test_packets_are_counted_by_direction_and_those_that_are_dropped():
