@@ -14,6 +14,7 @@ from typing import Any
 from gevent.event import Event
 from gevent.pool import Pool
 
+from lane.admin.cleared import Cleared
 from lane.admin.shelf import Shelf
 from lane.admin.state import State, together
 from lane.net.siblings import Siblings
@@ -29,11 +30,12 @@ log = logging.getLogger("lane.admin")
 
 
 class Shelves:
-    """The shelves of a server's workers: what each has counted, and its last answer."""
+    """The shelves of a server's workers: what each has counted, its last answer, and what was cleared."""
 
     def __init__(self, workers: int) -> None:
         self.states = Shelf(workers)
         self.answers = Shelf(workers)
+        self.cleared = Cleared()
 
 
 class Everyone:

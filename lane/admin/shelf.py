@@ -7,6 +7,7 @@ that nobody reads.
 
 import mmap
 import os
+import tempfile
 import zlib
 from contextlib import suppress
 
@@ -14,11 +15,19 @@ _TRIES = 3
 """A reader may meet a file that is written twice meanwhile."""
 
 
+def memory_file(name: str) -> int:
+    """The descriptor of a file without a path; in memory, where the system has such files."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create(name)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
 class Shelf:
-    """The files of `workers` workers, all empty at first. It takes Linux, as several workers do."""
+    """The files of `workers` workers, all empty at first."""
 
     def __init__(self, workers: int) -> None:
-        self._files = [[os.memfd_create(f"lane-{worker}") for _ in range(2)] for worker in range(workers)]
+        self._files = [[memory_file(f"lane-{worker}") for _ in range(2)] for worker in range(workers)]
         self._newest = memoryview(mmap.mmap(-1, workers)).cast("B")  # 0: none; else the number of a file + 1
 
     def put(self, worker: int, data: bytes) -> None:

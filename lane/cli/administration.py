@@ -95,6 +95,8 @@ def administer(
     """Open the admin port of a process of a server, if there is to be one. Raises ConfigError."""
     if config.admin is None:
         return Nothing()
+    from lane.admin.cleared import Cleared  # noqa: PLC0415
+    from lane.admin.hysteria import Hysteria  # noqa: PLC0415
     from lane.admin.server_admin import ServerAdmin  # noqa: PLC0415
 
     pulse = Pulse()
@@ -102,7 +104,8 @@ def administer(
     everyone = Everyone(counted.collect, here(), shelves, lambda one: bool(tally.get(one, PID)))
     pulse.work = counted.look if shelves is None else everyone.leave
     health = Health(lambda: tally.stopping)
-    routes: Routes = {**health.routes, **ServerAdmin(everyone, tally).routes}
+    panel = Hysteria(everyone, server, live, shelves.cleared if shelves else Cleared())
+    routes: Routes = {**health.routes, **ServerAdmin(everyone, tally).routes, **panel.routes}
     parts: list[Closes] = [pulse, everyone]
     if place is None:
         place = Place(config.admin)

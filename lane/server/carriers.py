@@ -1,8 +1,10 @@
 """The carriers of a server, and what they tell of their links."""
 
+import secrets
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 
 from lane.fair import maybe_yield
 from lane.server.numbers import Numbers
@@ -11,9 +13,10 @@ from lane.stream import Carrier, measured
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of a carrier: its transport, and the bytes that were counted as sent and as lost."""
+    """What is known of a carrier: its transport and number, and the bytes counted as sent and as lost."""
 
     transport: str
+    number: int
     sent: int = 0
     lost: int = 0
 
@@ -24,6 +27,8 @@ class Carriers:
     def __init__(self, numbers: Numbers) -> None:
         self._numbers = numbers
         self._known: dict[Carrier, _Known] = {}
+        # Workers begin far from each other, so that the same numbers are unlikely.
+        self._counting = count(secrets.randbits(32))
 
     def __len__(self) -> int:
         return len(self._known)
@@ -41,7 +46,7 @@ class Carriers:
 
     def add(self, carrier: Carrier, transport: str) -> None:
         """A carrier was accepted."""
-        self._known[carrier] = _Known(transport)
+        self._known[carrier] = _Known(transport, next(self._counting) % (1 << 32))
         self._numbers.handshakes[transport,] += 1
 
     def remove(self, carrier: Carrier) -> None:
@@ -53,6 +58,11 @@ class Carriers:
         """The transport of a carrier; empty if that has ended."""
         known = self._known.get(carrier)
         return known.transport if known else ""
+
+    def number(self, carrier: Carrier) -> int:
+        """The number of a carrier, below 2**32; 0 if that has ended."""
+        known = self._known.get(carrier)
+        return known.number if known else 0
 
     def look(self, carrier: Carrier) -> None:
         """Count what a carrier has sent and lost since the last look, and its round trip if it has sent."""

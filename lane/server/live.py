@@ -4,6 +4,7 @@ Nothing is counted per frame or packet here. Whoever wants to know reads what th
 """
 
 from collections.abc import Callable, Iterator
+from itertools import count
 from operator import sub
 from time import monotonic, time
 
@@ -20,8 +21,8 @@ class LiveSession:
     """One session. Bytes `up` come from the client, bytes `down` go to it."""
 
     __slots__ = (
-        "_settled", "began", "kind", "moves", "packets", "peer", "session", "since", "target", "transport",
-        "user",
+        "_settled", "began", "connection", "kind", "moves", "number", "packets", "peer", "session",
+        "since", "target", "transport", "user",
     )  # fmt: skip
 
     def __init__(
@@ -33,6 +34,10 @@ class LiveSession:
         """The client's address: see `lane.stream.Carrier`."""
         self.transport = transport
         """What carries it, or carried it last."""
+        self.connection = 0
+        """The number of the carrier."""
+        self.number = 0
+        """Its own number."""
         self.moves = -1
         """How often it went on over another carrier; -1 until the first one carries it."""
         self.kind = KINDS.get(request.command, str(request.command))
@@ -86,6 +91,7 @@ class LiveSessions:
         """What the server counts: see `settle`."""
         self._ended = ended
         self._sessions: dict[Session, LiveSession] = {}
+        self._counting = count(1)
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -102,14 +108,16 @@ class LiveSessions:
 
     def begin(self, live: LiveSession) -> None:
         """Add a session."""
+        live.number = next(self._counting)
         self._sessions[live.session] = live
         self.numbers.begun[live.kind,] += 1
 
-    def carried(self, session: Session, transport: str) -> None:
-        """Note that a carrier of `transport` takes the session."""
+    def carried(self, session: Session, transport: str, connection: int = 0) -> None:
+        """Note that a carrier of `transport`, which has the number `connection`, takes the session."""
         if (live := self._sessions.get(session)) is None:
             return
         live.moves += 1
+        live.connection = connection
         if live.moves:
             live.settle(self.numbers)
             self.numbers.moves[live.transport, transport] += 1

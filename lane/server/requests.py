@@ -18,6 +18,7 @@ from lane.log import Throttle
 from lane.net.user_places import UserPlaces
 from lane.proto.hello import ANYONE, EPOCH_SIZE, RESUMABLE, Command, Reply, Request
 from lane.server.begun import Begin, always
+from lane.server.carriers import Carriers
 from lane.server.live import LiveSession, LiveSessions
 from lane.server.messages import MessageReader, finish
 from lane.server.probe import answer_pings
@@ -57,7 +58,7 @@ class Requests:
     """Answers the requests of all users. `hook`: pluggy's caller for lane's hooks.
 
     `epoch` tells servers apart (EPOCH_SIZE bytes); None: a new one. `live` has the sessions, for others to
-    see. `transport_of` names the transport of a carrier. `left` is called when a session leaves a carrier.
+    see. `carriers` has those that are open.
     """
 
     def __init__(
@@ -71,14 +72,12 @@ class Requests:
         begin: Begin = always,
         traffic: Traffic,
         live: LiveSessions | None = None,
-        transport_of: Callable[[Carrier], str] = lambda carrier: "",
-        left: Callable[[Carrier], None] = lambda carrier: None,
+        carriers: Carriers | None = None,
     ) -> None:
         self._hook = hook
         self._traffic = traffic
         self._sessions = LiveSessions() if live is None else live
-        self._transport_of = transport_of
-        self._left = left
+        self._carriers = Carriers(self._sessions.numbers) if carriers is None else carriers
         self._offers = offers
         self._registry = registry
         self._resumption = resumption
@@ -131,7 +130,8 @@ class Requests:
         session.detach()  # from here on, data on its previous stream are too late
         if entry:
             self._resumption.carried(entry)
-        self._sessions.carried(session, self._transport_of(carrier))
+        carriers = self._carriers
+        self._sessions.carried(session, carriers.transport(carrier), carriers.number(carrier))
         try:
             rest = session.carry(
                 stream,
@@ -142,7 +142,7 @@ class Requests:
                 flows=flows,
             )
         finally:
-            self._left(carrier)
+            carriers.look(carrier)
             if entry:
                 self._resumption.orphaned(entry)
         reader.put_back(rest or b"")
@@ -201,7 +201,7 @@ class Requests:
             resources.enter_context(self._traffic.session(user, session))
             session.protocol.activity.reports = entry is not None
             session.waiting_for_peer = service.waits_for_peer  # from now on, not only from `run` on
-            transport = self._transport_of(carrier)
+            transport = self._carriers.transport(carrier)
             whose = {"user": user, "peer": carrier.peer, "transport": transport}
             self._sessions.begin(LiveSession(session, request, owner=service.owner, **whose))
             live = partial(self._live, service, session, request.address, user, entry)

@@ -7,7 +7,7 @@ A client that has proven a key gets the true reason of a refusal: see `lane.serv
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
@@ -17,7 +17,7 @@ import gevent
 from gevent.event import Event
 
 from lane import census
-from lane.errors import Closed, LaneError, ProtocolError, TargetError
+from lane.errors import Closed, LaneError, ProtocolError, Status, TargetError
 from lane.net.guesses import Guesses
 from lane.net.places import Places, network
 from lane.net.user_places import UserPlaces
@@ -40,6 +40,8 @@ log = logging.getLogger("lane.server")
 
 MAX_STRANGERS = 512
 """Maximum number of carriers that have not proven a key, over all transports: see `lane.net.places`."""
+FAREWELL = 1.0
+"""Seconds for the client of a user who is kicked to hear of the end of its sessions."""
 SPARES_PER_PEER = 64
 """Carriers that a peer's network may have beyond its maximum number of sessions."""
 
@@ -87,6 +89,7 @@ class Server:
         live = LiveSessions() if live is None else live
         self._listeners = listeners
         self._hook = hook
+        self._live = live
         self._numbers = live.numbers
         self._numbers.know(transports)
         self.carriers = Carriers(live.numbers)
@@ -102,8 +105,7 @@ class Server:
             begin=begin,
             traffic=self.traffic,
             live=live,
-            transport_of=self.carriers.transport,
-            left=self.carriers.look,
+            carriers=self.carriers,
         )
         self._registry = registry
         self._resumption = resumption
@@ -146,6 +148,15 @@ class Server:
         for carrier, user in self._users.items():
             found.setdefault(user, set()).add(carrier.peer)
         return found
+
+    def kick(self, users: Container[str]) -> None:
+        """End the sessions of `users`, and then their carriers. They may come back."""
+        for live in self._live:
+            if live.user in users:
+                live.session.reset(Status.NOT_ALLOWED)
+        for carrier, user in [*self._users.items()]:
+            if user in users:
+                gevent.spawn_later(FAREWELL, carrier.close)
 
     def users_changed(self) -> None:
         """Authenticate each client again at its next request. Running sessions continue."""
