@@ -1,6 +1,7 @@
 """The traffic API of Hysteria 2, for panels that know it: what users moved, who is there, and who must go.
 
-https://v2.hysteria.network/docs/advanced/Traffic-Stats-API describes it. Paths and shapes are the same. `tx` is from the client, `rx` is to it.
+https://v2.hysteria.network/docs/advanced/Traffic-Stats-API describes it. Paths and shapes are the same.
+`tx` is from the client, `rx` is to it.
 """
 
 import json
