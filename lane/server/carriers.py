@@ -8,7 +8,7 @@ from itertools import count
 
 from lane.fair import maybe_yield
 from lane.server.numbers import Numbers
-from lane.stream import Carrier, measured
+from lane.stream import Carrier, LinkStats, measured
 
 
 @dataclass(slots=True)
@@ -51,7 +51,8 @@ class Carriers:
 
     def remove(self, carrier: Carrier) -> None:
         """A carrier has ended."""
-        self.look(carrier)
+        if not getattr(carrier, "one_stream", False):  # its figures are gone, and its session had them
+            self.look(carrier)
         del self._known[carrier]
 
     def transport(self, carrier: Carrier) -> str:
@@ -66,9 +67,14 @@ class Carriers:
 
     def look(self, carrier: Carrier) -> None:
         """Count what a carrier has sent and lost since the last look, and its round trip if it has sent."""
+        if carrier in self._known:
+            self.take(carrier, measured(carrier))
+
+    def take(self, carrier: Carrier, link: LinkStats) -> None:
+        """Count what is new in figures of a carrier, which others have measured."""
         if (known := self._known.get(carrier)) is None:
             return
-        link, key = measured(carrier), (known.transport,)
+        key = (known.transport,)
         if link.sent > known.sent:
             self._numbers.sent[key] += link.sent - known.sent
             known.sent = link.sent

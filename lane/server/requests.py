@@ -142,7 +142,7 @@ class Requests:
                 flows=flows,
             )
         finally:
-            carriers.look(carrier)
+            carriers.take(carrier, session.protocol.liveness.link)
             if entry:
                 self._resumption.orphaned(entry)
         reader.put_back(rest or b"")
