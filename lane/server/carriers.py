@@ -12,8 +12,11 @@ from lane.stream import Carrier, LinkStats, measured
 
 
 @dataclass(slots=True)
-class _Known:
-    """What is known of a carrier: its transport and number, and the bytes counted as sent and as lost."""
+class Known:
+    """What is known of a carrier: its transport and number, and the bytes counted as sent and as lost.
+
+    Its number is below 2**32.
+    """
 
     transport: str
     number: int
@@ -21,12 +24,15 @@ class _Known:
     lost: int = 0
 
 
+_ENDED = Known("", 0)
+
+
 class Carriers:
     """The carriers that are open. What they sent and lost goes to `numbers`, when somebody looks."""
 
     def __init__(self, numbers: Numbers) -> None:
         self._numbers = numbers
-        self._known: dict[Carrier, _Known] = {}
+        self._known: dict[Carrier, Known] = {}
         # Workers begin far from each other, so that the same numbers are unlikely.
         self._counting = count(secrets.randbits(32))
 
@@ -46,7 +52,7 @@ class Carriers:
 
     def add(self, carrier: Carrier, transport: str) -> None:
         """A carrier was accepted."""
-        self._known[carrier] = _Known(transport, next(self._counting) % (1 << 32))
+        self._known[carrier] = Known(transport, next(self._counting) % (1 << 32))
         self._numbers.handshakes[transport,] += 1
 
     def remove(self, carrier: Carrier) -> None:
@@ -55,15 +61,9 @@ class Carriers:
             self.look(carrier)
         del self._known[carrier]
 
-    def transport(self, carrier: Carrier) -> str:
-        """The transport of a carrier; empty if that has ended."""
-        known = self._known.get(carrier)
-        return known.transport if known else ""
-
-    def number(self, carrier: Carrier) -> int:
-        """The number of a carrier, below 2**32; 0 if that has ended."""
-        known = self._known.get(carrier)
-        return known.number if known else 0
+    def known(self, carrier: Carrier) -> Known:
+        """What is known of a carrier. Nothing of one that has ended."""
+        return self._known.get(carrier, _ENDED)
 
     def look(self, carrier: Carrier) -> None:
         """Count what a carrier has sent and lost since the last look, and its round trip if it has sent."""

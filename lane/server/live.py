@@ -5,7 +5,6 @@ Nothing is counted per frame or packet here. Whoever wants to know reads what th
 
 from collections.abc import Callable, Iterator
 from itertools import count
-from operator import sub
 from time import monotonic, time
 
 from lane.address import Address
@@ -22,7 +21,7 @@ class LiveSession:
 
     __slots__ = (
         "_settled", "began", "connection", "kind", "moves", "number", "packets", "peer", "session",
-        "since", "target", "transport", "user",
+        "target", "transport", "user",
     )  # fmt: skip
 
     def __init__(
@@ -44,8 +43,6 @@ class LiveSession:
         self.target: Address | None = None if request.command == Command.UDP else request.address
         """None for packets, each of which has its own."""
         self.packets = owner if isinstance(owner, Packets) else None
-        self.since = time()
-        """When it began, in seconds since the epoch."""
         self.began = monotonic()
         self._settled = (0, 0, 0, 0, 0)
 
@@ -53,6 +50,11 @@ class LiveSession:
     def seconds(self) -> float:
         """Its age."""
         return monotonic() - self.began
+
+    @property
+    def since(self) -> float:
+        """When it began, in seconds since the epoch."""
+        return time() - self.seconds
 
     @property
     def up(self) -> int:
@@ -66,17 +68,19 @@ class LiveSession:
 
     def settle(self, numbers: Numbers) -> None:
         """Count what it has moved since the last call."""
-        packets = self.packets
-        counted = (packets.received, packets.sent, packets.dropped) if packets else (0, 0, 0)
-        now = (self.up, self.down, *counted)
-        up, down, packets_up, packets_down, dropped = map(sub, now, self._settled)
-        self._settled = now
-        numbers.bytes[self.transport, "up"] += up
-        numbers.bytes[self.transport, "down"] += down
-        if packets:
-            numbers.packets["up",] += packets_up
-            numbers.packets["down",] += packets_down
-            numbers.dropped_packets[()] += dropped
+        session, way = self.session, self.transport
+        up, down = session.moved_in, session.moved_out
+        was_up, was_down, *was = self._settled
+        numbers.bytes[way, "up"] += up - was_up
+        numbers.bytes[way, "down"] += down - was_down
+        if (packets := self.packets) is None:
+            self._settled = up, down, 0, 0, 0
+            return
+        counted = packets.received, packets.sent, packets.dropped
+        self._settled = up, down, *counted
+        numbers.packets["up",] += counted[0] - was[0]
+        numbers.packets["down",] += counted[1] - was[1]
+        numbers.dropped_packets[()] += counted[2] - was[2]
 
 
 Ended = Callable[[LiveSession, LaneError | None], None]

@@ -130,8 +130,8 @@ class Requests:
         session.detach()  # from here on, data on its previous stream are too late
         if entry:
             self._resumption.carried(entry)
-        carriers = self._carriers
-        self._sessions.carried(session, carriers.transport(carrier), carriers.number(carrier))
+        by = self._carriers.known(carrier)
+        self._sessions.carried(session, by.transport, by.number)
         try:
             rest = session.carry(
                 stream,
@@ -142,7 +142,7 @@ class Requests:
                 flows=flows,
             )
         finally:
-            carriers.take(carrier, session.protocol.liveness.link)
+            self._carriers.take(carrier, session.protocol.liveness.link)
             if entry:
                 self._resumption.orphaned(entry)
         reader.put_back(rest or b"")
@@ -201,7 +201,7 @@ class Requests:
             resources.enter_context(self._traffic.session(user, session))
             session.protocol.activity.reports = entry is not None
             session.waiting_for_peer = service.waits_for_peer  # from now on, not only from `run` on
-            transport = self._carriers.transport(carrier)
+            transport = self._carriers.known(carrier).transport
             whose = {"user": user, "peer": carrier.peer, "transport": transport}
             self._sessions.begin(LiveSession(session, request, owner=service.owner, **whose))
             live = partial(self._live, service, session, request.address, user, entry)

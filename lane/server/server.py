@@ -267,7 +267,7 @@ class Server:
                 self._owned.take(user)
                 self._count.put(len(self._owned))
                 self._users[carrier] = user
-                self._numbers.proven[self.carriers.transport(carrier),] += 1
+                self._numbers.proven[self.carriers.known(carrier).transport,] += 1
             self._strangers.leave(carrier)
             if not judged.is_set() and (proven := getattr(carrier, "proven", None)):
                 proven()

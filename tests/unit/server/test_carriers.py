@@ -34,7 +34,11 @@ def test_what_links_lose_is_counted_while_they_live_and_when_they_end():
     assert sum(histogram.counts) == 2
     assert round(histogram.sum, 6) == 0.33
     assert carriers.by_transport == {"quic": 1}
-    assert (one in carriers, carriers.transport(one), carriers.transport(other)) == (False, "", "quic")
+    assert (one in carriers, carriers.known(one).transport, carriers.known(other).transport) == (
+        False,
+        "",
+        "quic",
+    )
 
 
 def test_a_carrier_without_figures_counts_too():
