@@ -29,17 +29,18 @@ from lane.egress.udp import UdpEgress
 from lane.errors import UsageError
 from lane.inbound import Inbound
 from lane.inbound.udp_forward import UdpForward
-from lane.keys import KeyRing, Keys
 from lane.link import KEY_SIZE
 from lane.net.resolver import system_resolver
 from lane.plugins import Plugins
 from lane.server import Server
-from lane.server.auth import KeyAuth
 from lane.server.listening import listen_all, listen_where_possible
 from lane.server.resumption import Resumption
 from lane.server.services import Associations, offers
 from lane.session.registry import Registry
 from lane.stream import ClientTLS, Listener, Transport
+from lane.users.account import Account
+from lane.users.source import Fixed
+from lane.users.users import Users
 
 log = logging.getLogger("lane.client")
 _HERE = "127.0.0.1"
@@ -151,7 +152,8 @@ def _embed(config: ClientConfig, plugins: Plugins, transports: list[Transport]) 
     """
     identity = ServerIdentity.make()
     key = secrets.token_bytes(KEY_SIZE)
-    plugins.register(KeyAuth(KeyRing(Keys({"embedded": key}))), "lane-keys")
+    users = Users(Fixed(Account("embedded", key)))
+    plugins.register(users, "lane-users")
     address, listeners = _listen(config, transports, identity)
     policy, resolver = Policy((), (), local=True), system_resolver()
     service = offers(
@@ -161,7 +163,9 @@ def _embed(config: ClientConfig, plugins: Plugins, transports: list[Transport]) 
     )
     registry = _registry(config)
     resumption = Resumption(config.resume_grace, config.max_sessions, config.buffer_total // 2)
-    server = Server(listeners, plugins.hook, service, registry, resumption, per_peer=config.max_sessions)
+    server = Server(
+        listeners, plugins.hook, service, registry, resumption, per_peer=config.max_sessions, users=users
+    )
     return server, Upstream(address, PinnedTLS(identity.binding), key)
 
 

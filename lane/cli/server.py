@@ -1,4 +1,4 @@
-"""`lane server`: it listens on one port number with all transports, and keeps its certificate and keys.
+"""`lane server`: it listens on one port number with all transports, and keeps its certificate and accounts.
 
 `Setup` is what a server reads before it listens. `serve` is one process that serves: all of the server, or
 one of its workers (`lane.cli.workers`).
@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from time import time
 
@@ -30,8 +30,7 @@ from lane.egress.dialer import Dialer
 from lane.egress.listening import Ports
 from lane.egress.policy import Policy
 from lane.egress.udp import UdpEgress
-from lane.errors import ConfigError
-from lane.keys import KeyRing
+from lane.errors import ConfigError, LaneError, UsageError
 from lane.link import Link
 from lane.meeting import server_path
 from lane.net.path_memory import PATHS
@@ -39,17 +38,21 @@ from lane.net.resolver import system_resolver
 from lane.net.sockets import own_address
 from lane.plugins import Plugins
 from lane.server import Server, known_paths
-from lane.server.auth import KeyAuth
 from lane.server.begun import Begin, always
 from lane.server.listening import listen_all
 from lane.server.live import LiveSessions
 from lane.server.resumption import Resumption
 from lane.server.server import SPARES_PER_PEER, ClientDeadlines
 from lane.server.services import Associations, offers
-from lane.server.status import snapshot
+from lane.server.status import online, snapshot
 from lane.session.registry import Registry
 from lane.stream import Transport
 from lane.tally import CARRIERS, PID, SESSIONS, SINCE, Count, Tally
+from lane.text import describe
+from lane.users.kinds import LOCAL, Kinds
+from lane.users.presence import Here, Presence
+from lane.users.source import Source
+from lane.users.users import Users
 
 log = logging.getLogger("lane.server")
 
@@ -72,7 +75,8 @@ class Setup:
                 "%s is not offered, though clients try it by themselves: --transport names what is", others
             )
         own = own_identity(config.cert, config.cert_key)
-        return cls(config, transports, state.keep(config.state_dir, own, renew=config.renew))
+        kept = state.keep(config.state_dir, own, renew=config.renew, accounts=config.accounts == LOCAL)
+        return cls(config, transports, kept)
 
     def greet(self, port: int) -> None:
         """Say where the server listens, and what its clients need."""
@@ -81,8 +85,8 @@ class Setup:
         reached = Address(host.host, host.port or port)
         # Standard output may be a journal that others can read. Show the link only on a terminal, and only
         # once.
-        if kept.made and sys.stdout.isatty():
-            for_clients = str(Link(kept.keys.first[1], reached, kept.identity.binding, config.carried))
+        if kept.made and kept.first and sys.stdout.isatty():
+            for_clients = str(Link(kept.first.key, reached, kept.identity.binding, config.carried))
         else:
             for_clients = f"for clients: {_link_command(config, reached)}"
         names = ", ".join(config.transports)
@@ -113,6 +117,8 @@ class Role:
     """Where the admin port listens, if the processes share it."""
     shelves: Shelves | None = None
     """Where they leave what they have counted."""
+    presence: Presence = field(default_factory=Presence)
+    """Who is there, in all processes."""
 
     def count(self, field: int) -> Count:
         """A number of this process."""
@@ -127,8 +133,12 @@ def run(config: ServerConfig, plugins: Plugins, again: Again[ServerConfig] | Non
     tally, since = Tally(), int(time())
     tally.put(0, PID, os.getpid())
     tally.put(0, SINCE, since)
+    presence = Presence()
     status = Control(
-        server_path(config.state_dir), partial(snapshot, tally, os.getpid(), since), who="server"
+        server_path(config.state_dir),
+        partial(snapshot, tally, os.getpid(), since),
+        who="server",
+        answers={"online": partial(online, presence)},
     )
 
     def ready(port: int) -> None:
@@ -138,15 +148,17 @@ def run(config: ServerConfig, plugins: Plugins, again: Again[ServerConfig] | Non
             log.warning("lane status will not work: %s", error)
         setup.greet(port)
 
-    return serve(setup, plugins, again, Role(tally, 0, status, ready))
+    return serve(setup, plugins, again, Role(tally, 0, status, ready, presence=presence))
 
 
 def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, role: Role) -> int:
     """Be one process of a server until a signal: see `run`."""
     config, kept, workers = setup.config, setup.kept, role.tally.workers
     access = AccessLog(config.access_log, config.log_format)
-    auth = KeyAuth(KeyRing(kept.keys))
-    plugins.register(auth, "lane-keys")
+    accounts = open_accounts(config, plugins)
+    users = Users(accounts, Here(role.presence, role.worker))
+    plugins.register(users, "lane-users")
+    accounts.prepare(kept.identity.binding)
     known_paths.load(config.state_dir, PATHS)
     port, listeners = listen_all(setup.transports, config.listen, kept.identity)
     buffer_total = config.buffer_total // workers
@@ -182,6 +194,7 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
         count=role.count(CARRIERS),
         live=live,
         transports=config.transports,
+        users=users,
     )
     admin = administer(
         config, server, live, registry, resumption,
@@ -194,11 +207,9 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
         dialer.timeout, server.deadlines = now.connect_timeout, _deadlines(now)
         return ""
 
-    def read_keys(now: ServerConfig) -> str:
-        keys = state.read_keys(now.state_dir)
-        auth.ring = KeyRing(keys)
-        server.users_changed()
-        return f"the keys ({len(keys.items())})"
+    def read_accounts(now: ServerConfig) -> str:
+        accounts.refresh()
+        return "the accounts"
 
     def reopen(now: ServerConfig) -> str:
         access.reopen(now.access_log, now.log_format)
@@ -211,7 +222,7 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
     certificate = Certificate(dict(zip(config.transports, listeners, strict=True)), kept.identity)
     steps: dict[str, Step[ServerConfig]] = {
         "limits": hold,
-        "keys": read_keys,
+        "accounts": read_accounts,
         "certificate": certificate.read_again,
         "access log": reopen,
         "admin secret": read_secret,
@@ -230,6 +241,22 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
         known_paths.save(config.state_dir, PATHS, role.worker)
 
     return run_until_signal(partial(role.ready, port), close, reload, hurries=workers == 1)
+
+
+def open_accounts(config: ServerConfig, plugins: Plugins) -> Source:
+    """The accounts that `--accounts` names. Raises UsageError for unknown ones, ConfigError, Unreachable."""
+    plugins.register(Kinds(), "lane-accounts")
+    try:
+        found = plugins.hook.lane_accounts(where=config.accounts, state_dir=config.state_dir)
+    except LaneError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"--accounts {config.accounts}: {describe(error)}") from None
+    if found is None:
+        raise UsageError(f"--accounts {config.accounts}: no such accounts are known here (lane plugins)")
+    if not isinstance(found, Source):
+        raise ConfigError(f"--accounts {config.accounts}: a plugin gave {found!r}, which has no accounts")
+    return found
 
 
 def _deadlines(config: ServerConfig) -> ClientDeadlines:

@@ -43,9 +43,10 @@ from lane.net.siblings import Siblings
 from lane.plugins import Plugins
 from lane.proto.hello import EPOCH_SIZE
 from lane.server.begun import Begun
-from lane.server.status import snapshot
+from lane.server.status import online, snapshot
 from lane.stream import Prepares
 from lane.tally import CARRIERS, PID, RESTARTS, SESSIONS, SINCE, Tally
+from lane.users.presence import Presence
 
 LEAST_PAUSE, MOST_PAUSE = 0.1, 5.0
 """Seconds until a worker that died is started again. The pause doubles with each death in a row."""
@@ -104,6 +105,7 @@ class Parent:
         self._plugins = plugins
         self._again = again
         self._tally = Tally(config.workers)
+        self._presence = Presence(config.workers)
         self._begun = Begun(config.workers, config.resume_grace)
         self._epoch = os.urandom(EPOCH_SIZE)
         self._since = int(time())
@@ -117,7 +119,7 @@ class Parent:
         self._selector = selectors.PollSelector()
         self._greeted = False
         self._until = inf  # the time at which a server that stops is killed
-        steps: dict[str, Step[ServerConfig]] = {"keys": self._read_keys, "certificate": self._read_identity}
+        steps: dict[str, Step[ServerConfig]] = {"certificate": self._read_identity}
         self._reload = Reloading(config, again, steps)
         self._reloaded = -inf
 
@@ -210,6 +212,7 @@ class Parent:
         worker.pid = 0
         for field in (PID, SESSIONS, CARRIERS):
             self._tally.put(worker.number, field, 0)
+        self._presence.clear(worker.number)
         if self._until < inf:
             return
         kind, *rest = worker.said
@@ -261,11 +264,6 @@ class Parent:
                 os.waitpid(worker.pid, 0)  # no limit: it was killed
                 worker.pid = 0
 
-    def _read_keys(self, config: ServerConfig) -> str:
-        """For workers to come: a step of `lane.cli.reload`."""
-        self._setup.kept = replace(self._setup.kept, keys=state.read_keys(config.state_dir))
-        return ""
-
     def _read_identity(self, config: ServerConfig) -> str:
         """For workers to come: a step of `lane.cli.reload`."""
         before = self._setup.kept
@@ -304,7 +302,12 @@ class Parent:
     def _role(self, worker: Worker, say: Say) -> Role:
         parent = os.getppid()
         where = server_path(self._setup.config.state_dir)
-        status = Control(where, partial(snapshot, self._tally, parent, self._since), who="server")
+        status = Control(
+            where,
+            partial(snapshot, self._tally, parent, self._since),
+            who="server",
+            answers={"online": partial(online, self._presence)},
+        )
 
         def ready(_: int) -> None:
             if self._status is not None:
@@ -317,8 +320,9 @@ class Parent:
 
         begin = partial(self._begun.begin, worker.number)
         return Role(
-            self._tally, worker.number, status, ready, stop, self._epoch, begin, self._admin, self._shelves
-        )
+            self._tally, worker.number, status, ready, stop, self._epoch, begin,
+            presence=self._presence, admin=self._admin, shelves=self._shelves,
+        )  # fmt: skip
 
 
 def _close(socks: Iterable[socket.socket]) -> None:

@@ -25,6 +25,8 @@ class ServerConfig:
     state_dir: Path
     renew: bool
     """Create a missing file in a state folder that was in use."""
+    accounts: str
+    """Where the accounts of users are: `file` for the state folder, or what a plugin knows."""
     cert: Path | None
     cert_key: Path | None
     """Set only together with `cert`."""
@@ -139,5 +141,7 @@ def _default_state_dir() -> Path:
     if given or os.path.isabs(home):
         return Path(given or home + "/lane")
     if not os.path.isabs(home := os.path.expanduser("~")):
-        raise UsageError("this user has no home: pass --state-dir DIR, where certificate and keys are kept")
+        raise UsageError(
+            "this user has no home: pass --state-dir DIR, where certificate and accounts are kept"
+        )
     return Path(home, ".local/state/lane")

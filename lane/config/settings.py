@@ -146,11 +146,16 @@ GROUPS = (
     )),
     Group("identity", ("server", "link"), (
         Option("state-dir", "DIR", parse_path,
-               "where certificate and keys are kept (default: $STATE_DIRECTORY or ~/.local/state/lane)",
+               "where certificate and accounts are kept (default: $STATE_DIRECTORY or ~/.local/state/lane)",
                commands=("server", "link", "status"),
                example="/var/lib/lane",
-               comment="The folder for the certificate and the keys; without this, $STATE_DIRECTORY or"
+               comment="The folder for the certificate and the accounts; without this, $STATE_DIRECTORY or"
                " ~/.local/state/lane. Nobody else may write to the folder or read the files in it."),
+        Option("accounts", "WHERE", str.strip,
+               "where the accounts of users are: file (in the state folder), or what a plugin knows",
+               default="file", commands=("server",),
+               comment="Where the accounts of users are: file (accounts.db in state-dir), or what a plugin"
+               " knows. docs/USERS.md says more."),
         Option("cert", "FILE", parse_path, "a certificate of your own, PEM, leaf first",
                live=("server",), example="/etc/lane/cert.pem",
                comment="A certificate of your own (PEM, leaf first). Without it, lane makes one."),

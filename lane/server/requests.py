@@ -31,6 +31,7 @@ from lane.stream import Carrier, Stream, measured
 from lane.supervisor import report
 from lane.tasks import start
 from lane.users.traffic import Traffic
+from lane.users.users import Users, Visit
 
 _ASKED_BY_CHECK = (Command.CONNECT, Command.RESUME)
 
@@ -50,8 +51,13 @@ class UserStream(NamedTuple):
     carrier: Carrier
     stream: Stream
     reader: MessageReader
-    user: str
+    visit: Visit
     flows: Callable[[], Flows | None]
+
+    @property
+    def user(self) -> str:
+        """The user's name."""
+        return self.visit.user
 
 
 class Requests:
@@ -71,6 +77,7 @@ class Requests:
         epoch: bytes | None = None,
         begin: Begin = always,
         traffic: Traffic,
+        users: Users,
         live: LiveSessions | None = None,
         carriers: Carriers | None = None,
     ) -> None:
@@ -83,6 +90,7 @@ class Requests:
         self._resumption = resumption
         self._server_epoch = epoch or os.urandom(EPOCH_SIZE)
         self._begin = begin
+        self._users = users
         self._probes = UserPlaces(MAX_PROBES, 0, "probes of this user")
         self._refusals = Throttle(REFUSALS_PERIOD, burst=REFUSALS_AT_ONCE)
         self._closing = False
@@ -112,7 +120,9 @@ class Requests:
 
     def _answer(self, asking: UserStream, request: Request) -> bool:
         """Carry out a request. Returns whether another one may follow. Raises TargetError for a refusal."""
-        carrier, stream, reader, user, flows = asking
+        carrier, stream, reader, visit, flows = asking
+        user = visit.user
+        self._users.check(visit)
         known = request.command in (Command.PING, Command.PROBE, Command.RESUME, *self._offers)
         flags = RESUMABLE | (ANYONE if request.command == Command.UDP else 0)
         if request.flags & ~flags or not known:
@@ -185,6 +195,8 @@ class Requests:
             raise TargetError(Status.FAILURE, "the server is closing")
         with ExitStack() as resources:
             resources.enter_context(self._registry.admit(carrier.peer, user))
+            self._users.begin(user)
+            resources.callback(self._users.end, user)
             service = self._offers[request.command](request, user, partial(self._authorize, user))
             resources.callback(service.reset)
             if service.waits_for_peer and self._closing:  # closing began meanwhile: nobody would end it

@@ -7,7 +7,7 @@ A client that has proven a key gets the true reason of a refusal: see `lane.serv
 
 import logging
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
@@ -17,11 +17,11 @@ import gevent
 from gevent.event import Event
 
 from lane import census
-from lane.errors import Closed, LaneError, ProtocolError, Status, TargetError
+from lane.errors import Closed, LaneError, ProtocolError, TargetError
 from lane.net.guesses import Guesses
 from lane.net.places import Places, network
 from lane.net.user_places import UserPlaces
-from lane.proto.hello import Request, parse_hello, parse_request
+from lane.proto.hello import Request, device_of, parse_hello, parse_request
 from lane.server.begun import Begin, always
 from lane.server.carriers import Carriers
 from lane.server.live import LiveSessions
@@ -34,14 +34,16 @@ from lane.session.registry import Registry
 from lane.stream import Carrier, Listener, Stream
 from lane.supervisor import report, supervise
 from lane.tally import CARRIERS, Count, alone
+from lane.users.ending import Ending
 from lane.users.traffic import Traffic
+from lane.users.users import Users, Visit
 
 log = logging.getLogger("lane.server")
 
 MAX_STRANGERS = 512
 """Maximum number of carriers that have not proven a key, over all transports: see `lane.net.places`."""
-FAREWELL = 1.0
-"""Seconds for the client of a user who is kicked to hear of the end of its sessions."""
+FAREWELL = 3.0
+"""Seconds for the sessions of a user to tell the client why they end, before their carriers are closed."""
 SPARES_PER_PEER = 64
 """Carriers that a peer's network may have beyond its maximum number of sessions."""
 
@@ -64,8 +66,9 @@ class Server:
     `hook`: pluggy's caller for lane's hooks. `offers`: the available services. `registry` has the session
     limits. `per_peer` limits the carriers of one network, `max_carriers` those of all users. `resumption`
     keeps the sessions that clients may resume. A server of several workers has one `epoch`, and each worker
-    asks `begin` before it begins a session, and counts its carriers in `count`. `traffic` counts what users
-    move. `live` has the sessions, for others to see. `transports` are the names of the listeners' transports.
+    asks `begin` before it begins a session, and counts its carriers in `count`. `users` has the accounts, and
+    `traffic` counts what users move. `live` has the sessions, for others to see. `transports` are the names
+    of the listeners' transports.
     """
 
     def __init__(
@@ -83,19 +86,21 @@ class Server:
         begin: Begin = always,
         count: Count | None = None,
         traffic: Traffic | None = None,
+        users: Users | None = None,
         live: LiveSessions | None = None,
         transports: Sequence[str] = (),
     ) -> None:
         live = LiveSessions() if live is None else live
         self._listeners = listeners
         self._hook = hook
-        self._live = live
         self._numbers = live.numbers
         self._numbers.know(transports)
         self.carriers = Carriers(live.numbers)
         """Those that are open."""
         self.traffic = traffic or Traffic()
         """What users move."""
+        self._users = users or Users()
+        self._users.ends, self._users.rekeyed = self._end_all, self.users_changed
         self._requests = Requests(
             hook,
             offers,
@@ -104,6 +109,7 @@ class Server:
             epoch=epoch,
             begin=begin,
             traffic=self.traffic,
+            users=self._users,
             live=live,
             carriers=self.carriers,
         )
@@ -118,7 +124,7 @@ class Server:
         self._peers: Counter[str] = Counter()
         self._count = count or alone(CARRIERS)
         self._owned = UserPlaces(max_carriers, 0, "connections of this user", self._count.elsewhere)
-        self._users: dict[Carrier, str] = {}
+        self._visits: dict[Carrier, Visit] = {}
         self._guesses = Guesses("key")
         self._closing = False
         for listener, transport in zip_longest(listeners, transports, fillvalue=""):
@@ -138,29 +144,36 @@ class Server:
             listener.close()
         self._registry.drain(grace)
         self._resumption.close()
+        self._users.close()
         closing = [gevent.spawn(carrier.close) for carrier in self.carriers]
         gevent.joinall(closing, timeout=LAST_WORDS)  # a plugin's transport may exceed it
 
     @property
     def online(self) -> dict[str, set[str]]:
-        """The addresses from which each user is connected."""
+        """The devices from which each user is connected, as texts."""
         found: dict[str, set[str]] = {}
-        for carrier, user in self._users.items():
-            found.setdefault(user, set()).add(carrier.peer)
+        for visit in self._visits.values():
+            found.setdefault(visit.user, set()).add(visit.device.hex())
         return found
 
-    def kick(self, users: Container[str]) -> None:
+    def kick(self, users: Iterable[str]) -> None:
         """End the sessions of `users`, and then their carriers. They may come back."""
-        for live in self._live:
-            if live.user in users:
-                live.session.reset(Status.NOT_ALLOWED)
-        for carrier, user in [*self._users.items()]:
-            if user in users:
-                gevent.spawn_later(FAREWELL, carrier.close)
+        self._end_all(dict.fromkeys(users, Ending.KICKED))
 
     def users_changed(self) -> None:
         """Authenticate each client again at its next request. Running sessions continue."""
         self._era += 1
+
+    def _end_all(self, endings: Mapping[str, Ending]) -> None:
+        """End the sessions of users, and then their carriers, and tell their clients why."""
+        last = self._registry.end(endings)
+        gevent.spawn(self._see_off, frozenset(endings), last)
+
+    def _see_off(self, users: frozenset[str], last: "list[gevent.Greenlet[..., None]]") -> None:
+        gevent.joinall(last, timeout=FAREWELL)
+        for carrier, visit in [*self._visits.items()]:
+            if visit.user in users:
+                gevent.spawn(carrier.close, LAST_WORDS)
 
     def _accept(self, listener: Listener, transport: str) -> None:
         while True:
@@ -210,9 +223,10 @@ class Server:
         """Stop counting a carrier. Idempotent."""
         self._flows.pop(carrier, None)
         self._strangers.leave(carrier)
-        if (user := self._users.pop(carrier, None)) is not None:  # even if it was turned away before
-            self._owned.give_back(user)
+        if (visit := self._visits.pop(carrier, None)) is not None:  # even if it was turned away before
+            self._owned.give_back(visit.user)
             self._count.put(len(self._owned))
+            self._users.leave(visit)
         if carrier in self.carriers:
             self.carriers.remove(carrier)
             name = network(carrier.peer)
@@ -253,8 +267,9 @@ class Server:
     def _stream(self, carrier: Carrier, stream: Stream, judged: Event) -> None:
         """Serve one stream until it ends. A failure costs only this stream."""
         reader = MessageReader(stream)
+        guest: Visit | None = None
         try:
-            era, (user, token) = self._era, self._greet(carrier, reader)
+            era, (user, token, device) = self._era, self._greet(carrier, reader)
             if user is None:
                 self._numbers.refusals["wrong_key",] += 1
                 # The same for each kind of invalid HELLO. A valid key never waits: nobody guesses 256 bits.
@@ -266,13 +281,16 @@ class Server:
             if not judged.is_set():
                 self._owned.take(user)
                 self._count.put(len(self._owned))
-                self._users[carrier] = user
+                self._visits[carrier] = self._users.enter(user, device or network(carrier.peer).encode())
                 self._numbers.proven[self.carriers.known(carrier).transport,] += 1
             self._strangers.leave(carrier)
             if not judged.is_set() and (proven := getattr(carrier, "proven", None)):
                 proven()
             judged.set()
-            asking = UserStream(carrier, stream, reader, user, partial(self._flows_of, carrier))
+            visit = self._visits.get(carrier)
+            if visit is None or visit.user != user:  # another user of the same carrier, or it has ended
+                visit = guest = self._users.enter(user, device or network(carrier.peer).encode())
+            asking = UserStream(carrier, stream, reader, visit, partial(self._flows_of, carrier))
             while request := self._await_request(reader):
                 if era != self._era:  # users changed while the stream was idle or had another session
                     era = self._era
@@ -291,23 +309,26 @@ class Server:
         except Exception as error:
             report("a stream", error)
             stream.reset()
+        finally:
+            if guest is not None:
+                self._users.leave(guest)
 
-    def _greet(self, carrier: Carrier, reader: MessageReader) -> tuple[str | None, bytes]:
-        """Read HELLO. Returns the user whose key it proves, or None, and the token that is the proof."""
+    def _greet(self, carrier: Carrier, reader: MessageReader) -> tuple[str | None, bytes, bytes]:
+        """Read HELLO. Returns the user whose key it proves, or None, the token that is the proof, and the
+        device if it is named.
+        """
         try:
             with gevent.Timeout(self.deadlines.hello, Closed("no HELLO in time")):
                 if reader.begin():
                     self._strangers.speaks(carrier)
                 token, end = reader.parse(parse_hello)
                 user = self._authenticate(carrier, token)
-                if user is not None:
-                    reader.skip(end)
-                return user, token
+                return user, token, b"" if user is None else device_of(reader.take(end))
         except ProtocolError:
-            return None, b""
+            return None, b"", b""
 
     def _authenticate(self, carrier: Carrier, token: bytes) -> str | None:
-        user = self._hook.lane_authenticate(token=token, binding=carrier.binding)
+        user = self._hook.lane_authenticate(token=token, binding=carrier.binding, peer=carrier.peer)
         if user is not None and not isinstance(user, str):
             raise TypeError(f"lane_authenticate of a plugin names a user {user!r}")
         return user
@@ -319,7 +340,7 @@ class Server:
                 return None
         with gevent.Timeout(self.deadlines.request, Closed("no REQUEST in time")):
             request, end = reader.parse(parse_request)
-            reader.skip(end)
+            reader.take(end)
             return request
 
     def _flows_of(self, carrier: Carrier) -> Flows | None:

@@ -71,8 +71,8 @@ class Book(Protocol):
     def count(self, used: Mapping[str, tuple[int, int]], seen: Iterable[str], now: float) -> None:
         """Add bytes (up, down) by user to the day of `now`, and note that users in `seen` are there."""
 
-    def spent(self, now: float) -> dict[str, Used]:
-        """What each user has used in the month (UTC) of `now`, without those who have used nothing."""
+    def spent(self, now: float, names: Iterable[str]) -> dict[str, Used]:
+        """What users have used in the month (UTC) of `now`, without those who have used nothing."""
 
     def records(self, now: float, name: str | None = None) -> list[Record]:
         """All users with what they have used in the month of `now`; or only the one called `name`."""

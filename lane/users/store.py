@@ -64,6 +64,7 @@ _UPDATE = (
     "UPDATE accounts SET key = :key, expires = :expires, quota = :quota, rate = :rate, sessions = :sessions,"
     " devices = :devices, disabled = :disabled, note = :note WHERE name = :name"
 )
+_SPENT = "SELECT sum(up), sum(down) FROM usage JOIN accounts ON id = account WHERE name = ? AND day >= ?"
 _COUNT = (
     "INSERT INTO usage SELECT id, ?, ?, ? FROM accounts WHERE name = ?"
     " ON CONFLICT DO UPDATE SET up = up + excluded.up, down = down + excluded.down"
@@ -98,10 +99,14 @@ class Store:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute(f"PRAGMA synchronous = {'NORMAL' if hurried else 'FULL'}")
             self._db.execute("PRAGMA foreign_keys = ON")
-            with self._transaction("BEGIN IMMEDIATE"):  # of two that make it, one finds the tables there
-                if not self._db.execute("PRAGMA user_version").fetchone()[0]:
-                    for statement in _TABLES.split(";"):
-                        self._db.execute(statement)
+            if not version:
+                self._make()
+
+    def _make(self) -> None:
+        with self._transaction("BEGIN IMMEDIATE"):
+            if not self._db.execute("PRAGMA user_version").fetchone()[0]:  # another process may have made it
+                for statement in _TABLES.split(";"):
+                    self._db.execute(statement)
 
     @classmethod
     def create(cls, path: Path, accounts: Iterable[Account] = ()) -> "Store":
@@ -113,12 +118,17 @@ class Store:
         folder = path.parent.stat()
         if os.geteuid() == 0 and folder.st_uid != 0:  # the server's own user must be able to read it
             os.chown(new, folder.st_uid, folder.st_gid)
-        store = cls(new)
-        with store._changing():
-            for account in accounts:
-                store._insert(account)
-        store.close()
-        os.replace(new, path)
+        try:
+            store = cls(new)
+            try:
+                with store._changing():
+                    for account in accounts:
+                        store._insert(account)
+            finally:
+                store.close()
+            os.replace(new, path)
+        finally:
+            new.unlink(missing_ok=True)
         return cls(path)
 
     def close(self) -> None:
@@ -207,15 +217,11 @@ class Store:
                 "UPDATE accounts SET seen = ? WHERE name = ?", [(now, name) for name in seen]
             )
 
-    def spent(self, now: float) -> dict[str, Used]:
-        """What each user has used in the month (UTC) of `now`, without those who have used nothing."""
+    def spent(self, now: float, names: Iterable[str]) -> dict[str, Used]:
+        """What users have used in the month (UTC) of `now`, without those who have used nothing."""
         with self._explained():
-            rows = self._db.execute(
-                "SELECT name, sum(up), sum(down) FROM usage JOIN accounts ON id = account WHERE day >= ?"
-                " GROUP BY account",
-                (_day(now)[:8] + "01",),
-            )
-            return {name: Used(up, down) for name, up, down in rows}
+            rows = [(name, self._db.execute(_SPENT, (name, _first(now))).fetchone()) for name in names]
+        return {name: Used(*row) for name, row in rows if row != (None, None)}
 
     def records(self, now: float, name: str | None = None) -> list[Record]:
         """All users with what they have used in the month of `now`; or only the one called `name`."""
@@ -223,7 +229,7 @@ class Store:
         with self._explained():
             rows = self._db.execute(
                 _SELECT_RECORDS + where + " GROUP BY id ORDER BY id",
-                {"first": _day(now)[:8] + "01", "name": name},
+                {"first": _first(now), "name": name},
             )
             return [Record(_account(row), row[-3], Used(*row[-2:])) for row in rows]
 
@@ -287,6 +293,11 @@ class Store:
 def _account(row: tuple[Any, ...]) -> Account:
     name, key, expires, quota, rate, sessions, devices, disabled, note, created = row[:10]
     return Account(name, key, expires, quota, rate, sessions, devices, bool(disabled), note, created)
+
+
+def _first(now: float) -> str:
+    """The first day of the month."""
+    return f"{_day(now)[:8]}01"
 
 
 def _day(now: float) -> str:

@@ -106,7 +106,7 @@ class Way(MemoryTransport):
 
 
 class Hook:
-    def lane_authenticate(self, token, binding):
+    def lane_authenticate(self, token, binding, peer):
         return "user"
 
     def lane_authorize(self, request, identity):

@@ -29,7 +29,7 @@ PLACES = 8
 
 
 class Hook:
-    def lane_authenticate(self, token, binding):
+    def lane_authenticate(self, token, binding, peer):
         return "user" if token == PROOF else None
 
 
@@ -239,14 +239,14 @@ def test_a_right_key_waits_for_nobody_who_guesses(clock, bed):
 def test_nothing_is_counted_of_who_proves_his_key_as_he_is_turned_away(bed, monkeypatch):
     prove, server = Hook.lane_authenticate, bed.server
 
-    def too_late(hook, token, binding):
+    def too_late(hook, token, binding, peer):
         (carrier,) = server.carriers
         server._turn_away(carrier)
-        return prove(hook, token, binding)
+        return prove(hook, token, binding, peer)
 
     monkeypatch.setattr(Hook, "lane_authenticate", too_late)
     carrier = bed.come("192.0.2.1")
     carrier.open().sendall(pack_hello(token(KEY, carrier.binding)))
     until(lambda: carrier.closed)
     until(lambda: not len(server._owned))
-    assert not server._users
+    assert not server._visits

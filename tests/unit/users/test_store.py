@@ -116,8 +116,8 @@ def test_usage_is_kept_by_user_and_day(store):
     store.count({"anna": (2, 20)}, ["anna"], JANUARY)
     store.count({"anna": (4, 40)}, [], FEBRUARY)
     assert store.days("anna") == {"2026-01-31": Used(3, 30), "2026-02-01": Used(4, 40)}
-    assert store.spent(JANUARY) == {"anna": Used(7, 70)}
-    assert store.spent(FEBRUARY) == {"anna": Used(4, 40)}
+    assert store.spent(JANUARY, ["anna", "bob"]) == {"anna": Used(7, 70)}
+    assert store.spent(FEBRUARY, ["anna"]) == {"anna": Used(4, 40)}
     (record,) = store.records(FEBRUARY)
     assert record == (ANNA, JANUARY, Used(4, 40))
     assert store.changes(1) is None  # counts are no changes of accounts
