@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     if argv[:1] == ["help"]:
-        argv = [*argv[1:2], "--help"]
+        argv = [*argv[1:3], "--help"]
     if argv[:1] in (["-h"], ["--help"]):
         print(_overview())
         return 0
@@ -38,7 +38,10 @@ def _run(argv: list[str]) -> int:
 
         print(f"lane {lane.__version__} ({build()})")
         return 0
-    command, rest = ("client", argv) if not argv or argv[0].startswith("-") else (argv[0], argv[1:])
+    command, rest = split(argv)
+    if command == "user" and rest[:1] in ([], ["-h"], ["--help"]):
+        print(_overview("user "))
+        return 0 if rest else 2
     if command not in COMMANDS:
         if "://" in command:  # a link has a key in it
             raise UsageError("unknown command (a link is given with --server; lane --help lists commands)")
@@ -51,9 +54,18 @@ def _run(argv: list[str]) -> int:
     return running.run(command, ["--help"] if rest == ["help"] else rest)
 
 
-def _overview() -> str:
+def split(argv: list[str]) -> tuple[str, list[str]]:
+    """The command, which may be two words, and its arguments."""
+    if not argv or argv[0].startswith("-"):
+        return "client", argv
+    words = 2 if argv[0] == "user" and len(argv) > 1 and not argv[1].startswith("-") else 1
+    return " ".join(argv[:words]), argv[words:]
+
+
+def _overview(first: str = "") -> str:
+    """The commands that begin with `first`."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:{width}}  {text}" for name, text in COMMANDS.items() if name.startswith(first)]
     return "\n".join(
         [
             "usage: lane [command] [options]",

@@ -22,8 +22,10 @@ from lane.config import (
     plugins_config,
     server_config,
     status_config,
+    user_config,
     why_config,
 )
+from lane.config.settings import USERS
 from lane.errors import UsageError
 from lane.heap import settle
 from lane.text import complain
@@ -39,9 +41,11 @@ CONFIGS: dict[str, Callable[[Any], Any]] = {
     "link": link_config,
     "status": status_config,
     "plugins": plugins_config,
+    **{command: partial(user_config, command=command) for command in USERS},
 }
 """Makes the configuration of a command from its options."""
 _SERVICES = ("client", "server")
+_CONFIGURED = (*_SERVICES, "check", "plugins")
 
 
 def run(command: str, argv: Sequence[str]) -> int:
@@ -50,7 +54,7 @@ def run(command: str, argv: Sequence[str]) -> int:
     config = CONFIGS[command](namespace)
     if command == "check" and config.server is None:
         raise UsageError("no server to check: pass --server")
-    if plugins is not None and command != "link" and config != PluginsConfig(measure=None):
+    if plugins is not None and command in _CONFIGURED and config != PluginsConfig(measure=None):
         known = len(plugins.errors)
         try:
             plugins.configure(namespace)
@@ -68,7 +72,7 @@ def run(command: str, argv: Sequence[str]) -> int:
                 log.setup(config.log_level, config.log_file, config.log_format, threads=False)
             else:
                 watch(config, plugins, resources)
-        start = importlib.import_module("lane.cli.workers" if forks else f"lane.cli.{command}").run
+        start = importlib.import_module("lane.cli.workers" if forks else f"lane.cli.{_module(command)}").run
         if plugins is not None and command in _SERVICES:
             from lane.cli.reload import rereading  # noqa: PLC0415
 
@@ -77,6 +81,10 @@ def run(command: str, argv: Sequence[str]) -> int:
         gc.enable()
         status: int = start(config, plugins)
     return status
+
+
+def _module(command: str) -> str:
+    return "user" if command in USERS else command
 
 
 def watch(

@@ -31,7 +31,7 @@ from lane.egress.listening import Ports
 from lane.egress.policy import Policy
 from lane.egress.udp import UdpEgress
 from lane.errors import ConfigError, LaneError, UsageError
-from lane.link import Link
+from lane.link import KEY_SIZE, Link, encode
 from lane.meeting import server_path
 from lane.net.path_memory import PATHS
 from lane.net.resolver import system_resolver
@@ -87,8 +87,11 @@ class Setup:
         # once.
         if kept.made and kept.first and sys.stdout.isatty():
             for_clients = str(Link(kept.first.key, reached, kept.identity.binding, config.carried))
-        else:
+        elif config.accounts == LOCAL:
             for_clients = f"for clients: {_link_command(config, reached)}"
+        else:
+            link = str(Link(bytes(KEY_SIZE), reached, kept.identity.binding, config.carried))
+            for_clients = f"for clients: {link.replace(encode(bytes(KEY_SIZE)), 'KEY')}"
         names = ", ".join(config.transports)
         print(f"listening on {Address(config.listen.host or '*', port)} ({names})")
         print(for_clients, flush=True)

@@ -60,6 +60,8 @@ class Options:
         """The exception for a bad value of `name`."""
         source = self._texts["sources"].get(name)
         key = self._options[name].name
+        if self._options[name].kind == "position":
+            return UsageError(message)
         if isinstance(source, Path):
             return ConfigError(f"{source}: {key}: {message}")
         return UsageError(f"{source or '--' + key}: {message}")

@@ -98,7 +98,7 @@ def server_config(namespace: Namespace) -> ServerConfig:
     """Check the server's options. Raises UsageError or ConfigError."""
     options = Options(namespace, "server")
     values = options.values()
-    config = ServerConfig(**{**values, **_identity(options)}, carried=namespace.carried)
+    config = ServerConfig(**{**values, **identity(options)}, carried=namespace.carried)
     check_buffers(options, config.buffer_size, config.buffer_total)
     check_admin(options, config.admin, config.admin_secret)
     return config
@@ -113,7 +113,7 @@ def link_config(namespace: Namespace) -> LinkConfig:
     address = host if host.port else host._replace(port=options.value("listen").port)
     if not address.port:
         raise options.error("host", f"{address.host} needs a port: HOST:PORT")
-    return LinkConfig(address, namespace.carried, **_identity(options))
+    return LinkConfig(address, namespace.carried, **identity(options))
 
 
 def status_config(namespace: Namespace) -> StatusConfig:
@@ -122,12 +122,14 @@ def status_config(namespace: Namespace) -> StatusConfig:
     return StatusConfig(options.value("state_dir") or _default_state_dir(), options.value("json"))
 
 
-def _identity(options: Options) -> dict[str, Any]:
-    """The fields for the place of a server's keys and certificate."""
+def identity(options: Options, *, own: bool = True) -> dict[str, Any]:
+    """The fields for the place of a server's accounts and certificate. `own`: it may have one of its own."""
+    state_dir = options.value("state_dir") or _default_state_dir()
+    if not own:
+        return {"state_dir": state_dir}
     cert, cert_key = options.value("cert"), options.value("cert_key")
     if (cert is None) != (cert_key is None):
         raise options.error("cert_key" if cert is None else "cert", "cert and cert-key need each other")
-    state_dir = options.value("state_dir") or _default_state_dir()
     return {"cert": cert, "cert_key": cert_key, "state_dir": state_dir}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lane.cli import option_parser, running
+from lane.cli import option_parser, running, split
 from lane.egress.rules import RouteRule
 from lane.testing import server_tls
 
@@ -60,7 +60,7 @@ def folder(tmp_path, monkeypatch):
     ("document", "argv"), EXAMPLES, ids=[f"{name} {argv}"[:60] for name, argv in EXAMPLES]
 )
 def test_an_example_is_a_command_that_lane_takes(document, argv, folder):
-    command, rest = ("client", argv) if not argv or argv[0].startswith("-") else (argv[0], argv[1:])
+    command, rest = split(argv)
     warnings = []
     namespace, plugins = option_parser.parse(command, rest, warnings.append)
     running.CONFIGS[command](namespace)

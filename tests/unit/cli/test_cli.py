@@ -134,9 +134,9 @@ def test_help_and_version(run_lane):
     assert overview.returncode == 0
     assert all(command in overview.stdout for command in option_parser.COMMANDS)
     for command in option_parser.COMMANDS:
-        text = run_lane(command, "--help")
+        text = run_lane(*command.split(), "--help")
         assert (text.returncode, text.stderr) == (0, "")
-        assert text.stdout.startswith(f"usage: lane {command} [options]\n")
+        assert re.match(rf"usage: lane {command} (NAME )?\[options\]\n", text.stdout)
     assert re.fullmatch(r"lane \d+\.\d+\.\d+ \((compiled|portable)\)\n", run_lane("--version").stdout)
 
 
