@@ -1,36 +1,38 @@
 """The admin port of a process: `lane.admin.web` at the place that the configuration names."""
 
+import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from lane.address import Address
 from lane.admin.web import BACKLOG, Routes, WebServer
 from lane.meeting import listen_at, remove
-from lane.net.listen import listen
+from lane.net.listen import listen_for_all
 
 
 class Place:
-    """Where the admin port listens. A socket of the file system is opened once, for all workers of a server.
+    """Where the admin port listens. The workers of a server share it, as their parent opened it.
 
     Raises ConfigError if that fails.
     """
 
     def __init__(self, where: Address | Path) -> None:
-        self.where = where
-        self._socket: Any = None
+        self._sockets: list[socket.socket]
         self._remove: Callable[[], None] = lambda: None
+        self._trusted = isinstance(where, Path)
         if isinstance(where, Path):
-            self._socket, file = listen_at(where)
-            self._remove = partial(remove, where, file)
+            one, file = listen_at(where)
+            self._sockets, self._remove = [one], partial(remove, where, file)
+        else:
+            self._sockets = listen_for_all(where, BACKLOG)
 
     def open(self, routes: Routes, secret: str | None) -> WebServer:
-        """Answer there, in this process. Raises ConfigError."""
-        if isinstance(self.where, Path):
-            return WebServer([self._socket], routes, secret, trusted=True)
-        return WebServer(listen(self.where, BACKLOG), routes, secret)
+        """Answer there, in this process. Call it once."""
+        return WebServer(self._sockets, routes, secret, trusted=self._trusted)
 
     def close(self) -> None:
-        """Remove the socket of the file system, if there is one."""
+        """Stop listening, if this process answers nothing there, and remove a socket of the file system."""
+        for one in self._sockets:
+            one.close()
         self._remove()

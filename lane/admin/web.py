@@ -35,6 +35,8 @@ READ_TIME = 10.0
 """Seconds in which a request must arrive."""
 WRITE_TIME = 30.0
 """Seconds in which an answer must be taken."""
+LAST_TIME = 1.0
+"""Seconds for the last answers when the port is closed."""
 MAX_QUERY = 64
 """The most parameters of a query."""
 
@@ -109,11 +111,12 @@ class WebServer:
         return int(name[1]) if isinstance(name, tuple) else 0
 
     def close(self) -> None:
-        """Stop at once."""
+        """Stop. What was asked before is answered, for LAST_TIME seconds at most."""
         for acceptor in self._acceptors:
             acceptor.kill(block=False)
         for listener in self._listeners:
             listener.close()
+        self._pool.join(LAST_TIME)
         self._pool.kill(block=False)
 
     def _accept(self, listener: gsocket.socket) -> None:
