@@ -14,20 +14,20 @@ from typing import Any
 from lane.errors import Unreachable
 from lane.meeting import Unfit, connect
 
-MAX_ANSWER = 1 << 20
+MAX_ANSWER = 16 << 20
 """The longest answer that is read, bytes."""
 ANSWER_TIME = 10.0
 """Seconds to wait for a line."""
 
 
 def ask(
-    path: Path, *, follow: bool = False, who: str = "client", named: bool = False
+    path: Path, *, follow: bool = False, who: str = "client", named: bool = False, what: str = ""
 ) -> Iterator[dict[str, Any]]:
     """The snapshot of the client at `path`; with `follow` one after the other, until the client ends.
 
-    `who` is there: `client` or `server`. `named`: see `lane.meeting.connect`. Blocks the whole process.
-    Raises Unreachable if nobody answers, or if the other side is no such process of lane or may belong to
-    another user.
+    `who` is there: `client` or `server`. `named`: see `lane.meeting.connect`. `what`: something else than the
+    snapshot (see `lane.control`). Blocks the whole process. Raises Unreachable if nobody answers, or if the
+    other side is no such process of lane or may belong to another user.
     """
     if not hasattr(socket, "AF_UNIX"):
         raise Unreachable(f"no {who} can be asked here: Python has no Unix sockets on this system")
@@ -36,7 +36,9 @@ def ask(
             sock.settimeout(ANSWER_TIME)
             connect(sock, path, named=named)
             with suppress(BrokenPipeError, ConnectionResetError):  # its answer may have the reason
-                sock.sendall(json.dumps({"follow": follow}).encode() + b"\n")
+                sock.sendall(
+                    json.dumps({"follow": follow, **({"ask": what} if what else {})}).encode() + b"\n"
+                )
             with sock.makefile("rb") as reader:
                 while line := reader.readline(MAX_ANSWER):
                     yield _parse_answer(path, line, who)

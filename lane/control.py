@@ -7,8 +7,9 @@ owner may open (`lane.meeting`). It costs little: requests and connections are b
 dropped.
 
 A request is one line of JSON, `{"follow": BOOL}`. The answer is a snapshot as one line of JSON. A follower
-gets one each second and one at each change. `{"error": TEXT}` instead of a snapshot is the last line. The
-snapshot of a server is in `lane.server.status`. That of a client:
+gets one each second and one at each change. `{"error": TEXT}` instead of a snapshot is the last line. With
+`"ask": NAME` the request is for something else than the snapshot. What a server tells is in
+`lane.server.status`. The snapshot of a client:
 
     time, since    the current time, and when `choice` came into use: seconds since the epoch
     choice         the name of the lane (transport) that new sessions use; null for none
@@ -30,9 +31,10 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import gevent
@@ -67,7 +69,7 @@ class Control:
     """Answers at `path` with the results of `snapshot`. It listens only after `start`.
 
     `prepare(seconds)` is called before each snapshot. It finds out the current state within that time. `who`
-    answers: `client` or `server`.
+    answers: `client` or `server`. `answers` has what else can be asked for, by name.
     """
 
     def __init__(
@@ -76,10 +78,12 @@ class Control:
         snapshot: Snapshot,
         prepare: Callable[[float], None] = lambda within: None,
         who: str = "client",
+        answers: Mapping[str, Snapshot] = MappingProxyType({}),
     ) -> None:
         self.path = path
         self._who = who
         self._snapshot = snapshot
+        self._answers = answers
         self._prepare = prepare
         self._pool = gevent.pool.Pool(MAX_CONNECTIONS)
         self._followers: set[Event] = set()
@@ -163,7 +167,7 @@ class Control:
         with sock, suppress(OSError):  # the other side is gone or too slow
             try:
                 with gevent.Timeout(REQUEST_TIME, ProtocolError("no request in time")):
-                    follow = _read_request(sock)
+                    follow, asked = _read_request(sock, self._answers)
             except ProtocolError as error:
                 _send(sock, _line({"error": str(error)}))
                 return
@@ -171,17 +175,17 @@ class Control:
             self._followers.add(changed)
             try:
                 self._prepare(PREPARE_TIME)
-                while self._answer(sock) and follow:
+                while self._answer(sock, self._answers.get(asked, self._snapshot)) and follow:
                     changed.wait(PERIOD)
                     changed.clear()
                     self._prepare(0.0)
             finally:
                 self._followers.discard(changed)
 
-    def _answer(self, sock: gsocket.socket) -> bool:
+    def _answer(self, sock: gsocket.socket, snapshot: Snapshot) -> bool:
         """Send one snapshot. Return whether there was one."""
         try:
-            line = _line(self._snapshot())
+            line = _line(snapshot())
         except (Exception, gevent.Timeout):  # a leaked Timeout is a bug too
             log.exception("no snapshot for %s", self.path)
             _send(sock, _line({"error": f"the {self._who} failed to say it; its log has the reason"}))
@@ -211,8 +215,8 @@ def open_control(
     return control
 
 
-def _read_request(sock: gsocket.socket) -> bool:
-    """Read a request. Return whether the other side wants to follow. Raises ProtocolError."""
+def _read_request(sock: gsocket.socket, answers: Container[str]) -> tuple[bool, str]:
+    """Read a request: whether the other side wants to follow, and what it asks for. Raises ProtocolError."""
     data = b""
     while b"\n" not in data:
         more = sock.recv(MAX_REQUEST + 1 - len(data))
@@ -220,12 +224,15 @@ def _read_request(sock: gsocket.socket) -> bool:
         if not more or len(data) > MAX_REQUEST:
             raise ProtocolError(f"expected one line of at most {MAX_REQUEST} bytes")
     try:
-        follow = json.loads(data.partition(b"\n")[0])["follow"]
-    except (ValueError, RecursionError, TypeError, LookupError):
-        follow = None
+        request = json.loads(data.partition(b"\n")[0])
+        follow, asked = request["follow"], request.get("ask", "")
+    except (ValueError, RecursionError, TypeError, LookupError, AttributeError):
+        follow, asked = None, ""
     if not isinstance(follow, bool):
         raise ProtocolError('expected {"follow": true} or {"follow": false}')
-    return follow
+    if asked and (not isinstance(asked, str) or asked not in answers):
+        raise ProtocolError("that can't be asked here")
+    return follow, asked
 
 
 def _line(value: dict[str, Any]) -> bytes:

@@ -4,12 +4,14 @@ docs/PLUGINS.md explains each hook with an example. A test fails for a hook that
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pluggy
 
 from lane.address import Address
 from lane.stream import Transport
+from lane.users.source import Source
 
 hookspec = pluggy.HookspecMarker("lane")
 
@@ -53,10 +55,20 @@ def lane_configure(options: Any, call_each: Callable[..., None]) -> None:
 
 
 @hookspec(firstresult=True)
-def lane_authenticate(token: bytes, binding: bytes) -> str | None:
+def lane_authenticate(token: bytes, binding: bytes, peer: str) -> str | None:
     """Return the name of the user whose HELLO has `token`, on a carrier with `binding`. None: unknown here.
 
-    The first result counts. Without a result the client is refused.
+    `peer` is the client's address, `HOST:PORT`. The first result counts. Without a result the client is
+    refused.
+    """
+
+
+@hookspec(firstresult=True)
+def lane_accounts(where: str, state_dir: Path) -> Source | None:
+    """Return the accounts of this server, for `--accounts WHERE`. None: another plugin's.
+
+    Called once, before the server listens. An exception ends the server, as in `lane_configure`. With
+    several workers it is called in each of them.
     """
 
 

@@ -1,29 +1,27 @@
 """Logging that never blocks: a log that nobody reads must not stop the traffic.
 
-Standard error may be a pipe whose reader has stopped. A write to it would block every greenlet of the
-process. So a thread writes the lines, which it takes from a bounded queue. Lines that do not fit are
-counted. The count is logged once the queue is empty again.
+Standard error may be a pipe whose reader has stopped. So a thread writes the lines (`lane.line_writer`).
+
+A line is text for people, or a JSON object for programs: `time` (ISO 8601), `level`, `logger` and `message`;
+`process`, if a server has several; `exception`, a traceback.
 """
 
 import contextlib
+import json
 import logging
 import os
-import queue
 import select
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from datetime import datetime
 from pathlib import Path
 from time import monotonic
 
-from lane.errors import ConfigError
+from lane.line_writer import QUEUE_SIZE, LineWriter, open_for_lines, release
 from lane.text import printable
 
-QUEUE_SIZE = 1024
-"""The most lines that may wait to be written."""
-FLUSH_TIME = 1.0
-"""Seconds that the process waits for them at its end."""
 LEVELS = ("debug", "info", "warning", "error")
+FORMATS = ("text", "json")
 
 
 class _Lines(logging.Formatter):
@@ -36,11 +34,33 @@ class _Lines(logging.Formatter):
         return "\n".join(map(printable, text.split("\n")))
 
 
-def _lines(prefix: str = "") -> _Lines:
+class _Json(logging.Formatter):
+    """A JSON object per record, in ASCII: no text of a peer can begin a line or a field of its own."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = {"process": process} if process else {}
+
+    def format(self, record: logging.LogRecord) -> str:
+        what = {"level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+        failure = {"exception": self.formatException(record.exc_info)} if record.exc_info else {}
+        return json.dumps({"time": iso_time(record.created), **what, **self._process, **failure})
+
+
+def iso_time(seconds: float) -> str:
+    """A time since the epoch as ISO 8601, with milliseconds and the offset of this machine's zone."""
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="milliseconds")
+
+
+def _formatter(process: str, form: str) -> logging.Formatter:
+    """Writes records of `process`, which may have no name, as `form`, which is one of FORMATS."""
+    if form == "json":
+        return _Json(process)
+    prefix = f"{process}: " if process else ""
     return _Lines(f"%(asctime)s %(levelname)s %(name)s: {prefix}%(message)s", "%Y-%m-%d %H:%M:%S")
 
 
-_FORMAT = _lines()
+_FORMAT = _formatter("", "text")
 
 
 class Throttle:
@@ -80,6 +100,9 @@ class DirectWriter(logging.Handler):
     It is for a process that forks, which must have no threads.
     """
 
+    process = ""
+    """The name of the process, for each line."""
+
     def __init__(self, fd: int) -> None:
         super().__init__()
         self.setFormatter(_FORMAT)
@@ -95,36 +118,28 @@ class DirectWriter(logging.Handler):
 
     def redirect(self, fd: int) -> None:
         """Write to another descriptor from now on, and close the old one."""
-        _release(self._fd)
+        release(self._fd)
         self._fd = fd
 
     def close(self) -> None:
         """Close the descriptor."""
-        _release(self._fd)
+        release(self._fd)
         super().close()
 
 
 class QueuedWriter(logging.Handler):
-    """Writes log lines to the file descriptor `fd` from its own thread, which closes `fd` at the end.
+    """Writes log lines to the file descriptor `fd` from a thread: see `lane.line_writer`.
 
-    `dropped` counts the lines that did not fit into the queue. `close` waits at most FLUSH_TIME seconds for
-    the queued lines. `logging` calls it at exit.
+    `close` waits at most FLUSH_TIME seconds for the queued lines. `logging` calls it at exit.
     """
+
+    process = ""
+    """The name of the process, for each line."""
 
     def __init__(self, fd: int, size: int = QUEUE_SIZE) -> None:
         super().__init__()
         self.setFormatter(_FORMAT)
-        self.dropped = 0
-        self._reported = 0
-        self._fd = fd
-        self._next: int | None = None
-        self._turning = threading.Lock()
-        self._lines: queue.Queue[str | None] = queue.Queue(size)
-        self._closing = False
-        # A daemon, since a write may block forever. gevent has patched nothing: this is a real thread, and
-        # its blocking calls block no greenlet.
-        self._thread = threading.Thread(target=self._run, name="lane-log", daemon=True)
-        self._thread.start()
+        self.lines = LineWriter(fd, self._missed, size)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue the record's line, or count it as dropped. Never blocks."""
@@ -132,76 +147,29 @@ class QueuedWriter(logging.Handler):
             line = self.format(record)
         except Exception as error:  # such as a plugin's bug; logging would print it, which may block
             line = f"a message of {record.name} could not be written: {type(error).__name__}"
-        try:
-            self._lines.put_nowait(line + "\n")
-        except queue.Full:
-            self.dropped += 1
+        self.lines.put(line)
 
     def redirect(self, fd: int) -> None:
         """Write to another descriptor from the next line on, and close the old one. Never blocks."""
-        with self._turning:  # no limit: no holder of the lock waits for anything
-            unused, self._next = self._next, fd
-        _release(unused)
-        with contextlib.suppress(queue.Full):  # a full queue keeps the thread awake anyway
-            self._lines.put_nowait("")
+        self.lines.redirect(fd)
 
     def close(self) -> None:
         """Stop after the queued lines are written, or after FLUSH_TIME seconds."""
-        if not self._closing:
-            self._closing = True
-            with contextlib.suppress(queue.Full):  # a full queue keeps the thread awake anyway
-                self._lines.put_nowait(None)
-            self._thread.join(FLUSH_TIME)
+        self.lines.close()
         super().close()
 
-    def _run(self) -> None:
-        while True:
-            line = self._lines.get()  # no limit: this thread does nothing else
-            self._turn()
-            if line is not None:
-                self._write(line)
-            if self._lines.empty():
-                self._report_dropped()
-                if self._closing:
-                    break
-        _release(self._fd)
-
-    def _turn(self) -> None:
-        """Change to the newest descriptor from `redirect`, if there is one."""
-        with self._turning:  # no limit: no holder of the lock waits for anything
-            fd, self._next = self._next, None
-        if fd is not None:
-            _release(self._fd)
-            self._fd = fd
-
-    def _report_dropped(self) -> None:
-        # Only this thread changes `_reported`, and only `emit` changes `dropped`: no lock is needed.
-        count = self.dropped - self._reported
-        if count:
-            self._reported += count
-            text = f"{count} messages dropped"
-            record = logging.LogRecord("lane.log", logging.WARNING, "", 0, text, None, None)
-            self._write(self.format(record) + "\n")
-
-    def _write(self, line: str) -> None:
-        data = line.encode(errors="backslashreplace")
-        while data:
-            try:
-                data = data[os.write(self._fd, data) :]
-            except BlockingIOError:  # another process made the terminal or pipe non-blocking
-                poller = select.poll()  # not select, which is limited to descriptors up to 1023
-                poller.register(self._fd, select.POLLOUT)
-                poller.poll()
-            except OSError:  # the reader is gone or the disk is full: nobody can be told
-                return
+    def _missed(self, count: int) -> str:
+        text = f"{count} messages dropped"
+        return self.format(logging.LogRecord("lane.log", logging.WARNING, "", 0, text, None, None))
 
 
 def setup(
-    level: str, file: Path | None = None, *, threads: bool = True, prefix: str = ""
+    level: str, file: Path | None = None, form: str = "text", *, threads: bool = True, process: str = ""
 ) -> QueuedWriter | DirectWriter:
     """Send lane's log at `level` (one of LEVELS) and above to `file`, or to standard error.
 
-    Each message begins with `prefix`. Without `threads` it is written by the caller's thread.
+    `form` is one of FORMATS. Each message names the `process`, if that has a name. Without `threads` it is
+    written by the caller's thread.
 
     Warnings of plugins and libraries go there too, since their own writes to standard error might block. A
     second call replaces the first.
@@ -214,21 +182,22 @@ def setup(
         root.removeHandler(handler)
         handler.close()
     writer = QueuedWriter(fd) if threads else DirectWriter(fd)
-    if prefix:
-        writer.setFormatter(_lines(prefix))
+    writer.process = process
+    writer.setFormatter(_formatter(process, form))
     root.addHandler(writer)
     logging.getLogger("lane").setLevel(level.upper())
     logging.captureWarnings(True)
     return writer
 
 
-def reopen(level: str, file: Path | None) -> None:
+def reopen(level: str, file: Path | None, form: str = "text") -> None:
     """Continue the log at `level`, in the file that now has the name `file`. Does not wait for the old file.
 
     If this raises ConfigError, because `file` cannot be written, nothing changes.
     """
     for writer in _writers():
         writer.redirect(_open(file))
+        writer.setFormatter(_formatter(writer.process, form))
     logging.getLogger("lane").setLevel(level.upper())
 
 
@@ -237,16 +206,6 @@ def _writers() -> list[QueuedWriter | DirectWriter]:
     return [handler for handler in handlers if isinstance(handler, QueuedWriter | DirectWriter)]
 
 
-def _release(fd: int | None) -> None:
-    if fd is not None and fd > 2:  # never close standard error
-        os.close(fd)
-
-
 def _open(file: Path | None) -> int:
     """Open `file`, or standard error, for writing. Return the descriptor. Raises ConfigError."""
-    if file is None:
-        return 2
-    try:
-        return os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        raise ConfigError(f"cannot write the log file {file}: {error.strerror}") from None
+    return 2 if file is None else open_for_lines(file, "log file")

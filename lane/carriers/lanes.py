@@ -6,6 +6,7 @@ reports which server process answered (`heard`). `lane.carriers.path_control` se
 only `observer`.
 """
 
+import logging
 from collections.abc import Sequence
 from math import inf
 from time import monotonic, time
@@ -24,9 +25,13 @@ from lane.carriers.pool import Pool
 from lane.carriers.probe import Probe
 from lane.carriers.race import race
 from lane.carriers.reachability import Asked, Outage, outage
-from lane.errors import Closed, LaneError, Unreachable
+from lane.errors import Closed, LaneError, Refused, Unreachable
+from lane.log import Throttle
 from lane.net.path_memory import PATHS
 from lane.session.session import Session
+from lane.users.ending import Ending
+
+log = logging.getLogger("lane.client")
 
 DOUBT = 0.1
 """Seconds without an answer to any session after which the lane is probed; more on a long path."""
@@ -117,6 +122,7 @@ class Lanes:
 
         Times are seconds since 1970. None if nothing has failed.
         """
+        self._expelled = Throttle()
         self._dial_limiter = DialLimiter(rate)
         self.farewells = Farewells()
         """Aborts that the server may not know of yet."""
@@ -189,6 +195,12 @@ class Lanes:
         """Note that the server could not be reached: `lane why` shows it until the server answers."""
         first = self.failure["first"] if self.failure else time()
         self.failure = {"time": time(), "first": first, "reason": str(error)}
+
+    def expelled(self, ending: Ending) -> None:
+        """Note that the server ended a session because of the user's account."""
+        if self._expelled.allows(ending) is not None:
+            log.warning("the server ended sessions: %s", ending.text)
+        self.failed(Refused(ending.text))
 
     # Reports from the probes and the network.
 

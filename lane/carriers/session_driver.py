@@ -17,12 +17,13 @@ from lane.address import Address
 from lane.carriers.lanes import STUCK, Lane, Lanes
 from lane.carriers.path_meter import DirectionCounts, SessionCounts
 from lane.carriers.request_stream import RequestStream, Unanswered
-from lane.errors import Closed, LaneError, Refused, Status, TargetError, TurnedAway, Unreachable
+from lane.errors import Closed, LaneError, Refused, Reset, Status, TargetError, TurnedAway, Unreachable
 from lane.proto.frames import Received, pack
 from lane.proto.hello import EARLY, NOWHERE, RESUMABLE, Command, Reply, Request
 from lane.session.activity import ACTIVE
 from lane.session.session import Session
 from lane.tasks import start
+from lane.users.ending import ending_of
 
 log = logging.getLogger("lane.client")
 
@@ -157,7 +158,9 @@ class SessionDriver:
             near = DirectionCounts(own.sent, own.lost, protocol.writer.send_blocked_seconds)
         if (stats := protocol.peer_stats) is not None:
             far = DirectionCounts(stats.sent, stats.lost, stats.held / 1e6)
-        moved = session.receive_window.received + session.send_buffer.acked + protocol.activity.datagram_bytes
+        activity = protocol.activity
+        datagrams = activity.datagrams_in + activity.datagrams_out
+        moved = session.receive_window.received + session.send_buffer.acked + datagrams
         self._flow = max(moved - self._moved, self._flow // 2)
         self._moved = moved
         return stream, SessionCounts(moved, (near, far))
@@ -184,6 +187,9 @@ class SessionDriver:
             if session.over or session.complete or session.carried or self._moving:
                 break  # it has ended, or another greenlet carries it
             stream = self._recover(stream)
+        error = session.error
+        if isinstance(error, Reset) and (ending := ending_of(error.code)):
+            self._lanes.expelled(ending)
         refused = self._server_epoch is None and self._stream is not None and self._stream.refused
         if session.abort_unheard and not self._moving and not refused:
             self._lanes.farewells.add(self._part, self._grace)

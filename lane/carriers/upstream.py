@@ -30,6 +30,8 @@ class Upstream(NamedTuple):
     """How to verify the server's identity."""
     key: bytes
     """The user's key, 32 bytes. It is never sent: see `lane.proto.hello`."""
+    device: bytes = b""
+    """What this client calls itself: see `lane.device`."""
 
 
 def cost(transport: Transport) -> float:
@@ -68,7 +70,7 @@ def make_paths(
 
 def make_pool(transport: Transport, upstream: Upstream, dial_timeout: float) -> Pool:
     """Carriers of `transport` to `upstream`. `dial_timeout`: seconds."""
-    address, tls, key = upstream
+    address, tls, key, device = upstream
 
     def dial() -> Carrier:
         try:
@@ -80,6 +82,6 @@ def make_pool(transport: Transport, upstream: Upstream, dial_timeout: float) -> 
             raise Unreachable(f"{address} over {transport.name}: {describe(error)}") from None
 
     def hello(carrier: Carrier) -> bytes:
-        return pack_hello(token(key, carrier.binding))
+        return pack_hello(token(key, carrier.binding), device=device)
 
     return Pool(dial, hello, dial_timeout)

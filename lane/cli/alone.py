@@ -24,8 +24,9 @@ from lane.net import prepared, siblings
 from lane.net.siblings import Siblings
 from lane.plugins import Plugins
 from lane.proto.hello import EPOCH_SIZE
-from lane.server.status import snapshot
+from lane.server.status import online, snapshot
 from lane.tally import PID, SINCE, Tally
+from lane.users.presence import Presence
 
 log = logging.getLogger("lane.server")
 
@@ -45,7 +46,18 @@ def _role(setup: Setup, begin: Origin) -> Role:
     tally.put(0, PID, os.getpid())
     tally.put(0, SINCE, since)
     where = server_path(setup.config.state_dir)
-    status = Control(where, partial(snapshot, tally, os.getpid(), since), who="server")
+    presence = Presence()
+    status = Control(
+        where,
+        partial(snapshot, tally, os.getpid(), since),
+        who="server",
+        answers={"online": partial(online, presence)},
+    )
+    admin = None
+    if setup.config.admin is not None:
+        from lane.admin.port import Place  # noqa: PLC0415
+
+        admin = Place(setup.config.admin, before.admin if before else ())
     handed = sys.platform == "linux"
     if handed:
         prepared.keeps = True
@@ -59,7 +71,10 @@ def _role(setup: Setup, begin: Origin) -> Role:
     def leave() -> Inheritance:
         assert prepared.mine is not None
         groups = [(wanted, [[*socks]]) for wanted, socks in prepared.mine.found]
-        return Inheritance(epoch, port, [name], groups, [siblings.here().inbox()], status.lend())
+        inboxes = [siblings.here().inbox()]
+        return Inheritance(
+            epoch, port, [name], groups, inboxes, status.lend(), [*admin.sockets] if admin else []
+        )
 
     def hasten() -> None:
         for call in hurry:
@@ -82,6 +97,8 @@ def _role(setup: Setup, begin: Origin) -> Role:
 
     def stop() -> None:
         upgrades.stop()
+        if admin is not None:
+            admin.close()
         if prepared.mine is not None:
             prepared.mine.close()
 
@@ -100,4 +117,6 @@ def _role(setup: Setup, begin: Origin) -> Role:
         parcels=[*parcels],
         keep=(lambda parcels: kept.keep(leave().for_later(), parcels)) if kept else None,
         hurry=hurry,
+        admin=admin,
+        presence=presence,
     )

@@ -14,6 +14,7 @@ from lane.carriers.plugin_steering import steering
 from lane.carriers.session_driver import SessionDeadlines
 from lane.carriers.upstream import Upstream, cost, lead_through, make_paths
 from lane.certs import PinnedTLS, ServerIdentity, VerifiedTLS
+from lane.cli.administration import administer_client
 from lane.cli.configured import upstream_of
 from lane.cli.listeners import make_terms, open_all, open_reverses
 from lane.cli.reload import Again, Reloading, Step
@@ -28,17 +29,18 @@ from lane.egress.udp import UdpEgress
 from lane.errors import UsageError
 from lane.inbound import Inbound
 from lane.inbound.udp_forward import UdpForward
-from lane.keys import KeyRing, Keys
 from lane.link import KEY_SIZE
 from lane.net.resolver import system_resolver
 from lane.plugins import Plugins
 from lane.server import Server
-from lane.server.auth import KeyAuth
 from lane.server.listening import listen_all, listen_where_possible
 from lane.server.resumption import Resumption
 from lane.server.services import Associations, offers
 from lane.session.registry import Registry
 from lane.stream import ClientTLS, Listener, Transport
+from lane.users.account import Account
+from lane.users.source import Fixed
+from lane.users.users import Users
 
 log = logging.getLogger("lane.client")
 _HERE = "127.0.0.1"
@@ -76,6 +78,7 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
     control = open_control(config.control, address, paths.snapshot, paths.lanes.ask_all)
     if control:
         paths.when_changed(control.changed)
+    admin = administer_client(config, paths.snapshot, registry)
     for inbound in inbounds:
         inbound.start()
     reverses = open_reverses(config, connector)
@@ -83,6 +86,7 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
 
     def hold(now: ClientConfig) -> str:
         terms.credentials = now.credentials
+        admin.read_again(now.admin_secret)
         return ""
 
     steps: dict[str, Step[ClientConfig]] = {
@@ -93,6 +97,7 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
     reload = Reloading(config, again, steps)
 
     def close() -> None:
+        admin.drain()
         watcher.kill(block=False)
         if control:
             control.close()  # together with its port, so that another client can use both
@@ -106,6 +111,7 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
         for inbound in inbounds:
             inbound.kill()  # no limit: it has END_TIME
         paths.close()
+        admin.close()
         if server:
             server.close(0)
 
@@ -146,7 +152,8 @@ def _embed(config: ClientConfig, plugins: Plugins, transports: list[Transport]) 
     """
     identity = ServerIdentity.make()
     key = secrets.token_bytes(KEY_SIZE)
-    plugins.register(KeyAuth(KeyRing(Keys({"embedded": key}))), "lane-keys")
+    users = Users(Fixed(Account("embedded", key)))
+    plugins.register(users, "lane-users")
     address, listeners = _listen(config, transports, identity)
     policy, resolver = Policy((), (), local=True), system_resolver()
     service = offers(
@@ -156,7 +163,9 @@ def _embed(config: ClientConfig, plugins: Plugins, transports: list[Transport]) 
     )
     registry = _registry(config)
     resumption = Resumption(config.resume_grace, config.max_sessions, config.buffer_total // 2)
-    server = Server(listeners, plugins.hook, service, registry, resumption, per_peer=config.max_sessions)
+    server = Server(
+        listeners, plugins.hook, service, registry, resumption, per_peer=config.max_sessions, users=users
+    )
     return server, Upstream(address, PinnedTLS(identity.binding), key)
 
 

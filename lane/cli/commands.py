@@ -12,6 +12,16 @@ COMMANDS = {
     "link": "print the link that clients need",
     "service install": "have systemd run the client or the server",
     "service remove": "take away what `lane service install` wrote",
+    "user add": "add a user, and print the link and its QR code",
+    "user list": "list the users: who is there, what they use, their limits",
+    "user show": "show a user, with what was used by day",
+    "user set": "change the limits of a user",
+    "user disable": "end a user's connections, and allow no more",
+    "user enable": "allow a disabled user's connections again",
+    "user remove": "remove a user, and what is known of it",
+    "user rotate-key": "give a user a new key, and print the new link",
+    "user link": "print a user's link",
+    "kick": "end all connections of a user now",
     "plugins": "list the plugins and their errors, or measure the cost of a transport",
 }
 

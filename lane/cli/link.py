@@ -3,17 +3,20 @@
 from lane import state
 from lane.certs import own_identity
 from lane.config import LinkConfig, is_loopback
+from lane.errors import ConfigError
 from lane.link import Link
 from lane.plugins import Plugins
 from lane.text import complain
 
 
 def run(config: LinkConfig, plugins: Plugins) -> int:
-    """Print the link of the first user. Raises ConfigError if no server has created its keys yet."""
+    """Print the link of the first user. Raises ConfigError if no server has created its accounts yet."""
     found = state.look(config.state_dir, own_identity(config.cert, config.cert_key))
     if warning := only_here(config.address.host):
         complain(f"lane: {warning}")
-    print(Link(found.keys.first[1], config.address, found.identity.binding, config.carried))
+    if found.first is None:
+        raise ConfigError("this server has no user: lane user add NAME makes one")
+    print(Link(found.first.key, config.address, found.identity.binding, config.carried))
     return 0
 
 

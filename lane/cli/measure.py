@@ -126,7 +126,8 @@ def _download(name: str, plugins: Plugins) -> Cost:
         there = stack.enter_context(_running(lambda: alone.run(serving, plugins)))
         host, port = there.listens()
         kept = state.look(serving.state_dir)
-        link = str(Link(kept.keys.first[1], Address(host, port), kept.identity.binding))
+        assert kept.first is not None
+        link = str(Link(kept.first.key, Address(host, port), kept.identity.binding))
         going = client_config(_options("client", **loopback, server=link, control="off"))
         here = stack.enter_context(_running(lambda: client.run(going, plugins)))
         entrance = here.listens()

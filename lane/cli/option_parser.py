@@ -26,8 +26,8 @@ from lane.cli.config_sources import (
 )
 from lane.cli.hints import joined, nearest
 from lane.config import link_parameters, plugin_dir
-from lane.config.option import Option
-from lane.config.settings import GROUPS, options_of
+from lane.config.option import Option, sentence
+from lane.config.settings import GROUPS, USERS, WITH_LINK, options_of
 from lane.errors import ConfigError, Fatal, UsageError
 from lane.text import describe
 
@@ -43,8 +43,9 @@ _FILES = {
     "upgrade": ["server.conf"],
     "link": ["server.conf"],
     "plugins": ["client.conf", "server.conf"],
+    **{command: ["server.conf"] for command in USERS},
 }
-WITH_PLUGIN_OPTIONS = ("client", "server", "check", "plugins", "link")
+WITH_PLUGIN_OPTIONS = ("client", "server", "check", "plugins", "link", *WITH_LINK)
 
 Warn = Callable[[str], None]
 
@@ -114,6 +115,7 @@ def build(command: str, files: Sequence[Path] = ()) -> Parser:
     A command that is not in `_FILES` takes its options from the command line alone.
     """
     where = " and ".join(f"/etc/lane/{name}, ~/.config/lane/{name}" for name in _FILES.get(command, ()))
+    names = any(option.kind == "position" for option in options_of(command))
     sources = (
         f"An option --some-name can also be set by the variable {PREFIX}SOME_NAME, or by a line"
         f" `some-name = value` in {where} or the file of -c. The command line wins over variables, they win"
@@ -122,8 +124,8 @@ def build(command: str, files: Sequence[Path] = ()) -> Parser:
     parser = _parser(
         files,
         prog=f"lane {command}",
-        usage=f"lane {command} [options]",
-        description=f"{COMMANDS[command].capitalize()}.",
+        usage=f"lane {command} {'NAME ' * names}[options]",
+        description=sentence(COMMANDS[command]),
         epilog=sources if where else None,
         auto_env_var_prefix=PREFIX if where else None,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=30),
@@ -153,6 +155,8 @@ def _add(group: Any, option: Option, command: str) -> None:
             group.add_argument(*names, action="append", **settings)
         case "flag":
             group.add_argument(*names, nargs="?", const="yes", default=option.default_of(command), **settings)
+        case "position":
+            group.add_argument(option.name, nargs="?", **settings)
         case "file":
             group.add_argument("-c", *names, is_config_file_arg=True, **settings)
 

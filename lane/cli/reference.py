@@ -107,6 +107,7 @@ def _row(option: Option, command: str) -> tuple[str, str, str, str]:
         "list": f"--{option.name} {option.metavar} ...",
         "flag": f"--{option.name} [yes]",
         "file": f"-c {option.metavar}, --{option.name} {option.metavar}",
+        "position": option.metavar,
     }
     text, default = _escaped(option.description(command)), option.default_of(command)
     if not default and command in BOTH and (example := option.example_of(command)):

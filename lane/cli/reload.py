@@ -105,5 +105,5 @@ class Reloading(Generic[C]):
 
 
 def _reopen(config: ClientConfig | ServerConfig) -> str:
-    logs.reopen(config.log_level, config.log_file)
+    logs.reopen(config.log_level, config.log_file, config.log_format)
     return f"{config.log_file} opened" if config.log_file else ""

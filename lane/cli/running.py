@@ -23,8 +23,10 @@ from lane.config import (
     server_config,
     service_config,
     status_config,
+    user_config,
     why_config,
 )
+from lane.config.settings import USERS
 from lane.errors import UsageError
 from lane.heap import settle
 from lane.text import complain
@@ -43,9 +45,11 @@ CONFIGS: dict[str, Callable[[Any], Any]] = {
     "service install": service_config,
     "service remove": service_config,
     "plugins": plugins_config,
+    **{command: partial(user_config, command=command) for command in USERS},
 }
 """Makes the configuration of a command from its options."""
 _SERVICES = ("client", "server")
+_CONFIGURED = (*_SERVICES, "check", "plugins")
 
 
 def run(command: str, argv: Sequence[str]) -> int:
@@ -54,7 +58,7 @@ def run(command: str, argv: Sequence[str]) -> int:
     config = CONFIGS[command](namespace)
     if command == "check" and config.server is None:
         raise UsageError("no server to check: pass --server")
-    if plugins is not None and command != "link" and config != PluginsConfig(measure=None):
+    if plugins is not None and command in _CONFIGURED and config != PluginsConfig(measure=None):
         known = len(plugins.errors)
         try:
             plugins.configure(namespace)
@@ -69,13 +73,10 @@ def run(command: str, argv: Sequence[str]) -> int:
     with ExitStack() as resources:
         if plugins is not None and isinstance(config, ClientConfig | ServerConfig):
             if forks:
-                log.setup(config.log_level, config.log_file, threads=False)
+                log.setup(config.log_level, config.log_file, config.log_format, threads=False)
             else:
                 watch(config, plugins, resources)
-        module = command.replace(" ", "_")
-        if module == "server":
-            module = "workers" if forks else "alone"
-        start = importlib.import_module(f"lane.cli.{module}").run
+        start = importlib.import_module(f"lane.cli.{_module(command, forks=forks)}").run
         if plugins is not None and command in _SERVICES:
             from lane.cli.reload import rereading  # noqa: PLC0415
 
@@ -86,14 +87,20 @@ def run(command: str, argv: Sequence[str]) -> int:
     return status
 
 
+def _module(command: str, *, forks: bool) -> str:
+    if command == "server":
+        return "workers" if forks else "alone"
+    return "user" if command in USERS else command.replace(" ", "_")
+
+
 def watch(
-    config: ClientConfig | ServerConfig, plugins: "Plugins", resources: ExitStack, prefix: str = ""
+    config: ClientConfig | ServerConfig, plugins: "Plugins", resources: ExitStack, process: str = ""
 ) -> None:
-    """Set up the log, whose messages begin with `prefix`, and what writes to it."""
+    """Set up the log, whose messages name the `process`, and what writes to it."""
     from lane import supervisor  # noqa: PLC0415
     from lane.watchdog import Watchdog  # noqa: PLC0415
 
-    log.setup(config.log_level, config.log_file, prefix=prefix)
+    log.setup(config.log_level, config.log_file, config.log_format, process=process)
     supervisor.report_all(plugins.owner)
     resources.callback(Watchdog(plugins.owner).close)
 

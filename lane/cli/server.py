@@ -1,4 +1,4 @@
-"""`lane server`: it listens on one port number with all transports, and keeps its certificate and keys.
+"""`lane server`: it listens on one port number with all transports, and keeps its certificate and accounts.
 
 `Setup` is what a server reads before it listens. `serve` is one process that serves: all of the server, or
 one of its workers (`lane.cli.workers`).
@@ -16,7 +16,11 @@ from gevent.event import Event
 
 from lane import state
 from lane.address import Address
+from lane.admin.access_log import AccessLog
+from lane.admin.everyone import Shelves
+from lane.admin.port import Place
 from lane.certs import own_identity
+from lane.cli.administration import administer
 from lane.cli.certificate import Certificate
 from lane.cli.link import only_here
 from lane.cli.reload import Again, Reloading, Step
@@ -27,28 +31,32 @@ from lane.egress.dialer import Dialer
 from lane.egress.listening import Ports
 from lane.egress.policy import Policy
 from lane.egress.udp import UdpEgress
-from lane.errors import ConfigError
+from lane.errors import ConfigError, LaneError, UsageError
 from lane.handover.exchange import Desk, Others
 from lane.handover.predecessor import Predecessor
 from lane.handover.retirement import Retirement
 from lane.handover.succession import Inheritance
-from lane.keys import KeyRing
-from lane.link import Link
+from lane.link import KEY_SIZE, Link, encode
 from lane.net.path_memory import PATHS
 from lane.net.resolver import system_resolver
 from lane.net.sockets import own_address
 from lane.plugins import Plugins
 from lane.server import Server, known_paths
-from lane.server.auth import KeyAuth
 from lane.server.begun import Begin, always
 from lane.server.hosted import Parcel
 from lane.server.listening import listen_all
+from lane.server.live import LiveSessions
 from lane.server.resumption import Resumption
 from lane.server.server import SPARES_PER_PEER, ClientDeadlines
 from lane.server.services import Associations, offers
 from lane.session.registry import Registry
 from lane.stream import Transport
 from lane.tally import CARRIERS, SESSIONS, Count, Tally
+from lane.text import describe
+from lane.users.kinds import LOCAL, Kinds
+from lane.users.presence import Here, Presence
+from lane.users.source import Source
+from lane.users.users import Users
 
 log = logging.getLogger("lane.server")
 
@@ -71,7 +79,8 @@ class Setup:
                 "%s is not offered, though clients try it by themselves: --transport names what is", others
             )
         own = own_identity(config.cert, config.cert_key)
-        return cls(config, transports, state.keep(config.state_dir, own, renew=config.renew))
+        kept = state.keep(config.state_dir, own, renew=config.renew, accounts=config.accounts == LOCAL)
+        return cls(config, transports, kept)
 
     @property
     def processes(self) -> int:
@@ -97,10 +106,13 @@ class Setup:
         reached = Address(host.host, host.port or port)
         # Standard output may be a journal that others can read. Show the link only on a terminal, and only
         # once.
-        if kept.made and sys.stdout.isatty():
-            for_clients = str(Link(kept.keys.first[1], reached, kept.identity.binding, config.carried))
-        else:
+        if kept.made and kept.first and sys.stdout.isatty():
+            for_clients = str(Link(kept.first.key, reached, kept.identity.binding, config.carried))
+        elif config.accounts == LOCAL:
             for_clients = f"for clients: {_link_command(config, reached)}"
+        else:
+            link = str(Link(bytes(KEY_SIZE), reached, kept.identity.binding, config.carried))
+            for_clients = f"for clients: {link.replace(encode(bytes(KEY_SIZE)), 'KEY')}"
         names = ", ".join(config.transports)
         print(f"listening on {Address(config.listen.host or '*', port)} ({names})")
         print(for_clients, flush=True)
@@ -142,6 +154,12 @@ class Role:
     """Leaves sessions to the process after a restart."""
     hurry: "list[Callable[[], None]]" = field(default_factory=list)
     """Filled by `serve`: called when another process is about to take the place of the next one."""
+    admin: Place | None = None
+    """Where the admin port listens, if the processes share it."""
+    shelves: Shelves | None = None
+    """Where they leave what they have counted."""
+    presence: Presence = field(default_factory=Presence)
+    """Who is there, in all processes."""
 
     def count(self, field: int) -> Count:
         """A number of this process."""
@@ -151,8 +169,11 @@ class Role:
 def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, role: Role) -> int:
     """Be one process of a server until a signal: see `run`."""
     config, kept, workers = setup.config, setup.kept, role.tally.workers
-    auth = KeyAuth(KeyRing(kept.keys))
-    plugins.register(auth, "lane-keys")
+    access = AccessLog(config.access_log, config.log_format)
+    accounts = open_accounts(config, plugins)
+    users = Users(accounts, Here(role.presence, role.worker))
+    plugins.register(users, "lane-users")
+    accounts.prepare(kept.identity.binding)
     known_paths.load(config.state_dir, PATHS)
     if role.before is not None:
         role.before.succeed()
@@ -170,6 +191,8 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
     policy, resolver = Policy(config.allow, config.deny), system_resolver()
     dialer = Dialer(policy, resolver, config.connect_timeout)
     ports = Ports(policy, resolver, config.allow_reverse, bind=config.allow_bind)
+    live = LiveSessions(access)
+    resumption = Resumption(config.resume_grace, config.max_sessions, buffer_total // 2)
     server = Server(
         listeners,
         plugins.hook,
@@ -179,14 +202,21 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
             ports,
         ),
         registry,
-        Resumption(config.resume_grace, config.max_sessions, buffer_total // 2),
+        resumption,
         per_peer=config.max_sessions_per_peer,
         max_carriers=2 * config.max_sessions + SPARES_PER_PEER,  # over TLS each session has its own
         deadlines=_deadlines(config),
         epoch=role.epoch,
         begin=role.begin,
         count=role.count(CARRIERS),
+        live=live,
+        transports=config.transports,
+        users=users,
     )
+    admin = administer(
+        config, server, live, registry, resumption,
+        tally=role.tally, worker=role.worker, place=role.admin, shelves=role.shelves,
+    )  # fmt: skip
 
     server.requests.lose_sight(role.blind)
     for parcel in role.parcels:  # now, before any client asks for its session
@@ -198,13 +228,17 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
         left.set()
         ended.set()
 
+    def changed(succeeded: bool) -> None:
+        for one in (role.status, admin):
+            one.pause() if succeeded else one.resume()
+
     retirement = Retirement(
         server,
         registry,
         listeners,
         config.upgrade_timeout,
         others=role.others,
-        changed=lambda succeeded: role.status.pause() if succeeded else role.status.resume(),
+        changed=changed,
         end=end,
     )
     role.hurry.append(retirement.hurry)
@@ -218,23 +252,32 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
         dialer.timeout, server.deadlines = now.connect_timeout, _deadlines(now)
         return ""
 
-    def read_keys(now: ServerConfig) -> str:
-        keys = state.read_keys(now.state_dir)
-        auth.ring = KeyRing(keys)
-        server.users_changed()
-        return f"the keys ({len(keys.items())})"
+    def read_accounts(now: ServerConfig) -> str:
+        accounts.refresh()
+        return "the accounts"
+
+    def reopen(now: ServerConfig) -> str:
+        access.reopen(now.access_log, now.log_format)
+        return f"{now.access_log} opened" if now.access_log else ""
+
+    def read_secret(now: ServerConfig) -> str:
+        admin.read_again(now.admin_secret)
+        return ""
 
     certificate = Certificate(dict(zip(config.transports, listeners, strict=True)), kept.identity)
     steps: dict[str, Step[ServerConfig]] = {
         "limits": hold,
-        "keys": read_keys,
+        "accounts": read_accounts,
         "certificate": certificate.read_again,
+        "access log": reopen,
+        "admin secret": read_secret,
     }
     reload = Reloading(config, again, steps)
 
     def close() -> None:
         if workers == 1 and not left.is_set():
             tell_wait(len(registry), reload.config.grace)
+        admin.drain()
         role.status.close(left=left.is_set())
         if role.keep is not None and not left.is_set():
             role.keep(retirement.surrender())
@@ -244,6 +287,8 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
         server.close(0.0 if left.is_set() else reload.config.grace)
         if desk is not None:
             desk.close()
+        admin.close()
+        access.close()
         known_paths.save(config.state_dir, PATHS, role.worker)
 
     def greet() -> None:
@@ -254,6 +299,22 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
     return run_until_signal(
         greet, close, reload, hurries=workers == 1, upgrade=role.upgrade or retirement.hurry, ended=ended
     )
+
+
+def open_accounts(config: ServerConfig, plugins: Plugins) -> Source:
+    """The accounts that `--accounts` names. Raises UsageError for unknown ones, ConfigError, Unreachable."""
+    plugins.register(Kinds(), "lane-accounts")
+    try:
+        found = plugins.hook.lane_accounts(where=config.accounts, state_dir=config.state_dir)
+    except LaneError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"--accounts {config.accounts}: {describe(error)}") from None
+    if found is None:
+        raise UsageError(f"--accounts {config.accounts}: no such accounts are known here (lane plugins)")
+    if not isinstance(found, Source):
+        raise ConfigError(f"--accounts {config.accounts}: a plugin gave {found!r}, which has no accounts")
+    return found
 
 
 def _deadlines(config: ServerConfig) -> ClientDeadlines:

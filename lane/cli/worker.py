@@ -7,9 +7,13 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from time import time
 from typing import Any
 
+from lane.address import Address
+from lane.admin.everyone import Shelves
+from lane.admin.port import Place
 from lane.cli.forking import Say
 from lane.cli.groups import Groups
 from lane.cli.origin import Origin
@@ -28,8 +32,9 @@ from lane.net.siblings import Siblings
 from lane.plugins import Plugins
 from lane.proto.hello import EPOCH_SIZE
 from lane.server.begun import Begun
-from lane.server.status import snapshot
+from lane.server.status import online, snapshot
 from lane.tally import Tally
+from lane.users.presence import Presence
 
 LEAST_PAUSE = 0.1
 """Seconds until a worker that died is started again. The pause doubles with each death in a row."""
@@ -84,11 +89,24 @@ class Shared:
         self.port = before.port if before else 0
         self.status: socket.socket | None = before.status if before else None
         self.parcels = [*parcels]
+        self.presence = Presence(count)
+        self.shelves = Shelves(count) if config.admin is not None else None
+        self.admin: Place | None = None
 
     def left(self, blind: float) -> Inheritance:
         """What a new parent gets. `blind`: see `Inheritance`."""
         inboxes = [theirs for theirs, _ in self.inboxes]
-        return Inheritance(self.epoch, self.port, self.names, self.groups, inboxes, self.status, blind)
+        admin = [*self.admin.sockets] if self.admin is not None else []
+        return Inheritance(self.epoch, self.port, self.names, self.groups, inboxes, self.status, admin, blind)
+
+    def open_admin(self, where: Address | Path) -> None:
+        """Listen for the admin port. Raises ConfigError."""
+        self.admin = Place(where, self.before.admin if self.before else ())
+
+    def close_admin(self, *, left: bool) -> None:
+        """See `Place.close`."""
+        if self.admin is not None:
+            self.admin.close(left=left)
 
     def forget_parcels(self) -> None:
         """Close this process's copies of what is in them."""
@@ -121,7 +139,7 @@ class WorkerProcess:
         os.environ.pop("NOTIFY_SOCKET", None)
         config = replace(setup.config, listen=setup.config.listen._replace(port=shared.port))
         with ExitStack() as resources:
-            watch(config, plugins, resources, prefix=f"{name}: ")
+            watch(config, plugins, resources, process=name)
             role = self._role(config)
             for at, parcel in enumerate(shared.parcels):
                 if at % count == number:
@@ -133,7 +151,12 @@ class WorkerProcess:
     def _role(self, config: ServerConfig) -> Role:
         shared, number = self._shared, self._number
         where = server_path(config.state_dir)
-        status = Control(where, partial(snapshot, shared.tally, os.getppid(), shared.since), who="server")
+        status = Control(
+            where,
+            partial(snapshot, shared.tally, os.getppid(), shared.since),
+            who="server",
+            answers={"online": partial(online, shared.presence)},
+        )
         before = shared.before.names if shared.before else []
 
         def ready(_: int) -> None:
@@ -158,6 +181,9 @@ class WorkerProcess:
             Others([*(name for name in shared.names if name != shared.names[number]), *before]),
             Predecessor(before[number], again=self._started_again) if before else None,
             blind=shared.before.blind if shared.before else 0.0,
+            admin=shared.admin,
+            shelves=shared.shelves,
+            presence=shared.presence,
         )
 
 

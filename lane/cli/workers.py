@@ -22,6 +22,7 @@ from math import inf
 from time import monotonic, time
 
 from lane import state
+from lane.admin import access_log
 from lane.certs import own_identity
 from lane.cli.forking import Say, fork
 from lane.cli.groups import open_groups
@@ -56,6 +57,7 @@ log = logging.getLogger("lane.server")
 
 def run(config: ServerConfig, plugins: Plugins, again: Again[ServerConfig] | None = None) -> int:
     """Serve until a signal. Raises Fatal if it cannot start. `again` is for SIGHUP."""
+    access_log.check(config.access_log)  # now, since it is each worker that opens it
     setup, begin = origin(Setup.read(config, plugins))
     return Parent(setup, plugins, again, begin).run()
 
@@ -88,7 +90,7 @@ class Parent:
         self._greeted = False
         self._bereft = -inf  # when a worker died last
         self._until = inf  # the time at which a server that stops is killed
-        steps: dict[str, Step[ServerConfig]] = {"keys": self._read_keys, "certificate": self._read_identity}
+        steps: dict[str, Step[ServerConfig]] = {"certificate": self._read_identity}
         self._reload = Reloading(config, again, steps)
         self._reloaded = -inf
 
@@ -99,6 +101,9 @@ class Parent:
             if not self._shared.groups:
                 self._shared.port, self._shared.groups = open_groups(self._setup)
             self._open_status(resources)
+            if (where := self._setup.config.admin) is not None:
+                self._shared.open_admin(where)
+                resources.callback(lambda: self._shared.close_admin(left=self._upgrades.succeeded))
             self._await_signals()
             resources.callback(self._kill_all)
             while any(worker.pid for worker in self._workers) or self._stays:
@@ -195,6 +200,7 @@ class Parent:
         worker.pid = 0
         for field in (PID, SESSIONS, CARRIERS):
             self._tally.put(worker.number, field, 0)
+        self._shared.presence.clear(worker.number)
         if self._upgrades.succeeded:
             self._shared.desks[worker.number].close()  # so that nobody waits for its answer
         if self._until < inf or (self._upgrades.succeeded and not status):
@@ -266,11 +272,6 @@ class Parent:
             if worker.pid:
                 os.waitpid(worker.pid, 0)  # no limit: it was killed
                 worker.pid = 0
-
-    def _read_keys(self, config: ServerConfig) -> str:
-        """For workers to come: a step of `lane.cli.reload`."""
-        self._setup.kept = replace(self._setup.kept, keys=state.read_keys(config.state_dir))
-        return ""
 
     def _read_identity(self, config: ServerConfig) -> str:
         """For workers to come: a step of `lane.cli.reload`."""

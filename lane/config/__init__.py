@@ -17,10 +17,12 @@ from lane.config.server import (
 )
 from lane.config.service import ServiceConfig, service_config
 from lane.config.settings import DEFAULT_TRANSPORTS, LIVE
+from lane.config.user import UserConfig, user_config
 
 __all__ = [
     "DEFAULT_TRANSPORTS", "LIVE", "ClientConfig", "LinkConfig", "PluginsConfig", "ServerConfig",
-    "ServiceConfig", "StatusConfig", "WhyConfig", "client_config", "is_loopback", "link_config",
+    "ServiceConfig", "StatusConfig", "UserConfig", "WhyConfig", "client_config", "is_loopback", "link_config",
     "link_parameters", "plugin_dir", "plugins_config", "server_config", "service_config", "status_config",
+    "user_config",
     "why_config",
 ]  # fmt: skip

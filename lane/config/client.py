@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lane.address import Address
 from lane.config.listeners import Forward, Reverse, is_loopback
-from lane.config.option_reader import Options, check_buffers
+from lane.config.option_reader import Options, check_admin, check_buffers
 from lane.config.parsers import as_meant, server_address
 from lane.errors import ConfigError, UsageError
 from lane.link import Link
@@ -66,8 +66,13 @@ class ClientConfig:
     check: bool
     """Whether the client ends if the server does not answer at the start."""
     plugin_dir: Path | None
+    admin: Address | Path | None
+    """Where it answers Prometheus: a port, or a socket of the file system."""
+    admin_secret: str | None = field(repr=False)
     log_level: str
     log_file: Path | None
+    log_format: str
+    """`text` or `json`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,7 @@ def client_config(namespace: Namespace) -> ClientConfig:
     for listen in config.redirects:
         _check_reach(options, "redirect", listen)
     check_buffers(options, config.buffer_size, config.buffer_total)
+    check_admin(options, config.admin, config.admin_secret)
     return config
 
 

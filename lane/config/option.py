@@ -29,8 +29,9 @@ class Option:
     help: PerCommand
     """The text in `--help`, without the default."""
     default: PerCommand = ""
-    kind: Literal["value", "list", "flag", "file"] = "value"
-    """`list` can be repeated, `flag` is yes or no, and `file` names a configuration file."""
+    kind: Literal["value", "list", "flag", "file", "position"] = "value"
+    """`list` can be repeated, `flag` is yes or no, and `file` names a configuration file. A `position` has no
+    `--name` before it, and no other source."""
     commands: tuple[str, ...] = ()
     """The commands with this option; empty for those of its group."""
     field: str = ""

@@ -9,6 +9,8 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
+from lane.address import Address
+from lane.config.listeners import is_loopback
 from lane.config.option import Option
 from lane.config.settings import options_of
 from lane.errors import ConfigError, Fatal, UsageError
@@ -58,6 +60,8 @@ class Options:
         """The exception for a bad value of `name`."""
         source = self._texts["sources"].get(name)
         key = self._options[name].name
+        if self._options[name].kind == "position":
+            return UsageError(message)
         if isinstance(source, Path):
             return ConfigError(f"{source}: {key}: {message}")
         return UsageError(f"{source or '--' + key}: {message}")
@@ -76,6 +80,13 @@ def check_buffers(options: Options, size: int, total: int) -> None:
     """Raise UsageError or ConfigError if the total is smaller than the buffer of one session."""
     if total < size:
         raise options.error("buffer_total", "must be at least buffer-size")
+
+
+def check_admin(options: Options, where: Address | Path | None, secret: str | None) -> None:
+    """Raise UsageError or ConfigError if strangers could ask the admin port."""
+    if isinstance(where, Address) and not is_loopback(where.host) and secret is None:
+        message = f"{where} can be reached from other machines: that needs admin-secret"
+        raise options.error("admin", message)
 
 
 def plugin_dir(namespace: Namespace) -> Path | None:

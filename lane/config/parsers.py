@@ -7,12 +7,13 @@ secret. The caller adds the name of the option.
 import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from lane.address import Address
 from lane.errors import TargetError, UsageError
 from lane.link import Link, decode, unwrapped
-from lane.log import LEVELS
+from lane.log import FORMATS, LEVELS
 from lane.meeting import Where
 from lane.net.names import literal, normal_name
 from lane.tally import MOST_WORKERS
@@ -174,6 +175,33 @@ def control(text: str) -> Where:
     return "off" if text == "off" else parse_path(text)
 
 
+def access_log(text: str) -> Path:
+    """The path of the access log. `-`, which is standard output, stays as it is."""
+    return Path("-") if text == "-" else parse_path(text)
+
+
+def admin(text: str) -> Address | Path:
+    """The place of the admin port: HOST:PORT, or a path after `unix:`."""
+    kind, _, path = text.partition(":")
+    if kind == "unix":
+        return parse_path(path)
+    address = Address.parse(text)
+    if not address.host:
+        raise UsageError("expected HOST:PORT or unix:PATH")
+    return address
+
+
+def admin_secret(text: str) -> str:
+    """The secret of the admin port, or an `@FILE` with it: 16 to 256 characters of ASCII, without spaces."""
+    return inline_or_file(text, _admin_secret)
+
+
+def _admin_secret(text: str) -> str:
+    if not 16 <= len(text) <= 256 or not text.isascii() or not text.isprintable() or " " in text:
+        raise UsageError("expected 16 to 256 printable ASCII characters without spaces")
+    return text
+
+
 def unless(text: str) -> bool:
     """The opposite of a flag: `yes` gives False."""
     return not parse_flag(text)
@@ -191,6 +219,7 @@ def one_of(*words: str, expected: str) -> Callable[[str], str]:
 
 
 fast_open = one_of("auto", "on", "off", expected="auto, on or off")
+log_format = one_of(*FORMATS, expected="text or json")
 log_level = one_of(*LEVELS, expected=f"one of {', '.join(LEVELS)}")
 _udp_filter = one_of(
     "address-dependent", "endpoint-independent", expected="address-dependent or endpoint-independent"

@@ -3,12 +3,12 @@
 import os
 import sys
 from argparse import Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lane.address import Address
-from lane.config.option_reader import Options, check_buffers
+from lane.config.option_reader import Options, check_admin, check_buffers
 from lane.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ class ServerConfig:
     state_dir: Path
     renew: bool
     """Create a missing file in a state folder that was in use."""
+    accounts: str
+    """Where the accounts of users are: `file` for the state folder, or what a plugin knows."""
     cert: Path | None
     cert_key: Path | None
     """Set only together with `cert`."""
@@ -59,8 +61,15 @@ class ServerConfig:
     upgrade_timeout: float
     """Seconds for clients to move to the new process at an upgrade."""
     plugin_dir: Path | None
+    admin: Address | Path | None
+    """Where it answers Prometheus: a port, or a socket of the file system."""
+    admin_secret: str | None = field(repr=False)
     log_level: str
     log_file: Path | None
+    log_format: str
+    """`text` or `json`."""
+    access_log: Path | None
+    """`-` is standard output."""
 
     @property
     def forks(self) -> bool:
@@ -91,8 +100,9 @@ def server_config(namespace: Namespace) -> ServerConfig:
     """Check the server's options. Raises UsageError or ConfigError."""
     options = Options(namespace, "server")
     values = options.values()
-    config = ServerConfig(**{**values, **_identity(options)}, carried=namespace.carried)
+    config = ServerConfig(**{**values, **identity(options)}, carried=namespace.carried)
     check_buffers(options, config.buffer_size, config.buffer_total)
+    check_admin(options, config.admin, config.admin_secret)
     return config
 
 
@@ -105,7 +115,7 @@ def link_config(namespace: Namespace) -> LinkConfig:
     address = host if host.port else host._replace(port=options.value("listen").port)
     if not address.port:
         raise options.error("host", f"{address.host} needs a port: HOST:PORT")
-    return LinkConfig(address, namespace.carried, **_identity(options))
+    return LinkConfig(address, namespace.carried, **identity(options))
 
 
 def status_config(namespace: Namespace) -> StatusConfig:
@@ -114,12 +124,14 @@ def status_config(namespace: Namespace) -> StatusConfig:
     return StatusConfig(options.value("state_dir") or _default_state_dir(), options.value("json"))
 
 
-def _identity(options: Options) -> dict[str, Any]:
-    """The fields for the place of a server's keys and certificate."""
+def identity(options: Options, *, own: bool = True) -> dict[str, Any]:
+    """The fields for the place of a server's accounts and certificate. `own`: it may have one of its own."""
+    state_dir = options.value("state_dir") or _default_state_dir()
+    if not own:
+        return {"state_dir": state_dir}
     cert, cert_key = options.value("cert"), options.value("cert_key")
     if (cert is None) != (cert_key is None):
         raise options.error("cert_key" if cert is None else "cert", "cert and cert-key need each other")
-    state_dir = options.value("state_dir") or _default_state_dir()
     return {"cert": cert, "cert_key": cert_key, "state_dir": state_dir}
 
 
@@ -133,5 +145,7 @@ def _default_state_dir() -> Path:
     if given or os.path.isabs(home):
         return Path(given or home + "/lane")
     if not os.path.isabs(home := os.path.expanduser("~")):
-        raise UsageError("this user has no home: pass --state-dir DIR, where certificate and keys are kept")
+        raise UsageError(
+            "this user has no home: pass --state-dir DIR, where certificate and accounts are kept"
+        )
     return Path(home, ".local/state/lane")

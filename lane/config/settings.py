@@ -14,12 +14,19 @@ from lane.config import parsers as read
 from lane.config.listeners import Forward, Reverse
 from lane.config.option import Group, Option
 from lane.link import Link
+from lane.users import limits
+from lane.users.account import check_name
 from lane.values import inline_or_file, parse_credentials, parse_flag, parse_names, parse_path
 
 DEFAULT_TRANSPORTS = ("quic", "tls")
 """The transports that a server offers by default: those that ship with lane."""
 
 BOTH = ("client", "server")
+WITH_LINK = ("user add", "user link", "user rotate-key")
+"""The commands for users that print a link."""
+OF_ONE = (*WITH_LINK, "user show", "user set", "user disable", "user enable", "user remove", "kick")
+USERS = (*OF_ONE, "user list")
+"""The commands for users."""
 _LISTS = "separated by commas"
 _TARGETS = f"CIDR or DOMAIN, each with [:PORT], {_LISTS}"
 _LOOPBACK, _EVERYWHERE = read.listening("127.0.0.1"), read.listening("")
@@ -144,13 +151,38 @@ GROUPS = (
                "time for an application to send its request", default="10s",
                comment="How long an application may take to send its request."),
     )),
-    Group("identity", ("server", "link"), (
+    Group("user", OF_ONE, (
+        Option("name", "NAME", check_name, "the user; -- NAME if it begins with a dash", kind="position"),
+    )),
+    Group("account", ("user add", "user set"), (
+        Option("expires", "WHEN", limits.parse_expiry,
+               "end of the account: 30d (from now; s, m, h, d, w, y), 2026-12-31, 2026-12-31 18:00, or none"),
+        Option("quota", "SIZE/month", limits.parse_quota,
+               "bytes a calendar month (UTC), up and down together: 100GB/month, or none"),
+        Option("rate", "RATE", limits.parse_rate,
+               "speed of all connections together, up and down each: 50mbit (kbit, mbit, gbit), or none"),
+        Option("sessions", "N", limits.parse_most, "connections of applications at once, or none"),
+        Option("devices", "N", limits.parse_most, "devices at once, whatever their addresses are, or none"),
+        Option("note", "TEXT", str.strip, "a text of yours"),
+    )),
+    Group("what is printed", ("user add", "user link"), (
+        Option("qr", "yes", parse_flag, "print the link as a QR code as well",
+               kind="flag", commands=("user link", "user rotate-key")),
+        Option("png", "FILE", parse_path, "write the link as a QR code to this image, for your eyes only",
+               commands=WITH_LINK),
+    )),
+    Group("identity", ("server", "link", *WITH_LINK), (
         Option("state-dir", "DIR", parse_path,
-               "where certificate and keys are kept (default: $STATE_DIRECTORY or ~/.local/state/lane)",
-               commands=("server", "link", "status", "upgrade"),
+               "where certificate and accounts are kept (default: $STATE_DIRECTORY or ~/.local/state/lane)",
+               commands=("server", "link", "status", "upgrade", *USERS),
                example="/var/lib/lane",
-               comment="The folder for the certificate and the keys; without this, $STATE_DIRECTORY or"
+               comment="The folder for the certificate and the accounts; without this, $STATE_DIRECTORY or"
                " ~/.local/state/lane. Nobody else may write to the folder or read the files in it."),
+        Option("accounts", "WHERE", str.strip,
+               "where the accounts of users are: file (in the state folder), or what a plugin knows",
+               default="file", commands=("server", *USERS),
+               comment="Where the accounts of users are: file (accounts.db in state-dir), or what a plugin"
+               " knows. docs/USERS.md says more."),
         Option("cert", "FILE", parse_path, "a certificate of your own, PEM, leaf first",
                live=("server",), example="/etc/lane/cert.pem",
                comment="A certificate of your own (PEM, leaf first). Without it, lane makes one."),
@@ -258,20 +290,45 @@ GROUPS = (
     )),
     Group("what is printed", (), (
         Option("json", "yes", parse_flag, "print the whole answer, as one line of JSON",
-               kind="flag", commands=("why", "status", "upgrade")),
+               kind="flag", commands=("why", "status", "upgrade", *USERS)),
         Option("follow", "yes", parse_flag, "keep printing, once a second and at each change, until Ctrl-C",
                kind="flag", commands=("why",)),
         Option("measure", "NAME", str.strip,
                "measure the CPU time a byte over this transport: the value for its `cost`",
                commands=("plugins",)),
     )),
+    Group("administration", BOTH, (
+        Option("admin", "WHERE", read.admin,
+               "answer Prometheus at HOST:PORT, or at the socket unix:PATH (/metrics, /healthz, /readyz)",
+               example="127.0.0.1:9433",
+               comment={"client": "Answer Prometheus at HOST:PORT, or at the socket unix:PATH: /metrics,"
+                        " /healthz and /readyz. An address that is not loopback needs admin-secret.",
+                        "server": "Answer Prometheus and panels at HOST:PORT, or at the socket unix:PATH:"
+                        " /metrics, /healthz, /readyz and more, see docs/METRICS.md. An address that is not"
+                        " loopback needs admin-secret."}),
+        Option("admin-secret", "SECRET", read.admin_secret,
+               "what requests to --admin must send in the header Authorization, or @FILE with it",
+               live=BOTH, secret=_always, example="@/etc/lane/admin-secret",
+               comment="What requests to admin must send in the header Authorization, or @FILE that holds it:"
+               " at least 16 characters."),
+    )),
     Group("logging", (*BOTH, "check"), (
         Option("log-level", "LEVEL", read.log_level, ", ".join(log.LEVELS), default="info", live=BOTH,
                comment=f"How much is logged: {', '.join(log.LEVELS[:-1])} or {log.LEVELS[-1]}."),
         Option("log-file", "FILE", parse_path, "log to this file instead of standard error", live=BOTH,
                example={command: f"/var/log/lane-{command}.log" for command in BOTH}),
+        Option("log-format", "FORMAT", read.log_format,
+               {"client": "how lines of the log are written: text, or json (an object per line)",
+                "server": "how lines of the log and of the access log are written: text, or json (an object"
+                " per line)"}, default="text", live=BOTH, commands=BOTH),
+        Option("access-log", "FILE|-", read.access_log,
+               "write a line for each session at its end to this file, or to standard output (-)",
+               live=("server",), commands=("server",), example="/var/log/lane-access.log",
+               comment="Write a line for each session at its end to this file, or to standard output (-):"
+               " who, from where, the target, bytes, seconds, and how it ended. docs/METRICS.md has all"
+               " fields."),
     )),
-    Group("general", (*BOTH, "check", "why", "link", "status", "upgrade", "plugins"), (
+    Group("general", (*BOTH, "check", "why", "link", "status", "upgrade", "plugins", *USERS), (
         Option("config", "FILE", str, "one more configuration file", kind="file"),
         Option("plugin-dir", "DIR", parse_path, "folder with more plugins: *.py files and packages",
                example="/etc/lane/plugins",

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lane import __version__
@@ -43,6 +43,8 @@ class Inheritance:
     """Of all workers: the ends to send to them (`lane.net.siblings`)."""
     status: socket.socket | None
     """The one that answers `lane status`."""
+    admin: list[socket.socket] = field(default_factory=list)
+    """Those of the admin port."""
     blind: float = 0.0
     """Seconds for which sessions of workers that have died must not be begun again."""
 
@@ -71,11 +73,13 @@ class Inheritance:
             "wanted": rows,
             "counts": [[len(socks) for socks in group] for _, group in self.groups],
             "inboxes": len(self.inboxes),
+            "admin": len(self.admin),
             "status": self.status is not None,
             "blind": self.blind,
         }
         socks = [sock for _, group in self.groups for one in group for sock in one] + self.inboxes
-        return value, [sock.fileno() for sock in [*socks, *([self.status] if self.status else [])]]
+        status = [self.status] if self.status else []
+        return value, [sock.fileno() for sock in [*socks, *status, *self.admin]]
 
     @classmethod
     def of(cls, value: dict[str, Any], descriptors: list[int]) -> "Inheritance":
@@ -87,9 +91,9 @@ class Inheritance:
         ]
         inboxes = [next(socks) for _ in range(value["inboxes"])]
         status = next(socks) if value["status"] else None
-        return cls(
-            value["epoch"], value["port"], value["names"], groups, inboxes, status, float(value["blind"])
-        )
+        admin = [next(socks) for _ in range(value["admin"])]
+        blind = float(value["blind"])
+        return cls(value["epoch"], value["port"], value["names"], groups, inboxes, status, admin, blind)
 
     def send(self, link: Any) -> None:
         """Send it to the new process. Raises OSError."""
@@ -117,7 +121,7 @@ class Inheritance:
 
     def for_later(self) -> "Inheritance":
         """What is left of it after the end of this process: no other process can be asked any more."""
-        return replace(self, names=[], inboxes=[], status=None)
+        return replace(self, names=[], inboxes=[], status=None, admin=[])
 
 
 def _wanted(row: list[Any]) -> Wanted:

@@ -41,6 +41,11 @@ def listen(endpoint: Address, backlog: int) -> list[gsocket.socket]:
     return _all(gsocket.socket, socket.SOCK_STREAM, endpoint, backlog)
 
 
+def listen_for_all(endpoint: Address, backlog: int) -> list[socket.socket]:
+    """Open blocking TCP sockets as `listen` does, for the parent of processes that share them."""
+    return _all(socket.socket, socket.SOCK_STREAM, endpoint, backlog)
+
+
 def bind_udp(endpoint: Address, *, quic: bool = False) -> list[socket.socket]:
     """Open blocking UDP sockets on the same addresses as `listen` would. Raises ConfigError.
 

@@ -25,6 +25,7 @@ TOKEN_SIZE = 32
 HELLO_SIZE = 2 + 2 + 1 + TOKEN_SIZE
 """Bytes of a HELLO without padding. The server checks nothing before it has them."""
 MAX_HELLO_PADDING = 1024
+DEVICE_SIZE = 8
 EPOCH_SIZE = 8
 MAX_TEXT = 200
 MAX_REQUEST_PADDING = 255
@@ -36,6 +37,8 @@ ANYONE = 2
 EARLY = 16384
 """Bytes that a client may send before it knows the server's window: one TLS record."""
 
+_DEVICE = b"\x01"
+"""The first byte of a padding that has the device behind it."""
 _REQUEST = struct.Struct("!HBBI")  # length of the rest, command, flags, window
 _RESUMABLE = struct.Struct("!16sI")  # ID and generation; after the address, if the flag is set
 _REPLY = struct.Struct("!HB8sI")  # length of the rest, status, epoch, window; then address, text
@@ -56,10 +59,21 @@ def token(key: bytes, binding: bytes) -> bytes:
     return hmac.digest(key, b"lane/1" + binding, "sha256")
 
 
-def pack_hello(proof: bytes, padding: int = 0) -> bytes:
-    """A HELLO with `proof` (from `token`) and `padding` zero bytes (at most MAX_HELLO_PADDING)."""
-    length = 1 + TOKEN_SIZE + padding
-    return PREFIX + (0x4000 | length).to_bytes(2, "big") + bytes((VERSION,)) + proof + bytes(padding)
+def pack_hello(proof: bytes, padding: int = 0, device: bytes = b"") -> bytes:
+    """A HELLO with `proof` (from `token`) and `padding` zero bytes (at most MAX_HELLO_PADDING in all).
+
+    The client may say which `device` it is (DEVICE_SIZE bytes). Servers of earlier versions take that for
+    padding, and ignore it.
+    """
+    rest = (_DEVICE + device if device else b"") + bytes(padding)
+    length = 1 + TOKEN_SIZE + len(rest)
+    return PREFIX + (0x4000 | length).to_bytes(2, "big") + bytes((VERSION,)) + proof + rest
+
+
+def device_of(hello: Buffer) -> bytes:
+    """The device that sent a whole HELLO; empty if it does not say."""
+    padding = bytes(hello[HELLO_SIZE : HELLO_SIZE + 1 + DEVICE_SIZE])
+    return padding[1:] if len(padding) > DEVICE_SIZE and padding[:1] == _DEVICE else b""
 
 
 def parse_hello(data: Buffer) -> tuple[bytes, int] | None:

@@ -33,6 +33,8 @@ class Asked(NamedTuple):
     user: str
     peer: str
     """The address of the client's first carrier."""
+    transport: str = ""
+    """Its transport."""
 
 
 class Parcel(NamedTuple):
@@ -119,6 +121,7 @@ class HostedSession:
         whole = {
             "user": self.asked.user,
             "peer": self.asked.peer,
+            "transport": self.asked.transport,
             "request": [
                 request.command,
                 [*request.address],
@@ -145,4 +148,5 @@ class HostedSession:
 def asked_of(state: dict[str, Any]) -> Asked:
     """What the session in a parcel was begun for."""
     command, address, *rest = state["request"]
-    return Asked(Request(command, Address(*address), *rest), state["user"], state["peer"])
+    request = Request(command, Address(*address), *rest)
+    return Asked(request, state["user"], state["peer"], state["transport"])

@@ -45,10 +45,11 @@ class MessageReader:
             self.fill(len(self._data) + 1)
         return found
 
-    def skip(self, size: int) -> None:
-        """Wait for the first `size` bytes, and drop them. Raises Closed."""
+    def take(self, size: int) -> bytes:
+        """Wait for the first `size` bytes, and take them. Raises Closed."""
         self.fill(size)
-        self._data = self._data[size:]
+        data, self._data = self._data[:size], self._data[size:]
+        return data
 
     def rest(self) -> bytes:
         """Take all buffered bytes."""

@@ -20,7 +20,9 @@ from lane.log import Throttle
 from lane.net.user_places import UserPlaces
 from lane.proto.hello import ANYONE, EPOCH_SIZE, NOWHERE, RESUMABLE, Command, Reply, Request
 from lane.server.begun import LEAST_TIME, Begin, always
+from lane.server.carriers import Carriers
 from lane.server.hosted import Asked, Elsewhere, HostedSession, Parcel, asked_of
+from lane.server.live import LiveSession, LiveSessions
 from lane.server.messages import MessageReader, finish
 from lane.server.probe import answer_pings
 from lane.server.resumption import Entry, Key, Resumption
@@ -31,6 +33,8 @@ from lane.session.session import Session
 from lane.stream import Carrier, Stream, measured
 from lane.supervisor import report
 from lane.tasks import start
+from lane.users.traffic import Traffic
+from lane.users.users import Users, Visit
 
 _ASKED_BY_CHECK = (Command.CONNECT, Command.RESUME)
 
@@ -50,14 +54,20 @@ class UserStream(NamedTuple):
     carrier: Carrier
     stream: Stream
     reader: MessageReader
-    user: str
+    visit: Visit
     flows: Callable[[], Flows | None]
+
+    @property
+    def user(self) -> str:
+        """The user's name."""
+        return self.visit.user
 
 
 class Requests:
     """Answers the requests of all users. `hook`: pluggy's caller for lane's hooks.
 
-    `epoch` tells servers apart (EPOCH_SIZE bytes); None: a new one.
+    `epoch` tells servers apart (EPOCH_SIZE bytes); None: a new one. `live` has the sessions, for others to
+    see. `carriers` has those that are open.
     """
 
     def __init__(
@@ -69,13 +79,21 @@ class Requests:
         *,
         epoch: bytes | None = None,
         begin: Begin = always,
+        traffic: Traffic,
+        users: Users,
+        live: LiveSessions | None = None,
+        carriers: Carriers | None = None,
     ) -> None:
         self._hook = hook
+        self._traffic = traffic
+        self._sessions = LiveSessions() if live is None else live
+        self._carriers = Carriers(self._sessions.numbers) if carriers is None else carriers
         self._offers = offers
         self._registry = registry
         self._resumption = resumption
         self._server_epoch = epoch or os.urandom(EPOCH_SIZE)
         self._begin = begin
+        self._users = users
         self.elsewhere: Callable[[Key, int], Parcel | None] = lambda key, generation: None
         """Takes a session from another process that knows it: see `hand_over` there."""
         self._probes = UserPlaces(MAX_PROBES, 0, "probes of this user")
@@ -106,6 +124,8 @@ class Requests:
             stream, user = asking.stream, asking.user
             # `lane check` sends such requests to learn which commands the server knows.
             asked = request.address == NOWHERE and request.command in _ASKED_BY_CHECK
+            if not asked and error.status is not Status.COMPLETE:
+                self._sessions.numbers.refusals[error.status.name.lower(),] += 1
             missed = None if asked else self._refusals.allows(user)
             level = logging.DEBUG if missed is None else logging.INFO
             more = f" ({missed} more refusals since the last one in the log)" if missed else ""
@@ -116,9 +136,11 @@ class Requests:
 
     def _answer(self, asking: UserStream, request: Request) -> bool:
         """Carry out a request. Returns whether another one may follow. Raises TargetError for a refusal."""
-        carrier, stream, reader, user, _ = asking
+        carrier, stream, reader, visit, _ = asking
         if self._left:  # no answer is better than a wrong one: the client asks the next process
             raise Closed("the server goes on in another process")
+        user = visit.user
+        self._users.check(visit)
         known = request.command in (Command.PING, Command.PROBE, Command.RESUME, *self._offers)
         flags = RESUMABLE | (ANYONE if request.command == Command.UDP else 0)
         if request.flags & ~flags or not known:
@@ -142,12 +164,14 @@ class Requests:
 
     def _carry(self, asking: UserStream, request: Request) -> bool:
         """Carry the requested session on the stream."""
-        carrier, stream, reader, user, flows = asking
-        entry, hosted = self._session(carrier, request, user)
+        carrier, stream, reader, visit, flows = asking
+        entry, hosted = self._session(carrier, request, visit.user)
         session = hosted.session
         session.detach()  # from here on, data on its previous stream are too late
         if entry:
             self._resumption.carried(entry)
+        by = self._carriers.known(carrier)
+        self._sessions.carried(session, by.transport, by.number)
         try:
             rest = session.carry(
                 stream,
@@ -158,6 +182,7 @@ class Requests:
                 flows=flows,
             )
         finally:
+            self._carriers.take(carrier, session.protocol.liveness.link)
             if entry:
                 self._resumption.orphaned(entry)
         reader.put_back(rest or b"")
@@ -288,6 +313,8 @@ class Requests:
             offer = self._offers[asked.request.command]
             resources.pop_all()  # from here on, its service has the descriptors
             resources.enter_context(self._registry.admit(asked.peer, asked.user, known=True))
+            self._users.begin(asked.user, known=True)
+            resources.callback(self._users.end, asked.user)
             frozen, authorize = (state["service"], parcel.descriptors), partial(self._authorize, asked.user)
             service = offer.thaw(frozen, asked.request, asked.user, authorize)
             return self._start(resources, service, asked, entry, state["session"])
@@ -298,12 +325,15 @@ class Requests:
             raise TargetError(Status.FAILURE, "the server is closing")
         with ExitStack() as resources:
             resources.enter_context(self._registry.admit(carrier.peer, user))
+            self._users.begin(user)
+            resources.callback(self._users.end, user)
             service = self._offers[request.command](request, user, partial(self._authorize, user))
             closing: bool = self._closing  # closing began meanwhile: nobody would end it
             if service.waits_for_peer and closing:
                 service.reset()
                 raise TargetError(Status.FAILURE, "the server is closing")
-            return self._start(resources, service, Asked(request, user, carrier.peer), entry)
+            transport = self._carriers.known(carrier).transport
+            return self._start(resources, service, Asked(request, user, carrier.peer, transport), entry)
 
     def _start(
         self,
@@ -325,8 +355,12 @@ class Requests:
                 frozen=frozen,
             )
         )
+        resources.enter_context(self._traffic.session(asked.user, session))
         session.protocol.activity.reports = entry is not None
         session.waiting_for_peer = service.waits_for_peer  # from now on, not only from `run` on
+        whose = {"user": asked.user, "peer": asked.peer, "transport": asked.transport}
+        self._sessions.begin(LiveSession(session, asked.request, owner=service.owner, **whose))
+        resources.callback(self._sessions.leave, session)
         hosted = HostedSession(service, session, asked, self._hook, str(next(self._names)))
         start(_hold, resources.pop_all(), partial(hosted.run, partial(self._ended, session, entry)))
         return hosted
@@ -335,6 +369,7 @@ class Requests:
         if entry:
             refusal = TargetError(Status.GONE, f"the session ended: {error}") if error else None
             self._resumption.ended(entry, refusal, known=session.parted)
+        self._sessions.end(session, error)
 
     def _authorize(self, user: str, target: Address) -> None:
         try:

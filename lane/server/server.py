@@ -7,8 +7,10 @@ A client that has proven a key gets the true reason of a refusal: see `lane.serv
 
 import logging
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import gevent
@@ -19,8 +21,10 @@ from lane.errors import Closed, LaneError, ProtocolError, TargetError
 from lane.net.guesses import Guesses
 from lane.net.places import Places, network
 from lane.net.user_places import UserPlaces
-from lane.proto.hello import Request, parse_hello, parse_request
+from lane.proto.hello import Request, device_of, parse_hello, parse_request
 from lane.server.begun import Begin, always
+from lane.server.carriers import Carriers
+from lane.server.live import LiveSessions
 from lane.server.messages import LAST_WORDS, MessageReader, finish
 from lane.server.requests import Requests, UserStream
 from lane.server.resumption import Resumption
@@ -30,11 +34,16 @@ from lane.session.registry import Registry
 from lane.stream import Carrier, Listener, Stream
 from lane.supervisor import report, supervise
 from lane.tally import CARRIERS, Count, alone
+from lane.users.ending import Ending
+from lane.users.traffic import Traffic
+from lane.users.users import Users, Visit
 
 log = logging.getLogger("lane.server")
 
 MAX_STRANGERS = 512
 """Maximum number of carriers that have not proven a key, over all transports: see `lane.net.places`."""
+FAREWELL = 3.0
+"""Seconds for the sessions of a user to tell the client why they end, before their carriers are closed."""
 SPARES_PER_PEER = 64
 """Carriers that a peer's network may have beyond its maximum number of sessions."""
 
@@ -57,7 +66,9 @@ class Server:
     `hook`: pluggy's caller for lane's hooks. `offers`: the available services. `registry` has the session
     limits. `per_peer` limits the carriers of one network, `max_carriers` those of all users. `resumption`
     keeps the sessions that clients may resume. A server of several workers has one `epoch`, and each worker
-    asks `begin` before it begins a session, and counts its carriers in `count`.
+    asks `begin` before it begins a session, and counts its carriers in `count`. `users` has the accounts, and
+    `traffic` counts what users move. `live` has the sessions, for others to see. `transports` are the names
+    of the listeners' transports.
     """
 
     def __init__(
@@ -74,33 +85,56 @@ class Server:
         epoch: bytes | None = None,
         begin: Begin = always,
         count: Count | None = None,
+        traffic: Traffic | None = None,
+        users: Users | None = None,
+        live: LiveSessions | None = None,
+        transports: Sequence[str] = (),
     ) -> None:
+        live = LiveSessions() if live is None else live
         self._listeners = listeners
         self._hook = hook
-        self.requests = Requests(hook, offers, registry, resumption, epoch=epoch, begin=begin)
+        self._numbers = live.numbers
+        self._numbers.know(transports)
+        self.carriers = Carriers(live.numbers)
+        """Those that are open."""
+        self.traffic = traffic or Traffic()
+        """What users move."""
+        self._users = users or Users()
+        self._users.ends, self._users.rekeyed = self._end_all, self.users_changed
+        self.requests = Requests(
+            hook,
+            offers,
+            registry,
+            resumption,
+            epoch=epoch,
+            begin=begin,
+            traffic=self.traffic,
+            users=self._users,
+            live=live,
+            carriers=self.carriers,
+        )
         self._registry = registry
         self._resumption = resumption
         self._per_peer = per_peer + SPARES_PER_PEER
         self.deadlines = deadlines or ClientDeadlines()
         """May be replaced at any time."""
         self._era = 0  # number of changes to the set of users
-        self._carriers: set[Carrier] = set()
         self._flows: dict[Carrier, Flows] = {}  # of the carriers whose datagrams are in use
         self._strangers: Places[Carrier] = Places(MAX_STRANGERS)
         self._peers: Counter[str] = Counter()
         self._count = count or alone(CARRIERS)
         self._owned = UserPlaces(max_carriers, 0, "connections of this user", self._count.elsewhere)
-        self._users: dict[Carrier, str] = {}
+        self._visits: dict[Carrier, Visit] = {}
         self._guesses = Guesses("key")
         self._closing = False
-        for listener in listeners:
-            supervise("the acceptance of carriers", self._accept, listener)
+        for listener, transport in zip_longest(listeners, transports, fillvalue=""):
+            supervise("the acceptance of carriers", self._accept, listener, transport)
         census.register(self)
 
     def census(self) -> dict[str, int]:
         """See `lane.census`."""
         users = {"peers": len(self._peers), "strangers": len(self._strangers)}
-        return {"carriers": len(self._carriers), "flows": len(self._flows), **users}
+        return {"carriers": len(self.carriers), "flows": len(self._flows), **users}
 
     def close(self, grace: float) -> None:
         """Accept no more carriers, let sessions finish for `grace` seconds, then end everything."""
@@ -110,36 +144,60 @@ class Server:
             listener.close()
         self._registry.drain(grace)
         self._resumption.close()
-        closing = [gevent.spawn(carrier.close) for carrier in list(self._carriers)]
+        self._users.close()
+        closing = [gevent.spawn(carrier.close) for carrier in self.carriers]
         gevent.joinall(closing, timeout=LAST_WORDS)  # a plugin's transport may exceed it
 
     def unused(self) -> list[Carrier]:
         """The carriers of users that carry no session. Those of strangers are not among them."""
-        return [one for one in self._users if not self.requests.carrying[one]]
+        return [one for one in self._visits if not self.requests.carrying[one]]
 
     def part(self) -> None:
         """Close all carriers. Sessions that can be resumed wait for their clients."""
-        for carrier in list(self._carriers):
+        for carrier in self.carriers:
             gevent.spawn(carrier.close, LAST_WORDS)
+
+    @property
+    def online(self) -> dict[str, set[str]]:
+        """The devices from which each user is connected, as texts."""
+        found: dict[str, set[str]] = {}
+        for visit in self._visits.values():
+            found.setdefault(visit.user, set()).add(visit.device.hex())
+        return found
+
+    def kick(self, users: Iterable[str]) -> None:
+        """End the sessions of `users`, and then their carriers. They may come back."""
+        self._end_all(dict.fromkeys(users, Ending.KICKED))
 
     def users_changed(self) -> None:
         """Authenticate each client again at its next request. Running sessions continue."""
         self._era += 1
 
-    def _accept(self, listener: Listener) -> None:
+    def _end_all(self, endings: Mapping[str, Ending]) -> None:
+        """End the sessions of users, and then their carriers, and tell their clients why."""
+        last = self._registry.end(endings)
+        gevent.spawn(self._see_off, frozenset(endings), last)
+
+    def _see_off(self, users: frozenset[str], last: "list[gevent.Greenlet[..., None]]") -> None:
+        gevent.joinall(last, timeout=FAREWELL)
+        for carrier, visit in [*self._visits.items()]:
+            if visit.user in users:
+                gevent.spawn(carrier.close, LAST_WORDS)
+
+    def _accept(self, listener: Listener, transport: str) -> None:
         while True:
             try:
                 carrier = listener.accept()
             except Closed:
                 return
             try:
-                self._welcome(carrier)
+                self._welcome(carrier, transport)
             except Exception as error:  # a fault of a plugin's transport costs only this carrier
                 report("a carrier that was accepted", error)
                 self._forget(carrier)
                 gevent.spawn(carrier.close)
 
-    def _welcome(self, carrier: Carrier) -> None:
+    def _welcome(self, carrier: Carrier, transport: str) -> None:
         name = network(carrier.peer)
         if not self._closing and self._peers[name] >= self._per_peer:
             self._turn_away(self._strangers.oldest_of(carrier.peer))
@@ -147,9 +205,10 @@ class Server:
             log.debug(
                 "refused a carrier from %s: too many from there, or the server is closing", carrier.peer
             )
+            self._numbers.refusals["too_many_connections",] += 1
             carrier.close()
             return
-        self._carriers.add(carrier)
+        self.carriers.add(carrier, transport)
         self._peers[name] += 1
         self._turn_away(self._strangers.enter(carrier, carrier.peer))
         judged = Event()
@@ -163,7 +222,8 @@ class Server:
 
     def _turn_away(self, stranger: Carrier | None) -> None:
         """Close a stranger's carrier to make room. A client recognizes this kind of end, and tries again."""
-        if stranger is not None and stranger in self._carriers:
+        if stranger is not None and stranger in self.carriers:
+            self._numbers.refusals["too_many_connections",] += 1
             log.debug("closed a stranger's carrier from %s to make room", stranger.peer)
             self._forget(stranger)
             gevent.spawn(stranger.close)
@@ -172,11 +232,12 @@ class Server:
         """Stop counting a carrier. Idempotent."""
         self._flows.pop(carrier, None)
         self._strangers.leave(carrier)
-        if (user := self._users.pop(carrier, None)) is not None:  # even if it was turned away before
-            self._owned.give_back(user)
+        if (visit := self._visits.pop(carrier, None)) is not None:  # even if it was turned away before
+            self._owned.give_back(visit.user)
             self._count.put(len(self._owned))
-        if carrier in self._carriers:
-            self._carriers.discard(carrier)
+            self._users.leave(visit)
+        if carrier in self.carriers:
+            self.carriers.remove(carrier)
             name = network(carrier.peer)
             self._peers[name] -= 1
             if not self._peers[name]:
@@ -204,6 +265,7 @@ class Server:
     def _expel(self, carrier: Carrier, judged: Event) -> None:
         """Send away a carrier that did not prove a key in time."""
         if not judged.is_set():
+            self._numbers.refusals["no_hello",] += 1
             self._send_away(carrier, judged)
 
     def _send_away(self, carrier: Carrier, judged: Event) -> None:
@@ -214,9 +276,11 @@ class Server:
     def _stream(self, carrier: Carrier, stream: Stream, judged: Event) -> None:
         """Serve one stream until it ends. A failure costs only this stream."""
         reader = MessageReader(stream)
+        guest: Visit | None = None
         try:
-            era, (user, token) = self._era, self._greet(carrier, reader)
+            era, (user, token, device) = self._era, self._greet(carrier, reader)
             if user is None:
+                self._numbers.refusals["wrong_key",] += 1
                 # The same for each kind of invalid HELLO. A valid key never waits: nobody guesses 256 bits.
                 self._guesses.pause(carrier.peer, self._guesses.wrong(carrier.peer))
                 finish(stream)  # a clean end tells a client that its key is wrong; see `_turn_away`
@@ -226,12 +290,16 @@ class Server:
             if not judged.is_set():
                 self._owned.take(user)
                 self._count.put(len(self._owned))
-                self._users[carrier] = user
+                self._visits[carrier] = self._users.enter(user, device or network(carrier.peer).encode())
+                self._numbers.proven[self.carriers.known(carrier).transport,] += 1
             self._strangers.leave(carrier)
             if not judged.is_set() and (proven := getattr(carrier, "proven", None)):
                 proven()
             judged.set()
-            asking = UserStream(carrier, stream, reader, user, partial(self._flows_of, carrier))
+            visit = self._visits.get(carrier)
+            if visit is None or visit.user != user:  # another user of the same carrier, or it has ended
+                visit = guest = self._users.enter(user, device or network(carrier.peer).encode())
+            asking = UserStream(carrier, stream, reader, visit, partial(self._flows_of, carrier))
             while request := self._await_request(reader):
                 if era != self._era:  # users changed while the stream was idle or had another session
                     era = self._era
@@ -250,23 +318,26 @@ class Server:
         except Exception as error:
             report("a stream", error)
             stream.reset()
+        finally:
+            if guest is not None:
+                self._users.leave(guest)
 
-    def _greet(self, carrier: Carrier, reader: MessageReader) -> tuple[str | None, bytes]:
-        """Read HELLO. Returns the user whose key it proves, or None, and the token that is the proof."""
+    def _greet(self, carrier: Carrier, reader: MessageReader) -> tuple[str | None, bytes, bytes]:
+        """Read HELLO. Returns the user whose key it proves, or None, the token that is the proof, and the
+        device if it is named.
+        """
         try:
             with gevent.Timeout(self.deadlines.hello, Closed("no HELLO in time")):
                 if reader.begin():
                     self._strangers.speaks(carrier)
                 token, end = reader.parse(parse_hello)
                 user = self._authenticate(carrier, token)
-                if user is not None:
-                    reader.skip(end)
-                return user, token
+                return user, token, b"" if user is None else device_of(reader.take(end))
         except ProtocolError:
-            return None, b""
+            return None, b"", b""
 
     def _authenticate(self, carrier: Carrier, token: bytes) -> str | None:
-        user = self._hook.lane_authenticate(token=token, binding=carrier.binding)
+        user = self._hook.lane_authenticate(token=token, binding=carrier.binding, peer=carrier.peer)
         if user is not None and not isinstance(user, str):
             raise TypeError(f"lane_authenticate of a plugin names a user {user!r}")
         return user
@@ -278,10 +349,10 @@ class Server:
                 return None
         with gevent.Timeout(self.deadlines.request, Closed("no REQUEST in time")):
             request, end = reader.parse(parse_request)
-            reader.skip(end)
+            reader.take(end)
             return request
 
     def _flows_of(self, carrier: Carrier) -> Flows | None:
-        if carrier not in self._flows and carrier in self._carriers:
+        if carrier not in self._flows and carrier in self.carriers:
             self._flows[carrier] = Flows(carrier)
         return self._flows.get(carrier)

@@ -9,12 +9,16 @@
     upgrade        how the last `lane upgrade` of this process went: empty if there was none
 
 Every worker answers for all, at a socket that they share. So one that hangs or dies hides nothing.
+
+Asked for `online` it tells which users are there, for `lane user list`: `online` has the number of sessions
+and of devices by `lane.users.presence.digest` of the user's name.
 """
 
 from typing import Any
 
 from lane import __version__
 from lane.tally import CARRIERS, PID, RESTARTS, SESSIONS, SINCE, Tally
+from lane.users.presence import Presence
 
 _NUMBERS = {"sessions": SESSIONS, "carriers": CARRIERS, "restarts": RESTARTS}
 
@@ -36,3 +40,8 @@ def snapshot(tally: Tally, pid: int, since: int) -> dict[str, Any]:
             for worker in range(tally.workers)
         ],
     }
+
+
+def online(presence: Presence) -> dict[str, Any]:
+    """What the module describes, of users."""
+    return {"version": __version__, "online": {str(user): pair for user, pair in presence.online().items()}}

@@ -31,14 +31,15 @@ class Activity:
     """The activity of one session, from `now` on. `reports`: whether its peer wants STATS."""
 
     __slots__ = (
-        "_attached", "_datagram_sent", "_reported", "_shrinking", "datagram_bytes", "last_data",
-        "reports",
+        "_attached", "_datagram_sent", "_reported", "_shrinking", "datagrams_in", "datagrams_out",
+        "last_data", "reports",
     )  # fmt: skip
 
     _FROZEN = (
         "reports",
         "last_data",
-        "datagram_bytes",
+        "datagrams_in",
+        "datagrams_out",
         "_attached",
         "_datagram_sent",
         "_reported",
@@ -49,8 +50,8 @@ class Activity:
         self.reports = False
         self.last_data = now
         """When data moved last."""
-        self.datagram_bytes = 0
-        """Bytes that were sent and received as datagrams, outside the streams."""
+        self.datagrams_in = self.datagrams_out = 0
+        """Bytes that were received and sent as datagrams, outside the streams."""
         self._attached = -inf  # when the present stream was attached
         self._datagram_sent = -inf  # when the last one was
         self._reported = 0.0  # when STATS were sent last
@@ -71,8 +72,10 @@ class Activity:
     def note_datagram(self, size: int, now: float, *, received: bool) -> None:
         """Count a datagram of `size` bytes."""
         self.last_data = now
-        self.datagram_bytes += size
-        if not received:
+        if received:
+            self.datagrams_in += size
+        else:
+            self.datagrams_out += size
             self._datagram_sent = now
 
     def is_sending(self, buffer: SendBuffer, now: float) -> bool:

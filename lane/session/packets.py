@@ -55,6 +55,8 @@ class Packets(Owner):
     ) -> None:
         self.dropped = 0
         """Packets that were dropped here."""
+        self.sent = self.received = 0
+        """Packets that were given to `send`, those that were dropped later included, and to `deliver`."""
         self.peer_ready = False
         """Whether the peer knows the session, so that datagrams may go beside its stream."""
         self._session: Session | None = None  # without it, packets are dropped
@@ -89,6 +91,7 @@ class Packets(Owner):
         if len(payload) > MAX_PACKET or session is None or session.over:
             self.dropped += 1
             return
+        self.sent += 1
         if self.peer_ready and self._flows is not None and session.carried:
             datagrams = self._flows.datagrams
             if datagrams is not None:
@@ -108,6 +111,7 @@ class Packets(Owner):
         try:
             while data := session.recv():
                 for address, payload in reader.feed(data):
+                    self.received += 1
                     self._deliver(address, payload)
                     maybe_yield()
                 del data
@@ -190,4 +194,5 @@ class Packets(Owner):
             return
         if self._session is not None:
             self._session.note_datagram(len(payload), received=True)
+            self.received += 1
             self._deliver(address, payload)

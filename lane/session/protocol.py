@@ -29,6 +29,7 @@ from lane.session.events import DataReceived, Event, Notice
 from lane.session.frame_writer import PING_DUE, PONG_DUE
 from lane.session.session_state import SessionState
 from lane.session.states import ATTACHMENT, Attachment, Cause, Direction, Life
+from lane.users.ending import ending_of
 
 TURN = 8
 """Frames between two pauses, in which other greenlets may run. Tiny frames may come by the thousand."""
@@ -159,7 +160,7 @@ class SessionProtocol(SessionState):
         elif self.complete:
             pass  # all data has arrived
         elif code is not None:
-            self.fail(Reset(code))
+            self.fail(_reset(code))
         elif not self.resumable:
             self.fail(error or Closed("the stream ended in the middle of the session"))
 
@@ -224,7 +225,7 @@ class SessionProtocol(SessionState):
             case Fin(final):
                 self.receive_window.finish(final)
             case ResetFrame(code):
-                self.fail(Reset(code))
+                self.fail(_reset(code))
             case End():
                 if not self.complete:
                     raise ProtocolError("an end in the middle of the session")
@@ -251,3 +252,9 @@ class SessionProtocol(SessionState):
             case Pong():
                 self._empty_frames.count(now)
         return None
+
+
+def _reset(code: int) -> Reset:
+    """The error of a session that the peer has aborted with `code`."""
+    ending = ending_of(code)
+    return Reset(code) if ending is None else Reset(code, f"the server ended the session: {ending.text}")

@@ -6,7 +6,7 @@ or end, and the clock looks at the head of each queue only.
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
@@ -181,6 +181,7 @@ class Registry:
         session = Session(
             credit, size, self.share(user), owner, resumable=resumable, wake=self._wake, frozen=frozen
         )
+        session.user = user
         self._wake(session)
         return _Held(session, self._end, session)
 
@@ -193,6 +194,16 @@ class Registry:
         if session.aborting is not None and not session.aborting.ready():
             self._aborting.add(session.aborting)
             session.aborting.rawlink(self._aborting.discard)
+
+    def end(self, users: Mapping[str, int]) -> "list[gevent.Greenlet[..., None]]":
+        """Reset the sessions of these users with the code given for each.
+
+        Returns the greenlets that tell the peers of it.
+        """
+        ending = [session for session in self.sessions if session.user in users]
+        for session in ending:
+            session.reset(users[session.user])
+        return [session.aborting for session in ending if session.aborting is not None]
 
     def drain(self, grace: float) -> None:
         """Let the sessions finish for `grace` seconds, then reset the others.

@@ -51,6 +51,8 @@ class Session(StreamWriter):
     `resumable`: it survives the loss of a stream. `frozen`: the state of a protocol that goes on here.
     """
 
+    user = ""
+    """Whose it is, on a server."""
     waiting_for_peer = False
     """Whether it waits for a peer that may take long. Then it is not idle, and a shutdown resets it."""
     aborting: "gevent.Greenlet[..., None] | None" = None

@@ -58,6 +58,17 @@ class SessionView:
         return self.receive_window.held + self.send_buffer.retained
 
     @property
+    def moved_in(self) -> int:
+        """Bytes from the peer that have left this process, and those that came as datagrams."""
+        window = self.receive_window
+        return window.consumed - window.ended + self.protocol.activity.datagrams_in
+
+    @property
+    def moved_out(self) -> int:
+        """Bytes for the peer, those that went as datagrams included."""
+        return self.send_buffer.sent + self.protocol.activity.datagrams_out
+
+    @property
     def ready(self) -> bool:
         """Whether `recv` would not wait."""
         return self.protocol.readable

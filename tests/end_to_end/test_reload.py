@@ -12,7 +12,7 @@ from lane_tls.plugin import TLSTransport
 from lane import state
 from lane.address import Address
 from lane.certs import ServerIdentity, binding_of, new_identity
-from lane.link import Link, decode, encode
+from lane.link import Link, decode
 from lane.testing.harness import until
 from tests.support.origin import CONTENT, MB, Origin
 from tests.support.processes import (
@@ -94,39 +94,6 @@ def test_a_transfer_goes_on(transport, origin, tmp_path):
         assert client.stop() == 0
         assert server.stop() == 0
         assert "WARNING" not in client.stderr + server.stderr
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-def test_keys_come_and_go(transport, origin, tmp_path):
-    with start_server(tmp_path / "server") as server:
-        keys = tmp_path / "server" / "state" / "keys"
-        first = keys.read_text()
-        link = Link.parse(server.link)
-        bobs = replace(link, key=BOB)
-        keys.write_text(f"{first}bob {encode(BOB)}\n")
-        hang_up(server)
-        with (
-            start_client(tmp_path / "bob", transport, bobs, "--fast-open=off") as bob,
-            start_client(tmp_path / "first", transport, link) as other,
-            connected(bob.address, origin.echo) as running,
-        ):
-            assert echoes(running)
-            keys.write_text("bob not-a-key\n")
-            hang_up(server)
-            assert f"the keys stayed as before: {keys}, line 1: the key is not 32 bytes" in server.stderr
-            assert code_of(bob, origin.echo) == 0
-            keys.write_text(first)
-            hang_up(server)
-            assert echoes(running)  # what runs goes on
-            assert code_of(bob, origin.echo) == 1  # over a spare, or a carrier that is there, as well
-            assert code_of(other, origin.echo) == 0
-            again = Lane(tmp_path / "again", *client_of(transport, bobs))
-            with again:
-                assert again.ended() == 77
-                assert "wrong key" in again.stderr
-            assert echoes(running)
-        assert server.stop() == 0
-        assert "Traceback" not in server.stderr
 
 
 def client_of(transport, link):
@@ -281,10 +248,8 @@ def test_many_at_once(origin, tmp_path):
 def test_what_can_not_be_read(tmp_path):
     with start_server(tmp_path / "server") as server:
         kept = tmp_path / "server" / "state"
-        (kept / "keys").chmod(0o644)
         (kept / "identity.pem").unlink()
         hang_up(server)
-        assert f"keys stayed as before: {kept / 'keys'}: refused, since others may read it" in server.stderr
         assert f"the certificate stayed as before: cannot read {kept / 'identity.pem'}" in server.stderr
         assert presented("tls", server.address) == decode(server.link.partition("pin=")[2])
         assert server.stop() == 0

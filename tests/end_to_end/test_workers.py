@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from lane import state
-from lane.keys import new_keys
 from lane.testing.harness import until
 from tests.support.origin import CONTENT, MB, read_to_end
 from tests.support.processes import (
     DEADLINE,
     TRANSPORTS,
     Lane,
+    breaks,
     connected,
     curl,
     echoes,
@@ -112,23 +112,23 @@ def test_one_process_is_one_process(tmp_path, origin):
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_keys_are_read_again_by_all(tmp_path, origin, transport):
+def test_all_know_of_a_removed_user(tmp_path, origin, transport):
     server, links = everywhere(tmp_path / "server")
     with (
         server,
         start_client(tmp_path / "near", transport, links[0], *TRUTHFUL) as near,
         start_client(tmp_path / "far", transport, links[1], *TRUTHFUL) as far,
     ):
+        with connected(near.address, origin.echo) as one, connected(far.address, origin.echo) as other:
+            assert echoes(one)
+            assert echoes(other)
+            state.open_accounts(tmp_path / "server" / "state").remove("default")
+            breaks(one)
+            breaks(other)
         for client in (near, far):
-            with connected(client.address, origin.echo) as sock:
-                assert echoes(sock)
-        keys = tmp_path / "server" / "state" / state.KEYS
-        keys.write_bytes(new_keys())
-        server.process.send_signal(signal.SIGHUP)
-        until(lambda: len(re.findall(r"worker \d: read again on SIGHUP", server.stderr)) == 2)
-        for client in (near, far):
+            until(lambda client=client: "your account was removed" in client.stderr)
             assert not works(client, origin)
-        os.kill(of(server, NEAR)["pid"], signal.SIGKILL)  # its successor has the new keys too
+        os.kill(of(server, NEAR)["pid"], signal.SIGKILL)  # its successor knows it too
         until(lambda: of(server, NEAR)["restarts"] == 1 and of(server, NEAR)["pid"])
         assert not works(near, origin)
 

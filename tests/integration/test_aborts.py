@@ -49,7 +49,7 @@ def talking(bed):
 
 def is_gone(bed):
     """Wait until nothing is left at the server."""
-    until(lambda: not bed.server_registry._sessions and not bed.resumption.waiting)
+    until(lambda: not bed.server_registry.sessions and not bed.resumption.waiting)
 
 
 def test_an_abort_while_nothing_carries_the_session(beds):
@@ -233,7 +233,7 @@ def test_a_client_that_ends_waits_until_its_aborts_were_heard(beds):
     abort(apps[0].sock)
     apps[0].job.join()
     draining = gevent.spawn(bed.registry.drain, 0)
-    until(lambda: not bed.registry._sessions)
+    until(lambda: not bed.registry.sessions)
     assert not draining.ready()
     bed.ways["cheap"].release()
     draining.get()

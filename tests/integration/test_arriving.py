@@ -120,7 +120,7 @@ def test_a_session_that_nothing_carries_gets_no_connection(beds):
     there = bed.connector.reverse(gone.bound)
     job = accepting(there)
     bed.ways["cheap"].drop()
-    until(lambda: [session.carried for session in bed.server_registry._sessions].count(True) == 1)
+    until(lambda: [session.carried for session in bed.server_registry.sessions].count(True) == 1)
     peer = socket.create_connection(gone.bound)
     assert job.get() == Address(*peer.getsockname())
     swap(bed, there, peer)
@@ -134,14 +134,14 @@ def test_a_client_that_lets_go_gives_the_port_back(beds, opening):
     until(lambda: bed.session().carried)
     listening.abort()
     assert isinstance(job.get(), Closed)
-    until(lambda: len(bed.doors) == 0 and not bed.server_registry._sessions)
+    until(lambda: len(bed.doors) == 0 and not bed.server_registry.sessions)
 
 
 def test_a_client_that_lets_go_at_once_does_so_too(beds, opening):
     bed = beds(grace=1000.0)
     bed.doors._linger = 0.0
     opening(bed).abort()
-    until(lambda: len(bed.doors) == 0 and not bed.server_registry._sessions)
+    until(lambda: len(bed.doors) == 0 and not bed.server_registry.sessions)
 
 
 def test_a_wait_that_ends_is_told_as_what_it_is(beds):

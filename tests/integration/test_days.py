@@ -54,7 +54,7 @@ class World:
         """All that is remembered is within its bounds, which are those of an hour and not of a day."""
         bed = self.bed
         for registry in (bed.registry, bed.server_registry):
-            for session in registry._sessions:
+            for session in registry.sessions:
                 live = session.protocol.liveness
                 assert 1 <= live._patience <= MOST_PATIENCE
                 assert len(session.receive_window._sent_acks) <= ACKS_REMEMBERED
@@ -67,7 +67,7 @@ class World:
             assert len(lane.pool._dials) <= 10
         assert len(bed.paths._changes) <= path_control_module.REMEMBERED
         assert len(bed.lanes._dial_limiter) <= len(bed.paths)
-        assert len(bed.paths._drivers) == len(bed.registry._sessions)
+        assert len(bed.paths._drivers) == len(bed.registry.sessions)
         assert len(bed.resumption._entries) <= 200
         assert len(bed.resumption._ended) <= 200
         assert bed.registry.budget.used >= 0
@@ -160,7 +160,7 @@ def test_a_connection_that_only_sends_for_a_day():
             gevent.sleep(0.05)
         assert app.session.protocol.liveness._patience == MOST_PATIENCE
         assert all(
-            s.protocol.liveness._patience == MOST_PATIENCE for s in world.bed.server_registry._sessions
+            s.protocol.liveness._patience == MOST_PATIENCE for s in world.bed.server_registry.sessions
         )
         world.check()
         app.sock.close()

@@ -69,7 +69,7 @@ def test_an_idle_session_goes_on_from_either_side(beds):
 def test_a_session_that_is_dropped_at_once_does_not_wait_for_its_client(beds):
     bed = beds(grace=1000.0)
     bed.connect(Address("target.test", 80)).abort()
-    until(lambda: not bed.server_registry._sessions)
+    until(lambda: not bed.server_registry.sessions)
 
 
 def test_a_planned_move_is_made_before_the_break(beds):
@@ -206,7 +206,7 @@ def test_sessions_that_wait_are_bounded_in_bytes(beds):
     until(lambda: all(app.session.receive_window.received for app in apps))
     bed.ways["cheap"].cut()
     until(lambda: bed.resumption.waiting)
-    until(lambda: sum(s.retained for s in bed.server_registry._sessions if not s.over) <= MB / 2)
+    until(lambda: sum(s.retained for s in bed.server_registry.sessions if not s.over) <= MB / 2)
 
 
 def test_ended_sessions_are_forgotten(beds, monkeypatch):

@@ -235,7 +235,7 @@ class Moves(RuleBasedStateMachine):
                 until(lambda: all(side.ended or side.error for side in self.sides))
                 self.nobody_was_told_a_wrong_end()
                 assert [side.received for side in self.sides] == [side.queued for side in self.sides[::-1]]
-                until(lambda: not len(self.bed.registry) and not self.bed.server_registry._sessions)
+                until(lambda: not len(self.bed.registry) and not self.bed.server_registry.sessions)
         finally:
             for side in self.sides:
                 side.close()

@@ -83,7 +83,7 @@ def test_the_clock_of_the_sessions(beds, fails_once, monkeypatch):
     logged = fails_once(registry_module, "monotonic")
     until(logged)
     monkeypatch.setattr(bed.registry, "_idle_timeout", 0.0)
-    until(lambda: not bed.registry._sessions)
+    until(lambda: not bed.registry.sessions)
 
 
 def test_a_fault_in_looking_after_a_session_ends_that_session_only(beds, monkeypatch, caplog):
@@ -126,7 +126,7 @@ def test_the_sweeper_of_sessions_that_wait(beds, fails_once, monkeypatch):
     until(logged)
     for way in bed.ways.values():
         way.cut()
-    until(lambda: not bed.server_registry._sessions)
+    until(lambda: not bed.server_registry.sessions)
     app.job.join()
 
 
@@ -217,11 +217,11 @@ def test_a_carrier_that_fails_when_it_is_welcomed_costs_only_itself(beds, monkey
     bed = beds()
     welcome, failed = bed.server._welcome, []
 
-    def faulty(carrier):
+    def faulty(carrier, transport):
         if not failed:
             failed.append(carrier)
             raise Fault
-        welcome(carrier)
+        welcome(carrier, transport)
 
     monkeypatch.setattr(bed.server, "_welcome", faulty)
     assert exchange(bed.application())  # it was taken for a server without room, and asked again

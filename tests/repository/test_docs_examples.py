@@ -49,6 +49,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("LANE_HOST", "proxy.example.com")  # where README says that the file has it
     Path("link").write_text(LINK)
     Path("keyfile").write_text(KEY)
+    Path("admin-secret").write_text(KEY)
     Path("ca.pem").write_bytes(server_tls().chain_pem)
     Path("client.rules").write_text("direct *\n")
     for file in tmp_path.iterdir():

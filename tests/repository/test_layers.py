@@ -24,15 +24,17 @@ STOREYS = [
         "lane.tally",
         "lane.tested",
     },
-    {"lane.address", "lane.files", "lane.log"},
+    {"lane.address", "lane.files", "lane.line_writer"},
+    {"lane.log"},
     {"lane.supervisor", "lane.values"},
     {"lane.net", "lane.watchdog", "lane.meeting"},
     {"lane.proto", "lane.stream", "lane.link", "lane.via", "lane.control", "lane.asking"},
-    {"lane.hookspecs", "lane.certs", "lane.keys", "lane.tcp_info"},
+    {"lane.users"},
+    {"lane.hookspecs", "lane.certs", "lane.device", "lane.tcp_info"},
     {"lane.session", "lane.egress", "lane.plugins", "lane.state"},
     {"lane.carriers", "lane.config", "lane.testing"},
     {"lane.inbound", "lane.server"},
-    {"lane.handover"},
+    {"lane.handover", "lane.admin"},
     {"lane.cli"},
     {"lane.__main__"},
 ]
@@ -56,7 +58,7 @@ STOREY = {
 }
 FOR_PLUGINS = {
     "lane", "lane.stream", "lane.errors", "lane.address", "lane.hookspecs", "lane.tcp_info", "lane.census",
-    "lane.supervisor", "lane.net", "lane.fair", "lane.tested", "lane.testing",
+    "lane.supervisor", "lane.net", "lane.fair", "lane.tested", "lane.testing", "lane.users",
 }  # fmt: skip
 SOURCES = [*sorted((ROOT / "lane").rglob("*.py")), *sorted((ROOT / "plugins").rglob("*.py"))]
 

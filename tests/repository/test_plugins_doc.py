@@ -206,6 +206,18 @@ def test_the_example_of_users_and_targets(hooks):
         configured(hooks, "--example-key", "no hex")
 
 
+def test_the_example_of_accounts(hooks, tmp_path):
+    assert hooks.lane_accounts("file", tmp_path) is None
+    staff, binding = tmp_path / "staff", b"b" * 32
+    staff.write_text('{"anna": "' + "61" * 32 + '"}')
+    accounts = hooks.lane_accounts(f"staff:{staff}", tmp_path)
+    assert accounts.find(token(b"a" * 32, binding), binding, "192.0.2.1:1").sessions == 100
+    staff.write_text("{}")
+    accounts.refresh()
+    assert accounts.find(token(b"a" * 32, binding), binding, "192.0.2.1:1") is None
+    accounts.close()
+
+
 def test_the_example_of_a_choice(hooks):
     lanes = [Figures("dear", 20, True), Figures("cheap", 1, True), Figures("dead", 0, False)]
     configured(hooks)

@@ -64,7 +64,9 @@ def test_hello(vector):
     fields, data = vector["fields"], bytes.fromhex(vector["hex"])
     proof = hello.token(bytes.fromhex(fields["key"]), bytes.fromhex(fields["binding"]))
     assert proof.hex() == fields["token"]
-    assert hello.pack_hello(proof, fields["padding"]) == data
+    device = bytes.fromhex(fields.get("device", ""))
+    assert hello.pack_hello(proof, fields["padding"], device) == data
+    assert hello.device_of(data) == device
     assert hello.parse_hello(data) == (proof, len(data))
     assert hello.parse_hello(data[: hello.HELLO_SIZE]) == (proof, len(data))
     assert not any(hello.parse_hello(data[:size]) for size in range(hello.HELLO_SIZE))

@@ -106,7 +106,7 @@ class Way(MemoryTransport):
 
 
 class Hook:
-    def lane_authenticate(self, token, binding):
+    def lane_authenticate(self, token, binding, peer):
         return "user"
 
     def lane_authorize(self, request, identity):
@@ -223,7 +223,7 @@ class Bed:
 
     def session(self):
         """The only session at the server."""
-        (session,) = self.server_registry._sessions
+        (session,) = self.server_registry.sessions
         return session
 
     def close(self):

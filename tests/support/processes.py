@@ -125,7 +125,8 @@ def start_server(folder, *options, listen=None, allow="127.0.0.0/8", **how):
     server = Lane(folder, "server", *arguments, *options, **how)
     try:
         server.ready()
-        server.link = link_of(server)
+        if "--accounts" not in options:
+            server.link = link_of(server)
     except BaseException:
         server.kill()
         raise

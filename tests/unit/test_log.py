@@ -1,4 +1,5 @@
 import contextlib
+import json
 import logging
 import os
 import re
@@ -7,7 +8,7 @@ import sys
 
 import pytest
 
-from lane import log
+from lane import line_writer, log
 from lane.errors import ConfigError
 from lane.testing.harness import until
 from tests.support.clock import FakeClock
@@ -72,7 +73,7 @@ def test_a_file_that_was_moved_is_left_for_a_new_one(tmp_path, lane_logger):
     lane_logger.debug("still there")
     until(lambda: "still there" in file.read_text())
     log.reopen("info", None)
-    until(lambda: writer._fd == 2)
+    until(lambda: writer.lines.fd == 2)
     writer.close()
 
 
@@ -89,7 +90,7 @@ def test_a_pipe_that_nobody_reads_blocks_nobody_and_the_drops_are_counted(blocki
     total = 3000  # of 1 KB: more than any pipe holds
     for number in range(total):
         writer.handle(record(f"{number} {'x' * 1000}"))
-    assert writer.dropped > 0
+    assert writer.lines.dropped > 0
     seen = []
 
     def drained():
@@ -102,13 +103,13 @@ def test_a_pipe_that_nobody_reads_blocks_nobody_and_the_drops_are_counted(blocki
     os.close(reader)
     lines = text.splitlines()
     dropped = sum(int(n) for n in re.findall(r"WARNING lane\.log: (\d+) messages dropped", text))
-    assert dropped == writer.dropped
+    assert dropped == writer.lines.dropped
     assert sum("INFO" in line for line in lines) == total - dropped
     assert all(line.endswith(("x", "dropped")) for line in lines)  # none is torn
 
 
 def test_closing_with_a_full_queue_and_no_reader_ends(monkeypatch):
-    monkeypatch.setattr(log, "FLUSH_TIME", 0.05)
+    monkeypatch.setattr(line_writer, "FLUSH_TIME", 0.05)
     reader, pipe = os.pipe()
     os.set_blocking(pipe, False)
     with contextlib.suppress(BlockingIOError):
@@ -119,10 +120,10 @@ def test_closing_with_a_full_queue_and_no_reader_ends(monkeypatch):
     for _ in range(10):
         writer.handle(record("x"))
     writer.close()
-    assert writer._thread.is_alive()  # stuck in its write, as the test means it to be
+    assert writer.lines.thread.is_alive()  # stuck in its write, as the test means it to be
     read_all(reader)
     os.close(reader)
-    until(lambda: not writer._thread.is_alive())
+    until(lambda: not writer.lines.thread.is_alive())
 
 
 def test_a_reader_that_is_gone_is_no_error():
@@ -131,7 +132,7 @@ def test_a_reader_that_is_gone_is_no_error():
     writer = log.QueuedWriter(pipe)
     writer.handle(record("nobody hears this"))
     writer.close()
-    assert not writer._thread.is_alive()
+    assert not writer.lines.thread.is_alive()
 
 
 def test_a_record_that_cannot_be_formatted_costs_only_itself(monkeypatch):
@@ -147,7 +148,7 @@ def test_a_record_that_cannot_be_formatted_costs_only_itself(monkeypatch):
 
 SCRIPT = """
 import logging
-from lane import log
+from lane import line_writer, log
 log.setup("info")
 for n in range(int({count})):
     logging.getLogger("lane").info("%d " + "y" * 1000, n)
@@ -215,3 +216,24 @@ def test_a_process_that_forks_writes_without_a_thread(tmp_path):
     os.close(reader)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(file)
+
+
+def test_a_line_of_json_and_its_traceback(tmp_path, lane_logger):
+    file = tmp_path / "log"
+    log.setup("info", file, "json", process="worker 2")
+    try:
+        raise ValueError("a\nb")
+    except ValueError:
+        lane_logger.exception("a %s", "text\n{}")
+    log.reopen("info", file, "text")
+    lane_logger.info("plain")
+    log.reopen("info", file, "json")
+    lane_logger.info("again")
+    logging.getLogger().handlers[-1].close()
+    first, second, third = file.read_text().splitlines()
+    values = json.loads(first)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d", values.pop("time"))
+    assert "ValueError: a\nb" in values.pop("exception")
+    assert values == {"level": "error", "logger": "lane", "message": "a text\n{}", "process": "worker 2"}
+    assert second.endswith("INFO lane: worker 2: plain")
+    assert json.loads(third)["message"] == "again"

@@ -15,8 +15,8 @@ from lane.cli import option_parser
 from lane.config import client_config, server_config
 from lane.egress.rules import read_rules
 from lane.errors import ConfigError, UsageError
-from lane.keys import Keys
 from lane.link import Link, encode, unwrapped
+from lane.users.keys_file import read_keys
 
 BROKEN = "raise RuntimeError('boom')"
 OPTIONS = """
@@ -136,7 +136,7 @@ def test_help_and_version(run_lane):
     for command in option_parser.COMMANDS:
         text = run_lane(*command.split(), "--help")
         assert (text.returncode, text.stderr) == (0, "")
-        assert text.stdout.startswith(f"usage: lane {command} [options]\n")
+        assert re.match(rf"usage: lane {command} (NAME )?\[options\]\n", text.stdout)
     assert re.fullmatch(r"lane \d+\.\d+\.\d+ \((compiled|portable)\)\n", run_lane("--version").stdout)
 
 
@@ -288,7 +288,7 @@ def test_link_prints_the_link_alone(run_lane, tmp_path):
     assert (result.returncode, result.stderr) == (0, "")
     link = Link.parse(result.stdout)
     assert (link.key, str(link.address), link.pin) == (
-        kept.keys.first[1],
+        kept.first.key,
         "proxy.example:99",
         kept.identity.binding,
     )
@@ -306,10 +306,10 @@ def test_link_of_a_server_with_a_certificate_of_its_own(tmp_path, capsys):
     assert (str(link.address), link.pin) == ("h:4433", other.binding)
 
 
-def test_link_makes_no_keys(run_lane, tmp_path):
+def test_link_makes_no_accounts(run_lane, tmp_path):
     state = tmp_path / "state"
     result = run_lane("link", "--state-dir", state, "--host", "proxy.example:99")
-    fails(result, 78, f"lane: no keys in {state}: lane server makes it at its first start")
+    fails(result, 78, f"lane: no accounts.db in {state}: lane server makes it at its first start")
     assert not state.exists()
     fails(run_lane("link", "--state-dir", state), 2, "lane: pass --host HOST:PORT, where .*")
 
@@ -354,7 +354,7 @@ def test_files_as_other_editors_save_them(conf, tmp_path, mark, end):
     assert config.server == Link.parse(LINK)
     assert config.credentials == (b"me", b"secret")
     assert [rule.text for rule in read_rules(config.rules_file)] == ["direct a.example"]
-    assert Keys.parse(keys.read_bytes(), keys).users == {"bob": bytes(32)}
+    assert [(one.name, one.key) for one in read_keys(keys)] == [("bob", bytes(32))]
     config = client_config(parse("client", "--server", "127.0.0.1:1", "--key", f"@{key}")[0])
     assert config.key == bytes(32)
 
@@ -369,7 +369,7 @@ def test_files_of_other_encodings(tmp_path, encoding):
             config = client_config(parse("client", *argv)[0])
             list(read_rules(config.rules_file))
     with pytest.raises(ConfigError, match=f"^{path}: .*UTF-8"):
-        Keys.parse(path.read_bytes(), path)
+        read_keys(path)
 
 
 @pytest.mark.parametrize("text", [f"{LINK}\n", f'"{LINK}"', f"  {LINK[:50]}\n{LINK[50:]}\r\n", f"'{LINK}'\n"])
@@ -405,7 +405,9 @@ def test_who_has_no_home(command, monkeypatch, tmp_path, capsys):
     (tmp_path / "~/.config/lane/server.conf").write_text("nonsense")
     assert cli.main([command, "--listen", "127.0.0.1:0", "--host", "h:1"]) == 2
     err = capsys.readouterr().err
-    assert err == "lane: this user has no home: pass --state-dir DIR, where certificate and keys are kept\n"
+    assert (
+        err == "lane: this user has no home: pass --state-dir DIR, where certificate and accounts are kept\n"
+    )
     assert cli.main([command, "--state-dir", "~/x", "--host", "h:1"]) == 2
     assert "--state-dir: ~/x: there is no home ~ here: give the path in full" in capsys.readouterr().err
     assert os.listdir(tmp_path) == ["~"]
@@ -558,7 +560,7 @@ def test_a_link_that_this_user_may_not_read(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(Path, "is_file", forbidden)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert cli.main(["link", "--state-dir", str(tmp_path / "state"), "--host", "h"]) == 78
-    said = f"lane: cannot read {tmp_path / 'state' / 'keys'}: Permission denied (try it with sudo)\n"
+    said = f"lane: cannot read {tmp_path / 'state' / 'accounts.db'}: Permission denied (try it with sudo)\n"
     assert capsys.readouterr().err == said
 
 

@@ -24,6 +24,8 @@ from lane.session.registry import Registry
 from lane.session.sockets import SocketStream
 from lane.stream import LinkStats
 from lane.testing.harness import until
+from lane.users.traffic import Traffic
+from lane.users.users import Users
 
 FROZEN = Path(__file__).parents[2] / "frozen"
 ID = bytes(range(16))
@@ -37,7 +39,8 @@ class Hook:
 def world():
     registry = Registry(1 << 20, 1 << 26, 3600.0, 10, 10)
     resumption = Resumption(60.0, 10, 1 << 24)
-    return Requests(Hook(), offers(None), registry, resumption), registry, resumption
+    requests = Requests(Hook(), offers(None), registry, resumption, traffic=Traffic(), users=Users())
+    return requests, registry, resumption
 
 
 @pytest.mark.parametrize("file", sorted(FROZEN.iterdir()), ids=lambda file: file.name)

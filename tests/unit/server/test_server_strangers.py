@@ -29,7 +29,7 @@ PLACES = 8
 
 
 class Hook:
-    def lane_authenticate(self, token, binding):
+    def lane_authenticate(self, token, binding, peer):
         return "user" if token == PROOF else None
 
 
@@ -162,12 +162,12 @@ def test_a_client_that_was_turned_away_tries_again(bed, caplog):
     caplog.set_level("INFO")
     welcome, turned_away = bed.server._welcome, []
 
-    def full(carrier):
+    def full(carrier, transport):
         if len(turned_away) < 2:
             turned_away.append(carrier)
             carrier.close()
         else:
-            welcome(carrier)
+            welcome(carrier, transport)
 
     bed.server._welcome = full
     assert bed.connector(KEY).ping() < 10
@@ -239,14 +239,14 @@ def test_a_right_key_waits_for_nobody_who_guesses(clock, bed):
 def test_nothing_is_counted_of_who_proves_his_key_as_he_is_turned_away(bed, monkeypatch):
     prove, server = Hook.lane_authenticate, bed.server
 
-    def too_late(hook, token, binding):
-        (carrier,) = server._carriers
+    def too_late(hook, token, binding, peer):
+        (carrier,) = server.carriers
         server._turn_away(carrier)
-        return prove(hook, token, binding)
+        return prove(hook, token, binding, peer)
 
     monkeypatch.setattr(Hook, "lane_authenticate", too_late)
     carrier = bed.come("192.0.2.1")
     carrier.open().sendall(pack_hello(token(KEY, carrier.binding)))
     until(lambda: carrier.closed)
     until(lambda: not len(server._owned))
-    assert not server._users
+    assert not server._visits

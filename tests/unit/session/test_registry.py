@@ -46,7 +46,7 @@ def test_only_sessions_with_something_to_look_after_are_looked_at(registry):
     until(lambda: min(busy.ticks, late.ticks) >= 5)
     assert resting.ticks == 1
     assert {session.ticks for session in idle} == {1}
-    assert {*registry._sessions} == {busy, resting, late, *idle}
+    assert {*registry.sessions} == {busy, resting, late, *idle}
     assert {*registry.active} == {busy, late}
 
 
@@ -182,4 +182,4 @@ def test_a_session_that_is_over_is_not_kept(registry):
     over.over = True
     registry._wake(over)
     until(lambda: over.ticks)
-    until(lambda: not registry._sessions)
+    until(lambda: not registry.sessions)

@@ -1,0 +1,36 @@
+"""What every process of lane says of itself."""
+
+import os
+import time
+from pathlib import Path
+
+from lane import __version__
+from lane.admin.state import State
+from lane.server.numbers import Histogram
+from lane.session.registry import Registry
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def describe(state: State, registry: Registry, lag: Histogram, worker: str) -> None:
+    """Add the numbers of this process to `state`: most of `lane.admin.families.COMMON`."""
+    state.gauge("lane_sessions", len(registry))
+    state.gauge("lane_memory_resident_bytes", resident(), worker)
+    state.gauge("lane_buffer_bytes", registry.budget.used, "used")
+    state.gauge("lane_buffer_bytes", registry.budget.total, "limit")
+    state.count("lane_cpu_seconds", {(): time.process_time()})
+    state.histogram("lane_loop_lag_seconds", {(): lag})
+
+
+def identify(state: State, since: float) -> None:
+    """Add what is the same for all processes. `since`: when the first one started."""
+    state.gauge("lane_info", 1, __version__)
+    state.gauge("lane_start_time_seconds", since)
+
+
+def resident() -> int:
+    """Bytes of memory of this process; 0 if the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
+    except (OSError, IndexError, ValueError):
+        return 0

@@ -1,0 +1,124 @@
+"""The admin port of a server or a client (`--admin`), as the commands run it.
+
+Its libraries are imported only where it is asked for.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from lane.admin.everyone import Everyone, Shelves
+from lane.admin.health import Health
+from lane.admin.port import Place
+from lane.admin.pulse import Pulse
+from lane.admin.server_state import ServerState
+from lane.admin.web import Routes, WebServer
+from lane.config import ClientConfig, ServerConfig
+from lane.net.siblings import here
+from lane.server import Server
+from lane.server.live import LiveSessions
+from lane.server.resumption import Resumption
+from lane.session.registry import Registry
+from lane.tally import PID, Tally
+
+
+class Closes(Protocol):
+    """What ends with the admin port."""
+
+    def close(self) -> None:
+        """End."""
+
+
+class Admin:
+    """The admin port of this process."""
+
+    def __init__(self, web: WebServer, health: Health, *parts: Closes) -> None:
+        self._web = web
+        self._health = health
+        self._parts = parts
+
+    def drain(self) -> None:
+        """Say from now on that no more sessions are taken."""
+        self._health.draining = True
+
+    def read_again(self, secret: str | None) -> None:
+        """Take another secret."""
+        self._web.secret = secret
+
+    def pause(self) -> None:
+        """Leave requests to another process."""
+        self._web.pause()
+
+    def resume(self) -> None:
+        """Take requests again."""
+        self._web.resume()
+
+    def close(self) -> None:
+        """Stop answering."""
+        self._web.close()
+        for part in self._parts:
+            part.close()
+
+
+class Nothing(Admin):
+    """Stands for the admin port of a process without one."""
+
+    def __init__(self) -> None:
+        pass
+
+    def drain(self) -> None:
+        """Do nothing."""
+
+    def read_again(self, secret: str | None) -> None:
+        """Do nothing."""
+
+    def pause(self) -> None:
+        """Do nothing."""
+
+    def resume(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def administer_client(
+    config: ClientConfig, snapshot: Callable[[], Mapping[str, Any]], registry: Registry
+) -> Admin:
+    """Open the admin port of a client, if there is to be one. Raises ConfigError."""
+    if config.admin is None:
+        return Nothing()
+    from lane.admin.client_admin import ClientAdmin  # noqa: PLC0415
+
+    pulse, health, place = Pulse(), Health(), Place(config.admin)
+    routes: Routes = {**health.routes, **ClientAdmin(snapshot, registry, pulse.lag).routes}
+    return Admin(place.open(routes, config.admin_secret), health, pulse, place)
+
+
+def administer(
+    config: ServerConfig,
+    server: Server,
+    live: LiveSessions,
+    registry: Registry,
+    resumption: Resumption,
+    *,
+    tally: Tally,
+    worker: int,
+    place: Place | None,
+    shelves: Shelves | None,
+) -> Admin:
+    """Open the admin port of a process of a server, if there is to be one. Raises ConfigError."""
+    if config.admin is None:
+        return Nothing()
+    from lane.admin.cleared import Cleared  # noqa: PLC0415
+    from lane.admin.hysteria import Hysteria  # noqa: PLC0415
+    from lane.admin.server_admin import ServerAdmin  # noqa: PLC0415
+
+    pulse = Pulse()
+    counted = ServerState(server, live, registry, resumption, pulse.lag, worker=worker, workers=tally.workers)
+    everyone = Everyone(counted.collect, here(), shelves, lambda one: bool(tally.get(one, PID)))
+    pulse.work = counted.look if shelves is None else everyone.leave
+    health = Health(lambda: tally.stopping)
+    panel = Hysteria(everyone, server, live, shelves.cleared if shelves else Cleared())
+    routes: Routes = {**health.routes, **ServerAdmin(everyone, tally).routes, **panel.routes}
+    assert place is not None  # the role of the process has it
+    return Admin(place.open(routes, config.admin_secret), health, pulse, everyone)

@@ -1,0 +1,137 @@
+"""Accounts that are all in memory, and follow the place where they are kept.
+
+A look-up is one in a dict, however many accounts there are. The place is asked for changes a few times a
+second, in a thread of its own, since a disk may be slow.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+import gevent
+from gevent.threadpool import ThreadPool
+
+from lane.errors import LaneError
+from lane.supervisor import FAULTS, report, supervise
+from lane.users.account import Account
+from lane.users.book import Book, Changes
+from lane.users.source import Source
+from lane.users.tokens import Tokens
+
+T = TypeVar("T")
+
+PERIOD = 0.4
+"""Seconds between two looks for changes."""
+
+log = logging.getLogger("lane.users")
+
+
+class Directory(Source):
+    """Accounts of which `changes` tells: see `lane.users.book.Book.changes`. `period`: seconds between calls.
+
+    `changes(None)` is called at once; it raises LaneError if the accounts can't be read. A later failure is
+    logged, and the accounts that are known stay in force. `thread`: call it in a thread, where it may block.
+    """
+
+    def __init__(
+        self, changes: Callable[[int | None], Changes | None], period: float = PERIOD, *, thread: bool = True
+    ) -> None:
+        self._changes = changes
+        self._period = period
+        self._room = ThreadPool(1) if thread else None
+        self._number: int | None = None
+        self._tokens = Tokens()
+        self._told: Callable[[Changes], None] = lambda _: None
+        self._watcher: Any = None
+        self._failed = False
+        self._take(changes(None))
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def find(self, token: bytes, binding: bytes, peer: str) -> Account | None:
+        """See `Source`."""
+        return self._tokens.find(token, binding)
+
+    def get(self, name: str) -> Account | None:
+        """See `Source`."""
+        return self._tokens.get(name)
+
+    def prepare(self, binding: bytes) -> None:
+        """See `Source`."""
+        self._tokens.prepare(binding)
+
+    def start(self, told: Callable[[Changes], None]) -> None:
+        """See `Source`."""
+        self._told = told
+        self._watcher = supervise("the watch over accounts", self._watch)
+
+    def refresh(self) -> None:
+        """See `Source`."""
+        self._take(self.aside(partial(self._changes, self._number)))
+
+    def close(self) -> None:
+        """See `Source`."""
+        if self._watcher is not None:
+            self._watcher.kill(block=False)
+
+    def aside(self, work: Callable[[], T]) -> T:
+        """The result of `work`, which may block, and is done in this directory's thread if it has one."""
+        return work() if self._room is None else self._room.apply(work)
+
+    def _watch(self) -> None:
+        while True:
+            gevent.sleep(self._period)
+            try:
+                self.refresh()
+            except LaneError as error:
+                if not self._failed:
+                    log.warning("accounts stay as they are: %s", error)
+                self._failed = True
+            except FAULTS as error:  # of a plugin
+                report("the look for changes of accounts", error)
+            else:
+                if self._failed:
+                    log.info("accounts can be read again")
+                self._failed = False
+
+    def _take(self, found: Changes | None) -> None:
+        """Apply changes, and tell of those that are real."""
+        if found is None:
+            return
+        self._number = found.number
+        accounts = dict(found.accounts)
+        if found.whole:
+            accounts |= {one.name: None for one in self._tokens if one.name not in accounts}
+        fresh = {name: one for name, one in accounts.items() if one != self._tokens.get(name)}
+        for name, account in fresh.items():
+            if account is None:
+                self._tokens.remove(name)
+            else:
+                self._tokens.put(account)
+        if fresh or found.kicked:
+            log.debug("accounts that have changed: %s", ", ".join([*fresh, *found.kicked][:10]))
+            self._told(Changes(found.number, fresh, found.kicked))
+
+
+class BookDirectory(Directory):
+    """The accounts of a book, which gets what users have used."""
+
+    def __init__(self, book: Book, *, thread: bool = True) -> None:
+        self.book = book
+        super().__init__(book.changes, thread=thread)
+
+    def count(self, used: Mapping[str, tuple[int, int]], seen: Iterable[str], now: float) -> None:
+        """See `Source`."""
+        self.aside(partial(self.book.count, used, seen, now))
+
+    def spent(self, names: Iterable[str], now: float) -> dict[str, int]:
+        """See `Source`."""
+        found = self.aside(partial(self.book.spent, now, [*names]))
+        return {name: sum(used) for name, used in found.items()}
+
+    def close(self) -> None:
+        """See `Source`."""
+        super().close()
+        self.aside(self.book.close)

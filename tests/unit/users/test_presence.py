@@ -1,0 +1,62 @@
+"""Devices and sessions by user, over several workers."""
+
+from lane.users.presence import BUCKETS, PLACES, Here, Presence, digest
+
+
+def test_workers_count_together():
+    presence = Presence(2)
+    one, other = Here(presence, 0), Here(presence, 1)
+    one.enter("anna", b"phone")
+    other.enter("anna", b"phone")
+    other.enter("anna", b"laptop")
+    for _ in range(3):
+        one.begin("anna")
+    other.begin("anna")
+    other.begin("bob")
+    assert one.sessions("anna") == other.sessions("anna") == 4
+    assert presence.online() == {digest("anna"): (4, 2), digest("bob"): (1, 0)}
+    assert one.room("anna", b"phone", 2)
+    assert not one.room("anna", b"tablet", 2)
+    assert other.room("anna", b"tablet", 3)
+    other.leave("anna", b"laptop")
+    assert one.room("anna", b"tablet", 2)
+    for _ in range(3):
+        one.end("anna")
+    one.leave("anna", b"phone")
+    other.leave("anna", b"phone")
+    other.end("anna")
+    other.end("bob")
+    assert presence.online() == {}
+    assert one.room("anna", b"any", 1)
+
+
+def test_what_a_dead_worker_had_is_forgotten():
+    presence = Presence(2)
+    Here(presence, 0).begin("anna")
+    there = Here(presence, 1)
+    assert there.sessions("anna") == 1
+    presence.clear(0)
+    assert there.sessions("anna") == 0
+    Here(presence, 0).begin("anna")
+    assert Here(presence, 0).sessions("anna") == 0  # it begins anew
+
+
+def test_a_user_with_more_devices_than_there_is_room_for_counts_in_its_own_worker():
+    presence = Presence(2)
+    one, other = Here(presence, 0), Here(presence, 1)
+    for number in range(PLACES + 10):
+        one.enter("anna", str(number).encode())
+    assert not one.room("anna", b"new", PLACES + 10)
+    assert other.room("anna", b"new", PLACES + 1)
+    assert presence.online() == {digest("anna"): (0, PLACES)}
+    for number in range(PLACES + 10):
+        one.leave("anna", str(number).encode())
+    assert presence.online() == {}
+
+
+def test_the_tables_have_room_for_many_users():
+    here = Here(presence := Presence())
+    for number in range(BUCKETS * PLACES // 3):
+        here.begin(f"user {number}")
+    assert len(presence.online()) == BUCKETS * PLACES // 3
+    assert here.sessions("user 7") == 1
