@@ -9,10 +9,10 @@ import ipaddress
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import gevent
 import h11
@@ -84,7 +84,7 @@ class Route:
 
 
 Routes = Mapping[tuple[str, str], Route]
-"""Routes by method and path. The last part of a path may be `*`, which stands for any one."""
+"""Routes by method and path. A part of a path may be `*`, which stands for any one."""
 
 
 class WebServer:
@@ -163,15 +163,19 @@ class WebServer:
     def _answer(self, request: Request, host: str) -> Response:
         """The answer to a request from `host`. Raises Refusal."""
         method = "GET" if request.method == "HEAD" else request.method
-        found = {known: one for (known, path), one in self._routes.items() if _matches(path, request.path)}
-        route = found.get(method)
+        found = {
+            known: (route, parts)
+            for (known, path), route in self._routes.items()
+            if (parts := _match(path, request.path)) is not None
+        }
+        route, parts = found.get(method, (None, ()))
         self._check(request, host, None if route is None else route.secret)
         if route is None and found:
             allow = ", ".join(sorted(found))
             raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"use {allow}", ("Allow", allow))
         if route is None:
             raise Refusal(HTTPStatus.NOT_FOUND, "there is no such path")
-        return route.handle(request)
+        return route.handle(replace(request, parameters=parts))
 
     def _check(self, request: Request, host: str, needed: bool | None) -> None:
         """Raises Refusal for whoever may not ask."""
@@ -189,11 +193,14 @@ class WebServer:
             raise Refusal(HTTPStatus.UNAUTHORIZED, "unauthorized", ("WWW-Authenticate", "Bearer"))
 
 
-def _matches(pattern: str, path: str) -> bool:
-    if not pattern.endswith("/*"):
-        return pattern == path
-    rest = path.removeprefix(pattern[:-1])
-    return rest != path and bool(rest) and "/" not in rest
+def _match(pattern: str, path: str) -> tuple[str, ...] | None:
+    """The parts of `path` that stand for `*`; None if it does not match."""
+    wanted, given = pattern.split("/"), path.split("/")
+    if len(wanted) != len(given):
+        return None
+    if not all(one in ("*", other) and other for one, other in zip(wanted[1:], given[1:], strict=True)):
+        return () if pattern == path else None
+    return tuple(unquote(other) for one, other in zip(wanted, given, strict=True) if one == "*")
 
 
 def _is_literal(host: str) -> bool:

@@ -6,6 +6,7 @@ Its libraries are imported only where it is asked for.
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from lane import state
 from lane.admin.everyone import Everyone, Shelves
 from lane.admin.health import Health
 from lane.admin.port import Place
@@ -19,6 +20,8 @@ from lane.server.live import LiveSessions
 from lane.server.resumption import Resumption
 from lane.session.registry import Registry
 from lane.tally import PID, Tally
+from lane.users.account import Account
+from lane.users.kinds import LOCAL
 
 
 class Closes(Protocol):
@@ -105,10 +108,15 @@ def administer(
     worker: int,
     place: Place | None,
     shelves: Shelves | None,
+    link_of: Callable[[Account], str],
 ) -> Admin:
-    """Open the admin port of a process of a server, if there is to be one. Raises ConfigError."""
+    """Open the admin port of a process of a server, if there is to be one. Raises ConfigError.
+
+    `link_of` makes the link of an account.
+    """
     if config.admin is None:
         return Nothing()
+    from lane.admin.accounts import Accounts  # noqa: PLC0415
     from lane.admin.cleared import Cleared  # noqa: PLC0415
     from lane.admin.hysteria import Hysteria  # noqa: PLC0415
     from lane.admin.server_admin import ServerAdmin  # noqa: PLC0415
@@ -121,4 +129,9 @@ def administer(
     panel = Hysteria(everyone, server, live, shelves.cleared if shelves else Cleared())
     routes: Routes = {**health.routes, **ServerAdmin(everyone, tally).routes, **panel.routes}
     assert place is not None  # the role of the process has it
-    return Admin(place.open(routes, config.admin_secret), health, pulse, everyone)
+    parts: list[Closes] = [pulse, everyone]
+    if config.accounts == LOCAL:
+        accounts = Accounts(state.open_accounts(config.state_dir), link_of, everyone)
+        routes = {**routes, **accounts.routes}
+        parts.append(accounts)
+    return Admin(place.open(routes, config.admin_secret), health, *parts)

@@ -99,19 +99,27 @@ class Setup:
             listen = listen._replace(port=before.port)
         return replace(self, config=replace(self.config, listen=listen))
 
+    def reached(self, port: int) -> Address:
+        """Where clients reach a server that listens on `port`."""
+        host = self.config.host or Address(_own_address(self.config.listen.host), 0)
+        return Address(host.host, host.port or port)
+
+    def link(self, key: bytes, port: int) -> str:
+        """The link for the user with this key."""
+        return str(Link(key, self.reached(port), self.kept.identity.binding, self.config.carried))
+
     def greet(self, port: int) -> None:
         """Say where the server listens, and what its clients need."""
         config, kept = self.config, self.kept
-        host = config.host or Address(_own_address(config.listen.host), 0)
-        reached = Address(host.host, host.port or port)
+        reached = self.reached(port)
         # Standard output may be a journal that others can read. Show the link only on a terminal, and only
         # once.
         if kept.made and kept.first and sys.stdout.isatty():
-            for_clients = str(Link(kept.first.key, reached, kept.identity.binding, config.carried))
+            for_clients = self.link(kept.first.key, port)
         elif config.accounts == LOCAL:
             for_clients = f"for clients: {_link_command(config, reached)}"
         else:
-            link = str(Link(bytes(KEY_SIZE), reached, kept.identity.binding, config.carried))
+            link = self.link(bytes(KEY_SIZE), port)
             for_clients = f"for clients: {link.replace(encode(bytes(KEY_SIZE)), 'KEY')}"
         names = ", ".join(config.transports)
         print(f"listening on {Address(config.listen.host or '*', port)} ({names})")
@@ -216,6 +224,7 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
     admin = administer(
         config, server, live, registry, resumption,
         tally=role.tally, worker=role.worker, place=role.admin, shelves=role.shelves,
+        link_of=lambda account: setup.link(account.key, port),
     )  # fmt: skip
 
     server.requests.lose_sight(role.blind)

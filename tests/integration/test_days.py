@@ -159,9 +159,7 @@ def test_a_connection_that_only_sends_for_a_day():
             app.session.ping()
             gevent.sleep(0.05)
         assert app.session.protocol.liveness._patience == MOST_PATIENCE
-        assert all(
-            s.protocol.liveness._patience == MOST_PATIENCE for s in world.bed.server_registry.sessions
-        )
+        assert all(s.protocol.liveness._patience == MOST_PATIENCE for s in world.bed.server_registry.sessions)
         world.check()
         app.sock.close()
         app.job.join()

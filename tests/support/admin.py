@@ -21,11 +21,11 @@ def guarded(folder, *, name="admin-secret"):
     return port, ["--admin", f"127.0.0.1:{port}", "--admin-secret", f"@{file}"]
 
 
-def fetch(port, path, data=None, secret=SECRET, **headers):
+def fetch(port, path, data=None, secret=SECRET, method=None, **headers):
     """The status and the body. Raises OSError where nobody answers."""
     if secret:
         headers["Authorization"] = secret
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers)
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers, method=method)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=DEADLINE) as answer:
