@@ -16,7 +16,7 @@ from lane import census, hookimpl
 from lane.address import Address
 from lane.errors import Status, TargetError
 from lane.log import Throttle
-from lane.supervisor import FAULTS, supervise
+from lane.supervisor import FAULTS, report, supervise
 from lane.users.account import Account
 from lane.users.book import Changes
 from lane.users.ending import Ending
@@ -65,11 +65,8 @@ class Users:
         """Ends all that users have at the server, with the reasons."""
         self.rekeyed: Callable[[], None] = lambda: None
         """Called when the key of a user who is there has changed."""
-        self.bars: list[Callable[[str], Ending | None]] = []
-        """Further reasons why a user may begin nothing now."""
-        self.spent: dict[str, int] = {}
-        """The bytes that users with a quota who are there had used this month, on all servers, when that was
-        last asked: every COUNT seconds."""
+        self.changed: Callable[..., None] = lambda *names: None
+        """Called with the users whose `limits` may have changed."""
         self._here = here or Here()
         self._drain = drain
         self._visits: Counter[str] = Counter()
@@ -78,6 +75,8 @@ class Users:
         self._removed: set[str] = set()  # users who are there still
         self._seen: set[str] = set()  # since counts were kept
         self._pending: dict[str, tuple[int, int]] = {}  # bytes that are not kept yet
+        self._spent: dict[str, int] = {}  # of those with a quota who are there: bytes this month, as kept
+        self._exhausted: set[str] = set()  # those who have nothing left, before that is kept
         self._keeping = BoundedSemaphore(1)
         self._loops = [
             supervise("the watch over accounts that expire", self._expire),
@@ -122,6 +121,8 @@ class Users:
         self._seen.add(user)
         if self._visits[user] == 1:
             self._learn(user, self.source.get(user))
+            if self._left(user) is not None:
+                self._ask_spent(user)
         visit = Visit(user, device, admitted=False)
         self._admit(visit)
         return visit
@@ -135,9 +136,10 @@ class Users:
         self._visits[user] -= 1
         if not self._visits[user]:
             del self._visits[user]
-            for table in (self._known, self._expiring, self.spent):
+            for table in (self._known, self._expiring, self._spent):
                 table.pop(user, None)
-            self._removed.discard(user)
+            for names in (self._removed, self._exhausted):
+                names.discard(user)
 
     def check(self, visit: Visit) -> None:
         """Raise TargetError with the reason if the user may begin nothing now."""
@@ -145,8 +147,8 @@ class Users:
         ending = Ending.REMOVED if user in self._removed else None
         if (account := self._known.get(user)) is not None:
             ending = account.refusal(time())
-        for bar in self.bars:
-            ending = ending or bar(user)
+            if ending is None and account.quota is not None and self._is_spent(user):
+                ending = Ending.SPENT
         if ending is not None:
             raise TargetError(Status.NOT_ALLOWED, ending.text)
         if not visit.admitted and not self._admit(visit):
@@ -168,9 +170,24 @@ class Users:
         """A session has ended."""
         self._here.end(user)
 
-    def account(self, user: str) -> Account | None:
-        """The account of a user who is there. None if a plugin knows the user, and no account is kept."""
-        return self._known.get(user)
+    def limits(self, user: str) -> tuple[int | None, int | None, int | None]:
+        """What a user who is there may: bytes a second up and down, and the bytes that are left of its quota.
+
+        What is left is without the bytes that `drain` has not given yet.
+        """
+        account = self._known.get(user)
+        if account is None:
+            return None, None, None
+        return account.rate, account.rate, self._left(user)
+
+    def exhausted(self, user: str) -> None:
+        """The user has moved all that was left: end its sessions."""
+        ending = {user: Ending.SPENT}
+        if user in self._visits and user not in self._exhausted:
+            self._exhausted.add(user)
+            self._end(ending)
+        else:
+            self.ends(ending)
 
     def keep(self) -> None:
         """Have the source keep what users have used, and ask it what those with a quota have used."""
@@ -179,6 +196,9 @@ class Users:
                 before = self._pending.get(name)
                 if before is not None or len(self._pending) < MOST_PENDING:
                     self._pending[name] = (before[0] + up, before[1] + down) if before else (up, down)
+            limited = [name for name, one in self._known.items() if one is not None and one.quota is not None]
+            if limited:
+                self.changed(*limited)
             seen, self._seen, now = self._seen | self._pending.keys(), set(), time()
             try:
                 if seen:
@@ -186,11 +206,23 @@ class Users:
             except BaseException:
                 self._seen |= seen
                 raise
+            for name in self._spent.keys() & self._pending.keys():
+                self._spent[name] += sum(self._pending[name])
             self._pending = {}
-            limited = [name for name, one in self._known.items() if one is not None and one.quota is not None]
             if limited:
                 found = self.source.spent(limited, now)
-                self.spent = {name: found.get(name, 0) for name in limited if name in self._known}
+                self._spent.update({name: found.get(name, 0) for name in limited if name in self._visits})
+                self._exhausted = {name for name in self._exhausted if (self._left(name) or 0) <= 0}
+                self.changed(*limited)
+
+    def _left(self, user: str) -> int | None:
+        account = self._known.get(user)
+        if account is None or account.quota is None:
+            return None
+        return account.quota - self._spent.get(user, 0) - sum(self._pending.get(user, ()))
+
+    def _is_spent(self, user: str) -> bool:
+        return user in self._exhausted or (self._left(user) or 0) <= 0
 
     # Changes.
 
@@ -209,6 +241,15 @@ class Users:
             self._expiring[user] = account.expires
         else:
             self._expiring.pop(user, None)
+
+    def _ask_spent(self, user: str) -> None:
+        """Ask what a user has spent before it may begin anything."""
+        try:
+            found = self.source.spent([user], time())
+        except FAULTS as error:
+            report("the look at what a user has used", error)
+        else:
+            self._spent[user] = max(found.get(user, 0), self._spent.get(user, 0))
 
     def _told(self, changes: Changes) -> None:
         """Act on what has changed, for the users who are there."""
@@ -232,6 +273,9 @@ class Users:
                 endings.setdefault(name, Ending.KICKED)
         if rekeyed:
             self.rekeyed()
+        if there := [name for name in changes.accounts if name in self._visits]:
+            self._exhausted.difference_update(there)
+            self.changed(*there)
         self._end(endings)
 
     def _end(self, endings: Mapping[str, Ending]) -> None:

@@ -109,13 +109,6 @@ def test_what_an_account_forbids_is_refused_with_the_reason(make):
     assert len(users.ended) == 4  # nobody is there
 
 
-def test_further_reasons_may_be_added(make):
-    users = make(ANNA)
-    visit = users.enter("anna", b"1")
-    users.bars.append(lambda user: Ending.SPENT if user == "anna" else None)
-    assert refused(users, visit) == "your quota for this month is used up"
-
-
 def test_an_account_expires_while_its_user_is_there(make):
     users = make(replace(ANNA, expires=time() + 0.3))
     visit = users.enter("anna", b"1")
@@ -209,14 +202,44 @@ def test_a_failure_to_keep_counts_is_logged_and_tried_again(make, monkeypatch, c
     until(lambda: users.source.counted)
 
 
-def test_what_users_with_a_quota_have_used_is_known(make):
-    users = make(replace(ANNA, quota=100), Account("bob", b"b" * 32))
-    visits = [users.enter(name, b"1") for name in ("anna", "bob")]
-    users.keep()
-    assert users.spent == {"anna": 77}
-    for visit in visits:
-        users.leave(visit)
-    assert users.spent == {}
+def test_a_quota_counts_what_is_kept_and_what_is_not(make):
+    moved = iter([{"anna": (5, 10)}, {}, {}])
+    users = make(replace(ANNA, quota=100, rate=7), drain=lambda: next(moved, {}))
+    told = []
+    users.changed = lambda *names: told.append((names, users.limits("anna")))
+    visit = users.enter("anna", b"1")
+    assert users.limits("anna") == (7, 7, 100 - 77)
+    users.source.failing = True
+    with pytest.raises(Closed):
+        users.keep()
+    assert told == [(("anna",), (7, 7, 100 - 77 - 15))]
+    users.source.failing = False
+    users.keep()  # the source says 77 whatever it was told
+    assert told[-1] == (("anna",), (7, 7, 100 - 77))
+    users.check(visit)
+    users.source.put(replace(ANNA, quota=70))
+    assert told[-1] == (("anna",), (None, None, -7))
+    assert refused(users, visit) == "your quota for this month is used up"
+    users.source.put(ANNA)
+    assert users.limits("anna") == (None, None, None)
+    users.check(visit)
+    assert users.limits("nobody") == (None, None, None)
+
+
+def test_a_user_with_nothing_left_is_sent_away_before_it_is_kept(make):
+    users = make(replace(ANNA, quota=100))
+    visit = users.enter("anna", b"1")
+    users.exhausted("anna")
+    users.exhausted("anna")
+    assert users.ended == [{"anna": Ending.SPENT}] * 2
+    assert refused(users, visit) == "your quota for this month is used up"
+    users.keep()  # another month, say
+    users.check(visit)
+
+
+def test_a_user_who_comes_back_has_no_new_quota(make):
+    users = make(replace(ANNA, quota=70))
+    assert refused(users, users.enter("anna", b"1")) == "your quota for this month is used up"
 
 
 def test_the_last_counts_are_kept_at_the_end(make):
