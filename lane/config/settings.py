@@ -179,10 +179,11 @@ GROUPS = (
                comment="The folder for the certificate and the accounts; without this, $STATE_DIRECTORY or"
                " ~/.local/state/lane. Nobody else may write to the folder or read the files in it."),
         Option("accounts", "WHERE", str.strip,
-               "where the accounts of users are: file (in the state folder), or what a plugin knows",
+               "where the accounts of users are: file (in the state folder), the URL of a panel, or what a"
+               " plugin knows",
                default="file", commands=("server", *USERS),
-               comment="Where the accounts of users are: file (accounts.db in state-dir), or what a plugin"
-               " knows. docs/USERS.md says more."),
+               comment="Where the accounts of users are: file (accounts.db in state-dir), the URL of a panel"
+               " (http://HOST/PATH), or what a plugin knows. docs/USERS.md says more."),
         Option("cert", "FILE", parse_path, "a certificate of your own, PEM, leaf first",
                live=("server",), example="/etc/lane/cert.pem",
                comment="A certificate of your own (PEM, leaf first). Without it, lane makes one."),

@@ -62,7 +62,7 @@ class Directory(Source):
         """See `Source`."""
         self._tokens.prepare(binding)
 
-    def start(self, told: Callable[[Changes], None]) -> None:
+    def start(self, told: Callable[[Changes], None], online: Callable[[str], bool]) -> None:
         """See `Source`."""
         self._told = told
         self._watcher = supervise("the watch over accounts", self._watch)

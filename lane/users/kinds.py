@@ -12,6 +12,8 @@ from lane.users.store import FILE, Store
 
 LOCAL = "file"
 """The accounts in the state folder."""
+PANEL = ("http://", "https://")
+"""How the URL of a panel begins."""
 
 
 class Kinds:
@@ -22,4 +24,9 @@ class Kinds:
         """See `lane.hookspecs`."""
         if where == LOCAL:
             return BookDirectory(Store(state_dir / FILE, hurried=True))
+        if where.startswith(PANEL):
+            from lane.users.http_post import Endpoint  # noqa: PLC0415
+            from lane.users.panel import Panel  # noqa: PLC0415
+
+            return Panel(Endpoint.parse(where))
         return None

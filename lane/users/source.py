@@ -27,8 +27,11 @@ class Source:
         """The account called `name`, as far as it is known here. It must not wait."""
         raise NotImplementedError
 
-    def start(self, told: Callable[[Changes], None]) -> None:
-        """Begin to watch. Call `told` with each change of an account that `get` knows."""
+    def start(self, told: Callable[[Changes], None], online: Callable[[str], bool]) -> None:
+        """Begin to watch. Call `told` with each change of an account that `get` knows.
+
+        `online` says whether a user is there.
+        """
 
     def prepare(self, binding: bytes) -> None:
         """A certificate with `binding` will be presented soon."""

@@ -82,7 +82,7 @@ class Users:
             supervise("the watch over accounts that expire", self._expire),
             supervise("the keeper of what users have used", self._keep),
         ]
-        self.source.start(self._told)
+        self.source.start(self._told, self._visits.__contains__)
         census.register(self)
 
     def census(self) -> dict[str, int]:

@@ -1,10 +1,15 @@
 """The accounts of a running server: changes count at once, and users are told why they are sent away."""
 
+import base64
 import contextlib
+import hashlib
+import hmac
 import io
 import json
+import threading
 import time
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -230,3 +235,63 @@ def test_accounts_that_nobody_knows(tmp_path):
     server = Lane(tmp_path, "server", *arguments)
     assert server.ended() == 2
     assert "--accounts ldap://x: no such accounts are known here (lane plugins)" in server.stderr
+
+
+class Panel(BaseHTTPRequestHandler):
+    """A panel's side of Hysteria's HTTP authentication. `server.users`: names by `auth`."""
+
+    def do_POST(self):
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        name = self.server.users.get(request["auth"], "")
+        self.server.asked.append(request)
+        answer = json.dumps({"ok": bool(name), "id": name}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def panel():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Panel) as panel:
+        panel.users, panel.asked = {}, []
+        panel.url = f"http://127.0.0.1:{panel.server_port}/auth"
+        thread = threading.Thread(target=panel.serve_forever)
+        thread.start()
+        yield panel
+        panel.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_panel_has_the_accounts(panel, tmp_path, origin, transport):
+    with start_server(tmp_path / "server", "--accounts", panel.url) as server:
+        link = server.wait_for("for clients: (lane://.*)")[1].replace("KEY", encode(BOB.key))
+        pin = link.partition("pin=")[2]
+        binding = base64.urlsafe_b64decode(f"{pin}=")  # as docs/USERS.md says
+        auth = hmac.new(BOB.key, b"lane/1" + binding, hashlib.sha256).hexdigest()
+        stranger = Lane(tmp_path / "no", "client", "--listen", "127.0.0.1:0", "--server", link)
+        assert stranger.ended() == 77
+        panel.users[auth] = BOB.name
+        until(lambda: works_once(tmp_path / "bob", transport, link, origin))
+        with start_client(tmp_path / "again", transport, link, *SLOW) as client:
+            for _ in range(5):
+                assert works(client, origin)
+        assert {request["auth"] for request in panel.asked} == {auth}
+        assert len(panel.asked) < 10
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said):
+            folder = str(tmp_path / "server" / "state")
+            assert cli.main(["user", "list", "--state-dir", folder, "--accounts", panel.url]) == 78
+        assert "the accounts of this server are elsewhere" in said.getvalue()
+
+
+def works_once(folder, transport, link, origin):
+    """Whether a new client gets through."""
+    client = Lane(folder, "client", "--transport", transport, "--listen", "127.0.0.1:0", "--server", link)
+    with client:
+        until(lambda: client.process.poll() is not None or "listening on" in client.stdout)
+        return client.process.poll() is None and works(client.ready(), origin)

@@ -30,7 +30,7 @@ def directory(store):
 
 def test_changes_are_told_once(store, directory):
     told = []
-    directory.start(told.append)
+    directory.start(told.append, lambda _: False)
     assert directory.find(token(BOB.key, BINDING), BINDING, "") == BOB
     store.remove("bob")
     store.change("anna", quota=5)
@@ -55,7 +55,7 @@ def test_what_fails_leaves_the_accounts_as_they_are(caplog):
         return answer
 
     directory = Directory(changes, period=0.001)
-    directory.start(lambda _: None)
+    directory.start(lambda _: None, lambda _: False)
     until(lambda: "accounts can be read again" in caplog.text)
     assert caplog.text.count("accounts stay as they are: gone") == 1
     assert directory.get("anna") is ANNA
@@ -66,7 +66,7 @@ def test_who_is_not_in_a_whole_answer_was_removed():
     accounts = {"anna": ANNA, "bob": BOB}
     told = []
     directory = Directory(lambda since: Changes(0, dict(accounts), whole=True), thread=False)
-    directory.start(told.append)
+    directory.start(told.append, lambda _: False)
     del accounts["bob"]
     directory.refresh()
     assert told == [Changes(0, {"bob": None})]

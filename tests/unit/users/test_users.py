@@ -32,7 +32,7 @@ class Accounts(Source):
     def get(self, name):
         return self.accounts.get(name)
 
-    def start(self, told):
+    def start(self, told, online):
         self.told = told
 
     def put(self, account):
