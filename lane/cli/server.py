@@ -53,9 +53,11 @@ from lane.session.registry import Registry
 from lane.stream import Transport
 from lane.tally import CARRIERS, SESSIONS, Count, Tally
 from lane.text import describe
+from lane.users.bucket import Shared
 from lane.users.kinds import LOCAL, Kinds
 from lane.users.presence import Here, Presence
 from lane.users.source import Source
+from lane.users.traffic import Traffic
 from lane.users.users import Users
 
 log = logging.getLogger("lane.server")
@@ -168,6 +170,8 @@ class Role:
     """Where they leave what they have counted."""
     presence: Presence = field(default_factory=Presence)
     """Who is there, in all processes."""
+    buckets: Shared | None = None
+    """What users have left of their rates, if there are several processes."""
 
     def count(self, field: int) -> Count:
         """A number of this process."""
@@ -220,6 +224,7 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
         live=live,
         transports=config.transports,
         users=users,
+        traffic=Traffic(shared=role.buckets, worker=role.worker),
     )
     admin = administer(
         config, server, live, registry, resumption,

@@ -34,6 +34,7 @@ from lane.proto.hello import EPOCH_SIZE
 from lane.server.begun import Begun
 from lane.server.status import online, snapshot
 from lane.tally import Tally
+from lane.users.bucket import Shared as Buckets
 from lane.users.presence import Presence
 
 LEAST_PAUSE = 0.1
@@ -90,6 +91,7 @@ class Shared:
         self.status: socket.socket | None = before.status if before else None
         self.parcels = [*parcels]
         self.presence = Presence(count)
+        self.buckets = Buckets(count)
         self.shelves = Shelves(count) if config.admin is not None else None
         self.admin: Place | None = None
 
@@ -184,6 +186,7 @@ class WorkerProcess:
             admin=shared.admin,
             shelves=shared.shelves,
             presence=shared.presence,
+            buckets=shared.buckets,
         )
 
 

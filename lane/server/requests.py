@@ -355,7 +355,7 @@ class Requests:
                 frozen=frozen,
             )
         )
-        resources.enter_context(self._traffic.session(asked.user, session))
+        resources.enter_context(self._traffic.session(asked.user, session, service.owner))
         session.protocol.activity.reports = entry is not None
         session.waiting_for_peer = service.waits_for_peer  # from now on, not only from `run` on
         whose = {"user": asked.user, "peer": asked.peer, "transport": asked.transport}

@@ -4,10 +4,14 @@ from collections.abc import Callable
 
 from lane.session.byte_queue import Buffer
 from lane.session.flows import Flows
+from lane.users.gate import OPEN, Gates
 
 
 class Owner:
     """The owner of a session, which calls these methods. None may block. This one ignores all calls."""
+
+    gates: Gates = OPEN
+    """Those of the session's user, at a server: all bytes pass them."""
 
     def readable(self) -> None:
         """`recv` may return or raise at once."""

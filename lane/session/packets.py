@@ -24,6 +24,8 @@ from lane.session.byte_queue import Buffer
 from lane.session.flows import Flows
 from lane.session.owner import Owner
 from lane.session.session import Session
+from lane.users.gate import Gate
+from lane.users.packet_line import PacketLine, Pass
 
 WINDOW = 1048576
 """Bytes of an association that may be in flight on its stream. Behind more bytes a packet comes too late."""
@@ -69,6 +71,7 @@ class Packets(Owner):
         self._queue: deque[bytes] = deque(frozen["queue"])
         self._queued = sum(map(len, self._queue))
         self._writer: gevent.Greenlet[..., None] | None = None
+        self._slowed: dict[Gate, PacketLine] = {}  # while the user has a rate
 
     @property
     def queued(self) -> int:
@@ -92,6 +95,13 @@ class Packets(Owner):
             self.dropped += 1
             return
         self.sent += 1
+        if self.gates.down.limited:
+            self.dropped += self._line(self.gates.down, self._send).add(address, bytes(payload))
+        else:
+            self._send(address, payload)
+
+    def _send(self, address: Address, payload: Buffer) -> None:
+        session = self._begun()
         if self.peer_ready and self._flows is not None and session.carried:
             datagrams = self._flows.datagrams
             if datagrams is not None:
@@ -111,8 +121,7 @@ class Packets(Owner):
         try:
             while data := session.recv():
                 for address, payload in reader.feed(data):
-                    self.received += 1
-                    self._deliver(address, payload)
+                    self._receive(address, payload)
                     maybe_yield()
                 del data
             if not reader.at_boundary:
@@ -128,7 +137,26 @@ class Packets(Owner):
             self._leave()
             self._flow = b""  # the datagrams of a further carrier are not joined
             self._deliver = _drop  # the receiver may refer to the session, and would keep it
+            for gate in self._slowed:
+                gate.leave(session)
+            self._slowed.clear()
         return None
+
+    def _receive(self, address: Address, payload: Buffer) -> None:
+        """Deliver a packet of the peer."""
+        self.received += 1
+        if self.gates.up.limited:
+            self.dropped += self._line(self.gates.up, self._hand_over).add(address, bytes(payload))
+        else:
+            self._deliver(address, payload)
+
+    def _hand_over(self, address: Address, payload: Buffer) -> None:
+        self._deliver(address, payload)
+
+    def _line(self, gate: Gate, onward: Pass) -> PacketLine:
+        if gate not in self._slowed:
+            self._slowed[gate] = PacketLine(gate, self._begun(), onward)
+        return self._slowed[gate]
 
     def finish(self) -> None:
         """End our direction, behind the queue. Blocks until then."""
@@ -194,5 +222,4 @@ class Packets(Owner):
             return
         if self._session is not None:
             self._session.note_datagram(len(payload), received=True)
-            self.received += 1
-            self._deliver(address, payload)
+            self._receive(address, payload)

@@ -21,7 +21,7 @@ from lane.fair import maybe_yield
 from lane.session.byte_queue import Buffer
 from lane.session.frame_writer import PIECE
 from lane.session.owner import Owner
-from lane.session.session import Session
+from lane.session.session import READ_SIZE, Session
 from lane.stream import Stream
 from lane.tasks import start
 
@@ -120,12 +120,14 @@ class Relay(Owner):
 
     def offer(self, data: Buffer) -> int:
         """See `Owner`."""
-        return self._offer(data) if self._offer else 0
+        return self._offer(data) if self._offer and not self.gates.up.limited else 0
 
     def broken(self) -> None:
         """See `Owner`."""
         if self._local is not None:
             self._local.reset()
+            self.gates.up.leave(self._session)
+            self.gates.down.leave(self._session)
 
     def readable(self) -> None:
         """See `Owner`. A greenlet delivers the received bytes, and ends."""
@@ -137,13 +139,15 @@ class Relay(Owner):
 
     def _send(self, local: Stream, data: bytes) -> None:
         """Send the local side's bytes, up to its end."""
-        session = self._session
+        session, gate = self._session, self.gates.down
         size = FIRST_READ
         try:
             session.sendall(data)
             data = b""  # a loop that waits keeps no memory
-            while data := local.recv(size):
+            while data := local.recv(min(size, gate.piece)):
                 size = min(2 * size, LARGEST_READ) if len(data) == size else max(len(data), FIRST_READ)
+                if gate.limited:
+                    gate.pay(session, len(data))
                 session.sendall(data)
                 data = b""
                 maybe_yield()
@@ -162,10 +166,10 @@ class Relay(Owner):
 
     def _deliver(self, local: Stream) -> None:
         """Deliver the bytes that have come."""
-        session = self._session
+        session, gate = self._session, self.gates.up
         try:
             while session.ready:
-                data = session.recv()
+                data = session.recv(min(READ_SIZE, gate.piece))
                 if not data:
                     if not self._sent:  # else `close` does it
                         local.finish()
@@ -173,6 +177,8 @@ class Relay(Owner):
                             raise session.error
                     self._settle()
                     break
+                if gate.limited:
+                    gate.pay(session, len(data))
                 local.sendall(data)
                 data = b""
                 session.consumed()

@@ -5,17 +5,25 @@ are those of the sessions that have ended, and of the sessions that live, which 
 to know. A long download counts while it runs, and moving bytes costs nothing more.
 
 Whoever keeps the usage takes what is new from time to time (`Traffic.drain`). Whoever shows it reads totals.
+Whoever knows accounts says what each user may (`Limits`), and says so when that changes.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
+import gevent
+
 from lane import census
+from lane.supervisor import supervise
+from lane.users.bucket import Bucket, Shared
+from lane.users.gate import Gate, Gates
 
 MOST_IDLE = 1 << 16
 """The most users without a session that are remembered. The one whose last session ended first is forgotten
 first; its bytes go to `Traffic.forgotten`."""
+LOOK = 0.25
+"""Seconds between two looks at the quotas of online users."""
 
 
 class Bytes(NamedTuple):
@@ -38,8 +46,26 @@ class Bytes(NamedTuple):
 NOTHING = Bytes()
 
 
+class Limits(NamedTuple):
+    """What a user may. None: there is no limit."""
+
+    up: float | None = None
+    """Bytes a second from the client, of all sessions and packets together."""
+    down: float | None = None
+    """Bytes a second to the client."""
+    left: int | None = None
+    """Bytes, up and down together, that the user may still move beyond all that `Traffic.drain` has given."""
+
+
+NO_LIMITS = Limits()
+
+
 class Counted(Protocol):
     """The parts of a session that are used here."""
+
+    @property
+    def over(self) -> bool:
+        """Whether it needs nothing any more."""
 
     @property
     def moved_in(self) -> int:
@@ -53,10 +79,13 @@ class Counted(Protocol):
 class UserTraffic:
     """The traffic of one user in this process, since it began to count the user."""
 
-    __slots__ = ("_ended", "_sessions", "_taken", "name")
+    __slots__ = ("_ended", "_left", "_sessions", "_taken", "gates", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.gates: Gates | None = None
+        """What all bytes of the user's sessions pass; None without sessions."""
+        self._left: int | None = None
         self._sessions: dict[Counted, Bytes] = {}  # with what each had moved before it came here
         self._ended = NOTHING  # of the sessions that have ended
         self._taken = NOTHING  # what `Traffic.drain` has given out
@@ -85,6 +114,11 @@ class UserTraffic:
         """Bytes from targets to the client so far."""
         return self.total.down
 
+    @property
+    def left(self) -> int | None:
+        """Bytes that the user may still move; None without a quota, below 0 if there were more."""
+        return None if self._left is None else self._left - sum(self.total.minus(self._taken))
+
     def _begin(self, session: Counted) -> None:
         before = Bytes(session.moved_in, session.moved_out)
         self._sessions[session] = before if any(before) else NOTHING
@@ -99,16 +133,30 @@ class UserTraffic:
         return fresh
 
 
-class Traffic:
-    """The users of one process. `most_idle`: see MOST_IDLE."""
+class Owner(Protocol):
+    """The owner of a session."""
 
-    def __init__(self, most_idle: int = MOST_IDLE) -> None:
+    gates: Gates
+
+
+class Traffic:
+    """The users of one process. `shared`: the buckets that it shares with others, of which it is `worker`."""
+
+    def __init__(self, most_idle: int = MOST_IDLE, *, shared: Shared | None = None, worker: int = 0) -> None:
+        self.limits: Callable[[str], Limits] = lambda user: NO_LIMITS
+        """Says what a user may. Asked when the user comes online, and by `changed`. It must not block."""
+        self.spent: Callable[[str], None] = lambda user: None
+        """Called when an online user has no bytes left, and then every LOOK seconds. It must not block."""
         self.forgotten = NOTHING
         """The bytes of the users that were forgotten."""
         self._most_idle = most_idle
         self._online: dict[str, UserTraffic] = {}
         self._idle: OrderedDict[str, UserTraffic] = OrderedDict()
         self._fresh: set[str] = set()  # idle users with bytes that were not drained
+        self._shared = shared
+        self._worker = worker
+        self._quotas: set[UserTraffic] = set()  # online users who have one
+        self._watching = False
         census.register(self)
 
     def census(self) -> dict[str, int]:
@@ -128,9 +176,15 @@ class Traffic:
         """Users with sessions."""
         return len(self._online)
 
-    def session(self, user: str, session: Counted) -> "Counting":
-        """Count a session of `user` for the time of the context."""
-        return Counting(self, user, session)
+    def session(self, user: str, session: Counted, owner: Owner) -> "Counting":
+        """Count and limit a session of `user` for the time of the context. `owner` is given the gates."""
+        return Counting(self, user, session, owner)
+
+    def changed(self, *names: str) -> None:
+        """Ask for the limits of these users again, or of all online users. Running sessions keep to them."""
+        for name in names or [*self._online]:
+            if user := self._online.get(name):
+                self._limit(user)
 
     def drain(self) -> dict[str, Bytes]:
         """The bytes of each user since the last call, for those who moved any. For one caller."""
@@ -138,13 +192,45 @@ class Traffic:
         users = [*self._online.values(), *(self._idle[name] for name in names)]
         return {user.name: fresh for user in users if any(fresh := user._take())}
 
-    def _begin(self, name: str, session: Counted) -> None:
+    def _limit(self, user: UserTraffic) -> None:
+        assert user.gates is not None
+        limits = self.limits(user.name)
+        user.gates.up.limit(limits.up)
+        user.gates.down.limit(limits.down)
+        user._left = limits.left
+        if limits.left is None:
+            self._quotas.discard(user)
+            return
+        self._quotas.add(user)
+        if not self._watching:
+            self._watching = True
+            supervise("the quotas of users", self._watch)
+
+    def _watch(self) -> None:
+        while self._quotas:
+            for user in [*self._quotas]:
+                if user in self._quotas and (user.left or 0) <= 0:
+                    self.spent(user.name)
+            gevent.sleep(LOOK)
+        self._watching = False
+
+    def _gate(self, name: str) -> Gate:
+        shared = self._shared
+        if shared is None:
+            return Gate()
+        return Gate(lambda: shared.bucket(name, self._worker) or Bucket(), shared=True)
+
+    def _begin(self, name: str, session: Counted, owner: Owner) -> None:
         user = self._online.get(name)
         if user is None:
             user = self._idle.pop(name) if name in self._idle else UserTraffic(name)
             self._online[name] = user
             self._fresh.discard(name)
         user._begin(session)
+        if user.gates is None:
+            user.gates = Gates(self._gate(f"up {name}"), self._gate(f"down {name}"))
+            self._limit(user)
+        owner.gates = user.gates
 
     def _end(self, name: str, session: Counted) -> None:
         user = self._online[name]
@@ -152,6 +238,8 @@ class Traffic:
         if user.sessions:
             return
         self._idle[name] = self._online.pop(name)
+        self._quotas.discard(user)
+        user.gates = None
         if user._ended != user._taken:
             self._fresh.add(name)
         if len(self._idle) > self._most_idle:
@@ -163,15 +251,16 @@ class Traffic:
 class Counting:
     """The context of one session: see `Traffic.session`."""
 
-    __slots__ = ("_session", "_traffic", "_user")
+    __slots__ = ("_owner", "_session", "_traffic", "_user")
 
-    def __init__(self, traffic: Traffic, user: str, session: Counted) -> None:
+    def __init__(self, traffic: Traffic, user: str, session: Counted, owner: Owner) -> None:
+        self._owner = owner
         self._traffic = traffic
         self._user = user
         self._session = session
 
     def __enter__(self) -> None:
-        self._traffic._begin(self._user, self._session)
+        self._traffic._begin(self._user, self._session, self._owner)
 
     def __exit__(self, *_: object) -> None:
         self._traffic._end(self._user, self._session)

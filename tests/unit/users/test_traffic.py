@@ -1,17 +1,22 @@
 """What users move: counted while it moves, kept when sessions end, bounded when many users come and go."""
 
-from contextlib import ExitStack
+from collections import Counter
+from contextlib import ExitStack, suppress
 
 import gevent
 import pytest
+from gevent import socket
 
+from lane.session.owner import Owner
 from lane.testing.harness import until
-from lane.users.traffic import Bytes, Traffic
+from lane.users.traffic import Bytes, Limits, Traffic
 from tests.support.beds import MB, making_beds, read_to_end
 
 
 class Moving:
     """A session's counters."""
+
+    over = False
 
     def __init__(self, moved_in=0, moved_out=0):
         self.moved_in, self.moved_out = moved_in, moved_out
@@ -19,13 +24,13 @@ class Moving:
 
 def test_a_session_counts_while_it_lives_and_afterwards():
     traffic, session = Traffic(), Moving()
-    with traffic.session("ann", session):
+    with traffic.session("ann", session, Owner()):
         session.moved_in, session.moved_out = 5, 700
         assert (traffic.of("ann").up, traffic.of("ann").down, traffic.of("ann").sessions) == (5, 700, 1)
         session.moved_out = 800
         assert traffic.of("ann").total == Bytes(5, 800)
     assert (traffic.of("ann").total, traffic.of("ann").sessions) == (Bytes(5, 800), 0)
-    with traffic.session("ann", Moving(moved_in=1)) as _, traffic.session("bob", Moving()):
+    with traffic.session("ann", Moving(moved_in=1), Owner()) as _, traffic.session("bob", Moving(), Owner()):
         assert traffic.online == 2
     assert [user.name for user in traffic] == ["bob", "ann"]
     assert not any(traffic.of("eve").total)
@@ -34,7 +39,7 @@ def test_a_session_counts_while_it_lives_and_afterwards():
 
 def test_what_a_session_moved_in_another_process_is_not_counted_again():
     traffic, session = Traffic(), Moving(100, 1000)
-    with traffic.session("ann", session):
+    with traffic.session("ann", session, Owner()):
         assert not any(traffic.of("ann").total)
         session.moved_out = 1001
     assert traffic.of("ann").total == Bytes(0, 1)
@@ -43,15 +48,15 @@ def test_what_a_session_moved_in_another_process_is_not_counted_again():
 def test_each_byte_is_drained_once():
     traffic, session = Traffic(), Moving()
     assert traffic.drain() == {}
-    with traffic.session("ann", session), traffic.session("bob", Moving()):
+    with traffic.session("ann", session, Owner()), traffic.session("bob", Moving(), Owner()):
         session.moved_in = 10
         assert traffic.drain() == {"ann": Bytes(10, 0)}
         assert traffic.drain() == {}
         session.moved_in, session.moved_out = 11, 2
-    with traffic.session("ann", Moving()) as _:
+    with traffic.session("ann", Moving(), Owner()) as _:
         assert traffic.drain() == {"ann": Bytes(1, 2)}
     assert traffic.drain() == {}
-    with traffic.session("ann", last := Moving()):
+    with traffic.session("ann", last := Moving(), Owner()):
         last.moved_in = 3
     assert traffic.drain() == {"ann": Bytes(3, 0)}
     assert traffic.drain() == {}
@@ -59,9 +64,9 @@ def test_each_byte_is_drained_once():
 
 def test_users_who_come_and_go_are_forgotten_and_their_bytes_are_not():
     traffic = Traffic(most_idle=3)
-    with traffic.session("here", Moving()):
+    with traffic.session("here", Moving(), Owner()):
         for number in range(10):
-            with traffic.session(f"user {number}", session := Moving()):
+            with traffic.session(f"user {number}", session := Moving(), Owner()):
                 session.moved_in = 1
         assert traffic.census() == {"users_online": 1, "users_idle": 3}
         assert [user.name for user in traffic] == ["here", "user 7", "user 8", "user 9"]
@@ -72,7 +77,7 @@ def test_users_who_come_and_go_are_forgotten_and_their_bytes_are_not():
 def test_a_session_that_fails_at_its_start_leaves_nothing():
     traffic = Traffic()
     with pytest.raises(ZeroDivisionError), ExitStack() as resources:
-        resources.enter_context(traffic.session("ann", Moving()))
+        resources.enter_context(traffic.session("ann", Moving(), Owner()))
         raise ZeroDivisionError
     assert traffic.online == 0
 
@@ -100,3 +105,117 @@ def test_a_server_counts_a_long_download_while_it_runs():
         gevent.joinall([app.job])
         until(lambda: not user.sessions)
         assert bed.server.traffic.of("user").total == Bytes(2, 2 * MB)
+
+
+class Limited:
+    """What the users of a Traffic may."""
+
+    def __init__(self, traffic, **limits):
+        self.of, self.traffic = Limits(**limits), traffic
+        traffic.limits = lambda user: self.of
+
+    def change(self, **limits):
+        self.of = self.of._replace(**limits)
+        self.traffic.changed("user")
+
+
+def download(size):
+    def serve(sock):
+        with sock, suppress(OSError):
+            sock.recv(1)
+            sock.sendall(bytes(size))
+
+    return serve
+
+
+def counting(sock, got, name):
+    with suppress(OSError):
+        while data := sock.recv(65536):
+            got[name] += len(data)
+
+
+def test_all_downloads_of_a_user_keep_to_the_rate_in_equal_parts_and_a_change_is_live():
+    with making_beds(ways=["cheap"]) as make:
+        bed = make(download(3 * MB))
+        limits, got = Limited(bed.server.traffic, down=1e6), Counter()
+        apps = [bed.application() for _ in range(5)]
+        readers = [gevent.spawn(counting, app.sock, got, number) for number, app in enumerate(apps)]
+        for app in apps:
+            app.sock.sendall(b"1")
+        gevent.sleep(2)
+        assert sum(got.values()) == pytest.approx(2e6, rel=0.05)
+        assert min(got.values()) > 0.8 * max(got.values())
+        for rate in (4e6, 2.5e5):
+            limits.change(down=rate)
+            before = sum(got.values())
+            gevent.sleep(2)
+            assert sum(got.values()) - before == pytest.approx(2 * rate, rel=0.05)
+        limits.change(down=None)
+        gevent.joinall(readers, timeout=60)
+        assert all(size == 3 * MB for size in got.values())
+
+
+def test_uploads_keep_to_the_rate_and_lose_nothing():
+    arrived = Counter()
+
+    def serve(sock):
+        with sock:
+            counting(sock, arrived, sock.getpeername()[1])
+
+    with making_beds(ways=["cheap"]) as make:
+        bed = make(serve)
+        Limited(bed.server.traffic, up=1e6)
+        apps = [bed.application() for _ in range(3)]
+
+        def send(sock):
+            sock.sendall(bytes(MB))
+            sock.shutdown(socket.SHUT_WR)
+
+        jobs = [gevent.spawn(send, app.sock) for app in apps]
+        gevent.sleep(2)
+        assert sum(arrived.values()) == pytest.approx(2e6, rel=0.05)
+        assert min(arrived.values()) > 0.8 * max(arrived.values())
+        gevent.joinall([*jobs, *(app.job for app in apps)], timeout=60)
+        assert [*arrived.values()] == [MB] * 3
+        assert bed.server.traffic.of("user").up == 3 * MB
+
+
+def test_the_reset_of_a_session_ends_its_wait():
+    with making_beds(ways=["cheap"]) as make:
+        bed = make(download(MB))
+        Limited(bed.server.traffic, down=1000)
+        app = bed.application()
+        app.sock.sendall(b"1")
+        app.sock.recv(1)
+        until(lambda: bed.server.traffic.of("user").sessions)
+        (session,) = bed.server_registry._sessions
+        session.reset()
+        gevent.joinall([app.job], timeout=5)
+        until(lambda: not bed.server.traffic.of("user").sessions)
+
+
+def test_the_quota_counts_down_live_and_says_when_it_is_spent():
+    spent = []
+    with making_beds(ways=["cheap"]) as make:
+        bed = make(download(20 * MB))
+        traffic = bed.server.traffic
+        limits = Limited(traffic, down=1e6, left=2 * MB)
+        traffic.spent = spent.append
+        app, got = bed.application(), Counter()
+        app.sock.sendall(b"1")
+        gevent.spawn(counting, app.sock, got, 0)
+        gevent.sleep(1)
+        user = traffic.of("user")
+        assert user.left == 2 * MB - user.up - user.down
+        moved = sum(traffic.drain()["user"])
+        limits.change(left=2 * MB - moved)
+        assert user.left == pytest.approx(2 * MB - moved, abs=1e5)
+        assert not spent
+        until(lambda: spent)
+        assert -0.3e6 < user.left <= 0
+        assert user.up + user.down == pytest.approx(2 * MB, rel=0.1)
+        limits.change(left=None)
+        gevent.sleep(1)
+        spent.clear()
+        gevent.sleep(1)
+        assert (spent, user.left) == ([], None)
