@@ -195,15 +195,16 @@ class Load:
     """Applications in another process, and their target. Both end with `stack`. `proxy` is a port or None.
 
     `other` starts more applications with the same target, in one more process. They may have another proxy.
+    `prefix` is a command that runs the applications.
     """
 
-    def __init__(self, stack, start, proxy, target=None):
+    def __init__(self, stack, start, proxy, target=None, prefix=()):
         if target is None:
             serving = start(stack, sys.executable, __file__, "serve")
             while not (target := serving.said.read_text()).endswith("\n"):
                 time.sleep(0.01)
-        self.other = lambda other=proxy: Load(stack, start, other, target)
-        command = [sys.executable, __file__, "load", target.strip(), str(proxy or 0)]
+        self.other = lambda other=proxy: Load(stack, start, other, target, prefix)
+        command = [*map(str, prefix), sys.executable, __file__, "load", target.strip(), str(proxy or 0)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         stack.callback(self._process.wait)
         stack.callback(self._process.kill)

@@ -139,7 +139,7 @@ class Relay(Owner):
 
     def _send(self, local: Stream, data: bytes) -> None:
         """Send the local side's bytes, up to its end."""
-        session, gate = self._session, self.gates.down
+        session, gates, gate = self._session, self.gates, self.gates.down
         size = FIRST_READ
         try:
             session.sendall(data)
@@ -149,8 +149,8 @@ class Relay(Owner):
                 if gate.limited:
                     gate.pay(session, len(data))
                 session.sendall(data)
-                data = b""
-                maybe_yield()
+                moved, data = len(data), b""
+                gates.turn(moved)
             self._pending = b""
             session.finish()
         except Suspended as suspended:

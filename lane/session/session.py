@@ -31,6 +31,8 @@ from lane.stream import LinkStats, Stream, receiver
 
 READ_SIZE = 279552
 """Bytes of one read from a stream: two full frames, and for TLS the rest of a record before them."""
+BULK = 32768
+"""Bytes of a read from which it counts as a part of a bulk transfer, in which users take turns."""
 LINGER = 5.0
 """Seconds to wait for the peer's END once both directions were consumed."""
 
@@ -320,10 +322,13 @@ class Session(StreamWriter):
                 return  # another stream took over
             if not protocol.over:
                 self._take_in(data)
-            data = b""  # a reader that waits keeps no memory
+            size, data = len(data), b""  # a reader that waits keeps no memory
             if protocol.trailing_data is not None and self._stream is stream:
                 return  # the next bytes belong to another session
-            maybe_yield()
+            if size < BULK:
+                maybe_yield()
+            else:
+                self._owner.gates.turn(size)
             data = recv(READ_SIZE)
         self._lost(stream, None)
 

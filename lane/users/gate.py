@@ -17,8 +17,10 @@ from typing import Any, Protocol
 from gevent import get_hub
 from gevent.event import Event
 
+from lane.fair import maybe_yield
 from lane.users.bucket import Bucket
 from lane.users.line import Line
+from lane.users.turns import Turns
 
 LARGEST = 1 << 20
 """Bytes of a piece without a rate: more than anybody reads at once."""
@@ -121,15 +123,23 @@ class Gate:
 
 
 class Gates:
-    """The two gates of a user."""
+    """The two gates of a user, who has `turns` among others. None: there are no others."""
 
-    __slots__ = ("down", "up")
+    __slots__ = ("_turns", "down", "up")
 
-    def __init__(self, up: Gate, down: Gate) -> None:
+    def __init__(self, up: Gate, down: Gate, turns: Turns | None = None) -> None:
         self.up = up
         """For what clients send."""
         self.down = down
         """For what targets send."""
+        self._turns = turns
+
+    def turn(self, size: int) -> None:
+        """Let others have a turn, after a step that moved `size` bytes: see `Turns.take`."""
+        if self._turns is None:
+            maybe_yield()
+        else:
+            self._turns.take(self, size)
 
 
 OPEN = Gates(Gate(), Gate())

@@ -31,6 +31,11 @@ class Line(Generic[F, W]):
         self._finished[flow] = begin + size
         heappush(self._heap, (begin, next(self._number), flow, size, waiter))
 
+    def charge(self, flow: F, size: int) -> None:
+        """Count a piece that did not stand in line, if others do."""
+        if self._heap:
+            self._finished[flow] = max(self._now, self._finished.get(flow, 0.0)) + size
+
     @property
     def size(self) -> int:
         """Bytes of the next piece. There must be one."""

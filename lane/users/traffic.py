@@ -18,6 +18,7 @@ from lane import census
 from lane.supervisor import supervise
 from lane.users.bucket import Bucket, Shared
 from lane.users.gate import Gate, Gates
+from lane.users.turns import Turns
 
 MOST_IDLE = 1 << 16
 """The most users without a session that are remembered. The one whose last session ended first is forgotten
@@ -153,6 +154,7 @@ class Traffic:
         self._online: dict[str, UserTraffic] = {}
         self._idle: OrderedDict[str, UserTraffic] = OrderedDict()
         self._fresh: set[str] = set()  # idle users with bytes that were not drained
+        self._turns = Turns()
         self._shared = shared
         self._worker = worker
         self._quotas: set[UserTraffic] = set()  # online users who have one
@@ -228,7 +230,7 @@ class Traffic:
             self._fresh.discard(name)
         user._begin(session)
         if user.gates is None:
-            user.gates = Gates(self._gate(f"up {name}"), self._gate(f"down {name}"))
+            user.gates = Gates(self._gate(f"up {name}"), self._gate(f"down {name}"), self._turns)
             self._limit(user)
         owner.gates = user.gates
 
