@@ -25,7 +25,7 @@ from lane.supervisor import report
 
 __all__ = [
     "AbortsSending", "Address", "Carrier", "ClientTLS", "Closed", "Datagrams", "Joins", "LinkStats",
-    "Listener", "OverTCP", "Prepares", "Presents", "Proves", "Reset", "Rings", "ServerTLS", "Stream",
+    "Listener", "OverTCP", "Paces", "Prepares", "Presents", "Proves", "Reset", "Rings", "ServerTLS", "Stream",
     "Transport", "Views", "measured", "receiver", "send_joined",
 ]  # fmt: skip
 
@@ -154,6 +154,21 @@ class Rings(Protocol):
 
         Until then nobody calls `accept` or reads. `callback` must not block.
         """
+
+
+@runtime_checkable
+class Paces(Protocol):
+    """Optional, for accepted carriers: a full server holds users with many of them to their share."""
+
+    @property
+    def has_more(self) -> bool:
+        """Whether more is to be sent than the network takes now."""
+
+    def belong(self, user: str) -> None:
+        """The carrier is one of `user`. Called before the user's first session."""
+
+    def pace(self, rate: float | None) -> None:
+        """Send at most `rate` bytes a second from now on, buffered ones included. None: no limit."""
 
 
 class Listener(Protocol):

@@ -29,6 +29,7 @@ from lane.server.messages import LAST_WORDS, MessageReader, finish
 from lane.server.requests import Requests, UserStream
 from lane.server.resumption import Resumption
 from lane.server.services import Offers
+from lane.server.uplink import Uplink
 from lane.session.flows import Flows
 from lane.session.registry import Registry
 from lane.stream import Carrier, Listener, Stream
@@ -125,6 +126,7 @@ class Server:
         self._count = count or alone(CARRIERS)
         self._owned = UserPlaces(max_carriers, 0, "connections of this user", self._count.elsewhere)
         self._visits: dict[Carrier, Visit] = {}
+        self._uplink = Uplink()
         self._guesses = Guesses("key")
         self._closing = False
         for listener, transport in zip_longest(listeners, transports, fillvalue=""):
@@ -234,6 +236,7 @@ class Server:
         self._strangers.leave(carrier)
         if (visit := self._visits.pop(carrier, None)) is not None:  # even if it was turned away before
             self._owned.give_back(visit.user)
+            self._uplink.leave(carrier, visit.user)
             self._count.put(len(self._owned))
             self._users.leave(visit)
         if carrier in self.carriers:
@@ -292,6 +295,7 @@ class Server:
                 self._count.put(len(self._owned))
                 self._visits[carrier] = self._users.enter(user, device or network(carrier.peer).encode())
                 self._numbers.proven[self.carriers.known(carrier).transport,] += 1
+                self._uplink.enter(carrier, user)
             self._strangers.leave(carrier)
             if not judged.is_set() and (proven := getattr(carrier, "proven", None)):
                 proven()

@@ -111,6 +111,18 @@ class QuicCarrier:
         """The reason why the connection has ended; None while it is open."""
         return self._failure.build() if self._failure else None
 
+    @property
+    def has_more(self) -> bool:
+        """See `lane.stream.Paces`: a stream waits until its data are sent."""
+        return bool(self.waiting)
+
+    def belong(self, user: str) -> None:
+        """See `lane.stream.Paces`."""
+
+    def pace(self, rate: float | None) -> None:
+        """See `lane.stream.Paces`. It takes effect with the next ACK."""
+        self.engine.loss.pacer.most = inf if rate is None else max(rate, 1.0)
+
     def proven(self) -> None:
         """See `lane.stream.Proves`."""
         self._on_proven()

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from lane.errors import Closed
 from lane.stream import LinkStats
 from lane.tcp_info import link_stats
+from lane_tls.fair_rates import LEAST_SHARE as LEAST
+from lane_tls.fair_rates import UNLIMITED, apply
 from lane_tls.stream import TLSStream
 
 
@@ -53,6 +55,20 @@ class TLSCarrier:
     def stats(self) -> LinkStats:
         """The kernel's measurements (TCP_INFO), if the system has them."""
         return link_stats(self._stream.sock)
+
+    @property
+    def has_more(self) -> bool:
+        """See `lane.stream.Paces`."""
+        return self._stream.has_more
+
+    def belong(self, user: str) -> None:
+        """See `lane.stream.Paces`."""
+        self._stream.user = user
+
+    def pace(self, rate: float | None) -> None:
+        """See `lane.stream.Paces`. The kernel does it, on Linux."""
+        self._stream.share = UNLIMITED if rate is None else int(min(max(rate, LEAST), UNLIMITED))
+        apply(self._stream)
 
     def close(self, grace: float = 0) -> None:
         """Close the connection. The kernel delivers the data of a finished stream, whatever `grace` is.

@@ -7,6 +7,8 @@ knows all of their rates. While their path has a queue, none of them is paced at
 
 Without a queue nothing is capped: then the application, or the loss of the line, limits each one for itself.
 
+This is about transfers of one user. What users have among each other is decided in `lane.server.uplink`.
+
 What the transfers show of their path is remembered for other transports (lane.net.path_memory): together they
 take all of it.
 """
@@ -40,9 +42,12 @@ HEADROOM = 1.1
 """The most of a transfer, in average rates. Above 1, so that all can take more when there is more."""
 LEAST = 16384
 """Bytes a second that any transfer may have."""
+LEAST_SHARE = 1500
+"""Bytes a second that a server may hold a transfer to: a packet."""
 UNLIMITED = (1 << 32) - 1
 
-_SO_MAX_PACING_RATE = 47  # Linux, asm-generic/socket.h
+PACING = 47
+"""SO_MAX_PACING_RATE (Linux, asm-generic/socket.h)."""
 _NETWORK = socket.AF_INET, socket.AF_INET6
 _LINUX = hasattr(socket, "SO_DOMAIN")
 
@@ -53,6 +58,12 @@ class Sender(Protocol):
     sock: Any
     shared: bool
     """Whether it is looked after."""
+
+    user: str
+    """Whose it is."""
+    cap: int
+    share: int
+    """Bytes a second to which it is held here, and by the server: see `apply`."""
 
     @property
     def broken(self) -> bool:
@@ -127,10 +138,10 @@ def _has_queue(paths: Sequence[PathInfo]) -> bool:
 
 
 class FairRates:
-    """The streams of one event loop that have more to send than their paths take, by the peer's address."""
+    """The streams of one event loop that have more to send than their paths take, by peer and user."""
 
     def __init__(self) -> None:
-        self._paths: dict[str, dict[Sender, Transfer]] = {}
+        self._paths: dict[tuple[str, str], dict[Sender, Transfer]] = {}
         self._running = False
 
     def enter(self, stream: Sender) -> None:
@@ -139,7 +150,7 @@ class FairRates:
             return
         with suppress(OSError):
             peer = stream.sock.getpeername()[0]
-            self._paths.setdefault(peer, {})[stream] = Transfer()
+            self._paths.setdefault((peer, stream.user), {})[stream] = Transfer()
             if not self._running:
                 self._running = True
                 supervise("the rates of transfers over TCP", self._run)
@@ -148,11 +159,11 @@ class FairRates:
         while self._paths:
             count = sum(map(len, self._paths.values()))
             gevent.sleep(LOOK * max(1.0, count / MOST_AT_ONCE))
-            for peer in list(self._paths):
-                self._look(peer, self._paths[peer])
+            for path in list(self._paths):
+                self._look(path, self._paths[path])
         self._running = False
 
-    def _look(self, peer: str, streams: dict[Sender, Transfer]) -> None:
+    def _look(self, path: tuple[str, str], streams: dict[Sender, Transfer]) -> None:
         now, paths, before = monotonic(), [], {}
         for stream, transfer in list(streams.items()):
             info = None if stream.broken else path_info(stream.sock)
@@ -164,14 +175,22 @@ class FairRates:
                 del streams[stream]
                 stream.shared, transfer.cap = False, UNLIMITED
         cap(list(streams.values()), paths)
-        remember(normal_host(peer), list(streams.values()), paths)
+        remember(normal_host(path[0]), list(streams.values()), paths)
         for stream, last in before.items():
             most = streams[stream].cap if stream in streams else UNLIMITED
             if most != last and not stream.broken:
-                with suppress(OSError):
-                    stream.sock.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, struct.pack("I", most))
+                stream.cap = most
+                apply(stream)
         if not streams:
-            del self._paths[peer]
+            del self._paths[path]
+
+
+def apply(stream: Sender) -> None:
+    """Have the kernel pace `stream` as it is held. Nothing happens where it can't, or if it is closed."""
+    if _LINUX:
+        with suppress(OSError):
+            most = min(stream.cap, stream.share)
+            stream.sock.setsockopt(socket.SOL_SOCKET, PACING, struct.pack("I", most))
 
 
 _rates = FairRates()

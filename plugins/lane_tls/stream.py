@@ -7,8 +7,10 @@ A clean end is close_notify (RFC 8446 section 6.1). It ends one direction and le
 connection that ends without it was cut off by a broken network or an attacker. That is an error.
 """
 
+import fcntl
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
@@ -32,6 +34,7 @@ _BULK = 32768  # bytes of one `sendall` from which it counts as a bulk transfer
 _QUANTUM = 0.0005  # seconds that a greenlet may run before others have their turn
 _LULL = 4096  # bytes below which a read has probably emptied the socket
 _WORTHWHILE = 4096  # bytes that a record lacks from which it is waited for as a whole
+_SIOCOUTQNSD = 0x894B  # linux/sockios.h: bytes that were not sent at all yet
 _LINGER = 15.0  # seconds after `close` in which both sides' close_notify may arrive
 _LINGERING = 256  # the most sockets that wait for that
 _LINGER_NOT = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds, so that close sends RST
@@ -72,12 +75,27 @@ class TLSStream:
         """Whether close_notify was sent."""
         self.shared = False
         """Whether `fair_rates` looks after it."""
+        self.cap = self.share = fair_rates.UNLIMITED
+        """Bytes a second to which `fair_rates` and the server hold it."""
+        self.user = ""
+        """The user of a server whose stream it is."""
         self._blocked = False  # the kernel had no room since the last `was_blocked`
 
     @property
     def broken(self) -> bool:
         """Whether the stream was closed here, or failed."""
         return self._failure is not None
+
+    @property
+    def has_more(self) -> bool:
+        """Whether data wait for room in the kernel, or a record or more there to be sent (Linux)."""
+        if self._writable.callback is not None:
+            return True
+        try:
+            unsent = fcntl.ioctl(self.sock.fileno(), _SIOCOUTQNSD, bytes(4))
+        except (OSError, ValueError):  # elsewhere, or closed
+            return False
+        return int.from_bytes(unsent, sys.byteorder) >= _FULL
 
     def arrive(self) -> None:
         """Wait for the peer's first byte or its end of data. Raises Closed."""

@@ -27,6 +27,8 @@ class Pacer:
     def __init__(self, datagram_size: int) -> None:
         self.rate: float | None = None
         """Bytes a second; None, for no pacing, until the path was measured."""
+        self.most = inf
+        """Bytes a second that the rate may be, whatever the path takes."""
         self.datagram_size = datagram_size
         self._budget = float(BURST * datagram_size)
         self._begun = 0  # bytes of packets being built

@@ -268,7 +268,7 @@ class Recovery(RttEstimator):
         rate = controller.pacing_rate
         if rate is None and self.rtt_initialized:
             rate = WINDOW_GAIN * controller.window / self.rtt_smoothed
-        self.pacer.rate = rate
+        self.pacer.rate = None if rate is None else min(rate, self.pacer.most)
 
     def on_packets_lost(
         self,

@@ -7,6 +7,7 @@ import gevent
 import pytest
 from gevent import socket
 from gevent.pool import Pool
+from lane_tls import fair_rates
 from lane_tls import stream as tls_stream
 from lane_tls.carrier import TLSCarrier
 from lane_tls.stream import TLSStream
@@ -354,3 +355,32 @@ def test_buffers_are_left_to_the_kernel(pair):
             assert stream.sock.getsockopt(*option) == untouched.getsockopt(*option)
     assert stream.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     assert stream.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+def test_a_server_paces_a_carrier_that_has_more_to_send_than_goes(listener):
+    foreign = foreign_client(listener)
+    carrier = listener.accept()
+    stream = carrier.accept()
+
+    def pacing():
+        return int.from_bytes(stream.sock.getsockopt(socket.SOL_SOCKET, fair_rates.PACING, 4), "little")
+
+    carrier.belong("ann")
+    assert (stream.user, carrier.has_more) == ("ann", False)
+    writer = gevent.spawn(outcome, stream.sendall, bytes(64 << 20))
+    until(lambda: carrier.has_more)
+    carrier.pace(1e6)
+    assert pacing() == 1_000_000
+    stream.cap = 5000  # as `fair_rates` may have it
+    fair_rates.apply(stream)
+    assert pacing() == 5000
+    carrier.pace(1.0)
+    assert pacing() == fair_rates.LEAST_SHARE
+    stream.cap = fair_rates.UNLIMITED
+    carrier.pace(None)
+    assert pacing() == fair_rates.UNLIMITED
+    foreign.sock.close()
+    writer.join()
+    carrier.close()
+    assert not carrier.has_more
+    carrier.pace(1e6)  # too late, which is no error

@@ -75,6 +75,7 @@ class Stream:
             self.sock = socket.create_connection(server.getsockname())
             self.far = server.accept()[0]
         self.broken, self.shared, self.blocked = False, True, True
+        self.user, self.cap, self.share = "", UNLIMITED, UNLIMITED
 
     def was_blocked(self):
         return self.blocked

@@ -2,6 +2,7 @@
 one that sends too little wastes the link, and one that errs about when to ask again spins or stalls; a
 measured rate that is too high feeds itself. So both are held to what a clock says, over any schedule."""
 
+from math import inf
 from types import SimpleNamespace
 
 import pytest
@@ -160,6 +161,20 @@ def test_every_controller_gives_a_rate_once_a_round_trip_is_known(name):
     assert recovery.pacer.rate > 10 * SIZE
     if controller.pacing_rate is None:
         assert recovery.pacer.rate == pytest.approx(WINDOW_GAIN * controller.window / 0.1)
+
+
+def test_a_server_that_is_full_holds_a_connection_to_less_than_its_path_takes():
+    recovery = Recovery(CONTROLLERS["bbr"](SIZE), SIZE)
+    recovery.pacer.most = 5000.0
+    recovery._decide(Sample(now=1.0, delivered=0, lost=0, in_flight=0, rtt=0.1))
+    recovery._add_rtt(1.0, 0.1, 0.0)
+    for most in (5000.0, 7000.0):
+        recovery.pacer.most = most
+        recovery._decide(Sample(now=1.0, delivered=0, lost=0, in_flight=0, rtt=0.1))
+        assert recovery.pacer.rate == most
+    recovery.pacer.most = inf
+    recovery._decide(Sample(now=1.0, delivered=0, lost=0, in_flight=0, rtt=0.1))
+    assert 7000.0 < recovery.pacer.rate < inf
 
 
 # What arrives.
