@@ -22,6 +22,8 @@ CHAT_EVERY = 0.05
 
 # The target. The first byte is the application's request.
 
+arrived, counting = [0], threading.Lock()
+
 
 def serve():
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
@@ -41,8 +43,11 @@ def answer(sock):
                     sock.sendall(data)
             elif wish == b"U":
                 buffer = bytearray(1 << 20)
-                while sock.recv_into(buffer):
-                    pass
+                while size := sock.recv_into(buffer):
+                    with counting:
+                        arrived[0] += size
+            elif wish == b"N":
+                sock.sendall(arrived[0].to_bytes(8))
             elif wish == b"R":
                 read_exactly(sock, 511)
                 sock.sendall(bytes(4096))
@@ -111,6 +116,11 @@ class Applications:
     def moved(self):
         """The bytes that all transfers have moved, and the time."""
         return sum(self.counts), time.monotonic()
+
+    def arrived(self):
+        """The bytes that the target has of all uploads, and the time."""
+        with self.connect(b"N") as sock:
+            return int.from_bytes(read_exactly(sock, 8)), time.monotonic()
 
     def exchanges(self, secs):
         times, end = [], time.monotonic() + secs

@@ -4,8 +4,8 @@
                           [--secs 10] [--many 100] [--share 0.2] [--json FILE]
 
     rates    one user downloads, then uploads, over four connections at once, held to a rate; another user
-             without a rate exchanges small messages: the rate set and got, and the p99 of these exchanges
-             beside that while nobody else does anything
+             without a rate exchanges small messages: the rate set and got, where the bytes arrive, and the
+             p99 of these exchanges beside that while nobody else does anything
     fair     one user with --many downloads; two seconds later one with a single download begins: each one's
              part of what both get, from the beginning of the second one on (after one second for its start)
 
@@ -98,12 +98,13 @@ def rates_of(args, where, transport):
                 one, many = bed.loads["one"], bed.loads["many"]
                 alone = p99(one.exchanges(3))
                 many.start(way, 4)
-                time.sleep(WARM + (2 if way == "up" else 0))  # an upload fills the windows first
+                time.sleep(WARM)
                 with ThreadPoolExecutor(1) as pool:
+                    moved = many.moved if way == "down" else one.other().arrived
+                    before, begin = moved()
                     beside = pool.submit(one.exchanges, args.secs)
-                    before, begin = many.moved()
                     time.sleep(args.secs)
-                    after, end = many.moved()
+                    after, end = moved()
                 got = (after - before) * 8 / (end - begin) / 1e6
                 other = p99(beside.result())
                 rows.append((way, rate, got, other, alone))

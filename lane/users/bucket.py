@@ -17,6 +17,8 @@ from typing import Any
 
 DEPTH = 0.040
 """Seconds of the rate that a full bucket holds: what may go at once after a pause."""
+LATE = 0.25
+"""Seconds that are made good after this process was too busy to let a piece go when it was due."""
 LEAST_DEPTH = 3 * 1460
 """Bytes that it holds at least: a few packets."""
 BUCKETS, PLACES = 8192, 8
@@ -40,12 +42,15 @@ class Bucket:
         self._cells: Any = [0, 0] if cells is None else cells
         self._mine = 1 + worker
 
-    def wait(self, now: float, rate: float) -> float:
-        """Seconds until a piece may go at `rate` (bytes a second); 0 if it may go now."""
+    def wait(self, now: float, rate: float, *, late: bool = False) -> float:
+        """Seconds until a piece may go at `rate` (bytes a second); 0 if it may go now.
+
+        `late`: pieces waited for it of late, so time that has passed since was not theirs to use.
+        """
         cells = self._cells
         spent: int = sum(cells[1:])
         credit: int = int(now * _NS) - cells[0] - spent
-        depth = int(max(DEPTH, LEAST_DEPTH / rate) * _NS)
+        depth = int(max(LATE if late else DEPTH, LEAST_DEPTH / rate) * _NS)
         if credit > depth:
             cells[0] += credit - depth
         return max(0.0, -credit / _NS)

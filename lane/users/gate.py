@@ -10,6 +10,7 @@ So each slot goes to one of the waiting sessions, whichever worker it is in.
 """
 
 from collections.abc import Callable
+from math import inf
 from random import expovariate
 from time import monotonic
 from typing import Any, Protocol
@@ -28,6 +29,8 @@ LEAST_PIECE = 1460
 """Bytes of the smallest piece that a rate leads to: one packet."""
 PIECE = 0.010
 """Seconds of the rate that are one piece."""
+RECENT = 0.1
+"""Seconds after which somebody who comes back did not hurry to use the rate."""
 LEAST = 1000.0
 """Bytes a second of the slowest rate."""
 
@@ -43,7 +46,7 @@ class Flow(Protocol):
 class Gate:
     """The gate with the bucket that `find` looks up. `shared`: other workers use it too."""
 
-    __slots__ = ("_bucket", "_find", "_line", "_shared", "_timer", "limited", "piece", "rate")
+    __slots__ = ("_bucket", "_find", "_line", "_served", "_shared", "_timer", "limited", "piece", "rate")
 
     def __init__(self, find: Callable[[], Bucket] = Bucket, *, shared: bool = False) -> None:
         self.rate = 0.0
@@ -57,6 +60,7 @@ class Gate:
         self._bucket: Bucket | None = None
         self._line: Line[Flow, Event] = Line()
         self._timer: Any = None
+        self._served = -inf  # when one in line passed last
 
     def limit(self, rate: float | None) -> None:
         """Set the rate, bytes a second; None: no limit. Those who wait go on at the new rate."""
@@ -90,7 +94,9 @@ class Gate:
     def _wait(self) -> float:
         if self._bucket is None or self._bucket.lost:
             self._bucket = self._find()
-        return self._bucket.wait(monotonic(), self.rate)
+        now = monotonic()
+        late = bool(self._line) or now - self._served < RECENT
+        return self._bucket.wait(now, self.rate, late=late)
 
     def _spend(self, size: int) -> None:
         assert self._bucket is not None
@@ -113,6 +119,7 @@ class Gate:
             self._timer = None
         while self._line and not (self.limited and self._wait()):
             flow, size, turn = self._line.next()
+            self._served = monotonic()
             if self.limited and not flow.over:
                 self._spend(size)
             turn.set()

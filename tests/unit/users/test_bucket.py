@@ -5,7 +5,7 @@ import random
 import pytest
 
 from lane.users import bucket as module
-from lane.users.bucket import DEPTH, LEAST_DEPTH, PLACES, RESTED, Bucket, Shared
+from lane.users.bucket import DEPTH, LATE, LEAST_DEPTH, PLACES, RESTED, Bucket, Shared
 
 
 def moved(bucket, rate, size, seconds, now=1000.0):
@@ -34,6 +34,17 @@ def test_a_change_of_the_rate_holds_from_then_on():
     moved(bucket, 1e6, 1000, 10, 1000.0)
     assert moved(bucket, 1e4, 1000, 10, 1010.0) == pytest.approx(1e5, rel=0.05)
     assert moved(bucket, 1e7, 1000, 10, 1020.0) == pytest.approx(1e8, rel=0.05)
+
+
+def test_what_could_not_go_when_it_was_due_goes_later_and_no_more_than_that():
+    bucket, now = Bucket(), 1000.0
+    bucket.wait(now, 1e6)
+    bucket.spend(DEPTH * 1e6, 1e6)
+    gone = 0
+    while not bucket.wait(now + 10, 1e6, late=True):
+        bucket.spend(1000, 1e6)
+        gone += 1000
+    assert gone == pytest.approx(LATE * 1e6, abs=1001)
 
 
 def test_workers_keep_to_one_rate_together(monkeypatch):
