@@ -34,11 +34,11 @@ def workers(folder, *options, count=2, **how):
     return start_server(folder, "--workers", str(count), *options, **how)
 
 
-def everywhere(folder, *options):
+def everywhere(folder, *options, **how):
     """A server of two workers on all addresses, and links for clients that come from NEAR and from FAR."""
     if not socket.has_dualstack_ipv6() or worker_of(NEAR, 2) == worker_of(FAR, 2):
         pytest.skip("IPv6 is needed here")
-    server = workers(folder, *options, listen=":0", allow="127.0.0.0/8")
+    server = workers(folder, *options, listen=":0", allow="127.0.0.0/8", **how)
     link = Link.parse(server.link)
     port = link.address.port
     links = [str(replace(link, address=Address(host, port))) for host in (NEAR, FAR)]
