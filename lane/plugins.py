@@ -10,7 +10,7 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -184,6 +184,11 @@ class Plugins:
         if self.errors:
             message += "; some plugins did not load, lane plugins says why"
         raise UsageError(message)
+
+    def tried(self, names: Sequence[str]) -> list[Transport]:
+        """The transports called `names`; `auto` or `each`: all of them. Raises UsageError."""
+        everything = tuple(names) in (("auto",), ("each",))
+        return [self.transport(name) for name in (sorted(self.transports) if everything else names)]
 
     def discover(self, plugin_dir: Path | None) -> None:
         """Load the installed plugins, then those in `plugin_dir`. Raises ConfigError for a bad folder."""

@@ -105,6 +105,24 @@ class TunnelListening(TunnelConnection):
         return found[0]
 
 
+class TunnelMeasurement(TunnelConnection):
+    """A session with the server itself: `begin` returns the stream."""
+
+    def __init__(self, session: Session, relay: Relay, resources: ExitStack, driver: SessionDriver) -> None:
+        super().__init__(NOWHERE, session, relay, resources)
+        self._driver = driver
+
+    @property
+    def consumed(self) -> int:
+        """Bytes that the server has consumed."""
+        return self._session.send_buffer.acked
+
+    def losses(self) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+        """Bytes sent and lost by the carrier, to the server and from it; None if they are not known."""
+        near, far = self._driver.count()[1].ways
+        return near and (near.sent, near.lost), far and (far.sent, far.lost)
+
+
 class TunnelConnector:
     """Opens sessions over the lanes of `paths`, which watches over the sessions."""
 
@@ -216,6 +234,14 @@ class TunnelConnector:
             session.waiting_for_peer = True
             bound = self._begin(driver, fast=False)
             return TunnelListening(bound, session, relay, resources.pop_all())
+
+    def measure(self) -> TunnelMeasurement:
+        """A session with the server itself. Raises TargetError if it refuses, or another LaneError."""
+        with ExitStack() as resources:
+            relay = Relay()
+            session, driver = self._driver(resources, relay, self._request(Command.MEASURE, NOWHERE))
+            self._begin(driver, fast=False)
+            return TunnelMeasurement(session, relay, resources.pop_all(), driver)
 
     def ping(self) -> float:
         """The seconds that the server takes to answer a PING request on a new carrier.

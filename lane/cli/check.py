@@ -10,7 +10,7 @@ from lane.carriers.session_driver import SessionDeadlines
 from lane.carriers.upstream import Upstream, lead_through, make_paths
 from lane.cli.configured import upstream_of
 from lane.cli.exits import STATUSES, exit_status
-from lane.config import ClientConfig
+from lane.config import CheckConfig, ClientConfig
 from lane.errors import Fatal, Refused, Unreachable, UsageError
 from lane.plugins import Plugins
 from lane.session.registry import Registry
@@ -20,10 +20,10 @@ from lane.text import complain, printable
 TRIES = 3
 
 
-def run(config: ClientConfig, plugins: Plugins) -> int:
+def run(checked: CheckConfig, plugins: Plugins) -> int:
     """Print one line per transport. Return 0 if one works, 77 if the server refuses or is old, else 69."""
-    given = () if config.transports == ("auto",) else config.transports
-    transports = [plugins.transport(name) for name in given or sorted(plugins.transports)]
+    config = checked.client
+    transports = plugins.tried(config.transports)
     upstream = upstream_of(config)
     if sys.stderr.isatty():  # a firewall that drops packets takes a while to detect
         names = ", ".join(transport.name for transport in transports)

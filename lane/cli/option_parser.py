@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _FILES = {
     "client": ["client.conf"],
     "check": ["client.conf"],
+    "speedtest": ["client.conf"],
     "why": ["client.conf"],
     "server": ["server.conf"],
     "status": ["server.conf"],
@@ -45,7 +46,9 @@ _FILES = {
     "plugins": ["client.conf", "server.conf"],
     **{command: ["server.conf"] for command in USERS},
 }
-WITH_PLUGIN_OPTIONS = ("client", "server", "check", "plugins", "link", *WITH_LINK)
+WITH_PLUGIN_OPTIONS = ("client", "server", "check", "speedtest", "plugins", "link", *WITH_LINK)
+AS_CLIENT = ("check", "speedtest")
+"""Commands that try a server as a client would."""
 
 Warn = Callable[[str], None]
 
@@ -95,9 +98,9 @@ def parse(
             raise UsageError(_unknown(command, argument, parser))
     namespace.files = standard if given is None else [*standard, given]
     namespace.sources = parser.sources()
-    if command == "check":
+    if command in AS_CLIENT:
         if "transport" in namespace.sources:
-            namespace.transport = "auto"  # the client's choice does not limit the check
+            namespace.transport = "auto"  # the client's choice does not limit them
         namespace = Namespace(**{**vars(defaults("client")), **vars(namespace)})
     return namespace, plugins
 

@@ -14,14 +14,18 @@ from typing import TYPE_CHECKING, Any
 from lane import log
 from lane.cli import option_parser
 from lane.config import (
+    CheckConfig,
     ClientConfig,
     PluginsConfig,
     ServerConfig,
+    SpeedtestConfig,
+    check_config,
     client_config,
     link_config,
     plugins_config,
     server_config,
     service_config,
+    speedtest_config,
     status_config,
     user_config,
     why_config,
@@ -37,7 +41,8 @@ if TYPE_CHECKING:
 CONFIGS: dict[str, Callable[[Any], Any]] = {
     "client": client_config,
     "server": server_config,
-    "check": client_config,
+    "check": check_config,
+    "speedtest": speedtest_config,
     "why": why_config,
     "link": link_config,
     "status": status_config,
@@ -49,15 +54,13 @@ CONFIGS: dict[str, Callable[[Any], Any]] = {
 }
 """Makes the configuration of a command from its options."""
 _SERVICES = ("client", "server")
-_CONFIGURED = (*_SERVICES, "check", "plugins")
+_CONFIGURED = (*_SERVICES, "check", "speedtest", "plugins")
 
 
 def run(command: str, argv: Sequence[str]) -> int:
     """Run `command` with the options `argv`. Return its exit status. Raises one of `lane.cli.exits.ENDS`."""
     namespace, plugins = option_parser.parse(command, argv, _complain)
     config = CONFIGS[command](namespace)
-    if command == "check" and config.server is None:
-        raise UsageError("no server to check: pass --server")
     if plugins is not None and command in _CONFIGURED and config != PluginsConfig(measure=None):
         known = len(plugins.errors)
         try:
@@ -71,11 +74,12 @@ def run(command: str, argv: Sequence[str]) -> int:
             _complain(str(error))
     forks = isinstance(config, ServerConfig) and config.forks
     with ExitStack() as resources:
-        if plugins is not None and isinstance(config, ClientConfig | ServerConfig):
+        logged = config.client if isinstance(config, CheckConfig | SpeedtestConfig) else config
+        if plugins is not None and isinstance(logged, ClientConfig | ServerConfig):
             if forks:
-                log.setup(config.log_level, config.log_file, config.log_format, threads=False)
+                log.setup(logged.log_level, logged.log_file, logged.log_format, threads=False)
             else:
-                watch(config, plugins, resources)
+                watch(logged, plugins, resources)
         start = importlib.import_module(f"lane.cli.{_module(command, forks=forks)}").run
         if plugins is not None and command in _SERVICES:
             from lane.cli.reload import rereading  # noqa: PLC0415

@@ -42,6 +42,7 @@ _LABEL = re.compile("[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?")
 parse_limit = within(parse_count, 1, 1_000_000, "1 to 1000000")
 parse_time = within(parse_duration, 0.001, 30 * 86400.0, "1ms to 720h")
 parse_dial_time = within(parse_duration, 0.1, 10.0, "100ms to 10s")
+parse_test_time = within(parse_duration, 0.5, 30.0, "500ms to 30s")
 parse_workers = within(parse_count, 1, MOST_WORKERS, f"auto, or 1 to {MOST_WORKERS}")
 parse_grace = within(parse_duration, 0.0, 86400.0, "0s to 24h")
 parse_buffer_size = within(parse_size, KB, GB, "1KB to 1GB")
@@ -159,6 +160,19 @@ def route_rule(text: str) -> "RouteRule":
     from lane.egress.rules import RouteRule  # noqa: PLC0415
 
     return RouteRule.parse(text)
+
+
+def download(text: str) -> str:
+    """The URL of something to download over HTTP."""
+    from urllib.parse import urlsplit  # noqa: PLC0415
+
+    try:
+        parts = urlsplit(text.strip())
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return text.strip()
+    except ValueError:
+        pass
+    raise UsageError(f"malformed URL {text!r}: expected http://HOST/PATH or https://...")
 
 
 def via(text: str) -> "Via":

@@ -37,11 +37,12 @@ def _always(_: Any) -> bool:
 
 
 GROUPS = (
-    Group("connection to the server", ("client", "check"), (
+    Group("connection to the server", ("client", "check", "speedtest"), (
         Option("transport", "NAME", parse_names,
                {"client": "how to reach the server: auto (the better one now, changed even during a"
                 f" connection), quic, tls, a plugin's, or several to choose from, {_LISTS}",
-                "check": "the only transport to try; auto: all"},
+                "check": f"the transports to try, {_LISTS}; auto or each: all",
+                "speedtest": f"the transports to measure, {_LISTS}; auto or each: all"},
                default="auto", field="transports"),
         Option("server", "SERVER", read.server_address,
                "a lane:// link, @FILE with one, HOST:PORT (needs --key), or `embedded`: a server in this"
@@ -289,9 +290,18 @@ GROUPS = (
         Option("server", "yes", parse_flag, "the service of the server", kind="flag"),
         Option("dry-run", "yes", parse_flag, "change nothing, and say what would be done", kind="flag"),
     )),
+    Group("what is tried", (), (
+        Option("deep", "yes", parse_flag,
+               "look closer, for some 20 s: UDP, packet sizes, loss, clocks, certificate, kernel settings",
+               kind="flag", commands=("check",)),
+        Option("seconds", "TIME", read.parse_test_time, "how long data flow in each direction",
+               default="5s", commands=("speedtest",)),
+        Option("direct", "URL", read.download, "a download to measure without lane, too: http:// or https://",
+               example="https://example.com/100MB", commands=("speedtest",)),
+    )),
     Group("what is printed", (), (
         Option("json", "yes", parse_flag, "print the whole answer, as one line of JSON",
-               kind="flag", commands=("why", "status", "upgrade", *USERS)),
+               kind="flag", commands=("why", "status", "upgrade", "speedtest", *USERS)),
         Option("follow", "yes", parse_flag, "keep printing, once a second and at each change, until Ctrl-C",
                kind="flag", commands=("why",)),
         Option("measure", "NAME", str.strip,
@@ -313,7 +323,7 @@ GROUPS = (
                comment="What requests to admin must send in the header Authorization, or @FILE that holds it:"
                " at least 16 characters."),
     )),
-    Group("logging", (*BOTH, "check"), (
+    Group("logging", (*BOTH, "check", "speedtest"), (
         Option("log-level", "LEVEL", read.log_level, ", ".join(log.LEVELS), default="info", live=BOTH,
                comment=f"How much is logged: {', '.join(log.LEVELS[:-1])} or {log.LEVELS[-1]}."),
         Option("log-file", "FILE", parse_path, "log to this file instead of standard error", live=BOTH,
@@ -329,7 +339,7 @@ GROUPS = (
                " who, from where, the target, bytes, seconds, and how it ended. docs/METRICS.md has all"
                " fields."),
     )),
-    Group("general", (*BOTH, "check", "why", "link", "status", "upgrade", "plugins", *USERS), (
+    Group("general", (*BOTH, "check", "speedtest", "why", "link", "status", "upgrade", "plugins", *USERS), (
         Option("config", "FILE", str, "one more configuration file", kind="file"),
         Option("plugin-dir", "DIR", parse_path, "folder with more plugins: *.py files and packages",
                example="/etc/lane/plugins",

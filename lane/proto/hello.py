@@ -110,6 +110,8 @@ class Command(IntEnum):
     """Open a port for one connection from the address. The peer's address comes first in the data."""
     REVERSE = 7
     """Accept one connection to the server's port at the address. The peer's address comes first too."""
+    MEASURE = 8
+    """Speak with the server itself (see `lane.server.measuring`). The address is ignored."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from lane.egress.udp import UdpEgress
 from lane.errors import LaneError, Status, TargetError
 from lane.proto.hello import ANYONE, NOWHERE, Command, Request
 from lane.proto.udp import FLOW_SIZE
+from lane.server.measuring import Measurements
 from lane.session.flows import Flows
 from lane.session.owner import Owner
 from lane.session.packets import WINDOW, Packets
@@ -331,10 +332,16 @@ class Accepts:
 
 
 def offers(
-    connect: Callable[[Address, str], Socket], associate: Offer | None = None, ports: Ports | None = None
+    connect: Callable[[Address, str], Socket],
+    associate: Offer | None = None,
+    ports: Ports | None = None,
+    measurements: Offer | None = None,
 ) -> Offers:
     """The services that a server offers. `connect` connects to a target for a user, or raises TargetError."""
-    found: dict[int, Offer] = {Command.CONNECT: Connects(connect)}
+    found: dict[int, Offer] = {
+        Command.CONNECT: Connects(connect),
+        Command.MEASURE: measurements or Measurements(),
+    }
     if associate is not None:
         found[Command.UDP] = associate
     if ports is not None:

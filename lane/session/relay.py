@@ -98,6 +98,8 @@ class Relay(Owner):
         """Have `run` raise Suspended. The local side must be suspended as well."""
         self._halted = True
         self._session.suspend()
+        self.gates.up.leave(self._session)
+        self.gates.down.leave(self._session)
         self._delivered.set()
 
     def freeze(self) -> dict[str, Any]:

@@ -1,0 +1,117 @@
+"""The server as a target: what it answers, and its bounds."""
+
+import json
+
+import gevent
+import pytest
+
+from lane.carriers import measuring as client
+from lane.errors import LaneError, TargetError
+from lane.server import measuring
+from lane.testing.harness import until
+from tests.support.beds import making_beds
+
+
+@pytest.fixture
+def bed():
+    with making_beds(ways=("cheap",)) as make:
+        yield make()
+
+
+def asked(bed, question):
+    """A session that has said `question`, and its stream."""
+    measurement = bed.connector.measure()
+    stream = measurement.begin()
+    stream.sendall(question)
+    return measurement, stream
+
+
+def test_it_tells_about_itself(bed):
+    answer, asked, answered = client.about(bed.connector)
+    assert answer.keys() >= {"version", "time"}
+    assert asked <= answered
+
+
+def test_what_comes_with_the_question_is_echoed_too(bed):
+    measurement, stream = asked(bed, b'{"do": "echo"}\nabc')
+    stream.sendall(b"def")
+    stream.finish()
+    data = b""
+    while more := stream.recv():
+        data += more
+    assert data == b"abcdef"
+    measurement.abort()
+
+
+def test_it_says_how_much_it_took(bed):
+    measurement, stream = asked(bed, b'{"do": "up", "seconds": 1}\nabc')
+    stream.sendall(bytes(100_000))
+    stream.finish()
+    assert json.loads(stream.recv()) == {"bytes": 100_003}
+    measurement.abort()
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        b"nonsense\n",
+        b"[]\n",
+        b'{"do": "frob"}\n',
+        b'{"do": "down", "seconds": 31}\n',
+        b'{"do": "down", "seconds": -1}\n',
+        b'{"do": "down", "seconds": "1"}\n',
+        b'{"do": "down", "seconds": true}\n',
+        b'{"do": "down", "seconds": NaN}\n',
+        b'{"do": "down", "seconds": Infinity}\n',
+        b"[" * 200 + b"\n",
+        b"x" * (measuring.MAX_QUESTION + 1),
+    ],
+)
+def test_a_wrong_question_costs_only_its_session(bed, question):
+    measurement, stream = asked(bed, question)
+    with pytest.raises(LaneError):
+        while stream.recv():
+            pass
+    measurement.abort()
+    assert client.about(bed.connector)[0]["version"]
+
+
+def test_a_user_has_a_most_at_once_which_are_given_back(bed):
+    held = [asked(bed, b'{"do": "echo"}\n')[0] for _ in range(measuring.PER_USER)]
+    with pytest.raises(TargetError, match="too many measurements at once"):
+        bed.connector.measure()
+    held.pop().abort()
+
+    def room():
+        try:
+            held.append(bed.connector.measure())
+        except TargetError:
+            return False
+        return True
+
+    until(room)
+    for measurement in held:
+        measurement.abort()
+
+
+def test_all_users_have_a_most_at_once():
+    offer = measuring.Measurements()
+    services = [offer(None, f"user{number}", None) for number in range(measuring.MOST)]
+    assert offer.census() == {"measurements": measuring.MOST}
+    with pytest.raises(TargetError):
+        offer(None, "one more", None)
+    for service in services:
+        service.reset()
+        service.reset()
+    assert len(offer) == 0
+    offer(None, "one more", None).reset()
+
+
+def test_it_ends_after_its_longest_time(bed, monkeypatch):
+    monkeypatch.setattr(measuring, "SPARE", 0.5)
+    monkeypatch.setattr(measuring, "LONGEST", 0.5)
+    measurement, stream = asked(bed, b'{"do": "echo"}\n')
+    with pytest.raises(LaneError), gevent.Timeout(30):
+        while stream.recv():
+            pass
+    measurement.abort()
