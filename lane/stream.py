@@ -15,18 +15,18 @@ The types cannot express these rules. `lane.testing.TransportContract` checks th
   reading are bounded. A full queue drops its oldest datagrams.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from lane.address import Address
 from lane.errors import Closed, Reset
 from lane.supervisor import report
 
 __all__ = [
-    "AbortsSending", "Address", "Carrier", "ClientTLS", "Closed", "Datagrams", "Joins", "LinkStats",
-    "Listener", "OverTCP", "Paces", "Prepares", "Presents", "Proves", "Reset", "Rings", "ServerTLS", "Stream",
-    "Transport", "Views", "measured", "receiver", "send_joined",
+    "AbortsSending", "Address", "Carrier", "ClientTLS", "Closed", "Datagrams", "Examines", "Finding",
+    "Joins", "LinkStats", "Listener", "OverTCP", "Paces", "Pauses", "Prepares", "Presents", "Proves", "Reset",
+    "Rings", "ServerTLS", "Stream", "Transport", "Views", "measured", "receiver", "send_joined",
 ]  # fmt: skip
 
 _BEHIND_HEAD = 16384
@@ -326,6 +326,25 @@ class Prepares(Protocol):
 
     def prepare(self, tls: ServerTLS) -> None:
         """Make what listeners with this identity share, without the event loop. Raises ConfigError."""
+
+
+class Finding(NamedTuple):
+    """What a closer look found: see `Examines`."""
+
+    state: Literal["ok", "note", "warn"]
+    what: str
+    """The subject, in a word or two."""
+    text: str
+    mend: str = ""
+    """What the user can do about it."""
+
+
+@runtime_checkable
+class Examines(Protocol):
+    """Optional, for transports: a closer look at the path, for `lane check --deep`."""
+
+    def examine(self, endpoint: Address, seconds: float) -> Iterable[Finding]:
+        """Look for about `seconds`. Raises LaneError if there is nothing to look at."""
 
 
 @runtime_checkable

@@ -6,7 +6,7 @@ by the first dial or listener.
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from lane_quic.internals.deferred import defer
 from lane_quic.trace.key_log import KeyLog
 
 if TYPE_CHECKING:
+    from lane.stream import Finding
     from lane_quic.carrier import QuicCarrier
     from lane_quic.configuration import Settings
     from lane_quic.listener import QuicListener
@@ -47,6 +48,12 @@ class QuicTransport:
         from lane_quic.endpoint import dial  # noqa: PLC0415
 
         return dial(endpoint, tls, self.settings)
+
+    def examine(self, endpoint: Address, seconds: float) -> "Iterable[Finding]":
+        """See `lane.stream.Examines`."""
+        from lane_quic.examination import examine  # noqa: PLC0415
+
+        return examine(endpoint, seconds)
 
     def listen(self, endpoint: Address, tls: ServerTLS) -> "QuicListener":
         """See `lane.stream.Transport`."""

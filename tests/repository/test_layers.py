@@ -43,7 +43,7 @@ QUIC_STOREYS = [
     {"lane_quic.internals"},
     {"lane_quic.congestion", "lane_quic.trace"},
     {"lane_quic.configuration"},
-    {"lane_quic.recovery", "lane_quic.stateless", "lane_quic.udp"},
+    {"lane_quic.recovery", "lane_quic.stateless", "lane_quic.udp", "lane_quic.examination"},
     {"lane_quic.fastpath"},
     {"lane_quic.engine"},
     {"lane_quic.stream"},
