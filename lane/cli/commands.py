@@ -10,6 +10,7 @@ COMMANDS = {
     "why": "say which transport a running client uses, and why",
     "status": "say what a running server has: its processes and their sessions",
     "upgrade": "have the version that is installed now take the place of a running server",
+    "diag": "print a diagnosis for a bug report, without secrets",
     "link": "print the link that clients need",
     "service install": "have systemd run the client or the server",
     "service remove": "take away what `lane service install` wrote",

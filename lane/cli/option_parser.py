@@ -42,11 +42,12 @@ _FILES = {
     "server": ["server.conf"],
     "status": ["server.conf"],
     "upgrade": ["server.conf"],
+    "diag": ["client.conf", "server.conf"],
     "link": ["server.conf"],
     "plugins": ["client.conf", "server.conf"],
     **{command: ["server.conf"] for command in USERS},
 }
-WITH_PLUGIN_OPTIONS = ("client", "server", "check", "speedtest", "plugins", "link", *WITH_LINK)
+WITH_PLUGIN_OPTIONS = ("client", "server", "check", "speedtest", "plugins", "diag", "link", *WITH_LINK)
 AS_CLIENT = ("check", "speedtest")
 """Commands that try a server as a client would."""
 
@@ -69,8 +70,9 @@ def parse(
     declared = build(command)
     argv = joined(argv, declared.options(), declared.options(valued=True))
     given = given_file(argv)
-    # Help must work with a broken file.
-    standard = [] if "-h" in argv or "--help" in argv else standard_files(_FILES.get(command, ()))
+    # Help must work with a broken file, and so must what describes it.
+    helps = "-h" in argv or "--help" in argv or command == "diag"
+    standard = [] if helps else standard_files(_FILES.get(command, ()))
     parser = build(command, standard)
     if plugins is None and command in WITH_PLUGIN_OPTIONS:
         from lane.plugins import load  # noqa: PLC0415
@@ -79,7 +81,7 @@ def parse(
     errors = plugins.errors if plugins else []
     if plugins:
         plugins.call_each("lane_add_options", group=parser.add_argument_group("options of plugins"))
-    if command != "plugins":  # that command lists them itself
+    if command not in ("plugins", "diag"):  # they list them themselves
         for error in errors:
             warn(str(error))
     known = {one.name for group in GROUPS for one in group.options} | parser.settings().keys()

@@ -21,6 +21,7 @@ from lane.config import (
     SpeedtestConfig,
     check_config,
     client_config,
+    diag_config,
     link_config,
     plugins_config,
     server_config,
@@ -51,6 +52,7 @@ CONFIGS: dict[str, Callable[[Any], Any]] = {
     "service remove": service_config,
     "plugins": plugins_config,
     **{command: partial(user_config, command=command) for command in USERS},
+    "diag": diag_config,
 }
 """Makes the configuration of a command from its options."""
 _SERVICES = ("client", "server")

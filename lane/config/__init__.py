@@ -5,6 +5,7 @@ The rest of lane uses these frozen dataclasses and checks nothing again.
 
 from lane.config.check import CheckConfig, SpeedtestConfig, check_config, speedtest_config
 from lane.config.client import ClientConfig, WhyConfig, client_config, link_parameters, why_config
+from lane.config.diag import DiagConfig, diag_config
 from lane.config.listeners import is_loopback
 from lane.config.option_reader import plugin_dir
 from lane.config.plugins import PluginsConfig, plugins_config
@@ -21,9 +22,9 @@ from lane.config.settings import DEFAULT_TRANSPORTS, LIVE
 from lane.config.user import UserConfig, user_config
 
 __all__ = [
-    "DEFAULT_TRANSPORTS", "LIVE", "CheckConfig", "ClientConfig", "LinkConfig", "PluginsConfig",
-    "ServerConfig", "ServiceConfig", "SpeedtestConfig", "StatusConfig", "UserConfig", "WhyConfig",
-    "check_config", "client_config", "is_loopback", "link_config", "link_parameters", "plugin_dir",
-    "plugins_config", "server_config", "service_config", "speedtest_config", "status_config", "user_config",
-    "why_config",
+    "DEFAULT_TRANSPORTS", "LIVE", "CheckConfig", "ClientConfig", "DiagConfig", "LinkConfig",
+    "PluginsConfig", "ServerConfig", "ServiceConfig", "SpeedtestConfig", "StatusConfig", "UserConfig",
+    "WhyConfig", "check_config", "client_config", "diag_config", "is_loopback", "link_config",
+    "link_parameters", "plugin_dir", "plugins_config", "server_config", "service_config",
+    "speedtest_config", "status_config", "user_config", "why_config",
 ]  # fmt: skip

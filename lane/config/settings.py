@@ -71,7 +71,7 @@ GROUPS = (
                " socks5://[USER:PASSWORD@]HOST:PORT, http://..., or @FILE with it",
                secret=lambda via: via.credentials is not None, example="socks5://127.0.0.1:9050"),
     )),
-    Group({"client": "applications", "why": "the client"}, ("client",), (
+    Group({"client": "applications", "why": "the client", "diag": "the client"}, ("client",), (
         Option("listen", "HOST:PORT", _LOOPBACK,
                "address of the proxy port for SOCKS5, SOCKS4a and HTTP", default="127.0.0.1:1080",
                commands=("client", "why"),
@@ -80,7 +80,7 @@ GROUPS = (
         Option("control", "PATH", read.control,
                "socket for `lane why`: a path, auto (named after --listen and the network namespace, in"
                " $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/lane or /tmp/lane-UID), or off for none",
-               default="auto", commands=("client", "why"),
+               default="auto", commands=("client", "why", "diag"),
                comment="The socket for `lane why`: a path, auto (client-PORT.sock in $RUNTIME_DIRECTORY,"
                " $XDG_RUNTIME_DIR/lane or /tmp/lane-UID), or off for none."),
         Option("auth", "USER:PASSWORD", lambda text: inline_or_file(text, parse_credentials),
@@ -175,7 +175,7 @@ GROUPS = (
     Group("identity", ("server", "link", *WITH_LINK), (
         Option("state-dir", "DIR", parse_path,
                "where certificate and accounts are kept (default: $STATE_DIRECTORY or ~/.local/state/lane)",
-               commands=("server", "link", "status", "upgrade", *USERS),
+               commands=("server", "link", "status", "upgrade", "diag", *USERS),
                example="/var/lib/lane",
                comment="The folder for the certificate and the accounts; without this, $STATE_DIRECTORY or"
                " ~/.local/state/lane. Nobody else may write to the folder or read the files in it."),
@@ -339,7 +339,9 @@ GROUPS = (
                " who, from where, the target, bytes, seconds, and how it ended. docs/METRICS.md has all"
                " fields."),
     )),
-    Group("general", (*BOTH, "check", "speedtest", "why", "link", "status", "upgrade", "plugins", *USERS), (
+    Group(
+        "general",
+        (*BOTH, "check", "speedtest", "why", "link", "status", "upgrade", "diag", "plugins", *USERS), (
         Option("config", "FILE", str, "one more configuration file", kind="file"),
         Option("plugin-dir", "DIR", parse_path, "folder with more plugins: *.py files and packages",
                example="/etc/lane/plugins",
