@@ -28,6 +28,12 @@ EVERY = 0.05
 """Seconds between two questions about the delay."""
 ANSWER = 3.0
 """Seconds after which such a question counts as unanswered."""
+GOODBYE = 3.0
+"""Seconds for the end of a measurement in good order."""
+AHEAD = 2.0
+"""Seconds of data that are sent ahead of what the server has consumed, so that the end comes soon."""
+LEAST_AHEAD = 1 << 20
+"""Bytes that are always sent ahead."""
 _BLOCK = os.urandom(1 << 17)
 _MAX_ANSWER = 4096
 
@@ -98,11 +104,15 @@ def up(connector: TunnelConnector, seconds: float, progress: Progress) -> Flow:
     """Send for `seconds`. Raises LaneError."""
     with _asked(connector, {"do": "up", "seconds": seconds}) as (measurement, stream):
         meter, losses = _Meter(seconds, progress), None
-        before = measurement.consumed
+        before, sent = measurement.consumed, 0
         with gevent.Timeout(seconds + PATIENCE, Closed("the server does not take what is sent")):
             while meter.elapsed < seconds:
-                stream.sendall(_BLOCK)
                 meter.reach(measurement.consumed - before)
+                if sent - meter.size > max(LEAST_AHEAD, AHEAD * meter.rate()):
+                    gevent.sleep(0.005)
+                    continue
+                stream.sendall(_BLOCK)
+                sent += len(_BLOCK)
                 losses = measurement.losses()[0] or losses
                 maybe_yield()
         return meter.flow(losses)
@@ -152,11 +162,17 @@ def _asked(
         if error.status is Status.COMMAND_NOT_SUPPORTED:
             raise TooOld("the server is too old for measurements: update lane there") from None
         raise
+    stream = measurement.begin()
     try:
-        stream = measurement.begin()
         stream.sendall(json.dumps(question).encode() + b"\n")
         yield measurement, stream
     finally:
+        # If it ends in good order, its place at the server is free at once.
+        with suppress(LaneError), gevent.Timeout(GOODBYE, Closed("")):
+            stream.finish()
+            while stream.recv():
+                maybe_yield()
+            stream.close()
         measurement.abort()
 
 
@@ -184,30 +200,32 @@ class _Meter:
         self._began = self._told = monotonic()
         self._warm: tuple[float, int] | None = None
         self._last = self._began
-        self._size = 0
+        self.size = 0
+        """Bytes up to now."""
 
     @property
     def elapsed(self) -> float:
         return monotonic() - self._began
 
     def add(self, size: int) -> None:
-        self.reach(self._size + size)
+        self.reach(self.size + size)
 
     def reach(self, size: int) -> None:
         """Note that `size` bytes have moved up to now."""
         now = monotonic()
-        if size > self._size:
-            self._size, self._last = size, now
+        if size > self.size:
+            self.size, self._last = size, now
         if self._warm is None and now - self._began >= min(WARM, self._seconds / 4):
             self._warm = now, size
         if now - self._told >= 0.1:
             self._told = now
-            self._progress(min(1.0, (now - self._began) / self._seconds), self._rate())
+            self._progress(min(1.0, (now - self._began) / self._seconds), self.rate())
 
-    def _rate(self) -> float:
+    def rate(self) -> float:
+        """Bytes a second up to now, without the beginning."""
         since, before = self._warm or (self._began, 0)
-        return (self._size - before) / (self._last - since) if self._last > since else 0.0
+        return (self.size - before) / (self._last - since) if self._last > since else 0.0
 
     def flow(self, losses: tuple[int, int] | None) -> Flow:
         sent, lost = losses or (0, 0)
-        return Flow(self._rate(), self._size, lost / sent if sent else None)
+        return Flow(self.rate(), self.size, lost / sent if sent else None)

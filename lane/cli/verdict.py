@@ -48,8 +48,8 @@ def words(results: Sequence[Measured]) -> list[str]:
     losses = [one.loss for one in lanes if one.loss is not None]
     if losses and max(losses) >= LOSSY:
         lines.append(
-            f"Up to {max(losses) * 100:.1f} % of the bytes are lost: with --transport auto, lane carries"
-            " connections over what loses the least speed by that."
+            f"Up to {max(losses) * 100:.1f} % of the bytes are lost. --transport auto, the default, moves"
+            " connections to the transport that this slows down least."
         )
     if idle := min((one.idle for one in lanes if one.idle), default=None):
         most = _SEGMENT / idle * sqrt(1.5 / EXPECTED_LOSS) * 8 / 1e6
@@ -68,15 +68,15 @@ def _choice(lanes: Sequence[Measured]) -> str:
     cheap = min((one for one in lanes if _both(one) >= NEAR * _both(best)), key=lambda one: one.cost or 0.0)
     if len(lanes) == 1:
         return f"Only {best.transport} was measured."
-    if cheap is best:
-        others = [one for one in lanes if one is not best]
-        second = max(others, key=_both)
-        factor = _both(best) / max(_both(second), 1.0)
-        cost = _times(second.cost, best.cost)
-        if (best.cost or 0.0) <= (second.cost or 0.0):
-            return f"{best.transport} delivers {factor:.1f} times as much as {second.transport}, {cost}."
-        return f"{best.transport} delivers {factor:.1f} times as much as {second.transport}, for its CPU."
-    return f"{cheap.transport} delivers as much as {best.transport}, {_times(best.cost, cheap.cost)}."
+    others = [one for one in lanes if one is not cheap]
+    other = best if best is not cheap else max(others, key=_both)
+    cost = _times(other.cost, cheap.cost)
+    if _both(cheap) <= _both(other) / NEAR:
+        return f"{cheap.transport} delivers as much as {other.transport}, {cost}."
+    factor = f"{_both(cheap) / max(_both(other), 1.0):.1f} times as much as {other.transport}"
+    if (cheap.cost or 0.0) <= (other.cost or 0.0):
+        return f"{cheap.transport} delivers {factor}, {cost}."
+    return f"{cheap.transport} delivers {factor}, for its CPU."
 
 
 def _times(dear: float | None, cheap: float | None) -> str:

@@ -18,8 +18,9 @@ from lane import census
 from lane.errors import Closed, LaneError, ProtocolError, Status, TargetError
 from lane.fair import maybe_yield
 from lane.proto.hello import NOWHERE, Request
+from lane.session.byte_queue import Buffer
 from lane.session.owner import Owner
-from lane.session.session import Session
+from lane.session.session import READ_SIZE, Session
 
 MAX_QUESTION = 256
 """The longest line with a question, bytes."""
@@ -27,8 +28,10 @@ LONGEST = 30.0
 """The most seconds for which data flow."""
 SPARE = 30.0
 """Seconds beyond those, for the question, what is under way and the end."""
-PER_USER = 4
-"""Measurements of one user at once: data, and what measures the delay beside it, twice."""
+PATIENCE = 10.0
+"""Seconds without progress after which one ends. A client that vanished holds its place no longer."""
+PER_USER = 8
+"""Measurements of one user at once: data, and what measures the delay beside it, for several tests."""
 MOST = 64
 """Measurements of all users at once."""
 _BLOCK = os.urandom(1 << 17)
@@ -87,7 +90,7 @@ class MeasureService:
                 question, early = _question(session)
                 self._answer(session, question, early)
                 session.finish()
-                while session.recv():
+                while _received(session):
                     maybe_yield()
                 session.close()
         except LaneError as error:
@@ -118,17 +121,17 @@ class MeasureService:
                 about = {"version": lane.__version__, "time": time(), **self._about()}
                 session.sendall(json.dumps(about).encode() + b"\n")
             case "echo":
-                while early or (early := bytes(session.recv())):
-                    session.sendall(early)
+                while early or (early := bytes(_received(session))):
+                    _send(session, early)
                     early = b""
             case "down":
                 until = monotonic() + seconds
                 while monotonic() < until:
-                    session.sendall(_BLOCK)
+                    _send(session, _BLOCK)
                     maybe_yield()
             case "up":
                 size = len(early)
-                while data := session.recv():
+                while data := _received(session):
                     size += len(data)
                     maybe_yield()
                 session.sendall(json.dumps({"bytes": size}).encode() + b"\n")
@@ -136,9 +139,19 @@ class MeasureService:
                 raise ProtocolError(f"no measurement is called {other!r}")
 
 
+def _received(session: Session, limit: int = READ_SIZE) -> Buffer:
+    with _limit(PATIENCE):
+        return session.recv(limit)
+
+
+def _send(session: Session, data: bytes) -> None:
+    with _limit(PATIENCE):
+        session.sendall(data)
+
+
 @contextmanager
 def _limit(seconds: float) -> Iterator[None]:
-    with gevent.Timeout(seconds, Closed("a measurement that takes too long")):
+    with gevent.Timeout(seconds, Closed("a measurement that does not go on")):
         yield
 
 
@@ -146,7 +159,7 @@ def _question(session: Session) -> tuple[dict[str, Any], bytes]:
     """The question, and what came behind it. Raises LaneError."""
     data = b""
     while b"\n" not in data:
-        more = session.recv(MAX_QUESTION)
+        more = _received(session, MAX_QUESTION)
         data += more
         if not more or (len(data) > MAX_QUESTION and b"\n" not in data):
             raise ProtocolError("expected one line that says what to measure")

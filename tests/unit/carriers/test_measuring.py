@@ -83,3 +83,17 @@ def test_an_answer_that_is_none_is_an_error(answer):
 
     with pytest.raises(LaneError, match="the server's answer about itself is none"):
         measuring._answer(Stream())
+
+
+@pytest.mark.parametrize("what", ["about", "delays"])
+def test_its_place_at_the_server_is_free_at_once(beds, what):
+    bed = beds()
+    offer = bed.server._requests._offers[Command.MEASURE]
+    if what == "about":
+        measuring.about(bed.connector)
+    else:
+        with measuring.delays(bed.connector):
+            gevent.sleep(0.2)
+            assert len(offer) == 1
+    gevent.sleep(0.5)
+    assert len(offer) == 0
