@@ -57,7 +57,7 @@ from lane.users.bucket import Shared
 from lane.users.kinds import LOCAL, Kinds
 from lane.users.presence import Here, Presence
 from lane.users.source import Source
-from lane.users.traffic import Traffic
+from lane.users.traffic import Limits, Traffic
 from lane.users.users import Users
 
 log = logging.getLogger("lane.server")
@@ -183,7 +183,10 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
     config, kept, workers = setup.config, setup.kept, role.tally.workers
     access = AccessLog(config.access_log, config.log_format)
     accounts = open_accounts(config, plugins)
-    users = Users(accounts, Here(role.presence, role.worker))
+    traffic = Traffic(shared=role.buckets, worker=role.worker)
+    users = Users(accounts, Here(role.presence, role.worker), traffic.drain)
+    traffic.limits, traffic.spent = lambda user: Limits(*users.limits(user)), users.exhausted
+    users.changed = traffic.changed
     plugins.register(users, "lane-users")
     accounts.prepare(kept.identity.binding)
     known_paths.load(config.state_dir, PATHS)
@@ -224,7 +227,7 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
         live=live,
         transports=config.transports,
         users=users,
-        traffic=Traffic(shared=role.buckets, worker=role.worker),
+        traffic=traffic,
     )
     admin = administer(
         config, server, live, registry, resumption,

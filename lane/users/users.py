@@ -123,6 +123,7 @@ class Users:
             self._learn(user, self.source.get(user))
             if self._left(user) is not None:
                 self._ask_spent(user)
+            self.changed(user)  # sessions may have been here before: from another process, or waiting
         visit = Visit(user, device, admitted=False)
         self._admit(visit)
         return visit
