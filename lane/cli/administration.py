@@ -4,15 +4,9 @@ Its libraries are imported only where it is asked for.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lane import state
-from lane.admin.everyone import Everyone, Shelves
-from lane.admin.health import Health
-from lane.admin.port import Place
-from lane.admin.pulse import Pulse
-from lane.admin.server_state import ServerState
-from lane.admin.web import Routes, WebServer
 from lane.config import ClientConfig, ServerConfig
 from lane.net.siblings import here
 from lane.server import Server
@@ -22,6 +16,12 @@ from lane.session.registry import Registry
 from lane.tally import PID, Tally
 from lane.users.account import Account
 from lane.users.kinds import LOCAL
+
+if TYPE_CHECKING:
+    from lane.admin.everyone import Shelves
+    from lane.admin.health import Health
+    from lane.admin.port import Place
+    from lane.admin.web import Routes, WebServer
 
 
 class Closes(Protocol):
@@ -34,7 +34,7 @@ class Closes(Protocol):
 class Admin:
     """The admin port of this process."""
 
-    def __init__(self, web: WebServer, health: Health, *parts: Closes) -> None:
+    def __init__(self, web: "WebServer", health: "Health", *parts: Closes) -> None:
         self._web = web
         self._health = health
         self._parts = parts
@@ -91,6 +91,9 @@ def administer_client(
     if config.admin is None:
         return Nothing()
     from lane.admin.client_admin import ClientAdmin  # noqa: PLC0415
+    from lane.admin.health import Health  # noqa: PLC0415
+    from lane.admin.port import Place  # noqa: PLC0415
+    from lane.admin.pulse import Pulse  # noqa: PLC0415
 
     pulse, health, place = Pulse(), Health(), Place(config.admin)
     routes: Routes = {**health.routes, **ClientAdmin(snapshot, registry, pulse.lag).routes}
@@ -106,8 +109,8 @@ def administer(
     *,
     tally: Tally,
     worker: int,
-    place: Place | None,
-    shelves: Shelves | None,
+    place: "Place | None",
+    shelves: "Shelves | None",
     link_of: Callable[[Account], str],
 ) -> Admin:
     """Open the admin port of a process of a server, if there is to be one. Raises ConfigError.
@@ -118,8 +121,12 @@ def administer(
         return Nothing()
     from lane.admin.accounts import Accounts  # noqa: PLC0415
     from lane.admin.cleared import Cleared  # noqa: PLC0415
+    from lane.admin.everyone import Everyone  # noqa: PLC0415
+    from lane.admin.health import Health  # noqa: PLC0415
     from lane.admin.hysteria import Hysteria  # noqa: PLC0415
+    from lane.admin.pulse import Pulse  # noqa: PLC0415
     from lane.admin.server_admin import ServerAdmin  # noqa: PLC0415
+    from lane.admin.server_state import ServerState  # noqa: PLC0415
 
     pulse = Pulse()
     counted = ServerState(server, live, registry, resumption, pulse.lag, worker=worker, workers=tally.workers)

@@ -11,15 +11,15 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from gevent.event import Event
 
 from lane import state
 from lane.address import Address
 from lane.admin.access_log import AccessLog
-from lane.admin.everyone import Shelves
-from lane.admin.port import Place
 from lane.certs import own_identity
+from lane.cli.account_source import open_accounts
 from lane.cli.administration import administer
 from lane.cli.certificate import Certificate
 from lane.cli.link import only_here
@@ -31,7 +31,7 @@ from lane.egress.dialer import Dialer
 from lane.egress.listening import Ports
 from lane.egress.policy import Policy
 from lane.egress.udp import UdpEgress
-from lane.errors import ConfigError, LaneError, UsageError
+from lane.errors import ConfigError
 from lane.handover.exchange import Desk, Others
 from lane.handover.predecessor import Predecessor
 from lane.handover.retirement import Retirement
@@ -52,13 +52,15 @@ from lane.server.services import Associations, offers
 from lane.session.registry import Registry
 from lane.stream import Transport
 from lane.tally import CARRIERS, SESSIONS, Count, Tally
-from lane.text import describe
 from lane.users.bucket import Shared
-from lane.users.kinds import LOCAL, Kinds
+from lane.users.kinds import LOCAL
 from lane.users.presence import Here, Presence
-from lane.users.source import Source
 from lane.users.traffic import Limits, Traffic
 from lane.users.users import Users
+
+if TYPE_CHECKING:
+    from lane.admin.everyone import Shelves
+    from lane.admin.port import Place
 
 log = logging.getLogger("lane.server")
 
@@ -164,9 +166,9 @@ class Role:
     """Leaves sessions to the process after a restart."""
     hurry: "list[Callable[[], None]]" = field(default_factory=list)
     """Filled by `serve`: called when another process is about to take the place of the next one."""
-    admin: Place | None = None
+    admin: "Place | None" = None
     """Where the admin port listens, if the processes share it."""
-    shelves: Shelves | None = None
+    shelves: "Shelves | None" = None
     """Where they leave what they have counted."""
     presence: Presence = field(default_factory=Presence)
     """Who is there, in all processes."""
@@ -316,22 +318,6 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
     return run_until_signal(
         greet, close, reload, hurries=workers == 1, upgrade=role.upgrade or retirement.hurry, ended=ended
     )
-
-
-def open_accounts(config: ServerConfig, plugins: Plugins) -> Source:
-    """The accounts that `--accounts` names. Raises UsageError for unknown ones, ConfigError, Unreachable."""
-    plugins.register(Kinds(), "lane-accounts")
-    try:
-        found = plugins.hook.lane_accounts(where=config.accounts, state_dir=config.state_dir)
-    except LaneError:
-        raise
-    except Exception as error:
-        raise ConfigError(f"--accounts {config.accounts}: {describe(error)}") from None
-    if found is None:
-        raise UsageError(f"--accounts {config.accounts}: no such accounts are known here (lane plugins)")
-    if not isinstance(found, Source):
-        raise ConfigError(f"--accounts {config.accounts}: a plugin gave {found!r}, which has no accounts")
-    return found
 
 
 def _deadlines(config: ServerConfig) -> ClientDeadlines:

@@ -9,11 +9,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lane.address import Address
-from lane.admin.everyone import Shelves
-from lane.admin.port import Place
 from lane.cli.forking import Say
 from lane.cli.groups import Groups
 from lane.cli.origin import Origin
@@ -36,6 +34,10 @@ from lane.server.status import online, snapshot
 from lane.tally import Tally
 from lane.users.bucket import Shared as Buckets
 from lane.users.presence import Presence
+
+if TYPE_CHECKING:
+    from lane.admin.everyone import Shelves
+    from lane.admin.port import Place
 
 LEAST_PAUSE = 0.1
 """Seconds until a worker that died is started again. The pause doubles with each death in a row."""
@@ -92,7 +94,7 @@ class Shared:
         self.parcels = [*parcels]
         self.presence = Presence(count)
         self.buckets = Buckets(count)
-        self.shelves = Shelves(count) if config.admin is not None else None
+        self.shelves: Shelves | None = None
         self.admin: Place | None = None
 
     def left(self, blind: float) -> Inheritance:
@@ -103,6 +105,10 @@ class Shared:
 
     def open_admin(self, where: Address | Path) -> None:
         """Listen for the admin port. Raises ConfigError."""
+        from lane.admin.everyone import Shelves  # noqa: PLC0415
+        from lane.admin.port import Place  # noqa: PLC0415
+
+        self.shelves = Shelves(len(self.names))
         self.admin = Place(where, self.before.admin if self.before else ())
 
     def close_admin(self, *, left: bool) -> None:

@@ -8,31 +8,28 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from functools import partial
-from itertools import count
 from time import monotonic
 from typing import Any, NamedTuple
 
 from lane.address import Address
-from lane.errors import Closed, LaneError, Status, TargetError
+from lane.errors import Closed, Status, TargetError
 from lane.log import Throttle
 from lane.net.user_places import UserPlaces
 from lane.proto.hello import ANYONE, EPOCH_SIZE, NOWHERE, RESUMABLE, Command, Reply, Request
 from lane.server.begun import LEAST_TIME, Begin, always
 from lane.server.carriers import Carriers
-from lane.server.hosted import Asked, Elsewhere, HostedSession, Parcel, asked_of
-from lane.server.live import LiveSession, LiveSessions
+from lane.server.hosted import Elsewhere, HostedSession, Parcel
+from lane.server.hosting import Hosting
+from lane.server.live import LiveSessions
 from lane.server.messages import MessageReader, finish
 from lane.server.probe import answer_pings
 from lane.server.resumption import Entry, Key, Resumption
-from lane.server.services import Offers, Service
+from lane.server.services import Offers
 from lane.session.flows import Flows
 from lane.session.registry import Registry
-from lane.session.session import Session
 from lane.stream import Carrier, Stream, measured
 from lane.supervisor import report
-from lane.tasks import start
 from lane.users.traffic import Traffic
 from lane.users.users import Users, Visit
 
@@ -84,8 +81,6 @@ class Requests:
         live: LiveSessions | None = None,
         carriers: Carriers | None = None,
     ) -> None:
-        self._hook = hook
-        self._traffic = traffic
         self._sessions = LiveSessions() if live is None else live
         self._carriers = Carriers(self._sessions.numbers) if carriers is None else carriers
         self._offers = offers
@@ -94,12 +89,15 @@ class Requests:
         self._server_epoch = epoch or os.urandom(EPOCH_SIZE)
         self._begin = begin
         self._users = users
+        self._hosting = Hosting(
+            hook, offers, registry, resumption,
+            traffic=traffic, users=users, live=self._sessions, carriers=self._carriers,
+        )  # fmt: skip
         self.elsewhere: Callable[[Key, int], Parcel | None] = lambda key, generation: None
         """Takes a session from another process that knows it: see `hand_over` there."""
         self._probes = UserPlaces(MAX_PROBES, 0, "probes of this user")
         self._refusals = Throttle(REFUSALS_PERIOD, burst=REFUSALS_AT_ONCE)
-        self._closing = self._left = False
-        self._names = count(1)
+        self._left = False
         self._blind_until = 0.0
         self.carrying: Counter[Carrier] = Counter()
         """The sessions on each carrier, those that are about to begin included."""
@@ -114,7 +112,7 @@ class Requests:
 
     def close(self) -> None:
         """Start no more sessions."""
-        self._closing = True
+        self._hosting.closing = True
 
     def serve(self, asking: UserStream, request: Request) -> bool:
         """Answer a request. Returns whether another one may follow on the stream. Raises LaneError."""
@@ -203,7 +201,7 @@ class Requests:
         if request.command == Command.RESUME:
             raise TargetError(Status.GONE, "there is no such session here")
         try:
-            hosted = self._connected(carrier, request, user, entry)
+            hosted = self._hosting.connect(carrier, request, user, entry)
         except BaseException as error:
             if entry:
                 refusal = error if isinstance(error, TargetError) else TargetError(Status.GONE, str(error))
@@ -224,7 +222,7 @@ class Requests:
         try:
             parcel = self.elsewhere(key, request.generation)
             if parcel is not None:
-                entry.begin(self._thawed(parcel, entry))
+                entry.begin(self._hosting.thaw(parcel, entry))
         except BaseException as error:
             refusal = error if isinstance(error, TargetError) else TargetError(Status.GONE, str(error))
             if refusal.status is Status.TTL_EXPIRED:  # it may still be there: the client asks again
@@ -294,7 +292,7 @@ class Requests:
         refusal: TargetError | None
         try:
             if "ended" not in state:
-                entry.begin(self._thawed(parcel, entry))
+                entry.begin(self._hosting.thaw(parcel, entry))
                 self._resumption.orphaned(entry)
                 return
             status, text = state["ended"]
@@ -304,89 +302,8 @@ class Requests:
             refusal = TargetError(Status.GONE, "the session could not go on in another process")
         self._resumption.ended(entry, refusal, known=False)
 
-    def _thawed(self, parcel: Parcel, entry: Entry) -> HostedSession:
-        """Go on with the session in `parcel`. Raises TargetError."""
-        state = parcel.state
-        with ExitStack() as resources:
-            resources.callback(parcel.close)
-            asked = asked_of(state)
-            offer = self._offers[asked.request.command]
-            resources.pop_all()  # from here on, its service has the descriptors
-            resources.enter_context(self._registry.admit(asked.peer, asked.user, known=True))
-            self._users.begin(asked.user, known=True)
-            resources.callback(self._users.end, asked.user)
-            frozen, authorize = (state["service"], parcel.descriptors), partial(self._authorize, asked.user)
-            service = offer.thaw(frozen, asked.request, asked.user, authorize)
-            return self._start(resources, service, asked, entry, state["session"])
-
-    def _connected(self, carrier: Carrier, request: Request, user: str, entry: Entry | None) -> HostedSession:
-        """A new session with the target, in a greenlet of its own. Raises TargetError."""
-        if self._closing:
-            raise TargetError(Status.FAILURE, "the server is closing")
-        with ExitStack() as resources:
-            resources.enter_context(self._registry.admit(carrier.peer, user))
-            self._users.begin(user)
-            resources.callback(self._users.end, user)
-            service = self._offers[request.command](request, user, partial(self._authorize, user))
-            closing: bool = self._closing  # closing began meanwhile: nobody would end it
-            if service.waits_for_peer and closing:
-                service.reset()
-                raise TargetError(Status.FAILURE, "the server is closing")
-            transport = self._carriers.known(carrier).transport
-            return self._start(resources, service, Asked(request, user, carrier.peer, transport), entry)
-
-    def _start(
-        self,
-        resources: ExitStack,
-        service: Service,
-        asked: Asked,
-        entry: Entry | None,
-        frozen: dict[str, Any] | None = None,
-    ) -> HostedSession:
-        """Let a session live at `service`, with `resources`. `frozen`: its state, if it goes on here."""
-        resources.callback(service.reset)
-        session = resources.enter_context(
-            self._registry.session(
-                asked.request.window,
-                service.owner,
-                resumable=entry is not None,
-                buffer_size=service.buffer_size,
-                user=asked.user,
-                frozen=frozen,
-            )
-        )
-        resources.enter_context(self._traffic.session(asked.user, session, service.owner))
-        session.protocol.activity.reports = entry is not None
-        session.waiting_for_peer = service.waits_for_peer  # from now on, not only from `run` on
-        whose = {"user": asked.user, "peer": asked.peer, "transport": asked.transport}
-        self._sessions.begin(LiveSession(session, asked.request, owner=service.owner, **whose))
-        resources.callback(self._sessions.leave, session)
-        hosted = HostedSession(service, session, asked, self._hook, str(next(self._names)))
-        start(_hold, resources.pop_all(), partial(hosted.run, partial(self._ended, session, entry)))
-        return hosted
-
-    def _ended(self, session: Session, entry: Entry | None, error: LaneError | None) -> None:
-        if entry:
-            refusal = TargetError(Status.GONE, f"the session ended: {error}") if error else None
-            self._resumption.ended(entry, refusal, known=session.parted)
-        self._sessions.end(session, error)
-
-    def _authorize(self, user: str, target: Address) -> None:
-        try:
-            allowed = self._hook.lane_authorize(request=target, identity=user)
-        except (Exception, SystemExit) as error:
-            report("lane_authorize", error)
-            raise TargetError(Status.FAILURE, "the server failed to decide whether that is allowed") from None
-        if allowed is not True:
-            raise TargetError(Status.NOT_ALLOWED, "not allowed")
-
     def _reply(self, stream: Stream, status: Status, text: str = "") -> None:
         stream.sendall(self._message(status, NOWHERE, text))
 
     def _message(self, status: Status, bound: Address, text: str = "") -> bytes:
         return Reply(status, self._server_epoch, self._registry.window, bound, text).pack()
-
-
-def _hold(resources: ExitStack, hosted: Callable[[], None]) -> None:
-    with resources:
-        hosted()

@@ -120,7 +120,7 @@ def test_it_ends_after_its_longest_time(bed, monkeypatch):
 @pytest.mark.parametrize("do", ["echo", "up", "down"])
 def test_a_client_that_says_no_more_holds_its_place_only_for_a_moment(bed, do):
     measurement, _ = asked(bed, json.dumps({"do": do, "seconds": 30 if do != "down" else 0}).encode() + b"\n")
-    offer = bed.server._requests._offers[8]
+    offer = bed.server.requests._offers[8]
     until(lambda: len(offer) == 1)
     gevent.sleep(measuring.PATIENCE + 1)
     until(lambda: len(offer) == 0)

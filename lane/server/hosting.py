@@ -1,0 +1,136 @@
+"""Making sessions live at their services: new ones, and those that come from another process.
+
+A session takes places: among all sessions, those of its address and those of its user. It is counted, limited
+and shown while it lives. All of that ends with it.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from itertools import count
+from typing import Any
+
+from lane.address import Address
+from lane.errors import LaneError, Status, TargetError
+from lane.proto.hello import Request
+from lane.server.carriers import Carriers
+from lane.server.hosted import Asked, HostedSession, Parcel, asked_of
+from lane.server.live import LiveSession, LiveSessions
+from lane.server.resumption import Entry, Resumption
+from lane.server.services import Offers, Service
+from lane.session.registry import Registry
+from lane.session.session import Session
+from lane.stream import Carrier
+from lane.supervisor import report
+from lane.tasks import start
+from lane.users.traffic import Traffic
+from lane.users.users import Users
+
+
+class Hosting:
+    """Hosts sessions at the services of `offers`. For the others see `lane.server.requests`."""
+
+    def __init__(
+        self,
+        hook: Any,
+        offers: Offers,
+        registry: Registry,
+        resumption: Resumption,
+        *,
+        traffic: Traffic,
+        users: Users,
+        live: LiveSessions,
+        carriers: Carriers,
+    ) -> None:
+        self.closing = False
+        """Set when no more sessions may begin."""
+        self._hook = hook
+        self._offers = offers
+        self._registry = registry
+        self._resumption = resumption
+        self._traffic = traffic
+        self._users = users
+        self._sessions = live
+        self._carriers = carriers
+        self._names = count(1)
+
+    def thaw(self, parcel: Parcel, entry: Entry) -> HostedSession:
+        """Go on with the session in `parcel`. Raises TargetError."""
+        state = parcel.state
+        with ExitStack() as resources:
+            resources.callback(parcel.close)
+            asked = asked_of(state)
+            offer = self._offers[asked.request.command]
+            resources.pop_all()  # from here on, its service has the descriptors
+            resources.enter_context(self._registry.admit(asked.peer, asked.user, known=True))
+            self._users.begin(asked.user, known=True)
+            resources.callback(self._users.end, asked.user)
+            frozen, authorize = (state["service"], parcel.descriptors), partial(self._authorize, asked.user)
+            service = offer.thaw(frozen, asked.request, asked.user, authorize)
+            return self._start(resources, service, asked, entry, state["session"])
+
+    def connect(self, carrier: Carrier, request: Request, user: str, entry: Entry | None) -> HostedSession:
+        """A new session with the target, in a greenlet of its own. Raises TargetError."""
+        if self.closing:
+            raise TargetError(Status.FAILURE, "the server is closing")
+        with ExitStack() as resources:
+            resources.enter_context(self._registry.admit(carrier.peer, user))
+            self._users.begin(user)
+            resources.callback(self._users.end, user)
+            service = self._offers[request.command](request, user, partial(self._authorize, user))
+            closing: bool = self.closing  # closing began meanwhile: nobody would end it
+            if service.waits_for_peer and closing:
+                service.reset()
+                raise TargetError(Status.FAILURE, "the server is closing")
+            transport = self._carriers.known(carrier).transport
+            return self._start(resources, service, Asked(request, user, carrier.peer, transport), entry)
+
+    def _start(
+        self,
+        resources: ExitStack,
+        service: Service,
+        asked: Asked,
+        entry: Entry | None,
+        frozen: dict[str, Any] | None = None,
+    ) -> HostedSession:
+        """Let a session live at `service`, with `resources`. `frozen`: its state, if it goes on here."""
+        resources.callback(service.reset)
+        session = resources.enter_context(
+            self._registry.session(
+                asked.request.window,
+                service.owner,
+                resumable=entry is not None,
+                buffer_size=service.buffer_size,
+                user=asked.user,
+                frozen=frozen,
+            )
+        )
+        resources.enter_context(self._traffic.session(asked.user, session, service.owner))
+        session.protocol.activity.reports = entry is not None
+        session.waiting_for_peer = service.waits_for_peer  # from now on, not only from `run` on
+        whose = {"user": asked.user, "peer": asked.peer, "transport": asked.transport}
+        self._sessions.begin(LiveSession(session, asked.request, owner=service.owner, **whose))
+        resources.callback(self._sessions.leave, session)
+        hosted = HostedSession(service, session, asked, self._hook, str(next(self._names)))
+        start(_hold, resources.pop_all(), partial(hosted.run, partial(self._ended, session, entry)))
+        return hosted
+
+    def _ended(self, session: Session, entry: Entry | None, error: LaneError | None) -> None:
+        if entry:
+            refusal = TargetError(Status.GONE, f"the session ended: {error}") if error else None
+            self._resumption.ended(entry, refusal, known=session.parted)
+        self._sessions.end(session, error)
+
+    def _authorize(self, user: str, target: Address) -> None:
+        try:
+            allowed = self._hook.lane_authorize(request=target, identity=user)
+        except (Exception, SystemExit) as error:
+            report("lane_authorize", error)
+            raise TargetError(Status.FAILURE, "the server failed to decide whether that is allowed") from None
+        if allowed is not True:
+            raise TargetError(Status.NOT_ALLOWED, "not allowed")
+
+
+def _hold(resources: ExitStack, hosted: Callable[[], None]) -> None:
+    with resources:
+        hosted()
