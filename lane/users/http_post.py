@@ -85,6 +85,7 @@ def _exchange(sock: Any, endpoint: Endpoint, body: bytes) -> bytes:
         headers.append(("Authorization", endpoint.credentials))
     parser = h11.Connection(h11.CLIENT)
     request = h11.Request(method="POST", target=endpoint.path, headers=headers)
+    # no limit: the caller has one
     sock.sendall(b"".join(filter(None, (parser.send(one) for one in (request, h11.Data(body), _END)))))
     content = b""
     while True:
