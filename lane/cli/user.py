@@ -28,7 +28,7 @@ from lane.net.sockets import own_address
 from lane.text import complain
 from lane.users.account import Account
 from lane.users.book import Book, Record
-from lane.users.kinds import LOCAL
+from lane.users.kinds import LOCAL, REDIS, open_redis
 from lane.users.presence import digest
 
 Online = dict[str, tuple[int, int]]
@@ -46,6 +46,8 @@ def open_book(config: UserConfig) -> Book:
     """The accounts that can be changed here. Raises ConfigError if they are elsewhere."""
     if config.accounts == LOCAL:
         return state.open_accounts(config.state_dir)
+    if config.accounts.startswith(REDIS):
+        return open_redis(config.accounts)
     raise ConfigError(f"the accounts of this server are elsewhere: {config.accounts} (--accounts)")
 
 
@@ -112,7 +114,8 @@ def _list(config: UserConfig, book: Book) -> None:
 
 def _kick(config: UserConfig, book: Book) -> None:
     account = _need(book, config.name)
-    online = _ask_online(config)  # a server that does not run has nobody to send away
+    # A server that does not run has nobody to send away. One that shares its accounts may be elsewhere.
+    online = _ask_online(config) if config.accounts == LOCAL else _online(config) or {}
     sessions, devices = online.get(str(digest(config.name)), (0, 0))
     book.kick(config.name)
     if config.json:

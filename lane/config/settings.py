@@ -179,12 +179,13 @@ GROUPS = (
                example="/var/lib/lane",
                comment="The folder for the certificate and the accounts; without this, $STATE_DIRECTORY or"
                " ~/.local/state/lane. Nobody else may write to the folder or read the files in it."),
-        Option("accounts", "WHERE", str.strip,
-               "where the accounts of users are: file (in the state folder), the URL of a panel, or what a"
-               " plugin knows",
-               default="file", commands=("server", *USERS),
-               comment="Where the accounts of users are: file (accounts.db in state-dir), the URL of a panel"
-               " (http://HOST/PATH), or what a plugin knows. docs/USERS.md says more."),
+        Option("accounts", "WHERE", lambda text: inline_or_file(text, str.strip),
+               "where the accounts of users are: file (in the state folder), redis://HOST/0, the URL of a"
+               " panel, what a plugin knows, or @FILE with one of these",
+               default="file", commands=("server", *USERS), secret=lambda where: "@" in where,
+               comment="Where the accounts of users are: file (accounts.db in state-dir), redis://HOST/0, the"
+               " URL of a panel (http://HOST/PATH), what a plugin knows, or @FILE with one of these."
+               " docs/USERS.md says more."),
         Option("cert", "FILE", parse_path, "a certificate of your own, PEM, leaf first",
                live=("server",), example="/etc/lane/cert.pem",
                comment="A certificate of your own (PEM, leaf first). Without it, lane makes one."),

@@ -7,7 +7,7 @@ second, in a thread of its own, since a disk may be slow.
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import gevent
 from gevent.threadpool import ThreadPool
@@ -21,6 +21,7 @@ from lane.users.tokens import Tokens
 
 T = TypeVar("T")
 
+DAY = 86400.0
 PERIOD = 0.4
 """Seconds between two looks for changes."""
 
@@ -120,11 +121,15 @@ class BookDirectory(Directory):
 
     def __init__(self, book: Book, *, thread: bool = True) -> None:
         self.book = book
+        self._tidy = 0.0  # when old usage is dropped next
         super().__init__(book.changes, thread=thread)
 
     def count(self, used: Mapping[str, tuple[int, int]], seen: Iterable[str], now: float) -> None:
         """See `Source`."""
         self.aside(partial(self.book.count, used, seen, now))
+        if now > self._tidy:
+            self._tidy = now + DAY
+            self.aside(partial(self.book.forget, now))
 
     def spent(self, names: Iterable[str], now: float) -> dict[str, int]:
         """See `Source`."""
@@ -135,3 +140,27 @@ class BookDirectory(Directory):
         """See `Source`."""
         super().close()
         self.aside(self.book.close)
+
+
+class Restores(Book, Protocol):
+    """A book that may lose what it has, since it is another program's."""
+
+    def restore(self, accounts: Iterable[Account], number: int) -> None:
+        """Put back accounts that it has lost. `number`: that of the last change."""
+
+
+class SharedDirectory(BookDirectory):
+    """The accounts of a book that other servers share, and that has sockets instead of files."""
+
+    def __init__(self, book: Restores) -> None:
+        self._shared = book
+        super().__init__(book, thread=False)
+        self._changes = self._look
+
+    def _look(self, since: int | None) -> Changes | None:
+        found = self._shared.changes(since)
+        if found is None or since is None or found.number >= since:
+            return found
+        log.warning("the accounts have lost changes: those that are known here are put back")
+        self._shared.restore(self._tokens, since)
+        return self._shared.changes(None)

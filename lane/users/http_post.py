@@ -85,8 +85,8 @@ def _exchange(sock: Any, endpoint: Endpoint, body: bytes) -> bytes:
         headers.append(("Authorization", endpoint.credentials))
     parser = h11.Connection(h11.CLIENT)
     request = h11.Request(method="POST", target=endpoint.path, headers=headers)
-    # no limit: the caller has one
-    sock.sendall(b"".join(filter(None, (parser.send(one) for one in (request, h11.Data(body), _END)))))
+    sent = [parser.send(one) or b"" for one in (request, h11.Data(body), h11.EndOfMessage())]
+    sock.sendall(b"".join(sent))  # no limit: the caller has one
     content = b""
     while True:
         event = parser.next_event()
@@ -100,6 +100,3 @@ def _exchange(sock: Any, endpoint: Endpoint, body: bytes) -> bytes:
                 raise Closed(f"{endpoint.shown} answers with more than {MAX_ANSWER} bytes")
         elif isinstance(event, h11.EndOfMessage):
             return content
-
-
-_END = h11.EndOfMessage()

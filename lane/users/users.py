@@ -60,7 +60,7 @@ class Users:
         here: Here | None = None,
         drain: Callable[[], Mapping[str, tuple[int, int]]] = dict,
     ) -> None:
-        self.source = source or Fixed()
+        self.source = Fixed() if source is None else source  # an empty one has a length of 0
         self.ends: Callable[[Mapping[str, Ending]], None] = lambda _: None
         """Ends all that users have at the server, with the reasons."""
         self.rekeyed: Callable[[], None] = lambda: None

@@ -23,11 +23,13 @@ from tests.support.processes import (
     breaks,
     connected,
     echoes,
+    lasting_port,
     socks5,
     start_client,
     start_server,
     works,
 )
+from tests.support.redis_server import RedisServer
 
 BOB = Account("Bob 🎉", b"b" * 32)
 SLOW = ("--fast-open=off",)
@@ -295,3 +297,46 @@ def works_once(folder, transport, link, origin):
     with client:
         until(lambda: client.process.poll() is not None or "listening on" in client.stdout)
         return client.process.poll() is None and works(client.ready(), origin)
+
+
+@pytest.mark.parametrize("keeps", [True, False], ids=["kept", "forgotten"])
+def test_two_servers_share_a_redis_that_is_killed_and_started_again(tmp_path, origin, keeps):
+    with (
+        RedisServer(tmp_path / "redis", lasting_port(), keeps=keeps) as redis,
+        start_server(tmp_path / "one", "--accounts", redis.url, "--workers", "2") as one,
+        start_server(tmp_path / "two", "--accounts", redis.url) as two,
+        contextlib.ExitStack() as stack,
+    ):
+        clients, running = [], []
+        added = lane_user(one, "add", BOB.name, "--accounts", redis.url, "--devices", "9")
+        key = Link.parse(added["link"]).key
+        for number, (server, transport) in enumerate(((one, "tls"), (two, "quic"))):
+            link = server.wait_for("for clients: (lane://.*)")[1].replace("KEY", encode(key))
+            until(lambda number=number, link=link: works_once(tmp_path / f"try{number}", "tls", link, origin))
+            client = start_client(tmp_path / f"client{number}", transport, link, *SLOW)
+            clients.append(stack.enter_context(client))
+            running.append(stack.enter_context(connected(client.address, origin.echo)))
+        redis.kill()
+        for server, client, sock in zip((one, two), clients, running, strict=True):
+            until(lambda server=server: "accounts stay as they are: redis at" in server.stderr)
+            assert echoes(sock)
+            assert works(client, origin)
+        redis.start()
+        for server, client, sock in zip((one, two), clients, running, strict=True):
+            until(lambda server=server: "accounts can be read again" in server.stderr)
+            assert echoes(sock)
+            assert works(client, origin)
+        assert [user["name"] for user in lane_user(two, "list", "--accounts", redis.url)] == [BOB.name]
+        lane_user(two, "disable", BOB.name, "--accounts", redis.url)
+        for client, sock in zip(clients, running, strict=True):
+            breaks(sock)
+            until(lambda client=client: "your account is disabled" in client.stderr)
+        assert "Traceback" not in one.stderr + two.stderr
+
+
+def test_a_redis_that_is_not_there_is_a_clear_error(tmp_path):
+    url = f"redis://127.0.0.1:{lasting_port()}/0"
+    server = Lane(tmp_path, "server", "--state-dir", tmp_path / "state", "--accounts", url)
+    assert server.ended() == 78
+    assert "lane: redis at 127.0.0.1: " in server.stderr
+    assert server.stderr.count("\n") == 1

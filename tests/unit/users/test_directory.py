@@ -86,3 +86,5 @@ def test_counts_go_to_the_book(store, directory):
     directory.count({"anna": (3, 4), "nobody": (1, 1)}, ["anna"], 86400.0)
     assert store.days("anna") == {"1970-01-02": Used(3, 4)}
     assert directory.spent(["anna", "bob"], 86400.0) == {"anna": 7}
+    directory.count({"anna": (1, 1)}, [], 500 * 86400.0)  # what is old is dropped once a day
+    assert [*store.days("anna")] == ["1971-05-16"]

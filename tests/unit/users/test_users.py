@@ -81,6 +81,16 @@ def test_a_user_of_a_plugin_has_no_limits(make):
     assert users.census() == {"users": 0, "uncounted": 0}
 
 
+def test_accounts_without_any_user_are_watched_too():
+    class Empty(Accounts):
+        def __len__(self):
+            return 0
+
+    source = Empty()
+    Users(source).close()
+    assert source.told
+
+
 def test_what_an_account_forbids_is_refused_with_the_reason(make):
     users = make(ANNA)
     visit = users.enter("anna", b"1")
