@@ -82,11 +82,15 @@ class Uplink:
 
     def enter(self, carrier: Carrier, user: str) -> None:
         """Look after a carrier of `user`. One that can't be paced is not held."""
-        if isinstance(carrier, Paces):
-            carrier.belong(user)
-            self._users.setdefault(user, set()).add(cast("PacedCarrier", carrier))
-            if len(self._users) > 1:
-                self._several.set()
+        if not hasattr(carrier, "pace"):  # isinstance with the protocol takes longer than all of this
+            return
+        paced = cast("PacedCarrier", carrier)
+        paced.belong(user)
+        if (own := self._users.get(user)) is None:
+            own = self._users[user] = set()
+        own.add(paced)
+        if len(self._users) > 1:
+            self._several.set()
 
     def leave(self, carrier: Carrier, user: str) -> None:
         """The carrier has ended. Idempotent."""

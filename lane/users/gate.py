@@ -46,7 +46,7 @@ class Flow(Protocol):
 class Gate:
     """The gate with the bucket that `find` looks up. `shared`: other workers use it too."""
 
-    __slots__ = ("_bucket", "_find", "_line", "_served", "_shared", "_timer", "limited", "piece", "rate")
+    __slots__ = ("_bucket", "_find", "_served", "_shared", "_timer", "_waiting", "limited", "piece", "rate")
 
     def __init__(self, find: Callable[[], Bucket] = Bucket, *, shared: bool = False) -> None:
         self.rate = 0.0
@@ -58,7 +58,7 @@ class Gate:
         self._find = find
         self._shared = shared
         self._bucket: Bucket | None = None
-        self._line: Line[Flow, Event] = Line()
+        self._waiting: Line[Flow, Event] | None = None
         self._timer: Any = None
         self._served = -inf  # when one in line passed last
 
@@ -67,18 +67,18 @@ class Gate:
         self.rate = max(rate, LEAST) if rate is not None else 0.0
         self.limited = rate is not None
         self.piece = int(min(max(self.rate * PIECE, LEAST_PIECE), LARGEST)) if self.limited else LARGEST
-        if self._line:
+        if self._waiting:
             self._serve()
 
     def pay(self, flow: Flow, size: int) -> None:
         """Wait until `size` bytes of `flow` may move. Returns at once if it is over, or when it ends."""
         if not self.limited:
             return
-        if not self._line and not self._wait():
+        if not self._waiting and not self._wait():
             self._spend(size)
             return
         turn = Event()
-        self._line.join(flow, size, turn)
+        self._join(flow, size, turn)
         self._arm()
         try:
             turn.wait()  # no limit: the line moves at the rate, and whoever ends the session calls `leave`
@@ -88,14 +88,19 @@ class Gate:
 
     def leave(self, flow: Flow) -> None:
         """`flow` has ended: wake whoever waits for it."""
-        for turn in self._line.leave(flow):
+        for turn in self._waiting.leave(flow) if self._waiting else ():
             turn.set()
+
+    def _join(self, flow: Flow, size: int, turn: Event) -> None:
+        if self._waiting is None:
+            self._waiting = Line()
+        self._waiting.join(flow, size, turn)
 
     def _wait(self) -> float:
         if self._bucket is None or self._bucket.lost:
             self._bucket = self._find()
         now = monotonic()
-        late = bool(self._line) or now - self._served < RECENT
+        late = bool(self._waiting) or now - self._served < RECENT
         return self._bucket.wait(now, self.rate, late=late)
 
     def _spend(self, size: int) -> None:
@@ -107,8 +112,8 @@ class Gate:
         if self._timer is not None:
             return
         after = self._wait()
-        if self._shared:
-            after += expovariate(len(self._line)) * self._line.size / self.rate / 2
+        if self._shared and (line := self._waiting):
+            after += expovariate(len(line)) * line.size / self.rate / 2
         self._timer = get_hub().loop.timer(after)
         self._timer.start(self._serve, update=True)
 
@@ -117,15 +122,15 @@ class Gate:
         if self._timer is not None:
             self._timer.close()
             self._timer = None
-        while self._line and not (self.limited and self._wait()):
-            flow, size, turn = self._line.next()
+        while self._waiting and not (self.limited and self._wait()):
+            flow, size, turn = self._waiting.next()
             self._served = monotonic()
             if self.limited and not flow.over:
                 self._spend(size)
             turn.set()
             if self._shared and self.limited:
                 break  # others may be waiting for the same
-        if self._line:
+        if self._waiting:
             self._arm()
 
 

@@ -20,7 +20,7 @@ from lane.users.bucket import Bucket, Shared
 from lane.users.gate import Gate, Gates
 from lane.users.turns import Turns
 
-MOST_IDLE = 1 << 16
+MOST_IDLE = 1 << 14
 """The most users without a session that are remembered. The one whose last session ended first is forgotten
 first; its bytes go to `Traffic.forgotten`."""
 LOOK = 0.25
@@ -85,7 +85,7 @@ class UserTraffic:
     def __init__(self, name: str) -> None:
         self.name = name
         self.gates: Gates | None = None
-        """What all bytes of the user's sessions pass; None without sessions."""
+        """What all bytes of the user's sessions pass; None before the first one."""
         self._left: int | None = None
         self._sessions: dict[Counted, Bytes] = {}  # with what each had moved before it came here
         self._ended = NOTHING  # of the sessions that have ended
@@ -121,12 +121,13 @@ class UserTraffic:
         return None if self._left is None else self._left - sum(self.total.minus(self._taken))
 
     def _begin(self, session: Counted) -> None:
-        before = Bytes(session.moved_in, session.moved_out)
-        self._sessions[session] = before if any(before) else NOTHING
+        up, down = session.moved_in, session.moved_out
+        self._sessions[session] = Bytes(up, down) if up or down else NOTHING
 
     def _end(self, session: Counted) -> None:
-        before = self._sessions.pop(session)
-        self._ended = self._ended.plus(Bytes(session.moved_in, session.moved_out).minus(before))
+        before, ended = self._sessions.pop(session), self._ended
+        up, down = session.moved_in - before.up, session.moved_out - before.down
+        self._ended = Bytes(ended.up + up, ended.down + down)
 
     def _take(self) -> Bytes:
         total = self.total
@@ -228,10 +229,11 @@ class Traffic:
             user = self._idle.pop(name) if name in self._idle else UserTraffic(name)
             self._online[name] = user
             self._fresh.discard(name)
-        user._begin(session)
-        if user.gates is None:
-            user.gates = Gates(self._gate(f"up {name}"), self._gate(f"down {name}"), self._turns)
+            if user.gates is None:
+                user.gates = Gates(self._gate(f"up {name}"), self._gate(f"down {name}"), self._turns)
             self._limit(user)
+        user._begin(session)
+        assert user.gates is not None
         owner.gates = user.gates
 
     def _end(self, name: str, session: Counted) -> None:
@@ -241,7 +243,6 @@ class Traffic:
             return
         self._idle[name] = self._online.pop(name)
         self._quotas.discard(user)
-        user.gates = None
         if user._ended != user._taken:
             self._fresh.add(name)
         if len(self._idle) > self._most_idle:

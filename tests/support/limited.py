@@ -30,7 +30,7 @@ traffic.Traffic.__init__ = make
 
 
 class Limited:
-    """The limits of all users (`lane.users.traffic.Limits`), and options of a server that keeps to them."""
+    """The limits of all users (`lane.users.traffic.Limits`), and the options of a server that has them."""
 
     def __init__(self, folder, **limits):
         self._folder = folder

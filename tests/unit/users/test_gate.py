@@ -90,7 +90,7 @@ def test_a_wait_that_is_cut_off_leaves_nothing_in_line(clock):
     gate.pay(one, 5000)
     with gevent.Timeout(0.5, False):
         gate.pay(one, 1 << 30)
-    assert len(gate._line) == 0
+    assert len(gate._waiting) == 0
     begun = clock.now
     gate.pay(one, 1)
     assert clock.now - begun < 5
