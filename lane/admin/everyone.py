@@ -7,6 +7,7 @@ counts with what it left last.
 
 import json
 import logging
+import secrets
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -56,7 +57,7 @@ class Everyone:
         self._shelves = shelves
         self._alive = alive
         self._handlers: dict[str, Callable[[Any], Any]] = {"leave": lambda _: self.leave()}
-        self._numbers = count(1)
+        self._numbers = count(secrets.randbits(48))  # a late answer to a worker that died is none to this one
         self._waiting: dict[int, tuple[set[int], dict[int, Any], Event]] = {}
         self._answering = Pool(MOST_AT_ONCE)
         self._before = self._left(here.index).lasting()
