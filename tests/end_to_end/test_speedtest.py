@@ -1,14 +1,10 @@
 """`lane speedtest` against a real server: at a terminal, in a pipe, as JSON, and where there is no server."""
 
-import fcntl
 import json
-import os
-import pty
 import re
 import secrets
 import subprocess
 import sys
-import termios
 from dataclasses import replace
 
 import pytest
@@ -16,6 +12,7 @@ import pytest
 from lane.address import Address
 from lane.link import Link
 from tests.support.processes import TRANSPORTS, start_server
+from tests.support.terminal import at_terminal
 
 SHORT = ("--seconds", "500ms")
 
@@ -27,9 +24,9 @@ def server(tmp_path_factory):
         assert "Traceback" not in server.stderr
 
 
-def speedtest(*arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE):
+def speedtest(*arguments):
     command = [sys.executable, "-m", "lane", "speedtest", *map(str, arguments)]
-    return subprocess.run(command, stdout=stdout, stderr=stderr, text=True, check=False, timeout=100)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
 
 
 def test_each_transport_has_its_line_and_there_is_a_verdict(server):
@@ -55,23 +52,11 @@ def test_json_has_every_figure(server):
 
 
 def test_a_terminal_shows_progress_within_its_columns(server):
-    ours, its = pty.openpty()
-    pty_size = b"\x18\x00\x50\x00" + bytes(4)  # 24 lines of 80 columns (struct winsize)
-    fcntl.ioctl(its, termios.TIOCSWINSZ, pty_size)
-    result = speedtest("--server", server.link, *SHORT, "--transport", "tls", stdout=its, stderr=its)
-    os.close(its)
-    said = b""
-    try:
-        while more := os.read(ours, 65536):
-            said += more
-    except OSError:
-        pass  # EIO: the other end is closed
-    os.close(ours)
-    assert result.returncode == 0
-    pieces = re.split("[\r\n]+", said.decode())
+    status, said = at_terminal("speedtest", "--server", server.link, *SHORT, "--transport", "tls")
+    assert status == 0
+    pieces = re.split("[\r\n]+", said)
     assert any(piece.startswith("[") and "tls" in piece for piece in pieces)
     assert max(map(len, pieces)) <= 80
-    assert said.replace(b"\r", b"").replace(b"\n", b"").decode().isprintable()
 
 
 def test_the_way_without_lane_is_measured_too(server, origin):

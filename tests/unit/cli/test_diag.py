@@ -110,7 +110,7 @@ def test_the_keys_of_a_server_do_not_show(told, tmp_path, capsys):
     kept = state.keep(tmp_path / "state")
     assert main(["diag", "--state-dir", str(tmp_path / "state")]) == 0
     text = capsys.readouterr().out
-    assert encode(kept.keys.first[1]) not in text
+    assert encode(kept.first.key) not in text
     assert "PRIVATE KEY" not in text
 
 
