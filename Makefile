@@ -3,7 +3,7 @@
 # deb: build dist/lane_*.deb, for the Debian that builds it · test-packages: install that, and build and run the image of Containerfile (root)
 # lock: find the newest versions that setup.cfg allows; run and test install those of locks/, by their hashes
 # soak: everything at once for 20 minutes, or ARGS="--minutes 60 --plot FILE"; fails if anything grows (see bench/soak.py)
-# bench: proxies on loopback · bench-flood: strangers, or ARGS="--attacks all" · bench-strangers: crowds of them beside one user · bench-aborts: a thousand connections that end at once · bench-networks, bench-buffers, bench-auto, bench-udp: on emulated links (see bench/labs.py)
+# bench: proxies on loopback · bench-flood: strangers, or ARGS="--attacks all" · bench-strangers: crowds of them beside one user · bench-aborts: a thousand connections that end at once · bench-networks, bench-buffers, bench-auto, bench-udp, bench-upgrade: on emulated links (see bench/labs.py)
 # Variables: PYTHON (makes the virtual environment), DEB_PYTHON (runs lane from the .deb), ARGS (more arguments for what is run), JOBS (tests at once, of those that mostly wait)
 
 PYTHON ?= python3
@@ -14,7 +14,7 @@ COMPILED := plugins/lane_quic/fastpath/native*.so
 ARGS ?=
 JOBS ?= 6
 
-.PHONY: run test test-packages deb lint coverage fuzz soak bench bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-strangers bench-aborts bench-udp reference lock clean
+.PHONY: run test test-packages deb lint coverage fuzz soak bench bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-strangers bench-aborts bench-udp bench-upgrade reference lock clean
 
 run: .venv/.lane
 	$(BIN)/lane $(ARGS)
@@ -50,7 +50,7 @@ soak: .venv/.test
 
 bench: bench-loopback
 
-bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-strangers bench-aborts bench-udp: bench-%: .venv/.bench
+bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-strangers bench-aborts bench-udp bench-upgrade: bench-%: .venv/.bench
 	$(BIN)/python bench/$*.py $(ARGS)
 
 COMPILE = $(BIN)/uv pip compile -q --upgrade --universal --generate-hashes --python-version 3.11 --custom-compile-command 'make lock'
