@@ -94,6 +94,8 @@ def _role(setup: Setup, begin: Origin) -> Role:
         except ConfigError as error:
             log.warning("lane status will not work: %s", error)
         setup.greet(listening)
+        if handed and setup.config.handover is not None:
+            upgrades.listen(setup.config.handover)
 
     def stop() -> None:
         upgrades.stop()

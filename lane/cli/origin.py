@@ -22,7 +22,7 @@ class Origin(NamedTuple):
 
 def origin(setup: Setup) -> tuple[Setup, Origin]:
     """The origin of this process, and the setup that suits it. Raises Fatal if it can't be used."""
-    link, parcels = inherited(), []  # type: socket.socket | None, list[Parcel]
+    link, parcels = inherited(setup.config.handover), []  # type: socket.socket | None, list[Parcel]
     before = Inheritance.receive(link) if link is not None else None
     if before is None and (stored := store.collect(setup.config.resume_grace, setup.processes)):
         before, parcels = stored

@@ -296,6 +296,8 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
     def close() -> None:
         if workers == 1 and not left.is_set():
             tell_wait(len(registry), reload.config.grace)
+            if config.handover is not None and len(registry):
+                left.wait(reload.config.grace)  # the next process may come, and collect the sessions
         admin.drain()
         role.status.close(left=left.is_set())
         if role.keep is not None and not left.is_set():

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -19,13 +20,15 @@ import gevent
 from gevent import socket as gsocket
 
 from lane.cli.service import notify
-from lane.errors import Fatal, LaneError
+from lane.errors import ConfigError, Fatal, LaneError
 from lane.handover import channel
 from lane.handover.notes import DONE, FAILED, STARTING
-from lane.handover.succession import START_TIME, Inheritance, Successor
-from lane.supervisor import report
+from lane.handover.succession import START_TIME, Inheritance, Successor, listen_for_successor
+from lane.supervisor import report, supervise
 from lane.tally import Tally
 
+RETRY = 0.25
+"""Seconds until a socket is tried again that the process before this one may still have."""
 LINK_TIME = 5.0
 """Seconds for one message between two parents."""
 
@@ -67,6 +70,41 @@ class Upgrades:
         self._hurry = hurry
         self._note = Notes(tally)
         self._running: Any = None
+        self._listener: Any = None
+        self._path: Path | None = None
+        self._watching: Any = None
+
+    def listen(self, path: Path) -> None:
+        """Let another process take the place of this one, which connects at `path`."""
+        self._path = path
+        self._watching = supervise("the socket for the next process", self._accept, path)
+
+    def _accept(self, path: Path) -> None:
+        while self._listener is None:
+            try:
+                self._listener = gsocket.socket(fileno=listen_for_successor(path).detach())
+            except ConfigError as error:  # the process before this one may still have it
+                log.debug("%s", error)
+                gevent.sleep(RETRY)
+        while True:
+            sock, _ = self._listener.accept()  # no limit: until another process comes
+            if not channel.trusted(sock) or not self._is_free:
+                sock.close()
+            else:
+                self._running = gevent.spawn(self._run, Successor(sock))
+
+    @property
+    def _is_free(self) -> bool:
+        return self._running is None or self._running.ready()
+
+    def _unlisten(self) -> None:
+        if self._watching is not None:
+            self._watching.kill(block=False)
+            if self._listener is not None:
+                self._listener.close()
+                self._listener = None
+            if self._path is not None:
+                self._path.unlink(missing_ok=True)
 
     def serving(self) -> None:
         """Tell the process before this one that this one serves."""
@@ -78,22 +116,23 @@ class Upgrades:
 
     def stop(self) -> None:
         """Have the process before this one stop, too."""
+        self._unlisten()
         if self._before is not None:
             with suppress(OSError):
                 channel.send(self._before, {"stop": True})
 
     def begin(self) -> None:
         """Start a new process, which takes the place of this one. Never blocks."""
-        if self._running is not None and not self._running.ready():
+        if not self._is_free:
             log.warning("an upgrade is under way already")
             return
         self._running = gevent.spawn(self._run)
 
-    def _run(self) -> None:
+    def _run(self, successor: Successor | None = None) -> None:
         self._note.begin()
         try:
             self._end_before()
-            successor = Successor()
+            successor = successor or Successor.start()
             link: Any = gsocket.socket(fileno=successor.link.detach())
             with link:
                 self._start(successor, link)
@@ -114,9 +153,9 @@ class Upgrades:
         except (OSError, LaneError) as error:
             why = str(error)
         if why is None:
-            log.info("process %d takes the place of this one", successor.process.pid)
-            self._note.end(f"{DONE}{successor.process.pid}")
-            notify(f"MAINPID={successor.process.pid}")
+            _tell(successor)
+            self._note.end(f"{DONE}{successor.name}")
+            self._unlisten()
             return
         successor.close()
         self._note.end(FAILED + why)
@@ -139,6 +178,13 @@ class Upgrades:
             pass  # it has ended
         self._before.close()
         self._before = None
+
+
+def _tell(successor: Successor) -> None:
+    """Tell of a new process that serves."""
+    log.info("%s takes the place of this one", successor.name)
+    if successor.pid is not None:
+        notify(f"MAINPID={successor.pid}")
 
 
 def _obey(message: Any, hurry: Callable[[], None]) -> None:
@@ -167,6 +213,10 @@ class ForkedUpgrades:
         self._note = Notes(tally)
         self._wanted = False  # once the process before this one has ended
         self._successor: Successor | None = None
+        self._came: Successor | None = None  # it was not started here
+        self._listener: socket.socket | None = None
+        self._path: Path | None = None
+        self._listen_at = inf  # the time of the next try
         self.succeeded = False
         """Whether another process has the place of this one."""
         self.until = inf
@@ -196,19 +246,56 @@ class ForkedUpgrades:
 
     def stop(self) -> None:
         """Have the process before this one stop, too."""
+        self._unlisten()
         if self._before is not None:
             with suppress(OSError):
                 channel.send(self._before, {"stop": True})
 
+    def listen(self, path: Path) -> None:
+        """Let another process take the place of this one, which connects at `path`."""
+        self._path = path
+        try:
+            self._listener = listen_for_successor(path)
+        except ConfigError as error:  # the process before this one may still have it
+            log.debug("%s", error)
+            self._listen_at = self.until = monotonic() + RETRY
+        else:
+            self._listen_at = self.until = inf
+            self._listener.settimeout(LINK_TIME)
+            self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        with suppress(OSError):
+            link, _ = self._listener.accept()
+            if channel.trusted(link) and self._successor is None and not self._wanted:
+                self._came = Successor(link)
+                self.begin()
+            else:
+                link.close()
+
+    def _unlisten(self) -> None:
+        self._listen_at = inf
+        if self._listener is not None:
+            self._selector.unregister(self._listener)
+            self._listener.close()
+            self._listener = None
+            if self._path is not None:
+                self._path.unlink(missing_ok=True)
+
     def look(self) -> None:
-        """Give up what takes too long."""
-        if monotonic() >= self.until:
+        """Give up what takes too long, and try again what failed."""
+        now = monotonic()
+        if now >= self._listen_at and self._path is not None:
+            self.listen(self._path)
+        elif now >= self.until:
             self._failed("the new process did not come up in time")
 
     def _start(self) -> None:
         self._wanted = False
         try:
-            self._successor = Successor()
+            self._successor = self._came or Successor.start()
+            self._came = None
             self._successor.link.settimeout(LINK_TIME)
             self._selector.register(self._successor.link, selectors.EVENT_READ, self._successor_says)
             self._leave().send(self._successor.link)
@@ -232,11 +319,10 @@ class ForkedUpgrades:
             if why is not None:
                 self._failed(why)
                 return
-            pid = self._successor.process.pid
-            log.info("process %d takes the place of this one", pid)
-            self._note.end(f"{DONE}{pid}")
-            notify(f"MAINPID={pid}")
+            _tell(self._successor)
+            self._note.end(f"{DONE}{self._successor.name}")
             self.succeeded, self.until = True, inf
+            self._unlisten()
             return
         try:
             _obey(channel.receive(link)[0], self._hurry)

@@ -89,6 +89,7 @@ class Parent:
         )
         self._greeted = False
         self._bereft = -inf  # when a worker died last
+        self._waiting = inf  # the time at which a server that stops waits no more for the next process
         self._until = inf  # the time at which a server that stops is killed
         steps: dict[str, Step[ServerConfig]] = {"certificate": self._read_identity}
         self._reload = Reloading(config, again, steps)
@@ -158,14 +159,21 @@ class Parent:
             for worker in self._workers:
                 if not worker.pid and worker.due <= now:
                     self._start(worker)
-        times = [self._until, self._upgrades.until, *(one.due for one in self._workers if not one.pid)]
-        pause = min(times if self._stays else times[:2]) - monotonic()
+        times = [
+            self._until,
+            self._waiting,
+            self._upgrades.until,
+            *(one.due for one in self._workers if not one.pid),
+        ]
+        pause = min(times if self._stays else times[:3]) - monotonic()
         for key, _ in self._selector.select(None if pause == inf else max(pause, 0.0)):
             key.data()
         for worker in self._workers:
             if worker.pid:
                 self._look_after(worker)
         self._upgrades.look()
+        if monotonic() >= self._waiting or (self._waiting < inf and self._upgrades.succeeded):
+            self._end()
         if monotonic() >= self._until:
             self._kill_all()
 
@@ -186,6 +194,8 @@ class Parent:
                 self._shared.forget_parcels()  # the workers have them
                 self._upgrades.serving()
                 self._setup.greet(self._shared.port)
+                if (path := self._setup.config.handover) is not None:
+                    self._upgrades.listen(path)
                 notify("READY=1")
         pid, status = os.waitpid(worker.pid, os.WNOHANG)
         if pid:
@@ -236,9 +246,16 @@ class Parent:
 
     def _stop(self, number: int) -> None:
         """End the workers: in good order, or at once if that has begun."""
-        if self._until < inf:
+        if self._until < inf or self._waiting < inf:
             self._kill_all()
             os._exit(128 + number)
+        if self._reload.config.handover is not None and self._tally.total(SESSIONS):
+            self._waiting = monotonic() + self._reload.config.grace  # the next process may come
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        self._waiting = inf
         grace = self._reload.config.grace
         self._until = monotonic() + grace + LAST_WORDS
         notify("STOPPING=1")

@@ -60,6 +60,8 @@ class ServerConfig:
     grace: float
     upgrade_timeout: float
     """Seconds for clients to move to the new process at an upgrade."""
+    handover: Path | None
+    """A socket on which another process may take the place of this one."""
     plugin_dir: Path | None
     admin: Address | Path | None
     """Where it answers Prometheus: a port, or a socket of the file system."""

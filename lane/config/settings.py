@@ -276,6 +276,11 @@ GROUPS = (
                "time for clients to move to the new process at an upgrade", default="30s",
                commands=("server",),
                comment="How long clients may take to move to the new process at an upgrade."),
+        Option("handover", "PATH", parse_path,
+               "a socket on which another process may take the place of this one", commands=("server",),
+               example="/run/lane/handover.sock",
+               comment="A socket on which another process may take the place of this one, with its sessions:"
+               " docs/UPGRADE.md. For containers, where lane upgrade cannot start a process."),
     )),
     Group("limits for clients", ("server",), (
         Option("max-sessions-per-peer", "N", read.parse_limit,

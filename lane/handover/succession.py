@@ -13,12 +13,14 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from lane import __version__
 from lane.errors import Closed, ConfigError, Fatal, ProtocolError
 from lane.handover import channel
 from lane.handover.notes import VARIABLE
+from lane.meeting import Unfit, connect, listen_at
 from lane.net.prepared import Wanted
 
 FORMAT = 1
@@ -130,29 +132,50 @@ def _wanted(row: list[Any]) -> Wanted:
 
 
 class Successor:
-    """A new process, in the eyes of the old one. `link`: our end of the link, which is the caller's."""
+    """A new process, in the eyes of the old one. `link`: our end of the link, which is the caller's.
 
-    def __init__(self) -> None:
-        self.link, theirs = socket.socketpair()
+    `process`: one that was started here, and is ended if it does not serve.
+    """
+
+    def __init__(self, link: socket.socket, process: "subprocess.Popen[bytes] | None" = None) -> None:
+        self.link = link
+        self._process = process
+
+    @classmethod
+    def start(cls) -> "Successor":
+        """Start this process's own command again. Raises ConfigError."""
+        link, theirs = socket.socketpair()
         environment = os.environ | {VARIABLE: str(theirs.fileno())}
         try:
-            self.process = subprocess.Popen(  # noqa: S603  (its own command)
+            process = subprocess.Popen(  # noqa: S603  (its own command)
                 [sys.executable, *sys.orig_argv[1:]],
                 env=environment,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )
         except OSError as error:
-            self.link.close()
+            link.close()
             raise ConfigError(f"the new process cannot be started: {error.strerror}") from None
         finally:
             theirs.close()
+        return cls(link, process)
+
+    @property
+    def name(self) -> str:
+        """For the log."""
+        return f"process {self._process.pid}" if self._process is not None else "another process"
+
+    @property
+    def pid(self) -> int | None:
+        """Its number, if it was started here."""
+        return self._process.pid if self._process is not None else None
 
     def close(self) -> None:
         """End a process that does not serve."""
-        with suppress(OSError):
-            self.process.kill()  # no limit: a process, no greenlet
-        self.process.wait()  # no limit: it was killed
+        if self._process is not None:
+            with suppress(OSError):
+                self._process.kill()  # no limit: a process, no greenlet
+            self._process.wait()  # no limit: it was killed
 
     def hear(self, link: Any) -> str | None:
         """What it says on `link`, our end: None that it serves, or why it does not."""
@@ -165,20 +188,37 @@ class Successor:
         return str(value.get("error")) if isinstance(value, dict) else "the new process is another program"
 
     def _how(self) -> str:
+        if self._process is None:
+            return "without a word"
         try:
-            return f"exit status {self.process.wait(0.5)}"
+            return f"exit status {self._process.wait(0.5)}"
         except subprocess.TimeoutExpired:
             return "without a word"
+
+
+def listen_for_successor(path: Path) -> socket.socket:
+    """A socket at `path`, on which a process that is started there connects. Raises ConfigError."""
+    return listen_at(path)[0]
 
 
 _link: socket.socket | None = None
 
 
-def inherited() -> socket.socket | None:
-    """The link to the server whose place this process takes; None if there is none."""
+def inherited(path: Path | None = None) -> socket.socket | None:
+    """The link to the server whose place this process takes; None if there is none.
+
+    `path`: where such a server listens, if it has not started this process.
+    """
     global _link
     if _link is None and (number := os.environ.pop(VARIABLE, "")):
         _link = socket.socket(fileno=int(number))
+    if _link is None and path is not None and path.exists():
+        _link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connect(_link, path, named=True)
+        except (OSError, Unfit):  # it has died, or nobody of ours listens there: `listen_at` says so
+            _link.close()
+            _link = None
     return _link
 
 

@@ -15,6 +15,7 @@ import pytest
 from lane.testing.harness import until
 from tests.support.origin import CONTENT, MB, read_to_end
 from tests.support.processes import (
+    Lane,
     breaks,
     connected,
     curl,
@@ -185,3 +186,36 @@ def test_a_client_that_does_not_move_is_left_in_the_end(tmp_path, origin):
         began = time.monotonic()
         assert echoes(sock)
         assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("stops", [False, True], ids=["rolling", "after the signal"])
+def test_another_process_that_is_started_collects_the_sessions(tmp_path, origin, workers, stops):
+    options = ("--handover", tmp_path / "handover.sock", "--grace", "60s", "--workers", workers)
+    with (
+        start_server(tmp_path / "server", *options) as server,
+        start_client(tmp_path / "client", "auto", server.link) as client,
+        connected(client.address, origin.echo) as sock,
+        connected(client.address, origin.endless) as download,
+    ):
+        assert echoes(sock)
+        assert read_exactly(download, MB) == CONTENT[:MB]
+        until((tmp_path / "handover.sock").exists)
+        if stops:
+            server.process.send_signal(signal.SIGTERM)
+        with Lane(tmp_path / "server", *server.arguments) as after:
+            after.ready()
+            assert server.ended() == 0
+            assert echoes(sock)
+            assert read_exactly(download, MB) == CONTENT[MB : 2 * MB]
+            until(lambda: works(client, origin), client.describe)
+            with Lane(tmp_path / "server", *server.arguments) as third:
+                third.ready()
+                assert after.ended() == 0
+                assert echoes(sock)
+                sock.close()
+                download.close()
+                until(lambda: status(third)["sessions"] == 0, third.describe)
+                assert third.stop() == 0
+    for one in (server, after, third, client):
+        assert "Traceback" not in one.stderr

@@ -51,7 +51,7 @@ function _shtab_lane_using
 end
 
 set -g _shtab_lane_commands client server check speedtest why status upgrade diag link service 'service install' 'service remove' user 'user add' 'user list' 'user show' 'user set' 'user disable' 'user enable' 'user remove' 'user rotate-key' 'user link' kick plugins
-set -g _shtab_lane_opts_with_value --access-log --accounts --admin --admin-secret --allow --allow-reverse --auth --buffer-size --buffer-total --ca --cert --cert-key --config --congestion --connect-timeout --control --deny --devices --dial-timeout --direct --expires --fast-open --forward --grace --handshake-timeout --hello-timeout --host --idle-timeout --key --listen --log-file --log-format --log-level --max-associations --max-sessions --max-sessions-per-peer --measure --name --note --plugin-dir --png --print-completion --qlog-dir --quic-fast-path --quic-offload --quota --rate --redirect --request-timeout --resume-grace --reverse --rule --rules --seconds --server --server-name --sessions --spare-timeout --spread --state-dir --tcp-congestion --transport --udp-filter --udp-idle-timeout --upgrade-timeout --via --workers -c
+set -g _shtab_lane_opts_with_value --access-log --accounts --admin --admin-secret --allow --allow-reverse --auth --buffer-size --buffer-total --ca --cert --cert-key --config --congestion --connect-timeout --control --deny --devices --dial-timeout --direct --expires --fast-open --forward --grace --handover --handshake-timeout --hello-timeout --host --idle-timeout --key --listen --log-file --log-format --log-level --max-associations --max-sessions --max-sessions-per-peer --measure --name --note --plugin-dir --png --print-completion --qlog-dir --quic-fast-path --quic-offload --quota --rate --redirect --request-timeout --resume-grace --reverse --rule --rules --seconds --server --server-name --sessions --spare-timeout --spread --state-dir --tcp-congestion --transport --udp-filter --udp-idle-timeout --upgrade-timeout --via --workers -c
 
 complete -c lane -e
 complete -c lane -f
@@ -171,6 +171,7 @@ complete -c lane -n '_shtab_lane_using server' -l idle-timeout -x -d 'time until
 complete -c lane -n '_shtab_lane_using server' -l resume-grace -x -d 'time for a session to continue over another connection (default: 60s)'
 complete -c lane -n '_shtab_lane_using server' -l grace -x -d 'time for sessions to finish when lane is stopped (default: 10s)'
 complete -c lane -n '_shtab_lane_using server' -l upgrade-timeout -x -d 'time for clients to move to the new process at an upgrade (default: 30s)'
+complete -c lane -n '_shtab_lane_using server' -l handover -xka "(__fish_complete_path (commandline -ct))" -d 'a socket on which another process may take the place of this one'
 complete -c lane -n '_shtab_lane_using server' -l max-sessions-per-peer -x -d 'sessions at once of one client address (default: 1024)'
 complete -c lane -n '_shtab_lane_using server' -l hello-timeout -x -d 'time for a new stream to prove its key (default: 10s)'
 complete -c lane -n '_shtab_lane_using server' -l spare-timeout -x -d 'how long a spare stream may wait for its request (default: 10m)'
