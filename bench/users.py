@@ -1,13 +1,15 @@
 """Users of one server beside each other: what they are held to, and how they share what is full.
 
     python bench/users.py [--what rates,fair] [--where loopback,L1] [--transports tls,quic]
-                          [--secs 10] [--many 100] [--share 0.2] [--json FILE]
+                          [--secs 10] [--many 100] [--first many] [--share 0.2] [--json FILE]
 
     rates    one user downloads, then uploads, over four connections at once, held to a rate; another user
              without a rate exchanges small messages: the rate set and got, where the bytes arrive, and the
              p99 of these exchanges beside that while nobody else does anything
-    fair     one user with --many downloads; two seconds later one with a single download begins: each one's
-             part of what both get, from the beginning of the second one on (after one second for its start)
+    fair     a user with --many downloads and one with a single download, two seconds apart (--first many|one
+             begins): the part of the second user of what both get, after one second for the later one's start
+
+A transport of two, such as tls+quic, is that of the user with many downloads and that of the other one.
 
 On loopback the server is held to --share of a core (cgroup; needs root), so that it is what is full. L1 is
 an emulated link of 30 Mbit/s and 50 ms (netlab; needs root). What is not there is left out, with the reason.
@@ -78,8 +80,11 @@ class Bed:
             stack.callback(self.server.wait)
             stack.callback(self.server.kill)
         self.loads, target = {}, None
+        transports = dict(zip(("many", "one"), transport.split("+") * 2, strict=False))
         for name, key in USERS.items():
-            port = lane_client(stack, transport, str(replace(link, key=key)), ("--control", "off"), here)[1]
+            port = lane_client(
+                stack, transports[name], str(replace(link, key=key)), ("--control", "off"), here
+            )[1]
             if target is None:
                 load = Load(stack, lambda *how: start(*how[:1], *there, *how[1:]), port, prefix=here)
                 target = load.other
@@ -109,7 +114,7 @@ def rates_of(args, where, transport):
                 other = p99(beside.result())
                 rows.append((way, rate, got, other, alone))
                 print(
-                    f"{where:9} {transport:5} {way:5} set {rate:6.1f}  got {got:7.2f} Mbit/s"
+                    f"{where:9} {transport:8} {way:5} set {rate:6.1f}  got {got:7.2f} Mbit/s"
                     f" ({got / rate - 1:+6.1%}); p99 of another user {other:6.1f} ms, alone {alone:6.1f}",
                     flush=True,
                 )
@@ -125,9 +130,10 @@ def shares(args, where, transport):
     with ExitStack() as stack:
         bed = Bed(stack, where, transport, share=args.share if where == "loopback" else None)
         one, many = bed.loads["one"], bed.loads["many"]
-        many.start("down", args.many)
-        time.sleep(AHEAD)
-        one.start("down", 1)
+        todo = [(many, args.many), (one, 1)]
+        for load, count in todo if args.first == "many" else reversed(todo):
+            time.sleep(AHEAD)
+            load.start("down", count)
         time.sleep(WARM)
         looks = [(one.moved(), many.moved())]
         for _ in range(2):
@@ -140,7 +146,7 @@ def shares(args, where, transport):
     total = sum(both) * 8 / took / 1e6
     part, then = (each[0] / max(1, sum(each)) for each in (both, late))
     print(
-        f"{where:9} {transport:5} one download beside {args.many}: {part:.2f} of {total:.1f} Mbit/s"
+        f"{where:9} {transport:8} one download beside {args.many}: {part:.2f} of {total:.1f} Mbit/s"
         f" ({then:.2f} in the second half)",
         flush=True,
     )
@@ -169,6 +175,7 @@ def main():
     parser.add_argument("--transports", default="tls,quic")
     parser.add_argument("--secs", type=float, default=10.0)
     parser.add_argument("--many", type=int, default=100)
+    parser.add_argument("--first", choices=("many", "one"), default="many")
     parser.add_argument("--share", type=float, default=0.2)
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
