@@ -241,7 +241,7 @@ class Requests:
         None if it is not known here, and then it is not begun here any more. Raises TargetError if it has
         ended, and Elsewhere if it went to yet another process.
         """
-        entry = self._resumption.find(key, generation)
+        entry = self._resumption.find(key, generation, again=True)
         if entry is None:
             was_here = self._resumption.was_here(key)
             self._resumption.moved(key, generation)

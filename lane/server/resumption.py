@@ -128,11 +128,14 @@ class Resumption:
         """Stop the sweeper."""
         self._sweeper.kill(block=False)
 
-    def find(self, key: Key, generation: int) -> Entry | None:
-        """The entry of the requested session, or None. Raises TargetError if a newer request came before."""
+    def find(self, key: Key, generation: int, *, again: bool = False) -> Entry | None:
+        """The entry of the requested session, or None. Raises TargetError if a newer request came before.
+
+        `again`: another process may ask for it more than once, for one request.
+        """
         entry = self._entries.get(key)
         if entry is None:
-            if key in self._moved and generation <= self._moved[key][0]:
+            if key in self._moved and generation < self._moved[key][0] + (not again):
                 raise TargetError(Status.STALE, _STALE)
             return None
         if generation <= entry.generation:
