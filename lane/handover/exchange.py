@@ -81,12 +81,14 @@ class Desk:
         self._lend = lend
         self._retiring = retiring
         self._pool = Pool(MOST_AT_ONCE)
+        self._giving: set[Any] = set()  # the greenlets that send a session
         self._loop = supervise("the desk for other processes", self._accept)
 
     def close(self) -> None:
-        """Answer no more. Idempotent."""
+        """Answer no more, once the sessions that are on their way have arrived. Idempotent."""
         self._loop.kill(block=False)
         self._sock.close()
+        gevent.joinall(list(self._giving), timeout=ANSWER_TIME)
 
     def _accept(self) -> None:
         acceptor = Acceptor(self._sock, "other processes of the server")
@@ -134,17 +136,19 @@ class Desk:
                 raise ProtocolError("another process asks for what is not known here")
 
     def _take(self, sock: Any, key: Key, generation: int) -> None:
+        self._giving.add(giving := gevent.getcurrent())
         try:
             parcel = self._sessions.hand_over(key, generation)
-        except TargetError as error:
-            _send(sock, {"refusal": [int(error.status), str(error)]})
-        except Elsewhere:
-            _send(sock, {"elsewhere": True})
-        else:
             if parcel is None:
                 _send(sock, {"unknown": True})
             else:
                 _deliver(sock, parcel)
+        except TargetError as error:
+            _send(sock, {"refusal": [int(error.status), str(error)]})
+        except Elsewhere:
+            _send(sock, {"elsewhere": True})
+        finally:
+            self._giving.discard(giving)
 
 
 def _send(sock: Any, value: Any, descriptors: list[int] | None = None) -> None:

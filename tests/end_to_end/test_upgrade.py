@@ -94,6 +94,39 @@ def test_sessions_go_on(tmp_path, origin, transport, workers):
 
 
 @pytest.mark.parametrize("transport", ["quic", "tls"])
+def test_full_windows_go_along(tmp_path, transport):
+    up, down = random.Random(1).randbytes(40 * MB), random.Random(2).randbytes(40 * MB)
+    with (
+        serving(tmp_path / "server") as server,
+        start_client(tmp_path / "client", transport, server.link) as client,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        connected(client.address, listener.getsockname()[1]) as application,
+    ):
+        target, _ = listener.accept()
+        with target, ThreadPoolExecutor(2) as pool:
+            moved = [0, 0]
+
+            def send(number, sock, data):
+                for at in range(0, len(data), MB // 8):
+                    sock.sendall(data[at : at + MB // 8])
+                    moved[number] = at
+
+            pool.submit(send, 0, application, up)
+            pool.submit(send, 1, target, down)
+
+            def stands():
+                before = moved[:]
+                time.sleep(0.5)
+                return moved == before and min(moved) > 16 * MB
+
+            until(stands, client.describe)
+            upgraded(server)
+            assert read_exactly(target, len(up)) == up
+            assert read_exactly(application, len(down)) == down
+    assert "Traceback" not in client.stderr
+
+
+@pytest.mark.parametrize("transport", ["quic", "tls"])
 def test_new_connections_are_served_all_the_time(tmp_path, origin, transport):
     with (
         serving(tmp_path / "server") as server,

@@ -1,0 +1,37 @@
+import gevent
+import pytest
+
+from lane.handover import channel
+from lane.handover.exchange import Desk, Others
+from lane.server.live import Parcel
+from tests.support.workers import on_linux
+
+pytestmark = on_linux
+BIG = bytes(1 << 24)
+
+
+class Sessions:
+    def __init__(self):
+        self.asked = gevent.event.Event()
+
+    def hand_over(self, key, generation):
+        self.asked.set()
+        return Parcel({"key": [*key], "generation": generation, "held": BIG}, [])
+
+
+@pytest.fixture
+def desk():
+    name, sessions = channel.name(), Sessions()
+    desk = Desk(channel.listen(name), sessions, lambda *_: None, None)
+    yield desk, name, sessions
+    desk.close()
+
+
+def test_a_process_does_not_end_before_a_session_has_arrived(desk):
+    desk, name, sessions = desk
+    taking = gevent.spawn(Others([name]).take, ("user", b"session"), 3)
+    sessions.asked.wait(10)
+    desk.close()
+    gevent.killall(list(desk._pool))  # what the end of the process does
+    parcel = taking.get(timeout=10)
+    assert parcel.state == {"key": ["user", b"session"], "generation": 3, "held": BIG}
