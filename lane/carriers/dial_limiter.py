@@ -13,9 +13,16 @@ from gevent.event import Event
 
 from lane.supervisor import supervise
 
+SOON = 0.001
+"""Seconds after a turn that needed no dial."""
+
+
+def _always() -> bool:
+    return True
+
 
 class DialLimiter:
-    """Gives at most `rate` turns per second."""
+    """Gives at most `rate` turns to dial per second."""
 
     def __init__(self, rate: float) -> None:
         self._pause = 1 / rate
@@ -27,13 +34,21 @@ class DialLimiter:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def wait(self, within: float, *, urgent: bool, wanted: Callable[[], bool] = lambda: True) -> bool:
+    def wait(
+        self,
+        within: float,
+        *,
+        urgent: bool,
+        wanted: Callable[[], bool] = _always,
+        dials: Callable[[], bool] = _always,
+    ) -> bool:
         """Wait at most `within` seconds for a turn. Returns whether there was one. Urgent callers go first.
 
         `wanted` is called just before the turn is given. If it returns False, the wait ends without a turn,
-        and the next caller gets it.
+        and the next caller gets it. If `dials` returns False then, the caller needs no dial any more, because
+        another one has made a carrier that they share. So the next caller gets its turn soon.
         """
-        turn = _Turn(wanted)
+        turn = _Turn(wanted, dials)
         heapq.heappush(self._waiting, (not urgent, next(self._number), turn))
         self._some.set()
         try:
@@ -50,13 +65,16 @@ class DialLimiter:
             self._some.wait()  # no limit: there is nobody to give a turn to
             while self._waiting:
                 turn = heapq.heappop(self._waiting)[2]
-                if not turn.left and turn.give():
-                    gevent.sleep(self._pause)
+                if not turn.left:
+                    pause = self._pause if turn.dials() else SOON
+                    if turn.give():
+                        gevent.sleep(pause)
             self._some.clear()
 
 
 class _Turn:
-    def __init__(self, wanted: Callable[[], bool]) -> None:
+    def __init__(self, wanted: Callable[[], bool], dials: Callable[[], bool]) -> None:
+        self.dials = dials
         self.settled = Event()
         self.given = False
         self.left = False

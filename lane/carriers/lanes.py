@@ -179,9 +179,14 @@ class Lanes:
 
         Raises Unreachable if the wait exceeds `within` seconds, Closed if the session ended meanwhile.
         """
-        if lane.pool.shared and lane.pool.ready:
+
+        def dials() -> bool:
+            return not (lane.pool.shared and lane.pool.ready)
+
+        if not dials():
             return
-        if not self._dial_limiter.wait(within, urgent=urgent, wanted=lambda: not session.over):
+        turn = self._dial_limiter.wait(within, urgent=urgent, wanted=lambda: not session.over, dials=dials)
+        if not turn:
             raise Closed("the session is over") if session.over else Unreachable("no turn to dial in time")
 
     def heard(self, server_epoch: bytes) -> None:

@@ -35,6 +35,22 @@ def test_the_dead_take_no_turn(turns):
     assert len(turns) == 0
 
 
+def test_those_that_need_no_dial_any_more_do_not_wait_for_each_other(turns):
+    """The first one dials, and the others share its carrier."""
+    ready = False
+
+    def take(_):
+        nonlocal ready
+        given = turns.wait(60.0, urgent=True, dials=lambda: not ready)
+        ready = True
+        return given
+
+    jobs = [gevent.spawn(take, number) for number in range(30)]
+    gevent.joinall(jobs)
+    assert all(job.value for job in jobs)
+    assert turns.pauses == [0.1] + 29 * [module.SOON]
+
+
 def test_who_was_killed_while_waiting_takes_none(turns):
     turns._giver.kill()  # nobody gets a turn meanwhile
     killed = [gevent.spawn(turns.wait, 60.0, urgent=True) for _ in range(30)]
