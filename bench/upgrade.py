@@ -32,31 +32,24 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import labs
-import psutil
 import upgrade_plot
 from labs import BENCH, SERVER, Link, end
-from processes import LANE, lane_client, lane_server, line_with, start
+from processes import lane_client, line_with
 from soak_kinds import socks5
 from soak_target import UDP_HOST
-
-from lane.asking import ask
-from lane.errors import LaneError
-from lane.meeting import server_path
+from upgrade_server import REST, Server, spans, upgrades
 
 DOWNLOAD, CROWD = Link(30, 50, 0, 28.3), Link(200, 50, 0, 188)
 STEP = 0.1
 """Seconds of each point of the plot."""
 QUIET = 5.0
 """Seconds before the first upgrade, whose figures are there to compare."""
-REST = 1.0
-"""Seconds between two upgrades."""
 REVERSE = range(7001, 7006)
 """Ports of reverse forwards on the server's side."""
 SPEED = 500_000
 """Bytes a second of curl's download."""
 EXPECTED = 10
 """Seconds for which it has data, for each upgrade."""
-ALLOW = f"127.0.0.0/8,{SERVER}/32"
 ADDRESSES = [f"10.9.0.{last}" for last in (1, 3, 4, 5, 6, 7)]
 WATCH = """
 import time
@@ -79,77 +72,18 @@ exchange.Others.take = timed
 """A plugin that prints the bytes of each session that comes from another process, and milliseconds."""
 
 
-class Server:
-    """A server that is upgraded. Whoever has its place ends with `stack`."""
-
-    def __init__(self, stack, folder, at, options=(), prefix=()):
-        self.prefix, self._stack = prefix, stack
-        self.state = Path(folder)
-        self.process, self.link = lane_server(stack, folder, at, ALLOW, options, prefix)
-        stack.callback(self._kill)
-
-    def status(self):
-        (found,) = ask(server_path(self.state), who="server", named=True)
-        return found
-
-    @property
-    def pid(self):
-        return self.status()["pid"]
-
-    def upgrade(self, timeout=60):
-        """Upgrade it, and wait until the old process has ended: the times, since 1970."""
-        old, began, taken = self.pid, time.time(), None
-        command = [*self.prefix, *LANE, "upgrade", "--state-dir", self.state]
-        running = start(self._stack, *command)
-        until = time.monotonic() + timeout
-        while alive(old):
-            with suppress(LaneError):
-                if taken is None and self.pid != old:
-                    taken = time.time()
-            if time.monotonic() > until:
-                raise SystemExit(f"process {old} has not ended after {timeout} s")
-            time.sleep(0.02)
-        ended = time.time()
-        if running.wait(60):
-            said = running.said.read_text() + self.process.said.read_text()[-2000:]
-            raise SystemExit(f"lane upgrade: {said}")
-        return {"began": began, "taken": taken or ended, "ended": ended}
-
-    def _kill(self):
-        with suppress(LaneError, OSError):
-            os.kill(self.pid, signal.SIGKILL)
-
-
-def alive(pid):
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def upgrades(server, count):
-    """Upgrades in a row: their times."""
-    done = []
-    for _ in range(count):
-        done.append(server.upgrade())
-        time.sleep(REST)
-    return done
-
-
-def spans(done, begins="began", ends="ended"):
-    """The median and the longest seconds of upgrades."""
-    times = sorted(one[ends] - one[begins] for one in done)
-    return {"median": round(times[len(times) // 2], 2), "longest": round(times[-1], 2)}
-
-
 # On an emulated link
 
 
-def placed(lab, transport, server_options=(), client_options=()):
-    """A server and its client in a lab, and the client's port."""
-    server = Server(lab.stack, lab.folder(), f"{SERVER}:4433", server_options, lab.prefix("s"))
-    client, port = lane_client(lab.stack, transport, server.link, client_options, lab.prefix("c"))
-    return server, client, port
+def placed(lab, transport, args, server_options=(), client_options=()):
+    """A server and its client in a lab: the server, and the client's port."""
+    logs = [
+        ("--log-level", "debug", "--log-file", Path(args.logs).absolute() / f"{who}.log") if args.logs else ()
+        for who in ("server", "client")
+    ]
+    server = Server(lab.stack, lab.folder(), f"{SERVER}:4433", (*server_options, *logs[0]), lab.prefix("s"))
+    _, port = lane_client(lab.stack, transport, server.link, (*client_options, *logs[1]), lab.prefix("c"))
+    return server, port
 
 
 def targets(lab, side):
@@ -164,7 +98,7 @@ def load(lab, side, *arguments):
 
 def download(transport, args):
     with labs.lab(DOWNLOAD) as lab:
-        server, _, port = placed(lab, transport)
+        server, port = placed(lab, transport, args)
         app = lab.load("c", "down", "--on", "--series", STEP, proxy=port)
         began = float(line_with(app, "began").split()[1])
         time.sleep(QUIET)
@@ -187,7 +121,7 @@ def crowd(transport, args):
         back, _, _ = targets(lab, "c")
         forwards = [f"tcp://127.0.0.1:{port}=127.0.0.1:{back}" for port in REVERSE]
         listening = ("--reverse", ",".join(forwards))
-        server, _, port = placed(lab, transport, ("--allow-reverse", "*"), listening)
+        server, port = placed(lab, transport, args, ("--allow-reverse", "*"), listening)
         ends = ("--proxy", f"127.0.0.1:{port}", "--tcp", f"127.0.0.1:{tcp}", "--udp", f"{UDP_HOST}:{udp}")
         apps = {"": load(lab, "c", "crowd", *ends)}
         ports = ",".join(map(str, REVERSE))
@@ -237,7 +171,7 @@ def roam(transport, args):
     with labs.lab(CROWD) as lab:
         tcp, _, _ = targets(lab, "s")
         udp = int(line_with(load(lab, "s", "peers"), "ready").split()[1])
-        server, _, port = placed(lab, transport, ("--workers", 4))
+        server, port = placed(lab, transport, args, ("--workers", 4))
         ends = ("--proxy", f"127.0.0.1:{port}", "--tcp", f"127.0.0.1:{tcp}", "--udp", f"{UDP_HOST}:{udp}")
         app = load(lab, "c", "crowd", *ends, "--kinds", "both=20,half=5,udp=5,idle=10,chat=1")
         line_with(app, "began")
@@ -346,6 +280,9 @@ def main():
     parser.add_argument("--secs", type=int, default=120)
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--plot", metavar="FILE", help="an SVG of the downloads")
+    parser.add_argument(
+        "--logs", metavar="FOLDER", help="for the logs of lane at emulated links, of debugging"
+    )
     parser.add_argument("--replot", action="store_true", help="only draw what the file of --json has")
     args = parser.parse_args()
     if args.replot:

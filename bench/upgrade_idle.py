@@ -21,6 +21,7 @@ import gevent.pool
 import held
 import psutil
 from processes import lane_client, line_with, start
+from upgrade_server import Server
 
 EVERY = 0.1
 """Seconds between two looks at the memory."""
@@ -28,8 +29,6 @@ SETTLE = 5.0
 
 
 def main():
-    from upgrade import Server
-
     transport, sessions = sys.argv[1], int(sys.argv[2])
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     many = ("--log-level", "warning", "--max-sessions", held.MOST)

@@ -32,16 +32,16 @@ from packets import Association
 from soak_kinds import dial, socks5
 from soak_target import HEAD, UDP_HOST
 
-EVERY = 0.04
-"""Seconds between two pieces of each session: less than a round trip."""
-PIECE = 800
+EVERY = 0.1
+"""Seconds between two pieces of each session: more would keep the machine busy, and blur what is measured."""
+PIECE = 1000
 """Bytes of a piece."""
 REST = 3.0
 """Seconds between two messages of an idle session."""
 PATIENCE = 60.0
 """Seconds without a byte after which a session counts as dead."""
 ENDLESS = 1 << 40
-CROWD = {"both": 100, "half": 20, "udp": 20, "idle": 53, "chat": 1, "new": 2}
+CROWD = {"both": 100, "half": 20, "udp": 20, "idle": 53, "chat": 1, "new": 1}
 """Kinds of sessions, and how many of each there are."""
 
 
@@ -106,7 +106,7 @@ class Crowd:
 
             def send():
                 nonlocal sent
-                due = time.monotonic() + EVERY * (number % 50) / 50
+                due = time.monotonic() + EVERY * (number % 100) / 100
                 while not self.over.is_set():
                     time.sleep(max(0.0, due - time.monotonic()))
                     due = max(due + EVERY, time.monotonic())

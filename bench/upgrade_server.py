@@ -1,0 +1,83 @@
+"""A server that the benchmarks upgrade: bench/upgrade.py and bench/upgrade_idle.py."""
+
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+from labs import SERVER
+from processes import LANE, lane_server, start
+
+from lane.asking import ask
+from lane.errors import LaneError
+from lane.meeting import server_path
+
+ALLOW = f"127.0.0.0/8,{SERVER}/32"
+"""What the server reaches: the targets beside it."""
+REST = 1.0
+"""Seconds between two upgrades."""
+
+
+class Server:
+    """A server that is upgraded. Whoever has its place ends with `stack`."""
+
+    def __init__(self, stack, folder, at, options=(), prefix=()):
+        self.prefix, self._stack = prefix, stack
+        self.state = Path(folder)
+        self.process, self.link = lane_server(stack, folder, at, ALLOW, options, prefix)
+        stack.callback(self._kill)
+
+    def status(self):
+        (found,) = ask(server_path(self.state), who="server", named=True)
+        return found
+
+    @property
+    def pid(self):
+        return self.status()["pid"]
+
+    def upgrade(self, timeout=60):
+        """Upgrade it, and wait until the old process has ended: the times, since 1970."""
+        old, began, taken = self.pid, time.time(), None
+        command = [*self.prefix, *LANE, "upgrade", "--state-dir", self.state]
+        running = start(self._stack, *command)
+        until = time.monotonic() + timeout
+        while alive(old):
+            with suppress(LaneError):
+                if taken is None and self.pid != old:
+                    taken = time.time()
+            if time.monotonic() > until:
+                raise SystemExit(f"process {old} has not ended after {timeout} s")
+            time.sleep(0.02)
+        ended = time.time()
+        if running.wait(60):
+            said = running.said.read_text() + self.process.said.read_text()[-2000:]
+            raise SystemExit(f"lane upgrade: {said}")
+        return {"began": began, "taken": taken or ended, "ended": ended}
+
+    def _kill(self):
+        with suppress(LaneError, OSError):
+            os.kill(self.pid, signal.SIGKILL)
+
+
+def alive(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def upgrades(server, count):
+    """Upgrades in a row: their times."""
+    done = []
+    for _ in range(count):
+        done.append(server.upgrade())
+        time.sleep(REST)
+    return done
+
+
+def spans(done, begins="began", ends="ended"):
+    """The median and the longest seconds of upgrades."""
+    times = sorted(one[ends] - one[begins] for one in done)
+    return {"median": round(times[len(times) // 2], 2), "longest": round(times[-1], 2)}
