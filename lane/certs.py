@@ -6,7 +6,6 @@ when a certificate is renewed with the same key.
 """
 
 import datetime
-import hashlib
 import hmac
 import ipaddress
 import secrets
@@ -21,8 +20,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.verification import (
     Criticality,
     ExtensionPolicy,
@@ -35,6 +33,7 @@ from cryptography.x509.verification import (
 from lane.errors import ConfigError, Refused, TargetError
 from lane.files import SECRET, read
 from lane.net.names import normal_name
+from lane.vouching import key_digest, vouched_by
 
 MAX_FILE = 4 * 1024 * 1024  # the largest file that is read, bytes
 MAX_CHAIN = 10  # the most certificates of a server that are checked
@@ -43,7 +42,7 @@ MAX_CHAIN = 10  # the most certificates of a server that are checked
 def binding_of(der: bytes) -> bytes:
     """SHA-256 of the certificate's SubjectPublicKeyInfo (DER, RFC 5280 section 4.1). Raises Refused."""
     try:
-        return _binding(x509.load_der_x509_certificate(der).public_key())
+        return key_digest(x509.load_der_x509_certificate(der).public_key())
     except (ValueError, UnsupportedAlgorithm):
         raise Refused("the server's certificate is malformed") from None
 
@@ -82,7 +81,7 @@ class ServerIdentity:
     def _from_pem(cls, chain: bytes, chain_path: Path, key: bytes, key_path: Path) -> Self:
         try:
             certificates = x509.load_pem_x509_certificates(chain)
-            binding = _binding(certificates[0].public_key())
+            binding = key_digest(certificates[0].public_key())
         except (ValueError, UnsupportedAlgorithm):
             raise ConfigError(f"no certificate in {chain_path}") from None
         try:
@@ -91,7 +90,7 @@ class ServerIdentity:
             raise ConfigError(f"the private key in {key_path} is encrypted") from None
         except (ValueError, UnsupportedAlgorithm):
             raise ConfigError(f"no private key in {key_path}") from None
-        if _binding(private.public_key()) != binding:
+        if key_digest(private.public_key()) != binding:
             raise ConfigError(f"the key in {key_path} is not that of the first certificate in {chain_path}")
         return cls(
             b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates),
@@ -108,6 +107,8 @@ def own_identity(cert: Path | None, key: Path | None) -> ServerIdentity | None:
 class PinnedTLS:
     """Accepts a server with the pinned public key, whoever signed it: see `lane.stream.ClientTLS`.
 
+    It also accepts one for whose key the pinned one vouches: see `lane.vouching`.
+
     Raises ConfigError for an invalid `server_name`.
     """
 
@@ -120,7 +121,7 @@ class PinnedTLS:
         if not chain:
             raise Refused("the server sent no certificate")
         binding = binding_of(chain[0])
-        if not hmac.compare_digest(binding, self._pin):
+        if not hmac.compare_digest(binding, self._pin) and not vouched_by(chain, self._pin):
             raise Refused("the server's certificate is not the pinned one")
         return binding
 
@@ -180,7 +181,7 @@ class VerifiedTLS:
             raise Refused(f"the server's certificate is not trusted: {reason}") from None
         except (ValueError, UnsupportedAlgorithm):
             raise Refused("the server's certificate is missing or malformed") from None
-        return _binding(leaf.public_key())
+        return key_digest(leaf.public_key())
 
 
 def _in_words(reason: str, leaf: x509.Certificate, chain: list[x509.Certificate], name: str) -> str:
@@ -212,10 +213,6 @@ def _server_name(text: str) -> str:
 def _may_sign(_policy: Policy, certificate: x509.Certificate, usage: x509.KeyUsage | None) -> None:
     if usage is not None and not usage.key_cert_sign:
         raise ValueError("its issuer may not sign certificates")
-
-
-def _binding(key: PublicKeyTypes) -> bytes:
-    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
 
 
 def new_identity() -> bytes:

@@ -34,7 +34,6 @@ import socket
 from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import gevent
@@ -69,7 +68,7 @@ class Control:
     """Answers at `path` with the results of `snapshot`. It listens only after `start`.
 
     `prepare(seconds)` is called before each snapshot. It finds out the current state within that time. `who`
-    answers: `client` or `server`. `answers` has what else can be asked for, by name.
+    answers: `client` or `server`.
     """
 
     def __init__(
@@ -78,12 +77,13 @@ class Control:
         snapshot: Snapshot,
         prepare: Callable[[float], None] = lambda within: None,
         who: str = "client",
-        answers: Mapping[str, Snapshot] = MappingProxyType({}),
+        answers: Mapping[str, Snapshot] | None = None,
     ) -> None:
         self.path = path
         self._who = who
         self._snapshot = snapshot
-        self._answers = answers
+        self.answers: dict[str, Snapshot] = {**(answers or {})}
+        """What else can be asked for, by name."""
         self._prepare = prepare
         self._pool = gevent.pool.Pool(MAX_CONNECTIONS)
         self._followers: set[Event] = set()
@@ -167,7 +167,7 @@ class Control:
         with sock, suppress(OSError):  # the other side is gone or too slow
             try:
                 with gevent.Timeout(REQUEST_TIME, ProtocolError("no request in time")):
-                    follow, asked = _read_request(sock, self._answers)
+                    follow, asked = _read_request(sock, self.answers)
             except ProtocolError as error:
                 _send(sock, _line({"error": str(error)}))
                 return
@@ -175,7 +175,7 @@ class Control:
             self._followers.add(changed)
             try:
                 self._prepare(PREPARE_TIME)
-                while self._answer(sock, self._answers.get(asked, self._snapshot)) and follow:
+                while self._answer(sock, self.answers.get(asked, self._snapshot)) and follow:
                     changed.wait(PERIOD)
                     changed.clear()
                     self._prepare(0.0)

@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lane.certs import ServerIdentity, new_identity
@@ -18,8 +18,11 @@ from lane.files import others_may_write, read
 from lane.users.account import Account
 from lane.users.keys_file import new_user, read_keys
 from lane.users.store import FILE, Store
+from lane.vouching import still_vouches, vouch
 
 IDENTITY, ACCOUNTS = "identity.pem", FILE
+PREVIOUS = "previous.pem"
+"""The certificates by which the previous key of the server vouches for the present one: `lane.vouching`."""
 KEYS, OLD_KEYS = "keys", "keys.old"
 """The file with the users of earlier versions, and its name once they were taken over."""
 MAX_FILE = 4 * 1024 * 1024
@@ -97,6 +100,38 @@ def open_accounts(folder: Path) -> Store:
     except OSError as error:
         raise ConfigError(f"cannot write to {folder}: {error.strerror}") from None
     return Store(folder / ACCOUNTS)
+
+
+def succeed(folder: Path, before: ServerIdentity, found: ServerIdentity, seconds: float) -> ServerIdentity:
+    """The identity `found` that replaces `before` in a running server, with what vouches for it.
+
+    Clients that have pinned the key of `before` accept it for some time, also after a restart. Raises
+    ConfigError.
+    """
+    if found.binding != before.binding and seconds and PREVIOUS not in _vouched(folder, found):
+        try:
+            pem = vouch(before.chain_pem, before.key_pem, found.chain_pem, seconds)
+            write(folder, {PREVIOUS: pem})
+        except ValueError as error:
+            raise ConfigError(f"the key of the certificate before can't sign: {error}") from None
+        except OSError as error:
+            raise ConfigError(f"cannot write to {folder}: {error.strerror}") from None
+    return with_previous(folder, found)
+
+
+def with_previous(folder: Path, identity: ServerIdentity) -> ServerIdentity:
+    """The identity with what vouches for it, if its key has changed lately."""
+    pem = _vouched(folder, identity).get(PREVIOUS)
+    return replace(identity, chain_pem=identity.chain_pem + pem) if pem else identity
+
+
+def _vouched(folder: Path, identity: ServerIdentity) -> dict[str, bytes]:
+    """What vouches for the key of an identity, if anything does: the file PREVIOUS."""
+    try:
+        pem = (folder / PREVIOUS).read_bytes()
+    except OSError:
+        return {}
+    return {PREVIOUS: pem} if still_vouches(pem, identity.chain_pem) else {}
 
 
 def _take_over(folder: Path) -> None:

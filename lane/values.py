@@ -19,7 +19,7 @@ KB, MB, GB, TB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 MAX_FILE = 65536
 """The largest `@FILE`, bytes."""
 _UNITS = {"": 1, "K": KB, "M": MB, "G": GB, "T": TB}
-_SECONDS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600}
+_SECONDS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def parse_size(text: str) -> int:
@@ -31,8 +31,8 @@ def parse_size(text: str) -> int:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds from `500ms`, `10s`, `10m`, `1h` or plain seconds. Raises UsageError."""
-    match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,9})?)\s*(ms|s|m|h|)", text.strip().lower(), re.ASCII)
+    """Seconds from `500ms`, `10s`, `10m`, `1h`, `7d` or plain seconds. Raises UsageError."""
+    match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,9})?)\s*(ms|s|m|h|d|)", text.strip().lower(), re.ASCII)
     if not match:
         raise UsageError(f"malformed duration {text!r}: expected one like 10s")
     return float(match[1]) * _SECONDS[match[2]]

@@ -10,6 +10,7 @@ from lane.errors import ConfigError
 from lane.stream import Listener, Presents
 
 log = logging.getLogger("lane.server")
+OVERLAP = "--cert-overlap"
 
 
 class Certificate:
@@ -19,6 +20,11 @@ class Certificate:
         self._listeners = listeners
         self._identity = identity
 
+    @property
+    def binding(self) -> bytes:
+        """The binding of the certificate in use."""
+        return self._identity.binding
+
     def read_again(self, config: ServerConfig) -> str:
         """Read it again and use it for new connections: a step of `lane.cli.reload`.
 
@@ -26,6 +32,7 @@ class Certificate:
         """
         found = own_identity(config.cert, config.cert_key) or state.read_identity(config.state_dir)
         before = self._identity
+        found = state.succeed(config.state_dir, before, found, config.cert_overlap)
         if found == before:
             return "the certificate (still the same)"
         able = [one for one in self._listeners.values() if isinstance(one, Presents)]
@@ -39,6 +46,10 @@ class Certificate:
         self._identity = found
         if lacking := [name for name, one in self._listeners.items() if not isinstance(one, Presents)]:
             log.warning("the new certificate takes a restart for %s", ", ".join(lacking))
-        if found.binding != before.binding:
+        if found.binding != before.binding and config.cert_overlap:
+            log.warning(
+                "the new certificate has another key: links from before work for a while (%s)", OVERLAP
+            )
+        elif found.binding != before.binding:
             log.warning("the new certificate has another key: links from before do not work any more")
         return "the certificate"

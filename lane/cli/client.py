@@ -1,6 +1,7 @@
 """`lane client`: it serves applications over carriers. Without a configured server it embeds one."""
 
 import logging
+import os
 import secrets
 from collections.abc import Sequence
 from functools import partial
@@ -95,6 +96,9 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
         "certificates of CAs": partial(_trust, upstream.tls),
     }
     reload = Reloading(config, again, steps)
+
+    if control:
+        control.answers["reload"] = partial(reload.ask, os.getpid())
 
     def close() -> None:
         admin.drain()

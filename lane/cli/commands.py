@@ -11,6 +11,7 @@ COMMANDS = {
     "status": "say what a running server has: its processes and their sessions",
     "upgrade": "have the version that is installed now take the place of a running server",
     "diag": "print a diagnosis for a bug report, without secrets",
+    "reload": "have a running server or client read its files again",
     "link": "print the link that clients need",
     "service install": "have systemd run the client or the server",
     "service remove": "take away what `lane service install` wrote",

@@ -43,6 +43,7 @@ _FILES = {
     "status": ["server.conf"],
     "upgrade": ["server.conf"],
     "diag": ["client.conf", "server.conf"],
+    "reload": ["client.conf", "server.conf"],
     "link": ["server.conf"],
     "plugins": ["client.conf", "server.conf"],
     **{command: ["server.conf"] for command in USERS},

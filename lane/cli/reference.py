@@ -33,10 +33,11 @@ _INTRO = """\
     [the README](../README.md#configuration). [conf/](../conf) has files with all options of the client and of
     the server.
 
-    Sizes are written as `8KB`, `16MB` or `1GB` (of 1024), times as `500ms`, `10s`, `10m` or `1h`. An option
-    with `[yes]` needs no value on the command line; in a file or a variable it is `yes` or `no`. An option
-    with "..." can be repeated. A "yes" below SIGHUP says that the process reads the option, and the file that
-    it names, [again on SIGHUP](../README.md#changes-without-a-restart); any other option takes a restart.
+    Sizes are written as `8KB`, `16MB` or `1GB` (of 1024), times as `500ms`, `10s`, `10m`, `1h` or `7d`.
+    An option with `[yes]` needs no value on the command line; in a file or a variable it is `yes` or `no`.
+    An option with "..." can be repeated. A "yes" below SIGHUP says that the process reads the option, and the
+    file that it names, [again on SIGHUP](../README.md#changes-without-a-restart); any other option takes a
+    restart.
 
     `make reference` writes this file, `conf/*.conf`, and the completions and the manual page in `share/`.
 """

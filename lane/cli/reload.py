@@ -5,10 +5,13 @@ typo in one file neither locks out a server's users nor blocks a renewed certifi
 """
 
 import logging
+import os
+import signal
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Generic, TypeVar
+from time import monotonic
+from typing import Any, Generic, TypeVar
 
 import gevent
 
@@ -27,6 +30,11 @@ Raises Fatal for a faulty option.
 """
 Step = Callable[[C], str]
 """Reads one item again, with the new configuration. Returns a text about it. Raises Fatal."""
+
+WITHIN = 8.0
+"""Seconds that reading may take before `lane reload` is told so. It waits longer for an answer."""
+LOOK = 0.02
+"""Seconds between two looks whether it has been done."""
 
 log = logging.getLogger("lane")
 
@@ -71,6 +79,8 @@ class Reloading(Generic[C]):
         self._again: Again[C] | None = again
         self._steps: Mapping[str, Step[C]] = {"log": _reopen, **steps}
         self._reading: gevent.Greenlet[..., None] | None = None
+        self._rounds = 0  # how often everything was read
+        self._last: dict[str, Any] = {"read": [], "kept": [], "failed": False}
 
     def __call__(self) -> None:
         """Start reading in the background."""
@@ -78,21 +88,45 @@ class Reloading(Generic[C]):
             self._reading.kill(block=False)
         self._reading = gevent.spawn(self.read)
 
+    def ask(self, pid: int) -> dict[str, Any]:
+        """Send SIGHUP to the process `pid`, which has this one read everything. Returns what that gave.
+
+        `read` and `kept` are texts about items, `failed` says whether one could not be read.
+        """
+        before, until = self._rounds, monotonic() + WITHIN
+        os.kill(pid, signal.SIGHUP)
+        while self._rounds == before:
+            if monotonic() > until:
+                return {
+                    "read": [],
+                    "kept": ["it takes long: the log will say what came of it"],
+                    "failed": True,
+                }
+            gevent.sleep(LOOK)
+        return self._last
+
     def read(self) -> None:
         """Read everything now."""
         done: list[str] = []
+        self._last = {"read": done, "kept": [], "failed": False}
         self._try("configuration", self._configure, done)
         for what, step in self._steps.items():
             self._try(what, partial(step, self.config), done)
-        read = ", ".join(filter(None, done))  # no limit: this joins text
+        done[:] = filter(None, done)
+        self._rounds += 1
+        read = ", ".join(done)  # no limit: this joins text
         log.info("read again on SIGHUP: %s", read or "nothing")
 
     def _try(self, what: str, read: Callable[[], str], done: list[str]) -> None:
         try:
             done.append(read())
         except Fatal as error:
+            self._last["kept"].append(f"the {what} stayed as before: {error}")
+            self._last["failed"] = True
             log.warning("SIGHUP: the %s stayed as before: %s", what, error)
         except Exception as error:
+            self._last["kept"].append(f"the {what} stayed as before: its log has the reason")
+            self._last["failed"] = True
             report(f"reading the {what} again", error)
 
     def _configure(self) -> str:
@@ -100,6 +134,7 @@ class Reloading(Generic[C]):
             return ""
         self.config, fixed = self._again()
         if fixed:
+            self._last["kept"].append(f"changed, and takes a restart: {', '.join(fixed)}")
             log.warning("SIGHUP: changed, and takes a restart: %s", ", ".join(fixed))
         return "the configuration"
 

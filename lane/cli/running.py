@@ -24,6 +24,7 @@ from lane.config import (
     diag_config,
     link_config,
     plugins_config,
+    reload_config,
     server_config,
     service_config,
     speedtest_config,
@@ -50,6 +51,7 @@ CONFIGS: dict[str, Callable[[Any], Any]] = {
     "upgrade": status_config,
     "service install": service_config,
     "service remove": service_config,
+    "reload": reload_config,
     "plugins": plugins_config,
     **{command: partial(user_config, command=command) for command in USERS},
     "diag": diag_config,
@@ -96,6 +98,8 @@ def run(command: str, argv: Sequence[str]) -> int:
 def _module(command: str, *, forks: bool) -> str:
     if command == "server":
         return "workers" if forks else "alone"
+    if command == "reload":
+        return "reload_command"
     return "user" if command in USERS else command.replace(" ", "_")
 
 

@@ -5,6 +5,7 @@ one of its workers (`lane.cli.workers`).
 """
 
 import logging
+import os
 import shlex
 import socket
 import sys
@@ -84,6 +85,7 @@ class Setup:
             )
         own = own_identity(config.cert, config.cert_key)
         kept = state.keep(config.state_dir, own, renew=config.renew, accounts=config.accounts == LOCAL)
+        kept = replace(kept, identity=state.with_previous(config.state_dir, kept.identity))
         return cls(config, transports, kept)
 
     @property
@@ -284,14 +286,22 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
         return ""
 
     certificate = Certificate(dict(zip(config.transports, listeners, strict=True)), kept.identity)
+
+    def read_certificate(now: ServerConfig) -> str:
+        said = certificate.read_again(now)
+        accounts.prepare(certificate.binding)
+        return said
+
     steps: dict[str, Step[ServerConfig]] = {
         "limits": hold,
         "accounts": read_accounts,
-        "certificate": certificate.read_again,
+        "certificate": read_certificate,
         "access log": reopen,
         "admin secret": read_secret,
     }
     reload = Reloading(config, again, steps)
+
+    role.status.answers["reload"] = partial(reload.ask, os.getppid() if workers > 1 else os.getpid())
 
     def close() -> None:
         if workers == 1 and not left.is_set():

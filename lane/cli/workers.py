@@ -294,6 +294,7 @@ class Parent:
         """For workers to come: a step of `lane.cli.reload`."""
         before = self._setup.kept
         found = own_identity(config.cert, config.cert_key) or state.read_identity(config.state_dir)
+        found = state.succeed(config.state_dir, before.identity, found, config.cert_overlap)
         if found != before.identity:
             self._setup.kept = replace(before, identity=found)
             try:

@@ -11,9 +11,11 @@ from lane.config.option_reader import plugin_dir
 from lane.config.plugins import PluginsConfig, plugins_config
 from lane.config.server import (
     LinkConfig,
+    ReloadConfig,
     ServerConfig,
     StatusConfig,
     link_config,
+    reload_config,
     server_config,
     status_config,
 )
@@ -23,8 +25,8 @@ from lane.config.user import UserConfig, user_config
 
 __all__ = [
     "DEFAULT_TRANSPORTS", "LIVE", "CheckConfig", "ClientConfig", "DiagConfig", "LinkConfig",
-    "PluginsConfig", "ServerConfig", "ServiceConfig", "SpeedtestConfig", "StatusConfig", "UserConfig",
-    "WhyConfig", "check_config", "client_config", "diag_config", "is_loopback", "link_config",
-    "link_parameters", "plugin_dir", "plugins_config", "server_config", "service_config",
-    "speedtest_config", "status_config", "user_config", "why_config",
+    "PluginsConfig", "ReloadConfig", "ServerConfig", "ServiceConfig", "SpeedtestConfig", "StatusConfig",
+    "UserConfig", "WhyConfig", "check_config", "client_config", "diag_config", "is_loopback",
+    "link_config", "link_parameters", "plugin_dir", "plugins_config", "reload_config", "server_config",
+    "service_config", "speedtest_config", "status_config", "user_config", "why_config",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lane.address import Address
 from lane.config.option_reader import Options, check_admin, check_buffers
 from lane.errors import UsageError
+from lane.meeting import find, server_path
 
 if TYPE_CHECKING:
     from lane.egress.policy import ListenRule, Rule
@@ -30,6 +31,8 @@ class ServerConfig:
     cert: Path | None
     cert_key: Path | None
     """Set only together with `cert`."""
+    cert_overlap: float
+    """Seconds for which clients of a certificate's previous key accept the new one."""
     host: Address | None
     """The server's address for clients, in the link; port 0: the listening port."""
     carried: tuple[tuple[str, str], ...]
@@ -98,6 +101,19 @@ class LinkConfig:
     cert_key: Path | None
 
 
+@dataclass(frozen=True, slots=True)
+class ReloadConfig:
+    """The configuration of `lane reload`."""
+
+    control: Path
+    """The socket of the server or the client."""
+    who: str
+    """`server` or `client`."""
+    named: bool
+    """Whether its folder was named: see `lane.meeting.connect`."""
+    json: bool
+
+
 def server_config(namespace: Namespace) -> ServerConfig:
     """Check the server's options. Raises UsageError or ConfigError."""
     options = Options(namespace, "server")
@@ -124,6 +140,19 @@ def status_config(namespace: Namespace) -> StatusConfig:
     """Check the options of `lane status` or `lane upgrade`. Raises UsageError or ConfigError."""
     options = Options(namespace, "status")
     return StatusConfig(options.value("state_dir") or _default_state_dir(), options.value("json"))
+
+
+def reload_config(namespace: Namespace) -> ReloadConfig:
+    """Check the options of `lane reload`. Raises UsageError or ConfigError."""
+    options = Options(namespace, "reload")
+    if options.value("client"):
+        listen, control = options.value("listen"), options.value("control")
+        if control == "off":
+            raise options.error("control", "a client without a socket can't be asked")
+        path = find(listen) if control == "auto" else control
+        return ReloadConfig(path, "client", False, options.value("json"))
+    folder = options.value("state_dir") or _default_state_dir()
+    return ReloadConfig(server_path(folder), "server", True, options.value("json"))
 
 
 def identity(options: Options, *, own: bool = True) -> dict[str, Any]:

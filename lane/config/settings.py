@@ -71,16 +71,21 @@ GROUPS = (
                " socks5://[USER:PASSWORD@]HOST:PORT, http://..., or @FILE with it",
                secret=lambda via: via.credentials is not None, example="socks5://127.0.0.1:9050"),
     )),
-    Group({"client": "applications", "why": "the client", "diag": "the client"}, ("client",), (
+    Group("which one", ("reload",), (
+        Option("client", "yes", parse_flag, "the client (default: the server)", kind="flag"),
+    )),
+    Group(
+        {"client": "applications", "why": "the client", "diag": "the client", "reload": "the client"},
+        ("client",), (
         Option("listen", "HOST:PORT", _LOOPBACK,
                "address of the proxy port for SOCKS5, SOCKS4a and HTTP", default="127.0.0.1:1080",
-               commands=("client", "why"),
+               commands=("client", "why", "reload"),
                comment={"client": "The address of the proxy port for SOCKS5, SOCKS4a and HTTP. An address"
                         " that is not loopback needs auth."}),
         Option("control", "PATH", read.control,
                "socket for `lane why`: a path, auto (named after --listen and the network namespace, in"
                " $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/lane or /tmp/lane-UID), or off for none",
-               default="auto", commands=("client", "why", "diag"),
+               default="auto", commands=("client", "why", "diag", "reload"),
                comment="The socket for `lane why`: a path, auto (client-PORT.sock in $RUNTIME_DIRECTORY,"
                " $XDG_RUNTIME_DIR/lane or /tmp/lane-UID), or off for none."),
         Option("auth", "USER:PASSWORD", lambda text: inline_or_file(text, parse_credentials),
@@ -175,7 +180,7 @@ GROUPS = (
     Group("identity", ("server", "link", *WITH_LINK), (
         Option("state-dir", "DIR", parse_path,
                "where certificate and accounts are kept (default: $STATE_DIRECTORY or ~/.local/state/lane)",
-               commands=("server", "link", "status", "upgrade", "diag", *USERS),
+               commands=("server", "link", "status", "upgrade", "diag", "reload", *USERS),
                example="/var/lib/lane",
                comment="The folder for the certificate and the accounts; without this, $STATE_DIRECTORY or"
                " ~/.local/state/lane. Nobody else may write to the folder or read the files in it."),
@@ -192,6 +197,11 @@ GROUPS = (
         Option("cert-key", "FILE", parse_path, "its private key, PEM",
                live=("server",), example="/etc/lane/key.pem",
                comment="The private key of cert (PEM), which only you and a group may read."),
+        Option("cert-overlap", "TIME", read.parse_overlap,
+               "how long links from before keep working when the certificate's key changes (0s: not at all)",
+               default="7d", commands=("server",), live=("server",),
+               comment="How long links keep working when a running server's certificate is replaced by one"
+               " with another key. 0s: not at all."),
         Option("host", "HOST[:PORT]", read.reachable, "where clients reach the server: goes into the link",
                example="proxy.example.com",
                comment="Where clients reach the server, for the link; without a port, the one of listen."),
@@ -307,7 +317,7 @@ GROUPS = (
     )),
     Group("what is printed", (), (
         Option("json", "yes", parse_flag, "print the whole answer, as one line of JSON",
-               kind="flag", commands=("why", "status", "upgrade", "speedtest", *USERS)),
+               kind="flag", commands=("why", "status", "upgrade", "reload", "speedtest", *USERS)),
         Option("follow", "yes", parse_flag, "keep printing, once a second and at each change, until Ctrl-C",
                kind="flag", commands=("why",)),
         Option("measure", "NAME", str.strip,
@@ -347,7 +357,9 @@ GROUPS = (
     )),
     Group(
         "general",
-        (*BOTH, "check", "speedtest", "why", "link", "status", "upgrade", "diag", "plugins", *USERS), (
+        (
+            *BOTH, "check", "speedtest", "why", "link", "status", "upgrade", "reload", "diag", "plugins", *USERS,
+        ), (
         Option("config", "FILE", str, "one more configuration file", kind="file"),
         Option("plugin-dir", "DIR", parse_path, "folder with more plugins: *.py files and packages",
                example="/etc/lane/plugins",

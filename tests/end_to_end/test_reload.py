@@ -1,5 +1,8 @@
 """SIGHUP to real processes: sessions go on, and what the files say now counts for what begins."""
 
+import contextlib
+import io
+import json
 import os
 import signal
 import socket
@@ -12,6 +15,7 @@ from lane_tls.plugin import TLSTransport
 from lane import state
 from lane.address import Address
 from lane.certs import ServerIdentity, binding_of, new_identity
+from lane.cli import main
 from lane.link import Link, decode
 from lane.testing.harness import until
 from tests.support.origin import CONTENT, MB, Origin
@@ -139,8 +143,16 @@ def test_a_renewed_certificate_is_presented(own, origin, tmp_path):
             assert echoes(over_quic)
             assert echoes(over_tls)
             assert code_of(quic, origin.echo) == 0  # the connection of QUIC is from before
+            assert code_of(tls, origin.echo) == 0
+        assert "links from before work for a while (--cert-overlap)" in server.stderr
+        for transport in TRANSPORTS:
+            with start_client(tmp_path / "old", transport, link) as client:
+                assert code_of(client, origin.echo) == 0
         assert server.stop() == 0
-        assert "links from before do not work any more" in server.stderr
+        with Lane(tmp_path / "server", *server.arguments).ready():
+            for transport in TRANSPORTS:
+                with start_client(tmp_path / "old", transport, link) as client:
+                    assert code_of(client, origin.echo) == 0
         assert "Traceback" not in server.stderr
 
 
@@ -261,3 +273,48 @@ def test_nothing_of_it_makes_state(tmp_path):
         hang_up(server)
         assert state.look(tmp_path / "server" / "state") == before
         assert server.stop() == 0
+
+
+def test_a_certificate_without_an_overlap_ends_the_links_from_before(tmp_path):
+    with start_server(tmp_path / "server", "--cert-overlap", "0s") as server:
+        (tmp_path / "server" / "state" / "identity.pem").write_bytes(new_identity())
+        hang_up(server)
+        assert "links from before do not work any more" in server.stderr
+        with Lane(tmp_path, *client_of("tls", server.link)) as client:
+            assert client.ended() == 77
+
+
+def reload(*options):
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        status = main(["reload", *map(str, options)])
+    return status, said.getvalue()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_command_says_what_came_of_it(tmp_path, origin, workers):
+    conf, state_dir = tmp_path / "conf", tmp_path / "server" / "state"
+    conf.write_text("deny = 192.0.2.1\n")
+    with (
+        start_server(tmp_path / "server", "-c", conf, "--workers", workers) as server,
+        start_client(tmp_path / "client", "tls", server.link) as client,
+        connected(client.address, origin.echo) as running,
+    ):
+        status, said = reload("--state-dir", state_dir)
+        assert (status, said.splitlines()[0]) == (0, said.strip())
+        assert said.startswith("read again: the configuration, the accounts, the certificate")
+        conf.write_text("deny = 192.0.2.2\nmax-sessions = 7\n")
+        status, said = reload("--state-dir", state_dir)
+        assert "changed, and takes a restart: --max-sessions" in said
+        conf.write_text("deny = nonsense/99\n")
+        status, said = reload("--state-dir", state_dir, "--json")
+        assert status == 78
+        assert "the configuration stayed as before: " in json.loads(said)["kept"][0]
+        status, said = reload("--client", "--listen", "{}:{}".format(*client.address))
+        assert (status, said) == (0, "read again: the configuration\n")
+        assert echoes(running)
+
+
+def test_the_command_without_a_server(tmp_path, capsys):
+    assert main(["reload", "--state-dir", str(tmp_path)]) == 69
+    assert "no server answers at" in capsys.readouterr().err

@@ -26,7 +26,7 @@ STOREYS = [
     },
     {"lane.address", "lane.files", "lane.line_writer"},
     {"lane.log"},
-    {"lane.supervisor", "lane.values"},
+    {"lane.supervisor", "lane.values", "lane.vouching"},
     {"lane.net", "lane.watchdog", "lane.meeting"},
     {"lane.proto", "lane.stream", "lane.link", "lane.via", "lane.control", "lane.asking"},
     {"lane.users"},

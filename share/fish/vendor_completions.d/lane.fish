@@ -50,8 +50,8 @@ function _shtab_lane_using
   test "$_shtab_lane_cmdpath" = "$argv"
 end
 
-set -g _shtab_lane_commands client server check speedtest why status upgrade diag link service 'service install' 'service remove' user 'user add' 'user list' 'user show' 'user set' 'user disable' 'user enable' 'user remove' 'user rotate-key' 'user link' kick plugins
-set -g _shtab_lane_opts_with_value --access-log --accounts --admin --admin-secret --allow --allow-reverse --auth --buffer-size --buffer-total --ca --cert --cert-key --config --congestion --connect-timeout --control --deny --devices --dial-timeout --direct --expires --fast-open --forward --grace --handover --handshake-timeout --hello-timeout --host --idle-timeout --key --listen --log-file --log-format --log-level --max-associations --max-sessions --max-sessions-per-peer --measure --name --note --plugin-dir --png --print-completion --qlog-dir --quic-fast-path --quic-offload --quota --rate --redirect --request-timeout --resume-grace --reverse --rule --rules --seconds --server --server-name --sessions --spare-timeout --spread --state-dir --tcp-congestion --transport --udp-filter --udp-idle-timeout --upgrade-timeout --via --workers -c
+set -g _shtab_lane_commands client server check speedtest why status upgrade diag reload link service 'service install' 'service remove' user 'user add' 'user list' 'user show' 'user set' 'user disable' 'user enable' 'user remove' 'user rotate-key' 'user link' kick plugins
+set -g _shtab_lane_opts_with_value --access-log --accounts --admin --admin-secret --allow --allow-reverse --auth --buffer-size --buffer-total --ca --cert --cert-key --cert-overlap --config --congestion --connect-timeout --control --deny --devices --dial-timeout --direct --expires --fast-open --forward --grace --handover --handshake-timeout --hello-timeout --host --idle-timeout --key --listen --log-file --log-format --log-level --max-associations --max-sessions --max-sessions-per-peer --measure --name --note --plugin-dir --png --print-completion --qlog-dir --quic-fast-path --quic-offload --quota --rate --redirect --request-timeout --resume-grace --reverse --rule --rules --seconds --server --server-name --sessions --spare-timeout --spread --state-dir --tcp-congestion --transport --udp-filter --udp-idle-timeout --upgrade-timeout --via --workers -c
 
 complete -c lane -e
 complete -c lane -f
@@ -151,6 +151,7 @@ complete -c lane -n '_shtab_lane_using server' -l state-dir -xka "(__fish_comple
 complete -c lane -n '_shtab_lane_using server' -l accounts -x -d 'where the accounts of users are: file (in the state folder), redis://HOST/0, the URL of a panel, what a plugin knows, or @FILE with one of these (default: file)'
 complete -c lane -n '_shtab_lane_using server' -l cert -xka "(__fish_complete_path (commandline -ct))" -d 'a certificate of your own, PEM, leaf first'
 complete -c lane -n '_shtab_lane_using server' -l cert-key -xka "(__fish_complete_path (commandline -ct))" -d 'its private key, PEM'
+complete -c lane -n '_shtab_lane_using server' -l cert-overlap -x -d 'how long links from before keep working when the certificate'"'"'s key changes (0s: not at all) (default: 7d)'
 complete -c lane -n '_shtab_lane_using server' -l host -x -d 'where clients reach the server: goes into the link'
 complete -c lane -n '_shtab_lane_using server' -l listen -x -d 'where all transports listen; no HOST: every address (default: :4433)'
 complete -c lane -n '_shtab_lane_using server' -l renew -d 'make missing files of the state folder again, although earlier links stop working'
@@ -259,6 +260,15 @@ complete -c lane -n '_shtab_lane_using diag' -l quic-fast-path -xka "on off" -d 
 complete -c lane -n '_shtab_lane_using diag' -l qlog-dir -x -d 'write what each QUIC connection does to a file in DIR, for qvis (costs CPU and disk)'
 complete -c lane -n '_shtab_lane_using diag' -l quic-offload -xka "on off" -d 'hand many packets to the kernel at once, where it can (UDP_SEGMENT, UDP_GRO); off: one by one'
 complete -c lane -n '_shtab_lane_using diag' -l tcp-congestion -x -d 'the kernel'"'"'s congestion control for what this side sends over tls: auto (bbr where it may be used), system (what the system uses), or a name'
+complete -c lane -n '_shtab_lane_using; and test $_shtab_lane_npos -eq 0' -a reload -d 'have a running server or client read its files again'
+complete -c lane -n '_shtab_lane_using reload' -s h -l help -d 'show this help message and exit'
+complete -c lane -n '_shtab_lane_using reload' -l client -d 'the client (default: the server)'
+complete -c lane -n '_shtab_lane_using reload' -l listen -x -d 'address of the proxy port for SOCKS5, SOCKS4a and HTTP (default: 127.0.0.1:1080)'
+complete -c lane -n '_shtab_lane_using reload' -l control -xka "(__fish_complete_path (commandline -ct))" -d 'socket for `lane why`: a path, auto (named after --listen and the network namespace, in $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/lane or /tmp/lane-UID), or off for none (default: auto)'
+complete -c lane -n '_shtab_lane_using reload' -l state-dir -xka "(__fish_complete_directories)" -d 'where certificate and accounts are kept (default: $STATE_DIRECTORY or ~/.local/state/lane)'
+complete -c lane -n '_shtab_lane_using reload' -l json -d 'print the whole answer, as one line of JSON'
+complete -c lane -n '_shtab_lane_using reload' -s c -l config -xka "(__fish_complete_path (commandline -ct))" -d 'one more configuration file'
+complete -c lane -n '_shtab_lane_using reload' -l plugin-dir -xka "(__fish_complete_directories)" -d 'folder with more plugins: *.py files and packages'
 complete -c lane -n '_shtab_lane_using; and test $_shtab_lane_npos -eq 0' -a link -d 'print the link that clients need'
 complete -c lane -n '_shtab_lane_using link' -s h -l help -d 'show this help message and exit'
 complete -c lane -n '_shtab_lane_using link' -l state-dir -xka "(__fish_complete_directories)" -d 'where certificate and accounts are kept (default: $STATE_DIRECTORY or ~/.local/state/lane)'
