@@ -358,7 +358,8 @@ GROUPS = (
     Group(
         "general",
         (
-            *BOTH, "check", "speedtest", "why", "link", "status", "upgrade", "reload", "diag", "plugins", *USERS,
+            *BOTH, "check", "speedtest", "why", "link", "status", "upgrade", "reload", "diag", "plugins",
+            *USERS,
         ), (
         Option("config", "FILE", str, "one more configuration file", kind="file"),
         Option("plugin-dir", "DIR", parse_path, "folder with more plugins: *.py files and packages",
