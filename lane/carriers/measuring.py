@@ -19,6 +19,7 @@ from lane.carriers.connector import TunnelConnector, TunnelMeasurement
 from lane.errors import Closed, LaneError, ProtocolError, Status, TargetError
 from lane.fair import maybe_yield
 from lane.stream import Stream
+from lane.supervisor import supervise
 
 WARM = 1.0
 """Seconds at the beginning of a flow that do not count: the rate still grows."""
@@ -123,7 +124,7 @@ def delays(connector: TunnelConnector) -> Iterator[Delays]:
     """Measure round trips while the context lasts. Raises LaneError if it can't begin."""
     with _asked(connector, {"do": "echo"}) as (_, stream):
         found = Delays()
-        asking = gevent.spawn(_keep_asking, stream, found)
+        asking = supervise("the questions of a measurement", _keep_asking, stream, found)
         try:
             yield found
         finally:

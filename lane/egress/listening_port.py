@@ -103,7 +103,7 @@ class Expected(_Wait):
 
     def accept(self, able: Callable[[], bool]) -> Arrival:
         """See `ListeningPort`."""
-        self._acceptor = gevent.spawn(self._serve)
+        self._acceptor = supervise(f"the wait at {self.bound}", self._serve)
         if not self._settled.wait(max(0.0, self._until - monotonic())):
             self.close()
             raise TargetError(Status.TTL_EXPIRED, "nobody connected in time")
@@ -211,12 +211,12 @@ class SharedPort:
 
     def _serve(self) -> None:
         while True:
-            self._able()  # another process may accept here, too: nothing is taken before somebody can have it
-            try:
-                sock, peer = self._listener.accept()
-            except Closed:
-                return
-            self._held = sock, peer
+            if self._held is None:
+                self._able()  # first, since another process may accept here, too, and have somebody who can
+                try:
+                    self._held = self._listener.accept()
+                except Closed:
+                    return
             place = self._able()
             arrival, self._held = self._held, None
             place.arrive(arrival)

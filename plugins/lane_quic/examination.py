@@ -18,6 +18,7 @@ import gevent.socket as gsocket
 from lane.errors import LaneError, Unreachable
 from lane.net.resolver import system_resolver
 from lane.stream import Address, Finding
+from lane.supervisor import supervise
 
 SMALLEST = 1200
 """Bytes of UDP payload that every path for QUIC carries, and the least that is answered."""
@@ -62,7 +63,7 @@ class _Pings:
         except OSError as error:
             self._sock.close()
             raise Unreachable(f"UDP to {where}: {error.strerror}") from None
-        self._reader = gevent.spawn(self._read)
+        self._reader = supervise("the answers of an examination", self._read)
 
     def close(self) -> None:
         if self._reader is not None:

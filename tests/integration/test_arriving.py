@@ -226,7 +226,7 @@ def test_no_session_waits_at_a_server_that_began_to_end_meanwhile(beds, opening,
     bed = beds()
 
     def arrive(port):
-        monkeypatch.setattr(bed.server._requests, "_closing", True)
+        monkeypatch.setattr(bed.server.requests._hosting, "closing", True)
         return AcceptService(port)
 
     monkeypatch.setattr(services, "AcceptService", arrive)

@@ -159,7 +159,7 @@ class Moves(RuleBasedStateMachine):
     @rule(way=ways)
     def lose_the_next_reply(self, way):
         """The server has acted on a request, and its client does not hear of it."""
-        requests = self.bed.server._requests
+        requests = self.bed.server.requests
         message = type(requests)._message
 
         def lost(*arguments, **named):
@@ -223,7 +223,7 @@ class Moves(RuleBasedStateMachine):
 
     def end(self):
         try:
-            self.bed.server._requests.__dict__.pop("_message", None)
+            self.bed.server.requests.__dict__.pop("_message", None)
             for way in self.bed.ways.values():
                 way.blocked = False
                 way.release()

@@ -231,13 +231,13 @@ def test_a_hook_that_registers_transports_and_then_raises_keeps_those():
 def test_first_result_hooks_are_called_in_all_plugins():
     class Authority:
         @hookimpl
-        def lane_authenticate(self, token, binding):
+        def lane_authenticate(self, token, binding, peer):
             return "me" if token == b"t" else None
 
     plugins = Plugins()
     plugins.register(Authority(), "authority")
-    assert plugins.hook.lane_authenticate(token=b"t", binding=b"") == "me"
-    assert plugins.hook.lane_authenticate(token=b"u", binding=b"") is None
+    assert plugins.hook.lane_authenticate(token=b"t", binding=b"", peer="") == "me"
+    assert plugins.hook.lane_authenticate(token=b"u", binding=b"", peer="") is None
 
 
 def test_files_and_packages_of_a_folder_are_loaded_in_order(folder):

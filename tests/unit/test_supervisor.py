@@ -177,6 +177,7 @@ ENDS = {
     ("supervisor.py", "_supervise"),
     ("server.py", "_serve"),  # a carrier, which is closed then
     ("http.py", "_send"),  # the body of a request; its caller waits for it
+    ("upgrading.py", "_run"),  # one upgrade, while the new process lives
 }
 
 

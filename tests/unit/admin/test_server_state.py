@@ -8,6 +8,7 @@ from lane.admin.server_state import OTHER, ServerState
 from lane.server.carriers import Carriers
 from lane.server.live import LiveSessions
 from lane.server.numbers import Histogram
+from lane.session.owner import Owner
 from lane.session.registry import Registry
 from lane.users.traffic import Traffic
 
@@ -36,7 +37,7 @@ class Bed:
         """A session of `user` moves bytes; the first call begins it."""
         if user not in self.open:
             session = Moving(moved_in=0, moved_out=0)
-            counting = self.traffic.session(user, session)
+            counting = self.traffic.session(user, session, Owner())
             counting.__enter__()
             self.open[user] = session, counting
         session, _ = self.open[user]

@@ -64,10 +64,8 @@ def test_the_jitter_is_the_mean_step():
 
 def test_an_older_server_is_named_as_such(beds):
     bed = beds()
-    bed.server._requests._offers = {
-        command: offer
-        for command, offer in bed.server._requests._offers.items()
-        if command != Command.MEASURE
+    bed.server.requests._offers = {
+        command: offer for command, offer in bed.server.requests._offers.items() if command != Command.MEASURE
     }
     with pytest.raises(measuring.TooOld, match="too old for measurements: update lane there"):
         measuring.about(bed.connector)
@@ -88,7 +86,7 @@ def test_an_answer_that_is_none_is_an_error(answer):
 @pytest.mark.parametrize("what", ["about", "delays"])
 def test_its_place_at_the_server_is_free_at_once(beds, what):
     bed = beds()
-    offer = bed.server._requests._offers[Command.MEASURE]
+    offer = bed.server.requests._offers[Command.MEASURE]
     if what == "about":
         measuring.about(bed.connector)
     else:

@@ -188,7 +188,7 @@ def test_the_reset_of_a_session_ends_its_wait():
         app.sock.sendall(b"1")
         app.sock.recv(1)
         until(lambda: bed.server.traffic.of("user").sessions)
-        (session,) = bed.server_registry._sessions
+        (session,) = bed.server_registry.sessions
         session.reset()
         gevent.joinall([app.job], timeout=5)
         until(lambda: not bed.server.traffic.of("user").sessions)
