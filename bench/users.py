@@ -32,28 +32,14 @@ from target import Load
 from workers import Held
 
 from lane import state
-from lane.link import Link, encode
+from lane.link import Link
+from lane.users.account import Account
 
 USERS = {"one": bytes([1]) * 32, "many": bytes([2]) * 32}
 RATES = {"loopback": (8, 50, 200), "L1": (2, 10)}
 """Mbit/s."""
 WARM = 1.0
 AHEAD = 2.0
-
-
-def serve(limits, *arguments):
-    """Be a lane server that holds users to `limits`: Mbit/s by name, as JSON."""
-    from lane.cli import main
-    from lane.users import traffic
-
-    made, rates = traffic.Traffic.__init__, json.loads(limits)
-
-    def limited(self, *how, **more):
-        made(self, *how, **more)
-        self.limits = lambda user: traffic.Limits(*2 * [rates[user] * 125e3 if user in rates else None])
-
-    traffic.Traffic.__init__ = limited
-    sys.exit(main(["server", *arguments]))
 
 
 class Bed:
@@ -67,10 +53,13 @@ class Bed:
             here, there, self.host = self._lab.prefix("c"), self._lab.prefix("s"), SERVER
         folder = Path(stack.enter_context(TemporaryDirectory()))
         state.keep(folder)
-        keys = "".join(f"{name} {encode(key)}\n" for name, key in USERS.items())
-        state.write(folder, {state.KEYS: keys.encode()})
+        accounts = state.open_accounts(folder)
+        for name, key in USERS.items():
+            rate = (rates or {}).get(name)
+            accounts.add(Account(name, key, rate=rate and round(rate * 125e3)))
+        accounts.close()
         self.server = start(
-            stack, *there, sys.executable, __file__, "serve", json.dumps(rates or {}),
+            stack, *there, sys.executable, "-m", "lane", "server",
             "--state-dir", folder, "--listen", f"{self.host}:0", "--allow", "127.0.0.0/8",
         )  # fmt: skip
         link = Link.parse(link_of(self.server))
@@ -193,6 +182,4 @@ def main():
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["serve"]:
-        serve(*sys.argv[2:])
     main()

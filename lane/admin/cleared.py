@@ -3,9 +3,9 @@
 The counters themselves never fall. So a panel's counts are what came since then.
 """
 
-import fcntl
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from time import monotonic
 
@@ -13,6 +13,9 @@ import gevent
 
 from lane.admin.shelf import Shelf, memory_file
 from lane.admin.web import Refusal
+
+with suppress(ImportError):  # a server needs Unix: see `lane.state`
+    import fcntl
 
 PATIENCE = 5.0
 """Seconds to wait for another worker that clears the counts."""

@@ -9,8 +9,6 @@ from lane.admin.state import State
 from lane.server.numbers import Histogram
 from lane.session.registry import Registry
 
-_PAGE = os.sysconf("SC_PAGE_SIZE")
-
 
 def describe(state: State, registry: Registry, lag: Histogram, worker: str) -> None:
     """Add the numbers of this process to `state`: most of `lane.admin.families.COMMON`."""
@@ -31,6 +29,6 @@ def identify(state: State, since: float) -> None:
 def resident() -> int:
     """Bytes of memory of this process; 0 if the system does not say."""
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
-    except (OSError, IndexError, ValueError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, IndexError, ValueError):
         return 0

@@ -5,7 +5,6 @@ it arrived. What is counted after it goes into the next one. While Redis is down
 process that begins takes over the files of processes that have ended.
 """
 
-import fcntl
 import json
 import os
 import secrets
@@ -13,6 +12,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+with suppress(ImportError):  # a server needs Unix: see `lane.state`
+    import fcntl
 
 PATTERN = "usage-*.unsent"
 """The names of the files."""
