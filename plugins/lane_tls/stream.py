@@ -7,7 +7,6 @@ A clean end is close_notify (RFC 8446 section 6.1). It ends one direction and le
 connection that ends without it was cut off by a broken network or an attacker. That is an error.
 """
 
-import fcntl
 import socket
 import struct
 import sys
@@ -27,6 +26,10 @@ from lane_tls import fair_rates
 from lane_tls.openssl import Records
 from lane_tls.tcp import use
 from lane_tls.words import reason
+
+with suppress(ImportError):  # Windows has none
+    from fcntl import ioctl
+
 
 _FULL = 16384  # bytes in a full record (RFC 8446 section 5.1)
 _NOTHING = memoryview(b"")
@@ -92,8 +95,8 @@ class TLSStream:
         if self._writable.callback is not None:
             return True
         try:
-            unsent = fcntl.ioctl(self.sock.fileno(), _SIOCOUTQNSD, bytes(4))
-        except (OSError, ValueError):  # elsewhere, or closed
+            unsent = ioctl(self.sock.fileno(), _SIOCOUTQNSD, bytes(4))
+        except (NameError, OSError, ValueError):  # elsewhere, or closed
             return False
         return int.from_bytes(unsent, sys.byteorder) >= _FULL
 
