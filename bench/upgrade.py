@@ -51,6 +51,8 @@ SPEED = 500_000
 EXPECTED = 10
 """Seconds for which it has data, for each upgrade."""
 ADDRESSES = [f"10.9.0.{last}" for last in (1, 3, 4, 5, 6, 7)]
+CHANGE = 5.0
+"""Seconds between two changes for a client that roams."""
 WATCH = """
 import time
 from gevent.pool import Pool
@@ -167,7 +169,7 @@ def fetched(lab, proxy, secs):
 
 
 def roam(transport, args):
-    """A change every 2.5 seconds: of the address, then of the lane that works, and so on."""
+    """A change every five seconds: of the address, then of the lane that works, and so on."""
     with labs.lab(CROWD) as lab:
         tcp, _, _ = targets(lab, "s")
         udp = int(line_with(load(lab, "s", "peers"), "ready").split()[1])
@@ -191,7 +193,7 @@ def roam(transport, args):
             elif transport == "auto":
                 blocked = next(blocks)
                 lab.set("--block-udp", int(blocked == "udp"), "--block-tcp", int(blocked == "tcp"))
-            time.sleep(max(0.0, began + 2.5 * number - time.monotonic()))
+            time.sleep(max(0.0, began + CHANGE * number - time.monotonic()))
             sessions = [one["sessions"] for one in server.status()["workers"]]
             moved += before is not None and sessions != before
             before = sessions
