@@ -29,7 +29,8 @@ def device_name(listen: Address, key: bytes) -> bytes:
     namespace = 0
     with suppress(OSError):  # Linux only
         namespace = os.stat("/proc/self/ns/net").st_ino
-    text = f"{machine} {os.geteuid()} {namespace} {listen}"
+    user = os.geteuid() if hasattr(os, "geteuid") else os.environ.get("USERNAME")  # Windows
+    text = f"{machine} {user} {namespace} {listen}"
     return blake2b(text.encode(), digest_size=DEVICE_SIZE, key=key).digest()
 
 
