@@ -192,7 +192,7 @@ class Run:
         if not self.moves:
             failed.append("nothing moved from one transport to the other")
         for lane in self.world.steady:
-            what = "the keys" if lane.name == "server" else "rules"
+            what = "the accounts" if lane.name == "server" else "rules"
             if not re.search(f"read again on SIGHUP: .*{what}", lane.log.read_text()):
                 failed.append(f"{lane.name} did not read {what} again")
         return grows, failed, {"done": dict(account), "excused": excused, "moves": len(self.moves)}

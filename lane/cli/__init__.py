@@ -54,7 +54,9 @@ def _run(argv: list[str]) -> int:
             if rest[:1] in (["-h"], ["--help"], ["help"]):
                 print(_overview(f"lane {command} COMMAND", members))
                 return 0
-            if not rest or rest[0].startswith("-"):
+            from lane.cli.hints import nearest  # noqa: PLC0415
+
+            if not rest or not nearest(rest[0], [name.partition(" ")[2] for name in members]):
                 raise UsageError(f"expected lane {' or lane '.join(members)}")
             command = f"{command} {rest[0]}"
         if "://" in command:  # a link has a key in it

@@ -114,8 +114,9 @@ class Retirement:
         finally:
             self._under_way = False
         log.warning("the new process has ended; this one goes on")
-        self._others.names = [one for one in self._others.names if one != name]
-        self._changed(False)
+        if name:
+            self._others.names = [one for one in self._others.names if one != name]
+            self._changed(False)
         self._server.requests.stay()
         self._resume()
 

@@ -43,7 +43,8 @@ class Prepared:
     def take(self, kind: int, endpoint: Address) -> list[int] | None:
         """Copies of the descriptors for `endpoint`; None if there are none.
 
-        Each set is given once. After that an address of a socket gets that socket alone again.
+        Each set is given once. After that an address of a UDP socket gets that socket alone again, since a
+        transport replaces one that has failed.
         """
         for number, (wanted, socks) in enumerate(self._found):
             asked = wanted.kind == kind and wanted.host == endpoint.host
@@ -52,7 +53,7 @@ class Prepared:
                 return [os.dup(sock.fileno()) for sock in socks]
         for wanted, socks in self._found:
             for sock in socks:
-                if wanted.kind == kind and sock.getsockname()[:2] == tuple(endpoint):
+                if kind == socket.SOCK_DGRAM == wanted.kind and sock.getsockname()[:2] == tuple(endpoint):
                     return [os.dup(sock.fileno())]
         return None
 

@@ -31,7 +31,7 @@ def lines(file):
     return [json.loads(text) for text in file.read_text().splitlines()] if file.exists() else []
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("transport", ["tls"])
 def test_who_where_how_much_and_how_it_ended(transport, origin, tmp_path):
     log = tmp_path / "access"
     options = ["--access-log", log, "--log-format", "json"]

@@ -238,7 +238,7 @@ def test_the_link_is_shown_once_to_who_sits_there(tmp_path):
 
     listening, link = first_lines()
     assert listening.startswith("listening on 127.0.0.1:")
-    assert Link.parse(link).key == state.look(tmp_path / "state").keys.first[1]
+    assert Link.parse(link).key == state.look(tmp_path / "state").first.key
     _, command = first_lines()
     assert command.startswith(f"for clients: lane link --state-dir {tmp_path / 'state'} --host 127.0.0.1:")
 

@@ -145,8 +145,7 @@ def test_new_connections_are_served_all_the_time(tmp_path, origin, transport):
         with ThreadPoolExecutor(8) as pool:
             counts = pool.map(connect, range(8))
             try:
-                for _ in range(2):
-                    upgraded(server)
+                upgraded(server)
             finally:
                 over.set()
             assert all(counts)
@@ -187,7 +186,7 @@ def test_a_new_process_that_does_not_come_up_changes_nothing(tmp_path, origin, w
         assert echoes(sock)
 
 
-@pytest.mark.parametrize("transport", ["quic", "tls"])
+@pytest.mark.parametrize("transport", ["quic"])
 def test_an_old_process_that_is_killed_costs_what_it_still_had(tmp_path, origin, transport):
     with (
         serving(tmp_path / "server") as server,
@@ -221,8 +220,7 @@ def test_a_client_that_does_not_move_is_left_in_the_end(tmp_path, origin):
         assert time.monotonic() - began < 60
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("stops", [False, True], ids=["rolling", "after the signal"])
+@pytest.mark.parametrize(("workers", "stops"), [("1", True), ("2", False)])
 def test_another_process_that_is_started_collects_the_sessions(tmp_path, origin, workers, stops):
     options = ("--handover", tmp_path / "handover.sock", "--grace", "60s", "--workers", workers)
     with (

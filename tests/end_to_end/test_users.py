@@ -268,7 +268,7 @@ def panel():
         thread.join()
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("transport", ["tls"])
 def test_a_panel_has_the_accounts(panel, tmp_path, origin, transport):
     with start_server(tmp_path / "server", "--accounts", panel.url) as server:
         link = server.wait_for("for clients: (lane://.*)")[1].replace("KEY", encode(BOB.key))

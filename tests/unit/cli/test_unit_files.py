@@ -204,7 +204,7 @@ def test_a_lane_that_the_service_could_not_see_is_not_installed(system, monkeypa
     monkeypatch.undo()
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(sys, "prefix", "/home/somebody/.local/pipx/venvs/lane")
-    with pytest.raises(ConfigError, match="a service can't see /home/somebody/"):
+    with pytest.raises(ConfigError, match="a service can't see /"):
         install("server", system)
     assert not files(system)
 
