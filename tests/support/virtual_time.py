@@ -15,6 +15,7 @@ from typing import Any
 
 import gevent
 
+from lane import fair
 from lane.net import hangups
 
 ROUNDS = 2
@@ -167,6 +168,7 @@ def virtual_time(patience: float = PATIENCE):
         watched = hangups._hangups  # of the whole process, and its timer would never fire any more
         if watched is not None and isinstance(watched._timer, Timer):
             watched._begin()
+        fair.pass_turn()  # or the round would have begun in a future, and nobody would give way until then
 
 
 _clocks: list[VirtualTime] = []  # at most one

@@ -41,7 +41,7 @@ def world(tmp_path):
     lanes = []
     for name in ("server", "client", "mover"):
         log = tmp_path / name
-        log.write_text(f"read again on SIGHUP: {'the keys (1)' if name == 'server' else '/rules'}\n")
+        log.write_text(f"read again on SIGHUP: {'the accounts (1)' if name == 'server' else '/rules'}\n")
         lanes.append(SimpleNamespace(name=name, log=log, types=tmp_path / f"{name}.types"))
     loads = [FakeLoad(lane) for lane in lanes[1:]]
     outages = [(100, 106), (200, 200)]
@@ -134,7 +134,7 @@ def test_a_load_that_did_nothing_fails(run):
     [
         (lambda run: run.moves.clear(), "nothing moved"),
         (lambda run: run.world.steady[1].log.write_text(""), "did not read rules again"),
-        (lambda run: run.world.steady[0].log.write_text(""), "server did not read the keys again"),
+        (lambda run: run.world.steady[0].log.write_text(""), "server did not read the accounts again"),
         (lambda run: run.faults.append("server ended with -6"), "server ended"),
         (lambda run: run.world.loads.append(FakeLoad(run.world.steady[1], account=None)), "did not come to"),
         (lambda run: run.world.loads.append(FakeLoad(run.world.steady[1], complaints=["boom"])), "boom"),

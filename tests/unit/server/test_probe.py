@@ -35,12 +35,12 @@ def test_each_ping_is_answered_until_the_end():
 
 
 def test_a_flood_of_pings_keeps_nobody_waiting():
-    stream = Stream(*map(Ping, range(200_000)))
+    stream = Stream(*map(Ping, range(50_000)))
     answering = gevent.spawn(answer_pings, stream, b"")
     until(lambda: stream.said)
-    assert len(stream.said) < 200_000
+    assert len(stream.said) < 50_000
     answering.get()
-    assert len(stream.said) == 200_000
+    assert len(stream.said) == 50_000
 
 
 def test_nothing_else_is_answered():
