@@ -17,6 +17,7 @@ an emulated link of 30 Mbit/s and 50 ms (netlab; needs root). What is not there 
 
 import argparse
 import json
+import signal
 import statistics
 import sys
 import time
@@ -168,6 +169,7 @@ def main():
     parser.add_argument("--share", type=float, default=0.2)
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no lab remains
     found = {}
     for what in args.what.split(","):
         for where in args.where.split(","):
