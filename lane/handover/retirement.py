@@ -30,8 +30,6 @@ LOOK = 0.1
 """Seconds between two looks for carriers without sessions."""
 ASK_AGAIN = 2.0
 """Seconds until a client that has not moved a session is asked again."""
-IDLE = 3.0
-"""Seconds without data after which sessions that share connections go without being asked for."""
 AT_ONCE = 64
 """Clients that are asked before a short pause, so that they do not all come at once."""
 PAUSE = 0.02
@@ -157,8 +155,7 @@ class Retirement:
 
     def _leave(self, lost: Event) -> bool:
         """Have the clients leave, as long as the new process lives. Returns whether they have."""
-        began, again = monotonic(), 0.0
-        self._until = began + self._timeout
+        self._until, again = monotonic() + self._timeout, 0.0
         idle: set[Carrier] = set()
         while not lost.is_set():
             now = monotonic()
@@ -169,23 +166,11 @@ class Retirement:
             for carrier in unused & idle:  # twice in a row: a client may be about to use it
                 gevent.spawn(carrier.close, LAST_WORDS)
             idle = unused - idle
-            if now >= self._until or (now - began > IDLE and self._only_idle_ones_are_left(now)):
-                break
-            if not any(session.carried for session in self._registry.sessions):
+            if now >= self._until or not any(session.carried for session in self._registry.sessions):
                 break
             lost.wait(LOOK)
         self._server.part()
         return not lost.is_set()
-
-    def _only_idle_ones_are_left(self, now: float) -> bool:
-        """Whether nobody would notice if all went at once.
-
-        There may be thousands, and a client has a new connection for all of them at once. Where each has a
-        connection of its own, it stays on the old one until its client has another.
-        """
-        if any(getattr(carrier, "one_stream", False) for carrier in self._server.requests.carrying):
-            return False
-        return all(now - one.last_data > IDLE for one in self._registry.sessions if one.carried)
 
     def _ask(self, lost: Event) -> None:
         asked = 0

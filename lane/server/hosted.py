@@ -75,6 +75,11 @@ class HostedSession:
         """See `Service.bound`."""
         return self._service.bound
 
+    @property
+    def stopping(self) -> bool:
+        """Whether another process has asked for it."""
+        return self._stopped is not None
+
     def run(self, ended: Callable[[LaneError | None], None]) -> None:
         """Live until the end, tell observers of it, and call `ended` with the error, or None."""
         asked, session = self.asked, self.session

@@ -265,6 +265,8 @@ class Requests:
         """
         self._left = True
         for entry in self._resumption.entries:
+            if not self._resumption.has(entry) or (entry.hosted is not None and entry.hosted.stopping):
+                continue  # since the last one was stopped, the other process has asked for it
             state = {"key": [*entry.key], "generation": entry.generation}
             if entry.verdict is not None:
                 yield Parcel(state | {"ended": [int(entry.verdict), entry.text]}, [])

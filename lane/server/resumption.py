@@ -147,6 +147,10 @@ class Resumption:
         """Whether the session is or was here."""
         return key in self._entries
 
+    def has(self, entry: Entry) -> bool:
+        """Whether this very entry is still the session's."""
+        return self._entries.get(entry.key) is entry
+
     def was_here(self, key: Key) -> bool:
         """Whether the session went from here to another process lately."""
         return key in self._moved and self._moved[key][2]
