@@ -193,7 +193,7 @@ class Others:
             if not elsewhere:
                 return None
             gevent.sleep(BREATH)
-        raise TargetError(Status.GONE, "the session is lost between two processes of the server")
+        raise TargetError(Status.TTL_EXPIRED, "the session is on its way between two processes of the server")
 
     def borrow(self, where: Address, user: str) -> int | None:
         """A descriptor of a port that another process has open for the user; None if none has."""

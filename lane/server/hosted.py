@@ -77,7 +77,7 @@ class HostedSession:
 
     @property
     def stopping(self) -> bool:
-        """Whether another process has asked for it."""
+        """Whether it has been asked to stop."""
         return self._stopped is not None
 
     def run(self, ended: Callable[[LaneError | None], None]) -> None:

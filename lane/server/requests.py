@@ -95,6 +95,8 @@ class Requests:
         )  # fmt: skip
         self.elsewhere: Callable[[Key, int], Parcel | None] = lambda key, generation: None
         """Takes a session from another process that knows it: see `hand_over` there."""
+        self._asking: dict[Key, Parcel | None] = {}
+        """The sessions that others are being asked for, and those of them that `adopt` got meanwhile."""
         self._probes = UserPlaces(MAX_PROBES, 0, "probes of this user")
         self._refusals = Throttle(REFUSALS_PERIOD, burst=REFUSALS_AT_ONCE)
         self._left = False
@@ -219,21 +221,26 @@ class Requests:
         if entry is not None or not request.generation:
             return entry
         entry = self._resumption.begin(key, request.generation)  # others who ask for it wait
+        self._asking[key] = None
         try:
             parcel = self.elsewhere(key, request.generation)
             if parcel is not None:
                 entry.begin(self._hosting.thaw(parcel, entry))
+                return entry
+            self._resumption.forget(entry, TargetError(Status.GONE, "there is no such session here"))
         except BaseException as error:
             refusal = error if isinstance(error, TargetError) else TargetError(Status.GONE, str(error))
-            if refusal.status is Status.TTL_EXPIRED:  # it may still be there: the client asks again
+            arrived = self._asking[key] is not None
+            if arrived or refusal.status is Status.TTL_EXPIRED:  # the client asks again
                 self._resumption.forget(entry, refusal)
             else:
                 self._resumption.ended(entry, refusal, known=False)
-            raise
-        if parcel is None:
-            self._resumption.forget(entry, TargetError(Status.GONE, "there is no such session here"))
-            return None
-        return entry
+            if refusal is not error or not arrived:
+                raise
+        finally:
+            if (late := self._asking.pop(key)) is not None:
+                self.adopt(late)
+        return self._resumption.find(key, request.generation)
 
     def hand_over(self, key: Key, generation: int) -> Parcel | None:
         """Stop a session here, so that another process goes on with it from this generation on.
@@ -241,6 +248,9 @@ class Requests:
         None if it is not known here, and then it is not begun here any more. Raises TargetError if it has
         ended, and Elsewhere if it went to yet another process.
         """
+        known = self._resumption.get(key)
+        if known is not None and known.leaves:
+            raise Elsewhere
         entry = self._resumption.find(key, generation, again=True)
         if entry is None:
             was_here = self._resumption.was_here(key)
@@ -265,7 +275,7 @@ class Requests:
         """
         self._left = True
         for entry in self._resumption.entries:
-            if not self._resumption.has(entry) or (entry.hosted is not None and entry.hosted.stopping):
+            if self._resumption.get(entry.key) is not entry or entry.leaves:
                 continue  # since the last one was stopped, the other process has asked for it
             state = {"key": [*entry.key], "generation": entry.generation}
             if entry.verdict is not None:
@@ -287,6 +297,9 @@ class Requests:
         state = parcel.state
         (user, session), generation = state["key"], state["generation"]
         key = user, session
+        if self._asking.get(key, parcel) is None:
+            self._asking[key] = parcel  # the answer will be that it is elsewhere: it was on its way here
+            return
         if self._resumption.knows(key):
             parcel.close()  # it came before, on its own
             return

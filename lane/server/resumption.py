@@ -60,6 +60,11 @@ class Entry:
         """The session, from the time its target was reached to its end."""
         return self.hosted.session if self.hosted is not None else None
 
+    @property
+    def leaves(self) -> bool:
+        """Whether it is on its way to another process."""
+        return self.hosted is not None and self.hosted.stopping
+
     def begin(self, hosted: HostedSession) -> None:
         """Note that the target was reached."""
         self.hosted = hosted
@@ -147,9 +152,9 @@ class Resumption:
         """Whether the session is or was here."""
         return key in self._entries
 
-    def has(self, entry: Entry) -> bool:
-        """Whether this very entry is still the session's."""
-        return self._entries.get(entry.key) is entry
+    def get(self, key: Key) -> Entry | None:
+        """The entry of the session, if it has one."""
+        return self._entries.get(key)
 
     def was_here(self, key: Key) -> bool:
         """Whether the session went from here to another process lately."""
