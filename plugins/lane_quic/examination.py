@@ -31,7 +31,8 @@ EVERY = 0.05
 PATIENCE = 2.0
 """Seconds to wait for late answers."""
 _VERSION = 0x6A6A6A6A  # reserved to force Version Negotiation (RFC 9000 section 15)
-_IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_DO = 10, 23, 2
+_IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE = 10, 23, 3
+# <linux/in.h>. Not PMTUDISC_DO: that holds back what exceeds an MTU that the kernel was told of minutes ago.
 _HEADERS = {socket.AF_INET: 28, socket.AF_INET6: 48}
 """Bytes of the IP and UDP headers."""
 
@@ -50,13 +51,15 @@ class _Pings:
             else (socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER)
         )
         if hasattr(socket, "SO_DOMAIN"):  # Linux
-            self._sock.setsockopt(*option, _PMTUDISC_DO)
+            self._sock.setsockopt(*option, _PMTUDISC_PROBE)
         self.sent: dict[bytes, tuple[int, float]] = {}
         self.trips: dict[bytes, float] = {}
         self.refused = False
         """Whether the system of the server said that nobody listens there."""
-        self.reported: set[int] = set()
-        """Sizes that the network itself, or this machine's interface, said are too large."""
+        self.failure: OSError | None = None
+        """The last reason why this machine, or its firewall, did not send a packet."""
+        self.told = False
+        """Whether the network itself, or this machine's interface, said that a packet is too large."""
         self._reader: gevent.Greenlet[..., None] | None = None
         try:
             self._sock.connect(tuple(where))
@@ -73,20 +76,26 @@ class _Pings:
     def send(self, size: int) -> None:
         name = os.urandom(8)
         head = b"\xc0" + _VERSION.to_bytes(4, "big") + b"\x08" + os.urandom(8) + b"\x08" + name
-        try:
-            self._sock.send(head.ljust(size, b"\0"))
-        except OSError as error:
-            if error.errno == errno.EMSGSIZE:
-                self.reported.add(size)
-            self.refused |= error.errno == errno.ECONNREFUSED
+        for _ in range(2):  # the first call may raise what was answered to an earlier packet
+            try:
+                self._sock.send(head.ljust(size, b"\0"))
+                break
+            except OSError as error:
+                self._note(error)
         self.sent[name] = size, monotonic()
+
+    def _note(self, error: OSError) -> None:
+        self.told |= error.errno == errno.EMSGSIZE
+        self.refused |= error.errno == errno.ECONNREFUSED
+        if error.errno != errno.ECONNREFUSED:
+            self.failure = error
 
     def _read(self) -> None:
         while True:
             try:
                 data = self._sock.recv(2048)  # no limit: `close` ends it
             except OSError as error:
-                self.refused |= error.errno == errno.ECONNREFUSED
+                self._note(error)
                 gevent.sleep(EVERY)
                 continue
             # Its destination is the source of the question, behind a version of 0.
@@ -123,6 +132,9 @@ def _unheard(pings: _Pings, endpoint: Address) -> Finding:
     if pings.refused:
         text = "gets through, but nobody listens there: the server does not offer quic"
         return Finding("warn", "UDP", text, "start the server with --transport quic,tls")
+    if pings.failure is not None:
+        text = f"packets to {endpoint} do not leave this machine: {pings.failure.strerror}"
+        return Finding("warn", "UDP", text, "look at the firewall and the routes of this machine")
     return Finding(
         "warn",
         "UDP",
@@ -146,7 +158,7 @@ def _sizes(pings: _Pings) -> Iterator[Finding]:
     too_large = [size for size in sizes if size > largest]
     if not too_large:
         yield Finding("ok", "path MTU", f"at least {packet} bytes")
-    elif any(size in pings.reported for size in too_large):
+    elif pings.told:
         yield Finding(
             "note", "path MTU", f"about {packet} bytes; the network says so itself, and lane adapts"
         )

@@ -188,15 +188,21 @@ class Bed:
 
     def restart_server(self):
         """As after a kill: nothing is said, and nothing known of what was."""
-        old = self.listeners
-        self.listeners = {}
-        for name, way in self.ways.items():
-            port = old[name].address.port
-            old[name].close()
-            way.drop()
-            self.listeners[name] = way.listen(Address("127.0.0.1", port), self.tls)
+        for name, listener in self.listeners.items():
+            listener.close()
+            self.ways[name].drop()
+        self._end_server()
+        self.listeners = {
+            name: self.ways[name].listen(Address("127.0.0.1", listener.address.port), self.tls)
+            for name, listener in self.listeners.items()
+        }
         self.ports = {name: listener.address for name, listener in self.listeners.items()}
         self.start_server()
+
+    def _end_server(self):
+        self.server.close(0)
+        self.doors.close()
+        self.server_registry.close()
 
     def pool(self, name):
         way = self.ways[name]
@@ -232,9 +238,7 @@ class Bed:
             sock.close()
         self.paths.close()
         self.registry.close()
-        self.server.close(0)
-        self.doors.close()
-        self.server_registry.close()
+        self._end_server()
         self.target.stop()
 
 

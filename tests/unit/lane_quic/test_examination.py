@@ -1,5 +1,8 @@
 """A look at the way of UDP packets, on a network of the test's own."""
 
+import errno
+import os
+
 import gevent
 import gevent.socket as gsocket
 import pytest
@@ -100,6 +103,15 @@ def test_a_port_where_nobody_listens():
         address = Address(*sock.getsockname())
     found = look(address)
     assert "nobody listens there: the server does not offer quic" in found["UDP"].text
+
+
+def test_packets_that_do_not_leave_this_machine(monkeypatch, server):
+    def send(sock, data):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(gsocket.socket, "send", send)
+    found = look(server(lambda number, size: True))
+    assert found["UDP"].text.endswith("do not leave this machine: Operation not permitted")
 
 
 def test_answers_of_strangers_do_not_count(server):
