@@ -26,6 +26,10 @@ CUBIC = ("--tcp-congestion", "system")
 """lane would ask the kernel for BBR by itself."""
 
 
+PATIENCE = 10
+"""Seconds after which an exchange is given up."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How long everything takes. Times are in seconds, and `skip` ones do not count."""
@@ -159,14 +163,16 @@ def loss(chapter, plan):
         if "series" in record:
             found[name] = record
             chapter.say(f"{name}: {record['mbps']:.2f} Mbit/s, {len(record['exchanges'])} exchanges")
-    return {"link": asdict(LINKS["L2"]), "buffer": BUFFER, "secs": plan.lossy, "contenders": found}
+    about = {"link": asdict(LINKS["L2"]), "buffer": BUFFER, "secs": plan.lossy, "patience": PATIENCE}
+    return {**about, "contenders": found}
 
 
 def bulk_and_exchanges(lab, proxy, plan):
     bulk = lab.load("c", "down", "--secs", plan.lossy, "--series", 0.5, proxy=proxy)
     line_with(bulk, "began")
     time.sleep(networks.SETTLE)
-    done = networks.exchanges(lab, proxy, plan.exchanges, plan.lossy - 2 * networks.SETTLE)
+    limits = ("--count", plan.exchanges, "--secs", plan.lossy - 2 * networks.SETTLE, "--timeout", PATIENCE)
+    done = finish(lab.load("c", "exchanges", *limits, proxy=proxy), 120)
     trace = finish(bulk, plan.lossy + 60)
     return {
         "mbps": round(networks.mbps(trace, plan.lossy), 3),

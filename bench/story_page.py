@@ -5,6 +5,7 @@ from pathlib import Path
 
 import labs
 from story_plot import PALETTE, svg
+from story_text import counted
 from story_words import WORDS
 
 
@@ -14,7 +15,7 @@ def page(result, draw=svg):
         " ".join(f"--{name}: {pair[shade]};" for name, pair in PALETTE.items()) for shade in (0, 1)
     )
     colors = f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
-    style = colors + Path(__file__).with_suffix(".css").with_stem("story").read_text()
+    style = colors + Path(__file__).with_name("story.css").read_text()
     chapters = [
         section(number, name, chapter, result["about"], draw)
         for number, (name, chapter) in enumerate(result["chapters"].items(), 1)
@@ -33,9 +34,11 @@ def page(result, draw=svg):
 
 def opening(result):
     about = result["about"]
-    against = sum(said.against for name, one in result["chapters"].items() for said in words(name, one).said)
-    places = "one place" if against == 1 else f"{against} places"
-    found = f'<p class="against"><b>This run contradicts the story in {places}</b>, marked below.</p>'
+    chapters = result["chapters"]
+    against = sum(said.against for name, one in chapters.items() for said in words(name, one).said)
+    busy = sum(one["late_us"] > labs.LATE for one in chapters.values())
+    found = [f"This run contradicts the story in {counted(against, 'place')}, marked below."] * bool(against)
+    found += [f"The machine was too busy to trust the figures of {counted(busy, 'chapter')}."] * bool(busy)
     kind = "short form, with fewer and shorter measurements (--quick)" if about["quick"] else "whole"
     facts = {
         "When": about["when"],
@@ -49,7 +52,7 @@ def opening(result):
 <p>lane is a tunnel proxy that carries connections over QUIC or TLS, and moves running ones to the better
 of the two. This report retells why, by measurements. Each chapter measures one step on an emulated link,
 with both ends on one machine. The sentences with figures are made from this run.</p>
-{found if against else ""}
+{f'<p class="against"><b>{" ".join(found)}</b></p>' if found else ""}
 {facts_of(facts)}"""
 
 

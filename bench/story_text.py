@@ -23,7 +23,7 @@ SHORT = {
     "v2ray": "v2ray",
     "v2ray-mux": "v2ray, one",
 }
-"""The same in pictures, where space is short."""
+"""The same in pictures and tables, where space is short."""
 LANES = {"quic": "QUIC", "tls": "TLS", None: "nothing"}
 
 
@@ -79,5 +79,5 @@ def sized(figures):
     return f"lane with --buffer-size {figures['buffer'] >> 20}MB at both ends"
 
 
-def counted(rounds):
-    return "one round" if rounds == 1 else f"{rounds} rounds"
+def counted(count, what):
+    return f"one {what}" if count == 1 else f"{count} {what}s"

@@ -9,6 +9,7 @@ import buffers
 from story_text import (
     LANES,
     NAMES,
+    SHORT,
     Text,
     counted,
     held,
@@ -140,7 +141,7 @@ def clean(figures):
         said += on_line(line["link"]["rate"], line["contenders"])
     rows = [
         (
-            f"{line['link']['rate']} Mbit/s, {NAMES[who]}",
+            f"{line['link']['rate']} Mbit/s, {SHORT[who]}",
             *map(short, (one["mbps"], one["client"], one["server"])),
         )
         for line in figures["lines"]
@@ -154,8 +155,8 @@ def clean(figures):
         "; ".join(shown(line["link"]) for line in figures["lines"]),
         f"""{sized(figures)}, and --tcp-congestion system; v2ray with VLESS over TLS, and a buffer of the
         same size""",
-        f"""Download, and the CPU time that each GB costs. Medians of {counted(figures["rounds"])}, taken
-        in turn.""",
+        f"""Download, and the CPU time that each GB costs. Medians of
+        {counted(figures["rounds"], "round")}, taken in turn.""",
     )
 
 
@@ -215,7 +216,8 @@ def loss(figures):
     if "lane" in times and "v2ray-mux" in found:
         muxed = times.get("v2ray-mux")
         each = f"over QUIC it takes {short(times['lane'])} ms, and "
-        each += f"over v2ray {short(muxed)} ms." if muxed else "over v2ray none was answered within 30 s."
+        late = f"none was answered in {figures['patience']} s"
+        each += f"in v2ray's one connection {f'{short(muxed)} ms' if muxed else late}."
         text = """Where all connections share one TCP connection, a small exchange waits behind all that a
             download beside it has under way, lost packets included. Streams of QUIC do not wait for each
             other:"""
@@ -223,7 +225,7 @@ def loss(figures):
         said.append(seen(holds, f"{text} {each}", f"Of a small exchange beside the download: {each}"))
     rows = [
         (
-            NAMES[who],
+            SHORT[who],
             short(one["mbps"]),
             f"{len(one['exchanges'])} of {len(one['exchanges']) + one['failed']}",
             short(times.get(who)),
@@ -240,9 +242,10 @@ def loss(figures):
         f"{sized(figures)}, and --tcp-congestion system, or bbr; v2ray as in the chapter before",
         "Above: download in Mbit/s. Below: each mark is an exchange beside it, on a logarithmic axis.",
         [
-            """An exchange is 512 bytes up and 4 KB down on a new connection, one after the other. lane
-            over TLS, and v2ray unless it says so, give each connection a TCP connection of its own. One
-            that takes more than 30 s is given up."""
+            f"""An exchange is 512 bytes up and 4 KB down on a new connection, one after the other, and
+            given up after {figures["patience"]} s. Over TLS, each connection has a TCP connection of its
+            own, but for "v2ray, one": there all share one (its mux). "TLS, BBR" is lane over TLS, with
+            BBR for TCP."""
         ],
     )
 
