@@ -63,7 +63,7 @@ class Chapter:
         print(f"{time.monotonic() - self.begin:6.0f} s  {text}", flush=True)
 
     def measure(self, what, link, work, *, seed=1, cc="cubic", options=(), buffer=0):
-        """The result of `work` in a new lab, or None if it failed."""
+        """The result of `work` in a new lab; if it failed, only its "error"."""
         try:
             with labs.lab(link, seed=seed, cc=cc) as lab:
                 lab.lane_options, lab.buffer = list(options), buffer
@@ -72,10 +72,13 @@ class Chapter:
         except Failed as failed:
             found, late = {"error": str(failed).splitlines()[-1]}, 0
         self.late.append(late)
-        if error := found.get("error"):
-            self.errors.append(f"{what}: {error}")
-            self.say(f"{what}: ERROR: {error}")
+        if found.get("error"):
+            self.failed(what, found["error"])
         return found
+
+    def failed(self, what, error):
+        self.errors.append(f"{what}: {error}")
+        self.say(f"{what}: ERROR: {error}")
 
     def chosen(self, contenders):
         """Those that are installed."""
@@ -105,13 +108,21 @@ def window(chapter, plan):
 def curve(chapter, plan):
     """The sweep of bench/buffers.py."""
     args = SimpleNamespace(secs=plan.secs, skip=plan.skip, rounds=1, lane_options="")
-    found = buffers.sweep(args, buffers.sizes_of(plan.sizes), plan.links)
-    for point in found["points"]:
-        chapter.late += [each["late_mean_us"] for each in point["rounds"]]
-        what = f"{point['link']}, {buffers.name(point['size'])}"
-        chapter.errors += [f"{what}: {each['error']}" for each in point.pop("rounds") if each["error"]]
-    links = {name: asdict(LINKS[name]) for name in plan.links}
-    return {"links": links, "points": found["points"]}
+    points = []
+    for link, size in product(plan.links, buffers.sizes_of(plan.sizes)):
+        what = f"{link}, {buffers.name(size)}"
+        try:
+            point = buffers.sweep(args, [size], [link])["points"][0]
+        except Failed as failed:
+            chapter.failed(what, str(failed).splitlines()[-1])
+            continue
+        (measured,) = point.pop("rounds")
+        chapter.late.append(measured["late_mean_us"])
+        if measured["error"]:
+            chapter.failed(what, measured["error"])
+        else:
+            points.append(point)
+    return {"links": {name: asdict(LINKS[name]) for name in plan.links}, "points": points}
 
 
 def clean(chapter, plan):

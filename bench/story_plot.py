@@ -91,6 +91,8 @@ def window(pyplot, figures):
     axes.text(ends[0] * 1.03, figures["ceiling"] * 1.1, "what the line can carry", color=MUTED, va="bottom")
     for who in ("direct", "stop-and-wait"):
         found = {point["rtt"]: point["mbps"] for point in figures["points"] if point["who"] == who}
+        if not found:
+            continue
         axes.plot(*zip(*found.items(), strict=True), "o-", color=COLORS[who], linewidth=1.8, markersize=5)
         below = {"xytext": (0, -14), "textcoords": "offset points", "ha": "center", "color": COLORS[who]}
         for rtt, rate in found.items():

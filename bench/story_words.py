@@ -43,17 +43,11 @@ def window(figures):
         part = f"{eight[50] / direct[50] * 100:.0f} % of what the line can carry"
         said.append(seen(eight[50] < direct[50] / 4, f"{where}, {carried}: {part}.", f"{where}, {carried}."))
     known = {rtt: rate for rtt, rate in eight.items() if rate}
-    near = all(0.6 < rate / held(8192, rtt, figures["ceiling"]) < 1.1 for rtt, rate in known.items())
-    ends = listed(
-        f"{short(known[rtt])} Mbit/s at {rtt} ms" for rtt in sorted(known)[:: max(1, len(known) - 1)]
-    )
-    said.append(
-        seen(
-            near and known,
-            f"It is the round trip that decides, not the line: the proxy carries {ends}.",
-            f"The proxy's rates are not near 8 KB per round trip: {ends}.",
-        )
-    )
+    if known:
+        near = all(0.6 < rate / held(8192, rtt, figures["ceiling"]) < 1.1 for rtt, rate in known.items())
+        ends = listed(f"{short(known[rtt])} Mbit/s at {rtt} ms" for rtt in (min(known), max(known)))
+        text = f"It is the round trip that decides, not the line: the proxy carries {ends}."
+        said.append(seen(near, text, f"The proxy's rates are not near 8 KB per round trip: {ends}."))
     rows = [(f"{rtt} ms", short(8192 * 8 / rtt / 1e3), short(eight[rtt]), short(direct[rtt])) for rtt in rtts]
     return Text(
         "A buffer of 8 KB",
@@ -83,7 +77,7 @@ def curve(figures):
         for name in figures["links"]
     }
     for name, link in figures["links"].items():
-        said += on_link(link, by_link[name])
+        said += on_link(link, by_link[name]) if by_link[name] else []
     sizes = sorted({point["size"] for point in figures["points"]})
     rows = [(buffers.name(size), *(short(rates.get(size)) for rates in by_link.values())) for size in sizes]
     links = [f"{link['rate']} Mbit/s, {link['rtt']} ms" for link in figures["links"].values()]
@@ -282,6 +276,7 @@ def switch(figures):
         (f"{at:.1f} s", f"{LANES.get(old, old)} → {LANES.get(new, new)}", why)
         for at, old, new, why in changes
     ]
+    rows = rows or [("-", "none", "-")] * ("auto" in found)
     return Text(
         "The switch in the middle",
         said,
