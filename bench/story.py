@@ -11,7 +11,7 @@ Five chapters, each on emulated links:
     loss       the same at 10 % loss
     switch     a download that lane moves while losses begin and end
 
-All take about a quarter of an hour, with --quick about two minutes. The figures are in the file of --json,
+All take about a quarter of an hour, with --quick two to three minutes. The figures are in the file of --json,
 and --draw makes the report of them anew, without measuring. The report asks for nothing from the network.
 It needs root and netlab (see bench/labs.py), and matplotlib.
 """
