@@ -40,10 +40,10 @@ class Plan:
     sizes: str = buffers.SIZES
     links: tuple = ("L1", "L4")
     rounds: int = 3
-    bulk: int = 8
-    lossy: int = 20
+    bulk: int = 6
+    lossy: int = 16
     exchanges: int = 100
-    steps: tuple = (15, 40, 60)
+    steps: tuple = (10, 30, 48)
     """Losses begin, losses end, the download ends."""
     beside: tuple = ("quic", "tls")
 
