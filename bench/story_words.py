@@ -199,7 +199,8 @@ def loss(figures):
             f"QUIC carries {short(rates['lane'])} Mbit/s, and TLS {short(rates['lane-tls'])} Mbit/s{others}."
         )
         text = f"TLS over TCP collapses, and QUIC holds: {each}"
-        said.append(seen(rates["lane"] > 5 * rates["lane-tls"], text, each))
+        holds = rates["lane"] > max(5 * rates["lane-tls"], figures["link"]["ceiling"] / 2)
+        said.append(seen(holds, text, each))
     if {"lane-tls", "lane-tls-bbr"} <= set(found):
         bbr = short(rates["lane-tls-bbr"])
         text = f"""It is not TLS that fails, but the way in which TCP takes losses: with BBR for TCP,
