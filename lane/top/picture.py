@@ -133,8 +133,8 @@ class Picture:
         if trouble:
             second = Text(trouble, "bold red")
         else:
-            states = {lane.get("state") for lane in dicts(view.get("lanes"))}
-            second = Text(text(view.get("headline")), "" if states & {"carries", None} else "bold red")
+            states = {text(lane.get("state")) for lane in dicts(view.get("lanes"))}
+            second = Text(text(view.get("headline")), "" if states & {"carries", NONE} else "bold red")
         if width is not None:
             second = Text(cut(second.plain, width), second.style)
         return [line, second]

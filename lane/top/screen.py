@@ -131,7 +131,9 @@ class Screen:
         """Stop, as Ctrl-Z asks, with the terminal as before, until the shell has lane go on."""
         self._stopping = False
         self._leave()
-        os.kill(os.getpid(), signal.SIGSTOP)
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)  # it has no effect where there is no shell to go on from
+        signal.signal(signal.SIGTSTP, self._note)
         self._begin()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
