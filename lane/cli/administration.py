@@ -90,13 +90,14 @@ def administer_client(
     """Open the admin port of a client, if there is to be one. Raises ConfigError."""
     if config.admin is None:
         return Nothing()
+    from lane.admin import page  # noqa: PLC0415
     from lane.admin.client_admin import ClientAdmin  # noqa: PLC0415
     from lane.admin.health import Health  # noqa: PLC0415
     from lane.admin.port import Place  # noqa: PLC0415
     from lane.admin.pulse import Pulse  # noqa: PLC0415
 
     pulse, health, place = Pulse(), Health(), Place(config.admin)
-    routes: Routes = {**health.routes, **ClientAdmin(snapshot, registry, pulse.lag).routes}
+    routes: Routes = {**page.routes(), **health.routes, **ClientAdmin(snapshot, registry, pulse.lag).routes}
     return Admin(place.open(routes, config.admin_secret), health, pulse, place)
 
 
@@ -119,6 +120,7 @@ def administer(
     """
     if config.admin is None:
         return Nothing()
+    from lane.admin import page  # noqa: PLC0415
     from lane.admin.accounts import Accounts  # noqa: PLC0415
     from lane.admin.cleared import Cleared  # noqa: PLC0415
     from lane.admin.everyone import Everyone  # noqa: PLC0415
@@ -134,7 +136,12 @@ def administer(
     pulse.work = counted.look if shelves is None else everyone.leave
     health = Health(lambda: tally.stopping)
     panel = Hysteria(everyone, server, live, shelves.cleared if shelves else Cleared())
-    routes: Routes = {**health.routes, **ServerAdmin(everyone, tally).routes, **panel.routes}
+    routes: Routes = {
+        **page.routes(),
+        **health.routes,
+        **ServerAdmin(everyone, tally).routes,
+        **panel.routes,
+    }
     assert place is not None  # the role of the process has it
     parts: list[Closes] = [pulse, everyone]
     if config.accounts == LOCAL:
