@@ -32,9 +32,12 @@ class Closes(Protocol):
 
 
 class Admin:
-    """The admin port of this process."""
+    """The admin port of this process. `name`: where it is, as `--admin` takes it."""
 
-    def __init__(self, web: "WebServer", health: "Health", *parts: Closes) -> None:
+    name: str | None = None
+
+    def __init__(self, name: str, web: "WebServer", health: "Health", *parts: Closes) -> None:
+        self.name = name
         self._web = web
         self._health = health
         self._parts = parts
@@ -98,7 +101,7 @@ def administer_client(
 
     pulse, health, place = Pulse(), Health(), Place(config.admin)
     routes: Routes = {**page.routes(), **health.routes, **ClientAdmin(snapshot, registry, pulse.lag).routes}
-    return Admin(place.open(routes, config.admin_secret), health, pulse, place)
+    return Admin(place.name, place.open(routes, config.admin_secret), health, pulse, place)
 
 
 def administer(
@@ -148,4 +151,4 @@ def administer(
         accounts = Accounts(state.open_accounts(config.state_dir), link_of, everyone)
         routes = {**routes, **accounts.routes}
         parts.append(accounts)
-    return Admin(place.open(routes, config.admin_secret), health, *parts)
+    return Admin(place.name, place.open(routes, config.admin_secret), health, *parts)

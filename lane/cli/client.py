@@ -76,10 +76,15 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
     address = inbounds[0].address
     if config.check:
         log.info("%s answered in %.1f ms", upstream.address, connector.ping() * 1000)
-    control = open_control(config.control, address, paths.snapshot, paths.lanes.ask_all)
+    admin = administer_client(config, paths.snapshot, registry)
+    control = open_control(
+        config.control,
+        address,
+        lambda: {**paths.snapshot(), "admin": admin.name},
+        paths.lanes.ask_all,
+    )
     if control:
         paths.when_changed(control.changed)
-    admin = administer_client(config, paths.snapshot, registry)
     for inbound in inbounds:
         inbound.start()
     reverses = open_reverses(config, connector)
