@@ -34,6 +34,7 @@ STOREYS = [
     {"lane.session", "lane.egress", "lane.plugins", "lane.state"},
     {"lane.carriers", "lane.config", "lane.testing"},
     {"lane.inbound", "lane.server"},
+    {"lane.look"},
     {"lane.handover", "lane.admin"},
     {"lane.cli"},
     {"lane.__main__"},
