@@ -66,7 +66,10 @@ class Browser:
 
     def text(self, selector):
         """The visible text of the first element; "" if there is none, or if it is hidden."""
-        return self.run("return document.querySelector(arguments[0])?.innerText ?? ''", selector).strip()
+        script = (
+            "const e = document.querySelector(arguments[0]); return e?.checkVisibility() ? e.innerText : ''"
+        )
+        return self.run(script, selector).strip()
 
     def texts(self, selector):
         """The visible texts of all elements."""

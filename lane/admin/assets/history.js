@@ -2,6 +2,7 @@
 // takes nothing away.
 
 const SPAN = 900; // seconds
+const AGAIN = 2; // seconds
 const MOST_MOVES = 200;
 const FIGURES = ["goodput", "loss", "rtt", "carries"];
 
@@ -16,7 +17,11 @@ export class History {
     this.moves = [];
   }
 
-  // The newest time that is known, which is what to ask from.
+  // What to ask from. The newest seconds are asked for again: not all processes of a server may have told them.
+  get since() {
+    return Math.max(0, this.last - AGAIN);
+  }
+
   get last() {
     return this.times.length ? this.times[this.times.length - 1] : 0;
   }
@@ -26,20 +31,17 @@ export class History {
     if (now < this.last - 2) this.clear(); // its clock was set back
     const { times, lanes, step } = history;
     for (const name of Object.keys(lanes).sort()) if (!this.lanes.has(name)) this.#begin(name);
-    const last = this.last;
+    const known = this.times.findIndex((time) => time >= times[0]);
+    if (known >= 0) this.#cut(known, this.times.length);
     times.forEach((time, at) => {
-      if (time <= last) return;
       if (this.times.length && time - this.last > 2.5 * step) this.#push(this.last + step, () => null); // a gap in the lines
       this.#push(time, (name, figure) => lanes[name]?.[figure][at] ?? null);
     });
     const first = now - SPAN;
     const old = this.times.findIndex((time) => time >= first);
-    if (old > 0) {
-      this.times.splice(0, old);
-      for (const lane of this.lanes.values()) for (const figure of FIGURES) lane[figure].splice(0, old);
-    }
-    const known = new Set(this.moves.map(identify));
-    this.moves.push(...moves.filter((move) => !known.has(identify(move))));
+    if (old > 0) this.#cut(0, old);
+    const seen = new Set(this.moves.map(identify));
+    this.moves.push(...moves.filter((move) => !seen.has(identify(move))));
     this.moves = this.moves.filter((move) => move.time >= first).slice(-MOST_MOVES);
   }
 
@@ -51,6 +53,11 @@ export class History {
 
   #begin(name) {
     this.lanes.set(name, Object.fromEntries(FIGURES.map((figure) => [figure, this.times.map(() => null)])));
+  }
+
+  #cut(from, to) {
+    this.times.splice(from, to - from);
+    for (const lane of this.lanes.values()) for (const figure of FIGURES) lane[figure].splice(from, to - from);
   }
 
   #push(time, value) {

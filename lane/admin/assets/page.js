@@ -25,30 +25,32 @@ async function look() {
   if (asking) return;
   asking = true;
   const begin = performance.now();
-  try {
-    const secret = sessionStorage.getItem(SECRET);
-    const answer = await fetch(`api/view?since=${history.last}`, {
-      headers: secret ? { Authorization: `Bearer ${secret}` } : {},
-      cache: "no-store",
-      credentials: "omit",
-      signal: AbortSignal.timeout(PATIENCE),
-    });
-    if (answer.status === 401) return ask(secret !== null);
-    if (!answer.ok) throw new Error(`${answer.status}: ${(await answer.text()).slice(0, 200)}`);
-    show(await answer.json());
-    tell("");
-  } catch (error) {
-    silent_since ||= Date.now() / 1000;
-    const what = error.name === "Error" ? `lane answers ${error.message.trim()}` : "lane does not answer";
-    tell(`${what} since ${format.clock(silent_since)}, trying again`);
-  } finally {
-    asking = false;
-  }
+  const secret = sessionStorage.getItem(SECRET);
+  const { status, found } = await request(secret).catch(() => ({ status: 0 }));
+  asking = false;
+  if (status === 401) return ask(secret !== null);
   if (!document.hidden) timer = setTimeout(look, Math.max(100, begin + PERIOD - performance.now()));
+  silent_since = status ? 0 : silent_since || Date.now() / 1000;
+  if (!status) tell(`lane does not answer since ${format.clock(silent_since)}, trying again`);
+  else if (status !== 200) tell(`lane answers: ${found}`);
+  else {
+    tell("");
+    show(found);
+  }
+}
+
+// The status of the answer, and the view or else the reason why there is none.
+async function request(secret) {
+  const answer = await fetch(`api/view?since=${history.since}`, {
+    headers: secret ? { Authorization: `Bearer ${secret}` } : {},
+    cache: "no-store",
+    credentials: "omit",
+    signal: AbortSignal.timeout(PATIENCE),
+  });
+  return { status: answer.status, found: answer.ok ? await answer.json() : (await answer.text()).trim().slice(0, 200) };
 }
 
 function tell(trouble) {
-  if (!trouble) silent_since = 0;
   $("trouble").textContent = trouble;
   $("trouble").hidden = !trouble;
   document.body.classList.toggle("stale", Boolean(trouble));
