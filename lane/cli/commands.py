@@ -7,6 +7,7 @@ COMMANDS = {
     "server": "connect clients to their targets",
     "check": "try the server over each transport and print the results",
     "speedtest": "measure what each transport delivers, and the delay beside it",
+    "top": "show live what a running client or server carries",
     "why": "say which transport a running client uses, and why",
     "open": "show the page of a running client or server in a browser",
     "status": "say what a running server has: its processes and their sessions",

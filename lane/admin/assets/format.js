@@ -1,4 +1,4 @@
-// Figures as people read them. What is unknown is a dash.
+// Figures as people read them. What is unknown is a dash. Sizes are of 1024, as everywhere in lane.
 
 const NONE = "–";
 const SIZES = ["B", "KB", "MB", "GB", "TB"];
@@ -7,17 +7,17 @@ const SPEEDS = ["bit/s", "kbit/s", "Mbit/s", "Gbit/s"];
 const known = (write) => (value) => (value === null || value === undefined ? NONE : write(value));
 const digits = (value, count) => value.toLocaleString("en", { minimumFractionDigits: count, maximumFractionDigits: count });
 
-function scaled(value, units, first = 0) {
+function scaled(value, units, base, first = 0) {
   let unit = first;
-  for (value /= 1000 ** first; Math.abs(value) >= 999.5 && unit < units.length - 1; unit++) value /= 1000;
+  for (value /= base ** first; Math.abs(value) >= 999.5 && unit < units.length - 1; unit++) value /= base;
   return `${digits(value, unit > first && Math.abs(value) < 9.95 ? 1 : 0)} ${units[unit]}`;
 }
 
 export const text = known(String);
 export const number = known((value) => digits(value, 0));
-export const size = known((bytes) => scaled(bytes, SIZES));
-export const rate = known((bytes) => (bytes ? scaled(bytes * 8, SPEEDS, 1) : "0"));
-export const percent = known((part) => `${digits(part * 100, part < 0.0995 && part > 0 ? 1 : 0)} %`);
+export const size = known((bytes) => scaled(bytes, SIZES, 1024));
+export const rate = known((bytes) => (bytes ? scaled(bytes * 8, SPEEDS, 1000, 1) : "0"));
+export const percent = known((part) => `${digits(part * 100, part < 0.0995 && part >= 0.0005 ? 1 : 0)} %`);
 export const cost = known((times) => `${digits(times, times < 9.95 && times % 1 ? 1 : 0)}×`);
 export const milliseconds = known((seconds) => {
   const value = seconds * 1000;

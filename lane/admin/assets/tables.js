@@ -65,8 +65,8 @@ const of_server = (lane) => ({
   users: [
     [
       words("User", "name", { kind: "user", mark: (one) => (one.online ? "online" : "offline") }),
-      figure("Sessions", "sessions", format.number),
-      ...traffic,
+      figure("Sessions", "sessions", format.number, minor),
+      ...traffic.map((column) => (column.title === "↓" ? { ...column, ...minor } : column)),
       { ...limit("Rate limit, down", "rate_down", format.rate), minor: true },
       { ...limit("up", "rate_up", format.rate), minor: true },
       { title: "Quota", value: (one) => (one.quota ? one.used / one.quota : null), text: quota },
