@@ -1,9 +1,9 @@
 """What an open page of the admin port costs the client or the server that it looks at.
 
-    python bench/page.py [--sessions 1,1000] [--transport tls] [--secs 10] [--rounds 5] [--every 1]
+    python bench/page.py [--sessions 1,1000] [--active 20] [--transport tls] [--secs 10] [--rounds 5]
 
-A client and a server of lane, and applications with so many sessions, each of which exchanges 64 bytes every
-`--every` seconds. In turn nobody looks, and both ends are asked once a second for what the page asks for. The
+A client and a server of lane, and applications with so many sessions, `--active` of which exchange 64 bytes
+20 times a second. In turn nobody looks, and both ends are asked once a second for what the page asks for. The
 difference in CPU time, as a percentage of one core, is what bulk transfers lose, since they end at the CPU.
 Printed are the median of the rounds, the least and the most, and the time and the size of an answer.
 """
@@ -14,6 +14,7 @@ import secrets
 import sys
 import tempfile
 import time
+from collections import deque
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
@@ -22,7 +23,7 @@ import gevent
 import gevent.socket as gsocket
 import held
 import psutil
-from held import AT_ONCE, cpu, exchange, opened
+from held import AT_ONCE, chat, cpu, opened
 from processes import LANE, line_with, start
 
 AGAIN = 2
@@ -58,13 +59,6 @@ def watch(port, secret, answers):
         gevent.sleep(max(0, began + 1 - time.monotonic()))
 
 
-def move(sock, every, begin):
-    gevent.sleep(begin)
-    while True:
-        exchange(sock)
-        gevent.sleep(every)
-
-
 def used(ends, secs):
     """Per cent of a core that each process uses."""
     before, began = cpu(ends), time.monotonic()
@@ -92,8 +86,7 @@ def measure(args, sessions):
         target = int(line_with(start(stack, sys.executable, held.__file__, "echo"), "ready").split()[1])
         ends = [psutil.Process(end.pid) for end in (client, server)]
         socks = gevent.pool.Pool(AT_ONCE).map(lambda _: opened(proxy, target), range(sessions))
-        for number, sock in enumerate(socks):
-            gevent.spawn(move, sock, args.every, args.every * number / sessions)
+        chats = [gevent.spawn(chat, sock, deque(maxlen=1)) for sock in socks[: args.active]]
         gevent.sleep(5)
         costs, answers = [], ([], [])
         for _ in range(args.rounds):
@@ -103,6 +96,7 @@ def measure(args, sessions):
             watched = used(ends, args.secs)
             gevent.killall(watchers)
             costs.append([now - before for now, before in zip(watched, alone, strict=True)])
+        gevent.killall(chats)
         for name, cost, asked in zip(("client", "server"), zip(*costs, strict=True), answers, strict=True):
             sizes, times = zip(*asked, strict=True)
             print(
@@ -116,10 +110,10 @@ def measure(args, sessions):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--sessions", default="1,1000")
+    parser.add_argument("--active", type=int, default=20)
     parser.add_argument("--transport", default="tls")
     parser.add_argument("--secs", type=float, default=10)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--every", type=float, default=1)
     args = parser.parse_args()
     for sessions in args.sessions.split(","):
         measure(args, int(sessions))

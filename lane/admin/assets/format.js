@@ -43,3 +43,5 @@ export const day = known((time) => {
   const date = new Date(time * 1000);
   return `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())}`;
 });
+
+export const moment = known((time) => (time ? `${day(time)} ${clock(time)}` : NONE));

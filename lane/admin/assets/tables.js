@@ -67,8 +67,7 @@ const of_server = (lane) => ({
       words("User", "name", { kind: "user", mark: (one) => (one.online ? "online" : "offline") }),
       figure("Sessions", "sessions", format.number, minor),
       ...traffic.map((column) => (column.title === "↓" ? { ...column, ...minor } : column)),
-      { ...limit("Rate limit, down", "rate_down", format.rate), minor: true },
-      { ...limit("up", "rate_up", format.rate), minor: true },
+      { title: "Rate limit", value: (one) => one.rate_down, text: limit, kind: "figure", minor: true },
       { title: "Quota", value: (one) => (one.quota ? one.used / one.quota : null), text: quota },
       { title: "Expires", value: (one) => one.expires, text: (one) => (one.expires ? format.day(one.expires) : "never"), minor: true },
     ],
@@ -77,14 +76,15 @@ const of_server = (lane) => ({
   ],
   workers: [
     [
+      figure("Worker", "number", format.text, { kind: "" }),
       figure("Process", "pid", format.text),
       figure("Sessions", "sessions", format.number),
       figure("Carriers", "carriers", format.number),
       figure("Restarts", "restarts", format.number),
-      figure("Started", "since", format.clock),
+      figure("Started", "since", format.moment),
     ],
-    "pid",
-    (view) => [view.workers],
+    "number",
+    (view) => [view.workers.map((one, at) => ({ ...one, number: at + 1 }))],
   ],
 });
 
@@ -96,5 +96,8 @@ const traffic = [
   figure("↓", "down", format.size),
   figure("↑", "up", format.size, minor),
 ];
-const limit = (title, name, show) => figure(title, name, (value) => (value ? show(value) : "none"));
+const limit = ({ rate_up, rate_down }) => {
+  if (!rate_up && !rate_down) return "none";
+  return rate_up === rate_down ? format.rate(rate_down) : `↓ ${format.rate(rate_down)}, ↑ ${format.rate(rate_up)}`;
+};
 const quota = (one) => (one.quota ? `${format.size(one.used)} of ${format.size(one.quota)}` : "none");
