@@ -87,12 +87,15 @@ def client_of(tmp_path):
     return port, [*options, "--plugin-dir", folder], file
 
 
-def test_a_client(browser, origin, client_of, tmp_path):
+def test_a_client(browser, origin, client_of, tmp_path, run_lane):
     port, options, choice = client_of
+    options += ["--control", tmp_path / "control.sock"]
     with running_pair(tmp_path, "auto", (), options) as (server, client):
         with moving_data(client, origin), connected(client.address, origin.web):
             shown(browser, port)
             assert browser.text("h1") == "lane client"
+            said = run_lane("open", "--control", tmp_path / "control.sock")
+            assert said.stdout == f"http://127.0.0.1:{port}/\n", said.stderr
             until(lambda: "carried by tls" in browser.text("#headline"))
             until(lambda: f"127.0.0.1:{origin.echo}" in browser.texts("#sessions td.target"))
             until(lambda: any(rate.endswith("bit/s") for rate in browser.texts("#sessions td:nth-child(3)")))
@@ -157,7 +160,7 @@ def fits_a_phone(browser):
 
 
 @on_linux
-def test_a_server_of_two_workers(browser, origin, tmp_path):
+def test_a_server_of_two_workers(browser, origin, tmp_path, run_lane):
     port, options = guarded(tmp_path)
     with (
         running_pair(tmp_path, "quic", [*options, "--workers", "2"]) as (_, client),
@@ -165,6 +168,8 @@ def test_a_server_of_two_workers(browser, origin, tmp_path):
     ):
         shown(browser, port)
         assert browser.text("h1") == "lane server"
+        said = run_lane("open", "--state-dir", tmp_path / "server" / "state")
+        assert said.stdout == f"http://127.0.0.1:{port}/\n", said.stderr
         until(lambda: browser.texts("#users td:first-child") == ["default"])
         until(lambda: f"127.0.0.1:{origin.echo}" in browser.texts("#sessions td.target"))
         until(lambda: browser.text("#lanes tbody tr").startswith("quic"))

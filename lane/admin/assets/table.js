@@ -60,7 +60,7 @@ export class Table {
     if (!this.sorted) return data;
     const value = this.sorted.value ?? this.sorted.text;
     const compare = (one, other) => {
-      const [a, b] = [value(one), value(other)];
+      const [a, b] = [value(one) ?? null, value(other) ?? null];
       if (a === null || b === null) return (a === null) - (b === null); // the unknown comes last
       return (typeof a === "string" ? a.localeCompare(b) : a - b) * (this.falls ? -1 : 1);
     };
