@@ -29,11 +29,11 @@ def run(config: TopConfig, plugins: object) -> int:
     if config.once:
         _once(config)
         return 0
-    from lane.top import screen  # noqa: PLC0415 - it takes a terminal
+    source, first = _find(config)
+    from lane.top import screen  # noqa: PLC0415 - only systems with what is asked above have terminals
 
     if not screen.is_terminal():
         raise UsageError("lane top needs a terminal: lane top --once prints what it would show")
-    source, first = _find(config)
     _show(source, first)
     return 0
 

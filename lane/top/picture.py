@@ -29,8 +29,9 @@ arrows, page keys, home, end: scroll
 ? q    this help; quit (or Ctrl-C)
 
 The bars are the last two minutes or more, the
-newest at the right. Rates of sessions are those
-of the last second."""
+newest at the right. Rates are those of the last
+second. Of many sessions, the 200 that move most,
+or are the newest, are here."""
 
 _BYTES = (
     Column("bit/s down", lambda row: _bits(row.get("down_rate")), 1, 7, key="d"),

@@ -11,6 +11,7 @@ import sys
 import termios
 import tty
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -85,7 +86,10 @@ class Screen:
         """Replace the frame."""
         assert self._live is not None
         self._console.size = self.size
-        self._live.update(Text("\n").join(lines), refresh=True)
+        try:
+            self._live.update(Text("\n").join(lines), refresh=True)
+        except OSError:  # it is gone
+            self._ending = True
 
     def wait(self, news: int, seconds: float) -> list[str]:
         """Wait for a key, a signal, or until `news` is readable. Returns the keys.
@@ -123,9 +127,10 @@ class Screen:
 
     def _leave(self) -> None:
         live, self._live = self._live, None
-        if live is not None:
-            live.stop()
-        termios.tcsetattr(0, termios.TCSADRAIN, self._mode)
+        with suppress(OSError, termios.error):  # the terminal is gone
+            if live is not None:
+                live.stop()
+            termios.tcsetattr(0, termios.TCSADRAIN, self._mode)
 
     def _stop(self) -> None:
         """Stop, as Ctrl-Z asks, with the terminal as before, until the shell has lane go on."""

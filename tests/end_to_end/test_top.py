@@ -133,6 +133,9 @@ def test_one_frame_for_scripts(origin, tmp_path, run_lane):
         result = run_lane("top", "--once", "--json", *control)
         found = json.loads(result.stdout)
         assert (found["role"], found["session_count"], len(found["sessions"])) == ("client", 1, 1)
+        result = run_lane("top", *control)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr == "lane: lane top needs a terminal: lane top --once prints what it would show\n"
         plain = run_lane("top", "--once", *control, env={"PYTHONIOENCODING": "ascii"})
         assert (plain.returncode, plain.stderr) == (0, "")
         assert plain.stdout.isascii()
@@ -145,7 +148,6 @@ def test_what_goes_wrong_is_one_line(tmp_path, run_lane):
         (["--state-dir", tmp_path, "--control", folder / "c"], 2, "pass one"),
         (["--control", "off"], 2, "--control: a client without a socket can't be asked"),
         (["--json"], 2, "--json goes with --once"),
-        (["--control", folder / "c"], 2, "needs a terminal: lane top --once prints what it would show"),
         (["--control", folder / "c", "--once"], 69, f"no client answers at {folder / 'c'}: No such file"),
     ):
         result = run_lane("top", *options)
