@@ -77,9 +77,9 @@ const of_server = (lane) => ({
   workers: [
     [
       figure("Worker", "number", format.text, { kind: "" }),
-      figure("Process", "pid", format.text),
+      figure("Process", "pid", format.text, minor),
       figure("Sessions", "sessions", format.number),
-      figure("Carriers", "carriers", format.number),
+      figure("Carriers", "carriers", format.number, minor),
       figure("Restarts", "restarts", format.number),
       figure("Started", "since", format.moment),
     ],
