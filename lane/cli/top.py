@@ -46,7 +46,7 @@ def _show(source: Source, view: dict[str, Any]) -> None:
     past.take(view, fresh=True)
     with Screen() as screen:
         while not choices.over:
-            with feed.lock:
+            with feed.lock:  # no limit: it is held for moments
                 shown, known = (feed.view, feed.past) if feed.view is not None else (view, past)
                 trouble = feed.trouble
                 lost = (lost or monotonic()) if trouble else 0.0

@@ -73,7 +73,7 @@ class Feed:
             fresh = True
             try:
                 for view in self._source.views():
-                    with self.lock:
+                    with self.lock:  # no limit: it is held for the time of a frame
                         self.view, self.trouble = view, ""
                         self.past.take(view, fresh=fresh)
                     fresh = False
@@ -81,7 +81,7 @@ class Feed:
                     if self._over.is_set():
                         return
             except LaneError as error:
-                with self.lock:
+                with self.lock:  # no limit: it is held for the time of a frame
                     self.trouble = str(error)
                 self._wake()
             self._over.wait(AGAIN)

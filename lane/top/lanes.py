@@ -51,7 +51,7 @@ def draw_lanes(view: dict[str, Any], past: Past, width: int, bars: str = BARS) -
     measures = MEASURES if width >= NARROW else MEASURES[:1]
     name_width = max(4, *(min(cell_len(text(lane.get("name"))), LONGEST_NAME) for lane in lanes))
     counts = width >= NARROW
-    used = name_width + (STATE_WIDTH + 1 if states else 0) + (len(" sessions") if counts else 0)
+    used = name_width + (STATE_WIDTH + 2 if states else 0) + (len(" sessions") if counts else 0)
     room = width - used - sum(2 + one.width for one in measures)
     shares = sum(one.share for one in measures)
     rooms = {one.field: max(0, room * one.share // shares) for one in measures}
@@ -64,7 +64,7 @@ def draw_lanes(view: dict[str, Any], past: Past, width: int, bars: str = BARS) -
         for one in measures
     }
     heading = Text(f"{'lane':{name_width}}", "bold")
-    heading.append(f" {'state':{STATE_WIDTH}}" if states else "")
+    heading.append(f"  {'state':{STATE_WIDTH}}" if states else "")
     for one in measures:
         heading.append(f" {one.title:>{one.width}} {'':{rooms[one.field]}}")
     heading.append(" sessions" if counts else "")
@@ -74,7 +74,7 @@ def draw_lanes(view: dict[str, Any], past: Past, width: int, bars: str = BARS) -
         style = STYLES.get(state, "")
         line = Text(_left(text(lane.get("name")), name_width), style)
         if states:
-            line.append(f" {_left(state, STATE_WIDTH)}")
+            line.append(f"  {_left(state, STATE_WIDTH)}")
         lines.append(line)
         if state == "silent" and lane.get("why"):
             line.append(f" {text(lane['why'])}")

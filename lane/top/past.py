@@ -67,10 +67,11 @@ class Past:
 def draw(values: list[float | None], most: float, bars: str = BARS) -> str:
     """Values as a sparkline, in which `most` is the highest bar. Unknown ones are spaces."""
     top = len(bars) - 1
-    return "".join(
+    drawn = [
         " " if value is None else bars[min(top, max(0, ceil(value / most * top) if most > 0 else 0))]
         for value in values
-    )
+    ]
+    return "".join(drawn)
 
 
 def names(view: dict[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from lane.look.server import Board, ServerView, _users
 from lane.look.sessions import MOST
 from lane.net.questions import Questions
 from lane.net.siblings import Siblings
+from lane.server.live import LiveSession
 from lane.tally import PID, SESSIONS, SINCE, Tally
 from lane.testing.harness import until
 from lane.users.users import Users
@@ -80,6 +81,23 @@ def test_what_is_shown_and_what_is_kept_is_bounded(bed, view):
     found = _users([rows[:MOST], rows[MOST:]])
     assert len(found) == MOST
     assert [one["up_rate"] for one in found] == sorted((one["up_rate"] for one in found), reverse=True)
+
+
+def test_sessions_at_rest_are_not_looked_at(bed, view, monkeypatch):
+    looked = []
+    settle = LiveSession.settle
+    monkeypatch.setattr(
+        LiveSession, "settle", lambda live, to: (looked.append(live.number), settle(live, to))
+    )
+    one, _ = bed.application(), bed.application()
+    gevent.sleep(30.0)
+    looked.clear()
+    gevent.sleep(10.0)
+    assert looked == []
+    one.sock.sendall(b"x")
+    until(lambda: one.session.moved_in == 1)
+    gevent.sleep(2.0)
+    assert set(looked) == {1}
 
 
 def row(name, **values):

@@ -146,7 +146,7 @@ def test_a_lane_that_does_not_answer_says_why_and_so_does_lane_once_it_is_gone()
     )
     lines = frame(view)
     assert lines[1] == "not reached: no answer"
-    assert lines[3] == "tls  silent  no answer for 5.0 s"
+    assert lines[3] == "tls   silent  no answer for 5.0 s"
     lines = frame(view, trouble="gone for 5 s, waiting for it: the client at /x has ended")
     assert lines[1] == "gone for 5 s, waiting for it: the client at /x has ended"
 
