@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import re
 import shutil
 import subprocess
 import urllib.error
@@ -12,7 +11,7 @@ import urllib.request
 import pytest
 
 from lane.testing.harness import until
-from tests.support.processes import DEADLINE
+from tests.support.processes import DEADLINE, lasting_port
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 needs_browser = pytest.mark.skipif(
@@ -31,14 +30,18 @@ class Browser:
     def __init__(self, folder, prefix=()):
         folder.mkdir(exist_ok=True)
         env = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-        out = folder / "chromedriver.out"
+        out, port = folder / "chromedriver.out", lasting_port()
         with out.open("wb") as file:
             self._driver = subprocess.Popen(
-                [*prefix, DRIVER, "--port=0"], stdout=file, stderr=file, stdin=subprocess.DEVNULL, env=env
+                [*prefix, DRIVER, f"--port={port}"],
+                stdout=file,
+                stderr=file,
+                stdin=subprocess.DEVNULL,
+                env=env,
             )
         try:
-            started = until(lambda: re.search(r"started successfully on port (\d+)", out.read_text()))
-            self._at = f"http://127.0.0.1:{started[1]}/session"
+            until(lambda: "started successfully" in out.read_text(), out.read_text)
+            self._at = f"http://127.0.0.1:{port}/session"
             options = {"args": [*QUIET, f"--user-data-dir={folder / 'profile'}"], "binary": CHROMIUM}
             wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
             session = self._ask("", {"capabilities": {"alwaysMatch": wanted}})["sessionId"]
