@@ -54,6 +54,17 @@ class Presence:
         return {user: (sessions[user], counted[user]) for user in sessions.keys() | counted.keys()}
 
 
+class _There:
+    """What a user has in this worker. `place`: the entry of the sessions; None if there was no room."""
+
+    __slots__ = ("devices", "place", "sessions")
+
+    def __init__(self, place: int | None) -> None:
+        self.place = place
+        self.sessions = 0
+        self.devices: dict[int, tuple[int | None, int]] = {}  # the entry of each, and its carriers
+
+
 class Here:
     """What `worker` has, beside the others."""
 
@@ -61,34 +72,57 @@ class Here:
         self._presence = presence or Presence()
         self._worker = worker
         self._others = [number for number in range(self._presence.workers) if number != worker]
-        self._places: dict[str, dict[int, tuple[int | None, int]]] = {}  # by user and device: where, how many
+        self._there: dict[str, _There] = {}
         self._presence.clear(worker)
+        self._numbers = self._presence.numbers[worker]
 
     def enter(self, user: str, device: bytes) -> None:
         """Another carrier of a user's device has come."""
-        self._add(user, _device(device), 1)
+        devices, kind = (self._there.get(user) or self._come(user)).devices, _device(device)
+        if kind in devices:
+            place, number = devices[kind]
+        else:
+            place, number = self._take(digest(user), kind), 0
+        devices[kind] = place, number + 1
 
     def leave(self, user: str, device: bytes) -> None:
         """A carrier of the device has gone."""
-        self._add(user, _device(device), -1)
+        there, kind = self._there[user], _device(device)
+        place, number = there.devices[kind]
+        if number > 1:
+            there.devices[kind] = place, number - 1
+            return
+        del there.devices[kind]
+        self._free(place)
+        self._look_after(user, there)
 
     def begin(self, user: str) -> None:
         """Another session of a user has begun."""
-        self._add(user, _SESSIONS, 1)
+        there = self._there.get(user) or self._come(user)
+        there.sessions += 1
+        if there.place is not None:
+            self._numbers[there.place] = there.sessions
 
     def end(self, user: str) -> None:
         """A session has ended."""
-        self._add(user, _SESSIONS, -1)
+        there = self._there[user]
+        there.sessions -= 1
+        if there.place is not None:
+            self._numbers[there.place] = there.sessions
+        if not there.sessions:
+            self._look_after(user, there)
 
     def sessions(self, user: str) -> int:
         """The sessions of a user, in all workers."""
-        _, own = self._places.get(user, {}).get(_SESSIONS, (None, 0))
+        there = self._there.get(user)
+        own = there.sessions if there else 0
         return own + sum(number for device, number in self._elsewhere(user) if device == _SESSIONS)
 
     def room(self, user: str, device: bytes, most: int) -> bool:
         """Whether a device may be there if a user may have `most`."""
-        there = {*self._places.get(user, ()), *(kind for kind, _ in self._elsewhere(user))} - {_SESSIONS}
-        return _device(device) in there or len(there) < most
+        own = there.devices if (there := self._there.get(user)) else ()
+        all_of_it = {*own, *(kind for kind, _ in self._elsewhere(user))} - {_SESSIONS}
+        return _device(device) in all_of_it or len(all_of_it) < most
 
     def _elsewhere(self, user: str) -> list[tuple[int, int]]:
         """The entries of a user in other workers: devices and numbers."""
@@ -106,22 +140,16 @@ class Here:
             ]
         return found
 
-    def _add(self, user: str, device: int, change: int) -> None:
-        places = self._places.setdefault(user, {})
-        place, number = places.get(device, (None, 0))
-        number += change
-        if number <= 0:
-            del places[device]
-            if not places:
-                del self._places[user]
-            if place is not None:
-                self._presence.users[self._worker][place] = 0
-            return
-        if number == change:
-            place = self._take(digest(user), device)
-        places[device] = place, number
-        if place is not None:
-            self._presence.numbers[self._worker][place] = number
+    def _come(self, user: str) -> _There:
+        """A user who was not here."""
+        there = self._there[user] = _There(self._take(digest(user), _SESSIONS))
+        return there
+
+    def _look_after(self, user: str, there: _There) -> None:
+        """Forget a user who has nothing here any more."""
+        if not there.sessions and not there.devices:
+            del self._there[user]
+            self._free(there.place)
 
     def _take(self, name: int, device: int) -> int | None:
         """A free place for a user. None if there is none."""
@@ -132,5 +160,10 @@ class Here:
         except ValueError:
             return None
         self._presence.devices[self._worker][place] = device
+        self._presence.numbers[self._worker][place] = 0
         users[place] = name
         return place
+
+    def _free(self, place: int | None) -> None:
+        if place is not None:
+            self._presence.users[self._worker][place] = 0

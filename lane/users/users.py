@@ -68,6 +68,8 @@ class Users:
         self.changed: Callable[..., None] = lambda *names: None
         """Called with the users whose `limits` may have changed."""
         self._here = here or Here()
+        self.end: Callable[[str], None] = self._here.end
+        """A session of a user has ended: see `begin`."""
         self._drain = drain
         self._visits: Counter[str] = Counter()
         self._known: dict[str, Account | None] = {}  # the accounts of those who are there
@@ -166,10 +168,6 @@ class Users:
         if not known and most is not None and self._here.sessions(user) >= most:
             raise TargetError(Status.NOT_ALLOWED, f"your account allows {_some(most, 'session')} at once")
         self._here.begin(user)
-
-    def end(self, user: str) -> None:
-        """A session has ended."""
-        self._here.end(user)
 
     def limits(self, user: str) -> tuple[int | None, int | None, int | None]:
         """What a user who is there may: bytes a second up and down, and the bytes that are left of its quota.
