@@ -18,6 +18,7 @@ from lane import census
 from lane.supervisor import supervise
 from lane.users.bucket import Bucket, Shared
 from lane.users.gate import Gate, Gates
+from lane.users.rate_shares import Use
 from lane.users.turns import Turns
 
 MOST_IDLE = 1 << 14
@@ -201,6 +202,18 @@ class Traffic:
         names, self._fresh = self._fresh, set()
         users = [*self._online.values(), *(self._idle[name] for name in names)]
         return {user.name: fresh for user in users if any(fresh := user._take())}
+
+    def uses(self) -> dict[str, Use]:
+        """What online users with rates have used of them since the last call. For one caller."""
+        found = {}
+        for name, user in self._online.items():
+            assert user.gates is not None
+            up, down = user.gates.up, user.gates.down
+            if up.limited or down.limited:
+                found[name] = Use(up.spent, down.spent, up.waited, down.waited)
+                for gate in (up, down):
+                    gate.spent, gate.waited = 0, bool(gate.waiting)
+        return found
 
     def _limit(self, user: UserTraffic) -> None:
         assert user.gates is not None

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from lane.errors import ConfigError, UsageError
+from lane.testing.harness import until
 from lane.users import redis_book as module
 from lane.users.account import Account
 from lane.users.book import Changes, Used
@@ -136,7 +137,7 @@ def test_a_redis_that_forgets_stops_nobody(tmp_path, caplog):
         book = RedisBook(server.url)
         for account in (ANNA, BOB):
             book.add(account)
-        directory = SharedDirectory(book)
+        directory = SharedDirectory(book, "here")
         told = []
         directory.start(told.append, lambda _: True)
         server.kill()
@@ -153,6 +154,22 @@ def test_a_redis_that_forgets_stops_nobody(tmp_path, caplog):
         directory.refresh()
         assert directory.get("bob") is None
         directory.close()
+
+
+def test_processes_hear_what_others_want_until_they_are_gone(server, book, monkeypatch):
+    other = RedisBook(server.url)
+    monkeypatch.setattr(module, "TOLD_FOR", 0.3)
+    assert other.exchange("there/2", {ANNA.name: (10.4, 20.6), 'a"\\b': (1.0, 2.0)}) != {}
+    assert book.exchange("here/1", {}) == {
+        "here/1": {},
+        "there/2": {ANNA.name: [10, 21], 'a"\\b': [1, 2]},
+    }
+    until(lambda: book.exchange("here/1", {}) == {"here/1": {}})
+    assert book._redis.smembers("lane:processes") == {"lane:process:here/1"}
+    server.kill()
+    with pytest.raises(ConfigError):
+        book.exchange("here/1", {})
+    other.close()
 
 
 @pytest.mark.parametrize("url", ["redis://h:99999/0", "redis://h:x/0"])
