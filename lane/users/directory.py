@@ -16,6 +16,7 @@ from gevent.threadpool import ThreadPool
 
 from lane.errors import ConfigError, LaneError
 from lane.supervisor import FAULTS, report, supervise
+from lane.tasks import aside
 from lane.users.account import Account
 from lane.users.book import Book, Changes
 from lane.users.rate_shares import RateShares, Use, Wants
@@ -82,7 +83,7 @@ class Directory(Source):
 
     def aside(self, work: Callable[[], T]) -> T:
         """The result of `work`, which may block, and is done in this directory's thread if it has one."""
-        return work() if self._room is None else self._room.apply(work)
+        return work() if self._room is None else aside(self._room, work)
 
     def _watch(self) -> None:
         while True:
@@ -129,10 +130,11 @@ class BookDirectory(Directory):
 
     def count(self, used: Mapping[str, tuple[int, int]], seen: Iterable[str], now: float) -> None:
         """See `Source`."""
-        self.aside(partial(self.book.count, used, seen, now))
         if now > self._tidy:
             self._tidy = now + DAY
             self.aside(partial(self.book.forget, now))
+        # The last step: once it is done, nothing may fail, or the same bytes would come again.
+        self.aside(partial(self.book.count, used, seen, now))
 
     def spent(self, names: Iterable[str], now: float) -> dict[str, int]:
         """See `Source`."""

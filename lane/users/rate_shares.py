@@ -1,9 +1,9 @@
 """How servers that have the same users share each user's rate: the decision, without I/O.
 
-Each server says twice a second what its users want of their rates, and hears what the others' users want
-(`lane.users.redis_book`). All go by the same numbers, so nobody decides for others. A user who waits for the
-rate wants all of it, and one who does not wants a little more than was used. Who wants little gets that, and
-the others get equal parts of the rest.
+Each server says twice a second what its users want of their rates, and hears what users want elsewhere
+(`lane.users.redis_exchange`). All go by the same numbers, so nobody decides for others. A user who waits for
+the rate wants all of it, and one who does not wants a little more than was used. A server where little is
+wanted gets that, and the others get equal parts of the rest.
 
 A server where the user is at rest says nothing of it, and counts for nobody. There, a small part is there to
 begin with, while the user is at work elsewhere.

@@ -7,8 +7,7 @@
     lane:usage:2026-01     the same by month
     lane:seen              a hash: when users were last there
     lane:batch:ID          counts that have been added already
-    lane:processes         a set: the keys of processes that serve
-    lane:process:NAME      what users want there of their rates, as JSON by name; it vanishes with the process
+    lane:process:ID        see `lane.users.redis_exchange`
 
 Counts go in batches with a name (`lane.users.unsent`). Redis adds a batch once, however often it is sent: a
 server that has got no answer sends it again.
@@ -33,6 +32,8 @@ from redis.retry import Retry
 from lane.errors import ConfigError, UsageError
 from lane.link import decode, encode
 from lane.log import Throttle
+from lane.tasks import aside
+from lane.users import redis_exchange
 from lane.users.account import Account
 from lane.users.book import Changes, Record, Used
 from lane.users.rate_shares import Wants
@@ -49,13 +50,10 @@ SHOWN_DAYS = 62
 BATCH_KEPT = 7 * 86400
 """Seconds for which Redis knows which batches it has added. A server that is cut off for longer than that
 could only count twice if the very last answer was lost."""
-TOLD_FOR = 2.5
-"""Seconds for which a process counts as serving after it has told what its users want."""
 TIMEOUT = 5.0
 """Seconds for an answer."""
 
 _ACCOUNTS, _SEQUENCE, _EVENTS, _SEEN = "lane:accounts", "lane:sequence", "lane:events", "lane:seen"
-_PROCESSES, _PROCESS = "lane:processes", "lane:process:"
 _COUNT = """
 if redis.call('SET', KEYS[1], 1, 'NX', 'EX', ARGV[1]) then
   for i = 3, #ARGV, 3 do
@@ -69,22 +67,6 @@ if redis.call('SET', KEYS[1], 1, 'NX', 'EX', ARGV[1]) then
   redis.call('EXPIRE', KEYS[3], ARGV[2])
   redis.call('EXPIRE', KEYS[4], ARGV[2])
 end
-"""
-
-_EXCHANGE = """
-redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
-redis.call('SADD', KEYS[1], KEYS[2])
-local found = {}
-for _, key in ipairs(redis.call('SMEMBERS', KEYS[1])) do
-  local text = redis.call('GET', key)
-  if text then
-    found[#found + 1] = key
-    found[#found + 1] = text
-  else
-    redis.call('SREM', KEYS[1], key)
-  end
-end
-return found
 """
 
 log = logging.getLogger("lane.users")
@@ -238,7 +220,15 @@ class RedisBook:
             if (missed := self._throttle.allows("counts")) is not None:
                 log.warning("what users have used waits (%s times): %s", missed + 1, error)
         if self._unsent.batches or self._saved:
-            get_hub().threadpool.apply(self._unsent.save)
+            self._save()
+
+    def _save(self) -> None:
+        try:
+            aside(get_hub().threadpool, self._unsent.save)
+        except OSError as error:  # they stay in memory, and must not be given again
+            if (missed := self._throttle.allows("file")) is not None:
+                log.warning("what users have used is in memory only (%s times): %s", missed + 1, error)
+        else:
             self._saved = bool(self._unsent.batches)
 
     def _send(self) -> None:
@@ -264,12 +254,8 @@ class RedisBook:
 
     def exchange(self, process: str, wants: Wants) -> dict[str, Wants]:
         """See `lane.users.directory.Restores`."""
-        keys = _PROCESSES, _PROCESS + process
-        told = json.dumps({name: [round(up), round(down)] for name, (up, down) in wants.items()})
         with self._explained():
-            found = self._redis.eval(_EXCHANGE, len(keys), *keys, told, str(round(TOLD_FOR * 1000)))
-        names = (key.removeprefix(_PROCESS) for key in found[::2])
-        return {name: json.loads(text) for name, text in zip(names, found[1::2], strict=True)}
+            return redis_exchange.exchange(self._redis, process, wants)
 
     def spent(self, now: float, names: Iterable[str]) -> dict[str, Used]:
         """See `Book`."""

@@ -15,7 +15,6 @@ from gevent.lock import BoundedSemaphore
 from lane import census, hookimpl
 from lane.address import Address
 from lane.errors import Status, TargetError
-from lane.log import Throttle
 from lane.supervisor import FAULTS, report, supervise
 from lane.users.account import Account
 from lane.users.book import Changes
@@ -36,7 +35,6 @@ MOST_PENDING = 1 << 17
 """Users whose counts are held while they can't be kept."""
 
 log = logging.getLogger("lane.users")
-_throttle = Throttle()
 
 
 class Visit:
@@ -317,13 +315,19 @@ class Users:
             gevent.sleep(SHARE)
 
     def _keep(self) -> None:
+        failed = False
         while True:
             gevent.sleep(COUNT)
             try:
                 self.keep()
             except FAULTS as error:
-                if (missed := _throttle.allows("usage")) is not None:
-                    log.warning("what users have used can't be kept yet (%s times): %s", missed + 1, error)
+                if not failed:
+                    log.warning("what users have used can't be kept yet: %s", error)
+                failed = True
+            else:
+                if failed:
+                    log.info("what users have used is kept again, with what waited")
+                failed = False
 
 
 def _some(number: int | None, what: str) -> str:

@@ -1,5 +1,6 @@
 """Accounts in a real Redis, which may be killed, and may forget."""
 
+import errno
 from datetime import UTC, datetime
 
 import pytest
@@ -7,10 +8,12 @@ import pytest
 from lane.errors import ConfigError, UsageError
 from lane.testing.harness import until
 from lane.users import redis_book as module
+from lane.users import redis_exchange, unsent
 from lane.users.account import Account
 from lane.users.book import Changes, Used
 from lane.users.directory import SharedDirectory
 from lane.users.redis_book import RedisBook
+from tests.support.descriptors import opened
 from tests.support.processes import lasting_port
 from tests.support.redis_server import RedisServer
 
@@ -101,6 +104,32 @@ def test_counts_wait_while_redis_is_down_and_count_once(server, book, caplog, tm
     assert [*tmp_path.glob("usage-*")] == []
 
 
+def unsent_files():
+    return sum("/usage-" in what for _, what in opened())
+
+
+def test_counts_that_can_go_nowhere_stay_in_memory_and_count_once(
+    server, book, caplog, monkeypatch, tmp_path
+):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    book.add(ANNA)
+    server.kill()
+    with monkeypatch.context() as patches:
+        patches.setattr(unsent.os, "fsync", full)
+        before = unsent_files()
+        for _ in range(5):
+            book.count({ANNA.name: (1, 10)}, [], NOW)
+        assert unsent_files() == before == 0
+    assert [*tmp_path.glob("usage-*")] == []
+    assert caplog.text.count("is in memory only") == 1
+    assert "Traceback" not in caplog.text
+    server.start()
+    book.count({}, [], NOW)
+    assert book.spent(NOW, [ANNA.name]) == {ANNA.name: Used(5, 50)}
+
+
 def test_a_batch_that_arrived_without_an_answer_counts_once(book, monkeypatch):
     book.add(ANNA)
     evaluate = book._redis.eval
@@ -158,7 +187,7 @@ def test_a_redis_that_forgets_stops_nobody(tmp_path, caplog):
 
 def test_processes_hear_what_others_want_until_they_are_gone(server, book, monkeypatch):
     other = RedisBook(server.url)
-    monkeypatch.setattr(module, "TOLD_FOR", 0.3)
+    monkeypatch.setattr(redis_exchange, "TOLD_FOR", 0.3)
     assert other.exchange("there/2", {ANNA.name: (10.4, 20.6), 'a"\\b': (1.0, 2.0)}) != {}
     assert book.exchange("here/1", {}) == {
         "here/1": {},
