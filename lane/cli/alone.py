@@ -4,7 +4,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from functools import partial
 from time import time
 
 from lane.cli.origin import Origin, origin
@@ -12,19 +11,17 @@ from lane.cli.reload import Again
 from lane.cli.server import Role, Setup, serve
 from lane.cli.upgrading import Upgrades
 from lane.config import ServerConfig
-from lane.control import Control
 from lane.errors import ConfigError
 from lane.handover import channel
 from lane.handover.exchange import Others
 from lane.handover.predecessor import Predecessor
 from lane.handover.store import Store
 from lane.handover.succession import Inheritance
-from lane.meeting import server_path
 from lane.net import prepared, siblings
 from lane.net.siblings import Siblings
 from lane.plugins import Plugins
 from lane.proto.hello import EPOCH_SIZE
-from lane.server.status import online, snapshot
+from lane.server.status import control
 from lane.tally import PID, SINCE, Tally
 from lane.users.presence import Presence
 
@@ -45,14 +42,8 @@ def _role(setup: Setup, begin: Origin) -> Role:
     tally, since, epoch = Tally(), int(time()), before.epoch if before else os.urandom(EPOCH_SIZE)
     tally.put(0, PID, os.getpid())
     tally.put(0, SINCE, since)
-    where = server_path(setup.config.state_dir)
     presence = Presence()
-    status = Control(
-        where,
-        partial(snapshot, tally, os.getpid(), since),
-        who="server",
-        answers={"online": partial(online, presence)},
-    )
+    status = control(setup.config.state_dir, tally, presence, os.getpid(), since)
     admin = None
     if setup.config.admin is not None:
         from lane.admin.port import Place  # noqa: PLC0415

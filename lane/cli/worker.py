@@ -19,18 +19,16 @@ from lane.cli.reload import Again
 from lane.cli.running import watch
 from lane.cli.server import Role, Setup, serve
 from lane.config import ServerConfig
-from lane.control import Control
 from lane.handover import channel
 from lane.handover.exchange import Others
 from lane.handover.predecessor import Predecessor
 from lane.handover.succession import Inheritance
-from lane.meeting import server_path
 from lane.net import prepared, siblings
 from lane.net.siblings import Siblings
 from lane.plugins import Plugins
 from lane.proto.hello import EPOCH_SIZE
 from lane.server.begun import Begun
-from lane.server.status import online, snapshot
+from lane.server.status import control
 from lane.tally import Tally
 from lane.users.bucket import Shared as Buckets
 from lane.users.presence import Presence
@@ -158,13 +156,7 @@ class WorkerProcess:
 
     def _role(self, config: ServerConfig) -> Role:
         shared, number = self._shared, self._number
-        where = server_path(config.state_dir)
-        status = Control(
-            where,
-            partial(snapshot, shared.tally, os.getppid(), shared.since),
-            who="server",
-            answers={"online": partial(online, shared.presence)},
-        )
+        status = control(config.state_dir, shared.tally, shared.presence, os.getppid(), shared.since)
         before = shared.before.names if shared.before else []
 
         def ready(_: int) -> None:
