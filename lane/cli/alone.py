@@ -42,7 +42,7 @@ def _role(setup: Setup, begin: Origin) -> Role:
     tally, since, epoch = Tally(), int(time()), before.epoch if before else os.urandom(EPOCH_SIZE)
     tally.put(0, PID, os.getpid())
     tally.put(0, SINCE, since)
-    presence = Presence()
+    presence = Presence(before=before.presence if before else None)
     status = control(setup.config.state_dir, tally, presence, os.getpid(), since)
     admin = None
     if setup.config.admin is not None:
@@ -64,8 +64,18 @@ def _role(setup: Setup, begin: Origin) -> Role:
         groups = [(wanted, [[*socks]]) for wanted, socks in prepared.mine.found]
         inboxes = [siblings.here().inbox()]
         return Inheritance(
-            epoch, port, [name], groups, inboxes, status.lend(), [*admin.sockets] if admin else []
+            epoch,
+            port,
+            [name],
+            groups,
+            inboxes,
+            status.lend(),
+            [*admin.sockets] if admin else [],
+            presence=presence.lend(),
         )
+
+    def forget() -> None:
+        presence.clear(0, other=True)
 
     def hasten() -> None:
         for call in hurry:
@@ -105,7 +115,7 @@ def _role(setup: Setup, begin: Origin) -> Role:
         desk=channel.listen(name) if handed else None,
         desk_name=name,
         others=Others(before.names if before else []),
-        before=Predecessor(before.names[0]) if before and before.names else None,
+        before=Predecessor(before.names[0], forget) if before and before.names else None,
         upgrade=upgrades.begin if handed else None,
         parcels=[*parcels],
         keep=(lambda parcels: kept.keep(leave().for_later(), parcels)) if kept else None,

@@ -252,6 +252,8 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
     def changed(succeeded: bool) -> None:
         for one in (role.status, admin):
             one.pause() if succeeded else one.resume()
+        if not succeeded:  # the next process has died
+            role.presence.clear(role.worker, other=True)
 
     retirement = Retirement(
         server,

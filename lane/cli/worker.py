@@ -90,7 +90,7 @@ class Shared:
         self.port = before.port if before else 0
         self.status: socket.socket | None = before.status if before else None
         self.parcels = [*parcels]
-        self.presence = Presence(count)
+        self.presence = Presence(count, before.presence if before else None)
         self.buckets = Buckets(count)
         self.shelves: Shelves | None = None
         self.admin: Place | None = None
@@ -99,7 +99,17 @@ class Shared:
         """What a new parent gets. `blind`: see `Inheritance`."""
         inboxes = [theirs for theirs, _ in self.inboxes]
         admin = [*self.admin.sockets] if self.admin is not None else []
-        return Inheritance(self.epoch, self.port, self.names, self.groups, inboxes, self.status, admin, blind)
+        return Inheritance(
+            self.epoch,
+            self.port,
+            self.names,
+            self.groups,
+            inboxes,
+            self.status,
+            admin,
+            blind,
+            self.presence.lend(),
+        )
 
     def open_admin(self, where: Address | Path) -> None:
         """Listen for the admin port. Raises ConfigError."""
@@ -164,6 +174,9 @@ class WorkerProcess:
                 status.share(shared.status)
             self._say(["ready"])
 
+        def forget() -> None:
+            shared.presence.clear(number, other=True)
+
         def stop() -> None:
             if shared.tally.stopping and prepared.mine is not None:
                 prepared.mine.stop()
@@ -179,7 +192,7 @@ class WorkerProcess:
             shared.desks[number],
             shared.names[number],
             Others([*(name for name in shared.names if name != shared.names[number]), *before]),
-            Predecessor(before[number], again=self._started_again) if before else None,
+            Predecessor(before[number], forget, again=self._started_again) if before else None,
             blind=shared.before.blind if shared.before else 0.0,
             admin=shared.admin,
             shelves=shared.shelves,

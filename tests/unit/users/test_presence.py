@@ -1,5 +1,9 @@
 """Devices and sessions by user, over several workers."""
 
+import os
+
+import pytest
+
 from lane.users.presence import BUCKETS, PLACES, Here, Presence, digest
 
 
@@ -60,3 +64,27 @@ def test_the_tables_have_room_for_many_users():
         here.begin(f"user {number}")
     assert len(presence.online()) == BUCKETS * PLACES // 3
     assert here.sessions("user 7") == 1
+
+
+def test_a_server_and_the_next_one_count_together():
+    if not (lent := Presence(2).lend()):
+        pytest.skip("there is no memfd here")
+    os.close(lent[0])
+    first = Presence(2)
+    old = Here(first, 1)
+    old.enter("anna", b"0")
+    old.begin("anna")
+    for generation in range(3):
+        descriptor, half = first.lend()
+        second = Presence(2, (os.dup(descriptor), half))
+        new = Here(second, 1)
+        new.enter("anna", str(generation + 1).encode())
+        new.begin("anna")
+        assert old.sessions("anna") == new.sessions("anna") == 2
+        assert not new.room("anna", b"another", 2)
+        assert new.room("anna", str(generation).encode(), 2)
+        assert first.online() == second.online() == {digest("anna"): (2, 2)}
+        second.clear(1, other=True)  # the old one has ended
+        assert second.online() == {digest("anna"): (1, 1)}
+        first, old = second, new
+    assert Presence(3, first.lend()).lend()[0] != first.lend()[0]  # of another number of workers
