@@ -42,7 +42,7 @@ def _role(setup: Setup, begin: Origin) -> Role:
     tally, since, epoch = Tally(), int(time()), before.epoch if before else os.urandom(EPOCH_SIZE)
     tally.put(0, PID, os.getpid())
     tally.put(0, SINCE, since)
-    presence = Presence(before=before.presence if before else None)
+    presence = Presence(1, before.presence if before else None, lends=True)
     status = control(setup.config.state_dir, tally, presence, os.getpid(), since)
     admin = None
     if setup.config.admin is not None:

@@ -90,7 +90,7 @@ class Shared:
         self.port = before.port if before else 0
         self.status: socket.socket | None = before.status if before else None
         self.parcels = [*parcels]
-        self.presence = Presence(count, before.presence if before else None)
+        self.presence = Presence(count, before.presence if before else None, lends=True)
         self.buckets = Buckets(count)
         self.shelves: Shelves | None = None
         self.admin: Place | None = None

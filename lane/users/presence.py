@@ -34,19 +34,20 @@ Lent = tuple[int, int]
 
 
 class Presence:
-    """The tables of `workers` workers. `before`: of the server whose place this one takes, which lent them.
+    """The tables of `workers` workers. `lends`: for the processes that take the place of this server, too.
 
-    There are two halves of tables: that of this server, and that of the one before or after it.
+    `before`: of the server whose place this one takes, which has lent them. There are two halves of tables:
+    that of this server, and that of the one before or after it.
     """
 
-    def __init__(self, workers: int = 1, before: Lent | None = None) -> None:
+    def __init__(self, workers: int = 1, before: Lent | None = None, *, lends: bool = False) -> None:
         table = BUCKETS * PLACES
         size = 8 * table * 3 * 2 * workers
         self.workers = workers
         self._descriptor, self._half = -1, 0
         if before is not None and os.fstat(before[0]).st_size == size:
             self._descriptor, self._half = before[0], 1 - before[1]
-        elif hasattr(os, "memfd_create"):
+        elif lends and hasattr(os, "memfd_create"):
             self._descriptor = os.memfd_create("lane-presence")
             os.ftruncate(self._descriptor, size)
         cells = memoryview(mmap.mmap(self._descriptor, size)).cast("Q")
