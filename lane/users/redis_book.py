@@ -104,8 +104,9 @@ class RedisBook:
         self._throttle = Throttle()
 
     def close(self) -> None:
-        """See `Book`."""
-        self._redis.close()
+        """See `Book`. A greenlet that was killed in the middle of a call gets out of the library first."""
+        with self._turn:  # no limit: each call has one
+            self._redis.close()
 
     # The accounts.
 

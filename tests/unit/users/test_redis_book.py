@@ -1,11 +1,13 @@
 """Accounts in a real Redis, which may be killed, and may forget."""
 
 import errno
+import signal
 from datetime import UTC, datetime
 
 import pytest
 
 from lane.errors import ConfigError, UsageError
+from lane.supervisor import supervise
 from lane.testing.harness import until
 from lane.users import redis_book as module
 from lane.users import redis_exchange, unsent
@@ -199,6 +201,18 @@ def test_processes_hear_what_others_want_until_they_are_gone(server, book, monke
     with pytest.raises(ConfigError):
         book.exchange("here/1", {})
     other.close()
+
+
+def test_an_end_in_the_middle_of_a_call_is_no_fault(server, caplog):
+    directory = SharedDirectory(RedisBook(server.url), "here")
+    server.process.send_signal(signal.SIGSTOP)
+    waiting = supervise("a test", directory.share, {}, {})
+    until(directory.book._turn.locked)
+    waiting.kill(block=False)
+    directory.close()
+    server.process.send_signal(signal.SIGCONT)
+    assert waiting.ready()
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("url", ["redis://h:99999/0", "redis://h:x/0"])
