@@ -8,7 +8,8 @@ from time import time
 
 from lane.cli.origin import Origin, origin
 from lane.cli.reload import Again
-from lane.cli.server import Role, Setup, serve
+from lane.cli.role import Role
+from lane.cli.server import Setup, serve
 from lane.cli.upgrading import Upgrades
 from lane.config import ServerConfig
 from lane.errors import ConfigError
@@ -17,6 +18,7 @@ from lane.handover.exchange import Others
 from lane.handover.predecessor import Predecessor
 from lane.handover.store import Store
 from lane.handover.succession import Inheritance
+from lane.look.server import Board
 from lane.net import prepared, siblings
 from lane.net.siblings import Siblings
 from lane.plugins import Plugins
@@ -110,6 +112,8 @@ def _role(setup: Setup, begin: Origin) -> Role:
         0,
         status,
         ready,
+        Board(setup.config.transports),
+        os.getpid(),
         stop,
         epoch,
         desk=channel.listen(name) if handed else None,

@@ -16,13 +16,15 @@ from lane.cli.forking import Say
 from lane.cli.groups import Groups
 from lane.cli.origin import Origin
 from lane.cli.reload import Again
+from lane.cli.role import Role
 from lane.cli.running import watch
-from lane.cli.server import Role, Setup, serve
+from lane.cli.server import Setup, serve
 from lane.config import ServerConfig
 from lane.handover import channel
 from lane.handover.exchange import Others
 from lane.handover.predecessor import Predecessor
 from lane.handover.succession import Inheritance
+from lane.look.server import Board
 from lane.net import prepared, siblings
 from lane.net.siblings import Siblings
 from lane.plugins import Plugins
@@ -92,6 +94,7 @@ class Shared:
         self.parcels = [*parcels]
         self.presence = Presence(count, before.presence if before else None, lends=True)
         self.buckets = Buckets(count)
+        self.board = Board(config.transports, count)
         self.shelves: Shelves | None = None
         self.admin: Place | None = None
 
@@ -186,6 +189,8 @@ class WorkerProcess:
             number,
             status,
             ready,
+            shared.board,
+            os.getppid(),
             stop,
             shared.epoch,
             partial(shared.begun.begin, number),
