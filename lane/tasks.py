@@ -1,4 +1,4 @@
-"""A pool of greenlets for background tasks.
+"""A pool of greenlets for background tasks, and what is done in threads.
 
 A session starts several tasks at each end, and most take less than a millisecond. A new greenlet costs more
 than that: Python maps memory for its frames and unmaps it at its end. So some greenlets that have finished
@@ -9,10 +9,13 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from gevent import get_hub
+from gevent.threadpool import ThreadPool
 from greenlet import GreenletExit, greenlet
+
+T = TypeVar("T")
 
 MOST_IDLE = 64
 """The most greenlets that wait for a task. Each holds about 20 KB."""
@@ -61,3 +64,22 @@ def start(task: Callable[..., object], *arguments: object) -> None:
     runner = runners.pop() if runners else _Runner(hub)
     runner.task = partial(task, *arguments) if arguments else task
     hub.loop.run_callback(runner.switch)
+
+
+def aside(room: ThreadPool, work: Callable[[], T]) -> T:
+    """The result of `work`, which may block, in a thread of `room`. Its exception is raised here.
+
+    gevent's own `apply` reports it in the thread as well, with a traceback, as if nobody waited for it.
+    """
+    error, result = room.apply(_outcome, (work,))
+    if error is not None:
+        raise error
+    found: T = result
+    return found
+
+
+def _outcome(work: Callable[[], T]) -> tuple[Exception | None, T | None]:
+    try:
+        return None, work()
+    except Exception as error:
+        return error, None

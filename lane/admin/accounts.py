@@ -7,7 +7,7 @@ server follows. That place may be a disk, so it is asked in a thread.
 import json
 import secrets
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from http import HTTPStatus
 from pathlib import Path
 from time import time
@@ -19,6 +19,7 @@ from lane.admin.everyone import Everyone
 from lane.admin.web import Refusal, Request, Response, Route, Routes
 from lane.errors import ConfigError, UsageError
 from lane.link import KEY_SIZE
+from lane.tasks import aside
 from lane.text import printable
 from lane.users.account import Account
 from lane.users.book import Book, Record
@@ -137,10 +138,9 @@ class Accounts:
     def _ask(self, call: Callable[..., T], *arguments: Any) -> T:
         """Call the book in its thread, and wait. Raises Refusal if the book fails."""
         try:
-            answer: T = self._room.apply(call, arguments)
+            return aside(self._room, partial(call, *arguments))
         except ConfigError as error:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, printable(str(error))) from None
-        return answer
 
 
 def _user(record: Record, online: Mapping[str, set[str]]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from functools import partial
 from time import time
 
 from lane.cli.origin import Origin, origin
@@ -13,7 +12,6 @@ from lane.cli.role import Role
 from lane.cli.server import Setup, serve
 from lane.cli.upgrading import Upgrades
 from lane.config import ServerConfig
-from lane.control import Control
 from lane.errors import ConfigError
 from lane.handover import channel
 from lane.handover.exchange import Others
@@ -21,12 +19,11 @@ from lane.handover.predecessor import Predecessor
 from lane.handover.store import Store
 from lane.handover.succession import Inheritance
 from lane.look.server import Board
-from lane.meeting import server_path
 from lane.net import prepared, siblings
 from lane.net.siblings import Siblings
 from lane.plugins import Plugins
 from lane.proto.hello import EPOCH_SIZE
-from lane.server.status import online, snapshot
+from lane.server.status import control
 from lane.tally import PID, SINCE, Tally
 from lane.users.presence import Presence
 
@@ -47,19 +44,14 @@ def _role(setup: Setup, begin: Origin) -> Role:
     tally, since, epoch = Tally(), int(time()), before.epoch if before else os.urandom(EPOCH_SIZE)
     tally.put(0, PID, os.getpid())
     tally.put(0, SINCE, since)
-    where = server_path(setup.config.state_dir)
-    presence = Presence()
+    presence = Presence(1, before.presence if before else None, lends=True)
     admin = None
     if setup.config.admin is not None:
         from lane.admin.port import Place  # noqa: PLC0415
 
         admin = Place(setup.config.admin, before.admin if before else ())
-    status = Control(
-        where,
-        partial(snapshot, tally, os.getpid(), since, admin.name if admin else None),
-        who="server",
-        answers={"online": partial(online, presence)},
-    )
+    shown = admin.name if admin else None
+    status = control(setup.config.state_dir, tally, presence, os.getpid(), since, admin=shown)
     handed = sys.platform == "linux"
     if handed:
         prepared.keeps = True
@@ -75,8 +67,18 @@ def _role(setup: Setup, begin: Origin) -> Role:
         groups = [(wanted, [[*socks]]) for wanted, socks in prepared.mine.found]
         inboxes = [siblings.here().inbox()]
         return Inheritance(
-            epoch, port, [name], groups, inboxes, status.lend(), [*admin.sockets] if admin else []
+            epoch,
+            port,
+            [name],
+            groups,
+            inboxes,
+            status.lend(),
+            [*admin.sockets] if admin else [],
+            presence=presence.lend(),
         )
+
+    def forget() -> None:
+        presence.clear(0, other=True)
 
     def hasten() -> None:
         for call in hurry:
@@ -118,7 +120,7 @@ def _role(setup: Setup, begin: Origin) -> Role:
         desk=channel.listen(name) if handed else None,
         desk_name=name,
         others=Others(before.names if before else []),
-        before=Predecessor(before.names[0]) if before and before.names else None,
+        before=Predecessor(before.names[0], forget) if before and before.names else None,
         upgrade=upgrades.begin if handed else None,
         parcels=[*parcels],
         keep=(lambda parcels: kept.keep(leave().for_later(), parcels)) if kept else None,

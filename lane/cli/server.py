@@ -131,7 +131,7 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
     traffic = Traffic(shared=role.buckets, worker=role.worker)
     users = Users(accounts, Here(role.presence, role.worker), traffic.drain)
     traffic.limits, traffic.spent = lambda user: Limits(*users.limits(user)), users.exhausted
-    users.changed = traffic.changed
+    users.changed, users.uses = traffic.changed, traffic.uses
     plugins.register(users, "lane-users")
     accounts.prepare(kept.identity.binding)
     known_paths.load(config.state_dir, PATHS)
@@ -198,6 +198,8 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
     def changed(succeeded: bool) -> None:
         for one in (role.status, admin):
             one.pause() if succeeded else one.resume()
+        if not succeeded:  # the next process has died
+            role.presence.clear(role.worker, other=True)
 
     retirement = Retirement(
         server,

@@ -20,19 +20,17 @@ from lane.cli.role import Role
 from lane.cli.running import watch
 from lane.cli.server import Setup, serve
 from lane.config import ServerConfig
-from lane.control import Control
 from lane.handover import channel
 from lane.handover.exchange import Others
 from lane.handover.predecessor import Predecessor
 from lane.handover.succession import Inheritance
 from lane.look.server import Board
-from lane.meeting import server_path
 from lane.net import prepared, siblings
 from lane.net.siblings import Siblings
 from lane.plugins import Plugins
 from lane.proto.hello import EPOCH_SIZE
 from lane.server.begun import Begun
-from lane.server.status import online, snapshot
+from lane.server.status import control
 from lane.tally import Tally
 from lane.users.bucket import Shared as Buckets
 from lane.users.presence import Presence
@@ -94,7 +92,7 @@ class Shared:
         self.port = before.port if before else 0
         self.status: socket.socket | None = before.status if before else None
         self.parcels = [*parcels]
-        self.presence = Presence(count)
+        self.presence = Presence(count, before.presence if before else None, lends=True)
         self.buckets = Buckets(count)
         self.board = Board(config.transports, count)
         self.shelves: Shelves | None = None
@@ -104,7 +102,17 @@ class Shared:
         """What a new parent gets. `blind`: see `Inheritance`."""
         inboxes = [theirs for theirs, _ in self.inboxes]
         admin = [*self.admin.sockets] if self.admin is not None else []
-        return Inheritance(self.epoch, self.port, self.names, self.groups, inboxes, self.status, admin, blind)
+        return Inheritance(
+            self.epoch,
+            self.port,
+            self.names,
+            self.groups,
+            inboxes,
+            self.status,
+            admin,
+            blind,
+            self.presence.lend(),
+        )
 
     def open_admin(self, where: Address | Path) -> None:
         """Listen for the admin port. Raises ConfigError."""
@@ -161,18 +169,9 @@ class WorkerProcess:
 
     def _role(self, config: ServerConfig) -> Role:
         shared, number = self._shared, self._number
-        where = server_path(config.state_dir)
-        status = Control(
-            where,
-            partial(
-                snapshot,
-                shared.tally,
-                os.getppid(),
-                shared.since,
-                shared.admin.name if shared.admin else None,
-            ),
-            who="server",
-            answers={"online": partial(online, shared.presence)},
+        shown = shared.admin.name if shared.admin else None
+        status = control(
+            config.state_dir, shared.tally, shared.presence, os.getppid(), shared.since, admin=shown
         )
         before = shared.before.names if shared.before else []
 
@@ -180,6 +179,9 @@ class WorkerProcess:
             if shared.status is not None:
                 status.share(shared.status)
             self._say(["ready"])
+
+        def forget() -> None:
+            shared.presence.clear(number, other=True)
 
         def stop() -> None:
             if shared.tally.stopping and prepared.mine is not None:
@@ -198,7 +200,7 @@ class WorkerProcess:
             shared.desks[number],
             shared.names[number],
             Others([*(name for name in shared.names if name != shared.names[number]), *before]),
-            Predecessor(before[number], again=self._started_again) if before else None,
+            Predecessor(before[number], forget, again=self._started_again) if before else None,
             blind=shared.before.blind if shared.before else 0.0,
             admin=shared.admin,
             shelves=shared.shelves,

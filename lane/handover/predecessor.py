@@ -5,6 +5,7 @@ the other for each session whose client comes. At the end the other sends those 
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import gevent
@@ -33,10 +34,14 @@ class Heir(Protocol):
 
 
 class Predecessor:
-    """The process with the desk `name`. `again`: this one is started again, and that one may have ended."""
+    """The process with the desk `name`. `again`: this one is started again, and that one may have ended.
 
-    def __init__(self, name: str, *, again: bool = False) -> None:
+    `ended` is called when that process has left, or has died.
+    """
+
+    def __init__(self, name: str, ended: Callable[[], None], *, again: bool = False) -> None:
         self.name = name
+        self._ended = ended
         self._again = again
         self._sock: Any = None
 
@@ -50,6 +55,7 @@ class Predecessor:
         except (OSError, LaneError) as error:
             if self._again:
                 self._sock = None
+                self._ended()
                 return
             raise Fatal(f"the running server does not make room: {error}") from None
         if value != {"paused": True}:
@@ -73,6 +79,7 @@ class Predecessor:
             report("taking over sessions", error)
             heir.lose_sight()
         others.names = [name for name in others.names if name != self.name]
+        self._ended()
 
     def _collect(self, heir: Heir) -> None:
         """Take what nobody has asked for."""

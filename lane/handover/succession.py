@@ -22,6 +22,7 @@ from lane.handover import channel
 from lane.handover.notes import VARIABLE
 from lane.meeting import Unfit, connect, listen_at
 from lane.net.prepared import Wanted
+from lane.users.presence import Lent
 
 FORMAT = 1
 """The version of all that processes hand over: messages, and frozen sessions."""
@@ -49,6 +50,8 @@ class Inheritance:
     """Those of the admin port."""
     blind: float = 0.0
     """Seconds for which sessions of workers that have died must not be begun again."""
+    presence: Lent | None = None
+    """Who is there (`lane.users.presence`)."""
 
     @property
     def workers(self) -> int:
@@ -78,14 +81,18 @@ class Inheritance:
             "admin": len(self.admin),
             "status": self.status is not None,
             "blind": self.blind,
+            "presence": self.presence[1] if self.presence else None,
         }
         socks = [sock for _, group in self.groups for one in group for sock in one] + self.inboxes
         status = [self.status] if self.status else []
-        return value, [sock.fileno() for sock in [*socks, *status, *self.admin]]
+        lent = [self.presence[0]] if self.presence else []
+        return value, [sock.fileno() for sock in [*socks, *status, *self.admin]] + lent
 
     @classmethod
     def of(cls, value: dict[str, Any], descriptors: list[int]) -> "Inheritance":
         """The one that `plain` has described. It takes over the descriptors."""
+        half = value.get("presence")  # an earlier version does not lend it
+        presence = None if half is None else (descriptors.pop(), half)
         socks = iter([socket.socket(fileno=one) for one in descriptors])
         groups = [
             (_wanted(row), [[next(socks) for _ in range(number)] for number in group])
@@ -94,8 +101,17 @@ class Inheritance:
         inboxes = [next(socks) for _ in range(value["inboxes"])]
         status = next(socks) if value["status"] else None
         admin = [next(socks) for _ in range(value["admin"])]
-        blind = float(value["blind"])
-        return cls(value["epoch"], value["port"], value["names"], groups, inboxes, status, admin, blind)
+        return cls(
+            value["epoch"],
+            value["port"],
+            value["names"],
+            groups,
+            inboxes,
+            status,
+            admin,
+            float(value["blind"]),
+            presence,
+        )
 
     def send(self, link: Any) -> None:
         """Send it to the new process. Raises OSError."""
@@ -123,7 +139,7 @@ class Inheritance:
 
     def for_later(self) -> "Inheritance":
         """What is left of it after the end of this process: no other process can be asked any more."""
-        return replace(self, names=[], inboxes=[], status=None, admin=[])
+        return replace(self, names=[], inboxes=[], status=None, admin=[], presence=None)
 
 
 def _wanted(row: list[Any]) -> Wanted:

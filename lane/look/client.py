@@ -60,7 +60,7 @@ class ClientView:
         paths, now = self._paths, monotonic()
         moving = paths.moving
         rates = self._rates.look(
-            now, {one.number: (one.session.moved_out, one.session.moved_in) for one in moving}
+            now, {one.number: (one.session.moved[1], one.session.moved[0]) for one in moving}
         )
         found = choose(moving, paths.newest, rates)
         return [_session(one, now, rates.get(one.number, (0.0, 0.0))) for one in found]
@@ -109,8 +109,8 @@ def _session(one: SessionDriver, now: float, rate: Pair) -> dict[str, Any]:
         "user": None,
         "transport": None if one.lane is None else one.lane.name,
         "age": round(now - one.began, 1),
-        "up": one.session.moved_out,
-        "down": one.session.moved_in,
+        "up": one.session.moved[1],
+        "down": one.session.moved[0],
         "up_rate": round(up_rate),
         "down_rate": round(down_rate),
     }

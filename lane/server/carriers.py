@@ -67,12 +67,12 @@ class Carriers:
 
     def look(self, carrier: Carrier) -> None:
         """Count what a carrier has sent and lost since the last look, and its round trip if it has sent."""
-        if carrier in self._known:
-            self.take(carrier, measured(carrier))
+        if (known := self._known.get(carrier)) is not None:
+            self.take(known, measured(carrier))
 
-    def take(self, carrier: Carrier, link: LinkStats) -> None:
+    def take(self, known: Known, link: LinkStats) -> None:
         """Count what is new in figures of a carrier, which others have measured."""
-        if (known := self._known.get(carrier)) is None:
+        if known is _ENDED:
             return
         key = (known.transport,)
         if link.sent > known.sent:

@@ -20,8 +20,8 @@ class LiveSession:
     """One session. Bytes `up` come from the client, bytes `down` go to it."""
 
     __slots__ = (
-        "_settled", "began", "connection", "kind", "moves", "number", "packets", "peer", "session",
-        "target", "transport", "user",
+        "_settled", "_settled_packets", "began", "connection", "kind", "moves", "number", "packets", "peer",
+        "session", "target", "transport", "user",
     )  # fmt: skip
 
     def __init__(
@@ -44,7 +44,8 @@ class LiveSession:
         """None for packets, each of which has its own."""
         self.packets = owner if isinstance(owner, Packets) else None
         self.began = monotonic()
-        self._settled = (session.moved_in, session.moved_out, 0, 0, 0)  # elsewhere, before it came here
+        self._settled = session.moved_elsewhere
+        self._settled_packets = (0, 0, 0)
 
     @property
     def seconds(self) -> float:
@@ -59,25 +60,25 @@ class LiveSession:
     @property
     def up(self) -> int:
         """Bytes from the client."""
-        return self.session.moved_in
+        return self.session.moved[0]
 
     @property
     def down(self) -> int:
         """Bytes to the client."""
-        return self.session.moved_out
+        return self.session.moved[1]
 
     def settle(self, numbers: Numbers) -> None:
         """Count what it has moved since the last call."""
-        session, way = self.session, self.transport
-        up, down = session.moved_in, session.moved_out
-        was_up, was_down, *was = self._settled
-        numbers.bytes[way, "up"] += up - was_up
-        numbers.bytes[way, "down"] += down - was_down
+        way, (was_up, was_down) = self.transport, self._settled
+        up, down = self._settled = self.session.moved
+        if up != was_up:
+            numbers.bytes[way, "up"] += up - was_up
+        if down != was_down:
+            numbers.bytes[way, "down"] += down - was_down
         if (packets := self.packets) is None:
-            self._settled = up, down, 0, 0, 0
             return
-        counted = packets.received, packets.sent, packets.dropped
-        self._settled = up, down, *counted
+        was, counted = self._settled_packets, (packets.received, packets.sent, packets.dropped)
+        self._settled_packets = counted
         numbers.packets["up",] += counted[0] - was[0]
         numbers.packets["down",] += counted[1] - was[1]
         numbers.dropped_packets[()] += counted[2] - was[2]

@@ -182,7 +182,7 @@ class Requests:
                 flows=flows,
             )
         finally:
-            self._carriers.take(carrier, session.protocol.liveness.link)
+            self._carriers.take(by, session.protocol.liveness.link)
             if entry:
                 self._resumption.orphaned(entry)
         reader.put_back(rest or b"")

@@ -16,13 +16,29 @@ for `lane user list`: `online` has the number of sessions and of devices by `lan
 the user's name.
 """
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from lane import __version__
+from lane.control import Control
+from lane.meeting import server_path
 from lane.tally import CARRIERS, PID, RESTARTS, SESSIONS, SINCE, Tally
 from lane.users.presence import Presence
 
 _NUMBERS = {"sessions": SESSIONS, "carriers": CARRIERS, "restarts": RESTARTS}
+
+
+def control(
+    state_dir: Path, tally: Tally, presence: Presence, pid: int, since: int, *, admin: str | None
+) -> Control:
+    """The control socket of a process of a server: see `snapshot`."""
+    return Control(
+        server_path(state_dir),
+        partial(snapshot, tally, pid, since, admin),
+        who="server",
+        answers={"online": partial(online, presence)},
+    )
 
 
 def snapshot(tally: Tally, pid: int, since: int, admin: str | None) -> dict[str, Any]:

@@ -47,17 +47,21 @@ class _Held(Generic[T]):
     Each session is in two of them as long as it lives, and a generator takes three times the memory.
     """
 
-    __slots__ = ("_arguments", "_leave", "_value")
+    __slots__ = ("_arguments", "_leave", "value")
 
     def __init__(self, value: T, leave: Callable[..., None], *arguments: Any) -> None:
-        self._value = value
+        self.value = value
         self._leave = leave
         self._arguments = arguments
 
     def __enter__(self) -> T:
-        return self._value
+        return self.value
 
     def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """End it. This is for those who do without `with`."""
         self._leave(*self._arguments)
 
 

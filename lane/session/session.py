@@ -55,6 +55,8 @@ class Session(StreamWriter):
 
     user = ""
     """Whose it is, on a server."""
+    moved_elsewhere = (0, 0)
+    """What it had moved before it came to this process: see `moved`."""
     waiting_for_peer = False
     """Whether it waits for a peer that may take long. Then it is not idle, and a shutdown resets it."""
     aborting: "gevent.Greenlet[..., None] | None" = None
@@ -78,6 +80,8 @@ class Session(StreamWriter):
         else:
             protocol = SessionProtocol.thaw(frozen, budget)
         super().__init__(protocol)
+        if frozen is not None:
+            self.moved_elsewhere = self.moved
         self.asked_to_move: Callable[[], None] = _ignore
         """Called when the peer asks that the session move to another carrier. It must not block."""
         self._owner = owner

@@ -58,15 +58,13 @@ class SessionView:
         return self.receive_window.held + self.send_buffer.retained
 
     @property
-    def moved_in(self) -> int:
-        """Bytes from the peer that have left this process, and those that came as datagrams."""
-        window = self.receive_window
-        return window.consumed - window.ended + self.protocol.activity.datagrams_in
-
-    @property
-    def moved_out(self) -> int:
-        """Bytes for the peer, those that went as datagrams included."""
-        return self.send_buffer.sent + self.protocol.activity.datagrams_out
+    def moved(self) -> tuple[int, int]:
+        """Bytes from the peer that have left this process, and bytes for the peer, each with datagrams."""
+        window, activity = self.receive_window, self.protocol.activity
+        return (
+            window.consumed - window.ended + activity.datagrams_in,
+            self.send_buffer.sent + activity.datagrams_out,
+        )
 
     @property
     def ready(self) -> bool:

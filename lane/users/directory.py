@@ -5,17 +5,21 @@ second, in a thread of its own, since a disk may be slow.
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import gevent
 from gevent.threadpool import ThreadPool
 
-from lane.errors import LaneError
+from lane.errors import ConfigError, LaneError
 from lane.supervisor import FAULTS, report, supervise
+from lane.tasks import aside
 from lane.users.account import Account
 from lane.users.book import Book, Changes
+from lane.users.rate_shares import RateShares, Use, Wants
 from lane.users.source import Source
 from lane.users.tokens import Tokens
 
@@ -79,7 +83,7 @@ class Directory(Source):
 
     def aside(self, work: Callable[[], T]) -> T:
         """The result of `work`, which may block, and is done in this directory's thread if it has one."""
-        return work() if self._room is None else self._room.apply(work)
+        return work() if self._room is None else aside(self._room, work)
 
     def _watch(self) -> None:
         while True:
@@ -126,10 +130,11 @@ class BookDirectory(Directory):
 
     def count(self, used: Mapping[str, tuple[int, int]], seen: Iterable[str], now: float) -> None:
         """See `Source`."""
-        self.aside(partial(self.book.count, used, seen, now))
         if now > self._tidy:
             self._tidy = now + DAY
             self.aside(partial(self.book.forget, now))
+        # The last step: once it is done, nothing may fail, or the same bytes would come again.
+        self.aside(partial(self.book.count, used, seen, now))
 
     def spent(self, names: Iterable[str], now: float) -> dict[str, int]:
         """See `Source`."""
@@ -148,14 +153,29 @@ class Restores(Book, Protocol):
     def restore(self, accounts: Iterable[Account], number: int) -> None:
         """Put back accounts that it has lost. `number`: that of the last change."""
 
+    def exchange(self, process: str, wants: Wants) -> Mapping[str, Wants]:
+        """Tell others what users of this process want of their rates. Returns what they want in each."""
+
 
 class SharedDirectory(BookDirectory):
-    """The accounts of a book that other servers share, and that has sockets instead of files."""
+    """The accounts of a book that other servers share, and that has sockets instead of files.
 
-    def __init__(self, book: Restores) -> None:
+    `server` is the name that the processes of this server have in common.
+    """
+
+    def __init__(self, book: Restores, server: str) -> None:
         self._shared = book
+        self._shares = RateShares(server)
+        self._process = f"{server}/{os.getpid()}"
         super().__init__(book, thread=False)
         self._changes = self._look
+
+    def share(self, uses: Mapping[str, Use], rates: Mapping[str, float]) -> Mapping[str, tuple[float, float]]:
+        """See `Source`. While the others can't be heard, what they wanted last counts: see `RateShares`."""
+        wants = self._shares.wants(uses, rates)
+        with suppress(ConfigError):  # the look for changes says it
+            self._shares.hear(self._shared.exchange(self._process, wants))
+        return self._shares.parts(rates)
 
     def _look(self, since: int | None) -> Changes | None:
         found = self._shared.changes(since)

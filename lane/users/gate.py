@@ -46,7 +46,10 @@ class Flow(Protocol):
 class Gate:
     """The gate with the bucket that `find` looks up. `shared`: other workers use it too."""
 
-    __slots__ = ("_bucket", "_find", "_served", "_shared", "_timer", "_waiting", "limited", "piece", "rate")
+    __slots__ = (
+        "_bucket", "_find", "_served", "_shared", "_timer", "_waiting", "limited", "piece", "rate", "spent",
+        "waited",
+    )  # fmt: skip
 
     def __init__(self, find: Callable[[], Bucket] = Bucket, *, shared: bool = False) -> None:
         self.rate = 0.0
@@ -55,12 +58,21 @@ class Gate:
         """Whether there is a limit."""
         self.piece = LARGEST
         """The most bytes to ask for at once."""
+        self.spent = 0
+        """Bytes that passed while there was a limit."""
+        self.waited = False
+        """Whether anything had to wait. Whoever looks at it takes it back."""
         self._find = find
         self._shared = shared
         self._bucket: Bucket | None = None
         self._waiting: Line[Flow, Event] | None = None
         self._timer: Any = None
         self._served = -inf  # when one in line passed last
+
+    @property
+    def waiting(self) -> int:
+        """Those in line."""
+        return len(self._waiting) if self._waiting is not None else 0
 
     def limit(self, rate: float | None) -> None:
         """Set the rate, bytes a second; None: no limit. Those who wait go on at the new rate."""
@@ -95,6 +107,7 @@ class Gate:
         if self._waiting is None:
             self._waiting = Line()
         self._waiting.join(flow, size, turn)
+        self.waited = True
 
     def _wait(self) -> float:
         if self._bucket is None or self._bucket.lost:
@@ -106,6 +119,7 @@ class Gate:
     def _spend(self, size: int) -> None:
         assert self._bucket is not None
         self._bucket.spend(size, self.rate)
+        self.spent += size
 
     def _arm(self) -> None:
         """Serve the line when the next piece is due."""

@@ -3,6 +3,7 @@
 `--accounts` names them: `file` is the database in the state folder.
 """
 
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ LOCAL = "file"
 """The accounts in the state folder."""
 REDIS = ("redis://", "rediss://", "unix://")
 """How the URL of a Redis begins."""
+_SERVER = secrets.token_hex(8)
+"""The name of this server among others. Its workers have it in common: they are forked after this."""
 PANEL = ("http://", "https://")
 """How the URL of a panel begins."""
 
@@ -32,7 +35,7 @@ class Kinds:
         if where == LOCAL:
             return BookDirectory(Store(state_dir / FILE, hurried=True))
         if where.startswith(REDIS):
-            return SharedDirectory(open_redis(where, state_dir))
+            return SharedDirectory(open_redis(where, state_dir), _SERVER)
         if where.startswith(PANEL):
             from lane.users.http_post import Endpoint  # noqa: PLC0415
             from lane.users.panel import Panel  # noqa: PLC0415

@@ -7,6 +7,7 @@
     lane:usage:2026-01     the same by month
     lane:seen              a hash: when users were last there
     lane:batch:ID          counts that have been added already
+    lane:process:ID        see `lane.users.redis_exchange`
 
 Counts go in batches with a name (`lane.users.unsent`). Redis adds a batch once, however often it is sent: a
 server that has got no answer sends it again.
@@ -31,8 +32,11 @@ from redis.retry import Retry
 from lane.errors import ConfigError, UsageError
 from lane.link import decode, encode
 from lane.log import Throttle
+from lane.tasks import aside
+from lane.users import redis_exchange
 from lane.users.account import Account
 from lane.users.book import Changes, Record, Used
+from lane.users.rate_shares import Wants
 from lane.users.unsent import Unsent
 
 T = TypeVar("T")
@@ -100,8 +104,9 @@ class RedisBook:
         self._throttle = Throttle()
 
     def close(self) -> None:
-        """See `Book`."""
-        self._redis.close()
+        """See `Book`. A greenlet that was killed in the middle of a call gets out of the library first."""
+        with self._turn:  # no limit: each call has one
+            self._redis.close()
 
     # The accounts.
 
@@ -216,7 +221,15 @@ class RedisBook:
             if (missed := self._throttle.allows("counts")) is not None:
                 log.warning("what users have used waits (%s times): %s", missed + 1, error)
         if self._unsent.batches or self._saved:
-            get_hub().threadpool.apply(self._unsent.save)
+            self._save()
+
+    def _save(self) -> None:
+        try:
+            aside(get_hub().threadpool, self._unsent.save)
+        except OSError as error:  # they stay in memory, and must not be given again
+            if (missed := self._throttle.allows("file")) is not None:
+                log.warning("what users have used is in memory only (%s times): %s", missed + 1, error)
+        else:
             self._saved = bool(self._unsent.batches)
 
     def _send(self) -> None:
@@ -239,6 +252,11 @@ class RedisBook:
                 self._redis.hsetnx(_ACCOUNTS, account.name, _text(account))
             if int(self._redis.get(_SEQUENCE) or 0) < number:
                 self._redis.set(_SEQUENCE, number + 1)
+
+    def exchange(self, process: str, wants: Wants) -> dict[str, Wants]:
+        """See `lane.users.directory.Restores`."""
+        with self._explained():
+            return redis_exchange.exchange(self._redis, process, wants)
 
     def spent(self, now: float, names: Iterable[str]) -> dict[str, Used]:
         """See `Book`."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from lane.users.account import Account
 from lane.users.book import Changes
+from lane.users.rate_shares import Use
 from lane.users.tokens import Tokens
 
 
@@ -44,6 +45,16 @@ class Source:
 
         If it raises an exception, the same bytes come again with the next call.
         """
+
+    def share(
+        self, uses: Mapping[str, Use], rates: Mapping[str, float]
+    ) -> Mapping[str, tuple[float, float]] | None:
+        """Share rates with other servers: the parts (0 to 1) that this server may use now, up and down.
+
+        `rates` are those of the users who are here, bytes a second. `uses` is what they have used of them
+        since the last call, which is `lane.users.users.SHARE` seconds ago. None: nothing is ever shared.
+        """
+        return None
 
     def spent(self, names: Iterable[str], now: float) -> dict[str, int]:
         """The bytes that users have used in the month of `now`, on all servers."""

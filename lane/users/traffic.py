@@ -18,6 +18,7 @@ from lane import census
 from lane.supervisor import supervise
 from lane.users.bucket import Bucket, Shared
 from lane.users.gate import Gate, Gates
+from lane.users.rate_shares import Use
 from lane.users.turns import Turns
 
 MOST_IDLE = 1 << 14
@@ -69,12 +70,12 @@ class Counted(Protocol):
         """Whether it needs nothing any more."""
 
     @property
-    def moved_in(self) -> int:
-        """Bytes from the peer that have left this process."""
+    def moved(self) -> tuple[int, int]:
+        """Bytes from the peer that have left this process, and bytes for the peer."""
 
     @property
-    def moved_out(self) -> int:
-        """Bytes for the peer."""
+    def moved_elsewhere(self) -> tuple[int, int]:
+        """What it had moved before it came to this process."""
 
 
 class UserTraffic:
@@ -87,7 +88,7 @@ class UserTraffic:
         self.gates: Gates | None = None
         """What all bytes of the user's sessions pass; None before the first one."""
         self._left: int | None = None
-        self._sessions: dict[Counted, Bytes] = {}  # with what each had moved before it came here
+        self._sessions: set[Counted] = set()
         self._ended = NOTHING  # of the sessions that have ended
         self._taken = NOTHING  # what `Traffic.drain` has given out
 
@@ -100,9 +101,10 @@ class UserTraffic:
     def total(self) -> Bytes:
         """All bytes so far. It asks each session of the user."""
         up, down = self._ended
-        for session, before in self._sessions.items():
-            up += session.moved_in - before.up
-            down += session.moved_out - before.down
+        for session in self._sessions:
+            (moved_up, moved_down), (before_up, before_down) = session.moved, session.moved_elsewhere
+            up += moved_up - before_up
+            down += moved_down - before_down
         return Bytes(up, down)
 
     @property
@@ -119,15 +121,6 @@ class UserTraffic:
     def left(self) -> int | None:
         """Bytes that the user may still move; None without a quota, below 0 if there were more."""
         return None if self._left is None else self._left - sum(self.total.minus(self._taken))
-
-    def _begin(self, session: Counted) -> None:
-        up, down = session.moved_in, session.moved_out
-        self._sessions[session] = Bytes(up, down) if up or down else NOTHING
-
-    def _end(self, session: Counted) -> None:
-        before, ended = self._sessions.pop(session), self._ended
-        up, down = session.moved_in - before.up, session.moved_out - before.down
-        self._ended = Bytes(ended.up + up, ended.down + down)
 
     def _take(self) -> Bytes:
         total = self.total
@@ -179,9 +172,24 @@ class Traffic:
         """Users with sessions."""
         return len(self._online)
 
-    def session(self, user: str, session: Counted, owner: Owner) -> "Counting":
-        """Count and limit a session of `user` for the time of the context. `owner` is given the gates."""
-        return Counting(self, user, session, owner)
+    def begin(self, name: str, session: Counted, owner: Owner) -> None:
+        """Count and limit a session of the user `name` until `end`. `owner` is given the gates."""
+        user = self._online.get(name)
+        if user is None:
+            user = self._come(name)
+        user._sessions.add(session)
+        assert user.gates is not None
+        owner.gates = user.gates
+
+    def end(self, name: str, session: Counted) -> None:
+        """A session has ended, or goes on in another process."""
+        user = self._online[name]
+        (up, down), (before_up, before_down) = session.moved, session.moved_elsewhere
+        ended_up, ended_down = user._ended
+        user._ended = Bytes(ended_up + up - before_up, ended_down + down - before_down)
+        user._sessions.remove(session)
+        if not user._sessions:
+            self._go(name)
 
     def changed(self, *names: str) -> None:
         """Ask for the limits of these users again, or of all online users. Running sessions keep to them."""
@@ -194,6 +202,18 @@ class Traffic:
         names, self._fresh = self._fresh, set()
         users = [*self._online.values(), *(self._idle[name] for name in names)]
         return {user.name: fresh for user in users if any(fresh := user._take())}
+
+    def uses(self) -> dict[str, Use]:
+        """What online users with rates have used of them since the last call. For one caller."""
+        found = {}
+        for name, user in self._online.items():
+            assert user.gates is not None
+            up, down = user.gates.up, user.gates.down
+            if up.limited or down.limited:
+                found[name] = Use(up.spent, down.spent, up.waited, down.waited)
+                for gate in (up, down):
+                    gate.spent, gate.waited = 0, bool(gate.waiting)
+        return found
 
     def _limit(self, user: UserTraffic) -> None:
         assert user.gates is not None
@@ -223,25 +243,19 @@ class Traffic:
             return Gate()
         return Gate(lambda: shared.bucket(name, self._worker) or Bucket(), shared=True)
 
-    def _begin(self, name: str, session: Counted, owner: Owner) -> None:
-        user = self._online.get(name)
-        if user is None:
-            user = self._idle.pop(name) if name in self._idle else UserTraffic(name)
-            self._online[name] = user
-            self._fresh.discard(name)
-            if user.gates is None:
-                user.gates = Gates(self._gate(f"up {name}"), self._gate(f"down {name}"), self._turns)
-            self._limit(user)
-        user._begin(session)
-        assert user.gates is not None
-        owner.gates = user.gates
+    def _come(self, name: str) -> UserTraffic:
+        """A user comes online."""
+        user = self._idle.pop(name) if name in self._idle else UserTraffic(name)
+        self._online[name] = user
+        self._fresh.discard(name)
+        if user.gates is None:
+            user.gates = Gates(self._gate(f"up {name}"), self._gate(f"down {name}"), self._turns)
+        self._limit(user)
+        return user
 
-    def _end(self, name: str, session: Counted) -> None:
-        user = self._online[name]
-        user._end(session)
-        if user.sessions:
-            return
-        self._idle[name] = self._online.pop(name)
+    def _go(self, name: str) -> None:
+        """The last session of a user has ended."""
+        user = self._idle[name] = self._online.pop(name)
         self._quotas.discard(user)
         if user._ended != user._taken:
             self._fresh.add(name)
@@ -249,21 +263,3 @@ class Traffic:
             oldest, forgotten = self._idle.popitem(last=False)
             self._fresh.discard(oldest)
             self.forgotten = self.forgotten.plus(forgotten.total)
-
-
-class Counting:
-    """The context of one session: see `Traffic.session`."""
-
-    __slots__ = ("_owner", "_session", "_traffic", "_user")
-
-    def __init__(self, traffic: Traffic, user: str, session: Counted, owner: Owner) -> None:
-        self._owner = owner
-        self._traffic = traffic
-        self._user = user
-        self._session = session
-
-    def __enter__(self) -> None:
-        self._traffic._begin(self._user, self._session, self._owner)
-
-    def __exit__(self, *_: object) -> None:
-        self._traffic._end(self._user, self._session)

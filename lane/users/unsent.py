@@ -64,12 +64,17 @@ class Unsent:
                 self._path = self._folder / f"usage-{secrets.token_hex(8)}.unsent"
             new = self._path.with_suffix(".new")
             file = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            fcntl.flock(file, fcntl.LOCK_EX)
-            with os.fdopen(os.dup(file), "w") as writer:
-                json.dump([[one.name, one.day, one.used] for one in self.batches], writer)
-                writer.flush()
-                os.fsync(file)
-            os.replace(new, self._path)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                with os.fdopen(os.dup(file), "w") as writer:
+                    json.dump([[one.name, one.day, one.used] for one in self.batches], writer)
+                    writer.flush()
+                    os.fsync(file)
+                os.replace(new, self._path)
+            except BaseException:  # a full disk
+                os.close(file)
+                new.unlink(missing_ok=True)
+                raise
             self._let_go()
             self._file = file
         elif self._path is not None:

@@ -15,25 +15,26 @@ from gevent.lock import BoundedSemaphore
 from lane import census, hookimpl
 from lane.address import Address
 from lane.errors import Status, TargetError
-from lane.log import Throttle
 from lane.supervisor import FAULTS, report, supervise
 from lane.users.account import Account
 from lane.users.book import Changes
 from lane.users.ending import Ending
 from lane.users.presence import Here
+from lane.users.rate_shares import Use
 from lane.users.source import Fixed, Source
 
 COUNT = 3.0
 """Seconds between two times that usage is kept. A process that is killed loses at most these counts."""
 LOOK = 1.0
 """The longest time between two looks for accounts that expire, seconds."""
+SHARE = 0.5
+"""Seconds between two times that rates are shared out among servers."""
 LAST_COUNT = 5.0
 """Seconds that the last counts may take to be kept."""
 MOST_PENDING = 1 << 17
 """Users whose counts are held while they can't be kept."""
 
 log = logging.getLogger("lane.users")
-_throttle = Throttle()
 
 
 class Visit:
@@ -67,7 +68,12 @@ class Users:
         """Called when the key of a user who is there has changed."""
         self.changed: Callable[..., None] = lambda *names: None
         """Called with the users whose `limits` may have changed."""
+        self.uses: Callable[[], Mapping[str, Use]] = dict
+        """What users have used of their rates since the last call."""
+        self._parts: Mapping[str, tuple[float, float]] = {}  # of their rates, that this server may use
         self._here = here or Here()
+        self.end: Callable[[str], None] = self._here.end
+        """A session of a user has ended: see `begin`."""
         self._drain = drain
         self._visits: Counter[str] = Counter()
         self._known: dict[str, Account | None] = {}  # the accounts of those who are there
@@ -81,6 +87,7 @@ class Users:
         self._loops = [
             supervise("the watch over accounts that expire", self._expire),
             supervise("the keeper of what users have used", self._keep),
+            supervise("the sharing of rates among servers", self._share),
         ]
         self.source.start(self._told, self._visits.__contains__)
         census.register(self)
@@ -167,11 +174,7 @@ class Users:
             raise TargetError(Status.NOT_ALLOWED, f"your account allows {_some(most, 'session')} at once")
         self._here.begin(user)
 
-    def end(self, user: str) -> None:
-        """A session has ended."""
-        self._here.end(user)
-
-    def limits(self, user: str) -> tuple[int | None, int | None, int | None]:
+    def limits(self, user: str) -> tuple[float | None, float | None, int | None]:
         """What a user who is there may: bytes a second up and down, and the bytes that are left of its quota.
 
         What is left is without the bytes that `drain` has not given yet.
@@ -179,7 +182,11 @@ class Users:
         account = self._known.get(user)
         if account is None:
             return None, None, None
-        return account.rate, account.rate, self._left(user)
+        rate = account.rate
+        if rate is None:
+            return None, None, self._left(user)
+        up, down = self._parts.get(user, (1.0, 1.0))
+        return rate * up, rate * down, self._left(user)
 
     @property
     def there(self) -> list[str]:
@@ -311,14 +318,32 @@ class Users:
             next_one = min(self._expiring.values(), default=now + LOOK)
             gevent.sleep(min(max(next_one - time(), 0.01), LOOK))
 
+    def _share(self) -> None:
+        while True:
+            known = [*self._known.items()]
+            rates = {name: float(one.rate) for name, one in known if one is not None and one.rate is not None}
+            parts = self.source.share(self.uses(), rates)
+            if parts is None:
+                return
+            before, self._parts = self._parts, parts
+            if changed := [name for name, part in parts.items() if part != before.get(name)]:
+                self.changed(*changed)
+            gevent.sleep(SHARE)
+
     def _keep(self) -> None:
+        failed = False
         while True:
             gevent.sleep(COUNT)
             try:
                 self.keep()
             except FAULTS as error:
-                if (missed := _throttle.allows("usage")) is not None:
-                    log.warning("what users have used can't be kept yet (%s times): %s", missed + 1, error)
+                if not failed:
+                    log.warning("what users have used can't be kept yet: %s", error)
+                failed = True
+            else:
+                if failed:
+                    log.info("what users have used is kept again, with what waited")
+                failed = False
 
 
 def _some(number: int | None, what: str) -> str:

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from lane import state
 from lane.testing.harness import until
 from tests.support.origin import CONTENT, MB, read_to_end
 from tests.support.processes import (
@@ -218,6 +219,28 @@ def test_a_client_that_does_not_move_is_left_in_the_end(tmp_path, origin):
         began = time.monotonic()
         assert echoes(sock)
         assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_old_and_new_process_count_a_users_sessions_together(tmp_path, origin, workers):
+    with serving(tmp_path / "server", "--workers", workers) as server, ExitStack() as stack:
+        accounts = state.open_accounts(tmp_path / "server" / "state")
+        stack.callback(accounts.close)
+        accounts.change("default", sessions=1)
+        until(lambda: "accounts that have changed: default" in server.stderr)
+        first = stack.enter_context(start_client(tmp_path / "first", "tls", server.link, "--fast-open=off"))
+        second = stack.enter_context(start_client(tmp_path / "second", "tls", server.link, "--fast-open=off"))
+        running = stack.enter_context(connected(first.address, origin.echo))
+        assert echoes(running)
+        first.process.send_signal(signal.SIGSTOP)  # its session stays in the old process
+        upgraded(server)
+        assert not works(second, origin)
+        until(lambda: "your account allows 1 session at once" in second.stderr, second.describe)
+        first.process.send_signal(signal.SIGCONT)
+        assert echoes(running)
+        assert not works(second, origin)
+        running.close()
+        until(lambda: works(second, origin), second.describe)
 
 
 @pytest.mark.parametrize(("workers", "stops"), [("1", True), ("2", False)])

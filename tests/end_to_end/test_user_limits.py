@@ -4,21 +4,27 @@ depends on how fast the machine is, so a rate is what is never exceeded."""
 import socket
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 
+from lane.link import encode
 from lane.testing.harness import until
+from lane.users.account import Account
+from lane.users.redis_book import RedisBook
 from tests.support.limited import Limited
 from tests.support.origin import CONTENT, read_to_end
 from tests.support.processes import (
     DEADLINE,
     TRANSPORTS,
     connected,
+    lasting_port,
     read_exactly,
     sha256,
     start_client,
     start_server,
 )
+from tests.support.redis_server import RedisServer
 from tests.support.udp_applications import Associated, UdpServer
 from tests.support.workers import everywhere, on_linux
 
@@ -58,6 +64,17 @@ class Downloads:
         before, begin = self.got, time.monotonic()
         until(lambda: self.got - before >= size)
         return time.monotonic() - begin
+
+
+class Together(Downloads):
+    """Several of them."""
+
+    def __init__(self, *downloads):
+        self._downloads = downloads
+
+    @property
+    def got(self):
+        return sum(each.got for each in self._downloads)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -105,6 +122,37 @@ def test_workers_keep_to_one_rate_together(tmp_path, origin):
     ):
         downloads.wait(RATE / 4)
         assert downloads.wait(3 * RATE) >= 3 - SLACK
+
+
+def test_servers_with_one_redis_keep_to_one_rate_together(tmp_path, origin):
+    with (
+        RedisServer(tmp_path / "redis", lasting_port()) as redis,
+        start_server(tmp_path / "one", "--accounts", redis.url, "--workers", "2") as one,
+        start_server(tmp_path / "two", "--accounts", redis.url) as two,
+        ExitStack() as stack,
+    ):
+        book = RedisBook(redis.url)
+        stack.callback(book.close)
+        account = Account("Zoë 🎉", b"z" * 32, rate=RATE)
+        book.add(account)
+        clients = []
+        for name, server in (("near", one), ("far", two)):
+            until(lambda server=server: f"accounts that have changed: {account.name}" in server.stderr)
+            link = server.wait_for("for clients: (lane://KEY@.*)")[1].replace("KEY", encode(account.key))
+            clients.append(stack.enter_context(start_client(tmp_path / name, "tls", link)))
+        near, far = (stack.enter_context(Downloads(origin, client, client)) for client in clients)
+        both = Together(near, far)
+        both.wait(2 * RATE)
+        begin = near.got, far.got
+        assert both.wait(4 * RATE) >= 4 - SLACK
+        parts = [download.got - was for download, was in zip((near, far), begin, strict=True)]
+        assert min(parts) > 0.6 * max(parts)
+        redis.kill()
+        assert both.wait(2 * RATE) >= 2 - SLACK  # as it was
+        redis.start()
+        far.__exit__()
+        until(lambda: near.wait(RATE) < 1.2)  # it has all of the rate now
+        assert near.wait(2 * RATE) >= 2 - SLACK
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

@@ -4,11 +4,12 @@ import weakref
 
 import gevent
 import pytest
+from gevent import get_hub
 from gevent.event import Event
 from greenlet import getcurrent
 
 from lane import tasks
-from lane.tasks import start
+from lane.tasks import aside, start
 
 
 @pytest.fixture(autouse=True)
@@ -92,3 +93,14 @@ def test_one_that_is_killed_does_not_come_back():
     start(lambda: getcurrent().throw())
     gevent.sleep(0)
     assert not tasks._idle.runners
+
+
+def test_what_fails_in_a_thread_fails_for_its_caller_only(caplog, capsys):
+    def fail():
+        raise OSError("a full disk")
+
+    room = get_hub().threadpool
+    assert aside(room, lambda: 7) == 7
+    with pytest.raises(OSError, match="a full disk"):
+        aside(room, fail)
+    assert (caplog.text, capsys.readouterr().err) == ("", "")

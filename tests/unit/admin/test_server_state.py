@@ -36,18 +36,16 @@ class Bed:
     def move(self, user, up, down):
         """A session of `user` moves bytes; the first call begins it."""
         if user not in self.open:
-            session = Moving(moved_in=0, moved_out=0)
-            counting = self.traffic.session(user, session, Owner())
-            counting.__enter__()
-            self.open[user] = session, counting
-        session, _ = self.open[user]
-        session.moved_in += up
-        session.moved_out += down
+            session = self.open[user] = Moving(moved=(0, 0), moved_elsewhere=(0, 0))
+            self.traffic.begin(user, session, Owner())
+        session = self.open[user]
+        before_up, before_down = session.moved
+        session.moved = before_up + up, before_down + down
         self.live.numbers.bytes["quic", "up"] += up
         self.live.numbers.bytes["quic", "down"] += down
 
     def end(self, user):
-        self.open.pop(user)[1].__exit__()
+        self.traffic.end(user, self.open.pop(user))
 
     def users(self):
         state = self.state.collect()

@@ -32,7 +32,7 @@ def test_lanes_and_sessions_and_how_fast_they_are(bed, view):
     gevent.sleep(1.0)
     view.tell()
     application.sock.sendall(b"x" * 100_000)
-    until(lambda: application.session.moved_in == 100_000)
+    until(lambda: application.session.moved[0] == 100_000)
     gevent.sleep(2.0)
     told = json.loads(json.dumps(view.tell(), allow_nan=False))
     (session,) = told["sessions"]

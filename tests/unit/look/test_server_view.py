@@ -44,7 +44,7 @@ def test_sessions_users_and_what_each_transport_carries(bed, view):
     gevent.sleep(1.0)
     view.tell()
     one.sock.sendall(b"x" * 100_000)
-    until(lambda: one.session.moved_in == 100_000)
+    until(lambda: one.session.moved[0] == 100_000)
     gevent.sleep(2.0)
     told = json.loads(json.dumps(view.tell(), allow_nan=False))
     assert told["headline"].startswith("1 process, 3 sessions, ")
@@ -95,7 +95,7 @@ def test_sessions_at_rest_are_not_looked_at(bed, view, monkeypatch):
     gevent.sleep(10.0)
     assert looked == []
     one.sock.sendall(b"x")
-    until(lambda: one.session.moved_in == 1)
+    until(lambda: one.session.moved[0] == 1)
     gevent.sleep(2.0)
     assert set(looked) == {1}
 

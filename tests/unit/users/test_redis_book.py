@@ -1,15 +1,21 @@
 """Accounts in a real Redis, which may be killed, and may forget."""
 
+import errno
+import signal
 from datetime import UTC, datetime
 
 import pytest
 
 from lane.errors import ConfigError, UsageError
+from lane.supervisor import supervise
+from lane.testing.harness import until
 from lane.users import redis_book as module
+from lane.users import redis_exchange, unsent
 from lane.users.account import Account
 from lane.users.book import Changes, Used
 from lane.users.directory import SharedDirectory
 from lane.users.redis_book import RedisBook
+from tests.support.descriptors import opened
 from tests.support.processes import lasting_port
 from tests.support.redis_server import RedisServer
 
@@ -100,6 +106,32 @@ def test_counts_wait_while_redis_is_down_and_count_once(server, book, caplog, tm
     assert [*tmp_path.glob("usage-*")] == []
 
 
+def unsent_files():
+    return sum("/usage-" in what for _, what in opened())
+
+
+def test_counts_that_can_go_nowhere_stay_in_memory_and_count_once(
+    server, book, caplog, monkeypatch, tmp_path
+):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    book.add(ANNA)
+    server.kill()
+    with monkeypatch.context() as patches:
+        patches.setattr(unsent.os, "fsync", full)
+        before = unsent_files()
+        for _ in range(5):
+            book.count({ANNA.name: (1, 10)}, [], NOW)
+        assert unsent_files() == before == 0
+    assert [*tmp_path.glob("usage-*")] == []
+    assert caplog.text.count("is in memory only") == 1
+    assert "Traceback" not in caplog.text
+    server.start()
+    book.count({}, [], NOW)
+    assert book.spent(NOW, [ANNA.name]) == {ANNA.name: Used(5, 50)}
+
+
 def test_a_batch_that_arrived_without_an_answer_counts_once(book, monkeypatch):
     book.add(ANNA)
     evaluate = book._redis.eval
@@ -136,7 +168,7 @@ def test_a_redis_that_forgets_stops_nobody(tmp_path, caplog):
         book = RedisBook(server.url)
         for account in (ANNA, BOB):
             book.add(account)
-        directory = SharedDirectory(book)
+        directory = SharedDirectory(book, "here")
         told = []
         directory.start(told.append, lambda _: True)
         server.kill()
@@ -153,6 +185,34 @@ def test_a_redis_that_forgets_stops_nobody(tmp_path, caplog):
         directory.refresh()
         assert directory.get("bob") is None
         directory.close()
+
+
+def test_processes_hear_what_others_want_until_they_are_gone(server, book, monkeypatch):
+    other = RedisBook(server.url)
+    monkeypatch.setattr(redis_exchange, "TOLD_FOR", 0.3)
+    assert other.exchange("there/2", {ANNA.name: (10.4, 20.6), 'a"\\b': (1.0, 2.0)}) != {}
+    assert book.exchange("here/1", {}) == {
+        "here/1": {},
+        "there/2": {ANNA.name: [10, 21], 'a"\\b': [1, 2]},
+    }
+    until(lambda: book.exchange("here/1", {}) == {"here/1": {}})
+    assert book._redis.smembers("lane:processes") == {"lane:process:here/1"}
+    server.kill()
+    with pytest.raises(ConfigError):
+        book.exchange("here/1", {})
+    other.close()
+
+
+def test_an_end_in_the_middle_of_a_call_is_no_fault(server, caplog):
+    directory = SharedDirectory(RedisBook(server.url), "here")
+    server.process.send_signal(signal.SIGSTOP)
+    waiting = supervise("a test", directory.share, {}, {})
+    until(directory.book._turn.locked)
+    waiting.kill(block=False)
+    directory.close()
+    server.process.send_signal(signal.SIGCONT)
+    assert waiting.ready()
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("url", ["redis://h:99999/0", "redis://h:x/0"])
