@@ -1,11 +1,13 @@
-"""A rate limit for dials: when a lane is lost, thousands of sessions want another stream at once.
+"""A limit for dials: when a lane is lost, thousands of sessions want another stream at once.
 
 Each session waits for its turn, those with data to move first. So the network and the server do not get all
-dials in one moment. A session that has ended takes no turn, and does not delay the next one.
+dials in one moment. A few are under way at once, so dials that succeed set the pace. Where they do not, turns
+come at a fixed rate. A session that has ended takes no turn, and does not delay the next one.
 """
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 
 import gevent
@@ -14,7 +16,10 @@ from gevent.event import Event
 from lane.supervisor import supervise
 
 SOON = 0.001
-"""Seconds after a turn that needed no dial."""
+"""Seconds after a turn that needed no dial, or while few dials are under way."""
+AT_ONCE = 8
+"""Dials under way, from which on turns come at the fixed rate. A server allows an address 64 carriers beyond
+its sessions, and a pool may have 56 spares."""
 
 
 def _always() -> bool:
@@ -22,27 +27,32 @@ def _always() -> bool:
 
 
 class DialLimiter:
-    """Gives at most `rate` turns to dial per second."""
+    """Gives turns to dial: at most `rate` per second while AT_ONCE dials or more are under way."""
 
     def __init__(self, rate: float) -> None:
         self._pause = 1 / rate
         self._waiting: list[tuple[bool, int, _Turn]] = []
         self._number = count()
         self._some = Event()
+        self._under_way: set[_Turn] = set()
+        self._ended = Event()  # a dial has
         self._giver = supervise("the giver of turns", self._give)
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def wait(
+    @contextmanager
+    def turn(
         self,
         within: float,
         *,
         urgent: bool,
         wanted: Callable[[], bool] = _always,
         dials: Callable[[], bool] = _always,
-    ) -> bool:
-        """Wait at most `within` seconds for a turn. Returns whether there was one. Urgent callers go first.
+    ) -> Iterator[bool]:
+        """Wait at most `within` seconds for a turn: whether there was one. Urgent callers go first.
+
+        The dial is under way for the time of the context.
 
         `wanted` is called just before the turn is given. If it returns False, the wait ends without a turn,
         and the next caller gets it. If `dials` returns False then, the caller needs no dial any more, because
@@ -52,9 +62,11 @@ class DialLimiter:
         heapq.heappush(self._waiting, (not urgent, next(self._number), turn))
         self._some.set()
         try:
-            return bool(turn.settled.wait(within)) and turn.given
+            yield bool(turn.settled.wait(within)) and turn.given
         finally:
             turn.left = True  # also if the greenlet was killed
+            self._under_way.discard(turn)
+            self._ended.set()
 
     def close(self) -> None:
         """Give no more turns."""
@@ -66,10 +78,20 @@ class DialLimiter:
             while self._waiting:
                 turn = heapq.heappop(self._waiting)[2]
                 if not turn.left:
-                    pause = self._pause if turn.dials() else SOON
+                    dials = turn.dials()
                     if turn.give():
-                        gevent.sleep(pause)
+                        if dials:
+                            self._under_way.add(turn)
+                        self._rest()
             self._some.clear()
+
+    def _rest(self) -> None:
+        """Wait until it is time for the next turn."""
+        if len(self._under_way) < AT_ONCE:
+            gevent.sleep(SOON)
+        else:
+            self._ended.clear()
+            self._ended.wait(self._pause)
 
 
 class _Turn:

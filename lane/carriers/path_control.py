@@ -126,6 +126,13 @@ class PathControl:
         """See `PathObserver`: measure now instead of at the next regular time."""
         self._wake.set()
 
+    def network_changed(self) -> None:
+        """See `PathObserver`: attempts begin anew, since packets of those under way may lead nowhere."""
+        for driver in self._drivers.values():
+            if driver.attempt is not None:
+                driver.attempt.call_off()
+        self.paths_changed()
+
     def stream_lost(self, session: Session) -> None:
         """See `PathObserver`: the session waits for another stream, and is looked at until it has one."""
         if (driver := self._drivers.get(session)) is not None:
@@ -222,12 +229,14 @@ class PathControl:
     def _care(self, driver: SessionDriver, now: float) -> None:
         """Move an active session to the chosen lane, or away from a silent stream."""
         lane, choice = driver.lane, self.lanes.choice
+        works = choice.probe.alive and choice.probe.silence(now) <= choice.patience(SILENT)
+        if works and (attempt := driver.attempt) is not None and attempt.lane is not choice:
+            attempt.call_off()
         if driver.moving or lane is None:
             return
         if len(self.lanes.lanes) > 1 and now - driver.session.last_data < 2 * LOOK and driver.tells(now):
             driver.session.ping()
         silent = driver.session.silence(now)
-        works = choice.probe.alive and choice.probe.silence(now) <= choice.patience(SILENT)
         if silent > lane.patience(STUCK) and works:
             driver.rescue(choice)
             return

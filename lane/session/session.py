@@ -296,6 +296,8 @@ class Session(StreamWriter):
         self._stats = stats
         protocol.attach(monotonic(), preface=first, resumed=resumed, announce=resumed and not announced)
         self._stream = stream
+        if self.send_buffer.retained:
+            self._wake(self)
         if protocol.over:
             self._say_abort()
         else:
