@@ -1,6 +1,6 @@
 """An attempt of a session to go on over one lane. It can be called off, since a lane may die meanwhile.
 
-A dial on a dead lane lasts until its deadline, which is ten seconds. A session must not stand still for so long
+A dial on a dead lane lasts until its deadline, ten seconds. A session must not stand still for so long
 while another lane works, and `lane.carriers.path_control` knows when that is so.
 """
 

@@ -228,6 +228,7 @@ class Lanes:
         """Note that this machine's addresses or routes changed: all measurements may be out of date."""
         PATHS.clear()
         for lane in self.lanes.values():
+            lane.pool.network_changed()
             lane.probe.doubt()
         self.observer.network_changed()
 

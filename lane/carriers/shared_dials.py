@@ -49,6 +49,10 @@ class SharedDials:
     def __len__(self) -> int:
         return len(self._dials)
 
+    def part(self) -> None:
+        """Let nobody join the dials that are running: the network has changed since."""
+        self._dials.clear()
+
     def close(self) -> None:
         """Start no more dials, and close the carriers of the running ones when they are made."""
         self._closed = True
