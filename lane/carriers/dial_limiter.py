@@ -1,8 +1,9 @@
 """A limit for dials: when a lane is lost, thousands of sessions want another stream at once.
 
 Each session waits for its turn, those with data to move first. So the network and the server do not get all
-dials in one moment. A few are under way at once, so dials that succeed set the pace. Where they do not, turns
-come at a fixed rate. A session that has ended takes no turn, and does not delay the next one.
+dials and requests in one moment: a server that answers them late would be asked again and again. A few are
+under way at once, so those that succeed set the pace. Where they do not, turns come at a fixed rate. A session
+that has ended takes no turn, and does not delay the next one.
 """
 
 import heapq
@@ -15,11 +16,11 @@ from gevent.event import Event
 
 from lane.supervisor import supervise
 
-SOON = 0.001
-"""Seconds after a turn that needed no dial, or while few dials are under way."""
 AT_ONCE = 8
 """Dials under way, from which on turns come at the fixed rate. A server allows an address 64 carriers beyond
 its sessions, and a pool may have 56 spares."""
+REQUESTS = 32
+"""The same for requests, those with dials included."""
 
 
 def _always() -> bool:
@@ -27,15 +28,16 @@ def _always() -> bool:
 
 
 class DialLimiter:
-    """Gives turns to dial: at most `rate` per second while AT_ONCE dials or more are under way."""
+    """Gives turns: at most `rate` per second while AT_ONCE dials or REQUESTS requests are under way."""
 
     def __init__(self, rate: float) -> None:
         self._pause = 1 / rate
         self._waiting: list[tuple[bool, int, _Turn]] = []
         self._number = count()
         self._some = Event()
-        self._under_way: set[_Turn] = set()
-        self._ended = Event()  # a dial has
+        self._requests: set[_Turn] = set()  # under way
+        self._dials: set[_Turn] = set()  # those of them that dial
+        self._ended = Event()  # one of them has
         self._giver = supervise("the giver of turns", self._give)
 
     def __len__(self) -> int:
@@ -52,11 +54,11 @@ class DialLimiter:
     ) -> Iterator[bool]:
         """Wait at most `within` seconds for a turn: whether there was one. Urgent callers go first.
 
-        The dial is under way for the time of the context.
+        The request is under way for the time of the context.
 
         `wanted` is called just before the turn is given. If it returns False, the wait ends without a turn,
         and the next caller gets it. If `dials` returns False then, the caller needs no dial any more, because
-        another one has made a carrier that they share. So the next caller gets its turn soon.
+        another one has made a carrier that they share. So the next caller gets its turn at once.
         """
         turn = _Turn(wanted, dials)
         heapq.heappush(self._waiting, (not urgent, next(self._number), turn))
@@ -65,7 +67,8 @@ class DialLimiter:
             yield bool(turn.settled.wait(within)) and turn.given
         finally:
             turn.left = True  # also if the greenlet was killed
-            self._under_way.discard(turn)
+            self._requests.discard(turn)
+            self._dials.discard(turn)
             self._ended.set()
 
     def close(self) -> None:
@@ -80,15 +83,16 @@ class DialLimiter:
                 if not turn.left:
                     dials = turn.dials()
                     if turn.give():
+                        self._requests.add(turn)
                         if dials:
-                            self._under_way.add(turn)
+                            self._dials.add(turn)
                         self._rest()
             self._some.clear()
 
     def _rest(self) -> None:
         """Wait until it is time for the next turn."""
-        if len(self._under_way) < AT_ONCE:
-            gevent.sleep(SOON)
+        if len(self._dials) < AT_ONCE and len(self._requests) < REQUESTS:
+            gevent.sleep(0)  # the caller takes its stream
         else:
             self._ended.clear()
             self._ended.wait(self._pause)

@@ -1,7 +1,7 @@
 """The lanes to the server, one for each transport, and what sessions may ask of them.
 
 A lane is the carriers of one transport and a probe that tests them. A session asks for a stream (`lease`),
-for a lane that works (`best`), for news of the lanes (`wait`) and for its turn to dial (`turn_to_dial`). It
+for a lane that works (`best`), for news of the lanes (`wait`) and for its turn to ask the server (`turn`). It
 reports which server process answered (`heard`). `lane.carriers.path_control` sets the choice, and is the
 only `observer`.
 """
@@ -179,19 +179,15 @@ class Lanes:
         self._works.wait(max(0.0, min(within, 1.0)))
 
     @contextmanager
-    def turn_to_dial(self, lane: Lane, session: Session, within: float, *, urgent: bool) -> Iterator[None]:
-        """Wait until the session may ask for a stream on `lane`, which it does for the time of the context.
+    def turn(self, lane: Lane, session: Session, within: float, *, urgent: bool) -> Iterator[None]:
+        """Wait until the session may ask the server on `lane`, which it does for the time of the context.
 
-        It need not wait if that takes no dial.
         Raises Unreachable if the wait exceeds `within` seconds, Closed if the session ended meanwhile.
         """
 
         def dials() -> bool:
             return not (lane.pool.shared and lane.pool.ready)
 
-        if not dials():
-            yield
-            return
         turn = self._dial_limiter.turn(within, urgent=urgent, wanted=lambda: not session.over, dials=dials)
         with turn as given:
             if session.over:

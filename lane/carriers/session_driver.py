@@ -248,7 +248,7 @@ class SessionDriver:
 
     def _try(self, lane: Lane, within: float, *, urgent: bool, fresh: bool = False) -> RequestStream:
         """A stream on `lane` on which the server resumed the session, in its turn. Raises LaneError."""
-        turn = self._lanes.turn_to_dial(lane, self.session, within, urgent=urgent)
+        turn = self._lanes.turn(lane, self.session, within, urgent=urgent)
         try:
             with Attempt(lane) as self.attempt, turn:
                 return self._resume(lane, fresh)
