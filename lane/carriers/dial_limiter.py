@@ -1,9 +1,9 @@
 """A limit for dials: when a lane is lost, thousands of sessions want another stream at once.
 
 Each session waits for its turn, those with data to move first. So the network and the server do not get all
-dials and requests in one moment: a server that answers them late would be asked again and again. A few are
-under way at once, so those that succeed set the pace. Where they do not, turns come at a fixed rate. A session
-that has ended takes no turn, and does not delay the next one.
+dials and requests in one moment: a server that answers late would be asked again and again. A few are under
+way at once, so those that succeed set the pace. Where they do not, turns come at a fixed rate. A session that
+has ended takes no turn, and does not delay the next one.
 """
 
 import heapq

@@ -46,6 +46,17 @@ def test_dials_that_hang_make_others_wait(turns):
     gevent.killall(jobs)
 
 
+def test_requests_that_hang_make_others_wait(turns):
+    given, over = [], Event()
+    jobs = [gevent.spawn(take, turns, given, number, over, dials=lambda: False) for number in range(50)]
+    until(lambda: len(given) == module.REQUESTS)
+    gevent.idle()
+    assert len(given) == module.REQUESTS
+    over.set()
+    gevent.joinall(jobs)
+    assert len(given) == 50
+
+
 def test_dials_that_hang_do_not_stop_the_others():
     turns, given, over = DialLimiter(1000.0), [], Event()
     jobs = [gevent.spawn(take, turns, given, number, over) for number in range(30)]
