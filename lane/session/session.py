@@ -352,6 +352,7 @@ class Session(StreamWriter):
                 elif event is Notice.MOVE:
                     self.asked_to_move()
                 else:
+                    self._writable.set()
                     self._write_soon()
         except ProtocolError:
             if self.abort_unheard and self.aborting is None:

@@ -8,7 +8,7 @@ from lane.proto.frames import Ack, Data, End, Fin, Ping, Pong, Received, ResetFr
 from lane.session.activity import ACK_LATE, ACTIVE, FEW, IDLE, REPORT
 from lane.session.empty_frames import EMPTY, EMPTY_SIZE
 from lane.session.events import DataReceived, Notice
-from lane.session.frame_writer import PIECE, PING_DUE
+from lane.session.frame_writer import AHEAD, PIECE, PING_DUE
 from lane.session.liveness import QUIET
 from lane.session.protocol import TURN, SessionProtocol
 from lane.session.states import Attachment, Direction, Life
@@ -179,6 +179,20 @@ def test_while_a_session_is_carried_by_nothing_there_is_nothing_to_send():
     assert said(session).startswith(pack(Received(0)))
     assert feed(session, Received(0)) == [Notice.RESUMED]
     assert said(session) == pack(Data(0, b"retained"))
+
+
+@pytest.mark.parametrize("known", [0, 2 * AHEAD, 3 * PIECE])
+def test_little_is_sent_again_before_the_peer_has_said_what_came_meanwhile(known):
+    session = begun(resumable=True)
+    session.send(bytes(3 * PIECE), NOW)
+    session.finish()
+    session.stream_lost(None)
+    session.attach(NOW, resumed=True)
+    feed(session, Received(0))
+    assert said(session) == pack(Ack(0, session.receive_window.window)) + pack(Data(0, bytes(AHEAD)))
+    assert feed(session, Ack(known, 1 << 20)) == [Notice.RESUMED]
+    assert len(said(session)) == pytest.approx(3 * PIECE - max(known, AHEAD), abs=200)
+    assert feed(session, Ack(known, 1 << 20)) == [Notice.CREDIT], "once"
 
 
 def test_the_carrier_is_not_asked_before_it_matters():
