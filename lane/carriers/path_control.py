@@ -38,6 +38,8 @@ LOOK = 0.125
 """Seconds between two measurements of the lanes while sessions move data."""
 REST = 1.0
 """Seconds between two measurements while all sessions are idle."""
+DOUBTFUL = 5.0
+"""Seconds after a change of the network in which a session leaves a silent stream sooner: it may be dead."""
 REMEMBERED = 50
 """Number of lane changes that `lane why` can show."""
 
@@ -70,6 +72,7 @@ class PathControl:
         self._changes: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
         self._when_changed: Callable[[], None] = lambda: None
         self._wake = Event()
+        self._doubtful_until = 0.0
         self.lanes = Lanes(pools, self, rate)
         self._state = SelectionState(self.lanes.choice.name)
         self._looker = supervise("the control loop of the lanes", self._run)
@@ -128,6 +131,7 @@ class PathControl:
 
     def network_changed(self) -> None:
         """See `PathObserver`: attempts begin anew, since packets of those under way may lead nowhere."""
+        self._doubtful_until = monotonic() + DOUBTFUL
         for driver in self._drivers.values():
             if driver.attempt is not None:
                 driver.attempt.call_off()
@@ -237,7 +241,7 @@ class PathControl:
         if len(self.lanes.lanes) > 1 and now - driver.session.last_data < 2 * LOOK and driver.tells(now):
             driver.session.ping()
         silent = driver.session.silence(now)
-        if silent > lane.patience(STUCK) and works:
+        if works and silent > lane.patience(SILENT if now < self._doubtful_until else STUCK):
             driver.rescue(choice)
             return
         if lane is not choice and choice.probe.alive is not False and driver.session.carried:

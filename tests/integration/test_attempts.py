@@ -1,8 +1,11 @@
 """Attempts of a session to go on over a lane: they are called off where they can't succeed."""
 
+import time
+
 import gevent
 import pytest
 
+from lane.carriers import path_control as path_control_module
 from lane.carriers.path_selection import Decision
 from lane.testing.harness import until
 from tests.support.beds import making_beds
@@ -50,6 +53,26 @@ def test_a_session_does_not_wait_for_a_dial_on_a_lane_that_is_no_choice_any_more
     bed.ways["cheap"].drop()  # the session has no stream meanwhile
     until(lambda: driver.session.carried and driver.lane.name == "cheap")
     assert exchange(bed.app)
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_a_session_leaves_a_silent_stream_sooner_when_the_network_has_changed(beds, monkeypatch, changed):
+    monkeypatch.setattr(path_control_module, "STUCK", 3600.0)
+    monkeypatch.setattr(path_control_module, "DOUBTFUL", 3600.0)
+    bed = beds()
+    app = bed.application()
+    assert exchange(app)
+    until(lambda: bed.lanes.choice.probe.alive)
+    (driver,) = bed.paths._drivers.values()
+    rescued = []
+    monkeypatch.setattr(driver, "rescue", rescued.append)
+    if changed:
+        bed.lanes.network_changed()
+    until(lambda: bed.lanes.choice.probe.silence(time.monotonic()) < 0.2)
+    monkeypatch.setattr(type(app.session), "silence", lambda session, now: 1.0)
+    bed.paths._care(driver, time.monotonic())
+    monkeypatch.undo()
+    assert rescued == [bed.lanes.choice] * changed
 
 
 def test_a_session_dials_again_when_the_network_has_changed(hanging):
