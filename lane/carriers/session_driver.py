@@ -59,6 +59,10 @@ class SessionDriver:
 
     def __init__(self, lanes: Lanes, session: Session, asked: Request, deadlines: SessionDeadlines) -> None:
         self.session = session
+        self.number = 0
+        """Its own number."""
+        self.began = monotonic()
+        self.target = None if asked.command == Command.UDP else asked.address
         self.lane: Lane | None = None
         """The lane that carries the session, or carried it last."""
         self.attempt: Attempt | None = None

@@ -31,6 +31,7 @@ from lane.errors import UsageError
 from lane.inbound import Inbound
 from lane.inbound.udp_forward import UdpForward
 from lane.link import KEY_SIZE
+from lane.look.client import ClientView
 from lane.net.resolver import system_resolver
 from lane.plugins import Plugins
 from lane.server import Server
@@ -77,9 +78,11 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
     if config.check:
         log.info("%s answered in %.1f ms", upstream.address, connector.ping() * 1000)
     control = open_control(config.control, address, paths.snapshot, paths.lanes.ask_all)
+    view = ClientView(paths)
     if control:
         paths.when_changed(control.changed)
-    admin = administer_client(config, paths.snapshot, registry)
+        control.views["view"] = view.tell
+    admin = administer_client(config, paths.snapshot, registry, view.tell)
     for inbound in inbounds:
         inbound.start()
     reverses = open_reverses(config, connector)
@@ -114,6 +117,7 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
         gevent.joinall([gevent.spawn(drain, reload.config.grace) for drain in (registry.drain, direct.drain)])
         for inbound in inbounds:
             inbound.kill()  # no limit: it has END_TIME
+        view.close()
         paths.close()
         admin.close()
         if server:

@@ -29,6 +29,7 @@ from lane.config import (
     service_config,
     speedtest_config,
     status_config,
+    top_config,
     user_config,
     why_config,
 )
@@ -55,6 +56,7 @@ CONFIGS: dict[str, Callable[[Any], Any]] = {
     "plugins": plugins_config,
     **{command: partial(user_config, command=command) for command in USERS},
     "diag": diag_config,
+    "top": top_config,
 }
 """Makes the configuration of a command from its options."""
 _SERVICES = ("client", "server")
