@@ -24,6 +24,7 @@ server tells is in `lane.server.status`. The snapshot of a client:
                    accepted), `backlog` (seconds that an answer has waited behind data), `cost` (CPU time a
                    byte; 1: TLS over TCP), `silent` (seconds that an answer has been overdue). Unknown values
                    are null
+    admin          where the admin port listens, as `--admin` takes it; null if there is none
     changes        the latest ones, each with `time`, `from`, `to` and `reason`
 """
 

@@ -42,7 +42,6 @@ class Hysteria:
     def routes(self) -> Routes:
         """All paths. Each needs the secret."""
         return {
-            ("GET", "/"): Route(lambda request: Response(b"lane: see docs/METRICS.md\n")),
             ("GET", "/traffic"): Route(self._traffic),
             ("GET", "/online"): Route(self._online),
             ("POST", "/kick"): Route(self._kick),

@@ -20,6 +20,7 @@ class Place:
 
     def __init__(self, where: Address | Path, left: Sequence[socket.socket] = ()) -> None:
         self._sockets: list[socket.socket]
+        self._where = where
         self._remove: Callable[[], None] = lambda: None
         self._trusted = isinstance(where, Path)
         if left and _suit(left, where):
@@ -38,6 +39,13 @@ class Place:
     def open(self, routes: Routes, secret: str | None) -> WebServer:
         """Answer there, in this process."""
         return WebServer([one.dup() for one in self._sockets], routes, secret, trusted=self._trusted)
+
+    @property
+    def name(self) -> str:
+        """Where it listens, as `--admin` takes it."""
+        if isinstance(self._where, Path):
+            return f"unix:{self._where.absolute()}"
+        return str(Address(*self._sockets[0].getsockname()[:2]))
 
     @property
     def sockets(self) -> Sequence[socket.socket]:

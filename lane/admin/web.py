@@ -1,7 +1,8 @@
 """The HTTP server of the admin port: small requests, one on each connection, within fixed limits.
 
 h11 parses HTTP. A web page in an administrator's browser must not reach the port under a name of its own (DNS
-rebinding). So without a secret, the Host of a request must be an address or `localhost`.
+rebinding). So without a secret, the Host of a request must be an address or `localhost`. At a socket of the
+file system, which may be forwarded to a port, it may also be a name without a dot, which no stranger has.
 """
 
 import hmac
@@ -179,7 +180,9 @@ class WebServer:
 
     def _check(self, request: Request, host: str, needed: bool | None) -> None:
         """Raises Refusal for whoever may not ask."""
-        if self.secret is None and not self._trusted and not _is_literal(request.headers.get("host", "")):
+        name = request.headers.get("host", "")
+        known = _is_literal(name) or (self._trusted and "." not in name)
+        if (self.secret is None or self._trusted) and not known:
             raise Refusal(HTTPStatus.FORBIDDEN, "ask by an address, or by localhost")
         if needed is False or self._trusted or (needed is None and self.secret is None):
             return

@@ -35,9 +35,12 @@ class Closes(Protocol):
 
 
 class Admin:
-    """The admin port of this process."""
+    """The admin port of this process. `name`: where it is, as `--admin` takes it."""
 
-    def __init__(self, web: "WebServer", health: "Health", *parts: Closes) -> None:
+    name: str | None = None
+
+    def __init__(self, name: str, web: "WebServer", health: "Health", *parts: Closes) -> None:
+        self.name = name
         self._web = web
         self._health = health
         self._parts = parts
@@ -93,6 +96,7 @@ def administer_client(
     """Open the admin port of a client, if there is to be one. Raises ConfigError."""
     if config.admin is None:
         return Nothing()
+    from lane.admin import page  # noqa: PLC0415
     from lane.admin.client_admin import ClientAdmin  # noqa: PLC0415
     from lane.admin.health import Health  # noqa: PLC0415
     from lane.admin.port import Place  # noqa: PLC0415
@@ -101,8 +105,8 @@ def administer_client(
 
     pulse, health, place = Pulse(), Health(), Place(config.admin)
     counted = ClientAdmin(snapshot, registry, pulse.lag)
-    routes: Routes = {**health.routes, **counted.routes, **view_routes(view)}
-    return Admin(place.open(routes, config.admin_secret), health, pulse, place)
+    routes: Routes = {**page.routes(), **health.routes, **counted.routes, **view_routes(view)}
+    return Admin(place.name, place.open(routes, config.admin_secret), health, pulse, place)
 
 
 def administer(
@@ -126,6 +130,7 @@ def administer(
     """
     if config.admin is None:
         return Nothing()
+    from lane.admin import page  # noqa: PLC0415
     from lane.admin.accounts import Accounts  # noqa: PLC0415
     from lane.admin.cleared import Cleared  # noqa: PLC0415
     from lane.admin.everyone import Everyone  # noqa: PLC0415
@@ -143,11 +148,17 @@ def administer(
     health = Health(lambda: tally.stopping)
     panel = Hysteria(everyone, server, live, shelves.cleared if shelves else Cleared())
     numbers = ServerAdmin(everyone, tally)
-    routes: Routes = {**health.routes, **numbers.routes, **panel.routes, **view_routes(view)}
+    routes: Routes = {
+        **page.routes(),
+        **health.routes,
+        **numbers.routes,
+        **panel.routes,
+        **view_routes(view),
+    }
     assert place is not None  # the role of the process has it
     parts: list[Closes] = [pulse, everyone]
     if config.accounts == LOCAL:
         accounts = Accounts(state.open_accounts(config.state_dir), link_of, everyone)
         routes = {**routes, **accounts.routes}
         parts.append(accounts)
-    return Admin(place.open(routes, config.admin_secret), health, *parts)
+    return Admin(place.name, place.open(routes, config.admin_secret), health, *parts)

@@ -49,17 +49,17 @@ def _role(setup: Setup, begin: Origin) -> Role:
     tally.put(0, SINCE, since)
     where = server_path(setup.config.state_dir)
     presence = Presence()
-    status = Control(
-        where,
-        partial(snapshot, tally, os.getpid(), since),
-        who="server",
-        answers={"online": partial(online, presence)},
-    )
     admin = None
     if setup.config.admin is not None:
         from lane.admin.port import Place  # noqa: PLC0415
 
         admin = Place(setup.config.admin, before.admin if before else ())
+    status = Control(
+        where,
+        partial(snapshot, tally, os.getpid(), since, admin.name if admin else None),
+        who="server",
+        answers={"online": partial(online, presence)},
+    )
     handed = sys.platform == "linux"
     if handed:
         prepared.keeps = True

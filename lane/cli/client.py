@@ -77,12 +77,17 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
     address = inbounds[0].address
     if config.check:
         log.info("%s answered in %.1f ms", upstream.address, connector.ping() * 1000)
-    control = open_control(config.control, address, paths.snapshot, paths.lanes.ask_all)
     view = ClientView(paths)
+    admin = administer_client(config, paths.snapshot, registry, view.tell)
+    control = open_control(
+        config.control,
+        address,
+        lambda: {**paths.snapshot(), "admin": admin.name},
+        paths.lanes.ask_all,
+    )
     if control:
         paths.when_changed(control.changed)
         control.views["view"] = view.tell
-    admin = administer_client(config, paths.snapshot, registry, view.tell)
     for inbound in inbounds:
         inbound.start()
     reverses = open_reverses(config, connector)

@@ -9,6 +9,7 @@ COMMANDS = {
     "speedtest": "measure what each transport delivers, and the delay beside it",
     "top": "show live what a running client or server carries",
     "why": "say which transport a running client uses, and why",
+    "open": "show the page of a running client or server in a browser",
     "status": "say what a running server has: its processes and their sessions",
     "upgrade": "have the version that is installed now take the place of a running server",
     "diag": "print a diagnosis for a bug report, without secrets",

@@ -164,7 +164,13 @@ class WorkerProcess:
         where = server_path(config.state_dir)
         status = Control(
             where,
-            partial(snapshot, shared.tally, os.getppid(), shared.since),
+            partial(
+                snapshot,
+                shared.tally,
+                os.getppid(),
+                shared.since,
+                shared.admin.name if shared.admin else None,
+            ),
             who="server",
             answers={"online": partial(online, shared.presence)},
         )

@@ -75,7 +75,7 @@ GROUPS = (
         Option("client", "yes", parse_flag, "the client (default: the server)", kind="flag"),
     )),
     Group(
-        {"client": "applications", **dict.fromkeys(("why", "diag", "reload", "top"), "the client")},
+        {"client": "applications", **dict.fromkeys(("why", "open", "diag", "reload", "top"), "the client")},
         ("client",), (
         Option("listen", "HOST:PORT", _LOOPBACK,
                "address of the proxy port for SOCKS5, SOCKS4a and HTTP",
@@ -87,7 +87,7 @@ GROUPS = (
                "socket for `lane why`: a path, auto (named after --listen and the network namespace, in"
                " $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/lane or /tmp/lane-UID), or off for none",
                default=dict.fromkeys(("client", "why", "diag", "reload"), "auto"),
-               commands=("client", "why", "diag", "reload", "top"),
+               commands=("client", "why", "open", "diag", "reload", "top"),
                comment="The socket for `lane why`: a path, auto (client-PORT.sock in $RUNTIME_DIRECTORY,"
                " $XDG_RUNTIME_DIR/lane or /tmp/lane-UID), or off for none."),
         Option("auth", "USER:PASSWORD", lambda text: inline_or_file(text, parse_credentials),
@@ -182,7 +182,7 @@ GROUPS = (
     Group("identity", ("server", "link", *WITH_LINK), (
         Option("state-dir", "DIR", parse_path,
                "where certificate and accounts are kept (default: $STATE_DIRECTORY or ~/.local/state/lane)",
-               commands=("server", "link", "status", "upgrade", "diag", "reload", "top", *USERS),
+               commands=("server", "link", "status", "open", "upgrade", "diag", "reload", "top", *USERS),
                example="/var/lib/lane",
                comment="The folder for the certificate and the accounts; without this, $STATE_DIRECTORY or"
                " ~/.local/state/lane. Nobody else may write to the folder or read the files in it."),
@@ -324,19 +324,24 @@ GROUPS = (
                kind="flag", commands=("top",)),
         Option("follow", "yes", parse_flag, "keep printing, once a second and at each change, until Ctrl-C",
                kind="flag", commands=("why",)),
+        Option("print", "yes", parse_flag, "print the address of the page, and start no browser",
+               kind="flag", commands=("open",)),
         Option("measure", "NAME", str.strip,
                "measure the CPU time a byte over this transport: the value for its `cost`",
                commands=("plugins",)),
     )),
     Group("administration", BOTH, (
         Option("admin", "WHERE", read.admin,
-               "answer Prometheus at HOST:PORT, or at the socket unix:PATH (/metrics, /healthz, /readyz)",
-               example="127.0.0.1:9433",
-               comment={"client": "Answer Prometheus at HOST:PORT, or at the socket unix:PATH: /metrics,"
-                        " /healthz and /readyz. An address that is not loopback needs admin-secret.",
-                        "server": "Answer Prometheus and panels at HOST:PORT, or at the socket unix:PATH:"
-                        " /metrics, /healthz, /readyz and more, see docs/METRICS.md. An address that is not"
-                        " loopback needs admin-secret."}),
+               {**dict.fromkeys(BOTH, "answer browsers and Prometheus at HOST:PORT, or at the socket"
+                                " unix:PATH (/, /metrics, /healthz, /readyz)"),
+                "open": "the admin port, instead of asking for it"},
+               commands=(*BOTH, "open"), example="127.0.0.1:9433",
+               comment={"client": "Answer browsers (lane open) and Prometheus at HOST:PORT, or at the socket"
+                        " unix:PATH: /, /metrics, /healthz and /readyz. An address that is not loopback needs"
+                        " admin-secret.",
+                        "server": "Answer browsers (lane open), Prometheus and panels at HOST:PORT, or at the"
+                        " socket unix:PATH: /, /metrics, /healthz, /readyz and more, see docs/METRICS.md. An"
+                        " address that is not loopback needs admin-secret."}),
         Option("admin-secret", "SECRET", read.admin_secret,
                "what requests to --admin must send in the header Authorization, or @FILE with it",
                live=BOTH, secret=_always, example="@/etc/lane/admin-secret",

@@ -6,6 +6,7 @@
     workers        a list; each has `pid`, `since`, `restarts` (how often a worker there has died), `sessions`
                    and `carriers`
     sessions, carriers, restarts    the sums
+    admin          where the admin port listens, as `--admin` takes it; null if there is none
     upgrade        how the last `lane upgrade` of this process went: empty if there was none
 
 Every worker answers for all, at a socket that they share. So one that hangs or dies hides nothing.
@@ -24,12 +25,13 @@ from lane.users.presence import Presence
 _NUMBERS = {"sessions": SESSIONS, "carriers": CARRIERS, "restarts": RESTARTS}
 
 
-def snapshot(tally: Tally, pid: int, since: int) -> dict[str, Any]:
+def snapshot(tally: Tally, pid: int, since: int, admin: str | None) -> dict[str, Any]:
     """What the module describes. `pid` and `since` are those of the process for signals."""
     return {
         "version": __version__,
         "pid": pid,
         "since": since,
+        "admin": admin,
         "upgrade": tally.note,
         **{name: tally.total(field) for name, field in _NUMBERS.items()},
         "workers": [

@@ -109,7 +109,7 @@ def test_a_socket_of_the_file_system_needs_no_secret(count, tmp_path):
     tmp_path.chmod(0o700)
     path = tmp_path / "admin.sock"
     with start_server(tmp_path, "--admin", f"unix:{path}", "--workers", count) as server:
-        command = ["curl", "-sS", "--unix-socket", str(path), "http://any.name/metrics"]
+        command = ["curl", "-sS", "--unix-socket", str(path), "http://any-name/metrics"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
         assert f"lane_workers {count}.0" in done.stdout
         assert server.stop() == 0

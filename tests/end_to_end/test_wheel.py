@@ -76,3 +76,5 @@ def test_lane_runs_from_it_and_finds_its_files(installed):
     said = run(installed, "--print-completion", "bash")
     assert said.stdout == (ROOT / "share/bash-completion/completions/lane").read_text(), said.stderr
     assert run(installed, "plugins").returncode == 0
+    kept = {str(path.relative_to(ROOT)) for path in (ROOT / "lane/admin/assets").iterdir()}
+    assert all((installed / name).exists() for name in kept)

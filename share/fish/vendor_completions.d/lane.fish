@@ -50,7 +50,7 @@ function _shtab_lane_using
   test "$_shtab_lane_cmdpath" = "$argv"
 end
 
-set -g _shtab_lane_commands client server check speedtest top why status upgrade diag reload link service 'service install' 'service remove' user 'user add' 'user list' 'user show' 'user set' 'user disable' 'user enable' 'user remove' 'user rotate-key' 'user link' kick plugins
+set -g _shtab_lane_commands client server check speedtest top why open status upgrade diag reload link service 'service install' 'service remove' user 'user add' 'user list' 'user show' 'user set' 'user disable' 'user enable' 'user remove' 'user rotate-key' 'user link' kick plugins
 set -g _shtab_lane_opts_with_value --access-log --accounts --admin --admin-secret --allow --allow-reverse --auth --buffer-size --buffer-total --ca --cert --cert-key --cert-overlap --config --congestion --connect-timeout --control --deny --devices --dial-timeout --direct --expires --fast-open --forward --grace --handover --handshake-timeout --hello-timeout --host --idle-timeout --key --listen --log-file --log-format --log-level --max-associations --max-sessions --max-sessions-per-peer --measure --name --note --plugin-dir --png --print-completion --qlog-dir --quic-fast-path --quic-offload --quota --rate --redirect --request-timeout --resume-grace --reverse --rule --rules --seconds --server --server-name --sessions --spare-timeout --spread --state-dir --tcp-congestion --transport --udp-filter --udp-idle-timeout --upgrade-timeout --via --workers -c
 
 complete -c lane -e
@@ -89,7 +89,7 @@ complete -c lane -n _shtab_lane_using -l request-timeout -x -d 'time for the ans
 complete -c lane -n _shtab_lane_using -l idle-timeout -x -d 'time until a session without traffic ends (default: 1h)'
 complete -c lane -n _shtab_lane_using -l resume-grace -x -d 'time for a session to continue over another connection (default: 60s)'
 complete -c lane -n _shtab_lane_using -l grace -x -d 'time for sessions to finish when lane is stopped (default: 10s)'
-complete -c lane -n _shtab_lane_using -l admin -x -d 'answer Prometheus at HOST:PORT, or at the socket unix:PATH (/metrics, /healthz, /readyz)'
+complete -c lane -n _shtab_lane_using -l admin -x -d 'answer browsers and Prometheus at HOST:PORT, or at the socket unix:PATH (/, /metrics, /healthz, /readyz)'
 complete -c lane -n _shtab_lane_using -l admin-secret -x -d 'what requests to --admin must send in the header Authorization, or @FILE with it'
 complete -c lane -n _shtab_lane_using -l log-level -x -d 'debug, info, warning, error (default: info)'
 complete -c lane -n _shtab_lane_using -l log-file -xka "(__fish_complete_path (commandline -ct))" -d 'log to this file instead of standard error'
@@ -133,7 +133,7 @@ complete -c lane -n '_shtab_lane_using client' -l request-timeout -x -d 'time fo
 complete -c lane -n '_shtab_lane_using client' -l idle-timeout -x -d 'time until a session without traffic ends (default: 1h)'
 complete -c lane -n '_shtab_lane_using client' -l resume-grace -x -d 'time for a session to continue over another connection (default: 60s)'
 complete -c lane -n '_shtab_lane_using client' -l grace -x -d 'time for sessions to finish when lane is stopped (default: 10s)'
-complete -c lane -n '_shtab_lane_using client' -l admin -x -d 'answer Prometheus at HOST:PORT, or at the socket unix:PATH (/metrics, /healthz, /readyz)'
+complete -c lane -n '_shtab_lane_using client' -l admin -x -d 'answer browsers and Prometheus at HOST:PORT, or at the socket unix:PATH (/, /metrics, /healthz, /readyz)'
 complete -c lane -n '_shtab_lane_using client' -l admin-secret -x -d 'what requests to --admin must send in the header Authorization, or @FILE with it'
 complete -c lane -n '_shtab_lane_using client' -l log-level -x -d 'debug, info, warning, error (default: info)'
 complete -c lane -n '_shtab_lane_using client' -l log-file -xka "(__fish_complete_path (commandline -ct))" -d 'log to this file instead of standard error'
@@ -176,7 +176,7 @@ complete -c lane -n '_shtab_lane_using server' -l handover -xka "(__fish_complet
 complete -c lane -n '_shtab_lane_using server' -l max-sessions-per-peer -x -d 'sessions at once of one client address (default: 1024)'
 complete -c lane -n '_shtab_lane_using server' -l hello-timeout -x -d 'time for a new stream to prove its key (default: 10s)'
 complete -c lane -n '_shtab_lane_using server' -l spare-timeout -x -d 'how long a spare stream may wait for its request (default: 10m)'
-complete -c lane -n '_shtab_lane_using server' -l admin -x -d 'answer Prometheus at HOST:PORT, or at the socket unix:PATH (/metrics, /healthz, /readyz)'
+complete -c lane -n '_shtab_lane_using server' -l admin -x -d 'answer browsers and Prometheus at HOST:PORT, or at the socket unix:PATH (/, /metrics, /healthz, /readyz)'
 complete -c lane -n '_shtab_lane_using server' -l admin-secret -x -d 'what requests to --admin must send in the header Authorization, or @FILE with it'
 complete -c lane -n '_shtab_lane_using server' -l log-level -x -d 'debug, info, warning, error (default: info)'
 complete -c lane -n '_shtab_lane_using server' -l log-file -xka "(__fish_complete_path (commandline -ct))" -d 'log to this file instead of standard error'
@@ -244,6 +244,12 @@ complete -c lane -n '_shtab_lane_using why' -l json -d 'print the whole answer, 
 complete -c lane -n '_shtab_lane_using why' -l follow -d 'keep printing, once a second and at each change, until Ctrl-C'
 complete -c lane -n '_shtab_lane_using why' -s c -l config -xka "(__fish_complete_path (commandline -ct))" -d 'one more configuration file'
 complete -c lane -n '_shtab_lane_using why' -l plugin-dir -xka "(__fish_complete_directories)" -d 'folder with more plugins: *.py files and packages'
+complete -c lane -n '_shtab_lane_using; and test $_shtab_lane_npos -eq 0' -a open -d 'show the page of a running client or server in a browser'
+complete -c lane -n '_shtab_lane_using open' -s h -l help -d 'show this help message and exit'
+complete -c lane -n '_shtab_lane_using open' -l control -xka "(__fish_complete_path (commandline -ct))" -d 'socket for `lane why`: a path, auto (named after --listen and the network namespace, in $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/lane or /tmp/lane-UID), or off for none'
+complete -c lane -n '_shtab_lane_using open' -l state-dir -xka "(__fish_complete_directories)" -d 'where certificate and accounts are kept (default: $STATE_DIRECTORY or ~/.local/state/lane)'
+complete -c lane -n '_shtab_lane_using open' -l print -d 'print the address of the page, and start no browser'
+complete -c lane -n '_shtab_lane_using open' -l admin -x -d 'the admin port, instead of asking for it'
 complete -c lane -n '_shtab_lane_using; and test $_shtab_lane_npos -eq 0' -a status -d 'say what a running server has: its processes and their sessions'
 complete -c lane -n '_shtab_lane_using status' -s h -l help -d 'show this help message and exit'
 complete -c lane -n '_shtab_lane_using status' -l state-dir -xka "(__fish_complete_directories)" -d 'where certificate and accounts are kept (default: $STATE_DIRECTORY or ~/.local/state/lane)'

@@ -109,6 +109,12 @@ def test_a_name_that_was_bound_to_this_address_is_refused(serve, host, status):
     assert ask(serve(SECRET), "/read", Host=host, Authorization=SECRET)[0] == 200
 
 
+@pytest.mark.parametrize(("host", "status"), [("lane", 200), ("127.0.0.1:9433", 200), ("evil.example", 403)])
+def test_a_socket_that_is_forwarded_to_a_port_refuses_names_of_strangers(serve, host, status):
+    assert ask(serve(trusted=True), "/api", Host=host)[0] == status
+    assert ask(serve(SECRET, trusted=True), "/api", Host=host)[0] == status
+
+
 def test_methods_bodies_and_queries(serve):
     server = serve(SECRET)
     assert ask(server, "/api?a=1&b=%20", Authorization=SECRET) == (200, "({'a': '1', 'b': ' '}, b'')")

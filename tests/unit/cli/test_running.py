@@ -37,6 +37,7 @@ def imported(*argv):
         (["nonsense"], ALL),
         (["why", "--control", "/nowhere"], LOOP | PLUGINS | NETWORK | ENGINES | CRYPTOGRAPHY),
         (["status", "--state-dir", "STATE"], LOOP | PLUGINS | NETWORK | ENGINES | CRYPTOGRAPHY),
+        (["open", "--control", "/nowhere"], LOOP | PLUGINS | NETWORK | ENGINES | CRYPTOGRAPHY),
         (["why", "--help"], LOOP | PLUGINS | NETWORK | ENGINES | CRYPTOGRAPHY),
         (["client", "--help"], NETWORK | ENGINES | CRYPTOGRAPHY),
         (["plugins"], NETWORK | ENGINES | CRYPTOGRAPHY),

@@ -174,16 +174,16 @@ def test_two_flows_share_a_bottleneck(seed, starts, other):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("starts", [(0, 1), (4, 0)])
 @pytest.mark.parametrize(
-    ("other", "link"),
+    ("other", "link", "starts"),
     [
-        ("cubic", {"queue": 65536}),
-        ("cubic", {"queue": 32768}),
-        ("cubic", {"queue": 204800, "mbit": 100}),
-        ("cubic", {"queue": 32768, "mbit": 10}),
-        ("reno", {"queue": 65536}),
-        ("bbr", {"queue": 65536}),
+        ("cubic", {"queue": 65536}, (0, 1)),
+        ("cubic", {"queue": 65536}, (4, 0)),
+        ("cubic", {"queue": 32768}, (4, 0)),
+        ("cubic", {"queue": 204800, "mbit": 100}, (0, 1)),
+        ("cubic", {"queue": 32768, "mbit": 10}, (0, 1)),
+        ("reno", {"queue": 65536}, (4, 0)),
+        ("bbr", {"queue": 65536}, (0, 1)),
     ],
 )
 def test_two_flows_share_a_bottleneck_with_a_short_queue(seed, starts, other, link):

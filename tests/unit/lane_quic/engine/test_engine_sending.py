@@ -38,9 +38,9 @@ def test_data_beside_acknowledgements_is_paced_as_well(beside):
     pipe.run(lambda: pipe.server.data[number])
     if beside:
         pipe.server.engine._loss.controller.pacing_rate = 2e6
-        pipe.server.engine.send_stream_data(number, bytes(30_000_000))
+        pipe.server.engine.send_stream_data(number, bytes(15_000_000))
     pipe.settle(1)
-    assert moved(pipe, pipe.server, number, 8) == pytest.approx(8 * 50_000, rel=0.12)
+    assert moved(pipe, pipe.server, number, 4) == pytest.approx(4 * 50_000, rel=0.12)
 
 
 def test_a_stream_that_repeats_what_was_lost_takes_turns():
