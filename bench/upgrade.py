@@ -179,7 +179,7 @@ def roam(transport, args):
         line_with(app, "began")
         time.sleep(QUIET)
         app.send_signal(signal.SIGUSR1)
-        began, number, moved = time.monotonic(), 0, 0
+        began, number, moved, changes = time.monotonic(), 0, 0, []
         addresses, blocks = cycle(ADDRESSES), cycle(("udp", "tcp"))
         now, before = next(addresses), None
         while time.monotonic() < began + args.secs:
@@ -193,6 +193,7 @@ def roam(transport, args):
             elif transport == "auto":
                 blocked = next(blocks)
                 lab.set("--block-udp", int(blocked == "udp"), "--block-tcp", int(blocked == "tcp"))
+            changes.append(time.time())
             time.sleep(max(0.0, began + CHANGE * number - time.monotonic()))
             sessions = [one["sessions"] for one in server.status()["workers"]]
             moved += before is not None and sessions != before
@@ -203,7 +204,10 @@ def roam(transport, args):
     errors = [error for one in kinds.values() for error in one["errors"]]
     figures = {name: f"{one['gap']:.2f}/{one['delay']:.2f}" for name, one in kinds.items()}
     figures |= {"changes": number, "other workers": moved}
-    return {"figures": figures, "broke": "; ".join(errors), "kinds": kinds, "late_us": late}
+    stalls = [gap for one in kinds.values() for _, _, gap in one["stalls"]]
+    figures |= {"stalls": f"{len(stalls)} of {sum(stalls):.0f} s in all"}
+    record = {"figures": figures, "broke": "; ".join(errors), "kinds": kinds, "late_us": late}
+    return record | {"changes": changes}
 
 
 # On loopback

@@ -23,7 +23,7 @@ import psutil
 from processes import lane_client, line_with, start
 from upgrade_server import Server
 
-EVERY = 0.1
+EVERY = 0.5
 """Seconds between two looks at the memory."""
 SETTLE = 5.0
 

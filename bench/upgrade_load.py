@@ -40,6 +40,8 @@ REST = 3.0
 """Seconds between two messages of an idle session."""
 PATIENCE = 60.0
 """Seconds without a byte after which a session counts as dead."""
+STALL = 2.0
+"""Seconds from which a session counts as one that stood still, and is listed."""
 ENDLESS = 1 << 40
 CROWD = {"both": 100, "half": 20, "udp": 20, "idle": 53, "chat": 1, "new": 1}
 """Kinds of sessions, and how many of each there are."""
@@ -55,11 +57,17 @@ class Tally:
 
     def reset(self):
         self.gap = self.delay = 0.0
+        self.stalls = []  # the time of each end since 1970, the session's number, and for how long
 
     def note(self, **times):
         for name, value in times.items():
             if value > getattr(self, name):
                 setattr(self, name, value)
+
+    def stood(self, number, seconds):
+        """Note that a session stood still until now, if it was long."""
+        if seconds > STALL:
+            self.stalls.append((round(time.time(), 2), number, round(seconds, 2)))
 
     def said(self):
         return {"gap": round(self.gap, 3), "delay": round(self.delay, 3)}
@@ -119,9 +127,9 @@ class Crowd:
                 sock.shutdown(socket.SHUT_WR)
 
             Thread(target=send, daemon=True).start()
-            self.receive(sock, phase, tally, times)
+            self.receive(sock, number, phase, tally, times)
 
-    def receive(self, sock, phase, tally, times, stop=lambda: False):
+    def receive(self, sock, number, phase, tally, times, stop=lambda: False):
         got, last = 0, None
         while not stop() and (data := sock.recv(65536)):
             now = time.monotonic()
@@ -129,6 +137,7 @@ class Crowd:
             got += len(data)
             if last is not None:
                 tally.note(gap=now - last)
+                tally.stood(number, now - last)
             last = now
             while times and times[0][0] <= got:
                 tally.note(delay=now - times.popleft()[1])
@@ -141,7 +150,7 @@ class Crowd:
             sock.sendall(HEAD.pack(b"D", number, ENDLESS, int(PIECE / EVERY)))
             sock.shutdown(socket.SHUT_WR)
             self.opened()
-            self.receive(sock, number, tally, (), self.over.is_set)
+            self.receive(sock, number, number, tally, (), self.over.is_set)
             if not self.over.is_set():
                 raise ConnectionError("an end of data")
 
@@ -157,6 +166,7 @@ class Crowd:
                 sock.sendall(asked)
                 check(read_exactly(sock, 100), number + at)
                 tally.note(delay=time.monotonic() - began)
+                tally.stood(number, time.monotonic() - began)
                 at += 1
                 if self.over.wait(pause):
                     return
@@ -203,6 +213,7 @@ class Crowd:
                 peers.add(port)
                 if last is not None:
                     tally.note(gap=now - last)
+                    tally.stood(number, now - last)
                 last = now
                 if key in times:
                     tally.note(delay=now - times.pop(key))
@@ -260,7 +271,7 @@ class Crowd:
         return {
             kind: tally.said()
             | {"count": tally.count, "alive": tally.alive, "quiet": quiet.get(kind)}
-            | {"sent": tally.sent, "lost": tally.lost, "errors": tally.errors[:5]}
+            | {"sent": tally.sent, "lost": tally.lost, "errors": tally.errors[:5], "stalls": tally.stalls}
             for kind, tally in self.tallies.items()
             if tally.count
         }

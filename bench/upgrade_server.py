@@ -1,7 +1,5 @@
 """A server that the benchmarks upgrade: bench/upgrade.py and bench/upgrade_idle.py."""
 
-import os
-import signal
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -57,8 +55,11 @@ class Server:
         return {"began": began, "taken": taken or ended, "ended": ended}
 
     def _kill(self):
-        with suppress(LaneError, OSError):
-            os.kill(self.pid, signal.SIGKILL)
+        with suppress(LaneError, psutil.NoSuchProcess):
+            parent = psutil.Process(self.pid)
+            workers = parent.children()
+            parent.kill()
+            psutil.wait_procs(workers, timeout=10)  # they write to the folder until they notice
 
 
 def alive(pid):

@@ -1,11 +1,14 @@
-"""A rate limit for dials: when a lane is lost, thousands of sessions want another stream at once.
+"""A limit for dials: when a lane is lost, thousands of sessions want another stream at once.
 
 Each session waits for its turn, those with data to move first. So the network and the server do not get all
-dials in one moment. A session that has ended takes no turn, and does not delay the next one.
+dials and requests in one moment: a server that answers late would be asked again and again. A few are under
+way at once, so those that succeed set the pace. Where they do not, turns come at a fixed rate. A session that
+has ended takes no turn, and does not delay the next one.
 """
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 
 import gevent
@@ -13,8 +16,11 @@ from gevent.event import Event
 
 from lane.supervisor import supervise
 
-SOON = 0.001
-"""Seconds after a turn that needed no dial."""
+AT_ONCE = 8
+"""Dials under way, from which on turns come at the fixed rate. A server allows an address 64 carriers beyond
+its sessions, and a pool may have 56 spares."""
+REQUESTS = 32
+"""The same for requests, those with dials included."""
 
 
 def _always() -> bool:
@@ -22,39 +28,48 @@ def _always() -> bool:
 
 
 class DialLimiter:
-    """Gives at most `rate` turns to dial per second."""
+    """Gives turns: at most `rate` per second while AT_ONCE dials or REQUESTS requests are under way."""
 
     def __init__(self, rate: float) -> None:
         self._pause = 1 / rate
         self._waiting: list[tuple[bool, int, _Turn]] = []
         self._number = count()
         self._some = Event()
+        self._requests: set[_Turn] = set()  # under way
+        self._dials: set[_Turn] = set()  # those of them that dial
+        self._ended = Event()  # one of them has
         self._giver = supervise("the giver of turns", self._give)
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def wait(
+    @contextmanager
+    def turn(
         self,
         within: float,
         *,
         urgent: bool,
         wanted: Callable[[], bool] = _always,
         dials: Callable[[], bool] = _always,
-    ) -> bool:
-        """Wait at most `within` seconds for a turn. Returns whether there was one. Urgent callers go first.
+    ) -> Iterator[bool]:
+        """Wait at most `within` seconds for a turn: whether there was one. Urgent callers go first.
+
+        The request is under way for the time of the context.
 
         `wanted` is called just before the turn is given. If it returns False, the wait ends without a turn,
         and the next caller gets it. If `dials` returns False then, the caller needs no dial any more, because
-        another one has made a carrier that they share. So the next caller gets its turn soon.
+        another one has made a carrier that they share. So the next caller gets its turn at once.
         """
         turn = _Turn(wanted, dials)
         heapq.heappush(self._waiting, (not urgent, next(self._number), turn))
         self._some.set()
         try:
-            return bool(turn.settled.wait(within)) and turn.given
+            yield bool(turn.settled.wait(within)) and turn.given
         finally:
             turn.left = True  # also if the greenlet was killed
+            self._requests.discard(turn)
+            self._dials.discard(turn)
+            self._ended.set()
 
     def close(self) -> None:
         """Give no more turns."""
@@ -66,10 +81,21 @@ class DialLimiter:
             while self._waiting:
                 turn = heapq.heappop(self._waiting)[2]
                 if not turn.left:
-                    pause = self._pause if turn.dials() else SOON
+                    dials = turn.dials()
                     if turn.give():
-                        gevent.sleep(pause)
+                        self._requests.add(turn)
+                        if dials:
+                            self._dials.add(turn)
+                        self._rest()
             self._some.clear()
+
+    def _rest(self) -> None:
+        """Wait until it is time for the next turn."""
+        if len(self._dials) < AT_ONCE and len(self._requests) < REQUESTS:
+            gevent.sleep(0)  # the caller takes its stream
+        else:
+            self._ended.clear()
+            self._ended.wait(self._pause)
 
 
 class _Turn:

@@ -1,13 +1,14 @@
 """The lanes to the server, one for each transport, and what sessions may ask of them.
 
 A lane is the carriers of one transport and a probe that tests them. A session asks for a stream (`lease`),
-for a lane that works (`best`), for news of the lanes (`wait`) and for its turn to dial (`wait_to_dial`). It
+for a lane that works (`best`), for news of the lanes (`wait`) and for its turn to ask the server (`turn`). It
 reports which server process answered (`heard`). `lane.carriers.path_control` sets the choice, and is the
 only `observer`.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import inf
 from time import monotonic, time
 from typing import Any, Protocol
@@ -42,7 +43,7 @@ TRY = 1.0
 STUCK = 1.0
 """Seconds without an answer after which a session needs another carrier; more on a long path."""
 RATE = 15.0
-"""Sessions per second that may change to another stream."""
+"""Sessions per second that may change to another stream while dials take long."""
 
 
 class PathObserver(Protocol):
@@ -53,6 +54,9 @@ class PathObserver(Protocol):
 
     def stream_lost(self, session: Session) -> None:
         """The session waits for another stream."""
+
+    def network_changed(self) -> None:
+        """Dials that are under way may have no way any more."""
 
     def server_restarted(self, server_epoch: bytes) -> None:
         """Another server process answered. It has none of the previous process's sessions."""
@@ -81,10 +85,10 @@ class Lane:
         """
         meter, probe = self.meter, self.probe
         best = probe.best_rtt or 0.0
-        silent = min((session.silence(now) for session in sessions), default=inf)
+        silent = _silence(now, sessions) if sessions else inf
         if sessions and silent > max(DOUBT, 1.5 * best):
             probe.check()
-        backlog = max((session.backlog(now) for session in sessions), default=0.0)
+        backlog = max((_backlog(now, session) for session in sessions), default=0.0)
         if meter.rtt:
             probe.note(meter.rtt)
         return Figures(
@@ -105,7 +109,7 @@ class Lane:
 class Lanes:
     """`pools` maps the name of each transport to its cost and its carriers, the first choice first.
 
-    At most `rate` sessions per second change to another stream.
+    At most `rate` sessions per second change to another stream while dials take long.
     """
 
     def __init__(
@@ -174,8 +178,9 @@ class Lanes:
         self.observer.paths_changed()
         self._works.wait(max(0.0, min(within, 1.0)))
 
-    def wait_to_dial(self, lane: Lane, session: Session, within: float, *, urgent: bool) -> None:
-        """Wait until the session may ask for a stream on `lane`. It need not wait if that takes no dial.
+    @contextmanager
+    def turn(self, lane: Lane, session: Session, within: float, *, urgent: bool) -> Iterator[None]:
+        """Wait until the session may ask the server on `lane`, which it does for the time of the context.
 
         Raises Unreachable if the wait exceeds `within` seconds, Closed if the session ended meanwhile.
         """
@@ -183,11 +188,13 @@ class Lanes:
         def dials() -> bool:
             return not (lane.pool.shared and lane.pool.ready)
 
-        if not dials():
-            return
-        turn = self._dial_limiter.wait(within, urgent=urgent, wanted=lambda: not session.over, dials=dials)
-        if not turn:
-            raise Closed("the session is over") if session.over else Unreachable("no turn to dial in time")
+        turn = self._dial_limiter.turn(within, urgent=urgent, wanted=lambda: not session.over, dials=dials)
+        with turn as given:
+            if session.over:
+                raise Closed("the session is over")
+            if not given:
+                raise Unreachable("no turn to dial in time")
+            yield
 
     def heard(self, server_epoch: bytes) -> None:
         """Note that this server process answered."""
@@ -217,8 +224,9 @@ class Lanes:
         """Note that this machine's addresses or routes changed: all measurements may be out of date."""
         PATHS.clear()
         for lane in self.lanes.values():
+            lane.pool.network_changed()
             lane.probe.doubt()
-        self.observer.paths_changed()
+        self.observer.network_changed()
 
     # For the control loop.
 
@@ -271,3 +279,16 @@ class Lanes:
                 raise Unreachable(f"the server is not reached: {out.reason if out else 'no answer'}")
             self._tried.clear()
             self._tried.wait(left)
+
+
+def _silence(now: float, sessions: Sequence[Session]) -> float:
+    """Seconds for which nothing has come on any session, although one of them has asked."""
+    asking = [session.silence(now) for session in sessions if session.asking]
+    heard = max(session.protocol.liveness.heard for session in sessions)
+    return min(*asking, now - heard) if asking else 0.0
+
+
+def _backlog(now: float, session: Session) -> float:
+    """Seconds for which an answer waits behind data. On a stream that is silent, it waits for nothing."""
+    waits = session.backlog(now)
+    return waits if session.silence(now) < waits / 2 else 0.0

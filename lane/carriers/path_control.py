@@ -40,6 +40,8 @@ LOOK = 0.125
 """Seconds between two measurements of the lanes while sessions move data."""
 REST = 1.0
 """Seconds between two measurements while all sessions are idle."""
+DOUBTFUL = 5.0
+"""Seconds after a change of the network in which a session leaves a silent stream sooner: it may be dead."""
 REMEMBERED = 50
 """Number of lane changes that `lane why` can show."""
 
@@ -72,6 +74,7 @@ class PathControl:
         self._changes: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
         self._when_changed: Callable[[], None] = lambda: None
         self._wake = Event()
+        self._doubtful_until = 0.0
         self.lanes = Lanes(pools, self, rate)
         self._state = SelectionState(self.lanes.choice.name)
         self._looked: tuple[float, list[Figures]] = (-inf, [])
@@ -145,6 +148,14 @@ class PathControl:
     def paths_changed(self) -> None:
         """See `PathObserver`: measure now instead of at the next regular time."""
         self._wake.set()
+
+    def network_changed(self) -> None:
+        """See `PathObserver`: attempts begin anew, since packets of those under way may lead nowhere."""
+        self._doubtful_until = monotonic() + DOUBTFUL
+        for driver in self._drivers.values():
+            if driver.attempt is not None:
+                driver.attempt.call_off()
+        self.paths_changed()
 
     def stream_lost(self, session: Session) -> None:
         """See `PathObserver`: the session waits for another stream, and is looked at until it has one."""
@@ -243,13 +254,15 @@ class PathControl:
     def _care(self, driver: SessionDriver, now: float) -> None:
         """Move an active session to the chosen lane, or away from a silent stream."""
         lane, choice = driver.lane, self.lanes.choice
+        works = choice.probe.alive and choice.probe.silence(now) <= choice.patience(SILENT)
+        if works and (attempt := driver.attempt) is not None and attempt.lane is not choice:
+            attempt.call_off()
         if driver.moving or lane is None:
             return
         if len(self.lanes.lanes) > 1 and now - driver.session.last_data < 2 * LOOK and driver.tells(now):
             driver.session.ping()
         silent = driver.session.silence(now)
-        works = choice.probe.alive and choice.probe.silence(now) <= choice.patience(SILENT)
-        if silent > lane.patience(STUCK) and works:
+        if works and silent > lane.patience(SILENT if now < self._doubtful_until else STUCK):
             driver.rescue(choice)
             return
         if lane is not choice and choice.probe.alive is not False and driver.session.carried:

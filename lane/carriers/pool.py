@@ -137,6 +137,10 @@ class Pool:
         elif self._leases[carrier] <= 0:
             self._drop(carrier, LAST_WORDS)
 
+    def network_changed(self) -> None:
+        """Begin each dial anew: packets of those that are running may lead nowhere."""
+        self._dials.part()
+
     def distrust(self, carrier: Carrier) -> None:
         """Hand out `carrier` no more. Discards all spares too, because they use the same network path."""
         self._take_out(carrier)

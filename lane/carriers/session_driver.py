@@ -14,6 +14,7 @@ from time import monotonic
 import gevent
 
 from lane.address import Address
+from lane.carriers.attempt import Attempt
 from lane.carriers.lanes import STUCK, Lane, Lanes
 from lane.carriers.path_meter import DirectionCounts, SessionCounts
 from lane.carriers.request_stream import RequestStream, Unanswered
@@ -64,6 +65,8 @@ class SessionDriver:
         self.target = None if asked.command == Command.UDP else asked.address
         self.lane: Lane | None = None
         """The lane that carries the session, or carried it last."""
+        self.attempt: Attempt | None = None
+        """The attempt to go on over another stream that is under way."""
         self.answered: Callable[[LaneError | None], None] = _nobody
         """Called once with the outcome of the request: None for a good REPLY, otherwise the error."""
         self._lanes = lanes
@@ -223,8 +226,7 @@ class SessionDriver:
                 if self._server_epoch is None and lost is not None:
                     return self._insist(lost)
                 lane = self._lanes.best(until - monotonic())
-                self._lanes.wait_to_dial(lane, session, until - monotonic(), urgent=self.active)
-                return self._resume(lane)
+                return self._try(lane, until - monotonic(), urgent=self.active)
             except LaneError as error:
                 if self._server_epoch is None or monotonic() >= until:
                     self._fail(error)
@@ -237,9 +239,8 @@ class SessionDriver:
     def _move(self, lane: Lane, fresh: bool) -> None:
         stream = None
         try:
-            self._lanes.wait_to_dial(lane, self.session, self._grace, urgent=True)
             if not self.session.over and self._server_epoch is not None:
-                stream = self._resume(lane, fresh)
+                stream = self._try(lane, self._grace, urgent=True, fresh=fresh)
         except LaneError as error:
             if self._judge(error):
                 log.debug("%s: no move to %s: %s", self._asked.address, lane.name, error)
@@ -248,6 +249,15 @@ class SessionDriver:
         if stream is None and not self.session.over and not self.session.carried:
             stream = self._recover(None)  # the old stream was lost during the move
         self._travel(stream)
+
+    def _try(self, lane: Lane, within: float, *, urgent: bool, fresh: bool = False) -> RequestStream:
+        """A stream on `lane` on which the server resumed the session, in its turn. Raises LaneError."""
+        turn = self._lanes.turn(lane, self.session, within, urgent=urgent)
+        try:
+            with Attempt(lane) as self.attempt, turn:
+                return self._resume(lane, fresh)
+        finally:
+            self.attempt = None
 
     def _resume(self, lane: Lane | None, fresh: bool = False, *, farewell: bool = False) -> RequestStream:
         """A stream on `lane` (None: on any) on which the server resumed the session. Raises LaneError."""

@@ -5,6 +5,7 @@ A dial continues even if nobody waits for it any more: its carrier is of use for
 
 import logging
 from collections.abc import Callable
+from time import monotonic
 
 import gevent
 from gevent.event import AsyncResult
@@ -18,8 +19,13 @@ OVERDUE = 1.0
 """Seconds by which a transport may exceed its dial timeout before the callers give up."""
 
 
+JOIN = 1.0
+"""Seconds for which others may join a dial. An older one may hang: the network may have changed since."""
+
+
 class _Dial:
     def __init__(self) -> None:
+        self.began = monotonic()
         self.result: AsyncResult[Carrier | Failure[LaneError]] = AsyncResult()
         self.waiting = 0
 
@@ -43,6 +49,10 @@ class SharedDials:
     def __len__(self) -> int:
         return len(self._dials)
 
+    def part(self) -> None:
+        """Let nobody join the dials that are running: the network has changed since."""
+        self._dials.clear()
+
     def close(self) -> None:
         """Start no more dials, and close the carriers of the running ones when they are made."""
         self._closed = True
@@ -52,7 +62,8 @@ class SharedDials:
 
         Raises Unreachable or Refused.
         """
-        dial = next((dial for dial in self._dials if dial.waiting < share), None)
+        since = monotonic() - JOIN
+        dial = next((dial for dial in self._dials if dial.waiting < share and dial.began > since), None)
         if dial is None:
             if self._closed:
                 raise Unreachable("lane is closing")

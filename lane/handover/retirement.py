@@ -9,6 +9,7 @@ again, and goes on with what it still has.
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from math import inf
 from time import monotonic
 from typing import Any, Protocol
 
@@ -29,7 +30,7 @@ from lane.stream import Carrier, Listener, Pauses
 LOOK = 0.1
 """Seconds between two looks for carriers without sessions."""
 ASK_AGAIN = 2.0
-"""Seconds until a client that has not moved a session is asked again."""
+"""Seconds without a session that moves, after which clients are asked again."""
 AT_ONCE = 64
 """Clients that are asked before a short pause, so that they do not all come at once."""
 PAUSE = 0.02
@@ -155,18 +156,21 @@ class Retirement:
 
     def _leave(self, lost: Event) -> bool:
         """Have the clients leave, as long as the new process lives. Returns whether they have."""
-        self._until, again = monotonic() + self._timeout, 0.0
+        self._until, again, least = monotonic() + self._timeout, 0.0, inf
         idle: set[Carrier] = set()
         while not lost.is_set():
-            now = monotonic()
+            now, left = monotonic(), sum(session.carried for session in self._registry.sessions)
             if now >= again:
-                again = now + ASK_AGAIN
                 self._ask(lost)
+                again = monotonic() + ASK_AGAIN
+            elif left < least:
+                again = now + ASK_AGAIN
+            least = min(least, left)
             unused = set(self._server.unused())
             for carrier in unused & idle:  # twice in a row: a client may be about to use it
                 gevent.spawn(carrier.close, LAST_WORDS)
             idle = unused - idle
-            if now >= self._until or not any(session.carried for session in self._registry.sessions):
+            if now >= self._until or not left:
                 break
             lost.wait(LOOK)
         self._server.part()

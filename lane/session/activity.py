@@ -110,7 +110,8 @@ class Activity:
         age, settled = now - self.last_data, now - self._attached
         if (fresh := window.unacknowledged) and (fresh > FEW or age > ACK_LATE):
             writer.due |= ACK_DUE
-        if age < ACTIVE and liveness.silent(now):
+        waits = bool(buffer.retained) and settled < ACTIVE  # sent again, and the stream may have died since
+        if (age < ACTIVE or waits) and liveness.silent(now):
             writer.due |= PING_DUE
         if min(age, settled) > IDLE and attached and not self._shrinking and window.shrink():
             writer.due |= ACK_DUE | PING_DUE
@@ -119,4 +120,4 @@ class Activity:
         if self.report_due(buffer, now):
             self._reported = now
             writer.due |= STATS_DUE
-        return age < ACTIVE or self._shrinking or window.window > window.initial
+        return age < ACTIVE or waits or self._shrinking or window.window > window.initial

@@ -28,7 +28,9 @@ class Notice(Enum):
     MOVE = auto()
     """The peer asks that the session move to another carrier."""
     RESUMED = auto()
-    """The peer named the offset from which it wants data. There may be bytes to send again."""
+    """The peer named the offset from which it wants data, or acknowledged some of it for the first time.
+
+    There may be bytes to send again, and there may be credit."""
     PROGRESS = auto()
     """New data or a FIN came."""
     PAUSE = auto()

@@ -34,6 +34,10 @@ With or without the overhead of TLS they fill two segments on loopback (MTU 6553
 tiny third segment, which wakes the receiver once more.
 """
 
+AHEAD = 14600
+"""Bytes that are sent again before the peer's first ACK on a stream. The peer has most of those that were on
+their way when the last stream was left, and its ACK says so. A new connection is slow at first anyway."""
+
 _MOST = (1 << 32) - 1, (1 << 64) - 1, (1 << 64) - 1
 """The limits of the fields of STATS."""
 
@@ -51,8 +55,8 @@ class FrameWriter:
     """The writer of one session. `due` has a bit for each control frame to send with the next chunk."""
 
     __slots__ = (
-        "_cursor", "_fin_sent", "_liveness", "_preface", "buffer", "done", "due", "pong", "reset_code",
-        "send_blocked_seconds", "window",
+        "_ahead", "_cursor", "_fin_sent", "_liveness", "_preface", "buffer", "done", "due", "pong",
+        "reset_code", "send_blocked_seconds", "window",
     )  # fmt: skip
 
     _FROZEN = (
@@ -75,6 +79,7 @@ class FrameWriter:
         self._preface = b""  # bytes in front of all frames
         self._cursor: int | None = 0  # the next offset for this stream; None until RECEIVED came
         self._fin_sent = False
+        self._ahead: int | None = None  # bytes of data that may go before the first ACK; None after it
 
     def freeze(self) -> dict[str, Any]:
         """The state as a plain value."""
@@ -92,6 +97,7 @@ class FrameWriter:
         """
         self._preface = preface
         self._cursor = None if resumed else 0
+        self._ahead = AHEAD if resumed else None
         self._fin_sent = self.done = False
         self.due &= RESET_DUE
         if preface:
@@ -108,6 +114,11 @@ class FrameWriter:
         self.buffer.resume(arrived)
         self._cursor = min(arrived, self.buffer.sent)
         self._fin_sent = arrived > self.buffer.sent
+
+    def heard(self) -> bool:
+        """The peer has said what it has, on this stream. Returns whether data may have waited for that."""
+        waited, self._ahead = self._ahead is not None, None
+        return waited
 
     @property
     def control_due(self) -> bool:
@@ -129,9 +140,12 @@ class FrameWriter:
         if cursor is not None and not (control_only or buffer.released):
             cursor = max(cursor, min(buffer.acked, buffer.sent))
             if cursor < buffer.sent:
-                data = buffer.again(cursor, PIECE)
-                head = data_head(cursor, len(data))
-                cursor += len(data)
+                if size := PIECE if self._ahead is None else min(self._ahead, PIECE):
+                    data = buffer.again(cursor, size)
+                    head = data_head(cursor, len(data))
+                    cursor += len(data)
+                    if self._ahead is not None:
+                        self._ahead -= len(data)
             elif buffer.final is not None and not self._fin_sent:
                 self._fin_sent = True
                 head = pack(Fin(buffer.final))

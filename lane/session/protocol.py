@@ -221,7 +221,7 @@ class SessionProtocol(SessionState):
                 if (consumed, consumed + window) == (self.send_buffer.acked, self.send_buffer.limit):
                     self._empty_frames.count(now)
                 self.send_buffer.acknowledge(consumed, window)
-                return Notice.CREDIT
+                return Notice.RESUMED if self.writer.heard() else Notice.CREDIT
             case Fin(final):
                 self.receive_window.finish(final)
             case ResetFrame(code):
@@ -241,7 +241,7 @@ class SessionProtocol(SessionState):
                 self.receive_window.request_ack()
             case Pong(value) if self.liveness.answered(value):
                 self.activity.pong_received(self.receive_window)
-                return Notice.CREDIT
+                return Notice.RESUMED if self.writer.heard() else Notice.CREDIT
             case Stats():
                 self._empty_frames.count(now)
                 self.peer_stats = frame

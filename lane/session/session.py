@@ -300,6 +300,8 @@ class Session(StreamWriter):
         self._stats = stats
         protocol.attach(monotonic(), preface=first, resumed=resumed, announce=resumed and not announced)
         self._stream = stream
+        if self.send_buffer.retained:
+            self._wake(self)
         if protocol.over:
             self._say_abort()
         else:
@@ -356,6 +358,7 @@ class Session(StreamWriter):
                 elif event is Notice.MOVE:
                     self.asked_to_move()
                 else:
+                    self._writable.set()
                     self._write_soon()
         except ProtocolError:
             if self.abort_unheard and self.aborting is None:

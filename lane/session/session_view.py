@@ -76,6 +76,11 @@ class SessionView:
         """Whether bytes are in flight, so that losses say something about the carrier."""
         return self.protocol.is_sending(monotonic())
 
+    @property
+    def asking(self) -> bool:
+        """Whether a PING is outstanding."""
+        return self.carried and self.protocol.liveness.asked
+
     def silence(self, now: float) -> float:
         """Seconds without any byte since the outstanding PING; 0 if there is none."""
         return self.protocol.liveness.silence(now) if self.carried else 0.0

@@ -5,6 +5,7 @@ import time
 import gevent
 import pytest
 
+from lane.carriers import dial_limiter as dial_limiter_module
 from lane.carriers import lanes as lanes_module
 from lane.carriers import probe as probe_module
 from lane.carriers import race as race_module
@@ -319,19 +320,22 @@ def test_a_lane_that_never_connected_has_a_reason(beds):
     assert bed.paths.snapshot()["outage"]
 
 
-def test_turns_are_given_one_by_one_and_the_urgent_come_first():
+def test_turns_are_given_one_by_one_and_the_urgent_come_first(monkeypatch):
+    monkeypatch.setattr(dial_limiter_module, "AT_ONCE", 1)
     turns, order = DialLimiter(200.0), []
 
     def take(name, urgent):
-        turns.wait(60.0, urgent=urgent)
-        order.append(name)
+        with turns.turn(60.0, urgent=urgent):
+            order.append(name)
+            gevent.sleep(1.0)
 
     jobs = [gevent.spawn(take, name, urgent) for name, urgent in [("a", False), ("b", False), ("c", True)]]
     start = time.monotonic()
-    gevent.joinall(jobs)
+    until(lambda: len(order) == 3)
     assert order == ["c", "a", "b"]
     assert time.monotonic() - start >= 2 / 200 * 0.9
     assert len(turns) == 0
+    gevent.killall(jobs)
     turns.close()
 
 

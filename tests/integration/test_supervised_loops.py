@@ -171,8 +171,10 @@ def test_the_makers_of_spares(fails_once, monkeypatch):
 
 def test_the_giver_of_turns(caplog):
     turns = DialLimiter(1000.0)
-    assert not turns.wait(60.0, urgent=True, wanted=lambda: 1 / 0)
-    assert turns.wait(60.0, urgent=True)
+    with turns.turn(60.0, urgent=True, wanted=lambda: 1 / 0) as given:
+        assert not given
+    with turns.turn(60.0, urgent=True) as given:
+        assert given
     until(lambda: caplog.records)
     turns.close()
 

@@ -11,6 +11,7 @@ from lane_tls.plugin import TLSTransport
 from lane.address import Address
 from lane.carriers import demand, shared_dials
 from lane.carriers import pool as pool_module
+from lane.carriers import shared_dials as shared_dials_module
 from lane.carriers.pool import LOOKS, Pool
 from lane.errors import Closed, Refused, Unreachable
 from lane.testing import MemoryTransport, TCPTransport, client_tls, server_tls
@@ -307,6 +308,21 @@ def test_sessions_wait_for_one_handshake_together(bed):
     bed.gate.set()
     assert len({id(job.get().carrier) for job in jobs}) == 1
     assert bed.dials == 1
+
+
+@memory
+@pytest.mark.parametrize("joins", [0.0, 60.0], ids=["it is old", "the network has changed"])
+def test_a_dial_that_may_hang_is_not_joined(bed, monkeypatch, joins):
+    monkeypatch.setattr(shared_dials_module, "JOIN", joins)
+    bed.gate.clear()
+    jobs = [gevent.spawn(bed.pool.lease)]
+    until(lambda: bed.dials == 1)
+    if joins:
+        bed.pool.network_changed()
+    jobs.append(gevent.spawn(bed.pool.lease))
+    until(lambda: bed.dials == 2)
+    bed.gate.set()
+    assert len({id(job.get().carrier) for job in jobs}) == 2
 
 
 @both

@@ -50,10 +50,13 @@ def kept(manager):
 
 
 def passed(monkeypatch, found):
-    """Pass descriptors as the manager does."""
-    assert sorted(found.values()) == [*range(min(found.values()), min(found.values()) + len(found))]
+    """Pass descriptors as the manager does: one after the other, from a number on that nobody has."""
     names = sorted(found, key=found.__getitem__)
-    monkeypatch.setattr(store, "FIRST", found[names[0]])
+    for number, name in enumerate(names, 500):
+        os.dup2(found[name], number)
+        os.close(found[name])
+        found[name] = number
+    monkeypatch.setattr(store, "FIRST", 500)
     monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
     monkeypatch.setenv("LISTEN_FDNAMES", ":".join(names))
 

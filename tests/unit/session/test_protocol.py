@@ -5,10 +5,10 @@ import pytest
 from lane.budget import Budget
 from lane.errors import Closed, ProtocolError, Reset
 from lane.proto.frames import Ack, Data, End, Fin, Ping, Pong, Received, ResetFrame, Stats, pack, reset_code
-from lane.session.activity import ACK_LATE, FEW, IDLE, REPORT
+from lane.session.activity import ACK_LATE, ACTIVE, FEW, IDLE, REPORT
 from lane.session.empty_frames import EMPTY, EMPTY_SIZE
 from lane.session.events import DataReceived, Notice
-from lane.session.frame_writer import PIECE, PING_DUE
+from lane.session.frame_writer import AHEAD, PIECE, PING_DUE
 from lane.session.liveness import QUIET
 from lane.session.protocol import TURN, SessionProtocol
 from lane.session.states import Attachment, Direction, Life
@@ -181,6 +181,20 @@ def test_while_a_session_is_carried_by_nothing_there_is_nothing_to_send():
     assert said(session) == pack(Data(0, b"retained"))
 
 
+@pytest.mark.parametrize("known", [0, 2 * AHEAD, 3 * PIECE])
+def test_little_is_sent_again_before_the_peer_has_said_what_came_meanwhile(known):
+    session = begun(resumable=True)
+    session.send(bytes(3 * PIECE), NOW)
+    session.finish()
+    session.stream_lost(None)
+    session.attach(NOW, resumed=True)
+    feed(session, Received(0))
+    assert said(session) == pack(Ack(0, session.receive_window.window)) + pack(Data(0, bytes(AHEAD)))
+    assert feed(session, Ack(known, 1 << 20)) == [Notice.RESUMED]
+    assert len(said(session)) == pytest.approx(3 * PIECE - max(known, AHEAD), abs=200)
+    assert feed(session, Ack(known, 1 << 20)) == [Notice.CREDIT], "once"
+
+
 def test_the_carrier_is_not_asked_before_it_matters():
     session = begun()
     assert not session.wants_figures(NOW + QUIET - 0.001)
@@ -205,6 +219,23 @@ def test_a_peer_that_wants_figures_gets_them_while_there_is_something_to_lose():
     assert said(session) == b"", "not so soon"
     session.tick(NOW + 0.1 + REPORT)
     assert said(session).endswith(pack(Stats(20_000, 5, 1, 0))), "behind a PING into the silence"
+
+
+@pytest.mark.parametrize("retains", [True, False])
+def test_who_has_bytes_to_send_again_makes_sure_of_the_next_stream(retains):
+    session = begun(resumable=True)
+    if retains:
+        session.send(b"retained", NOW)
+    session.stream_lost(None)
+    later = NOW + 2 * ACTIVE
+    session.attach(later, resumed=True)
+    feed(session, Received(0), now=later)
+    said(session)
+    assert session.tick(later + 0.5) is retains
+    assert session.liveness.asked is False
+    assert (b"".join(map(bytes, session.data_to_send(later + 0.5) or ())) != b"") is retains
+    assert session.liveness.asked is retains
+    assert not session.tick(later + ACTIVE + 0.1), "it rests as others do"
 
 
 @pytest.mark.parametrize(("size", "late"), [(1, True), (FEW, True), (FEW + 1, False)])
