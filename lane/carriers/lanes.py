@@ -7,7 +7,7 @@ only `observer`.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from time import monotonic, time
 from typing import Any, Protocol
@@ -174,10 +174,10 @@ class Lanes:
         self.observer.paths_changed()
         self._works.wait(max(0.0, min(within, 1.0)))
 
-    def wait_to_dial(self, lane: Lane, session: Session, within: float, *, urgent: bool) -> None:
-        """Wait until the session may ask for a stream on `lane`. It need not wait if that takes no dial.
+    def wait_to_dial(self, lane: Lane, wanted: Callable[[], bool], within: float, *, urgent: bool) -> None:
+        """Wait until a session may ask for a stream on `lane`. It need not wait if that takes no dial.
 
-        Raises Unreachable if the wait exceeds `within` seconds, Closed if the session ended meanwhile.
+        Raises Unreachable if the wait exceeds `within` seconds, Closed if it is not `wanted` any more.
         """
 
         def dials() -> bool:
@@ -185,9 +185,9 @@ class Lanes:
 
         if not dials():
             return
-        turn = self._dial_limiter.wait(within, urgent=urgent, wanted=lambda: not session.over, dials=dials)
+        turn = self._dial_limiter.wait(within, urgent=urgent, wanted=wanted, dials=dials)
         if not turn:
-            raise Closed("the session is over") if session.over else Unreachable("no turn to dial in time")
+            raise Unreachable("no turn to dial in time") if wanted() else Closed("the session is over")
 
     def heard(self, server_epoch: bytes) -> None:
         """Note that this server process answered."""

@@ -10,11 +10,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import monotonic
+from typing import Any
 
 import gevent
 
 from lane.address import Address
 from lane.carriers.lanes import STUCK, Lane, Lanes
+from lane.carriers.lease import Lease
 from lane.carriers.path_meter import DirectionCounts, SessionCounts
 from lane.carriers.request_stream import RequestStream, Unanswered
 from lane.errors import Closed, LaneError, Refused, Reset, Status, TargetError, TurnedAway, Unreachable
@@ -26,6 +28,9 @@ from lane.tasks import start
 from lane.users.ending import ending_of
 
 log = logging.getLogger("lane.client")
+
+Leased = tuple[Lane, Lease]
+"""A stream that nobody has used, and its lane."""
 
 TRIES = 3
 """Number of requests for a session that no server has answered yet."""
@@ -76,6 +81,35 @@ class SessionDriver:
         self._next_lane: Lane | None = None  # of the newest request
         session.asked_to_move = self._leave
 
+    @classmethod
+    def thaw(
+        cls, lanes: Lanes, session: Session, frozen: dict[str, Any], deadlines: SessionDeadlines
+    ) -> "SessionDriver":
+        """The driver of a session that was `settled` in another process: call `go_on`."""
+        driver = cls(lanes, session, Request.thaw(frozen["request"]), deadlines)
+        driver._generation, driver._server_epoch = frozen["generation"], frozen["epoch"]
+        return driver
+
+    def freeze(self) -> dict[str, Any]:
+        """What `thaw` needs in another process, as a plain value."""
+        request = self._asked.freeze()
+        return {"request": request, "generation": self._generation, "epoch": self._server_epoch}
+
+    @property
+    def key(self) -> bytes:
+        """The name of the session at the server."""
+        return self._asked.session
+
+    @property
+    def settled(self) -> bool:
+        """Whether the server has the session, so that it can go on in another process."""
+        return self._server_epoch is not None and not self._over
+
+    @property
+    def _over(self) -> bool:
+        """Whether the session needs no stream here any more."""
+        return self.session.over or self.session.suspended
+
     @property
     def moving(self) -> bool:
         """Whether the session is on its way to another stream."""
@@ -121,7 +155,7 @@ class SessionDriver:
 
     def move(self, lane: Lane, *, fresh: bool = False) -> None:
         """Move the session to `lane` as soon as the server has answered there. `fresh`: to a new carrier."""
-        if not self._moving and not self.session.over:
+        if not self._moving and not self._over:
             self._moving = True
             start(self._move, lane, fresh)
 
@@ -172,9 +206,9 @@ class SessionDriver:
         session = self.session
         while stream is not None:
             self._stream, self.lane = stream, self._next_lane
-            if session.over and not stream.asked:
+            if session.suspended or (session.over and not stream.asked):
                 stream.discard()
-                return  # no server knows of it
+                return  # it goes on elsewhere, or no server knows of it
             rest = session.carry(
                 stream, stream.stats, resumed=stream.resumed, announced=True, flows=stream.flows
             )
@@ -182,9 +216,9 @@ class SessionDriver:
                 stream.keep()
             else:
                 stream.discard() if rest else stream.release()
-            if not session.over and not session.carried:
+            if not self._over and not session.carried:
                 self._lanes.observer.stream_lost(session)
-            if session.over or session.complete or session.carried or self._moving:
+            if self._over or session.complete or session.carried or self._moving:
                 break  # it has ended, or another greenlet carries it
             stream = self._recover(stream)
         error = session.error
@@ -213,41 +247,66 @@ class SessionDriver:
 
     def _recover(self, lost: RequestStream | None) -> RequestStream | None:
         """Make the next stream of the session. Returns None if the session has ended."""
-        session, until = self.session, monotonic() + self._grace
-        while not session.over:
+        until = monotonic() + self._grace
+        while not self._over:
             try:
                 if self._server_epoch is None and lost is not None:
                     return self._insist(lost)
                 lane = self._lanes.best(until - monotonic())
-                self._lanes.wait_to_dial(lane, session, until - monotonic(), urgent=self.active)
+                self._lanes.wait_to_dial(lane, self._wants, until - monotonic(), urgent=self.active)
                 return self._resume(lane)
             except LaneError as error:
                 if self._server_epoch is None or monotonic() >= until:
                     self._fail(error)
                 elif not self._judge(error):
                     break
-                elif not session.over:
+                elif not self._over:
                     self._lanes.wait(until - monotonic())
         return None
 
     def _move(self, lane: Lane, fresh: bool) -> None:
         stream = None
         try:
-            self._lanes.wait_to_dial(lane, self.session, self._grace, urgent=True)
-            if not self.session.over and self._server_epoch is not None:
+            self._lanes.wait_to_dial(lane, self._wants, self._grace, urgent=True)
+            if not self._over and self._server_epoch is not None:
                 stream = self._resume(lane, fresh)
         except LaneError as error:
             if self._judge(error):
                 log.debug("%s: no move to %s: %s", self._asked.address, lane.name, error)
         finally:
             self._moving = False
-        if stream is None and not self.session.over and not self.session.carried:
+        if stream is None and not self._over and not self.session.carried:
             stream = self._recover(None)  # the old stream was lost during the move
         self._travel(stream)
 
-    def _resume(self, lane: Lane | None, fresh: bool = False, *, farewell: bool = False) -> RequestStream:
-        """A stream on `lane` (None: on any) on which the server resumed the session. Raises LaneError."""
-        stream = self._ask(Command.RESUME, lane, fresh, farewell=farewell)
+    def go_on(self, leased: Leased | None) -> None:
+        """Carry a session of another process, on a stream that was leased for it, or on the next one."""
+        stream = None
+        try:
+            if leased is None:
+                self._lanes.wait_to_dial(self._lanes.choice, self._wants, self._grace, urgent=self.active)
+            stream = self._resume(None, leased=leased)
+        except LaneError as error:
+            if self._judge(error) and not self._over:
+                stream = self._recover(None)
+        self._travel(stream)
+
+    def _wants(self) -> bool:
+        return not self._over
+
+    def _resume(
+        self,
+        lane: Lane | None,
+        fresh: bool = False,
+        *,
+        farewell: bool = False,
+        leased: Leased | None = None,
+    ) -> RequestStream:
+        """A stream on `lane` (None: on any) on which the server resumed the session. Raises LaneError.
+
+        `leased`: the stream.
+        """
+        stream = self._ask(Command.RESUME, lane, fresh, farewell=farewell, leased=leased)
         try:
             stream.reply()
         except TargetError as error:
@@ -257,14 +316,20 @@ class SessionDriver:
         return stream
 
     def _ask(
-        self, command: int, lane: Lane | None = None, fresh: bool = False, *, farewell: bool = False
+        self,
+        command: int,
+        lane: Lane | None = None,
+        fresh: bool = False,
+        *,
+        farewell: bool = False,
+        leased: Leased | None = None,
     ) -> RequestStream:
         """A stream with a request for the session. Raises Unreachable or Refused, Closed if it is over.
 
         `farewell`: the session is over, and the request is only to tell the server so.
         """
-        found, lease = self._lanes.lease(lane, fresh=fresh)
-        if self.session.over and not farewell:  # meanwhile
+        found, lease = leased or self._lanes.lease(lane, fresh=fresh)
+        if self._over and not farewell:  # meanwhile
             lease.discard()
             raise Closed("the session is over")
         self._next_lane = found
@@ -302,7 +367,7 @@ class SessionDriver:
         gone = isinstance(error, TargetError) and error.status is Status.GONE
         aged = isinstance(error, Unreachable | Refused) and (lost.lease.distrusted or not lost.lease.fresh)
         turned_away = isinstance(error, TurnedAway | Unanswered) and not aged
-        if not self._tries or self.session.over or not (gone or aged or turned_away):
+        if not self._tries or self._over or not (gone or aged or turned_away):
             raise error
         if turned_away:
             gevent.sleep(PAUSE * (TRIES - self._tries))
@@ -325,6 +390,8 @@ class SessionDriver:
         """Apply a server's answer to RESUME to the session. Returns whether to try again."""
         if not isinstance(error, TargetError) or error.status in (Status.TTL_EXPIRED, Status.STALE):
             return True
+        if self.session.suspended:
+            return False
         if error.status is Status.COMPLETE:
             self.session.peer_completed()
         else:
@@ -333,6 +400,6 @@ class SessionDriver:
 
     def _fail(self, error: LaneError) -> None:
         """End the session with `error`."""
-        if not self.session.over:
+        if not self._over:
             self.answered(error)
             self.session.fail(error)

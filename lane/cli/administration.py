@@ -85,19 +85,18 @@ class Nothing(Admin):
 
 
 def administer_client(
-    config: ClientConfig, snapshot: Callable[[], Mapping[str, Any]], registry: Registry
+    config: ClientConfig, snapshot: Callable[[], Mapping[str, Any]], registry: Registry, place: "Place | None"
 ) -> Admin:
-    """Open the admin port of a client, if there is to be one. Raises ConfigError."""
-    if config.admin is None:
+    """Open the admin port of a client, if there is to be one: at `place`, which is the caller's."""
+    if place is None:
         return Nothing()
     from lane.admin.client_admin import ClientAdmin  # noqa: PLC0415
     from lane.admin.health import Health  # noqa: PLC0415
-    from lane.admin.port import Place  # noqa: PLC0415
     from lane.admin.pulse import Pulse  # noqa: PLC0415
 
-    pulse, health, place = Pulse(), Health(), Place(config.admin)
+    pulse, health = Pulse(), Health()
     routes: Routes = {**health.routes, **ClientAdmin(snapshot, registry, pulse.lag).routes}
-    return Admin(place.open(routes, config.admin_secret), health, pulse, place)
+    return Admin(place.open(routes, config.admin_secret), health, pulse)
 
 
 def administer(

@@ -13,9 +13,11 @@ from lane.carriers.connector import FastOpen, TunnelConnector
 from lane.carriers.network import watch
 from lane.carriers.plugin_steering import steering
 from lane.carriers.session_driver import SessionDeadlines
+from lane.carriers.tunnels import RELAY
 from lane.carriers.upstream import Upstream, cost, lead_through, make_paths
 from lane.certs import PinnedTLS, ServerIdentity, VerifiedTLS
 from lane.cli.administration import administer_client
+from lane.cli.client_succession import ClientSuccession
 from lane.cli.configured import upstream_of
 from lane.cli.listeners import make_terms, open_all, open_reverses
 from lane.cli.reload import Again, Reloading, Step
@@ -28,6 +30,8 @@ from lane.egress.listening import Ports
 from lane.egress.policy import ListenRule, Policy
 from lane.egress.udp import UdpEgress
 from lane.errors import UsageError
+from lane.handover.arrivals import Arrivals
+from lane.handover.client_parting import ClientParting
 from lane.inbound import Inbound
 from lane.inbound.udp_forward import UdpForward
 from lane.link import KEY_SIZE
@@ -49,6 +53,7 @@ _HERE = "127.0.0.1"
 
 def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | None = None) -> int:
     """Serve applications until a signal. Raises Fatal, Unreachable or Refused. `again` is for SIGHUP."""
+    succession = ClientSuccession(config)
     transports = _transports(config, plugins)
     server: Server | None = None
     if config.server is None:
@@ -65,6 +70,7 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
     paths = make_paths(
         transports, upstream, config.dial_timeout, registry, reason=reason, policy=steering(plugins)
     )
+    succession.carry_over(paths)
     deadlines = SessionDeadlines(config.request_timeout, config.resume_grace)
     connector = TunnelConnector(
         paths, registry, deadlines, FastOpen(config.fast_open), config.max_associations
@@ -72,14 +78,29 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
     direct = make_direct(config)
     routes = make_routes(config, plugins, connector, direct)
     terms = make_terms(config)
+
+    def check() -> None:
+        if config.check:
+            log.info("%s answered in %.1f ms", upstream.address, connector.ping() * 1000)
+
+    before = succession.before
+    if before is not None:
+        check()  # while the process before this one still serves
+    succession.succeed()
     inbounds = open_all(config, routes, terms)
     address = inbounds[0].address
-    if config.check:
-        log.info("%s answered in %.1f ms", upstream.address, connector.ping() * 1000)
-    control = open_control(config.control, address, paths.snapshot, paths.lanes.ask_all)
+    if before is None:
+        check()
+    left = before.status if before is not None else None
+    control = open_control(config.control, address, paths.snapshot, paths.lanes.ask_all, left)
     if control:
         paths.when_changed(control.changed)
-    admin = administer_client(config, paths.snapshot, registry)
+    admin = administer_client(config, paths.snapshot, registry, succession.place)
+    connector.departures.possible = server is None
+    parting = ClientParting(
+        connector.departures, inbounds, lambda: _connections(inbounds), config.upgrade_timeout
+    )
+    succession.offer(parting, control, admin)
     for inbound in inbounds:
         inbound.start()
     reverses = open_reverses(config, connector)
@@ -101,25 +122,41 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
         control.answers["reload"] = partial(reload.ask, os.getpid())
 
     def close() -> None:
+        gone = succession.left
+        grace = 0.0 if gone else reload.config.grace
         admin.drain()
         watcher.kill(block=False)
         if control:
-            control.close()  # together with its port, so that another client can use both
+            control.close(left=gone)  # together with its port, so that another client can use both
+        succession.stop()
         for inbound in inbounds:
             inbound.close()
         for reverse in reverses:
             reverse.close()
-        tell_wait(len(registry) + len(direct), reload.config.grace)
+        tell_wait(len(registry) + len(direct), grace)
         # no limit: `grace` limits each
-        gevent.joinall([gevent.spawn(drain, reload.config.grace) for drain in (registry.drain, direct.drain)])
+        gevent.joinall([gevent.spawn(drain, grace) for drain in (registry.drain, direct.drain)])
         for inbound in inbounds:
             inbound.kill()  # no limit: it has END_TIME
         paths.close()
+        succession.close()
         admin.close()
         if server:
             server.close(0)
 
-    return run_until_signal(lambda: _greet(config, inbounds, names), close, reload)
+    def greet() -> None:
+        _greet(config, inbounds, names)
+        succession.serve(Arrivals(paths.lanes, succession.others, kinds))
+
+    proxy = inbounds[0]
+    assert isinstance(proxy, Inbound)
+    kinds = {RELAY: lambda parcel, leased: proxy.take_over(connector.take_over(parcel, leased))}
+    return run_until_signal(greet, close, reload, upgrade=succession.upgrade, ended=succession.ended)
+
+
+def _connections(inbounds: Sequence[Inbound | UdpForward]) -> int:
+    """The connections of applications, and the sources of packets, that are served now."""
+    return inbounds[0].sessions + sum(one.sessions for one in inbounds if isinstance(one, UdpForward))
 
 
 def _trust(tls: ClientTLS, config: ClientConfig) -> str:

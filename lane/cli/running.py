@@ -29,6 +29,7 @@ from lane.config import (
     service_config,
     speedtest_config,
     status_config,
+    upgrade_config,
     user_config,
     why_config,
 )
@@ -48,7 +49,7 @@ CONFIGS: dict[str, Callable[[Any], Any]] = {
     "why": why_config,
     "link": link_config,
     "status": status_config,
-    "upgrade": status_config,
+    "upgrade": upgrade_config,
     "service install": service_config,
     "service remove": service_config,
     "reload": reload_config,

@@ -36,6 +36,7 @@ from lane.errors import ConfigError
 from lane.handover.exchange import Desk, Others
 from lane.handover.predecessor import Predecessor
 from lane.handover.retirement import Retirement
+from lane.handover.server_parting import ServerParting
 from lane.handover.succession import Inheritance
 from lane.link import KEY_SIZE, Link, encode
 from lane.net.path_memory import PATHS
@@ -44,12 +45,12 @@ from lane.net.sockets import own_address
 from lane.plugins import Plugins
 from lane.server import Server, known_paths
 from lane.server.begun import Begin, always
-from lane.server.hosted import Parcel
 from lane.server.listening import listen_all
 from lane.server.live import LiveSessions
 from lane.server.resumption import Resumption
 from lane.server.server import SPARES_PER_PEER, ClientDeadlines
 from lane.server.services import Associations, offers
+from lane.session.parcel import Parcel
 from lane.session.registry import Registry
 from lane.stream import Transport
 from lane.tally import CARRIERS, SESSIONS, Count, Tally
@@ -253,15 +254,8 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
         for one in (role.status, admin):
             one.pause() if succeeded else one.resume()
 
-    retirement = Retirement(
-        server,
-        registry,
-        listeners,
-        config.upgrade_timeout,
-        others=role.others,
-        changed=changed,
-        end=end,
-    )
+    parting = ServerParting(server, registry, listeners, config.upgrade_timeout)
+    retirement = Retirement(parting, role.others, changed, end)
     role.hurry.append(retirement.hurry)
     desk = None
     if role.desk is not None:

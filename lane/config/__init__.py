@@ -14,10 +14,12 @@ from lane.config.server import (
     ReloadConfig,
     ServerConfig,
     StatusConfig,
+    UpgradeConfig,
     link_config,
     reload_config,
     server_config,
     status_config,
+    upgrade_config,
 )
 from lane.config.service import ServiceConfig, service_config
 from lane.config.settings import DEFAULT_TRANSPORTS, LIVE
@@ -26,7 +28,7 @@ from lane.config.user import UserConfig, user_config
 __all__ = [
     "DEFAULT_TRANSPORTS", "LIVE", "CheckConfig", "ClientConfig", "DiagConfig", "LinkConfig",
     "PluginsConfig", "ReloadConfig", "ServerConfig", "ServiceConfig", "SpeedtestConfig", "StatusConfig",
-    "UserConfig", "WhyConfig", "check_config", "client_config", "diag_config", "is_loopback",
+    "UpgradeConfig", "UserConfig", "WhyConfig", "check_config", "client_config", "diag_config", "is_loopback",
     "link_config", "link_parameters", "plugin_dir", "plugins_config", "reload_config", "server_config",
-    "service_config", "speedtest_config", "status_config", "user_config", "why_config",
+    "service_config", "speedtest_config", "status_config", "upgrade_config", "user_config", "why_config",
 ]  # fmt: skip

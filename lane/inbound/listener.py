@@ -66,9 +66,26 @@ class Inbound:
             what = f"connections on {Address(*sock.getsockname()[:2])}"
             self._acceptors.append(supervise(f"the acceptance of {what}", self._accept, Acceptor(sock, what)))
 
+    def pause(self) -> None:
+        """Stop accepting for now: another process does."""
+        gevent.killall(self._acceptors)  # no limit: they only accept
+        self._acceptors.clear()
+
+    def resume(self) -> None:
+        """Accept again."""
+        self.start()
+
+    def take_over(self, serve: Callable[[], None]) -> None:
+        """Serve a connection that another process has accepted, also if the pool is full."""
+        greenlet: gevent.Greenlet[..., None] = gevent.Greenlet(serve)
+        if self._pool.full():
+            greenlet.start()
+        else:
+            self._pool.start(greenlet)
+
     def close(self) -> None:
         """Stop accepting. Connections in progress continue. Idempotent."""
-        gevent.killall(self._acceptors)  # no limit: they only accept
+        self.pause()
         for sock in self._listeners:
             sock.close()
         self._own = []

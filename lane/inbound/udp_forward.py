@@ -88,6 +88,20 @@ class UdpForward:
     def __len__(self) -> int:
         return len(self._sources)
 
+    @property
+    def sessions(self) -> int:
+        """The sources with an association."""
+        return len(self)
+
+    def pause(self) -> None:
+        """Receive no packets for now: another process does."""
+        gevent.killall(self._greenlets)  # no limit: they only receive, and sweep
+        self._greenlets.clear()
+
+    def resume(self) -> None:
+        """Receive packets again."""
+        self.start()
+
     def start(self) -> None:
         """Begin to receive packets."""
         name = f"the forward to {self._target}"

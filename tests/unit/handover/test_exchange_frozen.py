@@ -16,10 +16,11 @@ from lane.address import Address
 from lane.handover import channel
 from lane.proto.frames import Data, pack
 from lane.proto.hello import RESUMABLE, Command, Request
-from lane.server.hosted import Asked, HostedSession, Parcel
+from lane.server.hosted import Asked, HostedSession
 from lane.server.requests import Requests
 from lane.server.resumption import Resumption
 from lane.server.services import ConnectService, offers
+from lane.session.parcel import Parcel
 from lane.session.registry import Registry
 from lane.session.sockets import SocketStream
 from lane.stream import LinkStats

@@ -1,0 +1,90 @@
+"""Connections of applications that come from the client whose place this process takes.
+
+That one offers them. For each, this process makes a stream to the server first, and fetches the connection
+then. So it stands still for one round trip. Over a transport whose carriers have one stream each, they come
+as fast as a client may dial, and stay where they are meanwhile.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gevent
+
+from lane.carriers.lanes import Lanes
+from lane.carriers.session_driver import Leased
+from lane.errors import LaneError
+from lane.handover.exchange import Others
+from lane.session.parcel import Parcel
+from lane.supervisor import report
+
+FETCH_TIME = 600.0
+"""Seconds that a connection may wait for its turn: the other process decides how long it stays."""
+
+log = logging.getLogger("lane.handover")
+
+TakeOver = Callable[[Parcel, Leased | None], None]
+"""Goes on with a connection, on a stream that was leased for it, if there is one. Raises LaneError.
+
+If it raises, the descriptors are still the caller's."""
+
+
+class Arrivals:
+    """Fetches connections from `others` over `lanes`. `kinds` go on with them, by the kind of the parcel."""
+
+    def __init__(self, lanes: Lanes, others: Others, kinds: Mapping[str, TakeOver]) -> None:
+        self.staying: int | None = None
+        """The connections that stay in the other process; None before it has said so."""
+        self._lanes = lanes
+        self._others = others
+        self._kinds = kinds
+        self._over = False
+
+    def told(self, value: dict[str, Any]) -> None:
+        """Take note of what the other process says (`lane.handover.client_parting`)."""
+        match value:
+            case {"staying": int() as staying}:
+                self.staying = staying
+            case {"offer": [*offers]}:
+                for name, active in offers:
+                    gevent.spawn(self._fetch, name, active)
+            case {"end": True}:
+                self._over = True
+
+    def adopt(self, parcel: Parcel) -> None:
+        """Go on with a connection that the other process sends unasked. See `Heir`."""
+        self._go_on(parcel, None)
+
+    def lose_sight(self, seconds: float = 0.0) -> None:
+        """See `Heir`: what the other process had is lost."""
+        self._over = True
+
+    def _fetch(self, name: bytes, active: bool) -> None:
+        lanes = self._lanes
+        try:
+            lanes.wait_to_dial(lanes.choice, lambda: not self._over, FETCH_TIME, urgent=active)
+            leased = lanes.lease()
+        except LaneError as error:  # the other process sends it in the end
+            log.debug("a connection is not fetched: %s", error)
+            return
+        try:
+            parcel = self._others.take(("", name), 0)
+        except LaneError as error:
+            log.debug("a connection is not fetched: %s", error)
+            parcel = None
+        if parcel is None:  # it has ended
+            leased[1].discard()
+        else:
+            self._go_on(parcel, leased)
+
+    def _go_on(self, parcel: Parcel, leased: Leased | None) -> None:
+        try:
+            self._kinds[parcel.state["kind"]](parcel, leased)
+        except Exception as error:
+            parcel.close()
+            if leased is not None:
+                leased[1].discard()
+            if isinstance(error, LaneError):
+                log.warning("a connection could not go on here: %s", error)
+            else:
+                report("going on with a connection of another process", error)

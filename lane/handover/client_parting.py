@@ -1,0 +1,96 @@
+"""How a client parts with its connections when another process takes its place: it offers them.
+
+The new process fetches each as soon as it has a stream to the server for it, so the connection stands still
+for one round trip only (`lane.handover.arrivals`). What can't leave stays until it ends, or until the time is
+over: connections that lane makes directly, those whose request is not complete, and exchanges of plain HTTP.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from time import monotonic
+from typing import Any, Protocol
+
+import gevent
+from gevent.event import Event
+
+from lane.carriers.departures import Departures
+from lane.errors import Closed
+from lane.handover import channel
+from lane.handover.retirement import SEND_TIME
+from lane.session.parcel import Parcel
+
+LOOK = 0.1
+"""Seconds between two looks for what can leave."""
+
+log = logging.getLogger("lane.handover")
+
+
+class Pauses(Protocol):
+    """A port of a client."""
+
+    def pause(self) -> None:
+        """Take nothing that comes."""
+
+    def resume(self) -> None:
+        """Take it again."""
+
+
+class ClientParting:
+    """Parts a client from its connections: see `lane.handover.retirement.Parting`.
+
+    `ports` take new connections. `count` says how many connections there are, those in `departures` included.
+    `timeout`: seconds for what stays, and for a new process that fetches nothing.
+    """
+
+    def __init__(
+        self, departures: Departures, ports: Sequence[Pauses], count: Callable[[], int], timeout: float
+    ) -> None:
+        self.departures = departures
+        self._ports = ports
+        self._count = count
+        self._timeout = timeout
+        self._until = 0.0
+
+    def hurry(self) -> None:
+        """See `Parting`."""
+        self._until = 0.0
+
+    def rest(self) -> Iterator[Parcel]:
+        """See `Parting`."""
+        yield from self.departures.rest()
+        if left := self._count():
+            log.warning("%d connections end here: they could not go along, and their time is over", left)
+
+    def pause(self) -> None:
+        """See `Parting`."""
+        for port in self._ports:
+            port.pause()
+
+    def resume(self) -> None:
+        """See `Parting`."""
+        for port in self._ports:
+            port.resume()
+
+    def leave(self, sock: Any, lost: Event) -> None:
+        """See `Parting`."""
+        self._until = monotonic() + self._timeout
+        offered: set[bytes] = set()
+        staying = self._count() - len(self.departures)
+        if staying:
+            log.info("%d connections stay here until they end, at most %g s", staying, self._timeout)
+        self._say(sock, {"staying": staying})
+        while not lost.is_set():
+            ready = self.departures.ready()
+            if len(offered & ready.keys()) < len(offered):  # the new process fetches them
+                self._until = max(self._until, monotonic() + self._timeout) if self._until else 0.0
+            if new := {key: active for key, active in ready.items() if key not in offered}:
+                self._say(sock, {"offer": [*new.items()]})
+            offered = {*ready}
+            if monotonic() >= self._until or not self._count():
+                return
+            lost.wait(LOOK)
+
+    @staticmethod
+    def _say(sock: Any, value: dict[str, Any]) -> None:
+        with gevent.Timeout(SEND_TIME, Closed("the new process does not answer")):
+            channel.send(sock, value)
