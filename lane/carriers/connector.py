@@ -133,8 +133,8 @@ class TunnelConnector:
             resources.callback(self._dissociate)
             request = self._request(Command.UDP, NOWHERE, ANYONE if anyone else 0)
             packets = Packets(request.session[:FLOW_SIZE], deliver)
-            session, driver = self._driver(resources, packets, request, WINDOW)
-            association = TunnelAssociation(session, packets)
+            _, driver = self._driver(resources, packets, request, WINDOW)
+            association = TunnelAssociation(driver, packets, self.departures)
             fast = self._fast(Targets.UDP)
 
             def answered(error: LaneError | None) -> None:
@@ -151,6 +151,22 @@ class TunnelConnector:
                 raise self._failure(Targets.UDP, error) from None
             association.begin(resources.pop_all())
             return association
+
+    def associate_again(
+        self, parcel: Parcel, leased: Leased | None, deliver: Callable[[Address, Buffer], None]
+    ) -> TunnelAssociation:
+        """Go on with an association that left another process: see `associate` and `take_over`."""
+        with ExitStack() as resources:
+            self._associations += 1
+            resources.callback(self._dissociate)
+            key = parcel.state["driver"]["request"][4]
+            packets = Packets(key[:FLOW_SIZE], deliver, parcel.state["packets"])
+            packets.peer_ready = True
+            driver = self._thaw(resources, packets, parcel.state, WINDOW)
+            association = TunnelAssociation(driver, packets, self.departures)
+            association.begin(resources.pop_all())
+        start(driver.go_on, leased)
+        return association
 
     def _dissociate(self) -> None:
         self._associations -= 1
@@ -178,6 +194,17 @@ class TunnelConnector:
             session.waiting_for_peer = True
             bound = self._begin(driver, fast=False)
             return TunnelListening(bound, relay, resources.pop_all(), driver, self.departures)
+
+    def listen_again(self, parcel: Parcel, leased: Leased | None) -> TunnelListening:
+        """Go on with a wait that left another process: see `take_over`. The parcel has no descriptors."""
+        with ExitStack() as resources:
+            relay, bound = Relay(), Address(*parcel.state["bound"])
+            driver = self._thaw(resources, relay, parcel.state)
+            driver.session.waiting_for_peer = True
+            listening = TunnelListening(bound, relay, resources.pop_all(), driver, self.departures)
+        listening.head = parcel.state["head"]
+        start(driver.go_on, leased)
+        return listening
 
     def measure(self) -> TunnelMeasurement:
         """A session with the server itself. Raises TargetError if it refuses, or another LaneError."""

@@ -29,6 +29,10 @@ class Leaver(Protocol):
     def driver(self) -> SessionDriver:
         """The driver of its session."""
 
+    @property
+    def at_once(self) -> bool:
+        """Whether it leaves before there is a stream for it: its packets can wait, or be lost."""
+
     def suspend(self) -> None:
         """Stop here. Its greenlet calls `Departures.end` with the parcel, soon."""
 
@@ -62,13 +66,13 @@ class Departures:
         elif parcel is not None:  # too late: it ends here
             parcel.close()
 
-    def ready(self) -> dict[bytes, bool]:
-        """The sessions that can leave now, and whether each moves data.
+    def ready(self) -> dict[bytes, tuple[bool, bool]]:
+        """The sessions that can leave now: whether each moves data, and `Leaver.at_once`.
 
         A session without an answer of the server to its first request waits for that.
         """
         here = self._here if self.possible else {}
-        return {key: one.driver.active for key, one in here.items() if one.driver.settled}
+        return {key: (one.driver.active, one.at_once) for key, one in here.items() if one.driver.settled}
 
     def hand_over(self, key: Key, generation: int) -> Parcel | None:
         """Stop a session here. None if there is no such session, or if it has just ended.

@@ -26,6 +26,9 @@ RELAY = "relay"
 class TunnelConnection:
     """A session with a target that relays no data yet: `run` starts that, `abort` drops the session."""
 
+    at_once = False
+    """See `Leaver`."""
+
     def __init__(
         self,
         bound: Address,
@@ -92,6 +95,7 @@ def frozen(one: TunnelConnection) -> dict[str, Any]:
 class TunnelListening(TunnelConnection):
     """A session with the peer that connects to a port of the server. Call `accept` first."""
 
+    at_once = True
     head = b""
     """What has come of the peer's address."""
 
@@ -121,6 +125,7 @@ class TunnelListening(TunnelConnection):
         finally:
             self._departures.end(self, parcel)
             session.waiting_for_peer = False
+        self.at_once = False
         return found[0]
 
     def suspend(self) -> None:

@@ -13,13 +13,13 @@ from lane.carriers.connector import FastOpen, TunnelConnector
 from lane.carriers.network import watch
 from lane.carriers.plugin_steering import steering
 from lane.carriers.session_driver import SessionDeadlines
-from lane.carriers.tunnels import RELAY
 from lane.carriers.upstream import Upstream, cost, lead_through, make_paths
 from lane.certs import PinnedTLS, ServerIdentity, VerifiedTLS
 from lane.cli.administration import administer_client
+from lane.cli.client_ports import ClientPorts
 from lane.cli.client_succession import ClientSuccession
 from lane.cli.configured import upstream_of
-from lane.cli.listeners import make_terms, open_all, open_reverses
+from lane.cli.listeners import make_reverses, make_terms, open_all
 from lane.cli.reload import Again, Reloading, Step
 from lane.cli.routing import make_direct, make_routes, read_again
 from lane.cli.service import beyond_default, for_auto, run_until_signal, tell_wait
@@ -97,13 +97,12 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
         paths.when_changed(control.changed)
     admin = administer_client(config, paths.snapshot, registry, succession.place)
     connector.departures.possible = server is None
+    ports = ClientPorts(inbounds, make_reverses(config, connector))
     parting = ClientParting(
-        connector.departures, inbounds, lambda: _connections(inbounds), config.upgrade_timeout
+        connector.departures, ports.tcp, [*ports.udp, *ports.reverses], ports.__len__, config.upgrade_timeout
     )
     succession.offer(parting, control, admin)
-    for inbound in inbounds:
-        inbound.start()
-    reverses = open_reverses(config, connector)
+    ports.start(free=before is None)
     watcher = watch(paths.lanes.network_changed)
 
     def hold(now: ClientConfig) -> str:
@@ -129,15 +128,11 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
         if control:
             control.close(left=gone)  # together with its port, so that another client can use both
         succession.stop()
-        for inbound in inbounds:
-            inbound.close()
-        for reverse in reverses:
-            reverse.close()
+        ports.close()
         tell_wait(len(registry) + len(direct), grace)
         # no limit: `grace` limits each
         gevent.joinall([gevent.spawn(drain, grace) for drain in (registry.drain, direct.drain)])
-        for inbound in inbounds:
-            inbound.kill()  # no limit: it has END_TIME
+        ports.kill()  # no limit: it has END_TIME
         paths.close()
         succession.close()
         admin.close()
@@ -146,17 +141,11 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
 
     def greet() -> None:
         _greet(config, inbounds, names)
-        succession.serve(Arrivals(paths.lanes, succession.others, kinds))
+        kinds = ports.kinds(connector, routes, config.udp_idle_timeout)
+        free = ports.free if before is not None else lambda: None
+        succession.serve(Arrivals(paths.lanes, succession.others, kinds, free))
 
-    proxy = inbounds[0]
-    assert isinstance(proxy, Inbound)
-    kinds = {RELAY: lambda parcel, leased: proxy.take_over(connector.take_over(parcel, leased))}
     return run_until_signal(greet, close, reload, upgrade=succession.upgrade, ended=succession.ended)
-
-
-def _connections(inbounds: Sequence[Inbound | UdpForward]) -> int:
-    """The connections of applications, and the sources of packets, that are served now."""
-    return inbounds[0].sessions + sum(one.sessions for one in inbounds if isinstance(one, UdpForward))
 
 
 def _trust(tls: ClientTLS, config: ClientConfig) -> str:

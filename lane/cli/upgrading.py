@@ -65,7 +65,8 @@ class Upgrades:
         hurry: Callable[[], None],
         tally: Tally,
     ) -> None:
-        self._before: Any = before and gsocket.socket(fileno=before.detach())
+        # A copy: `lane.handover.succession.fail` still uses the link.
+        self._before: Any = before and gsocket.socket(fileno=os.dup(before.fileno()))
         self._leave = leave
         self._hurry = hurry
         self._note = Notes(tally)

@@ -14,7 +14,7 @@ import gevent
 from lane.carriers.lanes import Lanes
 from lane.carriers.session_driver import Leased
 from lane.errors import LaneError
-from lane.handover.exchange import Others
+from lane.handover.exchange import ANSWER_TIME, Others
 from lane.session.parcel import Parcel
 from lane.supervisor import report
 
@@ -30,14 +30,21 @@ If it raises, the descriptors are still the caller's."""
 
 
 class Arrivals:
-    """Fetches connections from `others` over `lanes`. `kinds` go on with them, by the kind of the parcel."""
+    """Fetches connections from `others` over `lanes`. `kinds` go on with them, by the kind of the parcel.
 
-    def __init__(self, lanes: Lanes, others: Others, kinds: Mapping[str, TakeOver]) -> None:
+    `free` is called once the ports of forwards may take packets: their sources have come.
+    """
+
+    def __init__(
+        self, lanes: Lanes, others: Others, kinds: Mapping[str, TakeOver], free: Callable[[], None]
+    ) -> None:
         self.staying: int | None = None
         """The connections that stay in the other process; None before it has said so."""
         self._lanes = lanes
         self._others = others
         self._kinds = kinds
+        self._free = free
+        self._coming: list[gevent.Greenlet[..., None]] = []  # what the ports of forwards wait for
         self._over = False
 
     def told(self, value: dict[str, Any]) -> None:
@@ -46,10 +53,16 @@ class Arrivals:
             case {"staying": int() as staying}:
                 self.staying = staying
             case {"offer": [*offers]}:
-                for name, active in offers:
-                    gevent.spawn(self._fetch, name, active)
+                for name, active, at_once in offers:
+                    fetching = gevent.spawn(self._fetch, name, active, at_once)
+                    if at_once:
+                        self._coming.append(fetching)
+            case {"free": True}:
+                gevent.joinall(self._coming, timeout=ANSWER_TIME)
+                self._coming.clear()
+                self._free_forwards()
             case {"end": True}:
-                self._over = True
+                self._finish()
 
     def adopt(self, parcel: Parcel) -> None:
         """Go on with a connection that the other process sends unasked. See `Heir`."""
@@ -57,25 +70,38 @@ class Arrivals:
 
     def lose_sight(self, seconds: float = 0.0) -> None:
         """See `Heir`: what the other process had is lost."""
-        self._over = True
+        self._finish()
 
-    def _fetch(self, name: bytes, active: bool) -> None:
-        lanes = self._lanes
-        try:
-            lanes.wait_to_dial(lanes.choice, lambda: not self._over, FETCH_TIME, urgent=active)
-            leased = lanes.lease()
-        except LaneError as error:  # the other process sends it in the end
-            log.debug("a connection is not fetched: %s", error)
+    def _finish(self) -> None:
+        self._over = True
+        self._free_forwards()
+
+    def _free_forwards(self) -> None:
+        free, self._free = self._free, lambda: None
+        free()
+
+    def _fetch(self, name: bytes, active: bool, at_once: bool) -> None:
+        leased = None if at_once else self._lease(active)
+        if leased is None and not at_once:
             return
         try:
             parcel = self._others.take(("", name), 0)
         except LaneError as error:
             log.debug("a connection is not fetched: %s", error)
             parcel = None
-        if parcel is None:  # it has ended
-            leased[1].discard()
-        else:
+        if parcel is not None:
             self._go_on(parcel, leased)
+        elif leased is not None:  # it has ended
+            leased[1].discard()
+
+    def _lease(self, active: bool) -> Leased | None:
+        lanes = self._lanes
+        try:
+            lanes.wait_to_dial(lanes.choice, lambda: not self._over, FETCH_TIME, urgent=active)
+            return lanes.lease()
+        except LaneError as error:  # the other process sends it in the end
+            log.debug("a connection is not fetched: %s", error)
+            return None
 
     def _go_on(self, parcel: Parcel, leased: Leased | None) -> None:
         try:

@@ -21,6 +21,8 @@ from lane.session.parcel import Parcel
 
 LOOK = 0.1
 """Seconds between two looks for what can leave."""
+LOOK_SOON = 0.005
+"""The same while packets wait in the kernel."""
 
 log = logging.getLogger("lane.handover")
 
@@ -38,15 +40,22 @@ class Pauses(Protocol):
 class ClientParting:
     """Parts a client from its connections: see `lane.handover.retirement.Parting`.
 
-    `ports` take new connections. `count` says how many connections there are, those in `departures` included.
-    `timeout`: seconds for what stays, and for a new process that fetches nothing.
+    `ports` take new connections. `forwards` take packets, until the sources of these have left: a packet of
+    one that is on its way waits in the kernel. `count` says how many connections there are, those in
+    `departures` included. `timeout`: seconds for what stays, and for a new process that fetches nothing.
     """
 
     def __init__(
-        self, departures: Departures, ports: Sequence[Pauses], count: Callable[[], int], timeout: float
+        self,
+        departures: Departures,
+        ports: Sequence[Pauses],
+        forwards: Sequence[Pauses],
+        count: Callable[[], int],
+        timeout: float,
     ) -> None:
         self.departures = departures
         self._ports = ports
+        self._forwards = forwards
         self._count = count
         self._timeout = timeout
         self._until = 0.0
@@ -68,7 +77,7 @@ class ClientParting:
 
     def resume(self) -> None:
         """See `Parting`."""
-        for port in self._ports:
+        for port in (*self._ports, *self._forwards):
             port.resume()
 
     def leave(self, sock: Any, lost: Event) -> None:
@@ -79,16 +88,22 @@ class ClientParting:
         if staying:
             log.info("%d connections stay here until they end, at most %g s", staying, self._timeout)
         self._say(sock, {"staying": staying})
+        for forward in self._forwards:
+            forward.pause()
+        free = False
         while not lost.is_set():
             ready = self.departures.ready()
             if len(offered & ready.keys()) < len(offered):  # the new process fetches them
                 self._until = max(self._until, monotonic() + self._timeout) if self._until else 0.0
-            if new := {key: active for key, active in ready.items() if key not in offered}:
-                self._say(sock, {"offer": [*new.items()]})
+            if new := [[key, *how] for key, how in ready.items() if key not in offered]:
+                self._say(sock, {"offer": new})
             offered = {*ready}
+            if not free and not any(at_once for _, at_once in ready.values()):
+                free = True
+                self._say(sock, {"free": True})
             if monotonic() >= self._until or not self._count():
                 return
-            lost.wait(LOOK)
+            lost.wait(LOOK if free else LOOK_SOON)
 
     @staticmethod
     def _say(sock: Any, value: dict[str, Any]) -> None:

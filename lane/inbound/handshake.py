@@ -126,7 +126,7 @@ def _associate(
     sock: gevent.socket.socket, connector: TargetConnector, codec: Codec, source: Address, terms: UdpTerms
 ) -> None:
     try:
-        port = AppUdpPort(sock, source)
+        port = AppUdpPort.open(sock, source)
     except OSError as error:
         refuse(sock, codec.refused(Status.FAILURE, f"no port for packets: {error.strerror}"))
         return

@@ -1,29 +1,88 @@
 """A new process takes the place of a running client, and applications notice nothing."""
 
 import hashlib
+import os
 import random
+import signal
 import socket
 import threading
-from contextlib import ExitStack
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 
 import pytest
 
 from lane.testing.harness import until
 from tests.support.origin import CONTENT, MB, read_to_end
-from tests.support.processes import connected, echoes, lasting_port, read_exactly, start_server
-from tests.support.upgrades import client_process, has_ended, upgradable_client, upgraded_client
+from tests.support.processes import (
+    DEADLINE,
+    breaks,
+    connected,
+    echoes,
+    lasting_port,
+    read_exactly,
+    start_server,
+    works,
+)
+from tests.support.udp_applications import Associated, UdpServer
+from tests.support.upgrades import (
+    client_process,
+    has_ended,
+    upgradable_client,
+    upgrade_client,
+    upgraded_client,
+)
 from tests.support.workers import on_linux
 
 pytestmark = [on_linux, pytest.mark.bulk]
 
 
+class Forwarded(socket.socket):
+    """An application that sends to a forwarded port."""
+
+    def __init__(self, port):
+        super().__init__(socket.AF_INET, socket.SOCK_DGRAM)
+        self.connect(("127.0.0.1", port))
+        self.settimeout(0.5)
+
+    def ask(self, question):
+        """Send until the answer comes back."""
+        end = time.monotonic() + DEADLINE
+        while time.monotonic() < end:
+            self.send(question)
+            with suppress(TimeoutError):
+                while self.recv(100) != question:
+                    pass
+                return
+        raise AssertionError("no answer")
+
+
+def lasting_ports(count):
+    """As many different ones."""
+    found = set()
+    while len(found) < count:
+        found.add(lasting_port())
+    return found
+
+
 @pytest.mark.parametrize("transport", ["quic", "tls", "auto"])
 def test_connections_go_on(tmp_path, origin, transport):
-    port, data = lasting_port(), random.Random(3).randbytes(8 * MB)
-    forward = f"tcp://127.0.0.1:{port}=127.0.0.1:{origin.echo}"
+    (port, packets, back), data = lasting_ports(3), random.Random(3).randbytes(8 * MB)
     with (
-        start_server(tmp_path / "server") as server,
-        upgradable_client(tmp_path, transport, server.link, "--forward", forward) as client,
+        UdpServer() as target,
+        start_server(tmp_path / "server", "--allow-reverse", "*") as server,
+        upgradable_client(
+            tmp_path,
+            transport,
+            server.link,
+            "--forward",
+            f"tcp://127.0.0.1:{port}=127.0.0.1:{origin.echo},"
+            f"udp://127.0.0.1:{packets}=127.0.0.1:{target.address[1]}",
+            "--reverse",
+            f"tcp://127.0.0.1:{back}=127.0.0.1:{origin.echo}",
+        ) as client,
+        Associated(client.address) as association,
+        Forwarded(packets) as forwarded,
         ExitStack() as held,
     ):
         upload, download, half, *chats = [
@@ -31,12 +90,18 @@ def test_connections_go_on(tmp_path, origin, transport):
             for where in (origin.digest, origin.endless, origin.digest, *[origin.echo] * 20)
         ]
         chats.append(held.enter_context(socket.create_connection(("127.0.0.1", port))))
+        until(lambda: f":{back} " in client.stderr, client.describe)
+        chats.append(held.enter_context(socket.create_connection(("127.0.0.1", back))))
         half.sendall(b"x")
         half.shutdown(socket.SHUT_WR)
         sender = threading.Thread(target=lambda: (upload.sendall(data), upload.shutdown(socket.SHUT_WR)))
         sender.start()
         seen = 0
-        for _ in range(3):
+        for number in range(3):
+            question = b"%d" % number
+            while association.ask(target.address, question)[1] != question:
+                pass  # an answer to an earlier one, which was asked twice
+            forwarded.ask(question)
             before = client_process(client)
             upgraded_client(client)
             until(lambda before=before: has_ended(before), client.describe)
@@ -44,8 +109,102 @@ def test_connections_go_on(tmp_path, origin, transport):
             at = seen % (10 * MB)
             assert read_exactly(download, MB) == CONTENT[at : at + MB]
             seen += MB
-            with socket.create_connection(("127.0.0.1", port)) as more:
-                assert echoes(more)
+            for where in (port, back):
+                with socket.create_connection(("127.0.0.1", where)) as more:
+                    assert echoes(more)
         assert read_to_end(upload) == hashlib.sha256(data).hexdigest().encode() + data
         assert read_to_end(half) == hashlib.sha256(b"x").hexdigest().encode() + b"x"
         sender.join()
+        assert len(target.peers) == 2
+
+
+@pytest.mark.parametrize("transport", ["auto"])
+def test_new_connections_are_never_refused(tmp_path, origin, transport):
+    with (
+        start_server(tmp_path / "server") as server,
+        upgradable_client(tmp_path, transport, server.link) as client,
+    ):
+        over = threading.Event()
+
+        def connect(_):
+            count = 0
+            while not over.is_set():
+                with connected(client.address, origin.echo) as sock:
+                    assert echoes(sock)
+                count += 1
+            return count
+
+        with ThreadPoolExecutor(8) as pool:
+            counts = pool.map(connect, range(8))
+            try:
+                upgraded_client(client)
+            finally:
+                over.set()
+            assert all(counts)
+
+
+def test_a_new_process_that_does_not_come_up_changes_nothing(tmp_path, origin):
+    configuration = tmp_path / "client.conf"
+    configuration.write_text("")
+    plugins = tmp_path / "plugins"
+    plugins.mkdir(mode=0o755)
+    options = ("--config", configuration, "--plugin-dir", plugins)
+    with (
+        start_server(tmp_path / "server") as server,
+        upgradable_client(tmp_path, "auto", server.link, *options) as client,
+        connected(client.address, origin.echo) as sock,
+    ):
+        assert echoes(sock)
+        before = client_process(client)
+        for text, code, why in (
+            ("nonsense = 1\n", "", "unknown key 'nonsense'"),
+            (f"forward = tcp://127.0.0.1:{origin.echo}=127.0.0.1:1\n", "", "in use"),
+            ("", "import os\nos._exit(7)\n", "exit status 7"),
+            ("", "import os, threading\nthreading.Timer(1.5, os._exit, (9,)).start()\n", ""),
+        ):
+            configuration.write_text(text)
+            (plugins / "fault.py").write_text(code)
+            done = upgrade_client(client)
+            assert done.returncode == 1
+            assert why in done.stderr
+            until(lambda: client_process(client) == before, client.describe)
+            assert echoes(sock)
+            until(lambda: works(client, origin), client.describe)
+        configuration.write_text("")
+        (plugins / "fault.py").unlink()
+        upgraded_client(client)
+        assert echoes(sock)
+
+
+def test_what_cannot_go_along_stays_and_then_ends(tmp_path, origin):
+    options = ("--upgrade-timeout", "3s", "--rule", f"direct 127.0.0.1:{origin.digest}")
+    with (
+        start_server(tmp_path / "server") as server,
+        upgradable_client(tmp_path, "tls", server.link, *options) as client,
+        connected(client.address, origin.echo) as sock,
+        connected(client.address, origin.digest) as direct,
+        socket.create_connection(client.address) as silent,
+    ):
+        before = client_process(client)
+        said = upgraded_client(client)
+        assert f"2 connections that cannot go along stay in process {before}" in said
+        until(lambda: has_ended(before), client.describe)
+        assert "2 connections end here" in client.stderr
+        assert echoes(sock)
+        breaks(direct)
+        assert not silent.recv(1)
+
+
+def test_an_old_process_that_is_killed_costs_what_it_still_had(tmp_path, origin):
+    with (
+        start_server(tmp_path / "server") as server,
+        upgradable_client(tmp_path, "quic", server.link) as client,
+        connected(client.address, origin.echo) as lost,
+    ):
+        assert echoes(lost)
+        before = client_process(client)
+        os.kill(before, signal.SIGUSR2)
+        until(lambda: client_process(client) != before, client.describe)
+        os.kill(before, signal.SIGKILL)  # before it has offered its connections
+        breaks(lost)
+        until(lambda: works(client, origin), client.describe)
