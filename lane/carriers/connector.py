@@ -196,7 +196,7 @@ class TunnelConnector:
             return TunnelListening(bound, relay, resources.pop_all(), driver, self.departures)
 
     def listen_again(self, parcel: Parcel, leased: Leased | None) -> TunnelListening:
-        """Go on with a wait that left another process: see `take_over`. The parcel has no descriptors."""
+        """Go on with a wait that left another process: see `take_over`. It leaves the descriptors."""
         with ExitStack() as resources:
             relay, bound = Relay(), Address(*parcel.state["bound"])
             driver = self._thaw(resources, relay, parcel.state)

@@ -12,7 +12,7 @@ from lane.carriers.session_driver import Leased
 from lane.carriers.tunnels import RELAY
 from lane.errors import Status, TargetError
 from lane.handover.arrivals import TakeOver
-from lane.inbound import Inbound, TargetConnector, reverse, udp, udp_forward
+from lane.inbound import Inbound, TargetConnector, bind, reverse, udp, udp_forward
 from lane.inbound.reverse import ReverseForwarder
 from lane.inbound.udp_forward import UdpForward
 from lane.session.parcel import Parcel
@@ -81,11 +81,15 @@ class ClientPorts:
             if not any(one.take_over(parcel.state["forward"], make) for one in self.reverses):
                 raise _gone("reverse forward")
 
+        def bound(parcel: Parcel, leased: Leased | None) -> None:
+            proxy.take_over(bind.take_over(parcel, connector.listen_again(parcel, leased)))
+
         return {
             RELAY: lambda parcel, leased: proxy.take_over(connector.take_over(parcel, leased)),
             udp.KIND: associate,
             udp_forward.KIND: source,
             reverse.KIND: parked,
+            bind.KIND: bound,
         }
 
 

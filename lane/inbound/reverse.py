@@ -117,7 +117,7 @@ class ReverseForwarder:
         """
         if name != self._name:
             return False
-        if self._free:  # as many as should wait do so already
+        if self._free or len(self._arrived) >= self._parked:  # as many as should wait do so already
             gevent.spawn(self._serve_once, make())
         else:
             self._arrived.append(make())

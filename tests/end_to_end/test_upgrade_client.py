@@ -12,6 +12,7 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
+from lane.address import Address, unpack
 from lane.testing.harness import until
 from tests.support.origin import CONTENT, MB, read_to_end
 from tests.support.processes import (
@@ -57,6 +58,14 @@ class Forwarded(socket.socket):
         raise AssertionError("no answer")
 
 
+def bound(proxy):
+    """A connection that waits for a peer (SOCKS BIND), and where that may connect."""
+    sock = socket.create_connection(proxy, DEADLINE)
+    sock.sendall(b"\x05\x01\x00\x05\x02\x00" + Address("127.0.0.1", 21).pack())
+    assert read_exactly(sock, 5) == b"\x05\x00\x05\x00\x00"
+    return sock, unpack(read_exactly(sock, 7))[0]
+
+
 def lasting_ports(count):
     """As many different ones."""
     found = set()
@@ -70,7 +79,7 @@ def test_connections_go_on(tmp_path, origin, transport):
     (port, packets, back), data = lasting_ports(3), random.Random(3).randbytes(8 * MB)
     with (
         UdpServer() as target,
-        start_server(tmp_path / "server", "--allow-reverse", "*") as server,
+        start_server(tmp_path / "server", "--allow-reverse", "*", "--allow-bind") as server,
         upgradable_client(
             tmp_path,
             transport,
@@ -102,9 +111,14 @@ def test_connections_go_on(tmp_path, origin, transport):
             while association.ask(target.address, question)[1] != question:
                 pass  # an answer to an earlier one, which was asked twice
             forwarded.ask(question)
+            waiting, where = bound(client.address)
             before = client_process(client)
             upgraded_client(client)
             until(lambda before=before: has_ended(before), client.describe)
+            with waiting, socket.create_connection(where, DEADLINE) as peer:
+                assert unpack(read_exactly(waiting, 10)[3:])[0] == Address(*peer.getsockname())
+                peer.sendall(b"welcome")
+                assert read_exactly(waiting, 7) == b"welcome"
             assert all(map(echoes, chats))
             at = seen % (10 * MB)
             assert read_exactly(download, MB) == CONTENT[at : at + MB]
