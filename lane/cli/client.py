@@ -99,7 +99,12 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
     connector.departures.possible = server is None
     ports = ClientPorts(inbounds, make_reverses(config, connector))
     parting = ClientParting(
-        connector.departures, ports.tcp, [*ports.udp, *ports.reverses], ports.__len__, config.upgrade_timeout
+        connector.departures,
+        ports=ports.tcp,
+        forwards=[*ports.udp, *ports.reverses],
+        waiting=terms.openings.take,
+        count=ports.__len__,
+        timeout=config.upgrade_timeout,
     )
     succession.offer(parting, control, admin)
     ports.start(free=before is None)

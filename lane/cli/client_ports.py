@@ -12,6 +12,7 @@ from lane.carriers.session_driver import Leased
 from lane.carriers.tunnels import RELAY
 from lane.errors import Status, TargetError
 from lane.handover.arrivals import TakeOver
+from lane.handover.client_parting import NEW
 from lane.inbound import Inbound, TargetConnector, bind, reverse, udp, udp_forward
 from lane.inbound.reverse import ReverseForwarder
 from lane.inbound.udp_forward import UdpForward
@@ -85,6 +86,7 @@ class ClientPorts:
             proxy.take_over(bind.take_over(parcel, connector.listen_again(parcel, leased)))
 
         return {
+            NEW: lambda parcel, _: proxy.welcome(*parcel.descriptors),
             RELAY: lambda parcel, leased: proxy.take_over(connector.take_over(parcel, leased)),
             udp.KIND: associate,
             udp_forward.KIND: source,

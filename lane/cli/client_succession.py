@@ -88,6 +88,8 @@ class ClientSuccession:
         self._control = control
         if not POSSIBLE:
             return
+        assert prepared.mine is not None
+        prepared.mine.drop_others()
 
         def changed(succeeded: bool) -> None:
             answering: list[Control | Admin] = [admin] if control is None else [control, admin]

@@ -19,6 +19,8 @@ from lane.handover import channel
 from lane.handover.retirement import SEND_TIME
 from lane.session.parcel import Parcel
 
+NEW = "new"
+"""The kind of the parcel of a connection that has not begun a request."""
 LOOK = 0.1
 """Seconds between two looks for what can leave."""
 LOOK_SOON = 0.005
@@ -41,21 +43,25 @@ class ClientParting:
     """Parts a client from its connections: see `lane.handover.retirement.Parting`.
 
     `ports` take new connections. `forwards` take packets, until the sources of these have left: a packet of
-    one that is on its way waits in the kernel. `count` says how many connections there are, those in
-    `departures` included. `timeout`: seconds for what stays, and for a new process that fetches nothing.
+    one that is on its way waits in the kernel. `waiting` gives the sockets of applications without a request
+    (`lane.inbound.openings`). `count` says how many connections there are, those in `departures` included.
+    `timeout`: seconds for what stays, and for a new process that fetches nothing.
     """
 
     def __init__(
         self,
         departures: Departures,
+        *,
         ports: Sequence[Pauses],
         forwards: Sequence[Pauses],
+        waiting: Callable[[], Iterator[int]],
         count: Callable[[], int],
         timeout: float,
     ) -> None:
         self.departures = departures
         self._ports = ports
         self._forwards = forwards
+        self._waiting = waiting
         self._count = count
         self._timeout = timeout
         self._until = 0.0
@@ -84,6 +90,7 @@ class ClientParting:
         """See `Parting`."""
         self._until = monotonic() + self._timeout
         offered: set[bytes] = set()
+        self._pass_waiting(sock)
         staying = self._count() - len(self.departures)
         if staying:
             log.info("%d connections stay here until they end, at most %g s", staying, self._timeout)
@@ -104,8 +111,17 @@ class ClientParting:
             if monotonic() >= self._until or not self._count():
                 return
             lost.wait(LOOK if free else LOOK_SOON)
+            self._pass_waiting(sock)
+
+    def _pass_waiting(self, sock: Any) -> None:
+        for descriptor in self._waiting():
+            parcel = Parcel({"kind": NEW}, [descriptor])
+            try:
+                self._say(sock, {"parcel": parcel.state}, parcel.descriptors)
+            finally:
+                parcel.close()
 
     @staticmethod
-    def _say(sock: Any, value: dict[str, Any]) -> None:
+    def _say(sock: Any, value: dict[str, Any], descriptors: list[int] | None = None) -> None:
         with gevent.Timeout(SEND_TIME, Closed("the new process does not answer")):
-            channel.send(sock, value)
+            channel.send(sock, value, descriptors)

@@ -7,6 +7,7 @@ nothing, and the connections in progress are not affected.
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gevent
@@ -82,6 +83,16 @@ class Inbound:
             greenlet.start()
         else:
             self._pool.start(greenlet)
+
+    def welcome(self, descriptor: int) -> None:
+        """Serve a connection of which another process knows nothing yet. Raises OSError."""
+        sock = gsocket.socket(fileno=descriptor)
+        try:
+            peer = sock.getpeername()
+        except OSError:
+            sock.detach()
+            raise
+        self.take_over(partial(self._serve, sock, peer))
 
     def close(self) -> None:
         """Stop accepting. Connections in progress continue. Idempotent."""

@@ -1,6 +1,7 @@
 """A new process takes the place of a running client, and applications notice nothing."""
 
 import hashlib
+import http.client
 import os
 import random
 import signal
@@ -8,7 +9,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 
 import pytest
 
@@ -197,8 +198,9 @@ def test_what_cannot_go_along_stays_and_then_ends(tmp_path, origin):
         upgradable_client(tmp_path, "tls", server.link, *options) as client,
         connected(client.address, origin.echo) as sock,
         connected(client.address, origin.digest) as direct,
-        socket.create_connection(client.address) as silent,
+        socket.create_connection(client.address) as slow,
     ):
+        slow.sendall(b"\x05\x01")
         before = client_process(client)
         said = upgraded_client(client)
         assert f"2 connections that cannot go along stay in process {before}" in said
@@ -206,7 +208,27 @@ def test_what_cannot_go_along_stays_and_then_ends(tmp_path, origin):
         assert "2 connections end here" in client.stderr
         assert echoes(sock)
         breaks(direct)
-        assert not silent.recv(1)
+        assert not slow.recv(1)
+
+
+def test_applications_between_two_requests_go_along(tmp_path, origin):
+    with (
+        start_server(tmp_path / "server") as server,
+        upgradable_client(tmp_path, "tls", server.link) as client,
+        socket.create_connection(client.address, DEADLINE) as silent,
+        closing(http.client.HTTPConnection(*client.address, DEADLINE)) as kept,
+    ):
+        for number in range(2):
+            kept.request("GET", f"http://127.0.0.1:{origin.web}/{number}/1000")
+            assert kept.getresponse().read() == CONTENT[number : number + 1000]
+            sock, before = kept.sock, client_process(client)
+            assert "cannot go along" not in upgraded_client(client)
+            until(lambda before=before: has_ended(before), client.describe)
+            kept.request("GET", f"http://127.0.0.1:{origin.web}/5/1000")
+            assert kept.getresponse().read() == CONTENT[5:1005]
+            assert kept.sock is sock
+        silent.sendall(b"\x05\x01\x00")
+        assert read_exactly(silent, 2) == b"\x05\x00"
 
 
 def test_an_old_process_that_is_killed_costs_what_it_still_had(tmp_path, origin):
