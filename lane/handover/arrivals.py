@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import gevent
+from gevent.lock import BoundedSemaphore
 
 from lane.carriers.lanes import Lanes
 from lane.carriers.session_driver import Leased
@@ -20,6 +21,11 @@ from lane.supervisor import report
 
 FETCH_TIME = 600.0
 """Seconds that a connection may wait for its turn: the other process decides how long it stays."""
+
+AT_ONCE = 8
+"""Connections that are fetched at once. More would keep both processes from everything else."""
+PAUSE = 0.5
+"""Seconds until a connection is fetched again after a failure."""
 
 log = logging.getLogger("lane.handover")
 
@@ -44,6 +50,7 @@ class Arrivals:
         self._others = others
         self._kinds = kinds
         self._free = free
+        self._turns = BoundedSemaphore(AT_ONCE)
         self._coming: list[gevent.Greenlet[..., None]] = []  # what the ports of forwards wait for
         self._over = False
 
@@ -81,27 +88,29 @@ class Arrivals:
         free()
 
     def _fetch(self, name: bytes, active: bool, at_once: bool) -> None:
-        leased = None if at_once else self._lease(active)
-        if leased is None and not at_once:
-            return
+        lanes = self._lanes
+        while not self._over:
+            try:
+                if not at_once:
+                    lanes.wait_to_dial(lanes.choice, lambda: not self._over, FETCH_TIME, urgent=active)
+                with self._turns:  # no limit: each turn has its own
+                    self._fetch_now(name, at_once)
+            except LaneError as error:  # it stays where it is, and is sent in the end
+                log.debug("a connection is not fetched now: %s", error)
+                gevent.sleep(PAUSE)
+            else:
+                return
+
+    def _fetch_now(self, name: bytes, at_once: bool) -> None:
+        leased = None if at_once else self._lanes.lease()
+        parcel = None
         try:
             parcel = self._others.take(("", name), 0)
-        except LaneError as error:
-            log.debug("a connection is not fetched: %s", error)
-            parcel = None
+        finally:
+            if parcel is None and leased is not None:  # it has ended
+                leased[1].discard()
         if parcel is not None:
             self._go_on(parcel, leased)
-        elif leased is not None:  # it has ended
-            leased[1].discard()
-
-    def _lease(self, active: bool) -> Leased | None:
-        lanes = self._lanes
-        try:
-            lanes.wait_to_dial(lanes.choice, lambda: not self._over, FETCH_TIME, urgent=active)
-            return lanes.lease()
-        except LaneError as error:  # the other process sends it in the end
-            log.debug("a connection is not fetched: %s", error)
-            return None
 
     def _go_on(self, parcel: Parcel, leased: Leased | None) -> None:
         try:

@@ -23,7 +23,7 @@ NEW = "new"
 """The kind of the parcel of a connection that has not begun a request."""
 LOOK = 0.1
 """Seconds between two looks for what can leave."""
-LOOK_SOON = 0.005
+LOOK_SOON = 0.02
 """The same while packets wait in the kernel."""
 
 log = logging.getLogger("lane.handover")
@@ -103,6 +103,7 @@ class ClientParting:
             if len(offered & ready.keys()) < len(offered):  # the new process fetches them
                 self._until = max(self._until, monotonic() + self._timeout) if self._until else 0.0
             if new := [[key, *how] for key, how in ready.items() if key not in offered]:
+                new.sort(key=_urgency)
                 self._say(sock, {"offer": new})
             offered = {*ready}
             if not free and not any(at_once for _, at_once in ready.values()):
@@ -125,3 +126,9 @@ class ClientParting:
     def _say(sock: Any, value: dict[str, Any], descriptors: list[int] | None = None) -> None:
         with gevent.Timeout(SEND_TIME, Closed("the new process does not answer")):
             channel.send(sock, value, descriptors)
+
+
+def _urgency(offer: list[Any]) -> tuple[bool, bool]:
+    """What is offered first: what others wait for, then what moves data."""
+    _, active, at_once = offer
+    return not at_once, not active
