@@ -68,10 +68,12 @@ def pass_turn() -> None:
             watcher.close()
 
 
-def maybe_yield() -> None:
+def maybe_yield(waited_in: float = 0.0) -> None:
     """Let the event loop run if its last iteration was more than a quantum ago. Call it in each loop step.
 
-    The time of all greenlets counts, so a greenlet that has just begun may give way too.
+    The time of all greenlets counts, so a greenlet that has just begun may give way too. A step that began
+    with a wait has done so already: `waited_in` is the `began` of the round in which the wait began.
     """
-    if monotonic() - _rounds().round.began > QUANTUM:
+    began = _rounds().round.began
+    if waited_in in (began, 0.0) and monotonic() - began > QUANTUM:
         pass_turn()

@@ -20,7 +20,7 @@ from lane.egress.dialer import Dialer
 from lane.egress.policy import Policy
 from lane.egress.udp import UdpEgress
 from lane.errors import Failure, LaneError
-from lane.fair import maybe_yield
+from lane.fair import maybe_yield, this_round
 from lane.inbound.connector import Buffer
 from lane.net.resolver import Resolver
 from lane.session.relay import FIRST_READ, LARGEST_READ, LOOK, STALLED
@@ -179,16 +179,18 @@ class DirectConnection:
 
     def _pump(self, source: SocketStream, sink: SocketStream, data: bytes) -> None:
         """Copy `data`, then the data from `source`, to `sink` until the end of the data."""
-        size = FIRST_READ
+        size, loop = FIRST_READ, this_round()
         try:
             if data:
                 sink.sendall(data)
             data = b""  # hold no data while blocked in `recv`
+            waited_in = loop.began
             while data := source.recv(size):
                 size = min(2 * size, LARGEST_READ) if len(data) == size else max(len(data), FIRST_READ)
                 sink.sendall(data)
                 data = b""
-                maybe_yield()
+                maybe_yield(waited_in)
+                waited_in = loop.began
             sink.finish()
         except LaneError as error:
             self._failure = self._failure or Failure.of(error)

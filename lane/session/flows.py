@@ -50,13 +50,12 @@ class Flows:
 
     def _receive(self, datagrams: Datagrams) -> None:
         """Deliver until the carrier is closed."""
-        loop, served = this_round(), 0.0
+        loop = this_round()
         try:
             while True:
+                waited_in = loop.began
                 datagram = datagrams.recv()
-                if loop.began == served:  # it did not block
-                    maybe_yield()
-                served = loop.began
+                maybe_yield(waited_in)
                 if deliver := self._members.get(datagram[:FLOW_SIZE]):
                     self._deliver(deliver, datagram)
                 else:

@@ -17,7 +17,7 @@ import gevent
 from gevent.event import Event
 
 from lane.errors import Closed, Failure, LaneError, Reset, Suspended
-from lane.fair import maybe_yield
+from lane.fair import maybe_yield, this_round
 from lane.session.byte_queue import Buffer
 from lane.session.frame_writer import PIECE
 from lane.session.owner import Owner
@@ -142,17 +142,19 @@ class Relay(Owner):
     def _send(self, local: Stream, data: bytes) -> None:
         """Send the local side's bytes, up to its end."""
         session, gates, gate = self._session, self.gates, self.gates.down
-        size = FIRST_READ
+        size, loop = FIRST_READ, this_round()
         try:
             session.sendall(data)
             data = b""  # a loop that waits keeps no memory
+            waited_in = loop.began
             while data := local.recv(min(size, gate.piece)):
                 size = min(2 * size, LARGEST_READ) if len(data) == size else max(len(data), FIRST_READ)
                 if gate.limited:
                     gate.pay(session, len(data))
                 session.sendall(data)
                 moved, data = len(data), b""
-                gates.turn(moved)
+                gates.turn(moved, waited_in)
+                waited_in = loop.began
             self._pending = b""
             session.finish()
         except Suspended as suspended:

@@ -321,6 +321,7 @@ class Session(StreamWriter):
 
     def _read(self, stream: Stream, early: bytes) -> None:
         recv, protocol = receiver(stream), self.protocol
+        loop, waited_in = self._round, self._round.began
         data: bytes | memoryview = early or recv(READ_SIZE)
         while data:
             if self._stream is not stream:
@@ -331,9 +332,10 @@ class Session(StreamWriter):
             if protocol.trailing_data is not None and self._stream is stream:
                 return  # the next bytes belong to another session
             if size < BULK:
-                maybe_yield()
+                maybe_yield(waited_in)
             else:
-                self._owner.gates.turn(size)
+                self._owner.gates.turn(size, waited_in)
+            waited_in = loop.began
             data = recv(READ_SIZE)
         self._lost(stream, None)
 

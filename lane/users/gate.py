@@ -146,12 +146,12 @@ class Gates:
         """For what targets send."""
         self._turns = turns
 
-    def turn(self, size: int) -> None:
+    def turn(self, size: int, waited_in: float = 0.0) -> None:
         """Let others have a turn, after a step that moved `size` bytes: see `Turns.take`."""
         if self._turns is None:
-            maybe_yield()
+            maybe_yield(waited_in)
         else:
-            self._turns.take(self, size)
+            self._turns.take(self, size, waited_in)
 
 
 OPEN = Gates(Gate(), Gate())

@@ -11,7 +11,7 @@ from time import monotonic
 import gevent
 from gevent.event import Event
 
-from lane.fair import QUANTUM, pass_turn, this_round
+from lane.fair import QUANTUM, maybe_yield, pass_turn, this_round
 from lane.supervisor import supervise
 from lane.users.line import Line
 
@@ -31,8 +31,11 @@ class Turns:
         self._line: Line[object, Event] = Line()
         self._serving = False
 
-    def take(self, user: object, size: int) -> None:
-        """Call it in each step of a loop that may never wait. `size`: the bytes that the step has moved."""
+    def take(self, user: object, size: int, waited_in: float = 0.0) -> None:
+        """Call it in each step of a loop that may never wait. `size`: the bytes that the step has moved.
+
+        `waited_in`: see `lane.fair.maybe_yield`.
+        """
         now = monotonic()
         if user is not self._last:
             self._last, self._several_until = user, now + RECENT
@@ -42,7 +45,7 @@ class Turns:
         elif now < self._several_until:
             self._stand_in_line(user, size)
         else:
-            pass_turn()
+            maybe_yield(waited_in)
 
     def _stand_in_line(self, user: object, size: int) -> None:
         turn = Event()

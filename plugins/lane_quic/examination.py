@@ -56,7 +56,7 @@ class _Pings:
         self.trips: dict[bytes, float] = {}
         self.refused = False
         """Whether the system of the server said that nobody listens there."""
-        self.failure: OSError | None = None
+        self.failure = ""
         """The last reason why this machine, or its firewall, did not send a packet."""
         self.told = False
         """Whether the network itself, or this machine's interface, said that a packet is too large."""
@@ -88,7 +88,7 @@ class _Pings:
         self.told |= error.errno == errno.EMSGSIZE
         self.refused |= error.errno == errno.ECONNREFUSED
         if error.errno != errno.ECONNREFUSED:
-            self.failure = error
+            self.failure = error.strerror or str(error)
 
     def _read(self) -> None:
         while True:
@@ -132,8 +132,8 @@ def _unheard(pings: _Pings, endpoint: Address) -> Finding:
     if pings.refused:
         text = "gets through, but nobody listens there: the server does not offer quic"
         return Finding("warn", "UDP", text, "start the server with --transport quic,tls")
-    if pings.failure is not None:
-        text = f"packets to {endpoint} do not leave this machine: {pings.failure.strerror}"
+    if pings.failure:
+        text = f"packets to {endpoint} do not leave this machine: {pings.failure}"
         return Finding("warn", "UDP", text, "look at the firewall and the routes of this machine")
     return Finding(
         "warn",

@@ -36,6 +36,16 @@ def test_the_turn_is_passed_on_after_it(passed, monkeypatch):
     assert passed
 
 
+def test_a_step_that_began_with_a_wait_has_given_way(passed, monkeypatch):
+    waited_in = fair.this_round().began
+    gevent.sleep(0.001)
+    monkeypatch.setattr(fair, "monotonic", lambda: time.monotonic() + 61)
+    fair.maybe_yield(waited_in)
+    assert not passed
+    fair.maybe_yield(fair.this_round().began)
+    assert passed
+
+
 def test_others_run_beside_a_loop_that_never_waits():
     done = []
     other = gevent.spawn_later(0.005, done.append, 1)

@@ -117,7 +117,7 @@ def test_what_the_owner_takes_at_once_is_not_held():
 def test_thousands_of_tiny_frames_leave_others_their_turns(monkeypatch):
     session, turns = made(), []
     for place in (module, gate):
-        monkeypatch.setattr(place, "maybe_yield", lambda: turns.append(session.receive_window.received))
+        monkeypatch.setattr(place, "maybe_yield", lambda *_: turns.append(session.receive_window.received))
     _, job = carried(session, b"".join(pack(Data(number, b"x")) for number in range(3200)))
     until(lambda: session.receive_window.received == 3200)
     until(lambda: len(turns) == 3200 / TURN + 1)  # and one for all that was read
@@ -129,7 +129,7 @@ def test_a_session_that_moves_on_in_a_turn_leaves_what_the_old_stream_brought(mo
     owner = Told()
     session, jobs = made(owner, resumable=True), []
 
-    def other_stream():
+    def other_stream(*_):
         if not jobs:
             jobs.append(carried(session, resumed=True)[1])
             gevent.sleep(0)
@@ -148,7 +148,7 @@ def test_what_waits_for_its_turn_is_not_changed_by_others_who_read(monkeypatch):
     session, text = made(), bytes(range(256)) * 20
     shared = bytearray(b"".join(pack(Data(at, text[at : at + 1])) for at in range(len(text))))
 
-    def another_reads():
+    def another_reads(*_):
         shared[:] = bytes(len(shared))
 
     monkeypatch.setattr(module, "maybe_yield", another_reads)
