@@ -15,14 +15,13 @@ from typing import Any
 import gevent
 
 from lane.address import Address
-from lane.carriers.lanes import STUCK, Lane, Lanes
+from lane.carriers.lanes import Lane, Lanes
 from lane.carriers.lease import Lease
-from lane.carriers.path_meter import DirectionCounts, SessionCounts
 from lane.carriers.request_stream import RequestStream, Unanswered
+from lane.carriers.session_figures import SessionFigures
 from lane.errors import Closed, LaneError, Refused, Reset, Status, TargetError, TurnedAway, Unreachable
 from lane.proto.frames import Received, pack
 from lane.proto.hello import EARLY, NOWHERE, RESUMABLE, Command, Reply, Request
-from lane.session.activity import ACTIVE
 from lane.session.session import Session
 from lane.tasks import start
 from lane.users.ending import ending_of
@@ -38,10 +37,6 @@ PAUSE = 0.25
 """Seconds before the second request to a server that turned the first one away; doubled before the third."""
 PATIENCE = 1.0
 """Seconds that a server has to answer RESUME; more on a long path."""
-FEW = 1024
-"""Bytes between two counts up to which a session only exchanges messages."""
-LATE = 0.125
-"""Seconds without a byte after which the answer to a message is late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +53,11 @@ def _nobody(_: LaneError | None) -> None:
     """Do nothing: nobody wants the outcome."""
 
 
-class SessionDriver:
+class SessionDriver(SessionFigures):
     """Drives `session`, which was not requested yet. `asked` is its first request, except the generation."""
 
     def __init__(self, lanes: Lanes, session: Session, asked: Request, deadlines: SessionDeadlines) -> None:
-        self.session = session
+        super().__init__(session)
         self.lane: Lane | None = None
         """The lane that carries the session, or carried it last."""
         self.answered: Callable[[LaneError | None], None] = _nobody
@@ -75,8 +70,6 @@ class SessionDriver:
         self._server_epoch: bytes | None = None  # the server process that has the session
         self._first_epoch: bytes | None = None  # the last server process known at the first request
         self._tries = TRIES
-        self._stream: RequestStream | None = None
-        self._moved = self._flow = 0  # bytes until the last `count`; those of late between two of them
         self._moving = False
         self._next_lane: Lane | None = None  # of the newest request
         session.asked_to_move = self._leave
@@ -114,25 +107,6 @@ class SessionDriver:
     def moving(self) -> bool:
         """Whether the session is on its way to another stream."""
         return self._moving
-
-    @property
-    def active(self) -> bool:
-        """Whether the session moved data lately, or waits to."""
-        session, now = self.session, monotonic()
-        return now - session.last_data < ACTIVE or bool(session.send_buffer.retained) or self.waiting(now)
-
-    def waiting(self, now: float) -> bool:
-        """Whether the session has no stream, or its stream gives no answer."""
-        return not self.session.carried or self.session.silence(now) > STUCK
-
-    def tells(self, now: float) -> bool:
-        """Whether a PING of the session would tell how its lane copes with data.
-
-        A session that only exchanges a few bytes tells by their answers. It needs a PING once they are late.
-        """
-        session = self.session
-        late = bool(session.send_buffer.retained) and now - session.protocol.liveness.heard > LATE
-        return self._flow > FEW or late
 
     @property
     def server_epoch(self) -> bytes | None:
@@ -174,30 +148,6 @@ class SessionDriver:
                 self._stream.reset()  # there was no REPLY yet: the driver repeats the request
             else:
                 self.move(lane)
-
-    @property
-    def rtt(self) -> float | None:
-        """The stream's round trip in seconds: the server's measurement if there is one, else the client's."""
-        peer_stats = self.session.protocol.peer_stats
-        if peer_stats is not None and peer_stats.rtt:
-            return peer_stats.rtt / 1e6
-        return self._stream.stats().rtt if self._stream else None
-
-    def count(self) -> tuple[object, SessionCounts]:
-        """The session's stream, and the counts on it."""
-        session, stream, near, far = self.session, self._stream, None, None
-        protocol = session.protocol
-        if stream is not None and session.sending:
-            own = stream.stats()
-            near = DirectionCounts(own.sent, own.lost, protocol.writer.send_blocked_seconds)
-        if (stats := protocol.peer_stats) is not None:
-            far = DirectionCounts(stats.sent, stats.lost, stats.held / 1e6)
-        activity = protocol.activity
-        datagrams = activity.datagrams_in + activity.datagrams_out
-        moved = session.receive_window.received + session.send_buffer.acked + datagrams
-        self._flow = max(moved - self._moved, self._flow // 2)
-        self._moved = moved
-        return stream, SessionCounts(moved, (near, far))
 
     # One stream after another.
 

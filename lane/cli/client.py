@@ -60,7 +60,7 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
         server, upstream = _embed(config, plugins, transports)
     else:
         transports = lead_through(config.via, transports)
-        upstream = upstream_of(config)
+        upstream = succession.same_device(upstream_of(config))
         if config.transports == ("auto",) and (others := beyond_default(transports)):
             log.info("auto tries %s as well: a server offers it only if its --transport names it", others)
     transports.sort(key=cost)

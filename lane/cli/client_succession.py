@@ -13,6 +13,7 @@ from gevent.event import Event
 
 from lane import __version__
 from lane.carriers.path_control import PathControl
+from lane.carriers.upstream import Upstream
 from lane.cli.administration import Admin
 from lane.cli.upgrading import Upgrades
 from lane.config import ClientConfig
@@ -47,6 +48,7 @@ class ClientSuccession:
         """Where the admin port listens."""
         self.ended, self._left = Event(), False
         self._tally, self._since = Tally(), int(time())
+        self._device = b""
         self._paths: PathControl | None = None
         self._control: Control | None = None
         self._desk: Desk | None = None
@@ -65,6 +67,13 @@ class ClientSuccession:
     def upgrade(self) -> Callable[[], None] | None:
         """What SIGUSR2 calls."""
         return self._upgrades.begin if POSSIBLE else None
+
+    def same_device(self, upstream: Upstream) -> Upstream:
+        """It with the name under which the process before this one is known, or a user would have two."""
+        if self.before is not None:
+            upstream = upstream._replace(device=self.before.known["device"])
+        self._device = upstream.device
+        return upstream
 
     def carry_over(self, paths: PathControl) -> None:
         """Begin with what the process before this one has learnt of the way to the server."""
@@ -140,6 +149,7 @@ class ClientSuccession:
         assert self._paths is not None
         groups = [(wanted, [[*socks]]) for wanted, socks in prepared.mine.found]
         known = {
+            "device": self._device,
             "choice": self._paths.lanes.choice.name,
             "reason": self._paths.reason,
             "paths": PATHS.dump(),

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.client
+import json
 import os
 import random
 import signal
@@ -29,6 +30,7 @@ from tests.support.processes import (
 from tests.support.udp_applications import Associated, UdpServer
 from tests.support.upgrades import (
     client_process,
+    control_of,
     has_ended,
     upgradable_client,
     upgrade_client,
@@ -244,3 +246,28 @@ def test_an_old_process_that_is_killed_costs_what_it_still_had(tmp_path, origin)
         os.kill(before, signal.SIGKILL)  # before it has offered its connections
         breaks(lost)
         until(lambda: works(client, origin), client.describe)
+
+
+def test_which_one_is_upgraded_must_be_clear(tmp_path, run_lane):
+    nobody = run_lane("upgrade", "--control", tmp_path / "nobody.sock")
+    assert (nobody.returncode, nobody.stdout) == (69, "")
+    assert "no client answers" in nobody.stderr
+    with (
+        start_server(tmp_path / "server") as server,
+        upgradable_client(tmp_path, "tls", server.link) as client,
+    ):
+        state, control = tmp_path / "server" / "state", control_of(client)
+        (tmp_path / "both.conf").write_text(f"state-dir = {state}\ncontrol = {control}\n")
+        before = client_process(client)
+        for options, why in (
+            (("--config", tmp_path / "both.conf"), f"--state-dir {state} or --control {control}"),
+            (("--state-dir", state, "--control", control), "pass either --state-dir"),
+            (("--control", "off"), "can't be asked"),
+        ):
+            done = run_lane("upgrade", *options)
+            assert (done.returncode, done.stdout) == (2, "")
+            assert why in done.stderr
+        assert client_process(client) == before
+        (tmp_path / "both.conf").write_text(f"state-dir = {tmp_path}\ncontrol = {control}\n")
+        done = run_lane("upgrade", "--config", tmp_path / "both.conf", "--json")
+        assert json.loads(done.stdout)["after"]["pid"] == client_process(client) != before
