@@ -128,7 +128,8 @@ def crowd(transport, args):
         listening = ("--reverse", ",".join(forwards))
         upgraded, port = placed(lab, transport, args, ("--allow-reverse", "*"), listening)
         ends = ("--proxy", f"127.0.0.1:{port}", "--tcp", f"127.0.0.1:{tcp}", "--udp", f"{UDP_HOST}:{udp}")
-        apps = {"": load(lab, "c", "crowd", *ends)}
+        chosen_kinds = ("--kinds", args.kinds) if args.kinds else ()
+        apps = {"": load(lab, "c", "crowd", *ends, *chosen_kinds)}
         ports = ",".join(map(str, REVERSE))
         apps["reverse "] = load(lab, "s", "crowd", "--ports", ports, "--kinds", "both=5,new=1")
         for app in apps.values():
@@ -282,6 +283,7 @@ def main():
     parser.add_argument("--transports", default="quic,tls,auto")
     parser.add_argument("--upgrades", type=int, default=10)
     parser.add_argument("--whom", choices=("server", "client"), default="server")
+    parser.add_argument("--kinds", help="a smaller crowd: see bench/upgrade_load.py")
     parser.add_argument("--sessions", type=int, default=10_000)
     parser.add_argument("--secs", type=int, default=120)
     parser.add_argument("--json", metavar="FILE")

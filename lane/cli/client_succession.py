@@ -70,8 +70,8 @@ class ClientSuccession:
 
     def same_device(self, upstream: Upstream) -> Upstream:
         """It with the name under which the process before this one is known, or a user would have two."""
-        if self.before is not None:
-            upstream = upstream._replace(device=self.before.known["device"])
+        if self.before is not None and (device := self.before.known["device"]):
+            upstream = upstream._replace(device=device)
         self._device = upstream.device
         return upstream
 

@@ -80,10 +80,8 @@ def run(config: UpgradeConfig, plugins: object) -> int:
         return 0
     print(f"{_text(after)} has taken the place of {_text(before)}")
     if staying:
-        print(
-            f"{staying} connections that cannot go along stay in process {pid} until they end,"
-            f" or for {after['patience']:g} s"
-        )
+        until_when = f"they stay in process {pid} until they end, or for {after['patience']:g} s"
+        print(f"connections that cannot go along: {staying} ({until_when})")
     return 0
 
 

@@ -205,7 +205,7 @@ def test_what_cannot_go_along_stays_and_then_ends(tmp_path, origin):
         slow.sendall(b"\x05\x01")
         before = client_process(client)
         said = upgraded_client(client)
-        assert f"2 connections that cannot go along stay in process {before}" in said
+        assert f"cannot go along: 2 (they stay in process {before}" in said
         until(lambda: has_ended(before), client.describe)
         assert "2 connections end here" in client.stderr
         assert echoes(sock)
