@@ -4,6 +4,7 @@ It is the part of `lane.cli.client` that upgrades need (docs/UPGRADE.md). Other 
 """
 
 import os
+import socket
 import sys
 from collections.abc import Callable
 from time import time
@@ -32,7 +33,7 @@ from lane.tally import Tally
 if TYPE_CHECKING:
     from lane.admin.port import Place
 
-POSSIBLE = sys.platform == "linux"
+POSSIBLE = sys.platform == "linux" and hasattr(socket, "AF_UNIX")
 """Whether one process can take the place of another here."""
 
 
