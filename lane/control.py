@@ -8,8 +8,8 @@ dropped.
 
 A request is one line of JSON, `{"follow": BOOL}`. The answer is a snapshot as one line of JSON. A follower
 gets one each second and one at each change. `{"error": TEXT}` instead of a snapshot is the last line. With
-`"ask": NAME` the request is for something else than the snapshot. What a server tells is in
-`lane.server.status`. The snapshot of a client:
+`"ask": NAME` the request is for something else than the snapshot: `reload`, and of a client `process`, which
+`lane upgrade` needs. What a server tells is in `lane.server.status`. The snapshot of a client:
 
     time, since    the current time, and when `choice` came into use: seconds since the epoch
     choice         the name of the lane (transport) that new sessions use; null for none

@@ -98,8 +98,8 @@ class PathControl:
         self._when_changed = call
 
     def prefer(self, name: str, reason: str) -> None:
-        """Let this lane carry at first, if there is such a one."""
-        if name in self.lanes.lanes:
+        """Let this lane carry at first, if there is such a one and a choice."""
+        if name in self.lanes.lanes and len(self.lanes.lanes) > 1:
             self.lanes.choice, self.reason = self.lanes.lanes[name], reason
             self._state = SelectionState(name)
 
