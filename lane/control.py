@@ -8,8 +8,13 @@ dropped.
 
 A request is one line of JSON, `{"follow": BOOL}`. The answer is a snapshot as one line of JSON. A follower
 gets one each second and one at each change. `{"error": TEXT}` instead of a snapshot is the last line. With
+<<<<<<< HEAD
 `"ask": NAME` the request is for something else than the snapshot: `reload`, and of a client `process`, which
 `lane upgrade` needs. What a server tells is in `lane.server.status`. The snapshot of a client:
+=======
+`"ask": NAME` the request is for something else than the snapshot, such as the `view` of `lane.look`. What a
+server tells is in `lane.server.status`. The snapshot of a client:
+>>>>>>> main
 
     time, since    the current time, and when `choice` came into use: seconds since the epoch
     choice         the name of the lane (transport) that new sessions use; null for none
@@ -48,6 +53,8 @@ from lane.net.accept import Acceptor
 from lane.supervisor import supervise
 
 Snapshot = Callable[[], dict[str, Any]]
+View = Callable[[float], dict[str, Any]]
+"""Tells what it has, with only that part of its past that is newer than a time in seconds since the epoch."""
 
 MAX_REQUEST = 4096
 """The longest request, bytes."""
@@ -84,6 +91,8 @@ class Control:
         self._snapshot = snapshot
         self.answers: dict[str, Snapshot] = {**(answers or {})}
         """What else can be asked for, by name."""
+        self.views: dict[str, View] = {}
+        """The same, of what has a past. A follower gets that once, and then only what is new."""
         self._prepare = prepare
         self._pool = gevent.pool.Pool(MAX_CONNECTIONS)
         self._followers: set[Event] = set()
@@ -167,7 +176,7 @@ class Control:
         with sock, suppress(OSError):  # the other side is gone or too slow
             try:
                 with gevent.Timeout(REQUEST_TIME, ProtocolError("no request in time")):
-                    follow, asked = _read_request(sock, self.answers)
+                    follow, asked = _read_request(sock, {*self.answers, *self.views})
             except ProtocolError as error:
                 _send(sock, _line({"error": str(error)}))
                 return
@@ -175,12 +184,26 @@ class Control:
             self._followers.add(changed)
             try:
                 self._prepare(PREPARE_TIME)
-                while self._answer(sock, self.answers.get(asked, self._snapshot)) and follow:
+                snapshot = self._named(asked)
+                while self._answer(sock, snapshot) and follow:
                     changed.wait(PERIOD)
                     changed.clear()
                     self._prepare(0.0)
             finally:
                 self._followers.discard(changed)
+
+    def _named(self, asked: str) -> Snapshot:
+        if asked not in self.views:
+            return self.answers.get(asked, self._snapshot)
+        view, last = self.views[asked], 0.0
+
+        def more() -> dict[str, Any]:
+            nonlocal last
+            found = view(last)
+            last = found["now"]
+            return found
+
+        return more
 
     def _answer(self, sock: gsocket.socket, snapshot: Snapshot) -> bool:
         """Send one snapshot. Return whether there was one."""

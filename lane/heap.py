@@ -10,6 +10,8 @@ takes a tenth of the CPU time of a bulk transfer. So some free memory is kept.
 
 import ctypes
 import gc
+import os
+from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 KEEP = 16 << 20
@@ -42,3 +44,11 @@ def give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
     except (OSError, AttributeError):
         return
+
+
+def resident() -> int:
+    """Bytes of memory of this process; 0 if the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, IndexError, ValueError):
+        return 0

@@ -11,8 +11,8 @@ from time import monotonic
 
 import gevent
 
-from lane.admin.shelf import Shelf, memory_file
 from lane.admin.web import Refusal
+from lane.net.shelf import Shelf, memory_file
 
 with suppress(ImportError):  # a server needs Unix: see `lane.state`
     import fcntl

@@ -35,8 +35,8 @@ class Hysteria:
         self._everyone = everyone
         self._cleared = cleared
         self._live = live
-        everyone.answer("kick", lambda names: server.kick(frozenset(names)))
-        everyone.answer("streams", lambda _: [*map(describe, live)])
+        everyone.questions.answer("kick", lambda names: server.kick(frozenset(names)))
+        everyone.questions.answer("streams", lambda _: [*map(describe, live)])
 
     @property
     def routes(self) -> Routes:
@@ -65,11 +65,11 @@ class Hysteria:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise Refusal(HTTPStatus.BAD_REQUEST, "expected a JSON list of names")
         for first in range(0, len(names), MOST_AT_ONCE):
-            self._everyone.ask("kick", names[first : first + MOST_AT_ONCE])
+            self._everyone.questions.ask("kick", names[first : first + MOST_AT_ONCE])
         return Response(b"")
 
     def _streams(self, request: Request) -> Response:
-        found = [one for answer in self._everyone.ask("streams") for one in answer]
+        found = [one for answer in self._everyone.questions.ask("streams") for one in answer]
         found.sort(key=lambda one: (one["auth"], one["connection"], one["stream"]))
         if "text/plain" in request.headers.get("accept", ""):
             return Response("".join(map(_text, [_HEADS, *map(_row, found)])).encode())

@@ -1,11 +1,10 @@
 """What every process of lane says of itself."""
 
-import os
 import time
-from pathlib import Path
 
 from lane import __version__
 from lane.admin.state import State
+from lane.heap import resident
 from lane.server.numbers import Histogram
 from lane.session.registry import Registry
 
@@ -24,11 +23,3 @@ def identify(state: State, since: float) -> None:
     """Add what is the same for all processes. `since`: when the first one started."""
     state.gauge("lane_info", 1, __version__)
     state.gauge("lane_start_time_seconds", since)
-
-
-def resident() -> int:
-    """Bytes of memory of this process; 0 if the system does not say."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, IndexError, ValueError):
-        return 0

@@ -14,6 +14,8 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import count
+from math import inf
 from time import monotonic, time
 from typing import Any, TypeVar
 
@@ -72,6 +74,8 @@ class PathControl:
         self._wake = Event()
         self.lanes = Lanes(pools, self, rate)
         self._state = SelectionState(self.lanes.choice.name)
+        self._looked: tuple[float, list[Figures]] = (-inf, [])
+        self._counting = count(1)
         self._looker = supervise("the control loop of the lanes", self._run)
         census.register(self)
 
@@ -84,6 +88,7 @@ class PathControl:
 
     def add(self, driver: SessionDriver) -> None:
         """Watch over a session until it is over."""
+        driver.number = next(self._counting)
         self._drivers[driver.session] = driver
         self._watched.add(driver)
         self.paths_changed()
@@ -108,12 +113,27 @@ class PathControl:
         self._looker.kill(block=False)
         self.lanes.close()
 
-    def snapshot(self) -> dict[str, Any]:
-        """The state that `lane why` shows. Times are seconds since 1970."""
+    def newest(self) -> Iterator[SessionDriver]:
+        """All sessions, the newest first. None may begin or end meanwhile."""
+        return reversed(self._drivers.values())
+
+    @property
+    def moving(self) -> list[SessionDriver]:
+        """The sessions that moved data within the last seconds, and maybe some more."""
+        return [self._drivers[session] for session in self._registry.active if session in self._drivers]
+
+    def snapshot(self, *, recent: bool = False) -> dict[str, Any]:
+        """The state that `lane why` shows. Times are seconds since 1970.
+
+        `recent`: what the control loop has measured a moment ago will do.
+        """
         now, lanes = monotonic(), self.lanes
         out = lanes.outage(now)
         rows = []
-        for figures in self._figures(now, self._active(now)):
+        measured, found = self._looked
+        if not recent or now - measured > 2 * LOOK:
+            found = self._figures(now, self._active(now))
+        for figures in found:
             lane = lanes.lanes[figures.name]
             row = {name: getattr(figures, name) for name in figures.__slots__}
             row |= {"carries": lane is lanes.choice and out is None, "why": lane.probe.why}
@@ -172,6 +192,7 @@ class PathControl:
             lane.meter.take(now, {d: counts for d, counts in counted.items() if d.lane is lane})
         lanes.wake_waiting()
         figures = self._figures(now, active)
+        self._looked = now, figures
         if len(lanes.lanes) > 1 and self._drivers:
             self._decide(self._policy(now, figures, self._state))
         for _ in self._each(active, lambda driver: self._care(driver, now)):

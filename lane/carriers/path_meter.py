@@ -97,8 +97,9 @@ class PathMeter:
 
     def loss(self, now: float) -> float | None:
         """The fraction of the bytes that was lost; None if too few were sent to tell."""
-        sent = sum(sample.sent for sample in self._samples)
-        return min(1.0, sum(sample.lost for sample in self._samples) / sent) if sent > ENOUGH else None
+        recent = [sample for sample in self._samples if sample.at >= now - LOSS_OF]
+        sent = sum(sample.sent for sample in recent)
+        return min(1.0, sum(sample.lost for sample in recent) / sent) if sent > ENOUGH else None
 
     def _recent(self, now: float) -> list[_Sample]:
         return [sample for sample in self._samples if sample.at > now - RATE_OF]

@@ -57,7 +57,15 @@ class SessionDriver(SessionFigures):
     """Drives `session`, which was not requested yet. `asked` is its first request, except the generation."""
 
     def __init__(self, lanes: Lanes, session: Session, asked: Request, deadlines: SessionDeadlines) -> None:
+<<<<<<< HEAD
         super().__init__(session)
+=======
+        self.session = session
+        self.number = 0
+        """Its own number."""
+        self.began = monotonic()
+        self.target = None if asked.command == Command.UDP else asked.address
+>>>>>>> main
         self.lane: Lane | None = None
         """The lane that carries the session, or carried it last."""
         self.answered: Callable[[LaneError | None], None] = _nobody

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from lane import state
 from lane.config import ClientConfig, ServerConfig
-from lane.net.siblings import here
+from lane.net.questions import Questions
 from lane.server import Server
 from lane.server.live import LiveSessions
 from lane.server.resumption import Resumption
 from lane.session.registry import Registry
-from lane.tally import PID, Tally
+from lane.tally import Tally
 from lane.users.account import Account
 from lane.users.kinds import LOCAL
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from lane.admin.health import Health
     from lane.admin.port import Place
     from lane.admin.web import Routes, WebServer
+
+View = Callable[[float], Mapping[str, Any]]
+"""Tells the view of lane, with the history that is newer than a time."""
 
 
 class Closes(Protocol):
@@ -85,7 +88,11 @@ class Nothing(Admin):
 
 
 def administer_client(
+<<<<<<< HEAD
     config: ClientConfig, snapshot: Callable[[], Mapping[str, Any]], registry: Registry, place: "Place | None"
+=======
+    config: ClientConfig, snapshot: Callable[[], Mapping[str, Any]], registry: Registry, view: View
+>>>>>>> main
 ) -> Admin:
     """Open the admin port of a client, if there is to be one: at `place`, which is the caller's."""
     if place is None:
@@ -93,10 +100,18 @@ def administer_client(
     from lane.admin.client_admin import ClientAdmin  # noqa: PLC0415
     from lane.admin.health import Health  # noqa: PLC0415
     from lane.admin.pulse import Pulse  # noqa: PLC0415
+    from lane.admin.view import view_routes  # noqa: PLC0415
 
+<<<<<<< HEAD
     pulse, health = Pulse(), Health()
     routes: Routes = {**health.routes, **ClientAdmin(snapshot, registry, pulse.lag).routes}
     return Admin(place.open(routes, config.admin_secret), health, pulse)
+=======
+    pulse, health, place = Pulse(), Health(), Place(config.admin)
+    counted = ClientAdmin(snapshot, registry, pulse.lag)
+    routes: Routes = {**health.routes, **counted.routes, **view_routes(view)}
+    return Admin(place.open(routes, config.admin_secret), health, pulse, place)
+>>>>>>> main
 
 
 def administer(
@@ -106,10 +121,12 @@ def administer(
     registry: Registry,
     resumption: Resumption,
     *,
+    view: View,
     tally: Tally,
     worker: int,
     place: "Place | None",
     shelves: "Shelves | None",
+    questions: Questions,
     link_of: Callable[[Account], str],
 ) -> Admin:
     """Open the admin port of a process of a server, if there is to be one. Raises ConfigError.
@@ -126,14 +143,16 @@ def administer(
     from lane.admin.pulse import Pulse  # noqa: PLC0415
     from lane.admin.server_admin import ServerAdmin  # noqa: PLC0415
     from lane.admin.server_state import ServerState  # noqa: PLC0415
+    from lane.admin.view import view_routes  # noqa: PLC0415
 
     pulse = Pulse()
     counted = ServerState(server, live, registry, resumption, pulse.lag, worker=worker, workers=tally.workers)
-    everyone = Everyone(counted.collect, here(), shelves, lambda one: bool(tally.get(one, PID)))
+    everyone = Everyone(counted.collect, questions, shelves)
     pulse.work = counted.look if shelves is None else everyone.leave
     health = Health(lambda: tally.stopping)
     panel = Hysteria(everyone, server, live, shelves.cleared if shelves else Cleared())
-    routes: Routes = {**health.routes, **ServerAdmin(everyone, tally).routes, **panel.routes}
+    numbers = ServerAdmin(everyone, tally)
+    routes: Routes = {**health.routes, **numbers.routes, **panel.routes, **view_routes(view)}
     assert place is not None  # the role of the process has it
     parts: list[Closes] = [pulse, everyone]
     if config.accounts == LOCAL:

@@ -9,7 +9,8 @@ from time import time
 
 from lane.cli.origin import Origin, origin
 from lane.cli.reload import Again
-from lane.cli.server import Role, Setup, serve
+from lane.cli.role import Role
+from lane.cli.server import Setup, serve
 from lane.cli.upgrading import Upgrades
 from lane.config import ServerConfig
 from lane.control import Control
@@ -19,6 +20,7 @@ from lane.handover.exchange import Others
 from lane.handover.predecessor import Predecessor
 from lane.handover.store import Store
 from lane.handover.succession import Inheritance
+from lane.look.server import Board
 from lane.meeting import server_path
 from lane.net import prepared, siblings
 from lane.net.siblings import Siblings
@@ -109,6 +111,8 @@ def _role(setup: Setup, begin: Origin) -> Role:
         0,
         status,
         ready,
+        Board(setup.config.transports),
+        os.getpid(),
         stop,
         epoch,
         desk=channel.listen(name) if handed else None,

@@ -35,6 +35,7 @@ from lane.handover.client_parting import ClientParting
 from lane.inbound import Inbound
 from lane.inbound.udp_forward import UdpForward
 from lane.link import KEY_SIZE
+from lane.look.client import ClientView
 from lane.net.resolver import system_resolver
 from lane.plugins import Plugins
 from lane.server import Server
@@ -89,6 +90,7 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
     succession.succeed()
     inbounds = open_all(config, routes, terms)
     address = inbounds[0].address
+<<<<<<< HEAD
     if before is None:
         check()
     left = before.status if before is not None else None
@@ -108,6 +110,19 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
     )
     succession.offer(parting, control, admin)
     ports.start(free=before is None)
+=======
+    if config.check:
+        log.info("%s answered in %.1f ms", upstream.address, connector.ping() * 1000)
+    control = open_control(config.control, address, paths.snapshot, paths.lanes.ask_all)
+    view = ClientView(paths)
+    if control:
+        paths.when_changed(control.changed)
+        control.views["view"] = view.tell
+    admin = administer_client(config, paths.snapshot, registry, view.tell)
+    for inbound in inbounds:
+        inbound.start()
+    reverses = open_reverses(config, connector)
+>>>>>>> main
     watcher = watch(paths.lanes.network_changed)
 
     def hold(now: ClientConfig) -> str:
@@ -136,8 +151,15 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
         ports.close()
         tell_wait(len(registry) + len(direct), grace)
         # no limit: `grace` limits each
+<<<<<<< HEAD
         gevent.joinall([gevent.spawn(drain, grace) for drain in (registry.drain, direct.drain)])
         ports.kill()  # no limit: it has END_TIME
+=======
+        gevent.joinall([gevent.spawn(drain, reload.config.grace) for drain in (registry.drain, direct.drain)])
+        for inbound in inbounds:
+            inbound.kill()  # no limit: it has END_TIME
+        view.close()
+>>>>>>> main
         paths.close()
         succession.close()
         admin.close()

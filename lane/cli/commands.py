@@ -7,6 +7,7 @@ COMMANDS = {
     "server": "connect clients to their targets",
     "check": "try the server over each transport and print the results",
     "speedtest": "measure what each transport delivers, and the delay beside it",
+    "top": "show live what a running client or server carries",
     "why": "say which transport a running client uses, and why",
     "status": "say what a running server has: its processes and their sessions",
     "upgrade": "have the version that is installed now take the place of a running server or client",

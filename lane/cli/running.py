@@ -29,7 +29,11 @@ from lane.config import (
     service_config,
     speedtest_config,
     status_config,
+<<<<<<< HEAD
     upgrade_config,
+=======
+    top_config,
+>>>>>>> main
     user_config,
     why_config,
 )
@@ -56,6 +60,7 @@ CONFIGS: dict[str, Callable[[Any], Any]] = {
     "plugins": plugins_config,
     **{command: partial(user_config, command=command) for command in USERS},
     "diag": diag_config,
+    "top": top_config,
 }
 """Makes the configuration of a command from its options."""
 _SERVICES = ("client", "server")

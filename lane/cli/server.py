@@ -5,14 +5,10 @@ one of its workers (`lane.cli.workers`).
 """
 
 import logging
-import os
 import shlex
-import socket
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from gevent.event import Event
 
@@ -25,26 +21,29 @@ from lane.cli.administration import administer
 from lane.cli.certificate import Certificate
 from lane.cli.link import only_here
 from lane.cli.reload import Again, Reloading, Step
+from lane.cli.role import Role
 from lane.cli.service import beyond_default, for_auto, run_until_signal, tell_wait
 from lane.config import DEFAULT_TRANSPORTS, ServerConfig
-from lane.control import Control
 from lane.egress.dialer import Dialer
 from lane.egress.listening import Ports
 from lane.egress.policy import Policy
 from lane.egress.udp import UdpEgress
 from lane.errors import ConfigError
-from lane.handover.exchange import Desk, Others
-from lane.handover.predecessor import Predecessor
+from lane.handover.exchange import Desk
 from lane.handover.retirement import Retirement
 from lane.handover.server_parting import ServerParting
 from lane.handover.succession import Inheritance
 from lane.link import KEY_SIZE, Link, encode
+from lane.look.server import ServerView
 from lane.net.path_memory import PATHS
 from lane.net.resolver import system_resolver
 from lane.net.sockets import own_address
 from lane.plugins import Plugins
 from lane.server import Server, known_paths
+<<<<<<< HEAD
 from lane.server.begun import Begin, always
+=======
+>>>>>>> main
 from lane.server.listening import listen_all
 from lane.server.live import LiveSessions
 from lane.server.resumption import Resumption
@@ -53,16 +52,11 @@ from lane.server.services import Associations, offers
 from lane.session.parcel import Parcel
 from lane.session.registry import Registry
 from lane.stream import Transport
-from lane.tally import CARRIERS, SESSIONS, Count, Tally
-from lane.users.bucket import Shared
+from lane.tally import CARRIERS, SESSIONS
 from lane.users.kinds import LOCAL
-from lane.users.presence import Here, Presence
+from lane.users.presence import Here
 from lane.users.traffic import Limits, Traffic
 from lane.users.users import Users
-
-if TYPE_CHECKING:
-    from lane.admin.everyone import Shelves
-    from lane.admin.port import Place
 
 log = logging.getLogger("lane.server")
 
@@ -135,54 +129,6 @@ class Setup:
             print(warning, flush=True)
 
 
-@dataclass(frozen=True)
-class Role:
-    """What a process is in a server."""
-
-    tally: Tally
-    """The numbers of all processes that serve."""
-    worker: int
-    """The number of this one."""
-    status: Control
-    """Answers `lane status`."""
-    ready: Callable[[int], None]
-    """Called with the port as soon as it listens."""
-    stop: Callable[[], None] = lambda: None
-    """Called when it ends, before its listeners are closed."""
-    epoch: bytes | None = None
-    """See `lane.server.server.Server`."""
-    begin: Begin = always
-    desk: socket.socket | None = None
-    """A socket on which other processes ask for sessions: see `lane.handover`. None: nobody can."""
-    desk_name: str = ""
-    others: Others = field(default_factory=lambda: Others([]))
-    """Those that this process asks."""
-    before: Predecessor | None = None
-    """The process whose place it takes."""
-    upgrade: Callable[[], None] | None = None
-    """Called on SIGUSR2."""
-    blind: float = 0.0
-    """See `lane.handover.succession.Inheritance`."""
-    parcels: list[Parcel] = field(default_factory=list)
-    """Sessions that were left at a restart."""
-    keep: Callable[[Iterator[Parcel]], object] | None = None
-    """Leaves sessions to the process after a restart."""
-    hurry: "list[Callable[[], None]]" = field(default_factory=list)
-    """Filled by `serve`: called when another process is about to take the place of the next one."""
-    admin: "Place | None" = None
-    """Where the admin port listens, if the processes share it."""
-    shelves: "Shelves | None" = None
-    """Where they leave what they have counted."""
-    presence: Presence = field(default_factory=Presence)
-    """Who is there, in all processes."""
-    buckets: Shared | None = None
-    """What users have left of their rates, if there are several processes."""
-
-    def count(self, field: int) -> Count:
-        """A number of this process."""
-        return Count(self.tally, self.worker, field)
-
-
 def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, role: Role) -> int:
     """Be one process of a server until a signal: see `run`."""
     config, kept, workers = setup.config, setup.kept, role.tally.workers
@@ -234,12 +180,17 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
         users=users,
         traffic=traffic,
     )
+    questions = role.questions()
+    view = ServerView(
+        server, live, registry, users,
+        board=role.board, questions=questions, tally=role.tally, worker=role.worker, pid=role.pid,
+    )  # fmt: skip
+    role.status.views["view"] = view.tell
     admin = administer(
-        config, server, live, registry, resumption,
-        tally=role.tally, worker=role.worker, place=role.admin, shelves=role.shelves,
+        config, server, live, registry, resumption, view=view.tell,
+        tally=role.tally, worker=role.worker, place=role.admin, shelves=role.shelves, questions=questions,
         link_of=lambda account: setup.link(account.key, port),
     )  # fmt: skip
-
     server.requests.lose_sight(role.blind)
     for parcel in role.parcels:  # now, before any client asks for its session
         server.requests.adopt(parcel)
@@ -295,7 +246,7 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
     }
     reload = Reloading(config, again, steps)
 
-    role.status.answers["reload"] = partial(reload.ask, os.getppid() if workers > 1 else os.getpid())
+    role.status.answers["reload"] = partial(reload.ask, role.pid)
 
     def close() -> None:
         if workers == 1 and not left.is_set():
@@ -313,6 +264,8 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
         if desk is not None:
             desk.close()
         admin.close()
+        view.close()
+        questions.close()
         access.close()
         known_paths.save(config.state_dir, PATHS, role.worker)
 

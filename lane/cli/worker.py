@@ -16,14 +16,16 @@ from lane.cli.forking import Say
 from lane.cli.groups import Groups
 from lane.cli.origin import Origin
 from lane.cli.reload import Again
+from lane.cli.role import Role
 from lane.cli.running import watch
-from lane.cli.server import Role, Setup, serve
+from lane.cli.server import Setup, serve
 from lane.config import ServerConfig
 from lane.control import Control
 from lane.handover import channel
 from lane.handover.exchange import Others
 from lane.handover.predecessor import Predecessor
 from lane.handover.succession import Inheritance
+from lane.look.server import Board
 from lane.meeting import server_path
 from lane.net import prepared, siblings
 from lane.net.siblings import Siblings
@@ -94,6 +96,7 @@ class Shared:
         self.parcels = [*parcels]
         self.presence = Presence(count)
         self.buckets = Buckets(count)
+        self.board = Board(config.transports, count)
         self.shelves: Shelves | None = None
         self.admin: Place | None = None
 
@@ -181,6 +184,8 @@ class WorkerProcess:
             number,
             status,
             ready,
+            shared.board,
+            os.getppid(),
             stop,
             shared.epoch,
             partial(shared.begun.begin, number),

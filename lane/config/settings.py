@@ -75,6 +75,7 @@ GROUPS = (
         Option("client", "yes", parse_flag, "the client (default: the server)", kind="flag"),
     )),
     Group(
+<<<<<<< HEAD
         {
             "client": "applications", "why": "the client", "diag": "the client", "reload": "the client",
             "upgrade": "the client",
@@ -83,12 +84,25 @@ GROUPS = (
         Option("listen", "HOST:PORT", _LOOPBACK,
                "address of the proxy port for SOCKS5, SOCKS4a and HTTP", default="127.0.0.1:1080",
                commands=("client", "why", "reload", "upgrade"),
+=======
+        {"client": "applications", **dict.fromkeys(("why", "diag", "reload", "top"), "the client")},
+        ("client",), (
+        Option("listen", "HOST:PORT", _LOOPBACK,
+               "address of the proxy port for SOCKS5, SOCKS4a and HTTP",
+               default=dict.fromkeys(("client", "why", "reload"), "127.0.0.1:1080"),
+               commands=("client", "why", "reload", "top"),
+>>>>>>> main
                comment={"client": "The address of the proxy port for SOCKS5, SOCKS4a and HTTP. An address"
                         " that is not loopback needs auth."}),
         Option("control", "PATH", read.control,
                "socket for `lane why`: a path, auto (named after --listen and the network namespace, in"
                " $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/lane or /tmp/lane-UID), or off for none",
+<<<<<<< HEAD
                default="auto", commands=("client", "why", "diag", "reload", "upgrade"),
+=======
+               default=dict.fromkeys(("client", "why", "diag", "reload"), "auto"),
+               commands=("client", "why", "diag", "reload", "top"),
+>>>>>>> main
                comment="The socket for `lane why`: a path, auto (client-PORT.sock in $RUNTIME_DIRECTORY,"
                " $XDG_RUNTIME_DIR/lane or /tmp/lane-UID), or off for none."),
         Option("auth", "USER:PASSWORD", lambda text: inline_or_file(text, parse_credentials),
@@ -183,7 +197,7 @@ GROUPS = (
     Group("identity", ("server", "link", *WITH_LINK), (
         Option("state-dir", "DIR", parse_path,
                "where certificate and accounts are kept (default: $STATE_DIRECTORY or ~/.local/state/lane)",
-               commands=("server", "link", "status", "upgrade", "diag", "reload", *USERS),
+               commands=("server", "link", "status", "upgrade", "diag", "reload", "top", *USERS),
                example="/var/lib/lane",
                comment="The folder for the certificate and the accounts; without this, $STATE_DIRECTORY or"
                " ~/.local/state/lane. Nobody else may write to the folder or read the files in it."),
@@ -323,7 +337,9 @@ GROUPS = (
     )),
     Group("what is printed", (), (
         Option("json", "yes", parse_flag, "print the whole answer, as one line of JSON",
-               kind="flag", commands=("why", "status", "upgrade", "reload", "speedtest", *USERS)),
+               kind="flag", commands=("why", "status", "upgrade", "reload", "speedtest", "top", *USERS)),
+        Option("once", "yes", parse_flag, "print one frame and end, without colours in a pipe",
+               kind="flag", commands=("top",)),
         Option("follow", "yes", parse_flag, "keep printing, once a second and at each change, until Ctrl-C",
                kind="flag", commands=("why",)),
         Option("measure", "NAME", str.strip,

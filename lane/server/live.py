@@ -3,7 +3,7 @@
 Nothing is counted per frame or packet here. Whoever wants to know reads what the sessions count anyway.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from time import monotonic, time
 
@@ -103,9 +103,17 @@ class LiveSessions:
     def __iter__(self) -> Iterator[LiveSession]:
         return iter([*self._sessions.values()])
 
-    def settle(self) -> None:
-        """Bring `numbers` up to date. Other greenlets may run meanwhile."""
-        for live in self:
+    def of(self, sessions: Iterable[Session]) -> list[LiveSession]:
+        """Those of `sessions` that are here."""
+        return [live for session in sessions if (live := self._sessions.get(session)) is not None]
+
+    def newest(self) -> Iterator[LiveSession]:
+        """All sessions, the newest first. None may begin or end meanwhile."""
+        return reversed(self._sessions.values())
+
+    def settle(self, some: Iterable[LiveSession] | None = None) -> None:
+        """Bring `numbers` up to date, for `some` or all. Other greenlets may run meanwhile."""
+        for live in self if some is None else some:
             maybe_yield()
             if live.session in self._sessions:
                 live.settle(self.numbers)

@@ -10,8 +10,9 @@
 
 Every worker answers for all, at a socket that they share. So one that hangs or dies hides nothing.
 
-Asked for `online` it tells which users are there, for `lane user list`: `online` has the number of sessions
-and of devices by `lane.users.presence.digest` of the user's name.
+Asked for its `view` it tells what `lane.look` describes. Asked for `online` it tells which users are there,
+for `lane user list`: `online` has the number of sessions and of devices by `lane.users.presence.digest` of
+the user's name.
 """
 
 from typing import Any

@@ -181,6 +181,22 @@ class Users:
             return None, None, None
         return account.rate, account.rate, self._left(user)
 
+    @property
+    def there(self) -> list[str]:
+        """The users who have a carrier here."""
+        return [*self._visits]
+
+    def standing(self, user: str) -> tuple[Account | None, int | None]:
+        """The account of a user, as far as it is known, and the bytes that are used of its quota this month.
+
+        None: they are unknown here.
+        """
+        if user not in self._visits:
+            return self.source.get(user), None
+        account, left = self._known.get(user), self._left(user)
+        used = account.quota - left if account and account.quota is not None and left is not None else None
+        return account, used
+
     def exhausted(self, user: str) -> None:
         """The user has moved all that was left: end its sessions."""
         ending = {user: Ending.SPENT}

@@ -21,6 +21,7 @@ from lane.errors import Closed, Unreachable
 from lane.net.resolver import Resolver
 from lane.proto.hello import pack_hello, token
 from lane.server import Server
+from lane.server.live import LiveSessions
 from lane.server.resumption import Resumption
 from lane.server.services import Associations, offers
 from lane.session.registry import Registry
@@ -165,6 +166,7 @@ class Bed:
         limits = {"most": 1000, "most_bytes": 256 * MB, **limits}
         self.resumption = Resumption(self.grace, limits["most"], limits["most_bytes"])
         self.doors = Ports(Policy(local=True), Resolver(), (ListenRule.parse("*"),), bind=True)
+        self.live = LiveSessions()
         self.server = Server(
             [*self.listeners.values()],
             Hook(),
@@ -172,6 +174,8 @@ class Bed:
             self.server_registry,
             self.resumption,
             per_peer=1000,
+            live=self.live,
+            transports=[*self.ways],
         )
 
     def dial(self, _):

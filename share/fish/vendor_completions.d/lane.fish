@@ -50,7 +50,7 @@ function _shtab_lane_using
   test "$_shtab_lane_cmdpath" = "$argv"
 end
 
-set -g _shtab_lane_commands client server check speedtest why status upgrade diag reload link service 'service install' 'service remove' user 'user add' 'user list' 'user show' 'user set' 'user disable' 'user enable' 'user remove' 'user rotate-key' 'user link' kick plugins
+set -g _shtab_lane_commands client server check speedtest top why status upgrade diag reload link service 'service install' 'service remove' user 'user add' 'user list' 'user show' 'user set' 'user disable' 'user enable' 'user remove' 'user rotate-key' 'user link' kick plugins
 set -g _shtab_lane_opts_with_value --access-log --accounts --admin --admin-secret --allow --allow-reverse --auth --buffer-size --buffer-total --ca --cert --cert-key --cert-overlap --config --congestion --connect-timeout --control --deny --devices --dial-timeout --direct --expires --fast-open --forward --grace --handover --handshake-timeout --hello-timeout --host --idle-timeout --key --listen --log-file --log-format --log-level --max-associations --max-sessions --max-sessions-per-peer --measure --name --note --plugin-dir --png --print-completion --qlog-dir --quic-fast-path --quic-offload --quota --rate --redirect --request-timeout --resume-grace --reverse --rule --rules --seconds --server --server-name --sessions --spare-timeout --spread --state-dir --tcp-congestion --transport --udp-filter --udp-idle-timeout --upgrade-timeout --via --workers -c
 
 complete -c lane -e
@@ -231,6 +231,13 @@ complete -c lane -n '_shtab_lane_using speedtest' -l quic-fast-path -xka "on off
 complete -c lane -n '_shtab_lane_using speedtest' -l qlog-dir -x -d 'write what each QUIC connection does to a file in DIR, for qvis (costs CPU and disk)'
 complete -c lane -n '_shtab_lane_using speedtest' -l quic-offload -xka "on off" -d 'hand many packets to the kernel at once, where it can (UDP_SEGMENT, UDP_GRO); off: one by one'
 complete -c lane -n '_shtab_lane_using speedtest' -l tcp-congestion -x -d 'the kernel'"'"'s congestion control for what this side sends over tls: auto (bbr where it may be used), system (what the system uses), or a name'
+complete -c lane -n '_shtab_lane_using; and test $_shtab_lane_npos -eq 0' -a top -d 'show live what a running client or server carries'
+complete -c lane -n '_shtab_lane_using top' -s h -l help -d 'show this help message and exit'
+complete -c lane -n '_shtab_lane_using top' -l listen -x -d 'address of the proxy port for SOCKS5, SOCKS4a and HTTP'
+complete -c lane -n '_shtab_lane_using top' -l control -xka "(__fish_complete_path (commandline -ct))" -d 'socket for `lane why`: a path, auto (named after --listen and the network namespace, in $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/lane or /tmp/lane-UID), or off for none'
+complete -c lane -n '_shtab_lane_using top' -l state-dir -xka "(__fish_complete_directories)" -d 'where certificate and accounts are kept (default: $STATE_DIRECTORY or ~/.local/state/lane)'
+complete -c lane -n '_shtab_lane_using top' -l json -d 'print the whole answer, as one line of JSON'
+complete -c lane -n '_shtab_lane_using top' -l once -d 'print one frame and end, without colours in a pipe'
 complete -c lane -n '_shtab_lane_using; and test $_shtab_lane_npos -eq 0' -a why -d 'say which transport a running client uses, and why'
 complete -c lane -n '_shtab_lane_using why' -s h -l help -d 'show this help message and exit'
 complete -c lane -n '_shtab_lane_using why' -l listen -x -d 'address of the proxy port for SOCKS5, SOCKS4a and HTTP (default: 127.0.0.1:1080)'

@@ -7,6 +7,7 @@ from lane.admin.everyone import Everyone
 from lane.admin.state import State
 from lane.admin.web import Refusal, Request
 from lane.errors import ConfigError
+from lane.net.questions import Questions
 from lane.net.siblings import Siblings
 from lane.users.store import Store
 
@@ -15,7 +16,7 @@ from lane.users.store import Store
 def api(tmp_path):
     tmp_path.chmod(0o700)
     store = Store.create(tmp_path / "accounts.db")
-    api = Accounts(store, lambda account: f"link of {account.name}", Everyone(State, Siblings()))
+    api = Accounts(store, lambda account: f"link of {account.name}", Everyone(State, Questions(Siblings())))
     yield api
     api.close()
 

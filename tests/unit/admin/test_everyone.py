@@ -1,14 +1,13 @@
 """Three workers in one process: each has its inbox, and they share the shelves."""
 
-import gevent
 import pytest
 
-from lane.admin import everyone
 from lane.admin.everyone import Everyone, Shelves
 from lane.admin.state import State
-from lane.net import siblings
+from lane.net import questions, siblings
+from lane.net.questions import Questions
+from lane.net.shelf import Shelf
 from lane.net.siblings import Siblings
-from lane.testing.harness import until
 from tests.support.workers import on_linux
 
 pytestmark = on_linux
@@ -17,9 +16,8 @@ pytestmark = on_linux
 class Worker(Everyone):
     def __init__(self, world, number):
         self.moved = 0
-        super().__init__(
-            self.count, Siblings(number, 3, world.inboxes), world.shelves, world.alive.__contains__
-        )
+        here = Siblings(number, 3, world.inboxes)
+        super().__init__(self.count, Questions(here, world.answers, world.alive.__contains__), world.shelves)
 
     def count(self):
         state = State()
@@ -31,7 +29,7 @@ class Worker(Everyone):
 class World:
     def __init__(self):
         self.inboxes = [siblings.pair() for _ in range(3)]
-        self.shelves = Shelves(3)
+        self.shelves, self.answers = Shelves(3), Shelf(3)
         self.alive = {0, 1, 2}
         self.workers = [Worker(self, number) for number in range(3)]
 
@@ -42,7 +40,7 @@ class World:
 
 @pytest.fixture
 def world(monkeypatch):
-    monkeypatch.setattr(everyone, "PATIENCE", 0.2)
+    monkeypatch.setattr(questions, "PATIENCE", 0.2)
     world = World()
     yield world
     for worker in world.workers:
@@ -80,40 +78,7 @@ def test_one_that_hangs_costs_a_moment_and_counts_with_what_it_left(world, caplo
     assert "no answer from worker 3 within 0.2 s" in caplog.text
 
 
-def test_long_answers_and_questions_at_the_same_time(world):
-    for number, worker in enumerate(world.workers):
-        worker.answer("sessions", lambda what, number=number: [what, number, "x" * 200_000])
-    asking = [gevent.spawn(worker.ask, "sessions", ["me"]) for worker in world.workers]
-    gevent.joinall(asking, timeout=10)
-    for one in asking:
-        answers = one.value
-        assert len(answers[0][2]) == 200_000
-        assert {answer[1] for answer in answers} <= {0, 1, 2}
-    alone = world.workers[0].ask("sessions", "a")
-    assert [answer[:2] for answer in alone[:1]] == [["a", 0]]
-    assert {answer[1] for answer in alone} == {0, 1, 2}
-
-
-def test_a_fault_in_an_answer_is_reported_and_costs_only_that_answer(world, caplog):
-    world.workers[0].answer("x", lambda _: 0)
-    world.workers[1].answer("x", lambda _: 1 / 0)
-    world.workers[2].answer("x", lambda _: 2)
-    assert sorted(world.workers[0].ask("x")) == [0, 2]
-    assert "ZeroDivisionError" in caplog.text
-
-
-def test_questions_are_bounded(world, monkeypatch):
-    answered = []
-    world.workers[1].answer("slow", lambda _: (answered.append(1), gevent.sleep(0.5)))
-    world.workers[0].answer("slow", lambda _: None)
-    world.workers[2].answer("slow", lambda _: None)
-    asking = [gevent.spawn(world.workers[0].ask, "slow") for _ in range(3 * everyone.MOST_AT_ONCE)]
-    gevent.joinall(asking, timeout=10)
-    until(lambda: not len(world.workers[1]._answering))
-    assert len(answered) <= 2 * everyone.MOST_AT_ONCE
-
-
 def test_a_server_of_one_process_has_nobody_to_ask():
-    alone = Everyone(State, Siblings())
+    alone = Everyone(State, Questions(Siblings()))
     assert alone.total().counters == {}
     alone.close()

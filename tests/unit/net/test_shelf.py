@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from lane.admin.shelf import Shelf
+from lane.net.shelf import Shelf
 from tests.support.workers import on_linux
 
 pytestmark = on_linux
