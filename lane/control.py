@@ -8,13 +8,9 @@ dropped.
 
 A request is one line of JSON, `{"follow": BOOL}`. The answer is a snapshot as one line of JSON. A follower
 gets one each second and one at each change. `{"error": TEXT}` instead of a snapshot is the last line. With
-<<<<<<< HEAD
-`"ask": NAME` the request is for something else than the snapshot: `reload`, and of a client `process`, which
-`lane upgrade` needs. What a server tells is in `lane.server.status`. The snapshot of a client:
-=======
-`"ask": NAME` the request is for something else than the snapshot, such as the `view` of `lane.look`. What a
-server tells is in `lane.server.status`. The snapshot of a client:
->>>>>>> main
+`"ask": NAME` the request is for something else than the snapshot, such as the `view` of `lane.look`, or of a
+client the `process` that `lane upgrade` needs. What a server tells is in `lane.server.status`. The snapshot
+of a client:
 
     time, since    the current time, and when `choice` came into use: seconds since the epoch
     choice         the name of the lane (transport) that new sessions use; null for none

@@ -57,15 +57,11 @@ class SessionDriver(SessionFigures):
     """Drives `session`, which was not requested yet. `asked` is its first request, except the generation."""
 
     def __init__(self, lanes: Lanes, session: Session, asked: Request, deadlines: SessionDeadlines) -> None:
-<<<<<<< HEAD
         super().__init__(session)
-=======
-        self.session = session
         self.number = 0
         """Its own number."""
         self.began = monotonic()
         self.target = None if asked.command == Command.UDP else asked.address
->>>>>>> main
         self.lane: Lane | None = None
         """The lane that carries the session, or carried it last."""
         self.answered: Callable[[LaneError | None], None] = _nobody
@@ -89,12 +85,17 @@ class SessionDriver(SessionFigures):
         """The driver of a session that was `settled` in another process: call `go_on`."""
         driver = cls(lanes, session, Request.thaw(frozen["request"]), deadlines)
         driver._generation, driver._server_epoch = frozen["generation"], frozen["epoch"]
+        driver.began = frozen["began"]
         return driver
 
     def freeze(self) -> dict[str, Any]:
         """What `thaw` needs in another process, as a plain value."""
-        request = self._asked.freeze()
-        return {"request": request, "generation": self._generation, "epoch": self._server_epoch}
+        return {
+            "request": self._asked.freeze(),
+            "generation": self._generation,
+            "epoch": self._server_epoch,
+            "began": self.began,
+        }
 
     @property
     def key(self) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lane import state
-from lane.config import ClientConfig, ServerConfig
+from lane.config import ServerConfig
 from lane.net.questions import Questions
 from lane.server import Server
 from lane.server.live import LiveSessions
@@ -88,11 +88,11 @@ class Nothing(Admin):
 
 
 def administer_client(
-<<<<<<< HEAD
-    config: ClientConfig, snapshot: Callable[[], Mapping[str, Any]], registry: Registry, place: "Place | None"
-=======
-    config: ClientConfig, snapshot: Callable[[], Mapping[str, Any]], registry: Registry, view: View
->>>>>>> main
+    snapshot: Callable[[], Mapping[str, Any]],
+    registry: Registry,
+    view: View,
+    place: "Place | None",
+    secret: str | None,
 ) -> Admin:
     """Open the admin port of a client, if there is to be one: at `place`, which is the caller's."""
     if place is None:
@@ -102,16 +102,10 @@ def administer_client(
     from lane.admin.pulse import Pulse  # noqa: PLC0415
     from lane.admin.view import view_routes  # noqa: PLC0415
 
-<<<<<<< HEAD
     pulse, health = Pulse(), Health()
-    routes: Routes = {**health.routes, **ClientAdmin(snapshot, registry, pulse.lag).routes}
-    return Admin(place.open(routes, config.admin_secret), health, pulse)
-=======
-    pulse, health, place = Pulse(), Health(), Place(config.admin)
     counted = ClientAdmin(snapshot, registry, pulse.lag)
     routes: Routes = {**health.routes, **counted.routes, **view_routes(view)}
-    return Admin(place.open(routes, config.admin_secret), health, pulse, place)
->>>>>>> main
+    return Admin(place.open(routes, secret), health, pulse)
 
 
 def administer(

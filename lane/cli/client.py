@@ -90,14 +90,15 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
     succession.succeed()
     inbounds = open_all(config, routes, terms)
     address = inbounds[0].address
-<<<<<<< HEAD
     if before is None:
         check()
     left = before.status if before is not None else None
     control = open_control(config.control, address, paths.snapshot, paths.lanes.ask_all, left)
+    view = ClientView(paths)
     if control:
         paths.when_changed(control.changed)
-    admin = administer_client(config, paths.snapshot, registry, succession.place)
+        control.views["view"] = view.tell
+    admin = administer_client(paths.snapshot, registry, view.tell, succession.place, config.admin_secret)
     connector.departures.possible = server is None
     ports = ClientPorts(inbounds, make_reverses(config, connector))
     parting = ClientParting(
@@ -110,19 +111,6 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
     )
     succession.offer(parting, control, admin)
     ports.start(free=before is None)
-=======
-    if config.check:
-        log.info("%s answered in %.1f ms", upstream.address, connector.ping() * 1000)
-    control = open_control(config.control, address, paths.snapshot, paths.lanes.ask_all)
-    view = ClientView(paths)
-    if control:
-        paths.when_changed(control.changed)
-        control.views["view"] = view.tell
-    admin = administer_client(config, paths.snapshot, registry, view.tell)
-    for inbound in inbounds:
-        inbound.start()
-    reverses = open_reverses(config, connector)
->>>>>>> main
     watcher = watch(paths.lanes.network_changed)
 
     def hold(now: ClientConfig) -> str:
@@ -151,15 +139,9 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
         ports.close()
         tell_wait(len(registry) + len(direct), grace)
         # no limit: `grace` limits each
-<<<<<<< HEAD
         gevent.joinall([gevent.spawn(drain, grace) for drain in (registry.drain, direct.drain)])
         ports.kill()  # no limit: it has END_TIME
-=======
-        gevent.joinall([gevent.spawn(drain, reload.config.grace) for drain in (registry.drain, direct.drain)])
-        for inbound in inbounds:
-            inbound.kill()  # no limit: it has END_TIME
         view.close()
->>>>>>> main
         paths.close()
         succession.close()
         admin.close()

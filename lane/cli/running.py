@@ -29,11 +29,8 @@ from lane.config import (
     service_config,
     speedtest_config,
     status_config,
-<<<<<<< HEAD
-    upgrade_config,
-=======
     top_config,
->>>>>>> main
+    upgrade_config,
     user_config,
     why_config,
 )

@@ -40,16 +40,11 @@ from lane.net.resolver import system_resolver
 from lane.net.sockets import own_address
 from lane.plugins import Plugins
 from lane.server import Server, known_paths
-<<<<<<< HEAD
-from lane.server.begun import Begin, always
-=======
->>>>>>> main
 from lane.server.listening import listen_all
 from lane.server.live import LiveSessions
 from lane.server.resumption import Resumption
 from lane.server.server import SPARES_PER_PEER, ClientDeadlines
 from lane.server.services import Associations, offers
-from lane.session.parcel import Parcel
 from lane.session.registry import Registry
 from lane.stream import Transport
 from lane.tally import CARRIERS, SESSIONS

@@ -29,13 +29,8 @@ from lane.config.user import UserConfig, user_config
 __all__ = [
     "DEFAULT_TRANSPORTS", "LIVE", "CheckConfig", "ClientConfig", "DiagConfig", "LinkConfig",
     "PluginsConfig", "ReloadConfig", "ServerConfig", "ServiceConfig", "SpeedtestConfig", "StatusConfig",
-<<<<<<< HEAD
-    "UpgradeConfig", "UserConfig", "WhyConfig", "check_config", "client_config", "diag_config", "is_loopback",
-    "link_config", "link_parameters", "plugin_dir", "plugins_config", "reload_config", "server_config",
-    "service_config", "speedtest_config", "status_config", "upgrade_config", "user_config", "why_config",
-=======
-    "TopConfig", "UserConfig", "WhyConfig", "check_config", "client_config", "diag_config", "is_loopback",
-    "link_config", "link_parameters", "plugin_dir", "plugins_config", "reload_config", "server_config",
-    "service_config", "speedtest_config", "status_config", "top_config", "user_config", "why_config",
->>>>>>> main
+    "TopConfig", "UpgradeConfig", "UserConfig", "WhyConfig", "check_config", "client_config", "diag_config",
+    "is_loopback", "link_config", "link_parameters", "plugin_dir", "plugins_config", "reload_config",
+    "server_config", "service_config", "speedtest_config", "status_config", "top_config", "upgrade_config",
+    "user_config", "why_config",
 ]  # fmt: skip

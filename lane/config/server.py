@@ -157,23 +157,16 @@ def upgrade_config(namespace: Namespace) -> UpgradeConfig:
     What the user names is upgraded. A file of the server's or the client's says only where it is.
     """
     options, sources = Options(namespace, "upgrade"), namespace.sources
-    ports = isinstance(source := sources.get("listen"), Path) and source.name == "server.conf"
-    listen = Address("127.0.0.1", 1080) if ports else options.value("listen")
-    control, folder = options.value("control"), options.value("state_dir")
-    named = [
-        name
-        for name, given in (
-            ("control", control != "auto"),
-            ("listen", listen != Address("127.0.0.1", 1080)),
-            ("state_dir", folder is not None),
-        )
-        if given and not isinstance(sources.get(name), Path)
-    ]
+    listen, control, folder = (options.value(name) for name in ("listen", "control", "state_dir"))
+    values = {"listen": listen, "control": control, "state_dir": folder}
+    named = [name for name in values if values[name] and not isinstance(sources.get(name), Path)]
     if "state_dir" in named and len(named) > 1:
-        raise UsageError("pass either --state-dir, for the server, or --control or --listen, for the client")
+        raise UsageError("--state-dir names a server, and --listen or --control a client: pass one")
+    if isinstance(source := sources.get("listen"), Path) and source.name == "server.conf":
+        listen = None  # it is the server's
     client = None
     if "state_dir" not in named and control != "off":
-        client = find(listen) if control == "auto" else control
+        client = control if isinstance(control, Path) else find(listen or Address("127.0.0.1", 1080))
     elif "control" in named:
         raise options.error("control", "a client without a socket can't be asked")
     server = None

@@ -75,34 +75,22 @@ GROUPS = (
         Option("client", "yes", parse_flag, "the client (default: the server)", kind="flag"),
     )),
     Group(
-<<<<<<< HEAD
         {
-            "client": "applications", "why": "the client", "diag": "the client", "reload": "the client",
-            "upgrade": "the client",
+            "client": "applications",
+            **dict.fromkeys(("why", "diag", "reload", "top", "upgrade"), "the client"),
         },
-        ("client",), (
-        Option("listen", "HOST:PORT", _LOOPBACK,
-               "address of the proxy port for SOCKS5, SOCKS4a and HTTP", default="127.0.0.1:1080",
-               commands=("client", "why", "reload", "upgrade"),
-=======
-        {"client": "applications", **dict.fromkeys(("why", "diag", "reload", "top"), "the client")},
         ("client",), (
         Option("listen", "HOST:PORT", _LOOPBACK,
                "address of the proxy port for SOCKS5, SOCKS4a and HTTP",
                default=dict.fromkeys(("client", "why", "reload"), "127.0.0.1:1080"),
-               commands=("client", "why", "reload", "top"),
->>>>>>> main
+               commands=("client", "why", "reload", "top", "upgrade"),
                comment={"client": "The address of the proxy port for SOCKS5, SOCKS4a and HTTP. An address"
                         " that is not loopback needs auth."}),
         Option("control", "PATH", read.control,
                "socket for `lane why`: a path, auto (named after --listen and the network namespace, in"
                " $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/lane or /tmp/lane-UID), or off for none",
-<<<<<<< HEAD
-               default="auto", commands=("client", "why", "diag", "reload", "upgrade"),
-=======
                default=dict.fromkeys(("client", "why", "diag", "reload"), "auto"),
-               commands=("client", "why", "diag", "reload", "top"),
->>>>>>> main
+               commands=("client", "why", "diag", "reload", "top", "upgrade"),
                comment="The socket for `lane why`: a path, auto (client-PORT.sock in $RUNTIME_DIRECTORY,"
                " $XDG_RUNTIME_DIR/lane or /tmp/lane-UID), or off for none."),
         Option("auth", "USER:PASSWORD", lambda text: inline_or_file(text, parse_credentials),

@@ -261,7 +261,7 @@ def test_which_one_is_upgraded_must_be_clear(tmp_path, run_lane):
         before = client_process(client)
         for options, why in (
             (("--config", tmp_path / "both.conf"), f"--state-dir {state} or --control {control}"),
-            (("--state-dir", state, "--control", control), "pass either --state-dir"),
+            (("--state-dir", state, "--control", control), "names a server"),
             (("--control", "off"), "can't be asked"),
         ):
             done = run_lane("upgrade", *options)
