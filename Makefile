@@ -4,6 +4,7 @@
 # lock: find the newest versions that setup.cfg allows; run and test install those of locks/, by their hashes
 # soak: everything at once for 20 minutes, or ARGS="--minutes 60 --plot FILE"; fails if anything grows (see bench/soak.py)
 # bench: proxies on loopback · bench-flood: strangers, or ARGS="--attacks all" · bench-strangers: crowds of them beside one user · bench-aborts: a thousand connections that end at once · bench-networks, bench-buffers, bench-auto, bench-udp, bench-upgrade: on emulated links (see bench/labs.py)
+# story: how lane came to be, measured anew on emulated links (20 minutes, root), as a report: story.html, or ARGS="--output FILE"; ARGS="--quick" takes two to three minutes
 # Variables: PYTHON (makes the virtual environment), DEB_PYTHON (runs lane from the .deb), ARGS (more arguments for what is run), JOBS (tests at once, of those that mostly wait)
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ COMPILED := plugins/lane_quic/fastpath/native*.so
 ARGS ?=
 JOBS ?= 6
 
-.PHONY: run test test-packages deb lint coverage fuzz soak bench bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-strangers bench-aborts bench-udp bench-upgrade reference lock clean
+.PHONY: run test test-packages deb lint coverage fuzz soak bench bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-strangers bench-aborts bench-udp bench-upgrade story reference lock clean
 
 run: .venv/.lane
 	$(BIN)/lane $(ARGS)
@@ -52,6 +53,9 @@ bench: bench-loopback
 
 bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-strangers bench-aborts bench-udp bench-upgrade: bench-%: .venv/.bench
 	$(BIN)/python bench/$*.py $(ARGS)
+
+story: .venv/.bench
+	$(BIN)/python bench/story.py $(ARGS)
 
 COMPILE = $(BIN)/uv pip compile -q --upgrade --universal --generate-hashes --python-version 3.11 --custom-compile-command 'make lock'
 

