@@ -1,7 +1,7 @@
-"""Upgrades of a server under load: what do its users notice?
+"""Upgrades of a server, or of a client, under load: what do its users notice?
 
     python bench/upgrade.py [--only download,crowd] [--transports quic,tls,auto] [--upgrades 10] [--json FILE]
-                            [--plot FILE [--replot]]
+                            [--plot FILE [--replot]] [--whom client]
 
 It prints what it measures. The exit status is 1 if anything broke, and 3 if data differed. Rows that need an
 emulated link (root and netlab, see bench/labs.py) are skipped without one. In the file of --json, rows that
@@ -14,6 +14,8 @@ are not measured now are kept.
                and of one with full windows
     idle       --sessions that are idle, on loopback, one upgrade: seconds, and memory
     roam       a client of four workers: it changes its address, and the lane that works, for --secs
+
+With --whom client, the client is upgraded in the rows `download` and `crowd`.
 """
 
 import argparse
@@ -37,7 +39,7 @@ from labs import BENCH, SERVER, Link, end
 from processes import lane_client, line_with
 from soak_kinds import socks5
 from soak_target import UDP_HOST
-from upgrade_server import REST, Server, spans, upgrades
+from upgrade_server import REST, Client, Server, spans, upgrades
 
 DOWNLOAD, CROWD = Link(30, 50, 0, 28.3), Link(200, 50, 0, 188)
 STEP = 0.1
@@ -78,14 +80,15 @@ exchange.Others.take = timed
 
 
 def placed(lab, transport, args, server_options=(), client_options=()):
-    """A server and its client in a lab: the server, and the client's port."""
+    """A server and its client in a lab: the one that is upgraded, and the client's port."""
     logs = [
         ("--log-level", "debug", "--log-file", Path(args.logs).absolute() / f"{who}.log") if args.logs else ()
         for who in ("server", "client")
     ]
     server = Server(lab.stack, lab.folder(), f"{SERVER}:4433", (*server_options, *logs[0]), lab.prefix("s"))
-    _, port = lane_client(lab.stack, transport, server.link, (*client_options, *logs[1]), lab.prefix("c"))
-    return server, port
+    options = (*client_options, *logs[1])
+    client = Client(lab.stack, lab.folder(), transport, server.link, options, lab.prefix("c"))
+    return {"server": server, "client": client}[args.whom], client.port
 
 
 def targets(lab, side):
@@ -100,11 +103,11 @@ def load(lab, side, *arguments):
 
 def download(transport, args):
     with labs.lab(DOWNLOAD) as lab:
-        server, port = placed(lab, transport, args)
+        upgraded, port = placed(lab, transport, args)
         app = lab.load("c", "down", "--on", "--series", STEP, proxy=port)
         began = float(line_with(app, "began").split()[1])
         time.sleep(QUIET)
-        done = upgrades(server, args.upgrades)
+        done = upgrades(upgraded, args.upgrades)
         trace = end(app)
         late = lab.late()
     for one in done:
@@ -123,9 +126,10 @@ def crowd(transport, args):
         back, _, _ = targets(lab, "c")
         forwards = [f"tcp://127.0.0.1:{port}=127.0.0.1:{back}" for port in REVERSE]
         listening = ("--reverse", ",".join(forwards))
-        server, port = placed(lab, transport, args, ("--allow-reverse", "*"), listening)
+        upgraded, port = placed(lab, transport, args, ("--allow-reverse", "*"), listening)
         ends = ("--proxy", f"127.0.0.1:{port}", "--tcp", f"127.0.0.1:{tcp}", "--udp", f"{UDP_HOST}:{udp}")
-        apps = {"": load(lab, "c", "crowd", *ends)}
+        chosen_kinds = ("--kinds", args.kinds) if args.kinds else ()
+        apps = {"": load(lab, "c", "crowd", *ends, *chosen_kinds)}
         ports = ",".join(map(str, REVERSE))
         apps["reverse "] = load(lab, "s", "crowd", "--ports", ports, "--kinds", "both=5,new=1")
         for app in apps.values():
@@ -134,7 +138,7 @@ def crowd(transport, args):
         time.sleep(QUIET)
         for app in apps.values():
             app.send_signal(signal.SIGUSR1)
-        done = upgrades(server, args.upgrades)
+        done = upgrades(upgraded, args.upgrades)
         time.sleep(REST)
         kinds = {f"{name}{kind}": one for name, app in apps.items() for kind, one in end(app).items()}
         late, wrong = lab.late(), curl()
@@ -282,6 +286,8 @@ def main():
     parser.add_argument("--only", default=",".join(ROWS))
     parser.add_argument("--transports", default="quic,tls,auto")
     parser.add_argument("--upgrades", type=int, default=10)
+    parser.add_argument("--whom", choices=("server", "client"), default="server")
+    parser.add_argument("--kinds", help="a smaller crowd: see bench/upgrade_load.py")
     parser.add_argument("--sessions", type=int, default=10_000)
     parser.add_argument("--secs", type=int, default=120)
     parser.add_argument("--json", metavar="FILE")
@@ -307,7 +313,8 @@ def main():
             if record.get("late_us", 0) > labs.LATE:
                 print(f"    WARNING: the link was {record['late_us']:.0f} us late: the machine is too busy")
             broke |= bool(record["broke"])
-            found[f"{name}-{transport}"] = record | {"about": labs.about()}
+            whom = "" if args.whom == "server" else f"-{args.whom}"
+            found[f"{name}-{transport}{whom}"] = record | {"about": labs.about()}
             if args.json:
                 save(args.json, found)
     if args.plot:

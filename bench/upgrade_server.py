@@ -1,4 +1,4 @@
-"""A server that the benchmarks upgrade: bench/upgrade.py and bench/upgrade_idle.py."""
+"""What the benchmarks upgrade, a server or a client: bench/upgrade.py and bench/upgrade_idle.py."""
 
 import time
 from contextlib import suppress
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 from labs import SERVER
-from processes import LANE, lane_server, start
+from processes import LANE, lane_client, lane_server, start
 
 from lane.asking import ask
 from lane.errors import LaneError
@@ -18,17 +18,19 @@ REST = 1.0
 """Seconds between two upgrades."""
 
 
-class Server:
-    """A server that is upgraded. Whoever has its place ends with `stack`."""
+class Upgradable:
+    """A process that is upgraded. `options`: those of `lane upgrade`. `asked`: where it answers, and how.
 
-    def __init__(self, stack, folder, at, options=(), prefix=()):
-        self.prefix, self._stack = prefix, stack
-        self.state = Path(folder)
-        self.process, self.link = lane_server(stack, folder, at, ALLOW, options, prefix)
+    Whoever has its place ends with `stack`.
+    """
+
+    def __init__(self, stack, process, prefix, options, **asked):
+        self.process, self.prefix, self._stack = process, prefix, stack
+        self._options, self._asked = options, asked
         stack.callback(self._kill)
 
     def status(self):
-        (found,) = ask(server_path(self.state), who="server", named=True)
+        (found,) = ask(**self._asked)
         return found
 
     @property
@@ -38,8 +40,7 @@ class Server:
     def upgrade(self, timeout=60):
         """Upgrade it, and wait until the old process has ended: the times, since 1970."""
         old, began, taken = self.pid, time.time(), None
-        command = [*self.prefix, *LANE, "upgrade", "--state-dir", self.state]
-        running = start(self._stack, *command)
+        running = start(self._stack, *self.prefix, *LANE, "upgrade", *self._options)
         until = time.monotonic() + timeout
         while alive(old):
             with suppress(LaneError):
@@ -62,6 +63,25 @@ class Server:
             psutil.wait_procs(workers, timeout=10)  # they write to the folder until they notice
 
 
+class Server(Upgradable):
+    """A server, with the link to it."""
+
+    def __init__(self, stack, folder, at, options=(), prefix=()):
+        process, self.link = lane_server(stack, folder, at, ALLOW, options, prefix)
+        self.state = Path(folder)
+        where = {"path": server_path(self.state), "who": "server", "named": True}
+        super().__init__(stack, process, prefix, ("--state-dir", self.state), **where)
+
+
+class Client(Upgradable):
+    """A client, with its `port`."""
+
+    def __init__(self, stack, folder, transport, link, options=(), prefix=()):
+        control = ("--control", Path(folder) / "control.sock")
+        process, self.port = lane_client(stack, transport, link, (*control, *options), prefix)
+        super().__init__(stack, process, prefix, control, path=control[1], what="process")
+
+
 def alive(pid):
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
@@ -69,11 +89,11 @@ def alive(pid):
         return False
 
 
-def upgrades(server, count):
+def upgrades(upgraded, count):
     """Upgrades in a row: their times."""
     done = []
     for _ in range(count):
-        done.append(server.upgrade())
+        done.append(upgraded.upgrade())
         time.sleep(REST)
     return done
 

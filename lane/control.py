@@ -8,8 +8,9 @@ dropped.
 
 A request is one line of JSON, `{"follow": BOOL}`. The answer is a snapshot as one line of JSON. A follower
 gets one each second and one at each change. `{"error": TEXT}` instead of a snapshot is the last line. With
-`"ask": NAME` the request is for something else than the snapshot, such as the `view` of `lane.look`. What a
-server tells is in `lane.server.status`. The snapshot of a client:
+`"ask": NAME` the request is for something else than the snapshot, such as the `view` of `lane.look`, or of a
+client the `process` that `lane upgrade` needs. What a server tells is in `lane.server.status`. The snapshot
+of a client:
 
     time, since    the current time, and when `choice` came into use: seconds since the epoch
     choice         the name of the lane (transport) that new sessions use; null for none
@@ -214,16 +215,29 @@ class Control:
 
 
 def open_control(
-    where: Where, listen: Address, snapshot: Snapshot, prepare: Callable[[float], None] = lambda within: None
+    where: Where,
+    listen: Address,
+    snapshot: Snapshot,
+    prepare: Callable[[float], None] = lambda within: None,
+    left: socket.socket | None = None,
 ) -> Control | None:
     """Start a Control for the client that listens on `listen`. None if there is none.
+
+    `left`: the socket of the process whose place this one takes. It is used if it is at the right path.
 
     Raises ConfigError if a configured path cannot be used. If the default path cannot be used, that is only a
     warning in the log.
     """
-    if where == "off":
+    path = default_path(listen) if where == "auto" else where
+    if left is not None and (path == "off" or Path(left.getsockname()).name != path.name):
+        left.close()
+        left = None
+    if path == "off":
         return None
-    control = Control(default_path(listen) if where == "auto" else where, snapshot, prepare)
+    control = Control(path, snapshot, prepare)
+    if left is not None:
+        control.adopt(left)
+        return control
     try:
         control.start()
     except ConfigError as error:

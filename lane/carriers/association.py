@@ -7,23 +7,31 @@ import gevent
 from gevent.event import Event
 
 from lane.address import Address
-from lane.errors import LaneError
+from lane.carriers.departures import Departures, Goes
+from lane.carriers.session_driver import SessionDriver
+from lane.errors import LaneError, Suspended
 from lane.session.byte_queue import Buffer
 from lane.session.packets import GOODBYE, Packets
-from lane.session.session import Session
+from lane.session.parcel import Parcel
 
 log = logging.getLogger("lane.client")
 
 
 class TunnelAssociation:
-    """Sends and receives `packets` for any address through `session`, which it owns."""
+    """Sends and receives `packets` for any address through the session of `driver`, which it owns."""
 
-    def __init__(self, session: Session, packets: Packets) -> None:
+    at_once = True
+    """See `Leaver`."""
+
+    def __init__(self, driver: SessionDriver, packets: Packets, departures: Departures) -> None:
         self.over = Event()
         """Set when no more packets will arrive."""
-        self._session = session
+        self.driver = driver
+        self._session = driver.session
         self._packets = packets
-        packets.begin(session)
+        self._departures = departures
+        self._goes: Goes | None = None
+        packets.begin(driver.session)
         self._life: gevent.Greenlet[..., None] | None = None
         self._closing = False
 
@@ -34,6 +42,18 @@ class TunnelAssociation:
     def answered(self, error: LaneError | None) -> None:
         """Note the server's answer: None if it knows the association. An `error` ends the session."""
         self._packets.peer_ready = error is None
+
+    def leaves(self, goes: Goes | None) -> None:
+        """See `Association`."""
+        self._goes = goes
+        if goes is None or self.over.is_set():
+            self._departures.end(self)
+        else:
+            self._departures.begin(self)
+
+    def suspend(self) -> None:
+        """See `Leaver`."""
+        self._session.suspend()
 
     def send(self, target: Address, payload: Buffer) -> None:
         """Send one packet. Never blocks. The packet may be lost, as UDP packets may."""
@@ -46,13 +66,28 @@ class TunnelAssociation:
             gevent.spawn(self._end)
 
     def _live(self, resources: ExitStack) -> None:
+        parcel, error = None, None
         with resources:
-            error = self._packets.run()
-            self.over.set()
-            if error is None:
+            try:
+                error = self._packets.run()
+            except Suspended:
+                self._closing = True
+                parcel = self._parcel()
+            finally:
+                self._departures.end(self, parcel)
+                self.over.set()
+            if error is None and parcel is None:
                 self._session.close()
         how, dropped = error or "in good order", self._packets.dropped
-        log.debug("an association ended: %s; %d packets dropped", how, dropped)
+        if parcel is None:
+            log.debug("an association ended: %s; %d packets dropped", how, dropped)
+
+    def _parcel(self) -> Parcel:
+        """It, and what is on the application's side, which ends here."""
+        assert self._goes is not None
+        state, descriptors = self._goes()
+        whole = {"driver": self.driver.freeze(), "packets": self._packets.freeze()}
+        return Parcel({**state, **whole, "session": self._session.protocol.freeze()}, descriptors)
 
     def _end(self) -> None:
         with gevent.Timeout(GOODBYE, False):

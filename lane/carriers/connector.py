@@ -8,31 +8,34 @@ import os
 from collections.abc import Callable, Hashable
 from contextlib import ExitStack
 from enum import Enum
+from functools import partial
 from time import monotonic
+from typing import Any
 
 import gevent
-from gevent.socket import socket as Socket  # noqa: N812  (the name of the type, not of a function)
 
 from lane import census
-from lane.address import Address, unpack
+from lane.address import Address
 from lane.carriers.association import TunnelAssociation
+from lane.carriers.departures import Departures
 from lane.carriers.path_control import PathControl
 from lane.carriers.recent_targets import RecentTargets
 from lane.carriers.request_stream import RequestStream, Unanswered
-from lane.carriers.session_driver import SessionDeadlines, SessionDriver
-from lane.errors import Closed, LaneError, Refused, Reset, Status, TargetError, TurnedAway, Unreachable
+from lane.carriers.session_driver import Leased, SessionDeadlines, SessionDriver
+from lane.carriers.tunnels import TunnelConnection, TunnelListening, TunnelMeasurement
+from lane.errors import LaneError, Refused, Status, TargetError, TurnedAway, Unreachable
 from lane.log import Throttle
 from lane.proto.hello import ANYONE, EARLY, ID_SIZE, NOWHERE, RESUMABLE, Command, Request
 from lane.proto.udp import FLOW_SIZE
 from lane.session.byte_queue import Buffer
 from lane.session.owner import Owner
 from lane.session.packets import WINDOW, Packets
+from lane.session.parcel import Parcel
 from lane.session.registry import Registry
 from lane.session.relay import Relay
 from lane.session.session import Session
 from lane.session.sockets import SocketStream
-from lane.session.streams import SessionStream
-from lane.stream import Stream
+from lane.tasks import start
 
 log = logging.getLogger("lane.client")
 
@@ -58,71 +61,6 @@ class FastOpen(Enum):
     OFF = "off"
 
 
-class TunnelConnection:
-    """A session with a target that relays no data yet: `run` starts that, `abort` drops the session."""
-
-    def __init__(self, bound: Address, session: Session, relay: Relay, resources: ExitStack) -> None:
-        self.bound = bound
-        self._session = session
-        self._relay = relay
-        self._resources = resources
-
-    def begin(self) -> Stream:
-        """Use the target as a stream, instead of `run`. `abort` releases it."""
-        return SessionStream(self._session)
-
-    def run(self, sock: Socket, early: bytes) -> None:
-        """Relay between the application's socket and the target until both directions have ended."""
-        with self._resources:
-            error = self._relay.run(SocketStream(sock), self._session, early)
-        if error:
-            log.debug("a session ended: %s", error)
-
-    def abort(self) -> None:
-        """Drop the session."""
-        self._resources.close()
-
-
-class TunnelListening(TunnelConnection):
-    """A session with the peer that connects to a port of the server. Call `accept` first."""
-
-    def accept(self) -> Address:
-        """Wait for the connection. Returns the peer's address. Raises LaneError, TargetError if none came."""
-        session = self._session
-        data = b""
-        try:
-            while (found := unpack(data)) is None:
-                more = session.recv(1)
-                if not more:
-                    raise Closed("the server ended the wait")
-                data += bytes(more)
-        except Reset as error:
-            if error.code == Status.TTL_EXPIRED:
-                raise TargetError(Status.TTL_EXPIRED, "nobody connected in time") from None
-            raise
-        finally:
-            session.waiting_for_peer = False
-        return found[0]
-
-
-class TunnelMeasurement(TunnelConnection):
-    """A session with the server itself: `begin` returns the stream."""
-
-    def __init__(self, session: Session, relay: Relay, resources: ExitStack, driver: SessionDriver) -> None:
-        super().__init__(NOWHERE, session, relay, resources)
-        self._driver = driver
-
-    @property
-    def consumed(self) -> int:
-        """Bytes that the server has consumed."""
-        return self._session.send_buffer.acked
-
-    def losses(self) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
-        """Bytes sent and lost by the carrier, to the server and from it; None if they are not known."""
-        near, far = self._driver.count()[1].ways
-        return near and (near.sent, near.lost), far and (far.sent, far.lost)
-
-
 class TunnelConnector:
     """Opens sessions over the lanes of `paths`, which watches over the sessions."""
 
@@ -143,17 +81,23 @@ class TunnelConnector:
         self._max_associations = max_associations
         self._associations = 0
         self._refusals = Throttle()
+        self.departures = Departures(paths.forget)
+        """The connections that another process may go on with."""
         census.register(self)
 
     def census(self) -> dict[str, int]:
         """See `lane.census`."""
-        return {"associations": self._associations, "reached": len(self._recent_targets)}
+        return {
+            "associations": self._associations,
+            "reached": len(self._recent_targets),
+            "departures": len(self.departures),
+        }
 
     def connect(self, target: Address) -> TunnelConnection:
         """A connection to `target`. Raises TargetError with the true reason, except with fast open."""
         with ExitStack() as resources:
             relay = Relay()
-            session, driver = self._driver(resources, relay, self._request(Command.CONNECT, target))
+            _, driver = self._driver(resources, relay, self._request(Command.CONNECT, target))
             fast = self._fast(target)
             if fast:
                 driver.answered = lambda error: self._answered(target, error)
@@ -172,7 +116,7 @@ class TunnelConnector:
                 raise self._failure(target, error) from None
             if not fast:
                 self._recent_targets.note(target, True)
-            return TunnelConnection(bound, session, relay, resources.pop_all())
+            return TunnelConnection(bound, relay, resources.pop_all(), driver, self.departures)
 
     def associate(
         self, deliver: Callable[[Address, Buffer], None], *, anyone: bool = False
@@ -189,8 +133,8 @@ class TunnelConnector:
             resources.callback(self._dissociate)
             request = self._request(Command.UDP, NOWHERE, ANYONE if anyone else 0)
             packets = Packets(request.session[:FLOW_SIZE], deliver)
-            session, driver = self._driver(resources, packets, request, WINDOW)
-            association = TunnelAssociation(session, packets)
+            _, driver = self._driver(resources, packets, request, WINDOW)
+            association = TunnelAssociation(driver, packets, self.departures)
             fast = self._fast(Targets.UDP)
 
             def answered(error: LaneError | None) -> None:
@@ -207,6 +151,22 @@ class TunnelConnector:
                 raise self._failure(Targets.UDP, error) from None
             association.begin(resources.pop_all())
             return association
+
+    def associate_again(
+        self, parcel: Parcel, leased: Leased | None, deliver: Callable[[Address, Buffer], None]
+    ) -> TunnelAssociation:
+        """Go on with an association that left another process: see `associate` and `take_over`."""
+        with ExitStack() as resources:
+            self._associations += 1
+            resources.callback(self._dissociate)
+            key = parcel.state["driver"]["request"][4]
+            packets = Packets(key[:FLOW_SIZE], deliver, parcel.state["packets"])
+            packets.peer_ready = True
+            driver = self._thaw(resources, packets, parcel.state, WINDOW)
+            association = TunnelAssociation(driver, packets, self.departures)
+            association.begin(resources.pop_all())
+        start(driver.go_on, leased)
+        return association
 
     def _dissociate(self) -> None:
         self._associations -= 1
@@ -233,7 +193,18 @@ class TunnelConnector:
             session, driver = self._driver(resources, relay, self._request(command, address))
             session.waiting_for_peer = True
             bound = self._begin(driver, fast=False)
-            return TunnelListening(bound, session, relay, resources.pop_all())
+            return TunnelListening(bound, relay, resources.pop_all(), driver, self.departures)
+
+    def listen_again(self, parcel: Parcel, leased: Leased | None) -> TunnelListening:
+        """Go on with a wait that left another process: see `take_over`. It leaves the descriptors."""
+        with ExitStack() as resources:
+            relay, bound = Relay(), Address(*parcel.state["bound"])
+            driver = self._thaw(resources, relay, parcel.state)
+            driver.session.waiting_for_peer = True
+            listening = TunnelListening(bound, relay, resources.pop_all(), driver, self.departures)
+        listening.head = parcel.state["head"]
+        start(driver.go_on, leased)
+        return listening
 
     def measure(self) -> TunnelMeasurement:
         """A session with the server itself. Raises TargetError if it refuses, or another LaneError."""
@@ -241,7 +212,7 @@ class TunnelConnector:
             relay = Relay()
             session, driver = self._driver(resources, relay, self._request(Command.MEASURE, NOWHERE))
             self._begin(driver, fast=False)
-            return TunnelMeasurement(session, relay, resources.pop_all(), driver)
+            return TunnelMeasurement(session, resources.pop_all(), driver)
 
     def ping(self) -> float:
         """The seconds that the server takes to answer a PING request on a new carrier.
@@ -311,6 +282,38 @@ class TunnelConnector:
             self._registry.session(EARLY, owner, resumable=True, buffer_size=buffer_size)
         )
         return session, SessionDriver(self._lanes, session, request, self._deadlines)
+
+    def take_over(self, parcel: Parcel, leased: Leased | None) -> Callable[[], None]:
+        """Go on with a connection that left another process. `leased`: a stream for it, if there is one.
+
+        The caller calls the result, which relays until both directions have ended. Raises TargetError if
+        there is no room for the connection.
+        """
+        with ExitStack() as resources:
+            relay, bound = Relay(parcel.state["relay"]), Address(*parcel.state["bound"])
+            driver = self._thaw(resources, relay, parcel.state)
+            local = parcel.descriptors and SocketStream.thaw(parcel.state["local"], parcel.descriptors[0])
+            connection = TunnelConnection(bound, relay, resources.pop_all(), driver, self.departures)
+        start(driver.go_on, leased)
+        return partial(connection.go_on, local or None)
+
+    def _thaw(
+        self,
+        resources: ExitStack,
+        owner: Owner,
+        state: dict[str, Any],
+        buffer_size: int | None = None,
+    ) -> SessionDriver:
+        """The driver of a session that goes on here."""
+        resources.enter_context(self._registry.admit(known=True))
+        session = resources.enter_context(
+            self._registry.session(
+                EARLY, owner, resumable=True, buffer_size=buffer_size, frozen=state["session"]
+            )
+        )
+        driver = SessionDriver.thaw(self._lanes, session, state["driver"], self._deadlines)
+        self._paths.add(driver)
+        return driver
 
     def _begin(self, driver: SessionDriver, *, fast: bool) -> Address:
         """See `SessionDriver.begin`. From then on the control loop watches over the session."""

@@ -7,7 +7,7 @@ only `observer`.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
 from time import monotonic, time
@@ -179,18 +179,18 @@ class Lanes:
         self._works.wait(max(0.0, min(within, 1.0)))
 
     @contextmanager
-    def turn(self, lane: Lane, session: Session, within: float, *, urgent: bool) -> Iterator[None]:
-        """Wait until the session may ask the server on `lane`, which it does for the time of the context.
+    def turn(self, lane: Lane, wanted: Callable[[], bool], within: float, *, urgent: bool) -> Iterator[None]:
+        """Wait until a session may ask the server on `lane`, which it does for the time of the context.
 
-        Raises Unreachable if the wait exceeds `within` seconds, Closed if the session ended meanwhile.
+        Raises Unreachable if the wait exceeds `within` seconds, Closed if it is not `wanted` any more.
         """
 
         def dials() -> bool:
             return not (lane.pool.shared and lane.pool.ready)
 
-        turn = self._dial_limiter.turn(within, urgent=urgent, wanted=lambda: not session.over, dials=dials)
+        turn = self._dial_limiter.turn(within, urgent=urgent, wanted=wanted, dials=dials)
         with turn as given:
-            if session.over:
+            if not wanted():
                 raise Closed("the session is over")
             if not given:
                 raise Unreachable("no turn to dial in time")

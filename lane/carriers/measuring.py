@@ -15,7 +15,8 @@ from typing import Any
 
 import gevent
 
-from lane.carriers.connector import TunnelConnector, TunnelMeasurement
+from lane.carriers.connector import TunnelConnector
+from lane.carriers.tunnels import TunnelMeasurement
 from lane.errors import Closed, LaneError, ProtocolError, Status, TargetError
 from lane.fair import maybe_yield
 from lane.stream import Stream

@@ -97,9 +97,19 @@ class PathControl:
         self.paths_changed()
         driver.session.when_over(partial(self._discard, driver))
 
+    def forget(self, driver: SessionDriver) -> None:
+        """Watch no longer over a session, which goes on in another process."""
+        self._discard(driver)
+
     def when_changed(self, call: Callable[[], None]) -> None:
         """Call `call` whenever the choice changes to another lane. It replaces the function set before."""
         self._when_changed = call
+
+    def prefer(self, name: str, reason: str) -> None:
+        """Let this lane carry at first, if there is such a one and a choice."""
+        if name in self.lanes.lanes and len(self.lanes.lanes) > 1:
+            self.lanes.choice, self.reason = self.lanes.lanes[name], reason
+            self._state = SelectionState(name)
 
     def close(self) -> None:
         """Stop the control loop, and close the carriers of all lanes."""

@@ -10,23 +10,27 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import monotonic
+from typing import Any
 
 import gevent
 
 from lane.address import Address
 from lane.carriers.attempt import Attempt
-from lane.carriers.lanes import STUCK, Lane, Lanes
-from lane.carriers.path_meter import DirectionCounts, SessionCounts
+from lane.carriers.lanes import Lane, Lanes
+from lane.carriers.lease import Lease
 from lane.carriers.request_stream import RequestStream, Unanswered
+from lane.carriers.session_figures import SessionFigures
 from lane.errors import Closed, LaneError, Refused, Reset, Status, TargetError, TurnedAway, Unreachable
 from lane.proto.frames import Received, pack
 from lane.proto.hello import EARLY, NOWHERE, RESUMABLE, Command, Reply, Request
-from lane.session.activity import ACTIVE
 from lane.session.session import Session
 from lane.tasks import start
 from lane.users.ending import ending_of
 
 log = logging.getLogger("lane.client")
+
+Leased = tuple[Lane, Lease]
+"""A stream that nobody has used, and its lane."""
 
 TRIES = 3
 """Number of requests for a session that no server has answered yet."""
@@ -34,10 +38,6 @@ PAUSE = 0.25
 """Seconds before the second request to a server that turned the first one away; doubled before the third."""
 PATIENCE = 1.0
 """Seconds that a server has to answer RESUME; more on a long path."""
-FEW = 1024
-"""Bytes between two counts up to which a session only exchanges messages."""
-LATE = 0.125
-"""Seconds without a byte after which the answer to a message is late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,11 @@ def _nobody(_: LaneError | None) -> None:
     """Do nothing: nobody wants the outcome."""
 
 
-class SessionDriver:
+class SessionDriver(SessionFigures):
     """Drives `session`, which was not requested yet. `asked` is its first request, except the generation."""
 
     def __init__(self, lanes: Lanes, session: Session, asked: Request, deadlines: SessionDeadlines) -> None:
-        self.session = session
+        super().__init__(session)
         self.number = 0
         """Its own number."""
         self.began = monotonic()
@@ -77,35 +77,48 @@ class SessionDriver:
         self._server_epoch: bytes | None = None  # the server process that has the session
         self._first_epoch: bytes | None = None  # the last server process known at the first request
         self._tries = TRIES
-        self._stream: RequestStream | None = None
-        self._moved = self._flow = 0  # bytes until the last `count`; those of late between two of them
         self._moving = False
         self._next_lane: Lane | None = None  # of the newest request
         session.asked_to_move = self._leave
+
+    @classmethod
+    def thaw(
+        cls, lanes: Lanes, session: Session, frozen: dict[str, Any], deadlines: SessionDeadlines
+    ) -> "SessionDriver":
+        """The driver of a session that was `settled` in another process: call `go_on`."""
+        driver = cls(lanes, session, Request.thaw(frozen["request"]), deadlines)
+        driver._generation, driver._server_epoch = frozen["generation"], frozen["epoch"]
+        driver.began = frozen["began"]
+        return driver
+
+    def freeze(self) -> dict[str, Any]:
+        """What `thaw` needs in another process, as a plain value."""
+        return {
+            "request": self._asked.freeze(),
+            "generation": self._generation,
+            "epoch": self._server_epoch,
+            "began": self.began,
+        }
+
+    @property
+    def key(self) -> bytes:
+        """The name of the session at the server."""
+        return self._asked.session
+
+    @property
+    def settled(self) -> bool:
+        """Whether the server has the session, so that it can go on in another process."""
+        return self._server_epoch is not None and not self._over
+
+    @property
+    def _over(self) -> bool:
+        """Whether the session needs no stream here any more."""
+        return self.session.over or self.session.suspended
 
     @property
     def moving(self) -> bool:
         """Whether the session is on its way to another stream."""
         return self._moving
-
-    @property
-    def active(self) -> bool:
-        """Whether the session moved data lately, or waits to."""
-        session, now = self.session, monotonic()
-        return now - session.last_data < ACTIVE or bool(session.send_buffer.retained) or self.waiting(now)
-
-    def waiting(self, now: float) -> bool:
-        """Whether the session has no stream, or its stream gives no answer."""
-        return not self.session.carried or self.session.silence(now) > STUCK
-
-    def tells(self, now: float) -> bool:
-        """Whether a PING of the session would tell how its lane copes with data.
-
-        A session that only exchanges a few bytes tells by their answers. It needs a PING once they are late.
-        """
-        session = self.session
-        late = bool(session.send_buffer.retained) and now - session.protocol.liveness.heard > LATE
-        return self._flow > FEW or late
 
     @property
     def server_epoch(self) -> bytes | None:
@@ -128,7 +141,7 @@ class SessionDriver:
 
     def move(self, lane: Lane, *, fresh: bool = False) -> None:
         """Move the session to `lane` as soon as the server has answered there. `fresh`: to a new carrier."""
-        if not self._moving and not self.session.over:
+        if not self._moving and not self._over:
             self._moving = True
             start(self._move, lane, fresh)
 
@@ -148,30 +161,6 @@ class SessionDriver:
             else:
                 self.move(lane)
 
-    @property
-    def rtt(self) -> float | None:
-        """The stream's round trip in seconds: the server's measurement if there is one, else the client's."""
-        peer_stats = self.session.protocol.peer_stats
-        if peer_stats is not None and peer_stats.rtt:
-            return peer_stats.rtt / 1e6
-        return self._stream.stats().rtt if self._stream else None
-
-    def count(self) -> tuple[object, SessionCounts]:
-        """The session's stream, and the counts on it."""
-        session, stream, near, far = self.session, self._stream, None, None
-        protocol = session.protocol
-        if stream is not None and session.sending:
-            own = stream.stats()
-            near = DirectionCounts(own.sent, own.lost, protocol.writer.send_blocked_seconds)
-        if (stats := protocol.peer_stats) is not None:
-            far = DirectionCounts(stats.sent, stats.lost, stats.held / 1e6)
-        activity = protocol.activity
-        datagrams = activity.datagrams_in + activity.datagrams_out
-        moved = session.receive_window.received + session.send_buffer.acked + datagrams
-        self._flow = max(moved - self._moved, self._flow // 2)
-        self._moved = moved
-        return stream, SessionCounts(moved, (near, far))
-
     # One stream after another.
 
     def _travel(self, stream: RequestStream | None) -> None:
@@ -179,9 +168,9 @@ class SessionDriver:
         session = self.session
         while stream is not None:
             self._stream, self.lane = stream, self._next_lane
-            if session.over and not stream.asked:
+            if session.suspended or (session.over and not stream.asked):
                 stream.discard()
-                return  # no server knows of it
+                return  # it goes on elsewhere, or no server knows of it
             rest = session.carry(
                 stream, stream.stats, resumed=stream.resumed, announced=True, flows=stream.flows
             )
@@ -189,9 +178,9 @@ class SessionDriver:
                 stream.keep()
             else:
                 stream.discard() if rest else stream.release()
-            if not session.over and not session.carried:
+            if not self._over and not session.carried:
                 self._lanes.observer.stream_lost(session)
-            if session.over or session.complete or session.carried or self._moving:
+            if self._over or session.complete or session.carried or self._moving:
                 break  # it has ended, or another greenlet carries it
             stream = self._recover(stream)
         error = session.error
@@ -220,8 +209,8 @@ class SessionDriver:
 
     def _recover(self, lost: RequestStream | None) -> RequestStream | None:
         """Make the next stream of the session. Returns None if the session has ended."""
-        session, until = self.session, monotonic() + self._grace
-        while not session.over:
+        until = monotonic() + self._grace
+        while not self._over:
             try:
                 if self._server_epoch is None and lost is not None:
                     return self._insist(lost)
@@ -232,36 +221,62 @@ class SessionDriver:
                     self._fail(error)
                 elif not self._judge(error):
                     break
-                elif not session.over:
+                elif not self._over:
                     self._lanes.wait(until - monotonic())
         return None
 
     def _move(self, lane: Lane, fresh: bool) -> None:
         stream = None
         try:
-            if not self.session.over and self._server_epoch is not None:
+            if not self._over and self._server_epoch is not None:
                 stream = self._try(lane, self._grace, urgent=True, fresh=fresh)
         except LaneError as error:
             if self._judge(error):
                 log.debug("%s: no move to %s: %s", self._asked.address, lane.name, error)
         finally:
             self._moving = False
-        if stream is None and not self.session.over and not self.session.carried:
+        if stream is None and not self._over and not self.session.carried:
             stream = self._recover(None)  # the old stream was lost during the move
         self._travel(stream)
 
+    def go_on(self, leased: Leased | None) -> None:
+        """Carry a session of another process, on a stream that was leased for it, or on the next one."""
+        stream = None
+        try:
+            if leased is None:
+                stream = self._try(self._lanes.choice, self._grace, urgent=self.active)
+            else:
+                stream = self._resume(None, leased=leased)
+        except LaneError as error:
+            if self._judge(error) and not self._over:
+                stream = self._recover(None)
+        self._travel(stream)
+
+    def _wants(self) -> bool:
+        return not self._over
+
     def _try(self, lane: Lane, within: float, *, urgent: bool, fresh: bool = False) -> RequestStream:
         """A stream on `lane` on which the server resumed the session, in its turn. Raises LaneError."""
-        turn = self._lanes.turn(lane, self.session, within, urgent=urgent)
+        turn = self._lanes.turn(lane, self._wants, within, urgent=urgent)
         try:
             with Attempt(lane) as self.attempt, turn:
                 return self._resume(lane, fresh)
         finally:
             self.attempt = None
 
-    def _resume(self, lane: Lane | None, fresh: bool = False, *, farewell: bool = False) -> RequestStream:
-        """A stream on `lane` (None: on any) on which the server resumed the session. Raises LaneError."""
-        stream = self._ask(Command.RESUME, lane, fresh, farewell=farewell)
+    def _resume(
+        self,
+        lane: Lane | None,
+        fresh: bool = False,
+        *,
+        farewell: bool = False,
+        leased: Leased | None = None,
+    ) -> RequestStream:
+        """A stream on `lane` (None: on any) on which the server resumed the session. Raises LaneError.
+
+        `leased`: the stream.
+        """
+        stream = self._ask(Command.RESUME, lane, fresh, farewell=farewell, leased=leased)
         try:
             stream.reply()
         except TargetError as error:
@@ -271,14 +286,20 @@ class SessionDriver:
         return stream
 
     def _ask(
-        self, command: int, lane: Lane | None = None, fresh: bool = False, *, farewell: bool = False
+        self,
+        command: int,
+        lane: Lane | None = None,
+        fresh: bool = False,
+        *,
+        farewell: bool = False,
+        leased: Leased | None = None,
     ) -> RequestStream:
         """A stream with a request for the session. Raises Unreachable or Refused, Closed if it is over.
 
         `farewell`: the session is over, and the request is only to tell the server so.
         """
-        found, lease = self._lanes.lease(lane, fresh=fresh)
-        if self.session.over and not farewell:  # meanwhile
+        found, lease = leased or self._lanes.lease(lane, fresh=fresh)
+        if self._over and not farewell:  # meanwhile
             lease.discard()
             raise Closed("the session is over")
         self._next_lane = found
@@ -316,7 +337,7 @@ class SessionDriver:
         gone = isinstance(error, TargetError) and error.status is Status.GONE
         aged = isinstance(error, Unreachable | Refused) and (lost.lease.distrusted or not lost.lease.fresh)
         turned_away = isinstance(error, TurnedAway | Unanswered) and not aged
-        if not self._tries or self.session.over or not (gone or aged or turned_away):
+        if not self._tries or self._over or not (gone or aged or turned_away):
             raise error
         if turned_away:
             gevent.sleep(PAUSE * (TRIES - self._tries))
@@ -339,6 +360,8 @@ class SessionDriver:
         """Apply a server's answer to RESUME to the session. Returns whether to try again."""
         if not isinstance(error, TargetError) or error.status in (Status.TTL_EXPIRED, Status.STALE):
             return True
+        if self.session.suspended:
+            return False
         if error.status is Status.COMPLETE:
             self.session.peer_completed()
         else:
@@ -347,6 +370,6 @@ class SessionDriver:
 
     def _fail(self, error: LaneError) -> None:
         """End the session with `error`."""
-        if not self.session.over:
+        if not self._over:
             self.answered(error)
             self.session.fail(error)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lane import state
-from lane.config import ClientConfig, ServerConfig
+from lane.config import ServerConfig
 from lane.net.questions import Questions
 from lane.server import Server
 from lane.server.live import LiveSessions
@@ -91,22 +91,25 @@ class Nothing(Admin):
 
 
 def administer_client(
-    config: ClientConfig, snapshot: Callable[[], Mapping[str, Any]], registry: Registry, view: View
+    snapshot: Callable[[], Mapping[str, Any]],
+    registry: Registry,
+    view: View,
+    place: "Place | None",
+    secret: str | None,
 ) -> Admin:
-    """Open the admin port of a client, if there is to be one. Raises ConfigError."""
-    if config.admin is None:
+    """Open the admin port of a client, if there is to be one: at `place`, which is the caller's."""
+    if place is None:
         return Nothing()
     from lane.admin import page  # noqa: PLC0415
     from lane.admin.client_admin import ClientAdmin  # noqa: PLC0415
     from lane.admin.health import Health  # noqa: PLC0415
-    from lane.admin.port import Place  # noqa: PLC0415
     from lane.admin.pulse import Pulse  # noqa: PLC0415
     from lane.admin.view import view_routes  # noqa: PLC0415
 
-    pulse, health, place = Pulse(), Health(), Place(config.admin)
+    pulse, health = Pulse(), Health()
     counted = ClientAdmin(snapshot, registry, pulse.lag)
     routes: Routes = {**page.routes(), **health.routes, **counted.routes, **view_routes(view)}
-    return Admin(place.name, place.open(routes, config.admin_secret), health, pulse, place)
+    return Admin(place.name, place.open(routes, secret), health, pulse)
 
 
 def administer(

@@ -16,8 +16,10 @@ from lane.carriers.session_driver import SessionDeadlines
 from lane.carriers.upstream import Upstream, cost, lead_through, make_paths
 from lane.certs import PinnedTLS, ServerIdentity, VerifiedTLS
 from lane.cli.administration import administer_client
+from lane.cli.client_ports import ClientPorts
+from lane.cli.client_succession import ClientSuccession
 from lane.cli.configured import upstream_of
-from lane.cli.listeners import make_terms, open_all, open_reverses
+from lane.cli.listeners import make_reverses, make_terms, open_all
 from lane.cli.reload import Again, Reloading, Step
 from lane.cli.routing import make_direct, make_routes, read_again
 from lane.cli.service import beyond_default, for_auto, run_until_signal, tell_wait
@@ -28,6 +30,8 @@ from lane.egress.listening import Ports
 from lane.egress.policy import ListenRule, Policy
 from lane.egress.udp import UdpEgress
 from lane.errors import UsageError
+from lane.handover.arrivals import Arrivals
+from lane.handover.client_parting import ClientParting
 from lane.inbound import Inbound
 from lane.inbound.udp_forward import UdpForward
 from lane.link import KEY_SIZE
@@ -50,13 +54,14 @@ _HERE = "127.0.0.1"
 
 def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | None = None) -> int:
     """Serve applications until a signal. Raises Fatal, Unreachable or Refused. `again` is for SIGHUP."""
+    succession = ClientSuccession(config)
     transports = _transports(config, plugins)
     server: Server | None = None
     if config.server is None:
         server, upstream = _embed(config, plugins, transports)
     else:
         transports = lead_through(config.via, transports)
-        upstream = upstream_of(config)
+        upstream = succession.same_device(upstream_of(config))
         if config.transports == ("auto",) and (others := beyond_default(transports)):
             log.info("auto tries %s as well: a server offers it only if its --transport names it", others)
     transports.sort(key=cost)
@@ -66,6 +71,7 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
     paths = make_paths(
         transports, upstream, config.dial_timeout, registry, reason=reason, policy=steering(plugins)
     )
+    succession.carry_over(paths)
     deadlines = SessionDeadlines(config.request_timeout, config.resume_grace)
     connector = TunnelConnector(
         paths, registry, deadlines, FastOpen(config.fast_open), config.max_associations
@@ -73,24 +79,43 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
     direct = make_direct(config)
     routes = make_routes(config, plugins, connector, direct)
     terms = make_terms(config)
+
+    def check() -> None:
+        if config.check:
+            log.info("%s answered in %.1f ms", upstream.address, connector.ping() * 1000)
+
+    before = succession.before
+    if before is not None:
+        check()  # while the process before this one still serves
+    succession.succeed()
     inbounds = open_all(config, routes, terms)
     address = inbounds[0].address
-    if config.check:
-        log.info("%s answered in %.1f ms", upstream.address, connector.ping() * 1000)
+    if before is None:
+        check()
     view = ClientView(paths)
-    admin = administer_client(config, paths.snapshot, registry, view.tell)
+    admin = administer_client(paths.snapshot, registry, view.tell, succession.place, config.admin_secret)
+    connector.departures.possible = server is None
     control = open_control(
         config.control,
         address,
         lambda: {**paths.snapshot(), "admin": admin.name},
         paths.lanes.ask_all,
+        before.status if before is not None else None,
     )
     if control:
         paths.when_changed(control.changed)
         control.views["view"] = view.tell
-    for inbound in inbounds:
-        inbound.start()
-    reverses = open_reverses(config, connector)
+    ports = ClientPorts(inbounds, make_reverses(config, connector))
+    parting = ClientParting(
+        connector.departures,
+        ports=ports.tcp,
+        forwards=[*ports.udp, *ports.reverses],
+        waiting=terms.openings.take,
+        count=ports.__len__,
+        timeout=config.upgrade_timeout,
+    )
+    succession.offer(parting, control, admin)
+    ports.start(free=before is None)
     watcher = watch(paths.lanes.network_changed)
 
     def hold(now: ClientConfig) -> str:
@@ -109,26 +134,32 @@ def run(config: ClientConfig, plugins: Plugins, again: Again[ClientConfig] | Non
         control.answers["reload"] = partial(reload.ask, os.getpid())
 
     def close() -> None:
+        gone = succession.left
+        grace = 0.0 if gone else reload.config.grace
         admin.drain()
         watcher.kill(block=False)
         if control:
-            control.close()  # together with its port, so that another client can use both
-        for inbound in inbounds:
-            inbound.close()
-        for reverse in reverses:
-            reverse.close()
-        tell_wait(len(registry) + len(direct), reload.config.grace)
+            control.close(left=gone)  # together with its port, so that another client can use both
+        succession.stop()
+        ports.close()
+        tell_wait(len(registry) + len(direct), grace)
         # no limit: `grace` limits each
-        gevent.joinall([gevent.spawn(drain, reload.config.grace) for drain in (registry.drain, direct.drain)])
-        for inbound in inbounds:
-            inbound.kill()  # no limit: it has END_TIME
+        gevent.joinall([gevent.spawn(drain, grace) for drain in (registry.drain, direct.drain)])
+        ports.kill()  # no limit: it has END_TIME
         view.close()
         paths.close()
+        succession.close()
         admin.close()
         if server:
             server.close(0)
 
-    return run_until_signal(lambda: _greet(config, inbounds, names), close, reload)
+    def greet() -> None:
+        _greet(config, inbounds, names)
+        kinds = ports.kinds(connector, routes, config.udp_idle_timeout)
+        free = ports.free if before is not None else lambda: None
+        succession.serve(Arrivals(paths.lanes, succession.others, kinds, free))
+
+    return run_until_signal(greet, close, reload, upgrade=succession.upgrade, ended=succession.ended)
 
 
 def _trust(tls: ClientTLS, config: ClientConfig) -> str:

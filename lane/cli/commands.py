@@ -11,7 +11,7 @@ COMMANDS = {
     "why": "say which transport a running client uses, and why",
     "open": "show the page of a running client or server in a browser",
     "status": "say what a running server has: its processes and their sessions",
-    "upgrade": "have the version that is installed now take the place of a running server",
+    "upgrade": "have the version that is installed now take the place of a running server or client",
     "diag": "print a diagnosis for a bug report, without secrets",
     "reload": "have a running server or client read its files again",
     "link": "print the link that clients need",

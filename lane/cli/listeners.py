@@ -50,18 +50,15 @@ def open_all(config: ClientConfig, connector: TargetConnector, terms: Terms) -> 
     return inbounds
 
 
-def open_reverses(config: ClientConfig, reverser: Reverser) -> list[ReverseForwarder]:
-    """Start the reverse forwards. The user chose their targets, so no policy checks them."""
+def make_reverses(config: ClientConfig, reverser: Reverser) -> list[ReverseForwarder]:
+    """Make the reverse forwards. The user chose their targets, so no policy checks them."""
     dialer = Dialer(ANYWHERE, system_resolver(), own=REVERSE)
     server = "this machine"
     if config.server is not None:
         server = (config.server.address if isinstance(config.server, Link) else config.server).host
     most = config.max_sessions // 4 // max(1, len(config.reverses))  # applications need sessions too
     limits = {"parked": max(1, min(PARKED, most)), "most": max(1, most)}
-    found = [
+    return [
         ReverseForwarder(reverser, one.where, one.target, dialer.connect, shown=server, **limits)
         for one in config.reverses
     ]
-    for reverse in found:
-        reverse.start()
-    return found

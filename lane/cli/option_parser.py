@@ -41,7 +41,7 @@ _FILES = {
     "why": ["client.conf"],
     "server": ["server.conf"],
     "status": ["server.conf"],
-    "upgrade": ["server.conf"],
+    "upgrade": ["server.conf", "client.conf"],
     "diag": ["client.conf", "server.conf"],
     "reload": ["client.conf", "server.conf"],
     "link": ["server.conf"],

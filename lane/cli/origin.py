@@ -7,7 +7,7 @@ from typing import NamedTuple
 from lane.cli.server import Setup
 from lane.handover import store
 from lane.handover.succession import Inheritance, inherited
-from lane.server.hosted import Parcel
+from lane.session.parcel import Parcel
 
 
 class Origin(NamedTuple):

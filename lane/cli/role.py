@@ -12,7 +12,7 @@ from lane.look.server import Board
 from lane.net.questions import Questions
 from lane.net.siblings import here
 from lane.server.begun import Begin, always
-from lane.server.hosted import Parcel
+from lane.session.parcel import Parcel
 from lane.tally import PID, Count, Tally
 from lane.users.bucket import Shared
 from lane.users.presence import Presence

@@ -31,6 +31,7 @@ from lane.config import (
     speedtest_config,
     status_config,
     top_config,
+    upgrade_config,
     user_config,
     why_config,
 )
@@ -51,7 +52,7 @@ CONFIGS: dict[str, Callable[[Any], Any]] = {
     "open": open_config,
     "link": link_config,
     "status": status_config,
-    "upgrade": status_config,
+    "upgrade": upgrade_config,
     "service install": service_config,
     "service remove": service_config,
     "reload": reload_config,

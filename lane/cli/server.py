@@ -31,6 +31,7 @@ from lane.egress.udp import UdpEgress
 from lane.errors import ConfigError
 from lane.handover.exchange import Desk
 from lane.handover.retirement import Retirement
+from lane.handover.server_parting import ServerParting
 from lane.handover.succession import Inheritance
 from lane.link import KEY_SIZE, Link, encode
 from lane.look.server import ServerView
@@ -201,15 +202,8 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
         if not succeeded:  # the next process has died
             role.presence.clear(role.worker, other=True)
 
-    retirement = Retirement(
-        server,
-        registry,
-        listeners,
-        config.upgrade_timeout,
-        others=role.others,
-        changed=changed,
-        end=end,
-    )
+    parting = ServerParting(server, registry, listeners, config.upgrade_timeout)
+    retirement = Retirement(parting, role.others, changed, end)
     role.hurry.append(retirement.hurry)
     desk = None
     if role.desk is not None:

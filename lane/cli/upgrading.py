@@ -1,6 +1,6 @@
-"""The upgrade of a server: on SIGUSR2 a new process takes its place.
+"""The upgrade of a server or a client: on SIGUSR2 a new process takes its place.
 
-`Upgrades` is for a server that is one process, `ForkedUpgrades` for the parent of several workers, which has
+`Upgrades` is for what is one process, `ForkedUpgrades` for the parent of several workers, which has
 no event loop (`lane.cli.workers`).
 """
 
@@ -32,7 +32,7 @@ RETRY = 0.25
 LINK_TIME = 5.0
 """Seconds for one message between two parents."""
 
-log = logging.getLogger("lane.server")
+log = logging.getLogger("lane")
 
 
 class Notes:
@@ -65,7 +65,8 @@ class Upgrades:
         hurry: Callable[[], None],
         tally: Tally,
     ) -> None:
-        self._before: Any = before and gsocket.socket(fileno=before.detach())
+        # A copy: `lane.handover.succession.fail` still uses the link.
+        self._before: Any = before and gsocket.socket(fileno=os.dup(before.fileno()))
         self._leave = leave
         self._hurry = hurry
         self._note = Notes(tally)
@@ -112,7 +113,7 @@ class Upgrades:
             try:
                 channel.send(self._before, {"serving": True})
             except OSError as error:
-                raise Fatal(f"the running server has gone: {error.strerror}") from None
+                raise Fatal(f"the running process has gone: {error.strerror}") from None
 
     def stop(self) -> None:
         """Have the process before this one stop, too."""

@@ -40,7 +40,7 @@ from lane.handover.succession import Inheritance
 from lane.meeting import identity, listen_at, remove, server_path
 from lane.plugins import Plugins
 from lane.server.begun import LEAST_TIME
-from lane.server.hosted import Parcel
+from lane.session.parcel import Parcel
 from lane.stream import Prepares
 from lane.tally import CARRIERS, PID, RESTARTS, SESSIONS, SINCE
 

@@ -15,10 +15,12 @@ from lane.config.server import (
     ReloadConfig,
     ServerConfig,
     StatusConfig,
+    UpgradeConfig,
     link_config,
     reload_config,
     server_config,
     status_config,
+    upgrade_config,
 )
 from lane.config.service import ServiceConfig, service_config
 from lane.config.settings import DEFAULT_TRANSPORTS, LIVE
@@ -28,8 +30,8 @@ from lane.config.user import UserConfig, user_config
 __all__ = [
     "DEFAULT_TRANSPORTS", "LIVE", "CheckConfig", "ClientConfig", "DiagConfig", "LinkConfig",
     "OpenConfig", "PluginsConfig", "ReloadConfig", "ServerConfig", "ServiceConfig", "SpeedtestConfig",
-    "StatusConfig", "TopConfig", "UserConfig", "WhyConfig", "check_config", "client_config",
+    "StatusConfig", "TopConfig", "UpgradeConfig", "UserConfig", "WhyConfig", "check_config", "client_config",
     "diag_config", "is_loopback", "link_config", "link_parameters", "open_config", "plugin_dir",
     "plugins_config", "reload_config", "server_config", "service_config", "speedtest_config",
-    "status_config", "top_config", "user_config", "why_config",
+    "status_config", "top_config", "upgrade_config", "user_config", "why_config",
 ]  # fmt: skip

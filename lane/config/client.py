@@ -58,6 +58,8 @@ class ClientConfig:
     resume_grace: float
     """Seconds for which a session outlives its carrier."""
     grace: float
+    upgrade_timeout: float
+    """Seconds for connections that can't go to the new process at an upgrade."""
     fast_open: str
     """auto, on or off: see `lane.carriers.connector.FastOpen`."""
     via: "Via | None"

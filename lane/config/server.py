@@ -84,9 +84,18 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True)
 class StatusConfig:
-    """The configuration of `lane status` and `lane upgrade`."""
+    """The configuration of `lane status`."""
 
     state_dir: Path
+    json: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeConfig:
+    """The configuration of `lane upgrade`: where server and client may answer; None: not asked for."""
+
+    server: Path | None
+    client: Path | None
     json: bool
 
 
@@ -137,9 +146,37 @@ def link_config(namespace: Namespace) -> LinkConfig:
 
 
 def status_config(namespace: Namespace) -> StatusConfig:
-    """Check the options of `lane status` or `lane upgrade`. Raises UsageError or ConfigError."""
+    """Check the options of `lane status`. Raises UsageError or ConfigError."""
     options = Options(namespace, "status")
     return StatusConfig(options.value("state_dir") or _default_state_dir(), options.value("json"))
+
+
+def upgrade_config(namespace: Namespace) -> UpgradeConfig:
+    """Check the options of `lane upgrade`. Raises UsageError or ConfigError.
+
+    What the user names is upgraded. A file of the server's or the client's says only where it is.
+    """
+    options, sources = Options(namespace, "upgrade"), namespace.sources
+    listen, control, folder = (options.value(name) for name in ("listen", "control", "state_dir"))
+    values = {"listen": listen, "control": control, "state_dir": folder}
+    named = [name for name in values if values[name] and not isinstance(sources.get(name), Path)]
+    if "state_dir" in named and len(named) > 1:
+        raise UsageError("--state-dir names a server, and --listen or --control a client: pass one")
+    if isinstance(source := sources.get("listen"), Path) and source.name == "server.conf":
+        listen = None  # it is the server's
+    client = None
+    if "state_dir" not in named and control != "off":
+        client = control if isinstance(control, Path) else find(listen or Address("127.0.0.1", 1080))
+    elif "control" in named:
+        raise options.error("control", "a client without a socket can't be asked")
+    server = None
+    if named in ([], ["state_dir"]):
+        try:
+            server = server_path(folder or _default_state_dir())
+        except UsageError:
+            if client is None:
+                raise
+    return UpgradeConfig(server, client, options.value("json"))
 
 
 def reload_config(namespace: Namespace) -> ReloadConfig:

@@ -75,19 +75,22 @@ GROUPS = (
         Option("client", "yes", parse_flag, "the client (default: the server)", kind="flag"),
     )),
     Group(
-        {"client": "applications", **dict.fromkeys(("why", "open", "diag", "reload", "top"), "the client")},
+        {
+            "client": "applications",
+            **dict.fromkeys(("why", "open", "diag", "reload", "top", "upgrade"), "the client"),
+        },
         ("client",), (
         Option("listen", "HOST:PORT", _LOOPBACK,
                "address of the proxy port for SOCKS5, SOCKS4a and HTTP",
                default=dict.fromkeys(("client", "why", "reload"), "127.0.0.1:1080"),
-               commands=("client", "why", "reload", "top"),
+               commands=("client", "why", "reload", "top", "upgrade"),
                comment={"client": "The address of the proxy port for SOCKS5, SOCKS4a and HTTP. An address"
                         " that is not loopback needs auth."}),
         Option("control", "PATH", read.control,
                "socket for `lane why`: a path, auto (named after --listen and the network namespace, in"
                " $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/lane or /tmp/lane-UID), or off for none",
                default=dict.fromkeys(("client", "why", "diag", "reload"), "auto"),
-               commands=("client", "why", "open", "diag", "reload", "top"),
+               commands=("client", "why", "open", "diag", "reload", "top", "upgrade"),
                comment="The socket for `lane why`: a path, auto (client-PORT.sock in $RUNTIME_DIRECTORY,"
                " $XDG_RUNTIME_DIR/lane or /tmp/lane-UID), or off for none."),
         Option("auth", "USER:PASSWORD", lambda text: inline_or_file(text, parse_credentials),
@@ -285,9 +288,12 @@ GROUPS = (
                "time for sessions to finish when lane is stopped", default="10s", live=BOTH,
                comment="How long sessions may take to finish when lane is stopped."),
         Option("upgrade-timeout", "TIME", read.parse_grace,
-               "time for clients to move to the new process at an upgrade", default="30s",
-               commands=("server",),
-               comment="How long clients may take to move to the new process at an upgrade."),
+               {"server": "time for clients to move to the new process at an upgrade",
+                "client": "time for connections that can't go to the new process at an upgrade"},
+               default="30s",
+               comment={"server": "How long clients may take to move to the new process at an upgrade.",
+                        "client": "How long connections that can't go to the new process at an upgrade may"
+                        " take to end: docs/UPGRADE.md says which."}),
         Option("handover", "PATH", parse_path,
                "a socket on which another process may take the place of this one", commands=("server",),
                example="/run/lane/handover.sock",

@@ -33,8 +33,8 @@ from lane.address import Address
 from lane.errors import Closed, LaneError, ProtocolError, Status, TargetError
 from lane.handover import channel
 from lane.net.accept import Acceptor
-from lane.server.hosted import Elsewhere, Parcel
 from lane.server.resumption import Key
+from lane.session.parcel import Elsewhere, Parcel
 from lane.supervisor import report, supervise
 
 ANSWER_TIME = 10.0

@@ -19,7 +19,7 @@ from typing import Any
 from lane.errors import LaneError, ProtocolError
 from lane.handover import channel
 from lane.handover.succession import FORMAT, Inheritance
-from lane.server.hosted import Parcel
+from lane.session.parcel import Parcel
 
 FIRST = 3
 """The number of the first descriptor that a service manager passes."""

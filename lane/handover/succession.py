@@ -1,6 +1,6 @@
-"""A new process that takes the place of a running server: how it is started, and what it gets first.
+"""A new process that takes the place of a running server or client: how it starts, and what it gets first.
 
-`lane upgrade` and SIGUSR2 have the running server start its command again, from what is installed now. The
+`lane upgrade` and SIGUSR2 have the running process start its command again, from what is installed now. The
 two share a link, a local socket. The old process sends its `Inheritance` there. The new one answers
 `{"serving": True}` once it serves, or `{"error": TEXT}`. Its workers take over from those of the old one
 (`lane.handover.predecessor`, `lane.handover.retirement`). If the new process ends before it serves, nothing
@@ -36,7 +36,7 @@ class Inheritance:
     """What the new process gets."""
 
     epoch: bytes
-    """See `lane.server.server.Server`: sessions go on, so it stays."""
+    """See `lane.server.server.Server`: sessions go on, so it stays. Empty for a client."""
     port: int
     names: list[str]
     """Of the desks of all workers: see `lane.handover.exchange`."""
@@ -45,13 +45,15 @@ class Inheritance:
     inboxes: list[socket.socket]
     """Of all workers: the ends to send to them (`lane.net.siblings`)."""
     status: socket.socket | None
-    """The one that answers `lane status`."""
+    """The control socket: the one that answers `lane status` or `lane why`."""
     admin: list[socket.socket] = field(default_factory=list)
     """Those of the admin port."""
     blind: float = 0.0
     """Seconds for which sessions of workers that have died must not be begun again."""
     presence: Lent | None = None
     """Who is there (`lane.users.presence`)."""
+    known: dict[str, Any] = field(default_factory=dict)
+    """What a client has learnt: see `lane.cli.client_succession`."""
 
     @property
     def workers(self) -> int:
@@ -82,6 +84,7 @@ class Inheritance:
             "status": self.status is not None,
             "blind": self.blind,
             "presence": self.presence[1] if self.presence else None,
+            "known": self.known,
         }
         socks = [sock for _, group in self.groups for one in group for sock in one] + self.inboxes
         status = [self.status] if self.status else []
@@ -111,6 +114,7 @@ class Inheritance:
             admin,
             float(value["blind"]),
             presence,
+            value.get("known", {}),
         )
 
     def send(self, link: Any) -> None:
@@ -128,14 +132,14 @@ class Inheritance:
             if value["format"] != FORMAT:
                 raise Fatal(
                     f"lane {value['version']} hands over its sessions in format {value['format']}, and this"
-                    f" version takes format {FORMAT}: restart the server"
+                    f" version takes format {FORMAT}: restart it"
                 )
             descriptors: list[int] = []
             while len(descriptors) < total:
                 descriptors += channel.receive(link)[1]
             return cls.of(value, descriptors)
         except (OSError, Closed, ProtocolError, LookupError, TypeError, ValueError) as error:
-            raise Fatal(f"the running server did not hand over its sockets: {error}") from None
+            raise Fatal(f"the running process did not hand over its sockets: {error}") from None
 
     def for_later(self) -> "Inheritance":
         """What is left of it after the end of this process: no other process can be asked any more."""
@@ -221,9 +225,9 @@ _link: socket.socket | None = None
 
 
 def inherited(path: Path | None = None) -> socket.socket | None:
-    """The link to the server whose place this process takes; None if there is none.
+    """The link to the process whose place this one takes; None if there is none.
 
-    `path`: where such a server listens, if it has not started this process.
+    `path`: where a server listens for that, if it has not started this process.
     """
     global _link
     if _link is None and (number := os.environ.pop(VARIABLE, "")):

@@ -10,6 +10,9 @@ import gevent.socket
 from gevent.event import Event
 
 from lane.address import Address
+from lane.carriers.departures import Goes
+from lane.carriers.session_driver import Leased
+from lane.session.parcel import Parcel
 from lane.stream import Stream
 
 Buffer = bytes | bytearray | memoryview
@@ -49,6 +52,12 @@ class Association(Protocol):
     def close(self) -> None:
         """End the association. Idempotent, never blocks."""
 
+    def leaves(self, goes: Goes | None) -> None:
+        """Another process may go on with it, together with what `goes` says; None: it stays here.
+
+        It is over here then.
+        """
+
 
 class Listening(TargetConnection, Protocol):
     """A port on the server, and the one connection that is made to it. `bound` is the address of the port.
@@ -56,8 +65,12 @@ class Listening(TargetConnection, Protocol):
     `accept` comes first, then `run` or `abort`. `abort` may also be called while `accept` blocks.
     """
 
-    def accept(self) -> Address:
-        """Wait for the connection and return its peer's address. Raises LaneError; call `abort` then."""
+    def accept(self, goes: Goes | None = None) -> Address:
+        """Wait for the connection and return its peer's address. Raises LaneError; call `abort` then.
+
+        With `goes`, another process may go on with the wait, and with what that says. Suspended is raised
+        then; call `abort` as well.
+        """
 
 
 class TargetConnector(Protocol):
@@ -74,6 +87,14 @@ class TargetConnector(Protocol):
         """Open a UDP association. `deliver(source, payload)` gets each incoming packet; it must not block.
 
         `anyone`: also accept packets from addresses to which nothing was sent. Raises as `connect` does.
+        """
+
+    def associate_again(
+        self, parcel: Parcel, leased: Leased | None, deliver: Callable[[Address, Buffer], None]
+    ) -> Association:
+        """Go on with an association that left another process. `leased`: a stream for it, or None.
+
+        Raises TargetError if there is no room for it.
         """
 
     def bind(self, peer: Address) -> Listening:

@@ -13,11 +13,12 @@ import gevent
 import gevent.socket
 
 from lane.address import Address
-from lane.errors import LaneError, ProtocolError, Status
+from lane.errors import LaneError, ProtocolError, Status, Suspended
 from lane.inbound.bind import bind
 from lane.inbound.connector import TargetConnector
-from lane.inbound.handshake_io import Asked, read_request, receive, refuse, say, status_of
+from lane.inbound.handshake_io import Asked, read_request, refuse, say, status_of
 from lane.inbound.http import forward
+from lane.inbound.openings import Openings
 from lane.inbound.udp import AppUdpPort, UdpTerms, relay
 from lane.net.guesses import Guesses
 from lane.proto.events import (
@@ -50,6 +51,8 @@ class Terms:
     pac: bool = False
     """Whether the port also serves a proxy auto-config file."""
     guesses: Guesses = field(default_factory=partial(Guesses, "user or password"))
+    openings: Openings = field(default_factory=Openings)
+    """The connections that wait for their application's next request."""
 
 
 def serve(sock: gevent.socket.socket, connector: TargetConnector, terms: Terms) -> None:
@@ -63,6 +66,8 @@ def serve(sock: gevent.socket.socket, connector: TargetConnector, terms: Terms) 
     except (OSError, ProtocolError) as error:
         log.debug("dropped a connection: %s", error)
         return
+    except Suspended:
+        return  # another process serves it
     if asked is None:
         log.debug("dropped a connection: no request within %g s", terms.handshake_timeout)
         return
@@ -70,7 +75,7 @@ def serve(sock: gevent.socket.socket, connector: TargetConnector, terms: Terms) 
     del asked  # connections last long: hold nothing that is no longer needed
     if isinstance(event, ForwardRequest):
         assert isinstance(codec, Http)
-        event = forward(sock, connector, codec, event)
+        event = forward(sock, connector, codec, event, terms.openings)
     match event:
         case Refusal(data) if codec.login is False:
             _refuse_guess(sock, data, terms.guesses)
@@ -126,7 +131,7 @@ def _associate(
     sock: gevent.socket.socket, connector: TargetConnector, codec: Codec, source: Address, terms: UdpTerms
 ) -> None:
     try:
-        port = AppUdpPort(sock, source)
+        port = AppUdpPort.open(sock, source)
     except OSError as error:
         refuse(sock, codec.refused(Status.FAILURE, f"no port for packets: {error.strerror}"))
         return
@@ -147,7 +152,7 @@ def _handshake(sock: gevent.socket.socket, terms: Terms) -> tuple[Codec, Asked]:
 
     Raises ProtocolError, OSError.
     """
-    data = receive(sock)
+    data = terms.openings.receive(sock)
     codec: Codec
     if data[0] == SOCKS5:
         codec = Socks5(terms.credentials)

@@ -21,7 +21,7 @@ import gevent
 import gevent.socket
 
 from lane.address import Address
-from lane.errors import Failure, LaneError, ProtocolError
+from lane.errors import Failure, LaneError, ProtocolError, Suspended
 from lane.fair import maybe_yield
 from lane.inbound.connector import TargetConnection, TargetConnector
 from lane.inbound.handshake_io import (
@@ -34,6 +34,7 @@ from lane.inbound.handshake_io import (
     say,
     status_of,
 )
+from lane.inbound.openings import Openings
 from lane.net import hangups
 from lane.proto.events import ForwardRequest, Refusal
 from lane.proto.http import Http
@@ -59,11 +60,16 @@ log = logging.getLogger("lane.inbound")
 
 
 def forward(
-    sock: gevent.socket.socket, connector: TargetConnector, codec: Http, first: ForwardRequest
+    sock: gevent.socket.socket,
+    connector: TargetConnector,
+    codec: Http,
+    first: ForwardRequest,
+    openings: Openings,
 ) -> Asked | None:
     """Carry out exchanges, beginning with `first`. Return the first request of another kind.
 
-    None: the application's connection is finished. The caller closes `sock`, which may be closed already.
+    None: the application's connection is finished, or another process goes on with it. The caller closes
+    `sock`, which may be closed already. Between two requests the connection waits in `openings`.
     """
     asked: Asked | None = first
     exchanges = _Exchanges(sock, connector, codec)
@@ -71,7 +77,9 @@ def forward(
         while isinstance(asked, ForwardRequest):
             if not exchanges.carry(asked):
                 return None
-            asked = gevent.with_timeout(IDLE_TIME, read_request, sock, codec, timeout_value=None)
+            asked = gevent.with_timeout(IDLE_TIME, _next, sock, codec, openings, timeout_value=None)
+    except Suspended:
+        return None
     except (OSError, ProtocolError) as error:
         if not isinstance(error, Left) or codec.trailing_data:  # a disconnect between two requests is normal
             log.debug("dropped a connection: %s", error)
@@ -79,6 +87,12 @@ def forward(
     finally:
         exchanges.leave()
     return asked
+
+
+def _next(sock: gevent.socket.socket, codec: Http, openings: Openings) -> Asked:
+    if not codec.trailing_data:
+        codec.receive(openings.receive(sock))
+    return read_request(sock, codec)
 
 
 class _ForwardTarget:

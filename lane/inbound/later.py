@@ -12,6 +12,7 @@ from time import monotonic
 from gevent.event import Event
 
 from lane.address import Address
+from lane.carriers.departures import Goes
 from lane.errors import LaneError
 from lane.inbound.connector import Association, Buffer
 from lane.tasks import start
@@ -25,10 +26,16 @@ PAUSE = 2.0
 class Later:
     """The association that `ask` returns, requested when it is needed.
 
-    `failed` is called with the error if the request fails; it must not block.
+    `failed` is called with the error if the request fails; it must not block. `association`: it is there
+    already.
     """
 
-    def __init__(self, ask: Callable[[], Association], failed: Callable[[LaneError], None]) -> None:
+    def __init__(
+        self,
+        ask: Callable[[], Association],
+        failed: Callable[[LaneError], None],
+        association: Association | None = None,
+    ) -> None:
         self.over = Event()
         """Set when the association has ended and no further packet will arrive."""
         self.dropped = 0
@@ -36,10 +43,13 @@ class Later:
         self._ask = ask
         self._failed = failed
         self._association: Association | None = None
+        self._goes: Goes | None = None
         self._waiting: deque[tuple[Address, bytes]] = deque()
         self._asking = False
         self._not_before = 0.0
         self._closed = False
+        if association is not None:
+            self._begin(association)
 
     def open(self) -> None:
         """Request the association and wait for the outcome. Raises as `TargetConnector.associate` does."""
@@ -47,11 +57,22 @@ class Later:
         if self._closed:
             association.close()
             return
-        self._association = association
-        association.over.rawlink(lambda _: self.over.set())
+        self._begin(association)
         for packet in self._waiting:
             association.send(*packet)
         self._waiting.clear()
+
+    def _begin(self, association: Association) -> None:
+        self._association = association
+        association.over.rawlink(lambda _: self.over.set())
+        if self._goes is not None:
+            association.leaves(self._goes)
+
+    def leaves(self, goes: Goes | None) -> None:
+        """See `Association`."""
+        self._goes = goes
+        if self._association is not None:
+            self._association.leaves(goes)
 
     def send(self, target: Address, payload: Buffer) -> None:
         """See `Association`."""

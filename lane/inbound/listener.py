@@ -7,6 +7,7 @@ nothing, and the connections in progress are not affected.
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gevent
@@ -66,9 +67,36 @@ class Inbound:
             what = f"connections on {Address(*sock.getsockname()[:2])}"
             self._acceptors.append(supervise(f"the acceptance of {what}", self._accept, Acceptor(sock, what)))
 
+    def pause(self) -> None:
+        """Stop accepting for now: another process does."""
+        gevent.killall(self._acceptors)  # no limit: they only accept
+        self._acceptors.clear()
+
+    def resume(self) -> None:
+        """Accept again."""
+        self.start()
+
+    def take_over(self, serve: Callable[[], None]) -> None:
+        """Serve a connection that another process has accepted, also if the pool is full."""
+        greenlet: gevent.Greenlet[..., None] = gevent.Greenlet(serve)
+        if self._pool.full():
+            greenlet.start()
+        else:
+            self._pool.start(greenlet)
+
+    def welcome(self, descriptor: int) -> None:
+        """Serve a connection of which another process knows nothing yet. Raises OSError."""
+        sock = gsocket.socket(fileno=descriptor)
+        try:
+            peer = sock.getpeername()
+        except OSError:
+            sock.detach()
+            raise
+        self.take_over(partial(self._serve, sock, peer))
+
     def close(self) -> None:
         """Stop accepting. Connections in progress continue. Idempotent."""
-        gevent.killall(self._acceptors)  # no limit: they only accept
+        self.pause()
         for sock in self._listeners:
             sock.close()
         self._own = []

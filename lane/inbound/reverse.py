@@ -7,16 +7,18 @@ them retries, at growing intervals. The log has one line per change, not per try
 """
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Protocol
+from typing import Any, Protocol
 
 import gevent
 import gevent.socket
+from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
 from lane.address import Address
-from lane.errors import LaneError, Status, TargetError
+from lane.errors import LaneError, Status, Suspended, TargetError
 from lane.inbound.connector import Listening
 from lane.supervisor import supervise
 
@@ -30,6 +32,9 @@ LONGEST_PAUSE = 10.0
 """The longest pause between two tries, in seconds."""
 REFUSED_PAUSE = 60.0
 """Seconds before a server that refused is asked again."""
+
+KIND = "parked"
+"""The kind of the parcel of a parked session."""
 
 _FINAL = (Status.NOT_ALLOWED, Status.COMMAND_NOT_SUPPORTED, Status.ADDRESS_NOT_SUPPORTED)
 
@@ -68,6 +73,7 @@ class ReverseForwarder:
     ) -> None:
         self.where = where
         """Where the server listens. Port 0 is replaced by the port that the server picked."""
+        self._name = f"{where} -> {target}"
         self._reverser = reverser
         self._target = target
         self._dial = dial
@@ -81,10 +87,50 @@ class ReverseForwarder:
         self._target_fails = False
         self._pause = FIRST_PAUSE
         self._parkers: list[gevent.Greenlet[..., None]] = []
+        self._arrived: deque[Listening] = deque()
+        self._free = False  # whether sessions may be parked: not while those of another process come
+        self._news = Event()
+        self._held = 0
 
-    def start(self) -> None:
-        """Begin to park sessions."""
+    def __len__(self) -> int:
+        """Sessions that are parked or in use."""
+        return self._held
+
+    def start(self, *, free: bool = True) -> None:
+        """Begin to park sessions. Unless `free`, only those of another process wait, until `resume`."""
+        self._free = free
         self._parkers = [supervise(str(self), self._keep_one) for _ in range(self._parked)]
+
+    def pause(self) -> None:
+        """Park no more sessions: another process does, and goes on with those that wait."""
+        self._free = False
+
+    def resume(self) -> None:
+        """Park as many sessions as should wait."""
+        self._free = True
+        self._news.set()
+
+    def take_over(self, name: str, make: Callable[[], Listening]) -> bool:
+        """Go on with a session that another process has parked for the forward `name`, and `make` returns.
+
+        Returns whether that is this one. Raises TargetError.
+        """
+        if name != self._name:
+            return False
+        if self._free or len(self._arrived) >= self._parked:  # as many as should wait do so already
+            gevent.spawn(self._serve_once, make())
+        else:
+            self._arrived.append(make())
+            self._news.set()
+        return True
+
+    def _serve_once(self, listening: Listening) -> None:
+        if (arrival := self._wait(listening)) is not None:
+            self._serve(*arrival)
+
+    def _go(self) -> tuple[dict[str, Any], list[int]]:
+        """What goes to another process with a session that waits."""
+        return {"kind": KIND, "forward": self._name}, []
 
     def close(self) -> None:
         """Park no more sessions. Connections in progress continue."""
@@ -112,20 +158,34 @@ class ReverseForwarder:
 
     def _arrival(self) -> tuple[Listening, Address] | None:
         """Park a session and wait. Return it and the peer's address, or None if the session was lost."""
-        listening = self._park()
+        return self._wait(self._park())
+
+    def _wait(self, listening: Listening) -> tuple[Listening, Address] | None:
+        self._held += 1
         try:
-            return listening, listening.accept()
-        except LaneError as error:
-            listening.abort()
-            log.debug("%s: a parked session ended: %s", self, error)
+            return listening, listening.accept(self._go)
+        except (LaneError, Suspended) as error:
+            self._drop(listening)
+            log.debug("%s: a parked session ended: %s", self, error or "it goes on in another process")
             return None
         except BaseException:
-            listening.abort()
+            self._drop(listening)
             raise
 
+    def _drop(self, listening: Listening) -> None:
+        self._held -= 1
+        listening.abort()
+
     def _park(self) -> Listening:
-        """Park a session on the server, and retry until that works."""
+        """Park a session on the server, and retry until that works; or take one of another process."""
         while True:
+            while not self._free and not self._arrived:
+                self._news.clear()
+                self._news.wait()  # no limit: the other process says when, and its end is noticed
+            if self._arrived:
+                listening = self._arrived.popleft()
+                self._worked(listening.bound.port)
+                return listening
             # While nothing works, only one greenlet tries; no limit: it retries until something works.
             with nullcontext() if self._works else self._turn:
                 alone = not self._works
@@ -162,6 +222,12 @@ class ReverseForwarder:
 
     def _serve(self, listening: Listening, peer: Address) -> None:
         """Relay one connection until it ends, or reset it if the target can't be reached."""
+        try:
+            self._relay(listening, peer)
+        finally:
+            self._held -= 1
+
+    def _relay(self, listening: Listening, peer: Address) -> None:
         try:
             sock = self._dial(self._target)
         except BaseException as error:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 
 from lane.address import Address
+from lane.carriers.departures import Goes
+from lane.carriers.session_driver import Leased
 from lane.egress.rules import Action, RouteTable
 from lane.egress.udp import UdpEgress
 from lane.errors import LaneError, Status, TargetError
@@ -16,6 +18,8 @@ from lane.inbound.direct import Direct
 from lane.inbound.later import Later
 from lane.log import Throttle
 from lane.plugins import BadAnswer, Plugins
+from lane.proto.hello import ANYONE
+from lane.session.parcel import Parcel
 
 REMEMBERED = 1024
 """Targets of one association whose route is remembered."""
@@ -108,13 +112,7 @@ class Routes:
         """
         if self._associations >= self._most:
             raise TargetError(Status.FAILURE, "too many UDP associations at once")
-        routed = _Routed(
-            self.action,
-            Later(partial(self._lane.associate, deliver, anyone=anyone), _refused),
-            partial(self._direct.associate, deliver, anyone=anyone),
-            self._dissociated,
-        )
-        self._associations += 1
+        routed = self._routed(deliver, anyone)
         if self._ask is None and not self.rules:
             try:
                 routed.open()
@@ -122,6 +120,24 @@ class Routes:
                 routed.close()
                 raise
         return routed
+
+    def associate_again(
+        self, parcel: Parcel, leased: Leased | None, deliver: Callable[[Address, Buffer], None]
+    ) -> Association:
+        """See `TargetConnector.associate_again`."""
+        lane = self._lane.associate_again(parcel, leased, deliver)
+        return self._routed(deliver, bool(parcel.state["driver"]["request"][3] & ANYONE), lane)
+
+    def _routed(
+        self, deliver: Callable[[Address, Buffer], None], anyone: bool, lane: Association | None = None
+    ) -> "_Routed":
+        self._associations += 1
+        return _Routed(
+            self.action,
+            Later(partial(self._lane.associate, deliver, anyone=anyone), _refused, lane),
+            partial(self._direct.associate, deliver, anyone=anyone),
+            self._dissociated,
+        )
 
     def _dissociated(self) -> None:
         self._associations -= 1
@@ -162,8 +178,15 @@ class _Routed:
             case Action.LANE:
                 self._lane.send(target, payload)
             case Action.DIRECT if self._ended is not None:
-                self._direct = self._direct or self._make_direct()
+                if self._direct is None:
+                    self._direct = self._make_direct()
+                    self._lane.leaves(None)
                 self._direct.send(target, payload)
+
+    def leaves(self, goes: Goes | None) -> None:
+        """See `Association`. One that sends directly, too, stays."""
+        if self._direct is None:
+            self._lane.leaves(goes)
 
     def close(self) -> None:
         """See `Association`."""

@@ -7,8 +7,10 @@ some applications put the target's port there.
 """
 
 import logging
+import os
 import socket
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -18,12 +20,17 @@ from gevent import socket as gsocket
 from gevent.event import Event
 
 from lane.address import Address, normal_host
+from lane.carriers.session_driver import Leased
 from lane.errors import Closed, ProtocolError
 from lane.fair import maybe_yield
-from lane.inbound.connector import Association, Buffer
+from lane.inbound.connector import Association, Buffer, TargetConnector
 from lane.net.udp import UdpSocket
 from lane.proto.udp import pack_socks, parse_socks
+from lane.session.parcel import Parcel
 from lane.supervisor import supervise
+
+KIND = "association"
+"""The kind of its parcel."""
 
 log = logging.getLogger("lane.inbound")
 
@@ -39,21 +46,42 @@ class UdpTerms:
 
 
 class AppUdpPort:
-    """A UDP port for the application that is connected by `sock`.
+    """A UDP port for the application at the host `peer`. `said`: the port that it says it sends from."""
 
-    `source`: the address that the application says it sends from. Raises OSError.
-    """
-
-    def __init__(self, sock: gsocket.socket, source: Address) -> None:
-        host, self._peer = normal_host(sock.getsockname()[0]), normal_host(sock.getpeername()[0])
-        self._sock = UdpSocket.open(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
-        self.address = Address(normal_host(host), self._sock.port)
+    def __init__(self, sock: UdpSocket, peer: str, said: int) -> None:
+        self._sock, self._peer, self._said = sock, peer, said
+        self.address = Address(normal_host(sock.host), sock.port)
         self.last = monotonic()
         """When a packet last moved in either direction, by the monotonic clock."""
         self.dropped = 0
         """Packets that were dropped: from another sender, malformed, or refused by the kernel."""
-        self._said = source.port
         self._from: Any = None
+
+    @classmethod
+    def open(cls, sock: gsocket.socket, source: Address) -> "AppUdpPort":
+        """A port for the application that is connected by `sock`, and says that it sends from `source`.
+
+        Raises OSError.
+        """
+        host, peer = normal_host(sock.getsockname()[0]), normal_host(sock.getpeername()[0])
+        opened = UdpSocket.open(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+        return cls(opened, peer, source.port)
+
+    def freeze(self) -> tuple[dict[str, Any], int]:
+        """What `thaw` needs, as a plain value, and the descriptor, which is the caller's now.
+
+        Nobody may be in `recv`, and no call may follow.
+        """
+        state = {"peer": self._peer, "said": self._said, "from": self._from, "last": self.last}
+        return state, self._sock.detach()
+
+    @classmethod
+    def thaw(cls, frozen: dict[str, Any], descriptor: int) -> "AppUdpPort":
+        """The port that goes on from there, in another process of the same machine."""
+        port = cls(UdpSocket(socket.socket(fileno=descriptor)), frozen["peer"], frozen["said"])
+        port._from = frozen["from"] and tuple(frozen["from"])
+        port.last = frozen["last"]
+        return port
 
     def deliver(self, source: Address, payload: Buffer) -> None:
         """Send a packet to the application. It is dropped while the application's address is unknown."""
@@ -94,16 +122,44 @@ class AppUdpPort:
         return bool(where == self._from)
 
 
+def take_over(parcel: Parcel, leased: Leased | None, connector: TargetConnector) -> Callable[[float], None]:
+    """Go on with an association of another process. The caller calls the result with the `idle_timeout`.
+
+    Raises TargetError if there is no room for it.
+    """
+    control, descriptor = parcel.descriptors
+    udp = AppUdpPort.thaw(parcel.state["port"], os.dup(descriptor))
+    try:
+        association = connector.associate_again(parcel, leased, udp.deliver)
+    except BaseException:
+        udp.close()
+        raise
+    os.close(descriptor)
+
+    def serve(idle_timeout: float) -> None:
+        with gsocket.socket(fileno=control) as sock, closing(udp), closing(association):
+            log.debug("an association ended: %s", relay(sock, udp, association, idle_timeout))
+
+    return serve
+
+
 def relay(sock: gsocket.socket, port: AppUdpPort, association: Association, idle_timeout: float) -> str:
     """Relay the application's packets until the association ends. Return the reason.
 
     It ends when `sock`, the connection that requested it, ends, or `idle_timeout` seconds after the last
-    packet.
+    packet. It may also go on in another process.
     """
     left = Event()
     watch = gevent.spawn(_watch, sock, left)
     pump = supervise("the packets of an application", _pump, port, association)
+
+    def go() -> tuple[dict[str, Any], list[int]]:
+        gevent.killall([watch, pump])  # no limit: they only read, and send without waiting
+        state, descriptor = port.freeze()
+        return {"kind": KIND, "port": state}, [sock.detach(), descriptor]
+
     try:
+        association.leaves(go)
         while True:
             idle = port.last + idle_timeout - monotonic()
             if idle <= 0:
@@ -112,7 +168,7 @@ def relay(sock: gsocket.socket, port: AppUdpPort, association: Association, idle
             if left.is_set():
                 return "the application left"
             if association.over.is_set():
-                return "the server ended it"
+                return "the server ended it, or it goes on in another process"
     finally:
         watch.kill(block=False)
         pump.kill(block=False)

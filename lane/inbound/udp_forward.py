@@ -17,36 +17,54 @@ from gevent.event import Event
 
 from lane import census
 from lane.address import Address, normal_host
+from lane.carriers.session_driver import Leased
 from lane.errors import Closed, LaneError
 from lane.fair import maybe_yield
-from lane.inbound.connector import Buffer, TargetConnector
+from lane.inbound.connector import Association, Buffer, TargetConnector
 from lane.inbound.later import Later
 from lane.log import Throttle
 from lane.net.listen import bind_udp
 from lane.net.own import UDP, OwnPort
 from lane.net.udp import UdpSocket
+from lane.session.parcel import Parcel
 from lane.supervisor import supervise
 
 SWEEP = 1.0
 """Seconds between two checks for idle associations."""
 
+KIND = "source"
+"""The kind of the parcel of a source."""
+
 log = logging.getLogger("lane.inbound")
+
+Deliver = Callable[[Address, Buffer], None]
+
+
+def _hashable(where: Any) -> Any:
+    """The address of a peer, as it was before it became a plain value."""
+    return tuple(map(_hashable, where)) if isinstance(where, list) else where
 
 
 class _Source:
-    """One source address, and its association. `failed` gets the error if there can be no association."""
+    """One source address, and its association. `failed` gets the error if there can be no association.
+
+    `arrived`: the association goes on here, as the call that makes it with a way to deliver packets.
+    """
 
     def __init__(
         self,
         port: UdpSocket,
         where: Any,
         connector: TargetConnector,
-        failed: Callable[[Any, LaneError], None],
+        failed: Callable[["_Source", LaneError], None],
+        arrived: Callable[[Deliver], Association] | None = None,
     ) -> None:
         self.last = monotonic()
-        self.association = Later(partial(connector.associate, self.deliver), partial(failed, self))
         self._port = port
         self.key, self.where = (port, where), where
+        association = arrived(self.deliver) if arrived else None
+        ask = partial(connector.associate, self.deliver)
+        self.association = Later(ask, partial(failed, self), association)
 
     def deliver(self, _: Address, payload: Buffer) -> None:
         """Send a packet to the source. The association delivers only packets from the target."""
@@ -70,7 +88,8 @@ class UdpForward:
         self._most = most
         # The key is our port and the source address. The source that was silent for longest comes first.
         self._sources: OrderedDict[tuple[UdpSocket, Any], _Source] = OrderedDict()
-        self._greenlets: list[gevent.Greenlet[..., None]] = []
+        self._receivers: list[gevent.Greenlet[..., None]] = []
+        self._sweeper: gevent.Greenlet[..., None] | None = None
         self._stopped = Event()
         self._throttle = Throttle()
         self._ports = [UdpSocket(sock, answers=True) for sock in bind_udp(address)]
@@ -88,11 +107,41 @@ class UdpForward:
     def __len__(self) -> int:
         return len(self._sources)
 
+    def take_over(self, parcel: Parcel, leased: Leased | None) -> bool:
+        """Go on with a source of another process. Returns whether its port is here. Raises TargetError."""
+        host, number, where = parcel.state["source"]
+        for port in self._ports:
+            if (port.host, port.port) == (host, number):
+                self._welcome(
+                    port,
+                    _hashable(where),
+                    None,
+                    lambda deliver: self._connector.associate_again(parcel, leased, deliver),
+                )
+                return True
+        return False
+
+    def _go(self, source: _Source) -> tuple[dict[str, Any], list[int]]:
+        """What goes to another process with a source's association."""
+        port, where = source.key
+        if self._sources.get(source.key) is source:
+            del self._sources[source.key]
+        return {"kind": KIND, "source": [port.host, port.port, where]}, []
+
+    def pause(self) -> None:
+        """Receive no packets for now: another process does."""
+        gevent.killall(self._receivers)  # no limit: they only receive
+        self._receivers.clear()
+
+    def resume(self) -> None:
+        """Receive packets again, after `pause`."""
+        name = f"a port of the forward to {self._target}"
+        self._receivers = [supervise(name, self._receive, port) for port in self._ports]
+
     def start(self) -> None:
         """Begin to receive packets."""
-        name = f"the forward to {self._target}"
-        receivers = [supervise(f"a port of {name}", self._receive, port) for port in self._ports]
-        self._greenlets = [*receivers, supervise(f"the sweeper of {name}", self._sweep)]
+        self.resume()
+        self._sweeper = supervise(f"the sweeper of the forward to {self._target}", self._sweep)
 
     def close(self) -> None:
         """Receive no more packets, and end all associations. Idempotent."""
@@ -106,7 +155,8 @@ class UdpForward:
 
     def kill(self) -> None:
         """Wait until the greenlets have ended."""
-        gevent.joinall(self._greenlets)  # no limit: the ports are closed, and the sweeper checks each second
+        greenlets = [*self._receivers, *filter(None, [self._sweeper])]
+        gevent.joinall(greenlets)  # no limit: the ports are closed, and the sweeper checks each second
 
     def _receive(self, port: UdpSocket) -> None:
         try:
@@ -121,11 +171,19 @@ class UdpForward:
         except Closed:
             return
 
-    def _welcome(self, port: UdpSocket, where: Any, before: _Source | None) -> _Source:
-        """Register a new source, or replace `before`, whose association is over."""
+    def _welcome(
+        self,
+        port: UdpSocket,
+        where: Any,
+        before: _Source | None,
+        arrived: Callable[[Deliver], Association] | None = None,
+    ) -> _Source:
+        """Register a new source, or replace `before`, whose association is over. `arrived`: see `_Source`."""
         if before is not None:
             before.association.close()
-        source = self._sources[port, where] = _Source(port, where, self._connector, self._failed)
+        source = _Source(port, where, self._connector, self._failed, arrived)
+        self._sources[port, where] = source
+        source.association.leaves(partial(self._go, source))
         if len(self._sources) > self._most:
             self._sources.popitem(last=False)[1].association.close()
         return source

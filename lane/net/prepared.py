@@ -69,6 +69,14 @@ class Prepared:
         self._taken.add(len(self._found) - 1)
         return [sock.detach() for sock in socks]
 
+    def drop_others(self) -> None:
+        """Close those that nothing asked for: whoever connected there would wait in vain."""
+        for number, (_, socks) in enumerate(self._found):
+            for sock in socks if number not in self._taken else ():
+                sock.close()
+        self._found = [one for number, one in enumerate(self._found) if number in self._taken]
+        self._taken = {*range(len(self._found))}
+
     def close(self) -> None:
         """Close them here. Other processes keep what they have."""
         for _, socks in self._found:

@@ -14,6 +14,7 @@ import os
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 from lane.address import MAX_PACKED, Address, unpack
 from lane.errors import ProtocolError, Status
@@ -136,6 +137,17 @@ class Request:
         rest = self.address.pack() + resumable + padding
         length = _REQUEST.size - 2 + len(rest)
         return _REQUEST.pack(length, self.command, self.flags, self.window) + rest
+
+    def freeze(self) -> list[Any]:
+        """It as a plain value, for another process."""
+        address = [*self.address]
+        return [self.command, address, self.window, self.flags, self.session, self.generation]
+
+    @classmethod
+    def thaw(cls, frozen: list[Any]) -> "Request":
+        """The request of `freeze`."""
+        command, address, *rest = frozen
+        return cls(command, Address(*address), *rest)
 
 
 def parse_request(data: Buffer) -> tuple[Request, int] | None:

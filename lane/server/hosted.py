@@ -1,11 +1,10 @@
 """A session at its service, from its first request on.
 
 It lives in one greenlet until it ends, or until it goes on in another process of the server. For that it is
-stopped here, and becomes a `Parcel`: what it is as a plain value, and the descriptors of its sockets.
+stopped here, and becomes a `Parcel`.
 """
 
 import logging
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from lane.address import Address
 from lane.errors import Closed, LaneError, Status, Suspended, TargetError
 from lane.proto.hello import Request
 from lane.server.services import Service
+from lane.session.parcel import Parcel
 from lane.session.session import Session
 from lane.supervisor import report
 
@@ -35,22 +35,6 @@ class Asked(NamedTuple):
     """The address of the client's first carrier."""
     transport: str = ""
     """Its transport."""
-
-
-class Parcel(NamedTuple):
-    """A session on its way to another process, or a notice of one that has ended (`lane.server.requests`)."""
-
-    state: dict[str, Any]
-    descriptors: list[int]
-
-    def close(self) -> None:
-        """Close the descriptors of a session that nobody took: their peers get a reset."""
-        for descriptor in self.descriptors:
-            os.close(descriptor)
-
-
-class Elsewhere(Exception):
-    """The session went from here to yet another process."""
 
 
 class HostedSession:
@@ -121,21 +105,13 @@ class HostedSession:
         return parcel
 
     def _pack(self) -> None:
-        request, session = self.asked.request, self.session
         state, descriptors = self._service.freeze()
         whole = {
             "user": self.asked.user,
             "peer": self.asked.peer,
             "transport": self.asked.transport,
-            "request": [
-                request.command,
-                [*request.address],
-                request.window,
-                request.flags,
-                request.session,
-                request.generation,
-            ],
-            "session": session.protocol.freeze(),
+            "request": self.asked.request.freeze(),
+            "session": self.session.protocol.freeze(),
             "service": state,
         }
         self._parcel = Parcel(whole, descriptors)
@@ -152,6 +128,4 @@ class HostedSession:
 
 def asked_of(state: dict[str, Any]) -> Asked:
     """What the session in a parcel was begun for."""
-    command, address, *rest = state["request"]
-    request = Request(command, Address(*address), *rest)
-    return Asked(request, state["user"], state["peer"], state["transport"])
+    return Asked(Request.thaw(state["request"]), state["user"], state["peer"], state["transport"])

@@ -13,10 +13,11 @@ from lane.address import Address
 from lane.errors import LaneError, Status, TargetError
 from lane.proto.hello import Request
 from lane.server.carriers import Carriers
-from lane.server.hosted import Asked, HostedSession, Parcel, asked_of
+from lane.server.hosted import Asked, HostedSession, asked_of
 from lane.server.live import LiveSession, LiveSessions
 from lane.server.resumption import Entry, Resumption
 from lane.server.services import Offers, Service
+from lane.session.parcel import Parcel
 from lane.session.registry import Registry
 from lane.session.session import Session
 from lane.stream import Carrier

@@ -19,7 +19,7 @@ from lane.net.user_places import UserPlaces
 from lane.proto.hello import ANYONE, EPOCH_SIZE, NOWHERE, RESUMABLE, Command, Reply, Request
 from lane.server.begun import LEAST_TIME, Begin, always
 from lane.server.carriers import Carriers
-from lane.server.hosted import Elsewhere, HostedSession, Parcel
+from lane.server.hosted import HostedSession
 from lane.server.hosting import Hosting
 from lane.server.live import LiveSessions
 from lane.server.messages import MessageReader, finish
@@ -27,6 +27,7 @@ from lane.server.probe import answer_pings
 from lane.server.resumption import Entry, Key, Resumption
 from lane.server.services import Offers
 from lane.session.flows import Flows
+from lane.session.parcel import Elsewhere, Parcel
 from lane.session.registry import Registry
 from lane.stream import Carrier, Stream, measured
 from lane.supervisor import report

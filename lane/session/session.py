@@ -204,6 +204,11 @@ class Session(StreamWriter):
             if protocol.life is Life.CLOSED and not self.parted and (stream := self._stream):
                 stream.close()
 
+    @property
+    def suspended(self) -> bool:
+        """Whether it goes on elsewhere."""
+        return self._suspended
+
     def suspend(self) -> None:
         """Give up the stream, and wake the greenlets in `recv`, `sendall` and `close` with Suspended.
 

@@ -3,7 +3,7 @@
 import pytest
 
 from lane.errors import Status, TargetError
-from lane.server.hosted import Elsewhere
+from lane.session.parcel import Elsewhere
 from lane.testing.harness import until
 from tests.support.beds import making_beds
 

@@ -249,6 +249,9 @@ class Connector:
     def associate(self, deliver, *, anyone=False):
         return self
 
+    def leaves(self, goes):
+        pass
+
     def send(self, target, payload):
         self.packets.append(bytes(payload))
 

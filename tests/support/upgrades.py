@@ -1,13 +1,16 @@
-"""Servers that are upgraded: whoever takes the place of whom."""
+"""Servers and clients that are upgraded: whoever takes the place of whom."""
 
 import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
+from lane.asking import ask
+from lane.errors import Unreachable
 from lane.testing.harness import until
-from tests.support.processes import DEADLINE
+from tests.support.processes import DEADLINE, start_client
 from tests.support.workers import status
 
 
@@ -40,3 +43,44 @@ def stop(server):
     pid = status(server)["pid"]
     os.kill(pid, signal.SIGTERM)
     until(lambda: has_ended(pid), server.describe)
+
+
+def control_of(client):
+    """Where an upgradable client answers."""
+    return client.arguments[client.arguments.index("--control") + 1]
+
+
+@contextmanager
+def upgradable_client(folder, transport, link, *options, **how):
+    """A client that may be upgraded in the test."""
+    (folder / "run").mkdir(mode=0o700)
+    where = ("--control", folder / "run" / "control.sock")
+    with start_client(folder / "client", transport, link, *where, *options, **how) as client:
+        try:
+            yield client
+        finally:
+            with suppress(Unreachable, OSError):
+                os.kill(client_process(client), signal.SIGTERM)
+                until(lambda: not os.path.exists(control_of(client)), client.describe)
+        assert "Traceback" not in client.stderr
+
+
+def client_process(client):
+    """The process that has the client's place now."""
+    (answer,) = ask(Path(control_of(client)), what="process")
+    return answer["pid"]
+
+
+def upgrade_client(client, *options):
+    """Run `lane upgrade` for a client: the finished process."""
+    command = [sys.executable, "-m", "lane", "upgrade", "--control", control_of(client), *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
+
+
+def upgraded_client(client):
+    """Upgrade a client, which goes well: what `lane upgrade` printed."""
+    before = client_process(client)
+    done = upgrade_client(client)
+    assert done.returncode == 0, (done.stderr, client.describe())
+    assert client_process(client) != before
+    return done.stdout

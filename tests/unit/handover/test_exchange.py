@@ -3,7 +3,7 @@ import pytest
 
 from lane.handover import channel
 from lane.handover.exchange import Desk, Others
-from lane.server.hosted import Parcel
+from lane.session.parcel import Parcel
 from tests.support.workers import on_linux
 
 pytestmark = on_linux

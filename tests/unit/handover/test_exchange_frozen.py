@@ -1,8 +1,8 @@
 """Sessions in the format of each release, which every later release goes on with.
 
-A file of tests/frozen is a parcel: a session that has sent `hello`, of which nothing was consumed, has read
-`world` from its target, which was not sent, and has received `abc`, which the target has not got. To make the
-file of a new release: `python -m tests.unit.handover.test_exchange_frozen VERSION`.
+A file `.session` of tests/frozen is a parcel: a session that has sent `hello`, of which nothing was consumed,
+has read `world` from its target, which was not sent, and has received `abc`, which the target has not got. To
+make the file of a new release: `python -m tests.unit.handover.test_exchange_frozen VERSION`.
 """
 
 import socket
@@ -16,16 +16,18 @@ from lane.address import Address
 from lane.handover import channel
 from lane.proto.frames import Data, pack
 from lane.proto.hello import RESUMABLE, Command, Request
-from lane.server.hosted import Asked, HostedSession, Parcel
+from lane.server.hosted import Asked, HostedSession
 from lane.server.requests import Requests
 from lane.server.resumption import Resumption
 from lane.server.services import ConnectService, offers
+from lane.session.parcel import Parcel
 from lane.session.registry import Registry
 from lane.session.sockets import SocketStream
 from lane.stream import LinkStats
 from lane.testing.harness import until
 from lane.users.traffic import Traffic
 from lane.users.users import Users
+from tests.support.frozen import Held
 
 FROZEN = Path(__file__).parents[2] / "frozen"
 ID = bytes(range(16))
@@ -43,7 +45,7 @@ def world():
     return requests, registry, resumption
 
 
-@pytest.mark.parametrize("file", sorted(FROZEN.iterdir()), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", sorted(FROZEN.glob("*.session")), ids=lambda file: file.name)
 def test_each_release(file):
     requests, registry, resumption = world()
     ours, theirs = socket.socketpair()
@@ -63,27 +65,6 @@ def test_each_release(file):
         until(lambda: not len(registry))
     resumption.close()
     registry.close()
-
-
-class Held:
-    """A stream that takes everything, and has `data` to read."""
-
-    def __init__(self, data):
-        self.data = data
-
-    def recv(self, limit):
-        data, self.data = self.data, b""
-        while not data:
-            gevent.sleep(1.0)
-        return data
-
-    def sendall(self, data):
-        pass
-
-    finish = close = lambda self: None
-
-    def reset(self, code=0):
-        pass
 
 
 def freeze(version):

@@ -10,7 +10,7 @@ from lane.handover import store
 from lane.handover.store import Store
 from lane.handover.succession import Inheritance
 from lane.net.prepared import wanted_of
-from lane.server.hosted import Parcel
+from lane.session.parcel import Parcel
 
 
 @pytest.fixture

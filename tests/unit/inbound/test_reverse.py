@@ -24,7 +24,7 @@ class Parked:
         self.came = AsyncResult()
         self.aborted = self.ran = False
 
-    def accept(self):
+    def accept(self, goes=None):
         return self.came.get()
 
     def run(self, sock, early):

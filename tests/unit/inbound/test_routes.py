@@ -44,6 +44,9 @@ class Way:
         self.deliver, self.anyone = deliver, anyone
         return self
 
+    def leaves(self, goes):
+        pass
+
     def send(self, target, payload):
         self.packets.append((target, payload))
 

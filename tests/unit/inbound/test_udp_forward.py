@@ -42,6 +42,9 @@ class Echo:
     def __init__(self, deliver):
         self.over, self.deliver, self.sent, self.closed = Event(), deliver, [], False
 
+    def leaves(self, goes):
+        pass
+
     def send(self, target, payload):
         self.sent.append((target, bytes(payload)))
         self.deliver(target, bytes(payload))

@@ -1,11 +1,11 @@
-"""How a process that ends asks its clients to leave."""
+"""How a server that ends asks its clients to leave."""
 
 from types import SimpleNamespace
 
 import pytest
 
-from lane.handover import retirement as module
-from lane.handover.retirement import Retirement
+from lane.handover import server_parting as module
+from lane.handover.server_parting import ServerParting
 from tests.support.clock import FakeClock
 
 
@@ -24,7 +24,6 @@ class World:
     def __init__(self, clock):
         self.clock = clock
         self.sessions = [Session() for _ in range(50)]
-        self.parted = False
 
     def is_set(self):
         return False
@@ -40,17 +39,12 @@ class World:
     def unused(self):
         return []
 
-    def part(self):
-        self.parted = True
-
 
 @pytest.mark.parametrize("timeout", [30.0, 3.0])
 def test_clients_are_asked_again_only_once_nobody_moves(monkeypatch, timeout):
     monkeypatch.setattr(module, "monotonic", clock := FakeClock())
     world, began = World(clock), clock.now
-    retiring = Retirement(world, world, [], timeout, others=None, changed=None, end=None)
-    assert retiring._leave(world)
-    assert world.parted
+    ServerParting(world, world, [], timeout).leave(None, world)
     asked = [session.asked for session in world.sessions]
     if timeout == 3.0:
         assert clock.now - began == pytest.approx(3.0, abs=2 * module.LOOK)
