@@ -41,7 +41,7 @@ def _found(config: OpenConfig) -> Address | Path:
         try:
             (answer,) = ask(_control(config, who), who=who, named=who == "server")
         except ENDS as error:
-            silent.append(error)
+            silent.append(str(error))
             continue
         if where := answer.get("admin"):
             return _parse(str(where))
@@ -49,9 +49,9 @@ def _found(config: OpenConfig) -> Address | Path:
     if without:
         raise Unreachable(
             f"the {without[0]} has no admin port: start it with"
-            f" --admin 127.0.0.1:{PORT} --admin-secret @FILE (or --admin unix:PATH)"
+            f" --admin 127.0.0.1:{PORT} (or --admin unix:PATH)"
         )
-    raise Unreachable("; ".join(map(str, silent)))  # no limit: this joins text
+    raise Unreachable("; ".join(silent))  # no limit: this joins text
 
 
 def _asked(config: OpenConfig) -> Iterator[str]:

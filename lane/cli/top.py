@@ -81,16 +81,16 @@ def _once(config: TopConfig) -> None:
 
 def _find(config: TopConfig) -> tuple[Source, dict[str, Any]]:
     """Whom to ask, and the first answer. Raises Unreachable."""
-    failures: list[tuple[Source, Unreachable]] = []
+    failures: list[tuple[Source, str]] = []
     given = [Source(config.path, config.who, config.who == "server")] if config.path else _usual()
     for source in given:
         try:
             return source, next(source.views(follow=False))
         except Unreachable as error:
-            failures.append((source, error))
+            failures.append((source, str(error)))
     there = [error for source, error in failures if source.path.exists()]
     if config.path or there:
-        raise there[0] if there else failures[0][1]
+        raise Unreachable(there[0] if there else failures[0][1])
     paths = " and no ".join(f"{source.who} at {source.path}" for source, _ in failures)
     raise Unreachable(f"there is no {paths}: --control or --state-dir names another one")
 

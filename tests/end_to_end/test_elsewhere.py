@@ -19,8 +19,8 @@ from tests.support.processes import (
 ROOT = Path(__file__).parents[2]
 HIDES = (sys.executable, "-m", "tests.support.elsewhere")
 PATH = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "plugins"), os.environ.get("PYTHONPATH", "")])}
-NEED_UNIX = {"lane.cli.forking", "lane.cli.groups", "lane.cli.workers"}
-"""Modules for servers of several processes, which only those import."""
+NEED_UNIX = {"lane.cli.forking", "lane.cli.groups", "lane.cli.workers", "lane.top.screen"}
+"""Modules for servers of several processes, and for terminals, which only those commands import."""
 NOT_INSTALLED = {"lane.__main__", "lane.cli.shells", "lane.cli.reference"}
 """Those that run at once, or whose libraries only developers have."""
 SYSTEMS = pytest.mark.parametrize("system", ["macos", "windows"])
