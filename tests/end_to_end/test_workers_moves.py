@@ -22,7 +22,7 @@ from tests.support.workers import on_linux, status, workers
 
 pytestmark = on_linux
 CUTS = 6
-ALL = ("--allow-reverse", "127.0.0.1:*", "--allow-bind")
+ALL = ("--allow-reverse", "127.0.0.1:*", "--allow-bind", "--resume-grace", "20s")
 
 
 @pytest.fixture
