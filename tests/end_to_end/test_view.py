@@ -32,9 +32,8 @@ def test_a_client_and_its_server_see_the_same_download(origin, tmp_path):
     with (
         start_server(tmp_path / "server", *server_options) as server,
         start_client(tmp_path / "client", "auto", server.link, *client_options) as client,
-        connected(client.address, origin.web) as sock,
+        connected(client.address, origin.endless) as sock,
     ):
-        sock.sendall(f"GET /0/{500 * MB} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
 
         def moving():
             read_exactly(sock, 4 * MB)
@@ -48,7 +47,7 @@ def test_a_client_and_its_server_see_the_same_download(origin, tmp_path):
         there, here = until(moving, server.describe)
         for told, role in ((there, "server"), (here, "client")):
             assert (told["role"], told["session_count"]) == (role, 1)
-            assert told["sessions"][0]["target"] == f"127.0.0.1:{origin.web}"
+            assert told["sessions"][0]["target"] == f"127.0.0.1:{origin.endless}"
             assert told["process"]["memory"] > MB
         assert here["sessions"][0]["user"] is None
         assert there["sessions"][0]["user"] == "default"
