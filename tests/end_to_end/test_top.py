@@ -32,14 +32,13 @@ def test_a_client_in_windows_of_all_sizes(origin, tmp_path):
     ):
         socks = [stack.enter_context(connected(client.address, origin.echo)) for _ in range(30)]
         assert all(map(echoes, socks))
-        load = stack.enter_context(connected(client.address, origin.web))
-        load.sendall(f"GET /0/{900 * MB} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        web = f"127.0.0.1:{origin.web} "
+        load = stack.enter_context(connected(client.address, origin.endless))
+        busy = f"127.0.0.1:{origin.endless} "
 
         def begins_with_the_download():
             read_exactly(load, MB)
             rows = [line for line in window.look().split("\n") if line.startswith("127.0.0.1:")]
-            return rows and rows[0].startswith(web)
+            return rows and rows[0].startswith(busy)
 
         window.lane("top", "--control", control)
         lines = window.shows("31 sessions", f"127.0.0.1:{origin.echo}")
