@@ -4,6 +4,7 @@ Each names itself here while its session lives. To leave, its session is suspend
 for it wake up, and one of them packs what the connection is. Nothing of it is left here then.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -14,6 +15,8 @@ from lane.session.parcel import Elsewhere, Parcel
 
 STOP_TIME = 5.0
 """Seconds that a connection has to stop. It takes a few turns of the event loop."""
+
+log = logging.getLogger("lane.handover")
 
 Key = tuple[str, bytes]
 """The name of a session among processes. Its user is always "": a client has only one."""
@@ -63,7 +66,8 @@ class Departures:
         waiting = self._leaving.pop(one.driver.key, None)
         if waiting is not None:
             waiting.set(parcel)
-        elif parcel is not None:  # too late: it ends here
+        elif parcel is not None:
+            log.warning("a connection ends here: it took more than %g s to stop", STOP_TIME)
             parcel.close()
 
     def ready(self) -> dict[bytes, tuple[bool, bool]]:

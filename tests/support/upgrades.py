@@ -4,13 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lane.asking import ask
 from lane.errors import Unreachable
 from lane.testing.harness import until
-from tests.support.processes import DEADLINE, start_client
+from tests.support.processes import DEADLINE, connected, echoes, start_client
 from tests.support.workers import status
 
 
@@ -43,6 +45,28 @@ def stop(server):
     pid = status(server)["pid"]
     os.kill(pid, signal.SIGTERM)
     until(lambda: has_ended(pid), server.describe)
+
+
+@contextmanager
+def connecting(address, port):
+    """Open connections through the client at `address` all the while, each with an echo from `port`."""
+    over = threading.Event()
+
+    def connect(_):
+        count = 0
+        while not over.is_set():
+            with connected(address, port) as sock:
+                assert echoes(sock)
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(8) as pool:
+        counts = pool.map(connect, range(8))
+        try:
+            yield
+        finally:
+            over.set()
+        assert all(counts)
 
 
 def control_of(client):
