@@ -72,6 +72,30 @@ def test_a_session_that_is_dropped_at_once_does_not_wait_for_its_client(beds):
     until(lambda: not bed.server_registry.sessions)
 
 
+@pytest.mark.parametrize("carried", [True, False], ids=["lost", "lost while nothing carries"])
+def test_an_end_that_is_lost_with_its_carrier_is_said_again(beds, carried):
+    bed = beds(grace=1000.0)
+    way, app = bed.ways["cheap"], bed.application()
+    close = app.session.protocol.close
+
+    def lose():
+        way.held = True
+        close()
+
+    app.session.protocol.close = lose
+    app.sock.sendall(b"x")
+    app.sock.shutdown(socket.SHUT_WR)
+    assert read_to_end(app.sock) == b"x"
+    until(lambda: way.held and any(flight.queue for flight in way.flights))
+    way.drop() if carried else way.cut()
+    until(lambda: bed.resumption.waiting or not bed.server_registry.sessions)
+    way.blocked = False
+    until(lambda: not bed.server_registry.sessions)
+    until(lambda: not bed.lanes.farewells)
+    assert app.session.error is None
+    assert bed.live.numbers.ended["clean",] == 1
+
+
 def test_a_planned_move_is_made_before_the_break(beds):
     wanted = ["cheap"]
     bed = beds(
