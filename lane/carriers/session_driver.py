@@ -211,15 +211,17 @@ class SessionDriver(SessionFigures):
         return not self.session.abort_unheard
 
     def _recover(self, lost: RequestStream | None) -> RequestStream | None:
-        """Make the next stream of the session. Returns None if the session has ended."""
+        """Make the next stream of the session. None if it has ended, or if another greenlet carries it."""
         until = monotonic() + self._grace
-        while not self._over:
+        while self._stands():
             try:
                 if self._server_epoch is None and lost is not None:
                     return self._insist(lost)
                 lane = self._lanes.best(until - monotonic())
-                return self._try(lane, until - monotonic(), urgent=self.active)
+                return self._try(lane, until - monotonic(), self._stands)
             except LaneError as error:
+                if self.session.carried:
+                    break  # a move has come before
                 if self._server_epoch is None or monotonic() >= until:
                     self._fail(error)
                 elif not self._judge(error):
@@ -232,7 +234,7 @@ class SessionDriver(SessionFigures):
         stream = None
         try:
             if not self._over and self._server_epoch is not None:
-                stream = self._try(lane, self._grace, urgent=True, fresh=fresh)
+                stream = self._try(lane, self._grace, self._wants, fresh=fresh)
         except LaneError as error:
             if self._judge(error):
                 log.debug("%s: no move to %s: %s", self._asked.address, lane.name, error)
@@ -247,7 +249,7 @@ class SessionDriver(SessionFigures):
         stream = None
         try:
             if leased is None:
-                stream = self._try(self._lanes.choice, self._grace, urgent=self.active)
+                stream = self._try(self._lanes.choice, self._grace, self._wants)
             else:
                 stream = self._resume(None, leased=leased)
         except LaneError as error:
@@ -258,9 +260,14 @@ class SessionDriver(SessionFigures):
     def _wants(self) -> bool:
         return not self._over
 
-    def _try(self, lane: Lane, within: float, *, urgent: bool, fresh: bool = False) -> RequestStream:
+    def _stands(self) -> bool:
+        return not self._over and not self.session.carried
+
+    def _try(
+        self, lane: Lane, within: float, wanted: Callable[[], bool], *, fresh: bool = False
+    ) -> RequestStream:
         """A stream on `lane` on which the server resumed the session, in its turn. Raises LaneError."""
-        turn = self._lanes.turn(lane, self._wants, within, urgent=urgent)
+        turn = self._lanes.turn(lane, wanted, within, urgent=self.urgency)
         try:
             with Attempt(lane) as self.attempt, turn:
                 return self._resume(lane, fresh)
