@@ -28,7 +28,7 @@ from processes import line_with
 from soak_kinds import HOST, socks5
 
 EVERY = 0.1
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds without an answer after which a connection counts as dead."""
 SPEED = 500_000
 """Bytes a second of curl's download."""
@@ -64,7 +64,7 @@ class Applications:
             port = line_with(echo, "ready").split()[1]
             self._talking["websocket"] = self._talk("websocket", "--proxy", proxy, "--to", port)
         for one in self._talking.values():
-            line_with(one, "began")
+            line_with(one, "began", PATIENCE)
         self._fetched = self._fetch() if "curl" not in self.missing else list
 
     def end(self):

@@ -219,11 +219,17 @@ def test_old_and_new_process_count_a_users_sessions_together(tmp_path, origin, w
         assert echoes(running)
         first.process.send_signal(signal.SIGSTOP)  # its session stays in the old process
         upgraded(server)
+        assert (status(server)["sessions"], status(server)["leaving"]) == (0, 1)
         assert not works(second, origin)
         until(lambda: "your account allows 1 session at once" in second.stderr, second.describe)
+        upgraded(server)  # which has the process before the last one end first
+        assert sum(status(server)[where] for where in ("sessions", "leaving")) == 1
+        assert not works(second, origin)
         first.process.send_signal(signal.SIGCONT)
         assert echoes(running)
         assert not works(second, origin)
+        until(lambda: status(server)["leaving"] == 0, server.describe)
+        assert status(server)["sessions"] == 1
         running.close()
         until(lambda: works(second, origin), second.describe)
 
