@@ -17,7 +17,6 @@ from lane.testing.harness import until
 from tests.support.origin import CONTENT, MB, read_to_end
 from tests.support.processes import (
     Lane,
-    breaks,
     connected,
     curl,
     echoes,
@@ -170,23 +169,6 @@ def test_a_new_process_that_does_not_come_up_changes_nothing(tmp_path, origin, w
         (plugins / "fault.py").unlink()
         upgraded(server)
         assert echoes(sock)
-
-
-@pytest.mark.parametrize("transport", ["quic"])
-def test_an_old_process_that_is_killed_costs_what_it_still_had(tmp_path, origin, transport):
-    with (
-        serving(tmp_path / "server") as server,
-        start_client(tmp_path / "client", transport, server.link) as client,
-        connected(client.address, origin.echo) as lost,
-    ):
-        assert echoes(lost)
-        before = status(server)["pid"]
-        os.kill(before, signal.SIGUSR2)
-        until(lambda: status(server)["pid"] != before, server.describe)
-        os.kill(before, signal.SIGKILL)  # before it has asked its clients to move
-        breaks(lost)
-        until(lambda: works(client, origin), client.describe)
-    assert "Traceback" not in client.stderr
 
 
 def test_a_client_that_does_not_move_is_left_in_the_end(tmp_path, origin):
