@@ -55,21 +55,40 @@ def serving(folder, *options):
         try:
             yield server
         finally:
-            stop(server)
+            if server_state(server) is not None:
+                stop(server)
         assert "Traceback" not in server.stderr
 
 
-def succeeded(now, chance):
-    """Have a new process take the place of the one that `now` tells. Both, at a random moment of that."""
-    old = now()
-    os.kill(old, signal.SIGUSR2)
-    new = until(lambda: [one.pid for one in psutil.Process(old).children()])[-1]
-    if chance.random() < 0.2:  # while it starts
-        time.sleep(chance.uniform(0.0, 1.0))
-    else:
-        until(lambda: now() == new)
-        time.sleep(chance.uniform(0.0, 2.0) if chance.random() < 0.2 else chance.uniform(*MOVING))
-    return old, new
+class Succession:
+    """A new process that takes the place of the one that `now` tells, up to a random moment."""
+
+    def __init__(self, now, chance):
+        self.old = now()
+        children = psutil.Process(self.old).children
+        before = children()
+        os.kill(self.old, signal.SIGUSR2)
+        (self.new,) = until(lambda: [one.pid for one in children() if one not in before])
+        self.serves = chance.random() > 0.2
+        if self.serves:
+            until(lambda: now() == self.new)
+            time.sleep(chance.uniform(0.0, 2.0) if chance.random() < 0.2 else chance.uniform(*MOVING))
+        else:  # it may just start
+            time.sleep(chance.uniform(0.0, 1.0))
+
+    def kill(self, victim):
+        """Kill "old" or "new"."""
+        os.kill(getattr(self, victim), signal.SIGKILL)
+
+    @property
+    def over(self):
+        """Whether neither is there any more: the new one was killed after the old one's end, or too early."""
+        return has_ended(self.old) and has_ended(self.new)
+
+    def settle(self, victim, talks, describe):
+        """Wait until connections get through again. Whoever was not killed, and served, must be there."""
+        until(lambda: talks.get_through() or self.over, describe)
+        assert not (self.over and victim == "old" and self.serves)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -83,15 +102,14 @@ def test_while_a_server_is_upgraded(tmp_path, victim, seed):
     ):
         talks = Talks(client.address)
         with talks.going_on():
-            old, new = succeeded(lambda: server_process(server), chance)
-            killed = {"old": old, "new": new, "client": client.process.pid}[victim]
-            os.kill(killed, signal.SIGKILL)
+            succession = Succession(lambda: server_process(server), chance)
             if victim == "client":
+                client.kill()
                 until(lambda: (server_state(server) or {}).get("sessions") == 0, server.describe)
             else:
-                until(lambda: (server_process(server) or killed) != killed, server.describe)
-                until(talks.get_through, client.describe)
-        if victim == "new" and not server.stderr.count("takes the place"):
+                succession.kill(victim)
+                succession.settle(victim, talks, client.describe)
+        if victim == "new" and "takes the place" not in server.stderr:
             assert all(talks.lasting)
         assert "Traceback" not in client.stderr
 
@@ -107,11 +125,9 @@ def test_while_a_client_is_upgraded(tmp_path, victim, seed):
     ):
         talks = Talks(client.address)
         with talks.going_on():
-            old, new = succeeded(lambda: client_process(client), chance)
-            killed = {"old": old, "new": new}[victim]
-            os.kill(killed, signal.SIGKILL)
-            until(lambda: has_ended(killed))
-            until(talks.get_through, client.describe)
+            succession = Succession(lambda: client_process(client), chance)
+            succession.kill(victim)
+            succession.settle(victim, talks, client.describe)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
