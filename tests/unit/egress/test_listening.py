@@ -391,6 +391,7 @@ def test_sessions_that_park_at_a_borrowed_port_at_once_share_it(make):
         places = [one.get(timeout=10) for one in parking]
         for place in places[:2]:
             place.close()
+        gevent.sleep(2 * listening.LINGER)  # a port without sessions has closed
         lent = ports.lend(where, "user")
         assert lent is not None
         os.close(lent)
