@@ -1,10 +1,11 @@
-"""Users who compete for a full uplink share it by user: see `lane.users.shares` for how that is decided.
+"""Users who compete for a full uplink or a busy process share it: see `lane.users.shares` for how.
 
 This looks at the carriers of all users a few times a second, while several users are there and some have more
 to send than goes. A user who is held is held by pacing the user's carriers, each to an equal part. That acts
 at once on whatever the transport has buffered, and needs nothing of the sessions.
 """
 
+from math import inf
 from time import monotonic
 from typing import Protocol, cast
 
@@ -12,9 +13,10 @@ import gevent
 from gevent.event import Event
 
 from lane import census
+from lane.busy import Busy
 from lane.stream import Carrier, Paces, measured
 from lane.supervisor import supervise
-from lane.users.shares import Shares, Use
+from lane.users.shares import Ceiling, Shares, Use
 
 LOOK = 0.25
 """Seconds between two looks while carriers have more to send than goes."""
@@ -25,7 +27,9 @@ MOST_AT_ONCE = 1000
 BUSY = 1.0
 """Seconds for which a carrier counts as busy after it had more to send than went."""
 SHORTEST = 0.002
-"""Seconds of a round trip below which the CPU is the limit, and not the network: see `lane.users.turns`."""
+"""Seconds of a round trip below which the network is not the limit."""
+FULL = 0.8
+"""The part of the time from which a process has no time left."""
 SMOOTH = 0.5
 """The weight of the newest measurement in a rate."""
 
@@ -73,6 +77,8 @@ class Uplink:
         self._several = Event()  # there are several users
         self._sending: dict[Carrier, Sending] = {}
         self._shares = Shares()
+        self._ceiling = Ceiling()
+        self._busy = Busy()
         supervise("the shares of a full uplink", self._run)
         census.register(self)
 
@@ -123,14 +129,22 @@ class Uplink:
             if now - sending.busy_at > BUSY or len(self._users) < 2:
                 sending.hold(None)
                 del self._sending[sending.carrier]
-                continue
-            sending.look(now)
-            if (sending.rtt or 0.0) > SHORTEST:
-                by_user.setdefault(sending.user, []).append(sending)
             else:
-                sending.hold(None)
-        uses = {user: Use(len(own), sum(one.rate for one in own)) for user, own in by_user.items()}
-        held = self._shares.decide(uses, now)
+                sending.look(now)
+                by_user.setdefault(sending.user, []).append(sending)
+        most = self._most(by_user, now)
         for user, own in by_user.items():
             for sending in own:
-                sending.hold(held[user] / len(own) if user in held else None)
+                sending.hold(most[user] / len(own) if most.get(user, inf) < inf else None)
+
+    def _most(self, by_user: dict[str, list[Sending]], now: float) -> dict[str, float]:
+        """Bytes a second that users are held to."""
+        busy = self._busy.take() >= FULL
+        rates = {user: sum(one.rate for one in own) for user, own in by_user.items()}
+        ceiling = self._ceiling.decide(rates, busy=busy)
+        if busy:
+            return dict.fromkeys(by_user, ceiling)
+        far = {user: [one for one in own if (one.rtt or 0.0) > SHORTEST] for user, own in by_user.items()}
+        uses = {user: Use(len(own), sum(one.rate for one in own)) for user, own in far.items() if own}
+        held = self._shares.decide(uses, now)
+        return {user: min(ceiling, held.get(user, inf)) for user in by_user}
