@@ -41,11 +41,12 @@ class PacedCarrier(Carrier, Paces, Protocol):
 class Sending:
     """A carrier with more to send than goes, and its rate."""
 
-    __slots__ = ("_at", "_delivered", "busy_at", "carrier", "held", "rate", "rtt", "user")
+    __slots__ = ("_at", "_delivered", "busy_at", "carrier", "held", "one_stream", "rate", "rtt", "user")
 
     def __init__(self, carrier: PacedCarrier, user: str) -> None:
         self.carrier = carrier
         self.user = user
+        self.one_stream = getattr(carrier, "one_stream", False)
         self.rate = 0.0
         """Bytes a second that the peer has got."""
         self.rtt: float | None = None
@@ -124,27 +125,36 @@ class Uplink:
                     sending = self._sending.get(carrier) or Sending(carrier, user)
                     sending.busy_at = now
                     self._sending[carrier] = sending
-        by_user: dict[str, list[Sending]] = {}
         for sending in [*self._sending.values()]:
             if now - sending.busy_at > BUSY or len(self._users) < 2:
                 sending.hold(None)
                 del self._sending[sending.carrier]
             else:
                 sending.look(now)
-                by_user.setdefault(sending.user, []).append(sending)
-        most = self._most(by_user, now)
-        for user, own in by_user.items():
-            for sending in own:
-                sending.hold(most[user] / len(own) if most.get(user, inf) < inf else None)
+        most = self._most(now)
+        for sending in self._sending.values():
+            sending.hold(most.get(sending))
 
-    def _most(self, by_user: dict[str, list[Sending]], now: float) -> dict[str, float]:
-        """Bytes a second that users are held to."""
+    def _most(self, now: float) -> dict[Sending, float]:
+        """Bytes a second that carriers are held to."""
         busy = self._busy.take() >= FULL
-        rates = {user: sum(one.rate for one in own) for user, own in by_user.items()}
-        ceiling = self._ceiling.decide(rates, busy=busy)
-        if busy:
-            return dict.fromkeys(by_user, ceiling)
-        far = {user: [one for one in own if (one.rtt or 0.0) > SHORTEST] for user, own in by_user.items()}
-        uses = {user: Use(len(own), sum(one.rate for one in own)) for user, own in far.items() if own}
-        held = self._shares.decide(uses, now)
-        return {user: min(ceiling, held.get(user, inf)) for user in by_user}
+        far: dict[str, list[Sending]] = {}
+        ours: dict[str, list[Sending]] = {}  # those that the process limits
+        for sending in self._sending.values():
+            # The session of a carrier with one stream takes turns, which is enough: see `lane.users.turns`.
+            if not sending.one_stream:
+                ours.setdefault(sending.user, []).append(sending)
+            if (sending.rtt or 0.0) > SHORTEST and (sending.one_stream or not busy):
+                far.setdefault(sending.user, []).append(sending)
+        ceiling = self._ceiling.decide({user: _rate(own) for user, own in ours.items()}, busy=busy)
+        held = self._shares.decide({user: Use(len(own), _rate(own)) for user, own in far.items()}, now)
+        most = {one: held[user] / len(far[user]) for user in held for one in far[user]}
+        if ceiling < inf:
+            for own in ours.values():
+                most |= {one: min(ceiling / len(own), most.get(one, inf)) for one in own}
+        return most
+
+
+def _rate(carriers: list[Sending]) -> float:
+    """Bytes a second of all of them."""
+    return sum(one.rate for one in carriers)

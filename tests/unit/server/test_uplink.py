@@ -73,10 +73,14 @@ def test_where_the_cpu_is_the_limit_whoever_has_more_than_the_average_is_held(up
     slow.step = fast.step / 3
     uplink.enter(fast, "fast")
     uplink.enter(slow, "slow")
+    single = Carrier(rtt=0.0001)  # its session takes turns
+    single.one_stream = True
+    uplink.enter(single, "tls")
     until(lambda: slow.looks > 5)
     assert (fast.rate, slow.rate) == (None, None)
     worked = 1.0
     until(lambda: fast.rate)
+    assert single.rate is None
     worked = 0.5
     until(lambda: fast.rate is None)
 
