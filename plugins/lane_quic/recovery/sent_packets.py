@@ -57,8 +57,8 @@ def take(packets: dict[int, Any], ranges: Sequence[range], before: int) -> list[
         for r in ranges:
             if r.start > left[-1]:
                 break
-            for number in left[bisect_left(left, r.start) : bisect_left(left, r.stop)]:
-                taken.append(packets.pop(number))
+            covered = left[bisect_left(left, r.start) : bisect_left(left, r.stop)]
+            taken += [packets.pop(number) for number in covered]
     if packets:
         after, end = max(before, next(iter(packets)) - 1) + 1, next(reversed(packets)) + 1
         for r in ranges:
