@@ -13,11 +13,18 @@ from typing import Any
 
 from lane.errors import Unreachable
 from lane.meeting import Unfit, connect
+from lane.shown import text
 
 MAX_ANSWER = 16 << 20
 """The longest answer that is read, bytes."""
 ANSWER_TIME = 10.0
 """Seconds to wait for a line."""
+UNKNOWN = "that can't be asked here"
+"""What a process answers to a question that its version does not know."""
+
+
+class NotKnown(Unreachable):
+    """The process does not know the question: it is of another version."""
 
 
 def ask(
@@ -27,7 +34,7 @@ def ask(
 
     `who` is there: `client` or `server`. `named`: see `lane.meeting.connect`. `what`: something else than the
     snapshot (see `lane.control`). Blocks the whole process. Raises Unreachable if nobody answers, or if the
-    other side is no such process of lane or may belong to another user.
+    other side is no such process of lane or may belong to another user; NotKnown if it does not know `what`.
     """
     if not hasattr(socket, "AF_UNIX"):
         raise Unreachable(f"no {who} can be asked here: Python has no Unix sockets on this system")
@@ -59,5 +66,7 @@ def _parse_answer(path: Path, line: bytes, who: str) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise Unreachable(f"what answers at {path} is no {who} of lane")
     if "error" in answer:
-        raise Unreachable(f"the {who} at {path} says: {answer['error']}")
+        if answer["error"] == UNKNOWN:
+            raise NotKnown(f"the {who} at {path} is of a version of lane that can't be asked that")
+        raise Unreachable(f"the {who} at {path} says: {text(answer['error'])}")
     return answer
