@@ -24,7 +24,7 @@ test: lint
 	$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 test-packages: .venv/.test
-	LANE_TEST_PACKAGES=1 $(BIN)/pytest --timeout=600 tests/packages $(ARGS)
+	LANE_TEST_PACKAGES=1 $(BIN)/pytest --timeout=3600 tests/packages $(ARGS)
 
 coverage: .venv/.test
 	$(BIN)/coverage erase
