@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from lane.errors import Unreachable
-from lane.meeting import Unfit, connect
+from lane.meeting import UNKNOWN, Unfit, connect
 from lane.shown import text
 
 MAX_ANSWER = 16 << 20
 """The longest answer that is read, bytes."""
 ANSWER_TIME = 10.0
 """Seconds to wait for a line."""
-UNKNOWN = "that can't be asked here"
-"""What a process answers to a question that its version does not know."""
 
 
 class NotKnown(Unreachable):

@@ -44,9 +44,8 @@ import gevent.socket as gsocket
 from gevent.event import Event
 
 from lane.address import Address
-from lane.asking import UNKNOWN
 from lane.errors import ConfigError, ProtocolError
-from lane.meeting import Where, default_path, identity, listen_at, remove
+from lane.meeting import UNKNOWN, Where, default_path, identity, listen_at, remove
 from lane.net.accept import Acceptor
 from lane.supervisor import supervise
 

@@ -22,6 +22,8 @@ from lane.text import printable
 Where = Path | Literal["auto", "off"]
 """The path of a socket; `auto`: the default path for the client's port; `off`: no socket."""
 
+UNKNOWN = "that can't be asked here"
+"""What a process answers to a question that its version does not know."""
 BACKLOG = 16
 MAX_PATH = 107
 """The longest path of a socket, bytes, without the final NUL (unix(7))."""
