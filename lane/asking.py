@@ -5,6 +5,7 @@ than all the command.
 """
 
 import json
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -52,7 +53,8 @@ def ask(
     except Unfit as error:
         raise Unreachable(f"{path} is not asked: {error}") from None
     except OSError as error:
-        raise Unreachable(f"no {who} answers at {path}: {error.strerror or error}") from None
+        hint = " (try it with sudo)" if isinstance(error, PermissionError) and os.geteuid() else ""
+        raise Unreachable(f"no {who} answers at {path}: {error.strerror or error}{hint}") from None
     raise Unreachable(f"the {who} at {path} has ended")
 
 
