@@ -24,7 +24,7 @@ CLOCK = 5.0
 """A difference of the clocks that is worth a warning, seconds: files and logs get confused by it."""
 SOON = 14
 """Days before its end at which a certificate is worth a warning."""
-_WHAT = 11
+_WHAT = 12
 _INDENT = 5 + _WHAT + 1
 """Columns before the text of a finding."""
 
