@@ -32,7 +32,7 @@ collected: .venv/.test
 	-@$(BIN)/pytest --collect-only -qq >/dev/null
 
 test-packages: .venv/.test
-	LANE_TEST_PACKAGES=1 $(BIN)/pytest --timeout=600 tests/packages $(ARGS)
+	LANE_TEST_PACKAGES=1 $(BIN)/pytest --timeout=3600 tests/packages $(ARGS)
 
 coverage: .venv/.test
 	$(BIN)/coverage erase

@@ -1,11 +1,12 @@
 """What an open page of the admin port costs the client or the server that it looks at.
 
-    python bench/page.py [--sessions 1,1000] [--active 20] [--transport tls] [--secs 10] [--rounds 5]
+    python bench/page.py [--sessions 1,1000] [--active 20] [--every 0.05] [--transport tls] [--rounds 5]
 
 A client and a server of lane, and applications with so many sessions, `--active` of which exchange 64 bytes
-20 times a second. In turn nobody looks, and both ends are asked once a second for what the page asks for. The
-difference in CPU time, as a percentage of one core, is what bulk transfers lose, since they end at the CPU.
-Printed are the median of the rounds, the least and the most, and the time and the size of an answer.
+`--every` so many seconds. In turn nobody looks, and both ends are asked once a second for what the page asks
+for, for `--secs` each. The difference in CPU time, as a percentage of one core, is what bulk transfers lose,
+since they end at the CPU. Printed are the median of the rounds, the least and the most, and the time and the
+size of an answer.
 """
 
 import argparse
@@ -111,10 +112,12 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--sessions", default="1,1000")
     parser.add_argument("--active", type=int, default=20)
+    parser.add_argument("--every", type=float, default=held.EVERY)
     parser.add_argument("--transport", default="tls")
     parser.add_argument("--secs", type=float, default=10)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
+    held.EVERY = args.every
     for sessions in args.sessions.split(","):
         measure(args, int(sessions))
 

@@ -5,6 +5,7 @@ than all the command.
 """
 
 import json
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,12 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from lane.errors import Unreachable
-from lane.meeting import Unfit, connect
+from lane.meeting import UNKNOWN, Unfit, connect
+from lane.shown import text
 
 MAX_ANSWER = 16 << 20
 """The longest answer that is read, bytes."""
 ANSWER_TIME = 10.0
 """Seconds to wait for a line."""
+
+
+class NotKnown(Unreachable):
+    """The process does not know the question: it is of another version."""
 
 
 def ask(
@@ -27,7 +33,7 @@ def ask(
 
     `who` is there: `client` or `server`. `named`: see `lane.meeting.connect`. `what`: something else than the
     snapshot (see `lane.control`). Blocks the whole process. Raises Unreachable if nobody answers, or if the
-    other side is no such process of lane or may belong to another user.
+    other side is no such process of lane or may belong to another user; NotKnown if it does not know `what`.
     """
     if not hasattr(socket, "AF_UNIX"):
         raise Unreachable(f"no {who} can be asked here: Python has no Unix sockets on this system")
@@ -47,7 +53,8 @@ def ask(
     except Unfit as error:
         raise Unreachable(f"{path} is not asked: {error}") from None
     except OSError as error:
-        raise Unreachable(f"no {who} answers at {path}: {error.strerror or error}") from None
+        hint = " (try it with sudo)" if isinstance(error, PermissionError) and os.geteuid() else ""
+        raise Unreachable(f"no {who} answers at {path}: {error.strerror or error}{hint}") from None
     raise Unreachable(f"the {who} at {path} has ended")
 
 
@@ -59,5 +66,7 @@ def _parse_answer(path: Path, line: bytes, who: str) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise Unreachable(f"what answers at {path} is no {who} of lane")
     if "error" in answer:
-        raise Unreachable(f"the {who} at {path} says: {answer['error']}")
+        if answer["error"] == UNKNOWN:
+            raise NotKnown(f"the {who} at {path} is of a version of lane that can't be asked that")
+        raise Unreachable(f"the {who} at {path} says: {text(answer['error'])}")
     return answer

@@ -45,7 +45,7 @@ from gevent.event import Event
 
 from lane.address import Address
 from lane.errors import ConfigError, ProtocolError
-from lane.meeting import Where, default_path, identity, listen_at, remove
+from lane.meeting import UNKNOWN, Where, default_path, identity, listen_at, remove
 from lane.net.accept import Acceptor
 from lane.supervisor import supervise
 
@@ -264,7 +264,7 @@ def _read_request(sock: gsocket.socket, answers: Container[str]) -> tuple[bool, 
     if not isinstance(follow, bool):
         raise ProtocolError('expected {"follow": true} or {"follow": false}')
     if asked and (not isinstance(asked, str) or asked not in answers):
-        raise ProtocolError("that can't be asked here")
+        raise ProtocolError(UNKNOWN)
     return follow, asked
 
 

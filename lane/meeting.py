@@ -22,6 +22,8 @@ from lane.text import printable
 Where = Path | Literal["auto", "off"]
 """The path of a socket; `auto`: the default path for the client's port; `off`: no socket."""
 
+UNKNOWN = "that can't be asked here"
+"""What a process answers to a question that its version does not know."""
 BACKLOG = 16
 MAX_PATH = 107
 """The longest path of a socket, bytes, without the final NUL (unix(7))."""
@@ -70,21 +72,23 @@ def find(listen: Address) -> Path:
 def connect(sock: socket.socket, path: Path, *, named: bool = False) -> None:
     """Connect to the socket `path`. Raises Unfit if its owner may be another user, or OSError.
 
-    `named`: the user has named its folder. So root trusts its owner, whoever that is.
+    `named`: the user has named its folder. So root trusts its owner, whoever that is. A service may then run
+    as another user than the one whom the files belong to: systemd 257 maps them (DynamicUser).
     """
+    trusted = named and not os.geteuid()
     with _opened(path.parent) as (folder, owner):
-        if not named or os.geteuid():
+        if not trusted:
             _check_owner(path.parent, owner)
         if path.is_symlink():
             raise Unfit("it is a symbolic link")
         try:
-            sock.connect(_fitting(path, folder))
+            sock.connect(_fitting(path, folder, exact=trusted))
         except FileNotFoundError as error:
             if not (others := sorted(other.name for other in path.parent.glob(_ALL))):
                 raise
             there = printable(", ".join(others[:MOST_OTHERS]))
             raise FileNotFoundError(error.errno, f"{error.strerror}, beside {there}") from None
-    if hasattr(socket, "SO_PEERCRED"):  # the folder may have been replaced since the check
+    if not trusted and hasattr(socket, "SO_PEERCRED"):  # the folder may have been replaced since the check
         _, user, _ = struct.unpack("=iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if user not in (0, os.geteuid(), owner):
             raise Unfit("another user listens there")
@@ -170,10 +174,13 @@ def _opened(folder: Path) -> Iterator[tuple[int, int]]:
         os.close(descriptor)
 
 
-def _fitting(path: Path, folder: int) -> str:
-    """A path of the socket that the system accepts, even if `path` is too long. `folder`: its descriptor."""
-    short = f"/proc/self/fd/{folder}/{path.name}"
-    return str(path) if len(os.fsencode(path)) <= MAX_PATH or not os.path.exists("/proc/self/fd") else short
+def _fitting(path: Path, folder: int, *, exact: bool = False) -> str:
+    """A path of the socket that the system accepts, even if `path` is too long. `folder`: its descriptor.
+
+    `exact`: the one in that folder, also if another one has its name now.
+    """
+    long = exact or len(os.fsencode(path)) > MAX_PATH
+    return f"/proc/self/fd/{folder}/{path.name}" if long and os.path.exists("/proc/self/fd") else str(path)
 
 
 def _make_room(path: Path, folder: int) -> None:

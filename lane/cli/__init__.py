@@ -81,7 +81,7 @@ def _overview(usage: str, names: Collection[str]) -> str:
             "",
             *lines,
             "",
-            "lane COMMAND --help lists the options of a command; lane --version prints the version;",
-            "lane --print-completion bash|zsh|fish prints completions for a shell.",
+            "lane COMMAND --help lists the options of a command; lane --version prints the",
+            "version; lane --print-completion bash|zsh|fish prints completions for a shell.",
         ]
     )

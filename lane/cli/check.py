@@ -42,7 +42,7 @@ class _Check:
     def run(self, progress: Progress) -> None:
         """Try it, and print its line."""
         self.status, verdict = self._try()
-        progress.say(f"{self.transport.name:8} {verdict}")
+        progress.say(f"{self.transport.name:8} {verdict}", 9)
 
     def close(self) -> None:
         """Close its connections."""

@@ -11,7 +11,7 @@ COMMANDS = {
     "why": "say which transport a running client uses, and why",
     "open": "show the page of a running client or server in a browser",
     "status": "say what a running server has: its processes and their sessions",
-    "upgrade": "have the version that is installed now take the place of a running server or client",
+    "upgrade": "have the installed version replace a running server or client",
     "diag": "print a diagnosis for a bug report, without secrets",
     "reload": "have a running server or client read its files again",
     "link": "print the link that clients need",
@@ -27,7 +27,7 @@ COMMANDS = {
     "user rotate-key": "give a user a new key, and print the new link",
     "user link": "print a user's link",
     "kick": "end all connections of a user now",
-    "plugins": "list the plugins and their errors, or measure the cost of a transport",
+    "plugins": "list the plugins, or measure the cost of a transport",
 }
 
 

@@ -17,7 +17,6 @@ from lane.cli import kernel
 from lane.cli.progress import Progress
 from lane.errors import LaneError
 from lane.stream import ClientTLS, Examines, Finding, Transport
-from lane.text import printable
 
 SECONDS = 10.0
 """How long the path is measured."""
@@ -25,6 +24,9 @@ CLOCK = 5.0
 """A difference of the clocks that is worth a warning, seconds: files and logs get confused by it."""
 SOON = 14
 """Days before its end at which a certificate is worth a warning."""
+_WHAT = 12
+_INDENT = 5 + _WHAT + 1
+"""Columns before the text of a finding."""
 
 
 class Witness:
@@ -72,9 +74,9 @@ def look(
 
 def say(finding: Finding, progress: Progress) -> None:
     """Print one finding."""
-    progress.say(f"{finding.state:4} {finding.what:14} {printable(finding.text)}")
+    progress.say(f"{finding.state:4} {finding.what:{_WHAT}} {finding.text}", _INDENT)
     if finding.mend:
-        progress.say(f"{'':19} -> {printable(finding.mend)}")
+        progress.say(f"{'':{_INDENT}}-> {finding.mend}", _INDENT + len("-> "))
 
 
 def _ends(works: Sequence[tuple[Transport, TunnelConnector]], witness: Witness) -> Iterator[Finding]:

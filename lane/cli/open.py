@@ -43,7 +43,12 @@ def _found(config: OpenConfig) -> Address | Path:
         except ENDS as error:
             silent.append(str(error))
             continue
-        if where := answer.get("admin"):
+        if "admin" not in answer:
+            raise Unreachable(
+                f"the {who} is of a version of lane that does not tell where its admin port is:"
+                f" lane open --admin 127.0.0.1:{PORT}"
+            )
+        if where := answer["admin"]:
             return _parse(str(where))
         without.append(who)
     if without:

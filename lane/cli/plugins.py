@@ -1,5 +1,6 @@
 """`lane plugins`: it lists the plugins, their hooks and transports, and the errors of faulty plugins."""
 
+from lane.cli.fold import fold
 from lane.config import PluginsConfig
 from lane.plugins import Plugins
 
@@ -17,7 +18,8 @@ def run(config: PluginsConfig, plugins: Plugins) -> int:
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        print(fold(line, sum(widths[:-1]) + 2 * len(widths[:-1])))
     if plugins.errors:
         print("\nErrors:")
         for error in plugins.errors:

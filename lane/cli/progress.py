@@ -4,6 +4,7 @@ import shutil
 import sys
 from types import TracebackType
 
+from lane.cli.fold import fold
 from lane.text import printable
 
 _BAR = 20
@@ -36,10 +37,10 @@ class Progress:
         sys.stderr.flush()
         self._width = len(text)
 
-    def say(self, line: str) -> None:
-        """Print a line of the result on standard output."""
+    def say(self, line: str, indent: int = 0) -> None:
+        """Print a line of the result on standard output. Where it has to be folded, the rest is indented."""
         self.clear()
-        print(printable(line), flush=True)
+        print(fold(printable(line), indent), flush=True)
 
     def clear(self) -> None:
         """Remove the line."""

@@ -5,8 +5,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from shutil import get_terminal_size
-from textwrap import fill
 
 import gevent
 
@@ -18,6 +16,7 @@ from lane.carriers.upstream import Upstream, cost, lead_through, make_paths
 from lane.cli import verdict
 from lane.cli.configured import upstream_of
 from lane.cli.exits import ENDS, STATUSES, exit_status
+from lane.cli.fold import fold
 from lane.cli.progress import Progress
 from lane.config import SpeedtestConfig
 from lane.errors import LaneError, Unreachable, UsageError
@@ -78,11 +77,11 @@ def run(config: SpeedtestConfig, plugins: Plugins) -> int:
             statuses.append(status)
             results.append(result)
             if not config.json:
-                progress.say(result.line())
+                progress.say(result.line(), 9)
         if config.direct is not None:
             results.append(_direct(config, progress))
             if not config.json:
-                progress.say(results[-1].line())
+                progress.say(results[-1].line(), 9)
     words = verdict.words(results)
     if config.json:
         print(
@@ -97,7 +96,7 @@ def run(config: SpeedtestConfig, plugins: Plugins) -> int:
     elif words:
         print()
         for line in words:
-            print(fill(line, get_terminal_size().columns - 1) if sys.stdout.isatty() else line)
+            print(fold(line))
     sys.stdout.flush()
     return 0 if 0 in statuses else min(statuses, default=STATUSES[Unreachable])
 

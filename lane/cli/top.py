@@ -4,6 +4,7 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -88,11 +89,22 @@ def _find(config: TopConfig) -> tuple[Source, dict[str, Any]]:
             return source, next(source.views(follow=False))
         except Unreachable as error:
             failures.append((source, str(error)))
-    there = [error for source, error in failures if source.path.exists()]
+    there = [error for source, error in failures if _is_there(source.path)]
     if config.path or there:
         raise Unreachable(there[0] if there else failures[0][1])
     paths = " and no ".join(f"{source.who} at {source.path}" for source, _ in failures)
     raise Unreachable(f"there is no {paths}: --control or --state-dir names another one")
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is something at `path`, or may be: it is not for this user to know."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _usual() -> Iterator[Source]:

@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lane.asking import ask
+from lane.asking import NotKnown, ask
 from lane.config import UpgradeConfig
 from lane.errors import Fatal, Unreachable, UsageError
 from lane.handover.notes import FAILED, SETTLE
+from lane.shown import age, number, text
 
 START_TIME = 90.0
 """Seconds until the new process must have taken over."""
@@ -35,12 +36,11 @@ class Running(NamedTuple):
         what = "" if named else "process"
         try:
             (snapshot,) = ask(self.path, who=self.who, named=named, what=what)
-        except Unreachable as error:
-            if "can't be asked here" in str(error):
-                snapshot = {}
-            else:
-                raise
-        if "upgrade" not in snapshot:
+        except NotKnown:
+            snapshot = {}
+        pid = snapshot.get("pid")
+        # A number that is not above 0 would send the signal to many processes.
+        if not (type(pid) is int and pid > 0 and isinstance(snapshot.get("upgrade"), str)):
             raise Unreachable(f"the running {self.who} is too old for that: restart it")
         return snapshot
 
@@ -73,15 +73,16 @@ def run(config: UpgradeConfig, plugins: object) -> int:
         if (now := running.snapshot())["pid"] != after["pid"]:  # it has failed at once
             raise Fatal(f"no upgrade: process {after['pid']} has ended, and process {now['pid']} goes on")
         after = now
-    staying = after.get("staying") or 0
+    staying = number(after.get("staying")) or 0
     if config.json:
         more = {"staying": staying} if running.who == "client" else {}
         print(json.dumps({"before": _of(before), "after": _of(after), **more}))
         return 0
     print(f"{_text(after)} has taken the place of {_text(before)}")
     if staying:
-        until_when = f"they stay in process {pid} until they end, or for {after['patience']:g} s"
-        print(f"connections that cannot go along: {staying} ({until_when})")
+        patience = age(number(after.get("patience")) or 0.0)
+        until_when = f"they stay in process {pid} until they end, or for {patience}"
+        print(f"connections that cannot go along: {staying:.0f} ({until_when})")
     return 0
 
 
@@ -112,8 +113,8 @@ def _says_nothing(snapshot: dict[str, Any]) -> bool:
 
 
 def _of(snapshot: dict[str, Any]) -> dict[str, Any]:
-    return {name: snapshot[name] for name in ("pid", "version", "since")}
+    return {name: snapshot.get(name) for name in ("pid", "version", "since")}
 
 
 def _text(snapshot: dict[str, Any]) -> str:
-    return f"process {snapshot['pid']} (lane {snapshot['version']})"
+    return f"process {snapshot['pid']} (lane {text(snapshot.get('version'))})"

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import secrets
+import sys
 from contextlib import closing, suppress
 from time import time
 from typing import Any
@@ -55,7 +56,7 @@ def _add(config: UserConfig, book: Book) -> None:
     link_of = _links(config)
     account = Account(config.name, secrets.token_bytes(KEY_SIZE), created=time(), **config.changes)
     book.add(account)
-    _give(config, account, link_of(account), qr=True)
+    _give(config, account, link_of(account), qr=sys.stdout.isatty())
 
 
 def _link(config: UserConfig, book: Book) -> None:

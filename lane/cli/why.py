@@ -1,10 +1,12 @@
 """`lane why`: it asks a running client which transport it uses, and why."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from lane.asking import ask
 from lane.cli import why_report
+from lane.cli.fold import fold
 from lane.config import WhyConfig
 
 
@@ -32,9 +34,11 @@ class _People:
 
     def __call__(self, snapshot: dict[str, Any]) -> None:
         if self._last is None:
-            print(why_report.whole(snapshot), flush=True)
+            self._say(why_report.whole(snapshot).split("\n"))
         else:
-            for change in why_report.changes(snapshot, self._last):
-                print("  ".join(change))
-            print(why_report.brief(snapshot), flush=True)
+            changes = why_report.changes(snapshot, self._last)
+            self._say([*("  ".join(change) for change in changes), why_report.brief(snapshot)])
         self._last = snapshot
+
+    def _say(self, lines: Iterable[str]) -> None:
+        print("\n".join(fold(line, 2) for line in lines), flush=True)

@@ -14,6 +14,7 @@ from lane.look.clock import Clock
 from lane.look.history import History, Sample
 from lane.look.rates import Pair, Rates
 from lane.look.sessions import choose, name_of
+from lane.look.sparing import Sparing
 
 _OF_LANES = "why", "rtt", "best_rtt", "delay", "loss", "goodput", "cost"
 
@@ -26,6 +27,7 @@ class ClientView:
         self._since = time()
         self._history = History([*paths.lanes.lanes])
         self._rates: Rates[int] = Rates()
+        self._some = Sparing(self._sessions)
         self._clock = Clock(self._sample)
 
     def close(self) -> None:
@@ -38,7 +40,7 @@ class ClientView:
         paths.lanes.ask_all(0.0)  # so that the next view knows them also while no data move
         history = self._history.tell(since, now)
         state = paths.snapshot(recent=True)
-        carried = Counter(driver.lane.name for driver in paths.newest() if driver.lane is not None)
+        sessions, carried = self._some.look()
         return {
             "role": "client",
             "version": __version__,
@@ -50,24 +52,25 @@ class ClientView:
             "history": history,
             "moves": state["changes"],
             "session_count": state["sessions"],
-            "sessions": self._sessions(),
+            "sessions": sessions,
             "users": None,
             "workers": None,
             "process": {"memory": resident(), "lag": self._clock.lag},
         }
 
-    def _sessions(self) -> list[dict[str, Any]]:
+    def _sessions(self) -> tuple[list[dict[str, Any]], Counter[str]]:
+        """Those that are shown, and how many each lane carries."""
         paths, now = self._paths, monotonic()
         moving = paths.moving
-        rates = self._rates.look(
-            now, {one.number: (one.session.moved[1], one.session.moved[0]) for one in moving}
-        )
+        rates = self._rates.look(now, {one.number: one.session.moved for one in moving})  # down, and up
         found = choose(moving, paths.newest, rates)
-        return [_session(one, now, rates.get(one.number, (0.0, 0.0))) for one in found]
+        carried = Counter(driver.lane.name for driver in paths.newest() if driver.lane is not None)
+        return [_session(one, now, rates.get(one.number, (0.0, 0.0))) for one in found], carried
 
     def _sample(self, second: int) -> None:
         now, lanes = monotonic(), self._paths.lanes
         self._rates.forget(now)
+        self._some.forget()
         out = lanes.outage(now) is not None
         samples = {}
         for name, lane in lanes.lanes.items():
@@ -102,15 +105,15 @@ def _lane(row: dict[str, Any], sessions: int) -> dict[str, Any]:
 
 
 def _session(one: SessionDriver, now: float, rate: Pair) -> dict[str, Any]:
-    up_rate, down_rate = rate
+    (down, up), (down_rate, up_rate) = one.session.moved, rate
     return {
         "id": str(one.number),
         "target": name_of(one.target),
         "user": None,
         "transport": None if one.lane is None else one.lane.name,
         "age": round(now - one.began, 1),
-        "up": one.session.moved[1],
-        "down": one.session.moved[0],
+        "up": up,
+        "down": down,
         "up_rate": round(up_rate),
         "down_rate": round(down_rate),
     }

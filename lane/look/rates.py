@@ -12,7 +12,7 @@ MOST = 10.0
 """Seconds until a look is forgotten."""
 
 Pair = tuple[float, float]
-"""Of up and down."""
+"""Of both directions, in one order everywhere."""
 
 
 class Rates(Generic[K]):
@@ -27,17 +27,18 @@ class Rates(Generic[K]):
         return len(self._counts)
 
     def look(self, now: float, counts: Mapping[K, Pair]) -> Mapping[K, Pair]:
-        """The rates since the last look, a second, of those of `counts` that it had. `now`: monotonic."""
+        """The rates since the last look, a second, of those of `counts` that moved. `now`: monotonic."""
         seconds = now - self._at
         if seconds < LEAST:
             return self._rates
         self.forget(now)
-        before = self._counts
-        self._rates = {
-            key: (max(0.0, up - before[key][0]) / seconds, max(0.0, down - before[key][1]) / seconds)
-            for key, (up, down) in counts.items()
-            if key in before
-        }
+        before, rates = self._counts, {}
+        for key, pair in counts.items():  # there may be thousands
+            was = before.get(key, pair)
+            if pair != was:
+                one, other = pair[0] - was[0], pair[1] - was[1]
+                rates[key] = (one / seconds if one > 0 else 0.0, other / seconds if other > 0 else 0.0)
+        self._rates = rates
         self._at, self._counts = now, counts
         return self._rates
 

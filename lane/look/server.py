@@ -14,6 +14,7 @@ from lane.look.clock import Clock
 from lane.look.history import History, Sample, known
 from lane.look.rates import Pair, Rates
 from lane.look.sessions import MOST, MOST_TEXT, busiest_first, choose, name_of
+from lane.look.sparing import Sparing
 from lane.net.questions import Questions
 from lane.net.shelf import Shelf
 from lane.server import Server
@@ -72,6 +73,8 @@ class ServerView:
         self._links: dict[int, tuple[int, int]] = {}  # bytes sent and lost by the carriers in use then
         self._session_rates: Rates[int] = Rates()
         self._user_rates: Rates[str] = Rates()
+        self._part = Sparing(self._own)
+        self._left: dict[str, Any] = {}
         questions.answer(_LOOK, lambda _: self._leave())
         self._clock = Clock(self._sample)
 
@@ -140,7 +143,7 @@ class ServerView:
         """What each process has, this one's first."""
         views = self._board.views
         if views is None:
-            return [self._own()]
+            return [self._part.look()]
         self._questions.ask(_LOOK)
         found = []
         for worker in range(self._tally.workers):
@@ -151,15 +154,16 @@ class ServerView:
 
     def _leave(self) -> None:
         """Leave what this process has for the one that asks. It is the same for all who ask."""
-        if self._board.views is not None:
-            self._board.views.put(self._worker, json.dumps(self._own()).encode())
+        if self._board.views is not None and (part := self._part.look()) is not self._left:
+            self._board.views.put(self._worker, json.dumps(part).encode())
+            self._left = part
 
     # This process.
 
     def _own(self) -> dict[str, Any]:
         now, live = monotonic(), self._live
         moving = live.of(self._registry.active)
-        rates = self._session_rates.look(now, {one.number: (one.up, one.down) for one in moving})
+        rates = self._session_rates.look(now, {one.number: one.session.moved for one in moving})
         return {
             "pid": self._tally.get(self._worker, PID),
             "sessions": [
@@ -175,15 +179,15 @@ class ServerView:
         }
 
     def _session(self, one: LiveSession, rate: Pair) -> dict[str, Any]:
-        up_rate, down_rate = rate
+        (up, down), (up_rate, down_rate) = one.session.moved, rate
         return {
             "id": f"{self._worker + 1}-{one.number}",
             "target": name_of(one.target),
             "user": one.user[:MOST_TEXT],
             "transport": one.transport,
             "age": round(one.seconds, 1),
-            "up": one.up,
-            "down": one.down,
+            "up": up,
+            "down": down,
             "up_rate": round(up_rate),
             "down_rate": round(down_rate),
         }
@@ -227,6 +231,7 @@ class ServerView:
         now, live = monotonic(), self._live
         self._session_rates.forget(now)
         self._user_rates.forget(now)
+        self._part.forget()
         moving = live.of(self._registry.active)
         live.settle(moving)
         links = {one.connection: one for one in moving if one.connection}

@@ -28,11 +28,11 @@ S = TypeVar("S", bound=Numbered)
 def choose(moving: Iterable[S], newest: Callable[[], Iterable[S]], rates: Mapping[int, Pair]) -> list[S]:
     """The sessions that moved most, and then the newest, MOST in all."""
 
-    def rate(one: S) -> float:
-        return sum(rates.get(one.number, (0.0, 0.0)))
-
-    found = nlargest(MOST, (one for one in moving if rate(one) > 0), rate)
-    shown = {one.number for one in found}
+    speeds = {number: one + other for number, (one, other) in rates.items()}
+    busiest = nlargest(MOST, speeds, key=speeds.__getitem__)
+    shown = {*busiest}
+    by_number = {one.number: one for one in moving if one.number in shown}
+    found = [by_number[number] for number in busiest if number in by_number]
     others = (one for one in newest() if one.number not in shown)
     return [*found, *islice(others, MOST - len(found))]
 

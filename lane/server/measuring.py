@@ -1,7 +1,8 @@
 """The server as a target: it sends and takes data for `lane speedtest`, and tells about itself.
 
-The data are those of a session, so the result is what an application would get, and whatever limits sessions
-and users limits these, too. A measurement has a longest time, and a user a most at once.
+The data are those of a session, and pass the gates of its user. So the result is what an application would
+get, and whatever limits sessions and users limits these, too. A measurement has a longest time, and a user a
+most at once.
 """
 
 import json
@@ -87,10 +88,10 @@ class MeasureService:
         self._session = session
         try:
             with _limit(LONGEST + SPARE):
-                question, early = _question(session)
+                question, early = self._question(session)
                 self._answer(session, question, early)
                 session.finish()
-                while _received(session):
+                while self._received(session):
                     maybe_yield()
                 session.close()
         except LaneError as error:
@@ -101,6 +102,8 @@ class MeasureService:
     def suspend(self) -> None:
         """See `Service`."""
         self._session.suspend()
+        for gate in (self.owner.gates.up, self.owner.gates.down):
+            gate.leave(self._session)
 
     def freeze(self) -> tuple[dict[str, Any], list[int]]:
         """See `Service`: it does not go on elsewhere."""
@@ -121,53 +124,54 @@ class MeasureService:
                 about = {"version": lane.__version__, "time": time(), **self._about()}
                 session.sendall(json.dumps(about).encode() + b"\n")
             case "echo":
-                while early or (early := bytes(_received(session))):
-                    _send(session, early)
+                while early or (early := bytes(self._received(session))):
+                    self._send(session, early)
                     early = b""
             case "down":
                 until = monotonic() + seconds
                 while monotonic() < until:
-                    _send(session, _BLOCK)
+                    self._send(session, _BLOCK[: self.owner.gates.down.piece])
                     maybe_yield()
             case "up":
                 size = len(early)
-                while data := _received(session):
+                while data := self._received(session):
                     size += len(data)
                     maybe_yield()
                 session.sendall(json.dumps({"bytes": size}).encode() + b"\n")
             case other:
                 raise ProtocolError(f"no measurement is called {other!r}")
 
+    def _received(self, session: Session, limit: int = READ_SIZE) -> Buffer:
+        gate = self.owner.gates.up
+        with _limit(PATIENCE):
+            data = session.recv(min(limit, gate.piece))
+        gate.pay(session, len(data))
+        return data
 
-def _received(session: Session, limit: int = READ_SIZE) -> Buffer:
-    with _limit(PATIENCE):
-        return session.recv(limit)
+    def _send(self, session: Session, data: bytes) -> None:
+        self.owner.gates.down.pay(session, len(data))
+        with _limit(PATIENCE):
+            session.sendall(data)
 
-
-def _send(session: Session, data: bytes) -> None:
-    with _limit(PATIENCE):
-        session.sendall(data)
+    def _question(self, session: Session) -> tuple[dict[str, Any], bytes]:
+        """The question, and what came behind it. Raises LaneError."""
+        data = b""
+        while b"\n" not in data:
+            more = self._received(session, MAX_QUESTION)
+            data += more
+            if not more or (len(data) > MAX_QUESTION and b"\n" not in data):
+                raise ProtocolError("expected one line that says what to measure")
+        line, _, rest = data.partition(b"\n")
+        try:
+            question = json.loads(line)
+        except (ValueError, RecursionError):
+            question = None
+        if not isinstance(question, dict):
+            raise ProtocolError("expected a JSON object that says what to measure")
+        return question, rest
 
 
 @contextmanager
 def _limit(seconds: float) -> Iterator[None]:
     with gevent.Timeout(seconds, Closed("a measurement that does not go on")):
         yield
-
-
-def _question(session: Session) -> tuple[dict[str, Any], bytes]:
-    """The question, and what came behind it. Raises LaneError."""
-    data = b""
-    while b"\n" not in data:
-        more = _received(session, MAX_QUESTION)
-        data += more
-        if not more or (len(data) > MAX_QUESTION and b"\n" not in data):
-            raise ProtocolError("expected one line that says what to measure")
-    line, _, rest = data.partition(b"\n")
-    try:
-        question = json.loads(line)
-    except (ValueError, RecursionError):
-        question = None
-    if not isinstance(question, dict):
-        raise ProtocolError("expected a JSON object that says what to measure")
-    return question, rest

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lane.asking import ask
+from lane.asking import NotKnown, ask
 from lane.errors import LaneError, Unreachable
 from lane.top.past import Past
 
@@ -29,10 +29,8 @@ class Source(NamedTuple):
                 if view.get("role") not in ("client", "server"):  # it did not understand the question
                     raise Unreachable(self._old)
                 yield view
-        except Unreachable as error:
-            if "can't be asked here" in str(error):
-                raise Unreachable(self._old) from None
-            raise
+        except NotKnown:
+            raise Unreachable(self._old) from None
 
     @property
     def _old(self) -> str:

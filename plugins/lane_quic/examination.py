@@ -130,8 +130,8 @@ def examine(endpoint: Address, seconds: float) -> Iterator[Finding]:
 
 def _unheard(pings: _Pings, endpoint: Address) -> Finding:
     if pings.refused:
-        text = "gets through, but nobody listens there: the server does not offer quic"
-        return Finding("warn", "UDP", text, "start the server with --transport quic,tls")
+        text = "gets through, but nobody listens there: no server runs, or it does not offer quic"
+        return Finding("warn", "UDP", text, "start the server, with --transport quic,tls")
     if pings.failure:
         text = f"packets to {endpoint} do not leave this machine: {pings.failure}"
         return Finding("warn", "UDP", text, "look at the firewall and the routes of this machine")

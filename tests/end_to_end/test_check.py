@@ -48,7 +48,7 @@ def test_a_server_without_udp_still_has_a_deep_check(tmp_path):
     with start_server(tmp_path, "--transport", "tls") as server:
         result = check("--server", server.link, "--deep")
     assert result.returncode == 0
-    assert "warn UDP            gets through, but nobody listens there" in result.stdout
+    assert "warn UDP          gets through, but nobody listens there" in result.stdout
     assert "ok   over tls" in result.stdout
 
 

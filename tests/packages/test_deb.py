@@ -11,7 +11,6 @@ import pytest
 
 import lane
 from lane.cli import main
-from lane.testing.harness import until
 from tests.support.processes import lasting_port
 from tests.support.system_commands import run
 
@@ -79,11 +78,11 @@ def test_its_life(system, packages):
     assert system("sh", "-c", "ls -d /usr/lib/lane/lib/python3*/site-packages/lane-*").count("dist-info") == 1
 
     (system.root / "var/lib/lane").mkdir()
-    (system.root / "var/lib/lane/keys").touch()
+    (system.root / "var/lib/lane/accounts.db").touch()
     system("apt-get", "remove", "-y", "lane")
     assert system("lane", "--version", check=False) == ""
     kept = {path for path in system.left() if not path.endswith(".deb")} - clean
-    assert kept >= {"/etc/lane/server.conf", "/var/lib/lane/keys"}
+    assert kept >= {"/etc/lane/server.conf", "/var/lib/lane/accounts.db"}
     assert not [path for path in kept if path.startswith("/usr")]
 
     system("apt-get", "purge", "-y", "lane")
@@ -97,7 +96,6 @@ def it_serves(system):
     where = ["--listen", f"127.0.0.1:{port}", "--log-file", "/tmp/log"]
     with subprocess.Popen([*command, *where], stdout=subprocess.PIPE, text=True) as server:
         try:
-            until(lambda: (system.root / "tmp/state/keys").exists() or server.poll() is not None)
             said = [server.stdout.readline() for _ in range(2)]
             assert said[0].startswith("listening on"), (said, server.poll())
             link = system(*shlex.split(said[1].removeprefix("for clients: "))).strip()

@@ -2,8 +2,8 @@
 
 import subprocess
 
-PATIENCE = 280.0
-"""Seconds for one command."""
+PATIENCE = 900.0
+"""Seconds for one command, on a busy machine with a slow network."""
 
 
 def run(*command: object, check: bool = True, **how: object) -> subprocess.CompletedProcess[str]:

@@ -85,8 +85,11 @@ def test_who_is_asked(processes, capsys):
 
 
 def test_without_an_admin_port_it_says_how_to_have_one(processes):
-    processes["client"] = {}  # of a version before
+    processes["client"] = {"admin": None}
     with pytest.raises(Unreachable, match="the client has no admin port: start it with --admin 127"):
+        command.run(configured(), None)
+    processes["client"] = {}  # of a version before
+    with pytest.raises(Unreachable, match="that does not tell where its admin port is: lane open --admin"):
         command.run(configured(), None)
 
 

@@ -9,6 +9,7 @@ from lane.carriers import measuring as client
 from lane.errors import LaneError, TargetError
 from lane.server import measuring
 from lane.testing.harness import until
+from lane.users.traffic import Limits
 from tests.support.beds import making_beds
 
 
@@ -48,6 +49,24 @@ def test_it_says_how_much_it_took(bed):
     stream.sendall(bytes(100_000))
     stream.finish()
     assert json.loads(stream.recv()) == {"bytes": 100_003}
+    measurement.abort()
+
+
+def test_the_rate_of_a_user_holds(bed):
+    bed.server.traffic.limits = lambda user: Limits(up=200_000.0, down=200_000.0)
+    measurement, stream = asked(bed, b'{"do": "down", "seconds": 0.5}\n')
+    size = 0
+    while data := stream.recv():
+        size += len(data)
+    (user,) = bed.server.traffic
+    assert user.gates.down.spent == size
+    assert size < 200_000 * (0.5 + 0.5)  # a late process makes good up to 0.25 s
+    measurement.abort()
+    measurement, stream = asked(bed, b'{"do": "up"}\n')
+    stream.sendall(bytes(30_000))
+    stream.finish()
+    assert json.loads(stream.recv()) == {"bytes": 30_000}
+    assert user.gates.up.spent >= 30_000
     measurement.abort()
 
 
