@@ -16,6 +16,8 @@ from weakref import WeakSet
 
 from greenlet import greenlet
 
+from lane.tasks import idle
+
 log = logging.getLogger("lane.census")
 
 
@@ -46,14 +48,15 @@ def register(owner: Counted) -> None:
 def take() -> dict[str, int]:
     """Count greenlets, threads, descriptors, objects, memory and the tables. Return the numbers by name.
 
-    `objects` are tracked by the garbage collector. `blocks` are those of Python's allocator. `heap` is the
-    number of bytes that C code and large objects hold in the C library's heap. Tables with the same name are
-    added up. The census visits all objects; docs/TUNING.md says how long that takes.
+    Greenlets that wait for a task (`lane.tasks`) do not count. `objects` are tracked by the garbage
+    collector. `blocks` are those of Python's allocator. `heap` is the number of bytes that C code and large
+    objects hold in the C library's heap. Tables with the same name are added up. The census visits all
+    objects; docs/TUNING.md says how long that takes.
     """
     objects = gc.get_objects()
     found: Counter[str] = Counter(
         # Not isinstance, which calls into the objects: a proxy may raise.
-        greenlets=sum(issubclass(type(one), greenlet) and bool(one) for one in objects),
+        greenlets=sum(issubclass(type(one), greenlet) and bool(one) for one in objects) - idle(),
         threads=_entries("/proc/self/task"),
         descriptors=_entries("/proc/self/fd"),
         objects=len(objects),

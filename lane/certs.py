@@ -13,6 +13,7 @@ import ssl
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -37,8 +38,10 @@ from lane.vouching import key_digest, vouched_by
 
 MAX_FILE = 4 * 1024 * 1024  # the largest file that is read, bytes
 MAX_CHAIN = 10  # the most certificates of a server that are checked
+KNOWN = 64  # the most certificates whose binding is kept
 
 
+@lru_cache(maxsize=KNOWN)  # a client asks at each handshake, most of the time with the same one
 def binding_of(der: bytes) -> bytes:
     """SHA-256 of the certificate's SubjectPublicKeyInfo (DER, RFC 5280 section 4.1). Raises Refused."""
     try:

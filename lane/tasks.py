@@ -55,6 +55,11 @@ class _Runner(greenlet):  # type: ignore[misc]  # greenlet has no types
                 hub.switch()
 
 
+def idle() -> int:
+    """The number of greenlets that wait for a task in this thread."""
+    return len(_idle.runners)
+
+
 def start(task: Callable[..., object], *arguments: object) -> None:
     """Run `task(*arguments)` soon, in another greenlet. An exception is reported and ends only the task."""
     hub: Any = get_hub()

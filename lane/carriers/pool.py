@@ -279,11 +279,12 @@ class Pool:
 
     def _add(self, carrier: Carrier, waiting: int) -> None:
         """Take a newly dialled carrier into the pool. `waiting`: those who dialled it, and come first."""
-        self._share = max(carrier.capacity, 1)
+        room = carrier.capacity
+        self._share = max(room, 1)
         self._leases[carrier] = 0
         self._born[carrier] = monotonic()
         self._unleased.add(carrier)
-        if carrier.capacity > waiting:
+        if room > waiting:
             self._roomy[carrier] = None
 
     def _refill(self) -> None:

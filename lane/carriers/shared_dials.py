@@ -12,6 +12,7 @@ from gevent.event import AsyncResult
 
 from lane.errors import Failure, LaneError, Unreachable
 from lane.stream import Carrier
+from lane.tasks import start
 
 log = logging.getLogger("lane.carriers")
 
@@ -69,7 +70,7 @@ class SharedDials:
                 raise Unreachable("lane is closing")
             dial = _Dial()
             self._dials.add(dial)
-            gevent.spawn(self._carry_out, dial)
+            start(self._carry_out, dial)
         dial.waiting += 1
         found: Carrier | Failure[LaneError] | None = None
         try:

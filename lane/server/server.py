@@ -35,6 +35,7 @@ from lane.session.registry import Registry
 from lane.stream import Carrier, Listener, Stream
 from lane.supervisor import report, supervise
 from lane.tally import CARRIERS, Count, alone
+from lane.tasks import start
 from lane.users.ending import Ending
 from lane.users.traffic import Traffic
 from lane.users.users import Users, Visit
@@ -215,8 +216,8 @@ class Server:
         self._turn_away(self._strangers.enter(carrier, carrier.peer))
         judged = Event()
         patience = gevent.get_hub().loop.timer(self.deadlines.hello)  # cheaper than a waiting greenlet
-        patience.start(gevent.spawn, self._expel, carrier, judged)
-        serve = partial(gevent.spawn, self._serve, carrier, judged, patience)
+        patience.start(self._expel, carrier, judged)
+        serve = partial(start, self._serve, carrier, judged, patience)
         if when_heard := getattr(carrier, "when_heard", None):
             when_heard(serve)
         else:
@@ -269,7 +270,7 @@ class Server:
         """Send away a carrier that did not prove a key in time."""
         if not judged.is_set():
             self._numbers.refusals["no_hello",] += 1
-            self._send_away(carrier, judged)
+            start(self._send_away, carrier, judged)
 
     def _send_away(self, carrier: Carrier, judged: Event) -> None:
         log.debug("closing a stranger's carrier from %s", carrier.peer)

@@ -34,8 +34,8 @@ class TLSCarrier:
         return self._stream.lost()
 
     def open(self) -> TLSStream:
-        """Return the stream. Raises Closed the second time, and on a lost connection."""
-        if not self.capacity:
+        """Return the stream. Raises Closed the second time, and on a connection that is known to be lost."""
+        if not self._dialled or not self._idle or self._stream.dead.is_set():
             raise Closed("a TLS connection carries one stream")
         self._idle = False
         return self._stream

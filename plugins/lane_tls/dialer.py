@@ -16,6 +16,9 @@ from lane_tls.context import Sessions, client_context
 from lane_tls.deadline import deadline
 from lane_tls.stream import TLSStream
 
+_FIRST_DATA = 0.005
+"""Seconds in which most connections have their first data: see `lane.carriers.request_stream.HEAD_START`."""
+
 
 class Dialer:
     """Dials connections that share a context and its sessions."""
@@ -68,6 +71,7 @@ class Dialer:
                 stream.reset()
                 return None
             binding = tls.verify(chain)
+            stream.say_last(_FIRST_DATA)
             stream.on_data = lambda: self.sessions.keep(connection, server, chain)
             return TLSCarrier(stream, binding, normal_host(stream.sock.getpeername()[0]), dialled=True)
         except BaseException as error:

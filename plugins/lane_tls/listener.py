@@ -18,6 +18,7 @@ from lane.net.accept import Acceptor
 from lane.net.places import Places
 from lane.stream import Address, ServerTLS
 from lane.supervisor import report, supervise
+from lane.tasks import start
 from lane_tls import tcp
 from lane_tls.carrier import TLSCarrier
 from lane_tls.context import server_context
@@ -116,7 +117,7 @@ class TLSListener:
         stream.congestion = self._congestion
         if (lost := self._shaking.enter(stream, peer)) is not None:
             lost.reset()
-        gevent.spawn(self._handshake, stream, self._binding, peer)
+        start(self._handshake, stream, self._binding, peer)
 
     def _handshake(self, stream: TLSStream, binding: bytes, peer: str) -> None:
         """Do one handshake. A failure ends only this connection."""

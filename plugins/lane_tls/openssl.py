@@ -9,7 +9,6 @@ requested yet, and data that the kernel did not accept. tests/unit/lane_tls/test
 private name changes.
 """
 
-import socket
 from collections import OrderedDict
 from typing import Any
 
@@ -66,15 +65,13 @@ class Records:
 
         The caller must flush before it waits for the socket. Raises OSError and SSL.Error.
         """
-        while True:
-            try:
-                self.connection.do_handshake()
-            except SSL.WantReadError:
-                if not self.flush() or not self._fill(_RECORD):
-                    return False
-            else:
-                self._keep()
-                return True
+        while (result := _lib.SSL_do_handshake(self._ssl)) != 1:
+            if _lib.SSL_get_error(self._ssl, result) != _lib.SSL_ERROR_WANT_READ:
+                raise self._error(result)
+            if not self.flush() or not self._fill(_RECORD):
+                return False
+        self._keep()
+        return True
 
     def read(self, limit: int) -> tuple[memoryview, Exception | None]:
         """Read up to `limit` bytes (at most LARGEST). Return them, and the error that ended reading, if any.
@@ -110,14 +107,15 @@ class Records:
 
     def unread(self) -> bool:
         """Whether there is data to read. It checks the socket now. Raises OSError and SSL.Error."""
-        while True:
-            try:
-                return bool(self.connection.recv(1, socket.MSG_PEEK))
-            except SSL.WantReadError:
+        try:
+            while (result := _lib.SSL_peek(self._ssl, _plain, 1)) <= 0:
+                if _lib.SSL_get_error(self._ssl, result) != _lib.SSL_ERROR_WANT_READ:
+                    raise self._error(result)
                 if not self._fill(_RECORD):
                     return False
-            finally:
-                self._keep()
+            return True
+        finally:
+            self._keep()
 
     @property
     def holds(self) -> bool:
@@ -163,12 +161,14 @@ class Records:
         _keeping.pop(self, None)
 
     def settle(self) -> None:
-        """Free the buffer of the handshake's output, if the kernel accepted all of it."""
-        if _lib.BIO_get_mem_data(self._out, _start) <= 0:
-            self._shrink()
+        """Free the buffer of the handshake's output. What was not flushed moves to a smaller one."""
+        self._shrink()
 
     def _shrink(self) -> None:
         out = _lib.BIO_new(_lib.BIO_s_mem())
+        left = _lib.BIO_get_mem_data(self._out, _start)
+        if left > 0:
+            _lib.BIO_write(out, _start[0], left)
         _lib.SSL_set_bio(self._ssl, self._in, out)
         self._out = out
         self._longest = 0

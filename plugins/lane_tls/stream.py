@@ -111,7 +111,11 @@ class TLSStream:
             raise self._fail(error) from None
 
     def handshake(self) -> None:
-        """Do the handshake. Raises ProtocolError if TLS fails, Closed if the connection is lost."""
+        """Do the handshake. Raises ProtocolError if TLS fails, Closed if the connection is lost.
+
+        What it says last leaves with the first data: the client's Finished, the server's session tickets. On
+        their own they would wake the peer once more. A client that may have no data calls `say_last`.
+        """
         self._check()
         try:
             while not self._records.handshake():
@@ -124,8 +128,20 @@ class TLSStream:
             raise ProtocolError(reason(error)) from None
         except OSError as error:
             raise self._fail(error) from None
-        self._flush()
         self._records.settle()
+
+    def say_last(self, within: float) -> None:
+        """Send what the handshake said last `within` seconds, unless data took it along before."""
+        timer = self._hub.loop.timer(within)
+        timer.start(self._say_last, timer)
+
+    def _say_last(self, timer: Any) -> None:
+        timer.close()
+        if not (self.broken or self._sending):
+            try:
+                self._records.flush()
+            except OSError as error:
+                self._fail(error)
 
     def when_heard(self, callback: Callable[[], None]) -> None:
         """Call `callback` once, when there may be data to read or the stream has ended. See `Rings`."""

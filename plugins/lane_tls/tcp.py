@@ -19,7 +19,7 @@ _ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
 _AVAILABLE = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
 UNSENT = 262144
 """Bytes of unsent data that may wait in the kernel, beyond one write."""
-_OPTIONS = [
+_WANTED = [
     # A dead path is noticed after 15 s, or after 30 s while idle. A peer that reads nothing for so long
     # counts as dead too. lane's sessions always read: their own windows limit the sender.
     ("SOL_SOCKET", "SO_KEEPALIVE", 1),
@@ -30,6 +30,11 @@ _OPTIONS = [
     ("IPPROTO_TCP", "TCP_NODELAY", 1),
     ("IPPROTO_TCP", "TCP_NOTSENT_LOWAT", UNSENT),
 ]  # no buffer sizes: they would turn off the kernel's own tuning
+_OPTIONS = [
+    (getattr(socket, level), getattr(socket, option), value)
+    for level, option, value in _WANTED
+    if hasattr(socket, option)
+]
 
 
 def choose(name: str) -> bytes | None:
@@ -69,5 +74,4 @@ def use(sock: Any, congestion: bytes) -> None:
 def tune(sock: Any) -> None:
     """Set the options of a connection or a listener. Accepted connections inherit them."""
     for level, option, value in _OPTIONS:
-        if hasattr(socket, option):
-            sock.setsockopt(getattr(socket, level), getattr(socket, option), value)
+        sock.setsockopt(level, option, value)

@@ -18,13 +18,13 @@ STOREYS = [
         "lane.busy",
         "lane.fair",
         "lane.tasks",
-        "lane.census",
         "lane.text",
         "lane.heap",
         "lane.budget",
         "lane.tally",
         "lane.tested",
     },
+    {"lane.census"},
     {"lane.address", "lane.files", "lane.line_writer", "lane.shown"},
     {"lane.log"},
     {"lane.supervisor", "lane.values", "lane.vouching"},
@@ -60,7 +60,7 @@ STOREY = {
 }
 FOR_PLUGINS = {
     "lane", "lane.stream", "lane.errors", "lane.address", "lane.hookspecs", "lane.tcp_info", "lane.census",
-    "lane.supervisor", "lane.net", "lane.fair", "lane.tested", "lane.testing", "lane.users",
+    "lane.supervisor", "lane.net", "lane.fair", "lane.tasks", "lane.tested", "lane.testing", "lane.users",
 }  # fmt: skip
 SOURCES = [*sorted((ROOT / "lane").rglob("*.py")), *sorted((ROOT / "plugins").rglob("*.py"))]
 

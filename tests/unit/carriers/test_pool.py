@@ -259,8 +259,9 @@ def test_a_new_session_does_not_look_at_all_others(bed):
 
 @tls
 def test_a_spare_that_died_is_never_handed_out(bed):
-    bed.pool.lease()
+    bed.pool.lease().send(b"")
     standing_by(bed)
+    until(lambda: len(bed.accepted) == 1 + demand.COVER)
     bed.accepted[-1].close()
     until(lambda: any(spare.carrier.closed for spare, _ in bed.pool._spares))
     leases = [bed.pool.lease() for _ in range(demand.COVER)]

@@ -10,12 +10,13 @@ from gevent.pool import Pool
 from lane_tls import fair_rates
 from lane_tls import stream as tls_stream
 from lane_tls.carrier import TLSCarrier
+from lane_tls.plugin import TLSTransport
 from lane_tls.stream import TLSStream
 from OpenSSL import SSL
 
 from lane.errors import Closed, Reset
 from lane.testing.harness import outcome, until
-from tests.support.tls_peer import foreign_client
+from tests.support.tls_peer import CLIENT, foreign_client
 
 
 def test_data_and_an_end_in_one_segment(pair):
@@ -168,9 +169,18 @@ def scripted(monkeypatch):
 
 def test_a_handshake_waits_for_room(scripted):
     flushes = [False, False, True]
-    stream, _ = scripted(handshake=[True], flush=flushes)
+    stream, there = scripted(handshake=[False, True], flush=flushes)
+    there.send(b"an answer")
     stream.handshake()
     assert flushes == [True]
+
+
+def test_the_handshake_ends_also_without_data(listener):
+    """Its last packets wait for the first data, but not for long."""
+    near = TLSTransport().dial(listener.address, CLIENT)
+    far = listener.accept()
+    near.close()
+    far.close()
 
 
 def test_a_sender_waits_for_room(scripted):

@@ -167,6 +167,8 @@ def test_a_frame_of_bulk_leaves_in_one_write_of_two_segments(pair, monkeypatch):
     """Those of loopback: an MTU of 65536, less 20 bytes for IP and 32 for TCP with time stamps."""
     foreign, stream = pair
     sock, offered = stream._records._sock, []
+    stream.sendall(b"the session tickets leave with this")
+    assert foreign.recv()
 
     class Watched:
         def send(self, data):
