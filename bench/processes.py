@@ -33,9 +33,9 @@ def start(stack, *command):
     return process
 
 
-def line_with(process, word):
+def line_with(process, word, within=DEADLINE):
     """Wait until a process prints a line with `word`, and return the line."""
-    end = time.monotonic() + DEADLINE
+    end = time.monotonic() + within
     while time.monotonic() < end:
         ended = process.poll() is not None
         for line in process.said.read_text().splitlines(keepends=True):

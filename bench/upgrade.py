@@ -9,7 +9,8 @@ are not measured now are kept.
 
     download   one download at 50 ms over the upgrades in a row: the plot, and the longest time without a byte
     crowd      200 sessions of several kinds at 50 ms, over the upgrades in a row: what survives, and the
-               longest time without a byte, of each kind (bench/upgrade_load.py)
+               longest time without a byte, of each kind (bench/upgrade_load.py); beside them a shell by ssh,
+               a WebSocket and a download by curl (bench/upgrade_applications.py)
     handover   one session goes to another process, on loopback: milliseconds and bytes, of an idle session
                and of one with full windows
     idle       --sessions that are idle, on loopback, one upgrade: seconds, and memory
@@ -20,7 +21,6 @@ With --whom client, the client is upgraded in the rows `download` and `crowd`.
 
 import argparse
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -39,6 +39,7 @@ from labs import BENCH, SERVER, Link, end
 from processes import lane_client, line_with
 from soak_kinds import socks5
 from soak_target import UDP_HOST
+from upgrade_applications import Applications
 from upgrade_server import REST, Client, Server, spans, upgrades
 
 DOWNLOAD, CROWD = Link(30, 50, 0, 28.3), Link(200, 50, 0, 188)
@@ -48,10 +49,8 @@ QUIET = 5.0
 """Seconds before the first upgrade, whose figures are there to compare."""
 REVERSE = range(7001, 7006)
 """Ports of reverse forwards on the server's side."""
-SPEED = 500_000
-"""Bytes a second of curl's download."""
 EXPECTED = 10
-"""Seconds for which it has data, for each upgrade."""
+"""Seconds for which curl's download has data, for each upgrade."""
 ADDRESSES = [f"10.9.0.{last}" for last in (1, 3, 4, 5, 6, 7)]
 CHANGE = 5.0
 """Seconds between two changes for a client that roams."""
@@ -134,14 +133,14 @@ def crowd(transport, args):
         apps["reverse "] = load(lab, "s", "crowd", "--ports", ports, "--kinds", "both=5,new=1")
         for app in apps.values():
             line_with(app, "began")
-        curl = fetched(lab, port, args.upgrades * EXPECTED)
+        programs = Applications(lab, port, args.upgrades * EXPECTED)
         time.sleep(QUIET)
         for app in apps.values():
             app.send_signal(signal.SIGUSR1)
         done = upgrades(upgraded, args.upgrades)
         time.sleep(REST)
         kinds = {f"{name}{kind}": one for name, app in apps.items() for kind, one in end(app).items()}
-        late, wrong = lab.late(), curl()
+        late, (delays, wrong) = lab.late(), programs.end()
     errors = [error for one in kinds.values() for error in one["errors"]] + wrong
     errors += [
         f"{name}: {one['count'] - one['alive']} of {one['count']} broke"
@@ -149,27 +148,10 @@ def crowd(transport, args):
         if one["alive"] < one["count"]
     ]
     figures = {name: f"{one['gap']:.2f}/{one['delay']:.2f}" for name, one in kinds.items()}
+    figures |= delays | programs.missing
     figures |= {"upgrade": spans(done), "took over": spans(done, ends="taken")}
     figures["packets lost"] = f"{kinds['udp']['lost']} of {kinds['udp']['sent']}"
     return {"figures": figures, "broke": "; ".join(errors), "kinds": kinds, "upgrades": done, "late_us": late}
-
-
-def fetched(lab, proxy, secs):
-    """Start a download by curl for so many seconds. The returned function waits for it: its faults."""
-    page = lab.folder() / "page"
-    page.write_bytes(os.urandom(SPEED * secs))
-    lab.start("s", sys.executable, "-m", "http.server", 8080, "-b", SERVER, "-d", page.parent)
-    time.sleep(1)
-    got = lab.folder() / "page"
-    fetch = ("--socks5-hostname", f"127.0.0.1:{proxy}", "--limit-rate", SPEED, "-o", got)
-    curl = lab.start("c", "curl", "-q", "-sS", *fetch, f"http://{SERVER}:8080/page")
-
-    def faults():
-        if curl.wait(secs + 60):
-            return [f"curl: {curl.said.read_text().strip()[-100:]}"]
-        return [] if got.read_bytes() == page.read_bytes() else ["curl got other data"]
-
-    return faults
 
 
 def roam(transport, args):

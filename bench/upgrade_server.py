@@ -37,7 +37,7 @@ class Upgradable:
     def pid(self):
         return self.status()["pid"]
 
-    def upgrade(self, timeout=60):
+    def upgrade(self, timeout=150):
         """Upgrade it, and wait until the old process has ended: the times, since 1970."""
         old, began, taken = self.pid, time.time(), None
         running = start(self._stack, *self.prefix, *LANE, "upgrade", *self._options)

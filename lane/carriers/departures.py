@@ -13,8 +13,8 @@ from gevent.event import AsyncResult
 from lane.carriers.session_driver import SessionDriver
 from lane.session.parcel import Elsewhere, Parcel
 
-STOP_TIME = 5.0
-"""Seconds that a connection has to stop. It takes a few turns of the event loop."""
+STOP_TIME = 20.0
+"""Seconds that a connection has to stop. It takes a few turns of the event loop, which may be slow ones."""
 
 log = logging.getLogger("lane.handover")
 

@@ -1,9 +1,9 @@
 """A limit for dials: when a lane is lost, thousands of sessions want another stream at once.
 
-Each session waits for its turn, those with data to move first. So the network and the server do not get all
-dials and requests in one moment: a server that answers late would be asked again and again. A few are under
-way at once, so those that succeed set the pace. Where they do not, turns come at a fixed rate. A session that
-has ended takes no turn, and does not delay the next one.
+Each session waits for its turn, those that stand still first, then those with data to move. So the network
+and the server do not get all dials and requests in one moment: a server that answers late would be asked
+again and again. A few are under way at once, so those that succeed set the pace. Where they do not, turns
+come at a fixed rate. A session that has ended takes no turn, and does not delay the next one.
 """
 
 import heapq
@@ -32,7 +32,7 @@ class DialLimiter:
 
     def __init__(self, rate: float) -> None:
         self._pause = 1 / rate
-        self._waiting: list[tuple[bool, int, _Turn]] = []
+        self._waiting: list[tuple[int, int, _Turn]] = []
         self._number = count()
         self._some = Event()
         self._requests: set[_Turn] = set()  # under way
@@ -48,11 +48,11 @@ class DialLimiter:
         self,
         within: float,
         *,
-        urgent: bool,
+        urgent: int,
         wanted: Callable[[], bool] = _always,
         dials: Callable[[], bool] = _always,
     ) -> Iterator[bool]:
-        """Wait at most `within` seconds for a turn: whether there was one. Urgent callers go first.
+        """Wait at most `within` seconds for a turn: whether there was one. The most urgent callers go first.
 
         The request is under way for the time of the context.
 
@@ -61,7 +61,7 @@ class DialLimiter:
         another one has made a carrier that they share. So the next caller gets its turn at once.
         """
         turn = _Turn(wanted, dials)
-        heapq.heappush(self._waiting, (not urgent, next(self._number), turn))
+        heapq.heappush(self._waiting, (-urgent, next(self._number), turn))
         self._some.set()
         try:
             yield bool(turn.settled.wait(within)) and turn.given

@@ -1,8 +1,8 @@
-"""Aborts that the server may not know of. Until it does, it keeps the targets of these sessions waiting.
+"""Ends of sessions that the server may not know of. Until it does, it keeps these sessions.
 
-The stream that carries a session also carries its abort. If there is no such stream, or it was lost before
-the server received the abort, the client sends the abort on another stream. It sends only a few at a time,
-because nobody waits for them.
+The stream that carries a session also carries its end: an abort, or END once all was consumed. If there is no
+such stream, or it was lost before the server received the end, the client says it on another stream. It sends
+only a few at a time, because nobody waits for them.
 """
 
 from collections import deque
@@ -13,16 +13,16 @@ from lane.supervisor import report
 from lane.tasks import start
 
 MOST = 1024
-"""Maximum number of waiting aborts. Beyond it the oldest is dropped; the server then ends it by a timeout."""
+"""Maximum number of waiting ends. Beyond it the oldest is dropped; the server then ends it by a timeout."""
 AT_ONCE = 4
-"""Number of aborts that are sent at the same time."""
+"""Number of ends that are sent at the same time."""
 
 Say = Callable[[float], None]
-"""Sends one abort. Its argument is the time of `time.monotonic` at which it gives up."""
+"""Sends one end. Its argument is the time of `time.monotonic` at which it gives up."""
 
 
 class Farewells:
-    """The waiting aborts of one client."""
+    """The waiting ends of one client."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[Say, float]] = deque(maxlen=MOST)
@@ -42,7 +42,7 @@ class Farewells:
             start(self._run)
 
     def close(self) -> None:
-        """Drop all waiting aborts."""
+        """Drop all that wait."""
         self._closed = True
         self._waiting.clear()
 
@@ -54,6 +54,6 @@ class Farewells:
                     try:
                         say(until)
                     except Exception as error:
-                        report("telling the server of an abort", error)
+                        report("telling the server of the end of a session", error)
         finally:
             self._running -= 1

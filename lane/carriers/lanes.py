@@ -179,7 +179,7 @@ class Lanes:
         self._works.wait(max(0.0, min(within, 1.0)))
 
     @contextmanager
-    def turn(self, lane: Lane, wanted: Callable[[], bool], within: float, *, urgent: bool) -> Iterator[None]:
+    def turn(self, lane: Lane, wanted: Callable[[], bool], within: float, *, urgent: int) -> Iterator[None]:
         """Wait until a session may ask the server on `lane`, which it does for the time of the context.
 
         Raises Unreachable if the wait exceeds `within` seconds, Closed if it is not `wanted` any more.

@@ -25,7 +25,7 @@ from lane.errors import (
     TurnedAway,
     Unreachable,
 )
-from lane.proto.frames import aborted
+from lane.proto.frames import End, FrameReader, aborted
 from lane.proto.hello import Reply, Request, parse_reply
 from lane.session.aborting import abort_alone
 from lane.session.flows import Flows
@@ -160,6 +160,17 @@ class RequestStream:
         """Reset the stream and give the carrier back."""
         self.reset()
         self.release()
+
+    def wait_for_end(self, seconds: float) -> bool:
+        """Whether the peer's END of a session whose END was sent comes in time. Gives the stream back."""
+        reader = FrameReader()
+        with suppress(LaneError), gevent.Timeout(seconds, False):
+            while data := self.recv_view():
+                if any(type(frame) is End for frame in reader.each(data)):
+                    self.keep()
+                    return True
+        self.discard()
+        return False
 
     # REQUEST and REPLY.
 

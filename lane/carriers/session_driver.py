@@ -21,9 +21,9 @@ from lane.carriers.lease import Lease
 from lane.carriers.request_stream import RequestStream, Unanswered
 from lane.carriers.session_figures import SessionFigures
 from lane.errors import Closed, LaneError, Refused, Reset, Status, TargetError, TurnedAway, Unreachable
-from lane.proto.frames import Received, pack
+from lane.proto.frames import End, Received, pack, pack_ack
 from lane.proto.hello import EARLY, NOWHERE, RESUMABLE, Command, Reply, Request
-from lane.session.session import Session
+from lane.session.session import LINGER, Session
 from lane.tasks import start
 from lane.users.ending import ending_of
 
@@ -187,36 +187,41 @@ class SessionDriver(SessionFigures):
         if isinstance(error, Reset) and (ending := ending_of(error.code)):
             self._lanes.expelled(ending)
         refused = self._server_epoch is None and self._stream is not None and self._stream.refused
-        if session.abort_unheard and not self._moving and not refused:
+        unheard = session.abort_unheard or (session.end_unheard and not session.suspended)
+        if unheard and not self._moving and not refused:
             self._lanes.farewells.add(self._part, self._grace)
 
     def _part(self, until: float) -> None:
-        """Tell the server, on any stream, that the session was aborted. Gives up at the time `until`."""
+        """Tell the server, on any stream, how the session has ended. Gives up at the time `until`."""
         while monotonic() < until and not self._try_to_part():
             self._lanes.wait(until - monotonic())
 
     def _try_to_part(self) -> bool:
-        """Tell the server once. Returns whether it knows now that the session was aborted."""
+        """Tell the server once. Returns whether it knows now."""
         try:
             stream = self._resume(None, farewell=True)
         except TargetError as error:
             return error.status is not Status.TTL_EXPIRED  # the server has no such session, or no longer
         except LaneError:
             return False
+        if self.session.complete:  # the request has said so
+            return stream.wait_for_end(LINGER)
         self.session.carry(stream, stream.stats)
         stream.release()
         return not self.session.abort_unheard
 
     def _recover(self, lost: RequestStream | None) -> RequestStream | None:
-        """Make the next stream of the session. Returns None if the session has ended."""
+        """Make the next stream of the session. None if it has ended, or if another greenlet carries it."""
         until = monotonic() + self._grace
-        while not self._over:
+        while self._stands():
             try:
                 if self._server_epoch is None and lost is not None:
                     return self._insist(lost)
                 lane = self._lanes.best(until - monotonic())
-                return self._try(lane, until - monotonic(), urgent=self.active)
+                return self._try(lane, until - monotonic(), self._stands)
             except LaneError as error:
+                if self.session.carried:
+                    break  # a move has come before
                 if self._server_epoch is None or monotonic() >= until:
                     self._fail(error)
                 elif not self._judge(error):
@@ -229,7 +234,7 @@ class SessionDriver(SessionFigures):
         stream = None
         try:
             if not self._over and self._server_epoch is not None:
-                stream = self._try(lane, self._grace, urgent=True, fresh=fresh)
+                stream = self._try(lane, self._grace, self._wants, fresh=fresh)
         except LaneError as error:
             if self._judge(error):
                 log.debug("%s: no move to %s: %s", self._asked.address, lane.name, error)
@@ -244,7 +249,7 @@ class SessionDriver(SessionFigures):
         stream = None
         try:
             if leased is None:
-                stream = self._try(self._lanes.choice, self._grace, urgent=self.active)
+                stream = self._try(self._lanes.choice, self._grace, self._wants)
             else:
                 stream = self._resume(None, leased=leased)
         except LaneError as error:
@@ -255,9 +260,14 @@ class SessionDriver(SessionFigures):
     def _wants(self) -> bool:
         return not self._over
 
-    def _try(self, lane: Lane, within: float, *, urgent: bool, fresh: bool = False) -> RequestStream:
+    def _stands(self) -> bool:
+        return not self._over and not self.session.carried
+
+    def _try(
+        self, lane: Lane, within: float, wanted: Callable[[], bool], *, fresh: bool = False
+    ) -> RequestStream:
         """A stream on `lane` on which the server resumed the session, in its turn. Raises LaneError."""
-        turn = self._lanes.turn(lane, self._wants, within, urgent=urgent)
+        turn = self._lanes.turn(lane, wanted, within, urgent=self.urgency)
         try:
             with Attempt(lane) as self.attempt, turn:
                 return self._resume(lane, fresh)
@@ -309,7 +319,10 @@ class SessionDriver(SessionFigures):
         request = replace(self._asked, generation=self._generation)
         if command == Command.RESUME:
             request = replace(request, command=command, address=NOWHERE, flags=RESUMABLE)
-        behind = pack(Received(self.session.receive_window.arrived)) if self._generation else b""
+        window = self.session.receive_window
+        behind = pack(Received(window.arrived)) if self._generation else b""
+        if farewell and self.session.complete:
+            behind += pack_ack(window.consumed, window.window) + pack(End())
         only = self._server_epoch is None and not farewell
         timeout = self._deadline - monotonic() if only else found.patience(PATIENCE)
         stream = RequestStream(lease, request, max(timeout, 0.0), behind, only=only)

@@ -28,6 +28,11 @@ class SessionFigures:
         session, now = self.session, monotonic()
         return now - session.last_data < ACTIVE or bool(session.send_buffer.retained) or self.waiting(now)
 
+    @property
+    def urgency(self) -> int:
+        """Who goes first to another stream: those that stand still, then those that move data."""
+        return 2 if self.waiting(monotonic()) else int(self.active)
+
     def waiting(self, now: float) -> bool:
         """Whether the session has no stream, or its stream gives no answer."""
         return not self.session.carried or self.session.silence(now) > STUCK

@@ -54,6 +54,8 @@ class Role:
     """Called on SIGUSR2."""
     blind: float = 0.0
     """See `lane.handover.succession.Inheritance`."""
+    tell_lost: Callable[[], None] = lambda: None
+    """Tells the other processes that one has died which may have begun sessions."""
     parcels: list[Parcel] = field(default_factory=list)
     """Sessions that were left at a restart."""
     keep: Callable[[Iterator[Parcel]], object] | None = None

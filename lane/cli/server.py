@@ -187,6 +187,7 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
         link_of=lambda account: setup.link(account.key, port),
     )  # fmt: skip
     server.requests.lose_sight(role.blind)
+    server.requests.tell_lost = role.tell_lost
     for parcel in role.parcels:  # now, before any client asks for its session
         server.requests.adopt(parcel)
     server.requests.elsewhere, ports.borrow = role.others.take, role.others.borrow

@@ -19,6 +19,8 @@ def run(config: StatusConfig, plugins: object) -> int:
 def report(snapshot: dict[str, Any]) -> str:
     """The answer for people: the server, then its workers if it has several."""
     lines = [f"lane {snapshot['version']}, {_of(snapshot)}"]
+    if leaving := snapshot.get("leaving"):
+        lines[0] += f", and {leaving} sessions still in the process before it"
     if len(snapshot["workers"]) > 1:
         lines += [f"  worker {number}: {_of(one)}" for number, one in enumerate(snapshot["workers"], 1)]
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """One worker of a server: what its parent knows of it, what all share, and what it is by itself."""
 
 import json
+import mmap
 import os
 import socket
 from collections.abc import Iterable
@@ -93,6 +94,8 @@ class Shared:
         self.status: socket.socket | None = before.status if before else None
         self.parcels = [*parcels]
         self.presence = Presence(count, before.presence if before else None, lends=True)
+        self.departed = mmap.mmap(-1, count)
+        """Whether each worker of the server before this one has ended, and the one here knows how."""
         self.buckets = Buckets(count)
         self.board = Board(config.transports, count)
         self.shelves: Shelves | None = None
@@ -182,6 +185,10 @@ class WorkerProcess:
 
         def forget() -> None:
             shared.presence.clear(number, other=True)
+            shared.departed[number] = 1
+
+        def departed(name: str) -> bool:
+            return name in before and bool(shared.departed[before.index(name)])
 
         def stop() -> None:
             if shared.tally.stopping and prepared.mine is not None:
@@ -199,9 +206,10 @@ class WorkerProcess:
             partial(shared.begun.begin, number),
             shared.desks[number],
             shared.names[number],
-            Others([*(name for name in shared.names if name != shared.names[number]), *before]),
+            Others([*(name for name in shared.names if name != shared.names[number]), *before], departed),
             Predecessor(before[number], forget, again=self._started_again) if before else None,
             blind=shared.before.blind if shared.before else 0.0,
+            tell_lost=partial(shared.begun.lost, number),
             admin=shared.admin,
             shelves=shared.shelves,
             presence=shared.presence,

@@ -111,7 +111,13 @@ class Ports:
         """Park a session at `where`, an IP address. Port 0 stands for a free port. Raises TargetError."""
         if not any(rule.permits(where) for rule in self.rules):
             raise TargetError(Status.NOT_ALLOWED, "not allowed (the server's --allow-reverse)")
-        shared = self._shared.get(where) or self._share(where.host, self._listen(where, user), user)
+        shared = self._shared.get(where)
+        if shared is None:
+            listener = self._listen(where, user)
+            if (shared := self._shared.get(where)) is None:
+                shared = self._share(where.host, listener, user)
+            else:  # another session has parked there while the port was borrowed
+                listener.close()
         if shared.user != user:
             raise TargetError(Status.NOT_ALLOWED, "not allowed: the port is another user's")
         return shared.park()

@@ -14,7 +14,6 @@ import gevent
 from gevent.event import Event
 
 from lane.carriers.departures import Departures
-from lane.errors import Closed
 from lane.handover import channel
 from lane.handover.retirement import SEND_TIME
 from lane.session.parcel import Parcel
@@ -124,7 +123,7 @@ class ClientParting:
 
     @staticmethod
     def _say(sock: Any, value: dict[str, Any], descriptors: list[int] | None = None) -> None:
-        with gevent.Timeout(SEND_TIME, Closed("the new process does not answer")):
+        with gevent.Timeout(SEND_TIME):
             channel.send(sock, value, descriptors)
 
 

@@ -37,8 +37,11 @@ from lane.server.resumption import Key
 from lane.session.parcel import Elsewhere, Parcel
 from lane.supervisor import report, supervise
 
-ANSWER_TIME = 10.0
-"""Seconds for one answer. Windows of 32 MB take a fraction of one."""
+ANSWER_TIME = 60.0
+"""Seconds for one answer, which takes milliseconds. One that does not come costs the session that it has. So
+this is longer than a process may stand still on a busy machine, and than both limits on the other side."""
+GIVE_TIME = 30.0
+"""Seconds for one message to be taken."""
 ROUNDS = 3
 """How often all others are asked for a session that is on its way between two of them."""
 BREATH = 0.02
@@ -97,7 +100,7 @@ class Desk:
                 sock, _ = acceptor.accept()
             except Closed:
                 return
-            self._pool.spawn(self._serve, sock)  # no limit: each has ANSWER_TIME
+            self._pool.spawn(self._serve, sock)  # no limit: each message has GIVE_TIME
 
     def _serve(self, sock: Any) -> None:
         with sock:
@@ -110,7 +113,7 @@ class Desk:
                 report("an answer to another process", error)
 
     def _answer(self, sock: Any) -> None:
-        with gevent.Timeout(ANSWER_TIME):
+        with gevent.Timeout(GIVE_TIME):
             question, descriptors = channel.receive(sock)
         for one in descriptors:
             os.close(one)
@@ -152,7 +155,7 @@ class Desk:
 
 
 def _send(sock: Any, value: Any, descriptors: list[int] | None = None) -> None:
-    with gevent.Timeout(ANSWER_TIME):
+    with gevent.Timeout(GIVE_TIME):
         channel.send(sock, value, descriptors)
 
 
@@ -164,12 +167,20 @@ def _deliver(sock: Any, parcel: Parcel) -> None:
         parcel.close()
 
 
-class Others:
-    """The other processes of this server, as the names of their sockets."""
+def _never(_: str) -> bool:
+    return False
 
-    def __init__(self, names: list[str]) -> None:
+
+class Others:
+    """The other processes of this server, as the names of their sockets.
+
+    `departed` tells of a name that nobody answers whether its process has ended in good order.
+    """
+
+    def __init__(self, names: list[str], departed: Callable[[str], bool] = _never) -> None:
         self.names = names
         """May be replaced at any time."""
+        self._departed = departed
 
     def take(self, key: Key, generation: int) -> Parcel | None:
         """Take a session from whoever has it. None if nobody knows it.
@@ -204,22 +215,24 @@ class Others:
 
     def _ask(self, question: Any) -> Iterator[channel.Message]:
         """The answers of all that are there, as they come."""
-        asking = [gevent.spawn(_ask, name, question) for name in self.names]
+        asking = [gevent.spawn(self._ask_one, name, question) for name in self.names]
         for one in gevent.iwait(asking):  # no limit: each has its own
             if one.value is not None:
                 yield one.value
 
+    def _ask_one(self, name: str, question: Any) -> channel.Message | None:
+        """The answer of one process, or that it was silent; None if it has left nothing behind.
 
-def _ask(name: str, question: Any) -> channel.Message | None:
-    """The answer of one process, or that it was silent; None if it is not there."""
-    try:
-        with gevent.Timeout(ANSWER_TIME), channel.connect(name) as sock:
-            channel.send(sock, question)
-            return channel.receive(sock)
-    except ConnectionRefusedError:
-        return None
-    except (OSError, LaneError, gevent.Timeout):
-        return {"silent": True}, []
+        One that was killed is silent: what it had begun must not begin again.
+        """
+        try:
+            with gevent.Timeout(ANSWER_TIME), channel.connect(name) as sock:
+                channel.send(sock, question)
+                return channel.receive(sock)
+        except (OSError, LaneError, gevent.Timeout) as error:
+            if isinstance(error, ConnectionRefusedError) and (self._departed(name) or name not in self.names):
+                return None
+            return {"silent": True}, []
 
 
 def take_all(name: str) -> Iterator[Parcel]:

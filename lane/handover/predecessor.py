@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import gevent
 
 from lane.errors import Closed, Fatal, LaneError
+from lane.fair import maybe_yield
 from lane.handover import channel
 from lane.handover.exchange import Others
 from lane.handover.succession import FORMAT
@@ -106,6 +107,7 @@ class Predecessor:
             if "parcel" in value:
                 heir.adopt(Parcel(value["parcel"], descriptors))
                 count += 1
+                maybe_yield()
                 continue
             told(value)
             if "end" in value:

@@ -4,7 +4,8 @@ It takes no more connections, and has those that it has leave: those of a server
 themselves, when their clients are asked to (`lane.handover.server_parting`); a client's are fetched
 (`lane.handover.client_parting`). Once nothing is left here that can leave, or the time is over, it sends the
 new process the sessions that are left, and ends. If the new process dies before that, this one takes
-connections again, and goes on with what it still has.
+connections again, and goes on with what it still has. One that hangs is not brought back: two processes
+would serve, and neither would know the other's sessions.
 """
 
 import logging
@@ -22,8 +23,8 @@ from lane.handover.notes import SETTLE
 from lane.handover.succession import FORMAT, START_TIME
 from lane.session.parcel import Parcel
 
-SEND_TIME = 10.0
-"""Seconds that the new process has to take one message."""
+SEND_TIME = 60.0
+"""Seconds that the new process has to take one message. It may have hundreds before it."""
 
 log = logging.getLogger("lane.handover")
 
@@ -40,7 +41,7 @@ class Parting(Protocol):
     def leave(self, sock: Any, lost: Event) -> None:
         """Have sessions leave, until none is left or the time is over, or until `lost`.
 
-        `sock` leads to the new process. Raises OSError or LaneError.
+        `sock` leads to the new process. Raises OSError, LaneError, or gevent.Timeout if that hangs.
         """
 
     def hurry(self) -> None:
@@ -94,6 +95,10 @@ class Retirement:
                     return
         except (OSError, LaneError) as error:
             log.warning("the new process has gone: %s", error)
+        except gevent.Timeout:
+            log.error("the new process hangs: the sessions that it has not taken end")
+            self._end()
+            return
         finally:
             self._under_way = False
         log.warning("the new process has ended; this one goes on")
@@ -126,14 +131,14 @@ class Retirement:
         """Send what is left."""
         for parcel in self._parting.rest():
             self._send(sock, parcel)
-        with gevent.Timeout(SEND_TIME, Closed("the new process does not answer")):
+        with gevent.Timeout(SEND_TIME):
             channel.send(sock, {"end": True})
             channel.receive(sock)
 
     @staticmethod
     def _send(sock: Any, parcel: Parcel) -> None:
         try:
-            with gevent.Timeout(SEND_TIME, Closed("the new process does not answer")):
+            with gevent.Timeout(SEND_TIME):
                 channel.send(sock, {"parcel": parcel.state}, parcel.descriptors)
         finally:
             parcel.close()

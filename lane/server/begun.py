@@ -41,7 +41,11 @@ class Begun:
         self._marks = [memoryview(mmap.mmap(-1, size)).cast("Q") for _ in range(workers)]
         self._times = [memoryview(mmap.mmap(-1, size)).cast("d") for _ in range(workers)]
         self._crowded = memoryview(mmap.mmap(-1, 8 * workers)).cast("d")
-        """When each worker last forgot a session too early; 0 if never."""
+        """When each worker last forgot a session too early, or `lost` some; 0 if never."""
+
+    def lost(self, worker: int) -> None:
+        """Called by `worker`: a process has died that may have begun sessions these tables do not have."""
+        self._crowded[worker] = monotonic()
 
     def begin(self, worker: int, user: str, session: bytes, generation: int) -> bool:
         """See `Begin`. Called by `worker`."""

@@ -19,8 +19,8 @@ from lane.session.parcel import Parcel
 from lane.session.session import Session
 from lane.supervisor import report
 
-STOP_TIME = 5.0
-"""Seconds that a session has to stop. It takes a few turns of the event loop."""
+STOP_TIME = 20.0
+"""Seconds that a session has to stop. It takes a few turns of the event loop, which may be slow ones."""
 _ELSEWHERE = "it goes on in another process"
 
 log = logging.getLogger("lane.server")

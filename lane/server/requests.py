@@ -61,6 +61,10 @@ class UserStream(NamedTuple):
         return self.visit.user
 
 
+def _ignore() -> None:
+    """Do nothing."""
+
+
 class Requests:
     """Answers the requests of all users. `hook`: pluggy's caller for lane's hooks.
 
@@ -98,6 +102,8 @@ class Requests:
         """Takes a session from another process that knows it: see `hand_over` there."""
         self._asking: dict[Key, Parcel | None] = {}
         """The sessions that others are being asked for, and those of them that `adopt` got meanwhile."""
+        self.tell_lost: Callable[[], None] = _ignore
+        """Tells the other workers that a process has died: see `lose_sight`."""
         self._probes = UserPlaces(MAX_PROBES, 0, "probes of this user")
         self._refusals = Throttle(REFUSALS_PERIOD, burst=REFUSALS_AT_ONCE)
         self._left = False
@@ -112,6 +118,8 @@ class Requests:
     def lose_sight(self, seconds: float = LEAST_TIME) -> None:
         """Begin no session again for some time: a process of the server has died that may have begun it."""
         self._blind_until = max(self._blind_until, monotonic() + seconds)
+        if seconds:
+            self.tell_lost()
 
     def close(self) -> None:
         """Start no more sessions."""
@@ -212,6 +220,8 @@ class Requests:
             raise
         if entry:
             entry.begin(hosted)
+            if self._left:  # meanwhile: the next process does not know of it, and may begin it
+                raise Closed("the server goes on in another process")
             if entry.generation != request.generation:
                 raise TargetError(Status.STALE, "a newer request for this session was here before")
         return entry, hosted
@@ -259,39 +269,52 @@ class Requests:
             if was_here:
                 raise Elsewhere
             return None
-        hosted = entry.join(generation)
-        try:
-            parcel = hosted.stop()
-        except TargetError as error:
-            self._resumption.ended(entry, error, known=False)
-            raise
+        parcel = self._stop(entry, generation)
         self._resumption.moved(key, generation)
         return parcel
+
+    def _stop(self, entry: Entry, generation: int) -> Parcel:
+        """Stop a session for another process. Raises TargetError if it has ended."""
+        hosted = entry.join(generation)
+        try:
+            return hosted.stop()
+        except TargetError as error:
+            if entry.verdict is None:
+                self._resumption.ended(entry, error, known=False)
+            verdict, text = entry.verdict or error.status, entry.text  # it may have ended in good order
+            raise TargetError(verdict, text) from None
 
     def hand_over_all(self) -> Iterator[Parcel]:
         """Stop all sessions that can be resumed, so that another process goes on with them.
 
         Those that have ended go along, since their clients may not know. A session that has not reached its
-        target yet stays, and so does one that does not stop. No request is answered from then on.
+        target yet stays, and no data reach its target here. No request is answered from then on.
         """
         self._left = True
         for entry in self._resumption.entries:
             if self._resumption.get(entry.key) is not entry or entry.leaves:
                 continue  # since the last one was stopped, the other process has asked for it
-            state = {"key": [*entry.key], "generation": entry.generation}
-            if entry.verdict is not None:
-                yield Parcel(state | {"ended": [int(entry.verdict), entry.text]}, [])
-            elif entry.hosted is not None and not entry.hosted.session.complete:
-                try:
-                    parcel = entry.hosted.stop()
-                except TargetError as error:
-                    log.warning("%s: a session could not go to another process: %s", entry.key[0], error)
-                    continue
-                parcel.state.update(state)
-                yield parcel
-            else:
+            if entry.verdict is None and entry.hosted is None:
                 continue
-            self._resumption.moved(entry.key, entry.generation)
+            parcel = self._packed(entry)
+            self._resumption.moved(entry.key, entry.generation)  # also if nobody takes it
+            yield parcel
+
+    def _packed(self, entry: Entry) -> Parcel:
+        """A session that was begun, or how it has ended, for another process."""
+        state = {"key": [*entry.key], "generation": entry.generation}
+        verdict, text = entry.verdict, entry.text
+        if verdict is None:
+            try:
+                parcel = self._stop(entry, entry.generation)
+            except TargetError as error:
+                if error.status is not Status.COMPLETE:
+                    log.warning("%s: a session could not go to another process: %s", entry.key[0], error)
+                verdict, text = error.status, str(error)
+            else:
+                parcel.state.update(state)
+                return parcel
+        return Parcel(state | {"ended": [int(verdict), text]}, [])
 
     def adopt(self, parcel: Parcel) -> None:
         """Go on with a session of `hand_over_all` of another process."""

@@ -6,6 +6,7 @@
     workers        a list; each has `pid`, `since`, `restarts` (how often a worker there has died), `sessions`
                    and `carriers`
     sessions, carriers, restarts    the sums
+    leaving        sessions that are still in the process before this one, while an upgrade lasts
     admin          where the admin port listens, as `--admin` takes it; null if there is none
     upgrade        how the last `lane upgrade` of this process went: empty if there was none
 
@@ -35,13 +36,13 @@ def control(
     """The control socket of a process of a server: see `snapshot`."""
     return Control(
         server_path(state_dir),
-        partial(snapshot, tally, pid, since, admin),
+        partial(snapshot, tally, presence, pid, since, admin),
         who="server",
         answers={"online": partial(online, presence)},
     )
 
 
-def snapshot(tally: Tally, pid: int, since: int, admin: str | None) -> dict[str, Any]:
+def snapshot(tally: Tally, presence: Presence, pid: int, since: int, admin: str | None) -> dict[str, Any]:
     """What the module describes. `pid` and `since` are those of the process for signals."""
     return {
         "version": __version__,
@@ -50,6 +51,7 @@ def snapshot(tally: Tally, pid: int, since: int, admin: str | None) -> dict[str,
         "admin": admin,
         "upgrade": tally.note,
         **{name: tally.total(field) for name, field in _NUMBERS.items()},
+        "leaving": presence.leaving,
         "workers": [
             {
                 "pid": tally.get(worker, PID),

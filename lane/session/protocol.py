@@ -96,7 +96,13 @@ class SessionProtocol(SessionState):
         if self.send_buffer.final is None or not self.receive_window.ended:
             self.fail(ProtocolError("the peer takes for complete what is not"))
             return
+        self._peer_ended()
         self.send_buffer.acknowledge(self.send_buffer.final + 1, 0)
+
+    def _peer_ended(self) -> None:
+        """The peer knows that the session is complete, as after its END."""
+        if self.receive_window.state is Direction.CONSUMED:
+            self.receive_window.end()
 
     def note_datagram(self, size: int, now: float, *, received: bool) -> None:
         """Count a datagram of `size` bytes: the session is active."""
@@ -157,8 +163,9 @@ class SessionProtocol(SessionState):
         if self.life is Life.ABORTING:
             if error is None or isinstance(error, Reset):
                 self.abort_heard()  # a peer that hears of an abort ends the stream
-        elif self.complete:
-            pass  # all data has arrived
+        elif self.complete:  # all data has arrived
+            if error is None:
+                self._peer_ended()
         elif code is not None:
             self.fail(_reset(code))
         elif not self.resumable:

@@ -33,9 +33,8 @@ class SessionView:
     @property
     def parted(self) -> bool:
         """Whether both sides sent END, so that the stream is free."""
-        protocol = self.protocol
-        ended = protocol.send_buffer.state is protocol.receive_window.state is Direction.ENDED
-        return ended and protocol.failure is None
+        ended = self.send_buffer.state is self.receive_window.state is Direction.ENDED
+        return ended and self.protocol.failure is None
 
     @property
     def carried(self) -> bool:
@@ -46,6 +45,12 @@ class SessionView:
     def abort_unheard(self) -> bool:
         """Whether it was aborted on this side, and the peer may not know."""
         return self.protocol.life is Life.ABORTING
+
+    @property
+    def end_unheard(self) -> bool:
+        """Whether it is complete on this side, and the peer may not know."""
+        unheard = self.complete and self.receive_window.state is not Direction.ENDED
+        return unheard and self.protocol.failure is None
 
     @property
     def last_data(self) -> float:

@@ -72,6 +72,17 @@ class Presence:
         for tables in (self.users, self.devices, self.numbers):
             tables[number][:] = memoryview(bytes(8 * BUCKETS * PLACES)).cast("Q")
 
+    @property
+    def leaving(self) -> int:
+        """Sessions that the server before or after this one still has."""
+        tables = range((1 - self._half) * self.workers, (2 - self._half) * self.workers)
+        return sum(
+            self.numbers[table][place]
+            for table in tables
+            for place, user in enumerate(self.users[table].tolist())
+            if user and self.devices[table][place] == _SESSIONS
+        )
+
     def online(self) -> dict[int, tuple[int, int]]:
         """The sessions and devices of each user who is there, by `digest`."""
         sessions: Counter[int] = Counter()

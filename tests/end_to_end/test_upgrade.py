@@ -17,7 +17,6 @@ from lane.testing.harness import until
 from tests.support.origin import CONTENT, MB, read_to_end
 from tests.support.processes import (
     Lane,
-    breaks,
     connected,
     curl,
     echoes,
@@ -172,23 +171,6 @@ def test_a_new_process_that_does_not_come_up_changes_nothing(tmp_path, origin, w
         assert echoes(sock)
 
 
-@pytest.mark.parametrize("transport", ["quic"])
-def test_an_old_process_that_is_killed_costs_what_it_still_had(tmp_path, origin, transport):
-    with (
-        serving(tmp_path / "server") as server,
-        start_client(tmp_path / "client", transport, server.link) as client,
-        connected(client.address, origin.echo) as lost,
-    ):
-        assert echoes(lost)
-        before = status(server)["pid"]
-        os.kill(before, signal.SIGUSR2)
-        until(lambda: status(server)["pid"] != before, server.describe)
-        os.kill(before, signal.SIGKILL)  # before it has asked its clients to move
-        breaks(lost)
-        until(lambda: works(client, origin), client.describe)
-    assert "Traceback" not in client.stderr
-
-
 def test_a_client_that_does_not_move_is_left_in_the_end(tmp_path, origin):
     with (
         serving(tmp_path / "server", "--upgrade-timeout", "1s") as server,
@@ -219,11 +201,17 @@ def test_old_and_new_process_count_a_users_sessions_together(tmp_path, origin, w
         assert echoes(running)
         first.process.send_signal(signal.SIGSTOP)  # its session stays in the old process
         upgraded(server)
+        assert (status(server)["sessions"], status(server)["leaving"]) == (0, 1)
         assert not works(second, origin)
         until(lambda: "your account allows 1 session at once" in second.stderr, second.describe)
+        upgraded(server)  # which has the process before the last one end first
+        assert sum(status(server)[where] for where in ("sessions", "leaving")) == 1
+        assert not works(second, origin)
         first.process.send_signal(signal.SIGCONT)
         assert echoes(running)
         assert not works(second, origin)
+        until(lambda: status(server)["leaving"] == 0, server.describe)
+        assert status(server)["sessions"] == 1
         running.close()
         until(lambda: works(second, origin), second.describe)
 

@@ -3,9 +3,7 @@
 import hashlib
 import http.client
 import json
-import os
 import random
-import signal
 import socket
 import threading
 import time
@@ -216,21 +214,6 @@ def test_applications_between_two_requests_go_along(tmp_path, origin):
             assert kept.sock is sock
         silent.sendall(b"\x05\x01\x00")
         assert read_exactly(silent, 2) == b"\x05\x00"
-
-
-def test_an_old_process_that_is_killed_costs_what_it_still_had(tmp_path, origin):
-    with (
-        start_server(tmp_path / "server") as server,
-        upgradable_client(tmp_path, "quic", server.link) as client,
-        connected(client.address, origin.echo) as lost,
-    ):
-        assert echoes(lost)
-        before = client_process(client)
-        os.kill(before, signal.SIGUSR2)
-        until(lambda: client_process(client) != before, client.describe)
-        os.kill(before, signal.SIGKILL)  # before it has offered its connections
-        breaks(lost)
-        until(lambda: works(client, origin), client.describe)
 
 
 def test_which_one_is_upgraded_must_be_clear(tmp_path, run_lane):

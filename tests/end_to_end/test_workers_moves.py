@@ -1,12 +1,9 @@
 """Sessions that go from one process of a server to another, because their clients come back there."""
 
 import hashlib
-import os
 import random
-import signal
 import socket
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -22,7 +19,7 @@ from tests.support.workers import on_linux, status, workers
 
 pytestmark = on_linux
 CUTS = 6
-ALL = ("--allow-reverse", "127.0.0.1:*", "--allow-bind", "--resume-grace", "20s")
+ALL = ("--allow-reverse", "127.0.0.1:*", "--allow-bind", "--resume-grace", "1h")
 
 
 @pytest.fixture
@@ -117,51 +114,3 @@ def came(port):
         return sock
     sock.close()
     return None
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_workers_that_are_killed_while_sessions_move(moving, origin, seed):
-    """What a session delivers is right to the end, and its end is honest, whoever dies in between."""
-    server, middleman, start = moving
-    chance, over = random.Random(seed), threading.Event()
-
-    def talk(number, client):
-        """Exchange messages until the test is over: how many, and whether the session broke."""
-        said = random.Random(number)
-        count = 0
-        try:
-            with connected(client.address, origin.echo) as sock:
-                while not over.is_set():
-                    message = said.randbytes(said.choice([1, 100, 10_000, 200_000]))
-                    sock.sendall(message)
-                    assert read_exactly(sock, len(message)) == message
-                    count += 1
-        except ConnectionError:
-            return count, True
-        return count, False
-
-    with start() as client, ThreadPoolExecutor(12) as pool:
-        talks = [pool.submit(talk, number, client) for number in range(12)]
-        try:
-            for _ in range(3):
-                middleman.cut()
-                victim = chance.choice(status(server)["workers"])["pid"]
-                gone = chance.random() < 0.7
-                if gone and victim:
-                    os.kill(victim, signal.SIGKILL)
-                until(lambda: all(one["pid"] for one in status(server)["workers"]), server.describe)
-                until(lambda: came_through(client, origin), client.describe)
-        finally:
-            over.set()
-        results = [talk.result() for talk in talks]
-        assert all(count for count, broken in results if not broken)
-    assert "Traceback" not in server.stderr + client.stderr
-
-
-def came_through(client, origin):
-    """Whether a new session works."""
-    try:
-        with connected(client.address, origin.echo) as sock:
-            return echoes(sock)
-    except ConnectionError:
-        return False

@@ -1,6 +1,6 @@
 """A session outlives its stream: nothing is lost, nothing comes twice, and every end is the true one."""
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import gevent
 import pytest
@@ -9,7 +9,7 @@ from gevent import socket
 from lane.address import Address
 from lane.carriers.connector import FastOpen
 from lane.carriers.path_selection import Decision
-from lane.errors import Status, TargetError
+from lane.errors import Status, TargetError, Unreachable
 from lane.server import resumption as resumption_module
 from lane.testing.harness import pattern, until
 from tests.support.beds import MB, digest, making_beds, read_to_end
@@ -72,6 +72,30 @@ def test_a_session_that_is_dropped_at_once_does_not_wait_for_its_client(beds):
     until(lambda: not bed.server_registry.sessions)
 
 
+@pytest.mark.parametrize("carried", [True, False], ids=["lost", "lost while nothing carries"])
+def test_an_end_that_is_lost_with_its_carrier_is_said_again(beds, carried):
+    bed = beds(grace=1000.0)
+    way, app = bed.ways["cheap"], bed.application()
+    close = app.session.protocol.close
+
+    def lose():
+        way.held = True
+        close()
+
+    app.session.protocol.close = lose
+    app.sock.sendall(b"x")
+    app.sock.shutdown(socket.SHUT_WR)
+    assert read_to_end(app.sock) == b"x"
+    until(lambda: way.held and any(flight.queue for flight in way.flights))
+    way.drop() if carried else way.cut()
+    until(lambda: bed.resumption.waiting or not bed.server_registry.sessions)
+    way.blocked = False
+    until(lambda: not bed.server_registry.sessions)
+    until(lambda: not bed.lanes.farewells)
+    assert app.session.error is None
+    assert bed.live.numbers.ended["clean",] == 1
+
+
 def test_a_planned_move_is_made_before_the_break(beds):
     wanted = ["cheap"]
     bed = beds(
@@ -94,6 +118,31 @@ def test_a_planned_move_is_made_before_the_break(beds):
         assert bytes(got) == DATA
     assert not gaps
     assert [change["to"] for change in bed.paths.snapshot()["changes"]] == ["dear", "cheap"] * 3
+
+
+def test_a_session_that_was_moved_meanwhile_is_not_given_up_by_who_waits_for_a_turn(beds, monkeypatch):
+    bed = beds(grace=0.5)
+    app = bed.application()
+    (driver,) = bed.paths._drivers.values()
+    turn, over = bed.lanes.turn, gevent.event.Event()
+
+    @contextmanager
+    def starved(lane, wanted, within, **how):
+        monkeypatch.setattr(bed.lanes, "turn", turn)
+        gevent.sleep(within)
+        over.set()
+        raise Unreachable("no turn to dial in time")
+        yield
+
+    monkeypatch.setattr(bed.lanes, "turn", starved)
+    app.sock.sendall(b"x")
+    assert app.sock.recv(1) == b"x"
+    bed.ways["cheap"].drop()
+    until(lambda: bed.lanes.turn is turn)
+    driver.move(driver.lane)
+    over.wait()
+    app.sock.sendall(b"y")
+    assert app.sock.recv(1) == b"y"
 
 
 def test_where_one_lane_is_cut_the_other_carries_on(beds):

@@ -35,7 +35,7 @@ def test_a_few_at_a_time_and_one_that_fails_costs_no_other(farewells, caplog):
     assert len(farewells) == 20
     gate.set()
     until(lambda: len(done) == 20)
-    assert "telling the server of an abort failed" in caplog.text
+    assert "telling the server of the end of a session failed" in caplog.text
     until(lambda: not farewells)
 
 

@@ -1,5 +1,6 @@
 """The ports that a server opens for its clients: who may connect, who gets it, and that all is bounded."""
 
+import os
 import resource
 
 import gevent
@@ -374,3 +375,28 @@ def test_rules(rule, good, bad):
 def test_malformed_rules(text):
     with pytest.raises(UsageError, match="malformed rule"):
         ListenRule.parse(text)
+
+
+def test_sessions_that_park_at_a_borrowed_port_at_once_share_it(make):
+    ports = make()
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # another process's
+        where = Address("127.0.0.1", listener.getsockname()[1])
+
+        def borrow(where, user):
+            gevent.sleep(0.01)
+            return os.dup(listener.fileno())
+
+        ports.borrow = borrow
+        parking = [gevent.spawn(ports.park, where, "user") for _ in range(3)]
+        places = [one.get(timeout=10) for one in parking]
+        for place in places[:2]:
+            place.close()
+        gevent.sleep(2 * listening.LINGER)  # a port without sessions has closed
+        lent = ports.lend(where, "user")
+        assert lent is not None
+        os.close(lent)
+        job = waiting(places[2])
+        with dial(where) as peer:
+            sock, address = job.get(timeout=10)
+            sock.close()
+            assert address == Address(*peer.getsockname())

@@ -1,6 +1,7 @@
 import gevent
 import pytest
 
+from lane.errors import Status, TargetError
 from lane.handover import channel
 from lane.handover.exchange import Desk, Others
 from lane.session.parcel import Parcel
@@ -35,3 +36,11 @@ def test_a_process_does_not_end_before_a_session_has_arrived(desk):
     gevent.killall(list(desk._pool))  # what the end of the process does
     parcel = taking.get(timeout=10)
     assert parcel.state == {"key": ["user", b"session"], "generation": 3, "held": BIG}
+
+
+def test_a_process_that_was_killed_may_know_the_session_and_one_that_has_departed_does_not():
+    name = channel.name()
+    with pytest.raises(TargetError) as caught:
+        Others([name]).take(("user", b"session"), 3)
+    assert caught.value.status is Status.TTL_EXPIRED
+    assert Others([name], departed=name.__eq__).take(("user", b"session"), 3) is None

@@ -63,3 +63,15 @@ def test_of_two_workers_at_once_one_begins_at_most(monkeypatch, first):
     monkeypatch.setattr(begun, "monotonic", at_once)
     outcomes.append(table.begin(first, "user", session(1), 0))
     assert outcomes.count(True) <= 1
+
+
+def test_what_a_dead_process_may_have_begun_is_not_begun_by_any_worker(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(begun, "monotonic", lambda: now)
+    table = Begun(2, 60.0)
+    table.lost(0)
+    for worker in range(2):
+        assert not table.begin(worker, "user", session(1), 1)
+    assert table.begin(1, "user", session(2), 0)
+    now += 61.0
+    assert table.begin(1, "user", session(3), 1)
