@@ -135,7 +135,9 @@ class FrameWriter:
             return None
         if self.due & RESET_DUE:
             return self._last_words(pack(ResetFrame(self.reset_code)))
-        buffer, cursor, due = self.buffer, self._cursor, self._due_now()
+        buffer, cursor, due = self.buffer, self._cursor, self.due
+        if due & PONG_DUE:
+            due = self._without_early_pong()
         head, data = b"", b""  # type: bytes, Buffer
         if cursor is not None and not (control_only or buffer.released):
             cursor = max(cursor, min(buffer.acked, buffer.sent))
@@ -162,14 +164,14 @@ class FrameWriter:
         self.done = True
         return out, b""
 
-    def _due_now(self) -> int:
-        """The frames that may go out now.
+    def _without_early_pong(self) -> int:
+        """The frames that may go out now, of which PONG is due.
 
         A PONG promises that later data keep to the newest ACK. Bytes that an older one allowed, and that are
         to be sent again, go before it.
         """
         buffer, due = self.buffer, self.due
-        if due & PONG_DUE and buffer.sent > buffer.limit and not buffer.released:
+        if buffer.sent > buffer.limit and not buffer.released:
             behind = self._cursor is None or self._cursor < buffer.sent
             return due & ~PONG_DUE if behind else due
         return due

@@ -199,7 +199,8 @@ class SessionProtocol(SessionState):
                         if event.taken:
                             window.consume_now(event.taken)
                             fresh = memoryview(fresh)[event.taken :]
-                    window.hold(fresh)
+                    if len(fresh):
+                        window.hold(fresh)
                 elif notice := self._receive(frame, now):
                     yield notice
                 if number % TURN == 0:

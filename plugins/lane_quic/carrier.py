@@ -201,10 +201,12 @@ class QuicCarrier:
             return
         now, engine = monotonic(), self.engine
         try:
-            self._handle_events()
+            if engine.events:
+                self._handle_events()
             if datagrams := engine.trains_to_send(now):
                 self._send(datagrams)
-                self._handle_events()
+                if engine.events:
+                    self._handle_events()
             if (ended := engine.ended_by_peer) is not None:  # aioquic reports it much later
                 self.fail(ended)
             if self.waiting:

@@ -164,7 +164,8 @@ class TLSStream:
 
     def recv_view(self, limit: int = 262144) -> memoryview:
         """See `lane.stream.Views`."""
-        self._check()
+        if self._failure is not None:
+            raise self._failure.build()
         if self._lull and self._records.drained and not self._ended:
             self._await_data()
         elif monotonic() - self._since > _QUANTUM and not self._ended and not self._records.holds:
@@ -202,7 +203,8 @@ class TLSStream:
 
     def _send(self, view: memoryview, first: memoryview = _NOTHING) -> None:
         """Encrypt `first` and `view`, and hand them to the kernel in as few writes as possible."""
-        self._check()
+        if self._failure is not None:
+            raise self._failure.build()
         if self.finished or self._sending:
             raise Closed("the stream is finished" if self.finished else "another sendall was not completed")
         self._sending = True
@@ -381,7 +383,8 @@ class TLSStream:
             raise Closed("two greenlets use one direction of a stream")
         self._hub.wait(watcher)  # no limit: the caller has one, and TCP keepalive notices a lost peer
         self._since = monotonic()
-        self._check()
+        if self._failure is not None:
+            raise self._failure.build()
 
     def _fail(self, error: Exception) -> Closed:
         """End both directions because of `error`, wake the greenlets blocked on them, return the failure."""

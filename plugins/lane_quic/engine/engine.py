@@ -36,12 +36,21 @@ ACK_EVERY = 256
 """Received packets after which an ACK is due at once."""
 ACK_SOON = 0.002
 """An ACK due within these seconds is sent with the next received packets. That saves a wake-up."""
+ACK_RIDES = 0.0025
+"""Seconds after the last ACK from which the next one leaves with data, although it is not due. A packet of
+its own costs both sides as much as one with data."""
+FEW = 8
+"""Small packets whose ACK waits for `MAX_ACK_DELAY`, and so often leaves with data. Nobody waits for it: so
+few bytes fill no window, and a gap is told of at once."""
+SMALL = 512
+"""Bytes up to which a packet counts as small."""
 
 
 class Engine(ConnectionView):
     """One QUIC connection without I/O. Servers pass `original_cid`, `state_key` and a Retry's `retry_cid`."""
 
     __slots__ = (
+        "_acked_at",
         "_control",
         "_ends_only",
         "_fast",
@@ -76,6 +85,7 @@ class Engine(ConnectionView):
         self._idle_rtt: float | None = None
         self._idle = 0.0
         self._unacknowledged = 0  # packets received since our last ACK
+        self._acked_at = 0.0  # when that was sent
 
     # Called by the carrier.
 
@@ -104,6 +114,7 @@ class Engine(ConnectionView):
     def receive_datagrams(self, datagrams: Sequence[bytes], addr: Any, now: float) -> None:
         """Process datagrams. An ACK waits, unless it reports a new gap (RFC 9000 section 13.2.1)."""
         index, count, gaps, soon = 0, len(datagrams), self._gaps, self._ack_soon(now)
+        before = None if self.space is None else self.space.ack_at
         while index < count:
             if self._fast:
                 index = fast_receive.receive(self, datagrams, index, addr, now)
@@ -119,6 +130,10 @@ class Engine(ConnectionView):
         self._unacknowledged += count
         if soon or self._unacknowledged >= ACK_EVERY or self._gaps > gaps:
             self.space.ack_at = now
+        elif count > 1 or len(datagrams[0]) > SMALL or self._unacknowledged > FEW:
+            self.space.ack_at = min(self.space.ack_at, now + self.ack_delay)
+        elif before is None:
+            self.space.ack_at = now + MAX_ACK_DELAY
 
     def _ack_soon(self, now: float) -> bool:
         """Whether an ACK is due within `ACK_SOON`."""
@@ -159,6 +174,7 @@ class Engine(ConnectionView):
         """The packets that may be sent now, as far as they are joined already."""
         if self._fast and not self._has_upkeep(now) and fast_send.quiet(self, now):
             return []
+        self._let_ack_ride(now)
         self._leave_black_hole()
         self._skip_number()
         if self.packet_number >= self._update_at or self.keys.before is not None:
@@ -173,8 +189,8 @@ class Engine(ConnectionView):
         if not done:
             datagrams += super().datagrams_to_send(now) + self._send_the_rest(now)
         loss = self.loss
-        if self.space is not None and self.space.ack_at is None:
-            self._unacknowledged = 0
+        if self._unacknowledged and self.space.ack_at is None:
+            self._unacknowledged, self._acked_at = 0, now
         if datagrams:
             if fast_send.settled(self):
                 datagrams += self._find_size(now) + self._scout(now)
@@ -189,6 +205,13 @@ class Engine(ConnectionView):
                 self.datagrams_pending.on_sent(size)
             self.ack_delay = min(MAX_ACK_DELAY, max(MIN_ACK_DELAY, (loss.rtt or 0) / 8))
         return datagrams
+
+    def _let_ack_ride(self, now: float) -> None:
+        """Let an ACK leave with the little that is to be sent, unless another one has just left."""
+        if self._unacknowledged and now - self._acked_at >= ACK_RIDES and self.space.ack_at is not None:
+            streams = self.gather_streams()
+            if (streams or len(self.datagrams_pending)) and not (streams and _has_much(streams[-1])):
+                self.space.ack_at = min(self.space.ack_at, now)
 
     def _write_ends(self, now: float) -> Datagrams:
         """What would keep much data from the fast path, in packets without these data."""

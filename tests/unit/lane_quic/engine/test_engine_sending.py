@@ -2,7 +2,7 @@
 
 import pytest
 from aioquic.quic.packet_builder import QuicDeliveryState
-from lane_quic.engine.engine import ACK_SOON
+from lane_quic.engine.engine import ACK_RIDES, ACK_SOON, FEW, MAX_ACK_DELAY, MIN_ACK_DELAY
 from lane_quic.engine.sender import Sender
 
 from tests.support.quic_pipe import Pipe
@@ -84,6 +84,41 @@ def test_an_ack_that_is_nearly_due_leaves_where_packets_come(soon):
             server.receive_datagram(datagram, "peer", now=now)
         assert server.space.ack_at == (now if soon and now > pipe.now else due)
         now = due - ACK_SOON * (0.5 if soon else 1.5)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_an_ack_of_little_waits_for_data_and_leaves_with_it(fast):
+    pipe = Pipe(fast=fast).connect()
+    number = pipe.client.open(bytes(100))
+    pipe.settle(1)
+    server, now = pipe.server.engine, pipe.now
+
+    def say(size):
+        """The client sends `size` bytes. Returns the seconds until the server acknowledges them."""
+        pipe.client.engine.send_stream_data(number, bytes(size))
+        for datagram, _ in pipe.client.engine.datagrams_to_send(now=now):
+            server.receive_datagram(datagram, "peer", now=now)
+        return None if server.space.ack_at is None else server.space.ack_at - now
+
+    def answer():
+        """The server answers. Returns whether its ACK left with the answer."""
+        server.send_stream_data(number, bytes(10))
+        assert len(server.datagrams_to_send(now=now)) == 1
+        server._ack_delay = MIN_ACK_DELAY  # as on a short path
+        return server.space.ack_at is None
+
+    server._ack_delay = MIN_ACK_DELAY
+    assert [say(10) for _ in range(FEW)] == [pytest.approx(MAX_ACK_DELAY)] * FEW
+    assert answer()
+    say(10)
+    now += ACK_RIDES * 0.6
+    assert not answer(), "another one has just left"
+    now += ACK_RIDES / 2
+    assert answer()
+    assert [say(10) for _ in range(FEW + 1)][-1] == pytest.approx(MIN_ACK_DELAY), "they are many"
+    now += ACK_RIDES
+    assert answer()
+    assert say(1000) == pytest.approx(MIN_ACK_DELAY), "the peer may have more to send"
 
 
 @pytest.mark.parametrize("fast", [False, True])
