@@ -109,6 +109,18 @@ class SessionProtocol(SessionState):
         """Whether bytes are in flight, so that losses say something about the carrier."""
         return self.activity.is_sending(self.send_buffer, now)
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether both directions are open, and neither has a byte under way, as far as is known here."""
+        window, buffer = self.receive_window, self.send_buffer
+        return (
+            self.life is Life.OPEN
+            and window.state is buffer.state is Direction.OPEN
+            and not window.held
+            and not buffer.retained
+            and window.consumed == window.received
+        )
+
     # The clock.
 
     def wants_figures(self, now: float) -> bool:

@@ -44,7 +44,7 @@ class World:
 def test_clients_are_asked_again_only_once_nobody_moves(monkeypatch, timeout):
     monkeypatch.setattr(module, "monotonic", clock := FakeClock())
     world, began = World(clock), clock.now
-    ServerParting(world, world, [], timeout).leave(None, world)
+    ServerParting(world, world, [], timeout).leave(None, world, "")
     asked = [session.asked for session in world.sessions]
     if timeout == 3.0:
         assert clock.now - began == pytest.approx(3.0, abs=2 * module.LOOK)
