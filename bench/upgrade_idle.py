@@ -2,10 +2,11 @@
 
     python bench/upgrade_idle.py TRANSPORT SESSIONS
 
-It prints, as JSON: the seconds until the new process serves, until the old one has ended, and until the client
-has nothing more to do; the memory of the server before, of both processes together at the worst moment, and of the new one afterwards, in MB
-(proportional set size: pages that two processes share count once); the CPU seconds of the old process, the
-new one and the client meanwhile; the longest exchange of a session afterwards; and how many sessions broke.
+It prints, as JSON: the seconds until the new process serves, until the old one has ended, and until the
+client has nothing more to do; the memory of the server before, of both processes together at the worst
+moment, and of the new one afterwards, in MB (proportional set size: pages that two processes share count
+once); the CPU seconds of the old process, the new one and the client meanwhile; the longest exchange of a
+session afterwards; and how many sessions broke.
 """
 
 import json
