@@ -126,7 +126,7 @@ class Desk:
             question, descriptors = channel.receive(sock)
         match question:
             case {"keep": [*rows]} if self._keep is not None and len(rows) == len(descriptors):
-                # The answer leaves before anything else can happen to one of them.
+                # The answer leaves before anything can happen to one of them.
                 self._keep([_frozen(row, one) for row, one in zip(rows, descriptors, strict=True)])
                 _send(sock, {"kept": len(rows)})
                 return

@@ -154,6 +154,7 @@ class ServerParting:
             requests.adopt_again(again)
             raise
         finally:
+            requests.arrived(sessions)
             for one in sessions:
                 os.close(one.descriptor)
         return True

@@ -33,6 +33,7 @@ class Passage:
         """Takes a session from another process that knows it: see `hand_over` there."""
         self._asking: dict[Key, Parcel | None] = {}
         """The sessions that others are being asked for, and those of them that `adopt` got meanwhile."""
+        self._sending: set[Key] = set()  # idle sessions on their way to another process
         self._left = False
 
     def stay(self) -> None:
@@ -86,7 +87,10 @@ class Passage:
         return found
 
     def hand_over_idle(self, entries: Sequence[Entry], since: float) -> list[Frozen]:
-        """Stop those of these sessions that are still idle, all at once. The descriptors are the caller's."""
+        """Stop those of these sessions that are still idle, all at once. The descriptors are the caller's.
+
+        Call `arrived` or `adopt_again` with them. Until then, nobody gets an answer who asks for them here.
+        """
         leaving = []
         for entry in entries:
             maybe_yield()
@@ -107,9 +111,14 @@ class Passage:
             parcel.state.update(_name(entry.key, entry.generation))
             if len(parcel.descriptors) == 1:
                 found.append(_frozen(parcel))
+                self._sending.add(entry.key)
             else:  # its target has gone meanwhile
                 self.adopt(parcel)
         return found
+
+    def arrived(self, sessions: Iterable[Frozen]) -> None:
+        """Note that another process has these, or that nobody knows whether it has."""
+        self._sending.difference_update(one.key for one in sessions)
 
     def hand_over_all(self) -> Iterator[Parcel]:
         """Stop all sessions that can be resumed, so that another process goes on with them.
@@ -190,6 +199,7 @@ class Passage:
         for one in sessions:
             maybe_yield()
             self.adopt(_parcel(one))
+            self._sending.discard(one.key)
 
     def thaw(self, users: Iterable[str]) -> None:
         """Go on with the frozen sessions of `users`."""
