@@ -23,6 +23,8 @@ Key = tuple[str, bytes]
 
 MOST_BYTES = 4096
 """The longest state. One of an idle session has a quarter of that."""
+MOST_UNKNOWN = 2048
+"""The most bytes of an idle session that its client may not have: it may be dead, or has not said so yet."""
 _AT_ONCE = 64
 """Sessions whose targets speak that go on in one turn of the event loop."""
 

@@ -14,6 +14,7 @@ from gevent.event import Event
 from lane.address import Address
 from lane.errors import Closed, LaneError, Status, Suspended, TargetError
 from lane.proto.hello import Command, Request
+from lane.server.frozen import MOST_UNKNOWN
 from lane.server.services import Service
 from lane.session.parcel import Parcel
 from lane.session.session import Session
@@ -91,7 +92,7 @@ class HostedSession:
             )
 
     def is_idle(self, since: float) -> bool:
-        """Whether it has moved nothing since this time, and nothing is under way in either direction."""
+        """Whether it has moved nothing since this time, and can wait for its client."""
         session = self.session
         return (
             session.last_data < since
@@ -99,7 +100,7 @@ class HostedSession:
             and self._running
             and not self.stopping
             and session.protocol.resumable
-            and session.protocol.is_quiet
+            and session.protocol.is_quiet(MOST_UNKNOWN)
         )
 
     def stop(self) -> Parcel:

@@ -109,16 +109,17 @@ class SessionProtocol(SessionState):
         """Whether bytes are in flight, so that losses say something about the carrier."""
         return self.activity.is_sending(self.send_buffer, now)
 
-    @property
-    def is_quiet(self) -> bool:
-        """Whether both directions are open, and neither has a byte under way, as far as is known here."""
+    def is_quiet(self, most: int) -> bool:
+        """Whether both directions are open, and there is nothing to do but to wait for the peer.
+
+        It may not know of `most` bytes that it was sent.
+        """
         window, buffer = self.receive_window, self.send_buffer
         return (
             self.life is Life.OPEN
             and window.state is buffer.state is Direction.OPEN
-            and not window.held
-            and not buffer.retained
             and window.consumed == window.received
+            and buffer.retained <= most
         )
 
     # The clock.
