@@ -97,6 +97,7 @@ class ServerParting:
 
     def leave(self, sock: Any, lost: Event, keeper: str) -> None:
         """See `Parting`."""
+        self._server.requests.leave()
         self._until, again, least = monotonic() + self._timeout, 0.0, inf
         looked, unused = 0.0, set[Carrier]()
         self._heralds.clear()
@@ -114,10 +115,13 @@ class ServerParting:
                 looked, before, unused = now, unused, set(self._server.unused())
                 for carrier in unused & before:  # twice in a row: a client may be about to use it
                     gevent.spawn(carrier.close, LAST_WORDS)
-            if now >= self._until or not left:
+            if now >= self._until:
                 break
-            if not (keeper and self._send_idle(keeper)):
-                lost.wait(LOOK)
+            if keeper and self._send_idle(keeper):
+                continue
+            if not left:
+                break
+            lost.wait(LOOK)
 
     def _ask(self, lost: Event, keeps: bool) -> None:
         """Ask clients to move. `keeps`: the new process takes idle sessions, so one speaks for all."""

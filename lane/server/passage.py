@@ -34,11 +34,15 @@ class Passage:
         self._asking: dict[Key, Parcel | None] = {}
         """The sessions that others are being asked for, and those of them that `adopt` got meanwhile."""
         self._sending: set[Key] = set()  # idle sessions on their way to another process
-        self._left = False
+        self._leaving = self._left = False
+
+    def leave(self) -> None:
+        """Take no more sessions from other processes: all go to the one that takes the place of this one."""
+        self._leaving = True
 
     def stay(self) -> None:
         """Answer requests again: the process that was to go on with the sessions has died."""
-        self._left = False
+        self._leaving = self._left = False
 
     # Sessions that leave.
 

@@ -216,8 +216,8 @@ class Requests(Passage):
     def _find(self, key: Key, request: Request) -> Entry | None:
         """The entry of a session that was begun, here or in another process. Raises TargetError."""
         entry = self._resumption.find(key, request.generation)
-        if key in self._sending:
-            raise Closed("the session is on its way to another process")  # the client asks again
+        if key in self._sending or (self._leaving and entry is None and request.generation):
+            raise Closed("the session is in another process")  # the client asks again, and comes there
         if entry is None and key in self._resumption.frozen:
             self._thaw(key)
             entry = self._resumption.find(key, request.generation)

@@ -114,6 +114,19 @@ def succeed(bed, **limits):
     return sessions
 
 
+def test_a_process_that_leaves_takes_no_session_back(bed):
+    app = opened(bed)
+    sessions, requests, asked = taken(bed), bed.server.requests, []
+    requests.elsewhere = lambda *what: asked.append(what)
+    requests.leave()
+    for again in (requests.arrived, requests.adopt_again):  # its client comes back here meanwhile
+        app.sock.sendall(b"again")
+        gevent.sleep(10)
+        again(sessions)
+    assert app.sock.recv(10) == b"againagain"
+    assert not asked
+
+
 def says_again(app):
     app.sock.sendall(b"again")
     return app.sock.recv(10) == b"again"
@@ -215,5 +228,6 @@ def test_a_process_that_does_not_keep_sessions_leaves_them_where_they_were(bed):
     with pytest.raises(Closed):
         parting.leave(None, SimpleNamespace(is_set=lambda: False, wait=gevent.sleep), name)
     assert came == [2]  # the third one tells the client
+    requests.stay()
     assert all(map(says_again, apps))
     desk.close()
