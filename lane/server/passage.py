@@ -17,7 +17,6 @@ from lane.server.resumption import Entry, Key, Resumption
 from lane.session.parcel import Elsewhere, Parcel, pack, unpack
 from lane.session.session import Session
 from lane.supervisor import report
-from lane.tasks import start
 
 log = logging.getLogger("lane.server")
 
@@ -180,23 +179,20 @@ class Passage:
         self._resumption.ended(entry, refusal, known=False)
 
     def keep(self, sessions: Iterable[Frozen]) -> None:
-        """Keep sessions of `hand_over_idle` of another process, with their descriptors. It never fails.
+        """Keep sessions of `hand_over_idle` of another process, with their descriptors.
 
-        Nothing is done with any of them before this returns.
+        Nothing happens to any of them before the caller lets other greenlets run.
         """
-        frozen, late = self._resumption.frozen, []
+        frozen = self._resumption.frozen
         for one in sessions:
             if one.key not in self._asking and not self._resumption.knows(one.key) and frozen.takes(one):
                 leave = self._hosting.count(one.peer, one.key[0])
                 try:
                     frozen.put(one, leave)
+                    continue
                 except OSError:
                     leave()
-                else:
-                    continue
-            late.append(one)
-        if late:
-            start(self.adopt_again, late)
+            self.adopt(_parcel(one))
 
     def adopt_again(self, sessions: Iterable[Frozen]) -> None:
         """Go on with sessions of `hand_over_idle`, because no other process does."""

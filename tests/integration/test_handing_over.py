@@ -85,7 +85,6 @@ def test_a_session_that_arrives_while_it_is_asked_for_goes_on(bed, answer, idle)
     def ask(key, generation):
         if not asked and idle:
             requests.keep(sessions)
-            gevent.sleep(0)
         elif not asked:
             requests.adopt(parcel)
         asked.append(key)
