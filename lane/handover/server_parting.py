@@ -8,6 +8,7 @@ and keeps them until their clients come. Each client is asked with one of them, 
 import logging
 import os
 from collections.abc import Iterator
+from itertools import islice
 from math import inf
 from time import monotonic
 from typing import Any, Protocol
@@ -125,14 +126,15 @@ class ServerParting:
 
     def _ask(self, lost: Event, keeps: bool) -> None:
         """Ask clients to move. `keeps`: the new process takes idle sessions, so one speaks for all."""
-        asked, told = 0, set[object]()
+        asked, told, idle = 0, set[object](), set[Session]()
         self._heralds.clear()
-        since = monotonic() - ACTIVE
+        if keeps:
+            idle = {one.session for one in self._server.requests.idle(monotonic() - ACTIVE) if one.session}
         for session in self._registry.sessions:
             maybe_yield()
             if not session.carried or not session.protocol.resumable:
                 continue
-            if keeps and session.last_data < since:
+            if session in idle:
                 if (client := self._server.requests.client_of(session)) in told:
                     continue
                 told.add(client)
@@ -145,7 +147,7 @@ class ServerParting:
     def _send_idle(self, keeper: str) -> bool:
         """Send some idle sessions to the new process. Returns whether there may be more."""
         since, requests = monotonic() - ACTIVE, self._server.requests
-        found = requests.idle(since, MOST_SENT, self._heralds)
+        found = [*islice(requests.idle(since, self._heralds), MOST_SENT)]
         sessions = requests.hand_over_idle(found, since) if found else []
         if not sessions:
             return False

@@ -103,7 +103,7 @@ class FrozenSessions:
         return [key for key in self._here if key[0] in names]
 
     def close(self) -> None:
-        """End all: their targets get a reset."""
+        """End all: their targets get a reset. Idempotent."""
         for key in self:
             os.close(self.take(key).descriptor)
         if self._set is not None:

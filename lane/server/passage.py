@@ -77,17 +77,13 @@ class Passage:
         self._resumption.moved(key, generation, frozen=True)
         return _parcel(one)
 
-    def idle(self, since: float, most: int, but: Container[Session]) -> list[Entry]:
-        """At most `most` sessions that have moved nothing since this time, none of `but` among them."""
-        found = []
+    def idle(self, since: float, but: Container[Session] = ()) -> Iterator[Entry]:
+        """The sessions that have moved nothing since this time and can wait elsewhere, without `but`."""
         for entry in self._resumption.entries:
             maybe_yield()
             hosted = entry.hosted
             if hosted is not None and hosted.is_idle(since) and hosted.session not in but:
-                found.append(entry)
-                if len(found) == most:
-                    break
-        return found
+                yield entry
 
     def hand_over_idle(self, entries: Sequence[Entry], since: float) -> list[Frozen]:
         """Stop those of these sessions that are still idle, all at once. The descriptors are the caller's.

@@ -105,8 +105,9 @@ class Requests(Passage):
         self._blind_until = max(self._blind_until, monotonic() + seconds)
 
     def close(self) -> None:
-        """Start no more sessions."""
+        """Start no more sessions, and end those that are frozen: their clients can't come any more."""
         self._hosting.closing = True
+        self._resumption.frozen.close()
 
     def client_of(self, session: Session) -> tuple[str, bytes, str]:
         """Whose carriers the session is on: the user, the device and the transport."""

@@ -100,8 +100,8 @@ def test_a_session_that_arrives_while_it_is_asked_for_goes_on(bed, answer, idle)
 def taken(bed):
     """All sessions of the server, which are idle."""
     requests = bed.server.requests
-    until(lambda: len(requests.idle(inf, 100, ())) == len(bed.server_registry))
-    return requests.hand_over_idle(requests.idle(inf, 100, ()), inf)
+    until(lambda: len([*requests.idle(inf)]) == len(bed.server_registry))
+    return requests.hand_over_idle([*requests.idle(inf)], inf)
 
 
 def succeed(bed, **limits):
@@ -223,7 +223,7 @@ def test_a_process_that_does_not_keep_sessions_leaves_them_where_they_were(bed):
     desk = Desk(channel.listen(name), requests, lambda *_: None, None, keep)
     parting = ServerParting(bed.server, bed.server_registry, [], 60.0)
     gevent.sleep(10)
-    until(lambda: len(requests.idle(inf, 100, ())) == 3)
+    until(lambda: len([*requests.idle(inf)]) == 3)
     with pytest.raises(Closed):
         parting.leave(None, SimpleNamespace(is_set=lambda: False, wait=gevent.sleep), name)
     assert came == [2]  # the third one tells the client
