@@ -15,13 +15,21 @@ COMPILED := plugins/lane_quic/fastpath/native*.so
 ARGS ?=
 JOBS ?= 6
 
-.PHONY: run test test-packages deb lint coverage fuzz soak bench bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-strangers bench-aborts bench-udp bench-upgrade story reference lock clean
+# Children write byte code also where the environment forbids it: without, each process compiles what it imports.
+export PYTHONDONTWRITEBYTECODE =
+
+.PHONY: run test test-packages deb lint collected coverage fuzz soak bench bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-strangers bench-aborts bench-udp bench-upgrade story reference lock clean
 
 run: .venv/.lane
 	$(BIN)/lane $(ARGS)
 
-test: lint
+test: .venv/.test
+	$(MAKE) -j2 lint collected
 	$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+# Compiles all tests once, beside mypy: the JOBS would each do so. What is wrong with one, pytest says afterwards.
+collected: .venv/.test
+	-@$(BIN)/pytest --collect-only -qq >/dev/null
 
 test-packages: .venv/.test
 	LANE_TEST_PACKAGES=1 $(BIN)/pytest --timeout=600 tests/packages $(ARGS)

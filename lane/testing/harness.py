@@ -155,12 +155,15 @@ def exchange(stream: Stream, data: bytes) -> bytes:
     return answer
 
 
-def until(condition: Callable[[], Any], what: Callable[[], str] | None = None) -> Any:
-    """Wait until `condition()` is true, and return its value. After `PATIENCE` it fails with `what()`."""
+def until(condition: Callable[[], Any], what: Callable[[], str] | None = None, pause: float = 0.002) -> Any:
+    """Wait until `condition()` is true, and return its value. After `PATIENCE` it fails with `what()`.
+
+    `pause`: seconds between two looks; more where each look costs something.
+    """
     end = monotonic() + PATIENCE
     while not (value := condition()):
         assert monotonic() < end, what() if what else "what was waited for did not happen"
-        gevent.sleep(0.002)
+        gevent.sleep(pause)
     return value
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from lane.testing.harness import until
 from tests.support.admin import SECRET, fetch, guarded, scrape
-from tests.support.origin import MB, Origin
+from tests.support.origin import BIG, MB, Origin
 from tests.support.processes import (
     TRANSPORTS,
     Lane,
@@ -38,7 +38,7 @@ def test_a_long_download_counts_while_it_runs(transport, origin, tmp_path):
     port, options = guarded(tmp_path)
     with running_pair(tmp_path, transport, options) as (server, client):
         with connected(client.address, origin.web) as sock:
-            sock.sendall(f"GET /0/{50 * MB} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            sock.sendall(f"GET /0/{BIG} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             read_exactly(sock, MB)
             found = scrape(port)
             down = found["lane_bytes_total", "down", transport]

@@ -11,7 +11,7 @@ import pytest
 import socks
 
 from lane.testing.harness import until
-from tests.support.origin import CONTENT, MB, read_to_end
+from tests.support.origin import BIG, CONTENT, MB, read_to_end
 from tests.support.processes import (
     DEADLINE,
     TRANSPORTS,
@@ -68,13 +68,13 @@ def proxy(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def big_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("upload") / "big"
-    path.write_bytes(memoryview(CONTENT)[: 100 * MB])
+    path.write_bytes(memoryview(CONTENT)[:BIG])
     return path
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_curl_downloads_100_mb(proxy, origin, tmp_path, big_file, kind):
-    curl(proxy, kind, f"http://localhost:{origin.web}/0/{100 * MB}", "-o", tmp_path / "out")
+def test_curl_downloads_much(proxy, origin, tmp_path, big_file, kind):
+    curl(proxy, kind, f"http://localhost:{origin.web}/0/{BIG}", "-o", tmp_path / "out")
     assert file_sha256(tmp_path / "out") == file_sha256(big_file)
 
 
@@ -85,18 +85,19 @@ def test_curl_over_socks4(proxy, origin, tmp_path, kind, host):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_curl_uploads_100_mb(proxy, origin, big_file, kind):
+def test_curl_uploads_much(proxy, origin, big_file, kind):
     answer = curl(proxy, kind, f"http://localhost:{origin.web}/", "-T", big_file)
     assert answer.decode() == file_sha256(big_file)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_curl_50_in_parallel(proxy, origin, tmp_path, kind):
-    url = f"http://localhost:{origin.web}/[0-49]/{MB}"
+    size = 300_000
+    url = f"http://localhost:{origin.web}/[0-49]/{size}"
     options = ["--parallel", "--parallel-immediate", "--parallel-max", 50]
     curl(proxy, kind, url, *options, "-o", tmp_path / "#1")
     for start in range(50):
-        assert file_sha256(tmp_path / str(start)) == sha256(CONTENT[start : start + MB])
+        assert file_sha256(tmp_path / str(start)) == sha256(CONTENT[start : start + size])
 
 
 @pytest.mark.parametrize("kind", [socks.SOCKS5, socks.HTTP], ids=KINDS)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.support.origin import CONTENT, MB
+from tests.support.origin import BIG, CONTENT, MB
 from tests.support.processes import TRANSPORTS, file_sha256, running_pair, sha256
 
 pytestmark = pytest.mark.bulk  # every process would be four times slower with the tracer
@@ -53,11 +53,11 @@ def curl(proxy, *arguments, **how):
     return run(proxy, "curl", "-q", "-sSf", *arguments, **how)
 
 
-def test_curl_downloads_and_uploads_100_mb(proxy, origin, tmp_path):
+def test_curl_downloads_and_uploads_much(proxy, origin, tmp_path):
     url = f"http://localhost:{origin.web}/"
     big = tmp_path / "big"
-    curl(proxy, f"{url}0/{100 * MB}", "-o", big)
-    assert file_sha256(big) == sha256(memoryview(CONTENT)[: 100 * MB])
+    curl(proxy, f"{url}0/{BIG}", "-o", big)
+    assert file_sha256(big) == sha256(memoryview(CONTENT)[:BIG])
     assert curl(proxy, url, "-T", big).decode() == file_sha256(big)
     with big.open("rb") as file:  # a pipe has no length: in chunks, behind `Expect: 100-continue`
         assert curl(proxy, url, "-T", "-", stdin=file).decode() == file_sha256(big)

@@ -18,7 +18,7 @@ from lane.certs import ServerIdentity, binding_of, new_identity
 from lane.cli import main
 from lane.link import Link, decode
 from lane.testing.harness import until
-from tests.support.origin import CONTENT, MB, Origin
+from tests.support.origin import BIG, CONTENT, MB, Origin
 from tests.support.processes import (
     TRANSPORTS,
     Lane,
@@ -85,14 +85,14 @@ def presented(transport, address):
 def test_a_transfer_goes_on(transport, origin, tmp_path):
     with running_pair(tmp_path, transport) as (server, client):
         with connected(client.address, origin.web) as web, connected(client.address, origin.echo) as echo:
-            web.sendall(f"GET /0/{50 * MB} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            web.sendall(f"GET /0/{BIG} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             head = b""
             while not head.endswith(b"\r\n\r\n"):
                 head += read_exactly(web, 1)
             assert read_exactly(web, MB) == CONTENT[:MB]
             hang_up(server, client)
             assert echoes(echo)
-            assert read_exactly(web, 49 * MB) == CONTENT[MB : 50 * MB]
+            assert read_exactly(web, BIG - MB) == CONTENT[MB:BIG]
         with connected(client.address, origin.echo) as sock:
             assert echoes(sock)
         assert client.stop() == 0

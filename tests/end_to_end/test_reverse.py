@@ -67,11 +67,12 @@ def curl(*arguments):
 def test_50_at_once(origin, server, transport, tmp_path):
     with reversing(tmp_path / "client", transport, server.link, origin.web) as client:
         port = port_of(client, origin.web)
+        size = 300_000
         for _ in range(2):
             options = ["--parallel", "--parallel-immediate", "--parallel-max", 50]
-            curl(f"http://127.0.0.1:{port}/[0-49]/{MB}", *options, "-o", tmp_path / "#1")
+            curl(f"http://127.0.0.1:{port}/[0-49]/{size}", *options, "-o", tmp_path / "#1")
             for start in range(50):
-                assert file_sha256(tmp_path / str(start)) == sha256(CONTENT[start : start + MB])
+                assert file_sha256(tmp_path / str(start)) == sha256(CONTENT[start : start + size])
         assert client.stop() == 0
         assert "Traceback" not in client.stderr
 

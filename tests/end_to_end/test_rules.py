@@ -9,7 +9,7 @@ import pytest
 
 from lane.address import Address
 from lane.testing.harness import until
-from tests.support.origin import CONTENT, MB, Origin
+from tests.support.origin import BIG, CONTENT, MB, Origin
 from tests.support.processes import (
     DEADLINE,
     TRANSPORTS,
@@ -53,11 +53,11 @@ def test_each_way(near, far, transport, tmp_path):
     rules = [f"direct localhost:{near.web}, direct 127.0.0.1:{near.digest}", f"block localhost:{near.echo}"]
     options = [f"--rule={rule}" for rule in rules]
     with running_pair(tmp_path, transport, client_options=options) as (server, client):
-        for kind in ("socks5", "http"):  # 200 MB each
-            url = f"http://localhost:{near.web}/[0-1]/{100 * MB}"
+        for kind in ("socks5", "http"):
+            url = f"http://localhost:{near.web}/[0-1]/{BIG}"
             curl(client.address, kind, url, "-o", tmp_path / "#1")
             whole = hashlib.sha256((tmp_path / "0").read_bytes() + (tmp_path / "1").read_bytes())
-            assert whole.hexdigest() == sha256(CONTENT[: 100 * MB] + CONTENT[1 : 100 * MB + 1])
+            assert whole.hexdigest() == sha256(CONTENT[:BIG] + CONTENT[1 : BIG + 1])
         with connected(client.address, near.digest) as sock:
             sock.sendall(CONTENT[:MB])
             sock.shutdown(socket.SHUT_WR)

@@ -1,6 +1,6 @@
-"""Days of a client and a server in seconds: what counts, doubles or is remembered stays within its bounds.
+"""A day of a client and a server in seconds: what counts, doubles or is remembered stays within its bounds.
 
-Two days of applications that come and go, talk in one direction only, and stay idle, over a network that is
+A day of applications that come and go, talk in one direction only, and stay idle, over a network that is
 cut for seconds and minutes, with a server that is restarted. See tests/support/virtual_time.py.
 """
 
@@ -118,7 +118,7 @@ class World:
 
 @pytest.mark.bulk
 @pytest.mark.long
-def test_two_days(monkeypatch):
+def test_a_day(monkeypatch):
     # There are enough descriptors; to count them each second takes 11 million system calls.
     monkeypatch.setattr(reserve, "has", lambda count: True)
     with virtual_time(patience=0) as clock:
@@ -126,7 +126,7 @@ def test_two_days(monkeypatch):
         began = clock.now
         jobs = [gevent.spawn(world.disturb)]
         objects = []
-        for hour in range(48):
+        for hour in range(24):
             if hour % 12 == 2:
                 jobs.append(gevent.spawn(world.talk, 300, b"take", 0.5))
             if hour % 12 == 3:
@@ -138,15 +138,15 @@ def test_two_days(monkeypatch):
                 gevent.sleep(HOUR / 6)
                 world.check()
             jobs = [job for job in jobs if not job.dead]
-            if hour % 12 == 11:  # all is quiet
+            if hour % 6 == 5:  # all is quiet
                 gc.collect()
                 objects.append(len(gc.get_objects()))
-        assert clock.now - began == pytest.approx(48 * HOUR, abs=600)
+        assert clock.now - began == pytest.approx(24 * HOUR, abs=600)
         gevent.killall(jobs)
-        assert world.talks > 100
+        assert world.talks > 70
         assert world.long >= 3
         world.bed.close()
-    assert max(objects[1:]) < 1.1 * objects[0] + 5000
+    assert max(objects[1:]) < 1.05 * objects[0] + 2500
 
 
 def test_a_connection_that_only_sends_for_a_day():

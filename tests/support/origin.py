@@ -14,7 +14,9 @@ from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 MB = 1_000_000
-CONTENT = random.Random(1).randbytes(100 * MB + 1000)
+BIG = 32 * MB
+"""Bytes of a transfer that outlasts every window and buffer on its way."""
+CONTENT = random.Random(1).randbytes(BIG + 1000)
 """What the origin serves: pieces of it, so that a byte out of place is seen."""
 
 

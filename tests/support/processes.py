@@ -75,7 +75,7 @@ class Lane:
             assert match or self.process.poll() is None, self.describe()
             return match
 
-        return until(found, self.describe)
+        return until(found, self.describe, pause=0.01)
 
     def ready(self):
         """Wait until it listens: the address."""

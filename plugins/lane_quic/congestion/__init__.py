@@ -15,6 +15,8 @@ from typing import Protocol
 class Packet(Protocol):
     """A packet, as far as a controller knows it."""
 
+    packet_number: int
+    """It rises from packet to packet."""
     sent_time: float
     """`time.monotonic()` at its sending."""
     sent_bytes: int

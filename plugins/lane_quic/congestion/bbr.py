@@ -12,7 +12,7 @@ This follows BBR version 1: Cardwell and others, "BBR: Congestion-Based Congesti
   So a path of 200 ms is full in 0.8 s. It ends at the first sign of a queue, as in HyStart++ (RFC 9406):
   all of the last eight round trips are above the smallest. The draft waits for three rounds without growth.
 - Line loss. A packet that is lost behind the bottleneck has used its time there. So 10 % of loss leaves 10
-  % of the link idle unless that much more is sent. line_loss.py learns how much.
+  % of the link idle unless that much more is sent. line_loss.py learns how much, and leaves luck out.
 - A standing queue. The largest of many noisy rates is too large, and the excess stays in the queue. After a
   round in which even the smallest round trip shows a queue, pacing is cut, down to 0.91. It is not cut
   further: below 0.8 the probes (1.25) gain nothing against a competitor, and a flow beside Cubic starves.
@@ -312,7 +312,7 @@ class Bbr:
         if self.min_rtt == math.inf:
             return
         initial = INITIAL_PACKETS * self._size
-        sent = self.bandwidth / (1 - self.line_loss)
+        sent = self._loss.made_up_for(self.bandwidth, self.min_rtt)
         slack = self.bandwidth * LATENESS + 10 * self._size
         jump, flight, limit = 0.0, 0.0, math.inf
         if (resume := self._resume) is not None:

@@ -5,16 +5,21 @@ not count. So the line loss is learnt only in rounds without a queue, and the lo
 it.
 """
 
+import math
+
 from lane_quic.congestion import Sample
 
 MAX_LINE_LOSS = 0.35
 """The largest line loss that is made up for, as a fraction. Above it the extra packets do more harm."""
+LUCK = 1.25
+"""Standard deviations of a round's delivery rate by which the largest of ten rounds exceeds the bandwidth."""
 
 
 class LineLoss:
     """The loss of one path that occurs at any rate, as a fraction (0 to 1)."""
 
     def __init__(self, datagram_size: int) -> None:
+        self._size = datagram_size
         self._enough = 20 * datagram_size
         self._seen = 0.0
         self._delivered = self._lost = 0  # at the start of the rounds being counted
@@ -30,6 +35,17 @@ class LineLoss:
         if self._drained_sent >= 50:
             value = min(value, 1.25 * self._drained_lost / self._drained_sent + 0.01)
         return value
+
+    def made_up_for(self, bandwidth: float, rtt: float) -> float:
+        """The rate, bytes a second, that fills a path whose largest delivery rate is `bandwidth`.
+
+        Random losses scatter the delivery rates, so the largest is too large: its luck is left out. Otherwise
+        it would stand in the queue.
+        """
+        loss = self.value
+        rate = bandwidth / (1 - loss)
+        packets = max(rate * rtt / self._size, 1.0)  # of a round
+        return rate / (1 + LUCK * math.sqrt(loss / (1 - loss) / packets))
 
     def end_round(self, sample: Sample, queue: bool) -> None:
         """Count a round. A round with a `queue` does not count: the queue may have dropped packets."""

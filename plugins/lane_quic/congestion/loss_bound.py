@@ -8,8 +8,9 @@ loses more would stop them.
 
 Two questions separate the loss of a full queue from that of the line. Does it come while round trips are in
 the upper half of what was seen lately? Does it exceed, in sum, what is lost in the lower half? The sum is
-tested as in CUSUM (Page, "Continuous Inspection Schemes", Biometrika 41, 1954). Bursts on the line make the
-test insensitive. A line that loses 2 % by itself has no test: nobody who reacts to loss lives there.
+tested as in CUSUM (Page, "Continuous Inspection Schemes", Biometrika 41, 1954). On a line that was seen to
+lose packets in a row, those count as one event (as in RFC 5348): few bursts would look like congestion. A
+line that loses 2 % by itself has no test: nobody who reacts to loss lives there.
 """
 
 import math
@@ -35,6 +36,10 @@ ENOUGH = 300
 """Packets from which on the loss of the line is known."""
 PATIENCE = 24
 """Rounds after which congestion is looked for even if the queue was always long."""
+IN_A_ROW = 3
+"""Packets lost in a row that are a burst."""
+BURSTS = 2
+"""Bursts, without a long queue, from which on the line is one that loses in bursts."""
 LOSSY = 0.02
 """Loss of the line (a fraction) from which on nothing bounds the window."""
 TOLERANCE = 0.005
@@ -51,6 +56,7 @@ class LineSample:
     def __init__(self) -> None:
         self.loss = self.variance = 0.0
         """Its mean, and the variance of the lost packets, a packet: bursts make it large."""
+        self._bursts = 0.0
         self._batches: list[float] = []
         self._sent = self._lost = 0
 
@@ -58,6 +64,15 @@ class LineSample:
     def packets(self) -> int:
         """Number of packets that it rests on."""
         return len(self._batches) * BATCH + self._sent
+
+    @property
+    def bursty(self) -> bool:
+        """Whether the line loses packets in a row."""
+        return self._bursts > BURSTS - 0.5  # old ones fade
+
+    def note_burst(self) -> None:
+        """Note that packets that met a short queue were lost in a row."""
+        self._bursts += 1
 
     def count(self, sent: int, lost: int) -> None:
         """Count `sent` packets, of which `lost` were lost."""
@@ -68,6 +83,7 @@ class LineSample:
         batches = self._batches
         batches.append(self._lost / self._sent)
         del batches[:-BATCHES]
+        self._bursts *= 1 - 1 / BATCHES
         self._sent = self._lost = 0
         usual = sorted(batches)[: -1 if len(batches) >= OUTLIERS_FROM else None]
         mean = sum(usual) / len(usual)
@@ -115,6 +131,7 @@ class LossBound:
         self._longest = 0.0  # the longest recent round trip, seconds
         self._excess = 0.0  # lost packets above what the line loses
         self._rounds = 0
+        self._newest_lost, self._run = -1, 0  # a packet number, and how many were lost in a row up to it
 
     @property
     def window(self) -> float:
@@ -144,9 +161,10 @@ class LossBound:
         """
         if not recent_rtts:
             return
-        acked, lost = self._sent_since_cut(sample.acked), self._sent_since_cut(sample.dropped)
         long = self.long_rtt(min_rtt)
-        if recent_rtts[-1] <= long:
+        short = recent_rtts[-1] <= long
+        acked, lost = self._sent_since_cut(sample.acked), self._lost(sample.dropped, short=short)
+        if short:
             self._line.count(acked + lost, lost)
         if (lost or self._excess) and max(recent_rtts) > long:
             self._test(sample, acked + lost, lost)
@@ -162,6 +180,22 @@ class LossBound:
         if not packets or packets[0].sent_time > cut_at:
             return len(packets)
         return sum(packet.sent_time > cut_at for packet in packets)
+
+    def _lost(self, packets: Sequence[Packet], *, short: bool) -> int:
+        """How many of `packets` count as lost, if sent since the last cut. `short`: they met no long queue.
+
+        On a line that loses in bursts, packets lost in a row count once.
+        """
+        lost = events = 0
+        for packet in packets:
+            if packet.sent_time > self._cubic.cut_at:
+                lost += 1
+                self._run = self._run + 1 if packet.packet_number == self._newest_lost + 1 else 1
+                self._newest_lost = packet.packet_number
+                events += self._run == 1
+                if short and self._run == IN_A_ROW:
+                    self._line.note_burst()
+        return events if self._line.bursty else lost
 
     def _test(self, sample: Sample, sent: int, lost: int) -> None:
         """Cut the window if packets that met a long queue are lost more often than others."""

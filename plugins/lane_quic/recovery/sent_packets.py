@@ -5,6 +5,7 @@ is a dataclass with two lists and a handler for each frame. The record here has 
 same values. Its content is known without a call, so that the bytes of many packets are acknowledged together.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,15 +52,13 @@ def take(packets: dict[int, Any], ranges: Sequence[range], before: int) -> list[
         if number > before:
             break
         left.append(number)
-    index = 0
     left.sort()
-    for number in left:
-        while index < len(ranges) and ranges[index].stop <= number:
-            index += 1
-        if index == len(ranges):
-            break
-        if number >= ranges[index].start:
-            taken.append(packets.pop(number))
+    if left:
+        for r in ranges:
+            if r.start > left[-1]:
+                break
+            covered = left[bisect_left(left, r.start) : bisect_left(left, r.stop)]
+            taken += [packets.pop(number) for number in covered]
     if packets:
         after, end = max(before, next(iter(packets)) - 1) + 1, next(reversed(packets)) + 1
         for r in ranges:

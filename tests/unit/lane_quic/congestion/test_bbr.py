@@ -38,6 +38,13 @@ def test_loss_alone_does_not_slow_it_down(seed, link, least):
     assert flow.rate(6) > least
 
 
+def test_bursts_on_the_line_are_no_full_queue():
+    """With this seed they cut the window to two thirds while each packet of a burst counted."""
+    flow = lone(6, loss=0.02, burst=16)
+    flow.rate(3)
+    assert flow.rate(10) > 0.98 * 0.95
+
+
 def test_cubic_does_slow_down():
     """The measure of the test above can fail: this is what it is like without BBR."""
     flow = lone(control="cubic", loss=0.10)
@@ -68,7 +75,7 @@ def test_the_queue_stays_short_however_deep_it_may_be(seed, loss):
     flow.rate(3)
     flow.link.waits.clear()
     flow.rate(8)
-    assert statistics.mean(flow.link.waits) < 0.3 * flow.link.rtt
+    assert statistics.mean(flow.link.waits) < 0.18 * flow.link.rtt
     assert flow.link.dropped == 0
 
 

@@ -15,8 +15,8 @@ UNLIMITED = 1e9
 class Packet:
     sent_bytes = SIZE
 
-    def __init__(self, sent_time):
-        self.sent_time = sent_time
+    def __init__(self, sent_time, number):
+        self.sent_time, self.packet_number = sent_time, number
 
 
 class Path:
@@ -25,14 +25,21 @@ class Path:
     def __init__(self):
         self.bound = LossBound(SIZE)
         self.now = 1.0
+        self.sent = 0
         self.bound.end_round(LONG)
 
-    def send(self, samples, rtt, lost):
-        """`lost(number)`: how many of a sample's packets are lost. Return when the window was cut first."""
+    def send(self, samples, rtt, lost, every=2):
+        """`lost(number)`: how many of a sample's packets are lost, `every` second one or all in a row.
+
+        Return when the window was cut first.
+        """
         for number in range(samples):
             self.now += 0.01
-            packets, count = [Packet(self.now - rtt) for _ in range(10)], lost(number)
-            sample = Sample(self.now, in_flight=90 * SIZE, acked=packets[count:], dropped=packets[:count])
+            packets = [Packet(self.now - rtt, self.sent + n) for n in range(10)]
+            self.sent += 10
+            dropped = packets[::every][: lost(number)]
+            acked = [packet for packet in packets if packet not in dropped]
+            sample = Sample(self.now, in_flight=90 * SIZE, acked=acked, dropped=dropped)
             self.bound.on_sample(sample, [rtt], MIN_RTT, UNLIMITED)
             if self.bound.window < math.inf:
                 return number
@@ -57,7 +64,10 @@ def test_one_congestion_cuts_it_once():
 
 
 @pytest.mark.parametrize("rtt", [SHORT, LONG])
-@pytest.mark.parametrize(("loss", "burst"), [(0.001, 1), (0.01, 1), (0.02, 1), (0.1, 1), (0.05, 4), (0.1, 8)])
+@pytest.mark.parametrize(
+    ("loss", "burst"),
+    [(0.001, 1), (0.01, 1), (0.02, 1), (0.1, 1), (0.05, 4), (0.1, 8)],
+)
 def test_the_loss_of_a_line_cuts_nothing(rtt, loss, burst):
     path, chance = Path(), random.Random(1)
 
@@ -66,8 +76,18 @@ def test_the_loss_of_a_line_cuts_nothing(rtt, loss, burst):
             return sum(chance.random() < loss for _ in range(10))
         return burst * (chance.random() < 10 * loss / burst)
 
-    assert path.send(500, SHORT, line) is None
-    assert path.send(2000, rtt, line) is None
+    every = 2 if burst == 1 else 1
+    assert path.send(500, SHORT, line, every) is None
+    assert path.send(2000, rtt, line, every) is None
+
+
+def test_bursts_on_a_line_that_has_them_count_once():
+    path = Path()
+    assert path.send(60, SHORT, lambda n: 6 * (n % 20 == 0), every=1) is None
+    assert path.send(10, LONG, lambda n: 6 * (n % 5 == 0), every=1) is None
+    path = Path()
+    path.send(60, SHORT, lambda n: 0)
+    assert path.send(10, LONG, lambda n: 6 * (n % 5 == 0), every=1) == 0
 
 
 def test_nothing_is_tested_before_the_line_is_known():
@@ -90,7 +110,7 @@ def test_a_window_that_others_leave_room_for_is_lifted():
     path.send(50, SHORT, lambda n: 0)
     path.send(1, LONG, lambda n: 3)
     path.now += 1
-    sample = Sample(path.now, in_flight=0, acked=[Packet(path.now - SHORT)])
+    sample = Sample(path.now, in_flight=0, acked=[Packet(path.now - SHORT, path.sent)])
     path.bound.on_sample(sample, [SHORT], MIN_RTT, 60 * SIZE)
     assert path.bound.window == math.inf
 
