@@ -116,11 +116,9 @@ class ServerParting:
                 looked, before, unused = now, unused, set(self._server.unused())
                 for carrier in unused & before:  # twice in a row: a client may be about to use it
                     gevent.spawn(carrier.close, LAST_WORDS)
-            if now >= self._until:
-                break
             if keeper and self._send_idle(keeper):
-                continue
-            if not left:
+                continue  # it waits for nobody, so it may go on when the time is over
+            if now >= self._until or not left:
                 break
             lost.wait(LOOK)
 
