@@ -1,15 +1,15 @@
 """Users of one server beside each other: what they are held to, and how they share what is full.
 
     python bench/users.py [--what rates,fair] [--where loopback,L1] [--transports tls,quic]
-                          [--secs 10] [--many 100] [--first many] [--share 0.2] [--json FILE]
+                          [--secs 10] [--ways down] [--counts 100,1] [--share 0.2] [--json FILE]
 
     rates    one user downloads, then uploads, over four connections at once, held to a rate; another user
              without a rate exchanges small messages: the rate set and got, where the bytes arrive, and the
              p99 of these exchanges beside that while nobody else does anything
-    fair     a user with --many downloads and one with a single download, two seconds apart (--first many|one
-             begins): the part of the second user of what both get, after one second for the later one's start
+    fair     users with so many downloads (uploads with --ways up) as --counts says, who begin two seconds
+             apart: the part of each one of what all get, after one second for the last one's start
 
-A transport of two, such as tls+quic, is that of the user with many downloads and that of the other one.
+A transport of several, such as tls+quic, is that of the first user, of the second one, and so on.
 
 On loopback the server is held to --share of a core (cgroup; needs root), so that it is what is full. L1 is
 an emulated link of 30 Mbit/s and 50 ms (netlab; needs root). What is not there is left out, with the reason.
@@ -24,6 +24,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -36,7 +37,6 @@ from lane import state
 from lane.link import Link
 from lane.users.account import Account
 
-USERS = {"one": bytes([1]) * 32, "many": bytes([2]) * 32}
 RATES = {"loopback": (8, 50, 200), "L1": (2, 10)}
 """Mbit/s."""
 WARM = 1.0
@@ -44,9 +44,12 @@ AHEAD = 2.0
 
 
 class Bed:
-    """A server with two users, each with a client, and applications of each. Ends with `stack`."""
+    """A server with users, each with a client, and applications of each (`loads`). Ends with `stack`.
 
-    def __init__(self, stack, where, transport, rates=None, share=None):
+    `rates`: Mbit/s that each user may, or None.
+    """
+
+    def __init__(self, stack, where, transport, rates, share=None):
         here = there = ()
         self.host = "127.0.0.1"
         if where != "loopback":
@@ -55,9 +58,9 @@ class Bed:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         state.keep(folder)
         accounts = state.open_accounts(folder)
-        for name, key in USERS.items():
-            rate = (rates or {}).get(name)
-            accounts.add(Account(name, key, rate=rate and round(rate * 125e3)))
+        keys = [bytes([number + 1]) * 32 for number in range(len(rates))]
+        for number, (key, rate) in enumerate(zip(keys, rates, strict=True)):
+            accounts.add(Account(f"user{number}", key, rate=rate and round(rate * 125e3)))
         accounts.close()
         self.server = start(
             stack, *there, sys.executable, "-m", "lane", "server",
@@ -69,18 +72,15 @@ class Bed:
             held.hold(self.server.pid)
             stack.callback(self.server.wait)
             stack.callback(self.server.kill)
-        self.loads, target = {}, None
-        transports = dict(zip(("many", "one"), transport.split("+") * 2, strict=False))
-        for name, key in USERS.items():
-            port = lane_client(
-                stack, transports[name], str(replace(link, key=key)), ("--control", "off"), here
-            )[1]
-            if target is None:
-                load = Load(stack, lambda *how: start(*how[:1], *there, *how[1:]), port, prefix=here)
-                target = load.other
+        self.loads = []
+        for key, how in zip(keys, cycle(transport.split("+"))):
+            port = lane_client(stack, how, str(replace(link, key=key)), ("--control", "off"), here)[1]
+            if self.loads:
+                self.loads.append(self.loads[0].other(port))
             else:
-                load = target(port)
-            self.loads[name] = load
+                self.loads.append(
+                    Load(stack, lambda *how: start(*how[:1], *there, *how[1:]), port, prefix=here)
+                )
 
 
 def rates_of(args, where, transport):
@@ -89,8 +89,7 @@ def rates_of(args, where, transport):
     for rate in RATES[where]:
         for way in ("down", "up"):
             with ExitStack() as stack:
-                bed = Bed(stack, where, transport, {"many": rate})
-                one, many = bed.loads["one"], bed.loads["many"]
+                one, many = Bed(stack, where, transport, (None, rate)).loads
                 alone = p99(one.exchanges(3))
                 many.start(way, 4)
                 time.sleep(WARM)
@@ -116,31 +115,40 @@ def p99(times):
 
 
 def shares(args, where, transport):
-    """The parts of the user with one download: of all, and of the last half; and Mbit/s of both together."""
-    with ExitStack() as stack:
-        bed = Bed(stack, where, transport, share=args.share if where == "loopback" else None)
-        one, many = bed.loads["one"], bed.loads["many"]
-        todo = [(many, args.many), (one, 1)]
-        for load, count in todo if args.first == "many" else reversed(todo):
-            time.sleep(AHEAD)
-            load.start("down", count)
-        time.sleep(WARM)
-        looks = [(one.moved(), many.moved())]
-        for _ in range(2):
-            time.sleep(args.secs / 2)
-            looks.append((one.moved(), many.moved()))
-    first, middle, last = ([moved for (moved, _) in look] for look in looks)
-    took = looks[-1][0][1] - looks[0][0][1]
-    both = [b - a for a, b in zip(first, last, strict=True)]
-    late = [b - a for a, b in zip(middle, last, strict=True)]
-    total = sum(both) * 8 / took / 1e6
-    part, then = (each[0] / max(1, sum(each)) for each in (both, late))
-    print(
-        f"{where:9} {transport:8} one download beside {args.many}: {part:.2f} of {total:.1f} Mbit/s"
-        f" ({then:.2f} in the second half)",
-        flush=True,
-    )
-    return {"part": part, "second_half": then, "mbps": total}
+    """The parts of the users: of all, and of the last half; and Mbit/s of all together."""
+    counts, found = [int(count) for count in args.counts.split(",")], {}
+    for way in args.ways.split(","):
+        with ExitStack() as stack:
+            share = args.share if where == "loopback" else None
+            loads = Bed(stack, where, transport, [None] * len(counts), share).loads
+            for load, count in zip(loads, counts, strict=True):
+                time.sleep(AHEAD)
+                load.start(way, count)
+            time.sleep(WARM)
+            looks = [[load.moved() for load in loads]]
+            for _ in range(2):
+                time.sleep(args.secs / 2)
+                looks.append([load.moved() for load in loads])
+        took = looks[-1][0][1] - looks[0][0][1]
+        first, middle, last = ([moved for moved, _ in look] for look in looks)
+        total = (sum(last) - sum(first)) * 8 / took / 1e6
+        parts, later = parts_of(first, last), parts_of(middle, last)
+        print(
+            f"{where:9} {transport:8} {way:4} {args.counts}: {in_words(parts)} of {total:.1f} Mbit/s"
+            f" ({in_words(later)} in the second half)",
+            flush=True,
+        )
+        found[way] = {"parts": parts, "second_half": later, "mbps": total}
+    return found
+
+
+def parts_of(before, after):
+    moved = [b - a for a, b in zip(before, after, strict=True)]
+    return [each / max(1, sum(moved)) for each in moved]
+
+
+def in_words(parts):
+    return " ".join(f"{part:.2f}" for part in parts)
 
 
 def missing(what, where, args):
@@ -164,8 +172,8 @@ def main():
     parser.add_argument("--where", default="loopback,L1")
     parser.add_argument("--transports", default="tls,quic")
     parser.add_argument("--secs", type=float, default=10.0)
-    parser.add_argument("--many", type=int, default=100)
-    parser.add_argument("--first", choices=("many", "one"), default="many")
+    parser.add_argument("--ways", default="down")
+    parser.add_argument("--counts", default="100,1")
     parser.add_argument("--share", type=float, default=0.2)
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()

@@ -64,6 +64,7 @@ def _link(config: UserConfig, book: Book) -> None:
 
 
 def _rotate(config: UserConfig, book: Book) -> None:
+    _need(book, config.name)
     link_of = _links(config)
     account = book.change(config.name, key=secrets.token_bytes(KEY_SIZE))
     _give(config, account, link_of(account), qr=config.qr)

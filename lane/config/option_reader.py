@@ -47,7 +47,8 @@ class Options:
             return () if option.kind == "list" else None
         text = (option.tidy or _trimmed)(text)
         if not "".join(text).isprintable():  # invalid UTF-8 too, which arrives as surrogates
-            raise self.error(name, "has characters that cannot be printed")
+            subject = f"the {name} " if option.kind == "position" else ""
+            raise self.error(name, f"{subject}has characters that cannot be printed")
         try:
             value = option.parse(text)
         except UsageError as error:

@@ -1,10 +1,11 @@
-"""Users who compete for a full uplink share it by user: see `lane.users.shares` for how that is decided.
+"""Users who compete for a full uplink or a busy process share it: see `lane.users.shares` for how.
 
 This looks at the carriers of all users a few times a second, while several users are there and some have more
 to send than goes. A user who is held is held by pacing the user's carriers, each to an equal part. That acts
 at once on whatever the transport has buffered, and needs nothing of the sessions.
 """
 
+from math import inf
 from time import monotonic
 from typing import Protocol, cast
 
@@ -12,9 +13,10 @@ import gevent
 from gevent.event import Event
 
 from lane import census
+from lane.busy import Busy
 from lane.stream import Carrier, Paces, measured
 from lane.supervisor import supervise
-from lane.users.shares import Shares, Use
+from lane.users.shares import Ceiling, Shares, Use
 
 LOOK = 0.25
 """Seconds between two looks while carriers have more to send than goes."""
@@ -25,7 +27,9 @@ MOST_AT_ONCE = 1000
 BUSY = 1.0
 """Seconds for which a carrier counts as busy after it had more to send than went."""
 SHORTEST = 0.002
-"""Seconds of a round trip below which the CPU is the limit, and not the network: see `lane.users.turns`."""
+"""Seconds of a round trip below which the network is not the limit."""
+FULL = 0.8
+"""The part of the time from which a process has no time left."""
 SMOOTH = 0.5
 """The weight of the newest measurement in a rate."""
 
@@ -37,11 +41,12 @@ class PacedCarrier(Carrier, Paces, Protocol):
 class Sending:
     """A carrier with more to send than goes, and its rate."""
 
-    __slots__ = ("_at", "_delivered", "busy_at", "carrier", "held", "rate", "rtt", "user")
+    __slots__ = ("_at", "_delivered", "busy_at", "carrier", "held", "one_stream", "rate", "rtt", "user")
 
     def __init__(self, carrier: PacedCarrier, user: str) -> None:
         self.carrier = carrier
         self.user = user
+        self.one_stream = getattr(carrier, "one_stream", False)
         self.rate = 0.0
         """Bytes a second that the peer has got."""
         self.rtt: float | None = None
@@ -73,6 +78,8 @@ class Uplink:
         self._several = Event()  # there are several users
         self._sending: dict[Carrier, Sending] = {}
         self._shares = Shares()
+        self._ceiling = Ceiling()
+        self._busy = Busy()
         supervise("the shares of a full uplink", self._run)
         census.register(self)
 
@@ -118,19 +125,36 @@ class Uplink:
                     sending = self._sending.get(carrier) or Sending(carrier, user)
                     sending.busy_at = now
                     self._sending[carrier] = sending
-        by_user: dict[str, list[Sending]] = {}
         for sending in [*self._sending.values()]:
             if now - sending.busy_at > BUSY or len(self._users) < 2:
                 sending.hold(None)
                 del self._sending[sending.carrier]
-                continue
-            sending.look(now)
-            if (sending.rtt or 0.0) > SHORTEST:
-                by_user.setdefault(sending.user, []).append(sending)
             else:
-                sending.hold(None)
-        uses = {user: Use(len(own), sum(one.rate for one in own)) for user, own in by_user.items()}
-        held = self._shares.decide(uses, now)
-        for user, own in by_user.items():
-            for sending in own:
-                sending.hold(held[user] / len(own) if user in held else None)
+                sending.look(now)
+        most = self._most(now)
+        for sending in self._sending.values():
+            sending.hold(most.get(sending))
+
+    def _most(self, now: float) -> dict[Sending, float]:
+        """Bytes a second that carriers are held to."""
+        busy = self._busy.take() >= FULL
+        far: dict[str, list[Sending]] = {}
+        ours: dict[str, list[Sending]] = {}  # those that the process limits
+        for sending in self._sending.values():
+            # The session of a carrier with one stream takes turns, which is enough: see `lane.users.turns`.
+            if not sending.one_stream:
+                ours.setdefault(sending.user, []).append(sending)
+            if (sending.rtt or 0.0) > SHORTEST and (sending.one_stream or not busy):
+                far.setdefault(sending.user, []).append(sending)
+        ceiling = self._ceiling.decide({user: _rate(own) for user, own in ours.items()}, busy=busy)
+        held = self._shares.decide({user: Use(len(own), _rate(own)) for user, own in far.items()}, now)
+        most = {one: held[user] / len(far[user]) for user in held for one in far[user]}
+        if ceiling < inf:
+            for own in ours.values():
+                most |= {one: min(ceiling / len(own), most.get(one, inf)) for one in own}
+        return most
+
+
+def _rate(carriers: list[Sending]) -> float:
+    """Bytes a second of all of them."""
+    return sum(one.rate for one in carriers)

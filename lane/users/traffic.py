@@ -24,8 +24,8 @@ from lane.users.turns import Turns
 MOST_IDLE = 1 << 14
 """The most users without a session that are remembered. The one whose last session ended first is forgotten
 first; its bytes go to `Traffic.forgotten`."""
-LOOK = 0.25
-"""Seconds between two looks at the quotas of online users."""
+LOOK, SHORT_LOOK = 0.25, 0.01
+"""Seconds between two looks at the quotas of online users: the longest, and the shortest, close to an end."""
 
 
 class Bytes(NamedTuple):
@@ -230,11 +230,21 @@ class Traffic:
             supervise("the quotas of users", self._watch)
 
     def _watch(self) -> None:
+        """Look at quotas, and the sooner again the sooner the first one ends at the present pace."""
+        before: dict[UserTraffic, int] = {}
+        pause = LOOK
         while self._quotas:
+            seen, longest = {}, LOOK
             for user in [*self._quotas]:
-                if user in self._quotas and (user.left or 0) <= 0:
+                if user not in self._quotas or (left := user.left) is None:
+                    continue
+                if left <= 0:
                     self.spent(user.name)
-            gevent.sleep(LOOK)
+                elif (moved := before.get(user, left) - left) > 0:
+                    longest = min(longest, pause * left / moved / 2)
+                seen[user] = left
+            before, pause = seen, max(longest, SHORT_LOOK)
+            gevent.sleep(pause)
         self._watching = False
 
     def _gate(self, name: str) -> Gate:

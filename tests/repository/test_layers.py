@@ -15,6 +15,7 @@ STOREYS = [
     {
         "lane",
         "lane.errors",
+        "lane.busy",
         "lane.fair",
         "lane.tasks",
         "lane.census",

@@ -12,6 +12,8 @@ from lane.testing.harness import until
 class Carrier:
     """A carrier that has much to send over a path with round trips of `rtt`."""
 
+    step = 100_000
+
     def __init__(self, rtt=0.1):
         self.has_more, self.rtt, self.rate, self.user = True, rtt, None, None
         self.delivered = self.looks = 0
@@ -24,7 +26,7 @@ class Carrier:
 
     def stats(self):
         self.looks += 1
-        self.delivered += 100_000
+        self.delivered += self.step
         return LinkStats(delivered=self.delivered, rtt=self.rtt)
 
 
@@ -36,7 +38,9 @@ class Foreign:
 def uplink(monkeypatch):
     monkeypatch.setattr(module, "LOOK", 0.002)
     monkeypatch.setattr(module, "QUIET", 0.002)
-    return Uplink()
+    uplink = Uplink()
+    monkeypatch.setattr(uplink._busy, "take", lambda: 0.0)
+    return uplink
 
 
 def test_a_user_with_more_carriers_than_another_is_held_while_both_have_more_to_send(uplink, monkeypatch):
@@ -62,13 +66,23 @@ def test_a_user_with_more_carriers_than_another_is_held_while_both_have_more_to_
     assert uplink.census() == {"sending": 0}
 
 
-def test_where_the_cpu_is_the_limit_nobody_is_held(uplink):
-    near = [Carrier(rtt=0.0001) for _ in range(5)]
-    for carrier in near:
-        uplink.enter(carrier, "many")
-    uplink.enter(one := Carrier(rtt=0.0001), "one")
-    until(lambda: one.looks > 10)
-    assert not any(carrier.rate for carrier in near)
+def test_where_the_cpu_is_the_limit_whoever_has_more_than_the_average_is_held(uplink, monkeypatch):
+    worked = 0.0
+    monkeypatch.setattr(uplink._busy, "take", lambda: worked)
+    fast, slow = Carrier(rtt=0.0001), Carrier(rtt=0.0001)
+    slow.step = fast.step / 3
+    uplink.enter(fast, "fast")
+    uplink.enter(slow, "slow")
+    single = Carrier(rtt=0.0001)  # its session takes turns
+    single.one_stream = True
+    uplink.enter(single, "tls")
+    until(lambda: slow.looks > 5)
+    assert (fast.rate, slow.rate) == (None, None)
+    worked = 1.0
+    until(lambda: fast.rate)
+    assert single.rate is None
+    worked = 0.5
+    until(lambda: fast.rate is None)
 
 
 def test_an_idle_carrier_is_not_measured(uplink):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lane.users.shares import FREE, PART, SETTLE, Shares, Use
+from lane.users.shares import FREE, HEADROOM, PART, SETTLE, Ceiling, Shares, Use
 
 LOOK = 0.25
 
@@ -63,6 +63,16 @@ def test_nobody_is_held_for_long_where_nobody_else_takes_what_is_left():
     assert sum(decided) / len(decided) < 0.15  # each time for longer
 
 
+def test_a_bottleneck_that_has_become_narrower_is_shared_again_soon():
+    shares, connections = Shares(), {"many": 100, "one": 1}
+    run(shares, 5, shared_link(10e6, connections))
+    held, begin = {}, 5.0
+    for _ in range(int(4 * SETTLE / LOOK)):
+        held = shares.decide(shared_link(2e6, connections)(held), begin)
+        begin += LOOK
+    assert held == {"many": pytest.approx(PART * 1e6, rel=0.05)}
+
+
 def test_another_user_begins_it_anew():
     shares = Shares()
     assert run(shares, SETTLE + 5, own_links) == {}
@@ -80,3 +90,35 @@ def test_lumps_do_not_end_it():
         return {"many": Use(100, many), "one": Use(1, 1.5e6)}
 
     assert run(shares, 60, users)
+
+
+def busy_process(wishes, capacity=100e6):
+    """The rates of users of one process after a minute. They keep to what they had, and try a little more.
+
+    `wishes`: what each could have for itself.
+    """
+    ceiling, most, rates = Ceiling(), float("inf"), dict(zip("abc", wishes, strict=False))
+    for _ in range(int(60 / LOOK)):
+        rates = {name: min(1.1 * rate, wishes["abc".index(name)], most) for name, rate in rates.items()}
+        work = sum(rates.values()) / capacity
+        rates = {name: rate / max(work, 1.0) for name, rate in rates.items()}
+        most = ceiling.decide(rates, busy=work > 0.9)
+    return list(rates.values())
+
+
+def test_users_of_a_busy_process_come_to_equal_parts_whatever_they_had_before():
+    for wishes in ((100e6, 50e6), (100e6, 60e6, 80e6)):
+        rates = busy_process(wishes)
+        assert max(rates) < 1.1 * HEADROOM * sum(rates) / len(rates)
+        assert sum(rates) > 75e6
+
+
+def test_the_parts_of_who_wants_little_are_left_to_others():
+    fast, slow = busy_process((100e6, 5e6))
+    assert slow == 5e6
+    assert fast > 70e6
+
+
+def test_nobody_is_held_where_the_process_has_time_left_or_one_user_is_alone():
+    assert busy_process((30e6, 5e6)) == [30e6, 5e6]
+    assert busy_process((90e6,)) == [90e6]

@@ -9,7 +9,7 @@ from gevent import socket
 
 from lane.session.owner import Owner
 from lane.testing.harness import until
-from lane.users.traffic import Bytes, Limits, Traffic
+from lane.users.traffic import LOOK, SHORT_LOOK, Bytes, Limits, Traffic
 from tests.support.beds import MB, making_beds, read_to_end
 
 
@@ -193,6 +193,24 @@ def test_the_reset_of_a_session_ends_its_wait():
         session.reset()
         gevent.joinall([app.job], timeout=5)
         until(lambda: not bed.server.traffic.of("user").sessions)
+
+
+def test_looks_at_a_quota_come_closer_to_its_end(monkeypatch):
+    traffic, pauses = Traffic(), []
+    traffic.limits = lambda user: Limits(left=20 * MB)
+    traffic.spent = lambda user: traffic._quotas.clear()
+
+    def move(seconds):
+        pauses.append(seconds)
+        if traffic._quotas:
+            session.moved = 0, session.moved[1] + int(10 * MB * seconds)
+
+    with counted(traffic, "ann") as session, monkeypatch.context() as patched:
+        patched.setattr(gevent, "sleep", move)
+        traffic._watch()
+        assert -10 * MB * SHORT_LOOK <= traffic.of("ann").left <= 0
+    assert pauses[0] == LOOK
+    assert len(pauses) < 30
 
 
 def test_the_quota_counts_down_live_and_says_when_it_is_spent():
