@@ -105,7 +105,7 @@ class ServerParting:
         while not lost.is_set():
             now, left = monotonic(), sum(session.carried for session in self._registry.sessions)
             if now >= again:
-                self._ask(lost, bool(keeper) and not again)
+                self._ask(lost, bool(keeper), first=not again)
                 again = monotonic() + ASK_AGAIN
                 if keeper and lost.wait(HEED):
                     break
@@ -117,13 +117,14 @@ class ServerParting:
                 for carrier in unused & before:  # twice in a row: a client may be about to use it
                     gevent.spawn(carrier.close, LAST_WORDS)
             if keeper and self._send_idle(keeper):
+                again = monotonic() + ASK_AGAIN
                 continue  # it waits for nobody, so it may go on when the time is over
             if now >= self._until or not left:
                 break
             lost.wait(LOOK)
 
-    def _ask(self, lost: Event, keeps: bool) -> None:
-        """Ask clients to move. `keeps`: the new process takes idle sessions, so one speaks for all."""
+    def _ask(self, lost: Event, keeps: bool, *, first: bool) -> None:
+        """Ask clients to move. `keeps`: the new process takes idle sessions, so one speaks for all, once."""
         asked, told, idle = 0, set[object](), set[Session]()
         self._heralds.clear()
         if keeps:
@@ -133,6 +134,8 @@ class ServerParting:
             if not session.carried or not session.protocol.resumable:
                 continue
             if session in idle:
+                if not first:
+                    continue
                 if (client := self._server.requests.client_of(session)) in told:
                     continue
                 told.add(client)
