@@ -2,10 +2,11 @@
 
     python bench/upgrade_idle.py TRANSPORT SESSIONS
 
-It prints, as JSON: the seconds until the new process serves, and until the old one has ended; the memory of
-the server before, of both processes together at the worst moment, and of the new one afterwards, in MB
-(proportional set size: pages that two processes share count once); the longest exchange of a session
-afterwards; and how many sessions broke.
+It prints, as JSON: the seconds until the new process serves, until the old one has ended, and until the
+client has nothing more to do; the memory of the server before, of both processes together at the worst
+moment, and of the new one afterwards, in MB (proportional set size: pages that two processes share count
+once); the CPU seconds of the old process, the new one and the client meanwhile; the longest exchange of a
+session afterwards; and how many sessions broke.
 """
 
 import json
@@ -21,11 +22,13 @@ import gevent.pool
 import held
 import psutil
 from processes import lane_client, line_with, start
-from upgrade_server import Server
+from upgrade_server import Server, alive
 
-EVERY = 0.5
+EVERY = 0.25
 """Seconds between two looks at the memory."""
 SETTLE = 5.0
+REST = 0.02
+"""CPU seconds between two looks up to which processes have nothing to do."""
 
 
 def main():
@@ -35,7 +38,7 @@ def main():
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = Server(stack, folder, "127.0.0.1:0", ("--max-sessions-per-peer", held.MOST, *many))
-        _, proxy = lane_client(stack, transport, server.link, ("--control", "off", *many))
+        client, proxy = lane_client(stack, transport, server.link, ("--control", "off", *many))
         target = int(line_with(start(stack, sys.executable, held.__file__, "echo"), "ready").split()[1])
         pool = gevent.pool.Pool(held.AT_ONCE)
         began = time.monotonic()
@@ -44,17 +47,26 @@ def main():
         gevent.sleep(SETTLE)
         before, worst, over = memory(server.pid), 0.0, False
         old = server.pid
+        used = {"old": cpu(old), "client": cpu(client.pid)}
+        last = used["old"]
 
         def watch():
-            nonlocal worst
+            nonlocal worst, last
             while not over:
-                worst = max(worst, memory(old))
+                now = memory(old) + (memory(server.pid) if not alive(old) else 0.0)
+                worst, last = max(worst, now), cpu(old) or last
                 gevent.sleep(EVERY)
 
         watching = gevent.spawn(watch)
         done = gevent.get_hub().threadpool.apply(server.upgrade, (150,))
+        back = at_rest(client.pid, server.pid)
         over = True
         watching.join()
+        used = {
+            "old": last - used["old"],
+            "new": cpu(server.pid),
+            "client": cpu(client.pid) - used["client"],
+        }
         after = memory(server.pid)
         longest, broken = 0.0, 0
 
@@ -78,14 +90,35 @@ def main():
         "sessions": sessions,
         "serves after": round(done["taken"] - done["began"], 2),
         "over after": round(done["ended"] - done["began"], 2),
+        "clients back after": round(back - done["began"], 2),
         "MB before": round(before, 1),
         "MB at the worst": round(worst, 1),
         "times": round(worst / before, 2),
         "MB after": round(after, 1),
+        "CPU s": {who: round(seconds, 1) for who, seconds in used.items()},
         "longest exchange after": round(longest, 2),
         "broke": f"{broken} sessions" if broken else None,
     }
     print(json.dumps(found))
+
+
+def cpu(pid):
+    """CPU seconds of a process; 0 if it has ended."""
+    with suppress(psutil.NoSuchProcess):
+        times = psutil.Process(pid).cpu_times()
+        return times.user + times.system
+    return 0.0
+
+
+def at_rest(*pids):
+    """Wait until these processes have nothing to do: the time since when."""
+    used, since = sum(map(cpu, pids)), time.time()
+    while time.time() < since + 2.0:
+        gevent.sleep(EVERY)
+        before, used = used, sum(map(cpu, pids))
+        if used > before + REST:
+            since = time.time()
+    return since
 
 
 def memory(pid):

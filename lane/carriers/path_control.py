@@ -196,7 +196,8 @@ class PathControl:
         now, lanes = monotonic(), self.lanes
         active = self._active(now)
         waiting = any(driver.waiting(now) for driver in active)
-        counted = dict(self._each(active, lambda driver: driver.count()))
+        carried = [driver for driver in active if driver.session.carried]  # thousands may wait
+        counted = dict(self._each(carried, lambda driver: driver.count()))
         for lane in lanes.lanes.values():
             if self._drivers:
                 lane.probe.want(active=bool(active), waited_for=waiting)

@@ -208,7 +208,7 @@ def serve(setup: Setup, plugins: Plugins, again: Again[ServerConfig] | None, rol
     role.hurry.append(retirement.hurry)
     desk = None
     if role.desk is not None:
-        desk = Desk(role.desk, server.requests, ports.lend, retirement)
+        desk = Desk(role.desk, server.requests, ports.lend, retirement, server.requests.keep)
 
     def hold(now: ServerConfig) -> str:
         policy.allow, policy.deny = now.allow, now.deny

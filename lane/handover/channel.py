@@ -1,7 +1,6 @@
 """Values and descriptors over a local socket, between two processes of one machine.
 
-A message is a value in MessagePack (https://msgpack.org) with descriptors beside it (SCM_RIGHTS in unix(7)).
-It takes no code from the other side, so it may come from another version of lane.
+A message is a value (`lane.session.parcel`) with descriptors beside it (SCM_RIGHTS in unix(7)).
 """
 
 import array
@@ -10,10 +9,10 @@ import socket
 import struct
 from typing import Any
 
-import msgpack
 from gevent import socket as gsocket
 
 from lane.errors import Closed, ProtocolError
+from lane.session.parcel import pack, unpack
 
 MOST_BYTES = 1 << 28
 """The longest value in bytes: several times the windows of a session."""
@@ -24,20 +23,6 @@ _ITEM = array.array("i").itemsize
 
 Message = tuple[Any, list[int]]
 """A value of dictionaries, lists, texts, numbers, bytes and None, and descriptors."""
-
-
-def pack(value: Any) -> bytes:
-    """The bytes of a value. Texts may have lone surrogates: a plugin may name its users as it likes."""
-    packed: bytes = msgpack.packb(value, unicode_errors="surrogatepass")
-    return packed
-
-
-def unpack(data: bytes) -> Any:
-    """The value. Raises ProtocolError."""
-    try:
-        return msgpack.unpackb(data, unicode_errors="surrogatepass", strict_map_key=False)
-    except (ValueError, msgpack.exceptions.UnpackException) as error:
-        raise ProtocolError(f"malformed value: {error}") from None
 
 
 def send(sock: Any, value: Any, descriptors: list[int] | None = None) -> None:

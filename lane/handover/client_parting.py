@@ -85,7 +85,7 @@ class ClientParting:
         for port in (*self._ports, *self._forwards):
             port.resume()
 
-    def leave(self, sock: Any, lost: Event) -> None:
+    def leave(self, sock: Any, lost: Event, keeper: str) -> None:
         """See `Parting`."""
         self._until = monotonic() + self._timeout
         offered: set[bytes] = set()

@@ -9,6 +9,7 @@ may ask.
     {"lend": [HOST, PORT, USER]}            another descriptor of a port
     {"all": True}                           all sessions, one message each; then {"end": True}
     {"succeed": FORMAT}                     the place of this process: see `lane.handover.retirement`
+    {"keep": ROWS} and descriptors          idle sessions, for this process: see `lane.server.frozen`
 
 The answer is one of
 
@@ -17,12 +18,13 @@ The answer is one of
     {"refusal": [STATUS, TEXT]}             the session has ended, or a newer request was here
     {"elsewhere": True}                     it went to yet another process
     {"unknown": True}
+    {"kept": NUMBER}
 """
 
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import gevent
@@ -33,6 +35,7 @@ from lane.address import Address
 from lane.errors import Closed, LaneError, ProtocolError, Status, TargetError
 from lane.handover import channel
 from lane.net.accept import Acceptor
+from lane.server.frozen import Frozen
 from lane.server.resumption import Key
 from lane.session.parcel import Elsewhere, Parcel
 from lane.supervisor import report, supervise
@@ -69,8 +72,15 @@ class Retires(Protocol):
         """Stop all sessions."""
 
 
+class Undecided(Closed):
+    """Nobody knows whether another process has what it was sent."""
+
+
 class Desk:
-    """Answers at `listener`, a socket of `channel.listen`. `lend` lends ports, `retiring` makes room."""
+    """Answers at `listener`, a socket of `channel.listen`. `lend` lends ports, `retiring` makes room.
+
+    `keep` keeps idle sessions, if this process can.
+    """
 
     def __init__(
         self,
@@ -78,7 +88,9 @@ class Desk:
         sessions: Sessions,
         lend: Callable[[Address, str], int | None],
         retiring: Retires,
+        keep: Callable[[list[Frozen]], None] | None = None,
     ) -> None:
+        self._keep = keep
         self._sock = gsocket.socket(fileno=listener.detach())
         self._sessions = sessions
         self._lend = lend
@@ -115,6 +127,12 @@ class Desk:
     def _answer(self, sock: Any) -> None:
         with gevent.Timeout(GIVE_TIME):
             question, descriptors = channel.receive(sock)
+        match question:
+            case {"keep": [*rows]} if self._keep is not None and len(rows) == len(descriptors):
+                # The answer leaves before anything can happen to one of them.
+                self._keep([_frozen(row, one) for row, one in zip(rows, descriptors, strict=True)])
+                _send(sock, {"kept": len(rows)})
+                return
         for one in descriptors:
             os.close(one)
         match question:
@@ -169,6 +187,26 @@ def _deliver(sock: Any, parcel: Parcel) -> None:
 
 def _never(_: str) -> bool:
     return False
+
+
+def _frozen(row: list[Any], descriptor: int) -> Frozen:
+    user, session, generation, peer, state = row
+    return Frozen((user, session), generation, peer, state, descriptor)
+
+
+def keep(name: str, sessions: Sequence[Frozen]) -> None:
+    """Have the process with the desk `name` keep idle sessions, as many as a message has descriptors.
+
+    The descriptors stay open here. Raises OSError or LaneError if it has not kept them, and Undecided if it
+    does not answer.
+    """
+    rows = [[*one.key, one.generation, one.peer, one.state] for one in sessions]
+    silence = Undecided("the new process does not answer")
+    with gevent.Timeout(ANSWER_TIME, silence), channel.connect(name) as sock:
+        channel.send(sock, {"keep": rows}, [one.descriptor for one in sessions])
+        answer, _ = channel.receive(sock)
+    if answer != {"kept": len(rows)}:
+        raise ProtocolError("the new process does not keep sessions")
 
 
 class Others:

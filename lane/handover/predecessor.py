@@ -87,7 +87,7 @@ class Predecessor:
         try:
             with self._sock:
                 with gevent.Timeout(PAUSE_TIME, Closed("no answer")):
-                    channel.send(self._sock, {"serving": desk})
+                    channel.send(self._sock, {"serving": desk, "keeps": True})
                 self._collect(heir, told)
         except (OSError, LaneError) as error:
             log.warning("the process before this one has died, and its last sessions: %s", error)

@@ -38,10 +38,11 @@ class Parting(Protocol):
     def resume(self) -> None:
         """Take connections again, and stay."""
 
-    def leave(self, sock: Any, lost: Event) -> None:
+    def leave(self, sock: Any, lost: Event, keeper: str) -> None:
         """Have sessions leave, until none is left or the time is over, or until `lost`.
 
-        `sock` leads to the new process. Raises OSError, LaneError, or gevent.Timeout if that hangs.
+        `sock` leads to the new process, which keeps idle sessions at the desk `keeper`, if that is not "".
+        Raises OSError, LaneError, or gevent.Timeout if that hangs.
         """
 
     def hurry(self) -> None:
@@ -82,12 +83,13 @@ class Retirement:
         lost, name = Event(), ""
         try:
             self._parting.pause()
-            if name := self._successor(sock):
+            name, keeps = self._successor(sock)
+            if name:
                 self._others.names.append(name)  # a client may come back here, once more
                 gone = gevent.spawn(self._watch, sock, lost)
                 self._changed(True)
                 if not lost.wait(SETTLE):
-                    self._parting.leave(sock, lost)
+                    self._parting.leave(sock, lost, name if keeps else "")
                 if not lost.is_set():
                     gone.kill()  # no limit: it only reads
                     self._deliver(sock)
@@ -113,12 +115,12 @@ class Retirement:
         return self._parting.rest()
 
     @staticmethod
-    def _successor(sock: Any) -> str:
-        """Wait until the new process serves: the name of its desk, or nothing."""
+    def _successor(sock: Any) -> tuple[str, bool]:
+        """Wait until the new process serves: the name of its desk, or "", and whether it keeps sessions."""
         with gevent.Timeout(START_TIME, Closed("the new process did not come up")):
             channel.send(sock, {"paused": True})
             value, _ = channel.receive(sock)
-        return str(value.get("serving", ""))
+        return str(value.get("serving", "")), bool(value.get("keeps"))
 
     @staticmethod
     def _watch(sock: Any, lost: Event) -> None:

@@ -17,9 +17,8 @@ from time import monotonic
 from typing import Any
 
 from lane.errors import LaneError, ProtocolError
-from lane.handover import channel
 from lane.handover.succession import FORMAT, Inheritance
-from lane.session.parcel import Parcel
+from lane.session.parcel import Parcel, pack, unpack
 
 FIRST = 3
 """The number of the first descriptor that a service manager passes."""
@@ -154,7 +153,7 @@ def _forget(name: str) -> None:
 
 
 def _record(value: Any) -> bytes:
-    data = channel.pack(value)
+    data = pack(value)
     return _LENGTH.pack(len(data)) + data
 
 
@@ -164,4 +163,4 @@ def _records(descriptor: int) -> Iterator[Any]:
         file.seek(0)
         while head := file.read(_LENGTH.size):
             (length,) = _LENGTH.unpack(head)
-            yield channel.unpack(file.read(length))
+            yield unpack(file.read(length))

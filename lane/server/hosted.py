@@ -13,7 +13,8 @@ from gevent.event import Event
 
 from lane.address import Address
 from lane.errors import Closed, LaneError, Status, Suspended, TargetError
-from lane.proto.hello import Request
+from lane.proto.hello import Command, Request
+from lane.server.frozen import MOST_UNKNOWN
 from lane.server.services import Service
 from lane.session.parcel import Parcel
 from lane.session.session import Session
@@ -90,13 +91,34 @@ class HostedSession:
                 error=told,
             )
 
+    def is_idle(self, since: float) -> bool:
+        """Whether it has moved nothing since this time, and can wait for its client."""
+        session = self.session
+        return (
+            session.last_data < since
+            and self.asked.request.command == Command.CONNECT
+            and self._running
+            and not self.stopping
+            and session.protocol.resumable
+            and session.protocol.is_quiet(MOST_UNKNOWN)
+        )
+
     def stop(self) -> Parcel:
         """Stop it here, for another process. Raises TargetError (GONE) if it ends instead."""
         while not self._running:  # it begins in the next turn of the event loop
             gevent.sleep(0)
-        stopped = self._stopped = Event()
+        self.halt()
+        return self.stopped()
+
+    def halt(self) -> None:
+        """Begin to stop. `stopped` comes next."""
+        self._stopped = Event()
         self._service.suspend()
-        if not stopped.wait(STOP_TIME):
+
+    def stopped(self) -> Parcel:
+        """Wait until it has stopped. Raises TargetError (GONE) if it ends instead."""
+        assert self._stopped is not None
+        if not self._stopped.wait(STOP_TIME):
             self._stopped = None
             raise TargetError(Status.GONE, "the session did not stop in time")
         if self._parcel is None:

@@ -54,6 +54,17 @@ class Hosting:
         self._carriers = carriers
         self._names = count(1)
 
+    def count(self, peer: str, user: str) -> Callable[[], None]:
+        """Count a session that is not thawed yet. Call what is returned once it does, or ends."""
+        held = self._registry.admit(peer, user, known=True)
+        self._users.begin(user, known=True)
+
+        def leave() -> None:
+            self._users.end(user)
+            held.leave()
+
+        return leave
+
     def thaw(self, parcel: Parcel, entry: Entry) -> HostedSession:
         """Go on with the session in `parcel`. Raises TargetError."""
         state = parcel.state

@@ -20,8 +20,8 @@ class LiveSession:
     """One session. Bytes `up` come from the client, bytes `down` go to it."""
 
     __slots__ = (
-        "_settled", "_settled_packets", "began", "connection", "kind", "moves", "number", "packets", "peer",
-        "session", "target", "transport", "user",
+        "_settled", "_settled_packets", "began", "client", "connection", "kind", "moves", "number", "packets",
+        "peer", "session", "target", "transport", "user",
     )  # fmt: skip
 
     def __init__(
@@ -35,6 +35,8 @@ class LiveSession:
         """What carries it, or carried it last."""
         self.connection = 0
         """The number of the carrier."""
+        self.client = b""
+        """The device to which the carrier leads."""
         self.number = 0
         """Its own number."""
         self.moves = -1
@@ -125,12 +127,15 @@ class LiveSessions:
         self._sessions[live.session] = live
         self.numbers.begun[live.kind,] += 1
 
-    def carried(self, session: Session, transport: str, connection: int = 0) -> None:
-        """Note that a carrier of `transport`, which has the number `connection`, takes the session."""
+    def carried(self, session: Session, transport: str, connection: int = 0, client: bytes = b"") -> None:
+        """Note that a carrier of `transport`, which has the number `connection`, takes the session.
+
+        It leads to the device `client`.
+        """
         if (live := self._sessions.get(session)) is None:
             return
         live.moves += 1
-        live.connection = connection
+        live.connection, live.client = connection, client
         if live.moves:
             live.settle(self.numbers)
             self.numbers.moves[live.transport, transport] += 1

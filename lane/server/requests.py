@@ -7,7 +7,7 @@ refuses with the true reason, or the session follows it, or the answers to PINGs
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Any, NamedTuple
@@ -23,14 +23,14 @@ from lane.server.hosted import HostedSession
 from lane.server.hosting import Hosting
 from lane.server.live import LiveSessions
 from lane.server.messages import MessageReader, finish
+from lane.server.passage import Passage
 from lane.server.probe import answer_pings
 from lane.server.resumption import Entry, Key, Resumption
 from lane.server.services import Offers
 from lane.session.flows import Flows
-from lane.session.parcel import Elsewhere, Parcel
 from lane.session.registry import Registry
+from lane.session.session import Session
 from lane.stream import Carrier, Stream, measured
-from lane.supervisor import report
 from lane.users.traffic import Traffic
 from lane.users.users import Users, Visit
 
@@ -65,7 +65,7 @@ def _ignore() -> None:
     """Do nothing."""
 
 
-class Requests:
+class Requests(Passage):
     """Answers the requests of all users. `hook`: pluggy's caller for lane's hooks.
 
     `epoch` tells servers apart (EPOCH_SIZE bytes); None: a new one. `live` has the sessions, for others to
@@ -90,30 +90,21 @@ class Requests:
         self._carriers = Carriers(self._sessions.numbers) if carriers is None else carriers
         self._offers = offers
         self._registry = registry
-        self._resumption = resumption
         self._server_epoch = epoch or os.urandom(EPOCH_SIZE)
         self._begin = begin
         self._users = users
-        self._hosting = Hosting(
+        hosting = Hosting(
             hook, offers, registry, resumption,
             traffic=traffic, users=users, live=self._sessions, carriers=self._carriers,
         )  # fmt: skip
-        self.elsewhere: Callable[[Key, int], Parcel | None] = lambda key, generation: None
-        """Takes a session from another process that knows it: see `hand_over` there."""
-        self._asking: dict[Key, Parcel | None] = {}
-        """The sessions that others are being asked for, and those of them that `adopt` got meanwhile."""
+        super().__init__(hosting, resumption)
         self.tell_lost: Callable[[], None] = _ignore
         """Tells the other workers that a process has died: see `lose_sight`."""
         self._probes = UserPlaces(MAX_PROBES, 0, "probes of this user")
         self._refusals = Throttle(REFUSALS_PERIOD, burst=REFUSALS_AT_ONCE)
-        self._left = False
         self._blind_until = 0.0
         self.carrying: Counter[Carrier] = Counter()
         """The sessions on each carrier, those that are about to begin included."""
-
-    def stay(self) -> None:
-        """Answer requests again: the process that was to go on with the sessions has died."""
-        self._left = False
 
     def lose_sight(self, seconds: float = LEAST_TIME) -> None:
         """Begin no session again for some time: a process of the server has died that may have begun it."""
@@ -122,8 +113,15 @@ class Requests:
             self.tell_lost()
 
     def close(self) -> None:
-        """Start no more sessions."""
+        """Start no more sessions, and end those that are frozen: their clients can't come any more."""
         self._hosting.closing = True
+        self._resumption.frozen.close()
+
+    def client_of(self, session: Session) -> tuple[str, bytes, str]:
+        """Whose carriers the session is on: the user, the device and the transport."""
+        for live in self._sessions.of([session]):
+            return live.user, live.client, live.transport
+        return session.user, b"", ""
 
     def serve(self, asking: UserStream, request: Request) -> bool:
         """Answer a request. Returns whether another one may follow on the stream. Raises LaneError."""
@@ -180,7 +178,7 @@ class Requests:
         if entry:
             self._resumption.carried(entry)
         by = self._carriers.known(carrier)
-        self._sessions.carried(session, by.transport, by.number)
+        self._sessions.carried(session, by.transport, by.number, visit.device)
         try:
             rest = session.carry(
                 stream,
@@ -229,6 +227,11 @@ class Requests:
     def _find(self, key: Key, request: Request) -> Entry | None:
         """The entry of a session that was begun, here or in another process. Raises TargetError."""
         entry = self._resumption.find(key, request.generation)
+        if key in self._sending or (self._leaving and entry is None and request.generation):
+            raise Closed("the session is in another process")  # the client asks again, and comes there
+        if entry is None and key in self._resumption.frozen:
+            self._thaw(key)
+            entry = self._resumption.find(key, request.generation)
         if entry is not None or not request.generation:
             return entry
         entry = self._resumption.begin(key, request.generation)  # others who ask for it wait
@@ -252,94 +255,6 @@ class Requests:
             if (late := self._asking.pop(key)) is not None:
                 self.adopt(late)
         return self._resumption.find(key, request.generation)
-
-    def hand_over(self, key: Key, generation: int) -> Parcel | None:
-        """Stop a session here, so that another process goes on with it from this generation on.
-
-        None if it is not known here, and then it is not begun here any more. Raises TargetError if it has
-        ended, and Elsewhere if it went to yet another process.
-        """
-        known = self._resumption.get(key)
-        if known is not None and known.leaves:
-            raise Elsewhere
-        entry = self._resumption.find(key, generation, again=True)
-        if entry is None:
-            was_here = self._resumption.was_here(key)
-            self._resumption.moved(key, generation)
-            if was_here:
-                raise Elsewhere
-            return None
-        parcel = self._stop(entry, generation)
-        self._resumption.moved(key, generation)
-        return parcel
-
-    def _stop(self, entry: Entry, generation: int) -> Parcel:
-        """Stop a session for another process. Raises TargetError if it has ended."""
-        hosted = entry.join(generation)
-        try:
-            return hosted.stop()
-        except TargetError as error:
-            if entry.verdict is None:
-                self._resumption.ended(entry, error, known=False)
-            verdict, text = entry.verdict or error.status, entry.text  # it may have ended in good order
-            raise TargetError(verdict, text) from None
-
-    def hand_over_all(self) -> Iterator[Parcel]:
-        """Stop all sessions that can be resumed, so that another process goes on with them.
-
-        Those that have ended go along, since their clients may not know. A session that has not reached its
-        target yet stays, and no data reach its target here. No request is answered from then on.
-        """
-        self._left = True
-        for entry in self._resumption.entries:
-            if self._resumption.get(entry.key) is not entry or entry.leaves:
-                continue  # since the last one was stopped, the other process has asked for it
-            if entry.verdict is None and entry.hosted is None:
-                continue
-            parcel = self._packed(entry)
-            self._resumption.moved(entry.key, entry.generation)  # also if nobody takes it
-            yield parcel
-
-    def _packed(self, entry: Entry) -> Parcel:
-        """A session that was begun, or how it has ended, for another process."""
-        state = {"key": [*entry.key], "generation": entry.generation}
-        verdict, text = entry.verdict, entry.text
-        if verdict is None:
-            try:
-                parcel = self._stop(entry, entry.generation)
-            except TargetError as error:
-                if error.status is not Status.COMPLETE:
-                    log.warning("%s: a session could not go to another process: %s", entry.key[0], error)
-                verdict, text = error.status, str(error)
-            else:
-                parcel.state.update(state)
-                return parcel
-        return Parcel(state | {"ended": [int(verdict), text]}, [])
-
-    def adopt(self, parcel: Parcel) -> None:
-        """Go on with a session of `hand_over_all` of another process."""
-        state = parcel.state
-        (user, session), generation = state["key"], state["generation"]
-        key = user, session
-        if self._asking.get(key, parcel) is None:
-            self._asking[key] = parcel  # the answer will be that it is elsewhere: it was on its way here
-            return
-        if self._resumption.knows(key):
-            parcel.close()  # it came before, on its own
-            return
-        entry = self._resumption.begin(key, generation)
-        refusal: TargetError | None
-        try:
-            if "ended" not in state:
-                entry.begin(self._hosting.thaw(parcel, entry))
-                self._resumption.orphaned(entry)
-                return
-            status, text = state["ended"]
-            refusal = TargetError(Status(status), text) if status != Status.COMPLETE else None
-        except Exception as error:
-            report("going on with a session of another process", error)
-            refusal = TargetError(Status.GONE, "the session could not go on in another process")
-        self._resumption.ended(entry, refusal, known=False)
 
     def _reply(self, stream: Stream, status: Status, text: str = "") -> None:
         stream.sendall(self._message(status, NOWHERE, text))

@@ -17,6 +17,7 @@ from lane import census
 from lane.errors import Closed, Status, TargetError
 from lane.fair import maybe_yield
 from lane.proto.hello import MAX_TEXT
+from lane.server.frozen import FrozenSessions
 from lane.server.hosted import HostedSession
 from lane.session.session import Session
 from lane.supervisor import report, supervise
@@ -29,6 +30,7 @@ MOST_ENDED = 65536
 
 _STALE = "a newer request for this session was here before"
 _CROWDED = "too many sessions wait for their clients"
+_LATE = "its client did not come back in time"
 _COMPLETE = "the session is complete"
 _SETTLED = Event()
 """Shared by all ended sessions: one event is larger than the rest of an entry."""
@@ -100,7 +102,8 @@ class Resumption:
     """All resumable sessions. `grace`: seconds that a session waits for its client.
 
     At most `most` sessions wait, and they buffer at most `most_bytes`. One user may have half of each. To
-    make room, the user who has the most loses the session that has waited longest.
+    make room, the user who has the most loses the session that has waited longest. `frozen` has as many
+    more, which came from another process.
     """
 
     def __init__(self, grace: float, most: int, most_bytes: int) -> None:
@@ -113,13 +116,15 @@ class Resumption:
         self._ended: deque[Entry] = deque()
         # What went to another process, or must begin there: the generation, when, and whether it was here.
         self._moved: OrderedDict[Key, tuple[int, float, bool]] = OrderedDict()
+        self.frozen = FrozenSessions(most)
         self._sweeper = supervise("the sweeper of sessions that wait", self._sweep)
         census.register(self)
 
     def census(self) -> dict[str, int]:
         """See `lane.census`."""
         gone = {"ended": len(self._ended), "moved": len(self._moved)}
-        return {"resumable": len(self._entries), "orphans": self._waiting, **gone}
+        waiting = {"orphans": self._waiting, "frozen": len(self.frozen)}
+        return {"resumable": len(self._entries), **waiting, **gone}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -127,11 +132,12 @@ class Resumption:
     @property
     def waiting(self) -> int:
         """Number of sessions without a stream."""
-        return self._waiting
+        return self._waiting + len(self.frozen)
 
     def close(self) -> None:
-        """Stop the sweeper."""
+        """Stop the sweeper, and end what is frozen."""
         self._sweeper.kill(block=False)
+        self.frozen.close()
 
     def find(self, key: Key, generation: int, *, again: bool = False) -> Entry | None:
         """The entry of the requested session, or None. Raises TargetError if a newer request came before.
@@ -142,6 +148,8 @@ class Resumption:
         if entry is None:
             if key in self._moved and generation < self._moved[key][0] + (not again):
                 raise TargetError(Status.STALE, _STALE)
+            if (frozen := self.frozen.get(key)) is not None and generation <= frozen.generation:
+                raise TargetError(Status.STALE, _STALE)
             return None
         if generation <= entry.generation:
             raise TargetError(Status.STALE, _STALE)
@@ -150,7 +158,7 @@ class Resumption:
 
     def knows(self, key: Key) -> bool:
         """Whether the session is or was here."""
-        return key in self._entries
+        return key in self._entries or key in self.frozen
 
     def get(self, key: Key) -> Entry | None:
         """The entry of the session, if it has one."""
@@ -160,9 +168,12 @@ class Resumption:
         """Whether the session went from here to another process lately."""
         return key in self._moved and self._moved[key][2]
 
-    def moved(self, key: Key, generation: int) -> None:
-        """Note that the session, known or not, is in another process from this generation on."""
-        entry, was_here = self._entries.pop(key, None), self.was_here(key)
+    def moved(self, key: Key, generation: int, *, frozen: bool = False) -> None:
+        """Note that the session, known or not, is in another process from this generation on.
+
+        `frozen`: it was so here.
+        """
+        entry, was_here = self._entries.pop(key, None), frozen or self.was_here(key)
         if entry is not None:
             self.carried(entry)
         self._moved.pop(key, None)
@@ -197,7 +208,7 @@ class Resumption:
     def orphaned(self, entry: Entry) -> None:
         """Let the session wait for its client, unless it is over or another stream carries it."""
         session = entry.session
-        if session is None or session.over or session.carried:
+        if session is None or session.over or session.carried or self._entries.get(entry.key) is not entry:
             return
         self.carried(entry)
         entry.since = monotonic()
@@ -229,9 +240,14 @@ class Resumption:
         while True:
             gevent.sleep(SWEEP)
             oldest = monotonic() - self._grace
+            for key in self.frozen.before(oldest):
+                self.frozen.thaw(key)
+                if (late := self._entries.get(key)) is not None:
+                    self._give_up(late, _LATE)
+                maybe_yield()
             for own in list(self._orphans.values()):
                 while own and (entry := _oldest(own)).since <= oldest:
-                    self._give_up(entry, "its client did not come back in time")
+                    self._give_up(entry, _LATE)
             while self._ended and self._ended[0].since <= oldest:
                 self._forget()
             while self._moved and next(iter(self._moved.values()))[1] <= oldest:

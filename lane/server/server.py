@@ -178,6 +178,7 @@ class Server:
 
     def _end_all(self, endings: Mapping[str, Ending]) -> None:
         """End the sessions of users, and then their carriers, and tell their clients why."""
+        self.requests.thaw(endings)
         last = self._registry.end(endings)
         gevent.spawn(self._see_off, frozenset(endings), last)
 

@@ -115,6 +115,19 @@ class SessionProtocol(SessionState):
         """Whether bytes are in flight, so that losses say something about the carrier."""
         return self.activity.is_sending(self.send_buffer, now)
 
+    def is_quiet(self, most: int) -> bool:
+        """Whether both directions are open, and there is nothing to do but to wait for the peer.
+
+        It may not know of `most` bytes that it was sent.
+        """
+        window, buffer = self.receive_window, self.send_buffer
+        return (
+            self.life is Life.OPEN
+            and window.state is buffer.state is Direction.OPEN
+            and window.consumed == window.received
+            and buffer.retained <= most
+        )
+
     # The clock.
 
     def wants_figures(self, now: float) -> bool:

@@ -72,6 +72,11 @@ class Account:
         }
 
 
+def refusal(account: Account | None, now: float) -> Ending | None:
+    """See `Account.refusal`. None: an account that was removed."""
+    return Ending.REMOVED if account is None else account.refusal(now)
+
+
 def check_name(name: str) -> str:
     """Return `name` if a user can have it. Raises UsageError."""
     if not 0 < len(name) <= MAX_NAME or not name.isprintable() or not name.strip():

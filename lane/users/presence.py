@@ -155,6 +155,10 @@ class Here:
         if not there.sessions:
             self._look_after(user, there)
 
+    def has(self, user: str) -> bool:
+        """Whether anything of a user is here."""
+        return user in self._there
+
     def sessions(self, user: str) -> int:
         """The sessions of a user, in all workers."""
         there = self._there.get(user)

@@ -16,7 +16,7 @@ from lane import census, hookimpl
 from lane.address import Address
 from lane.errors import Status, TargetError
 from lane.supervisor import FAULTS, report, supervise
-from lane.users.account import Account
+from lane.users.account import Account, refusal
 from lane.users.book import Changes
 from lane.users.ending import Ending
 from lane.users.presence import Here
@@ -281,19 +281,20 @@ class Users:
         rekeyed = False
         for name, account in changes.accounts.items():
             if name not in self._visits:
+                if self._here.has(name) and (ending := refusal(account, time())):  # sessions that wait for it
+                    endings[name] = ending
                 continue
             before = self._known.get(name)
             self._learn(name, account)
+            if ending := refusal(account, time()):
+                endings[name] = ending
             if account is None:
                 self._removed.add(name)
-                endings[name] = Ending.REMOVED
                 continue
             self._removed.discard(name)
             rekeyed = rekeyed or (before is not None and before.key != account.key)
-            if ending := account.refusal(time()):
-                endings[name] = ending
         for name in changes.kicked:
-            if name in self._visits:
+            if self._here.has(name) or name in self._visits:
                 endings.setdefault(name, Ending.KICKED)
         if rekeyed:
             self.rekeyed()

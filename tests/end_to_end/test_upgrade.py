@@ -171,9 +171,10 @@ def test_a_new_process_that_does_not_come_up_changes_nothing(tmp_path, origin, w
         assert echoes(sock)
 
 
-def test_a_client_that_does_not_move_is_left_in_the_end(tmp_path, origin):
+@pytest.mark.parametrize("timeout", ["1s", "10m"])  # with more time, its session is sent once it is idle
+def test_a_client_that_does_not_move_is_left_in_the_end(tmp_path, origin, timeout):
     with (
-        serving(tmp_path / "server", "--upgrade-timeout", "1s") as server,
+        serving(tmp_path / "server", "--upgrade-timeout", timeout) as server,
         start_client(tmp_path / "client", "tls", server.link) as client,
         connected(client.address, origin.echo) as sock,
     ):
@@ -182,6 +183,7 @@ def test_a_client_that_does_not_move_is_left_in_the_end(tmp_path, origin):
         before = status(server)["pid"]
         upgraded(server)
         until(lambda: has_ended(before), server.describe)
+        assert status(server)["sessions"] == 1
         os.kill(client.process.pid, signal.SIGCONT)
         began = time.monotonic()
         assert echoes(sock)

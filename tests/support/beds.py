@@ -159,7 +159,7 @@ class Bed:
         self.connect = self.connector.connect
         self.jobs, self.socks = [], []
 
-    def start_server(self, **limits):
+    def start_server(self, *, epoch=None, **limits):
         self.worlds = []
         self.associations = Associations(self._world, self.max_associations)
         self.server_registry = Registry(16 * MB, 512 * MB, 3600.0, 1000, 1000)
@@ -174,6 +174,7 @@ class Bed:
             self.server_registry,
             self.resumption,
             per_peer=1000,
+            epoch=epoch,
             live=self.live,
             transports=[*self.ways],
         )
@@ -190,7 +191,7 @@ class Bed:
     def _connect(self, address, user):
         return self.dial(address)
 
-    def restart_server(self):
+    def restart_server(self, **how):
         """As after a kill: nothing is said, and nothing known of what was."""
         for name, listener in self.listeners.items():
             listener.close()
@@ -201,7 +202,7 @@ class Bed:
             for name, listener in self.listeners.items()
         }
         self.ports = {name: listener.address for name, listener in self.listeners.items()}
-        self.start_server()
+        self.start_server(**how)
 
     def _end_server(self):
         self.server.close(0)

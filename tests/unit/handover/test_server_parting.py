@@ -21,6 +21,8 @@ class Session:
 class World:
     """A client that moves one session at each look, but for the last of them. It is the event as well."""
 
+    requests = SimpleNamespace(leave=lambda: None)
+
     def __init__(self, clock):
         self.clock = clock
         self.sessions = [Session() for _ in range(50)]
@@ -44,7 +46,7 @@ class World:
 def test_clients_are_asked_again_only_once_nobody_moves(monkeypatch, timeout):
     monkeypatch.setattr(module, "monotonic", clock := FakeClock())
     world, began = World(clock), clock.now
-    ServerParting(world, world, [], timeout).leave(None, world)
+    ServerParting(world, world, [], timeout).leave(None, world, "")
     asked = [session.asked for session in world.sessions]
     if timeout == 3.0:
         assert clock.now - began == pytest.approx(3.0, abs=2 * module.LOOK)

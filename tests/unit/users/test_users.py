@@ -118,6 +118,11 @@ def test_what_an_account_forbids_is_refused_with_the_reason(make):
     users.leave(visit)
     users.source.put(replace(ANNA, disabled=True))
     assert len(users.ended) == 4  # nobody is there
+    users.begin("anna", known=True)  # a session that waits for its client
+    users.source.put(replace(ANNA, disabled=True))
+    users.source.put(ANNA)
+    users.source.told(Changes(0, {}, frozenset({"anna"})))
+    assert users.ended[4:] == [{"anna": Ending.DISABLED}, {"anna": Ending.KICKED}]
 
 
 def test_an_account_expires_while_its_user_is_there(make):
