@@ -25,7 +25,7 @@ class Leaving:
     def resume(self):
         self.calls.append("resume")
 
-    def leave(self, sock, lost):
+    def leave(self, sock, lost, keeper):
         pass
 
     def rest(self):
