@@ -128,9 +128,9 @@ class Desk:
         with gevent.Timeout(GIVE_TIME):
             question, descriptors = channel.receive(sock)
         match question:
-            case {"keep": [*rows]} if self._keep is not None and len(rows) == len(descriptors):
+            case {"keep": [*rows]} if self._keep is not None and (sessions := _frozen(rows, descriptors)):
                 # The answer leaves before anything can happen to one of them.
-                self._keep([_frozen(row, one) for row, one in zip(rows, descriptors, strict=True)])
+                self._keep(sessions)
                 _send(sock, {"kept": len(rows)})
                 return
         for one in descriptors:
@@ -189,9 +189,14 @@ def _never(_: str) -> bool:
     return False
 
 
-def _frozen(row: list[Any], descriptor: int) -> Frozen:
-    user, session, generation, peer, state = row
-    return Frozen((user, session), generation, peer, state, descriptor)
+def _frozen(rows: list[Any], descriptors: list[int]) -> list[Frozen]:
+    """The sessions of a message; none if it is not as `keep` makes it."""
+    found = []
+    for row, descriptor in zip(rows, descriptors, strict=False):
+        match row:
+            case [str() as user, bytes() as session, int() as generation, str() as peer, bytes() as state]:
+                found.append(Frozen((user, session), generation, peer, state, descriptor))
+    return found if len(found) == len(rows) == len(descriptors) else []
 
 
 def keep(name: str, sessions: Sequence[Frozen]) -> None:

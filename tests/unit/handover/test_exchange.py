@@ -1,3 +1,5 @@
+import os
+
 import gevent
 import pytest
 
@@ -44,3 +46,21 @@ def test_a_process_that_was_killed_may_know_the_session_and_one_that_has_departe
         Others([name]).take(("user", b"session"), 3)
     assert caught.value.status is Status.TTL_EXPIRED
     assert Others([name], departed=name.__eq__).take(("user", b"session"), 3) is None
+
+
+@pytest.mark.parametrize(
+    "rows", [[["user", b"id", 1, "peer"]], [["user", b"id", 1, "peer", b"state"]] * 2, ["x"]]
+)
+def test_what_comes_with_sessions_that_are_no_sessions_is_closed(rows):
+    name, kept = channel.name(), []
+    desk = Desk(channel.listen(name), Sessions(), lambda *_: None, None, kept.append)
+    ours, theirs = os.pipe()
+    with channel.connect(name) as sock:
+        channel.send(sock, {"keep": rows}, [theirs])
+        os.close(theirs)
+        assert (
+            gevent.spawn(gevent.os.tp_read, ours, 1).get(timeout=10) == b""
+        )  # the end: nobody has the other one
+    os.close(ours)
+    desk.close()
+    assert not kept
