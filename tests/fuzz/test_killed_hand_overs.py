@@ -27,7 +27,10 @@ from tests.support.upgrades import client_process, has_ended, stop, upgradable_c
 from tests.support.workers import on_linux, workers
 
 pytestmark = on_linux
-SEEDS = range(50 if os.environ.get("HYPOTHESIS_PROFILE") == "fuzz" else 1)
+FUZZ = os.environ.get("HYPOTHESIS_PROFILE") == "fuzz"
+SEEDS = range(50 if FUZZ else 1)
+DEATHS = 4 if FUZZ else 2
+"""Of workers in a row. Each takes longer to come back than the one before."""
 SERVER = "--resume-grace", "10s", "--upgrade-timeout", "10s"
 MOVING = 2.0, 3.5
 """The seconds after the new process serves in which most sessions go there."""
@@ -141,7 +144,7 @@ def test_while_sessions_go_to_other_workers(tmp_path, seed):
         with start_client(tmp_path / "client", "tls", link) as client:
             talks = Talks(client.address)
             with talks.going_on():
-                for _ in range(4):
+                for _ in range(DEATHS):
                     middleman.cut()
                     time.sleep(chance.uniform(0.0, 0.3))
                     victim = chance.choice(server_state(server)["workers"])["pid"]

@@ -3,6 +3,7 @@
 Bytes are exact; nothing reaches a target twice; and an end is an end of data only if the other side meant it.
 """
 
+import errno
 import random
 import socket
 import threading
@@ -95,6 +96,10 @@ class Talks:
                 sock.shutdown(socket.SHUT_WR)
                 assert not sock.recv(1)
         except ConnectionError:
+            return False
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:  # what shutdown() says of a connection that was reset
+                raise
             return False
         return True
 
