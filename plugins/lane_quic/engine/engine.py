@@ -210,7 +210,7 @@ class Engine(ConnectionView):
         """Let an ACK leave with the little that is to be sent, unless another one has just left."""
         if self._unacknowledged and now - self._acked_at >= ACK_RIDES and self.space.ack_at is not None:
             streams = self.gather_streams()
-            if (streams or len(self.datagrams_pending)) and not (streams and _has_much(streams[-1])):
+            if (streams or len(self.datagrams_pending)) and not (streams and _is_long(streams[-1])):
                 self.space.ack_at = min(self.space.ack_at, now)
 
     def _write_ends(self, now: float) -> Datagrams:
@@ -218,7 +218,7 @@ class Engine(ConnectionView):
         if not fast_send.settled(self):
             return []
         streams = self.gather_streams()
-        if not streams or not _has_much(streams[-1]) or not fast_send.held_up(self, streams, now):
+        if not streams or not _is_long(streams[-1]) or not fast_send.held_up(self, streams, now):
             return []
         self._ends_only = True
         try:
@@ -294,7 +294,7 @@ class Engine(ConnectionView):
         """The streams with something to send, in the order of service. The caller may reorder the list."""
         queue: list[Any] = self.streams.awake(self.streams_queue)
         if len(queue) > 1:  # those with little to send first: they hardly delay the others
-            queue.sort(key=_has_much)
+            queue.sort(key=_is_long)
         self.streams_queue = queue
         return queue
 
@@ -323,7 +323,5 @@ class Engine(ConnectionView):
             self.note_tails(busy, now)
 
 
-def _has_much(stream: Any) -> bool:
-    """Whether a stream has new data for more than one packet."""
-    unsent: int = stream.sender.unsent
-    return unsent > LARGE_DATAGRAM
+def _is_long(stream: Any) -> bool:
+    return not stream.sender.is_short

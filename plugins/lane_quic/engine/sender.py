@@ -15,6 +15,9 @@ from aioquic.quic.rangeset import RangeSet
 from lane_quic.engine.wake_flag import WakeFlag
 from lane_quic.internals.parts import StreamSender, ranges_of
 
+SHORT = 16 * 1024
+"""Bytes up to which what is written at once is short: it goes before the others, and hardly delays them."""
+
 
 class Sender(StreamSender):
     """The bytes of one stream that were written and not acknowledged yet."""
@@ -25,6 +28,7 @@ class Sender(StreamSender):
     def __init__(self, stream_id: int, wake: Callable[[], None]) -> None:
         self.wake = wake
         super().__init__(stream_id=stream_id, writable=True)
+        self._rested_at = 0  # the offset up to which all was sent when it rested last
         self._repeated = 0  # bytes before this offset are not repeated
 
     @property
@@ -36,8 +40,18 @@ class Sender(StreamSender):
         """Whether nothing is to be sent, as far as is known here. The stream may sleep then."""
         if ranges_of(self.pending) or self.pending_eof:
             return False
-        self.buffer_is_empty = True
+        self._rest()
         return True
+
+    def _rest(self) -> None:
+        self.buffer_is_empty = True
+        self._rested_at = self.highest_offset
+
+    @property
+    def is_short(self) -> bool:
+        """Whether little was written since nothing was to be sent: an answer, or a message of a chat."""
+        stop: int = self.buffer_stop
+        return stop - self._rested_at <= SHORT
 
     def take(self, room: int, most: int, packets: int) -> tuple[int, int, int] | None:
         """The next offset, and the size and the number of frames from there on, up to `packets` of them.
@@ -80,7 +94,7 @@ class Sender(StreamSender):
             if self.pending_eof and self.buffer_fin is not None:
                 self.pending_eof = False
                 return self.buffer_fin, bytearray(), True
-            self.buffer_is_empty = True
+            self._rest()
             return None
         waiting: range = ranges[0]
         start, stop = waiting.start, min(waiting.stop, waiting.start + room, most)

@@ -72,8 +72,8 @@ class Batch:
             if not idle and window >= size:
                 if not lead:
                     # The budget rounds up.
-                    due = int(min(window // size, -(-min(budget, window) // size), turn))
-                    if row := self._add_row(streams, size, due):
+                    due = int(min(window // size, -(-min(budget, window) // size)))
+                    if row := self._add_row(streams, size, due, turn):
                         budget -= row * size
                         window -= row * size
                         continue
@@ -99,8 +99,10 @@ class Batch:
         # If the window has no room for a packet, wait for acknowledgements, provided that any are due.
         return idle or window >= size or self._space.ack_eliciting_in_flight + len(self._packets) > 0
 
-    def _add_row(self, streams: list[Any], size: int, most: int) -> int:
+    def _add_row(self, streams: list[Any], size: int, most: int, turn: int) -> int:
         """Add up to `most` packets of `size` bytes, all with data of the first stream that has any.
+
+        One that has much to send adds up to `turn`, and then it is the turn of the next one.
 
         Return how many were added. 0 means that it has less, or that its next frame is an uncommon one. Fewer
         than `most` are added also where offsets begin to take more bytes; the next call adds the others.
@@ -113,9 +115,11 @@ class Batch:
         number, now, sender, name = self._number, self._now, stream.sender, varint(stream.stream_id)
         before = sender.highest_offset
         room = size - len(self._head) - _NUMBER - _TAG - _FRAME - len(name)
+        short = sender.is_short
+        most = min(most, MOST_IN_TURN if short else turn)
         if (taken := sender.take(room, self._credit(stream), most)) is None:
             return 0
-        self._count(stream, before, streams)
+        self._count(stream, before, [] if short else streams)
         packets: int
         start, count, packets = taken
         self._payloads.append((name, start, count, packets, sender.buffer, start - sender.buffer_start))
@@ -146,7 +150,8 @@ class Batch:
             room -= len(frame)
             if sender.highest_offset > before:
                 self._count(stream, before)
-                fresh.add(stream)
+                if not sender.is_short:
+                    fresh.add(stream)
         if fresh:
             streams[:] = [stream for stream in streams if stream not in fresh]
             streams.extend(fresh)

@@ -9,6 +9,7 @@ from aioquic.tls import Epoch
 from hypothesis import given
 from hypothesis import strategies as st
 from lane_quic.configuration import LARGE_DATAGRAM
+from lane_quic.engine import sender
 from lane_quic.engine.engine import Engine
 from lane_quic.engine.received_packets import KNOWN_PACKETS, ReceivedPackets
 from lane_quic.engine.tail_repeat import SPAN, Arrivals
@@ -179,6 +180,7 @@ def play(actions, **options):
         # aioquic keeps streams that share a packet in a set, so their order after it is any.
         patch.setattr(QuicStream, "__hash__", lambda stream: stream.stream_id)
         patch.setattr(batch, "TURN", 0)  # a packet in turn, as in aioquic
+        patch.setattr(sender, "SHORT", -1)  # nobody is first
         return _play(actions, **options)
 
 
@@ -337,6 +339,25 @@ def test_each_stream_has_its_share_of_a_turn_in_one_row():
     assert min(sizes[number] for number in numbers[:2]) > share * 0.8
 
 
+@pytest.mark.parametrize(("size", "first"), [(4200, True), (sender.SHORT, True), (sender.SHORT + 1, False)])
+def test_a_short_answer_goes_whole_before_the_others(size, first):
+    pipe = Pipe(control=Steady).connect()
+    long, short = pipe.client.open(b"long"), pipe.client.open(b"short")
+    pipe.settle(1)
+    engine = pipe.server.engine
+    engine.send_stream_data(long, bytes(200_000))
+    engine.send_stream_data(short, bytes(size))
+    engine.loss.pacer.rate = 4e6  # ten packets a stream in a turn
+    pipe.now += 0.01
+    packets = [data for data, _ in apart(fast_send.send(engine, pipe.now)[0])]
+    client = pipe.client.engine
+    client.receive_datagrams(packets[: -(-size // (LARGE_DATAGRAM - 50))], "server", pipe.now)
+    found = 0
+    while (event := client.next_event()) is not None:
+        found += len(event.data) if event.stream_id == short else 0
+    assert (found == size) is first
+
+
 def test_common_packets_stay_so_beside_a_stream_that_nobody_reads(counted):
     pipe = Pipe().connect()
     number, other = pipe.client.open(b"unread"), pipe.client.open(b"first")
@@ -467,6 +488,7 @@ def test_a_batch_gives_one_event_a_stream(monkeypatch):
     pipe.settle(1)
     engine, server = pipe.client.engine, pipe.server.engine
     monkeypatch.setattr(batch, "TURN", 0)  # they alternate
+    monkeypatch.setattr(sender, "SHORT", -1)
     for number in (first, second):
         engine.send_stream_data(number, bytes(9000), False)
     datagrams = [datagram for datagram, _ in engine.datagrams_to_send(pipe.now)]
