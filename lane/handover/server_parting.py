@@ -1,8 +1,10 @@
 """How a server parts with its clients when another process takes its place: it asks them to move.
 
 They make other connections, which lead to the new process, and that asks this one for their sessions
-(`lane.handover.exchange`). Idle sessions do not wait for their clients: the new process gets many at once,
-and keeps them until their clients come. Each client is asked with one of them, so that it knows of the move.
+(`lane.handover.exchange`). Many idle sessions do not wait for their clients: the new process gets them at
+once, and keeps them until their clients come. Each client is asked with one of them, so that it knows of the
+move. Where few are idle, they move as others do, without a gap, and only those that have not after some
+seconds are sent.
 """
 
 import logging
@@ -20,6 +22,7 @@ from lane.errors import LaneError
 from lane.fair import maybe_yield
 from lane.handover.exchange import Undecided, keep
 from lane.server.requests import Requests
+from lane.server.resumption import Entry
 from lane.session.activity import ACTIVE
 from lane.session.parcel import Parcel
 from lane.session.registry import Registry
@@ -36,6 +39,10 @@ PAUSE = 0.02
 """That pause in seconds."""
 HEED = 0.2
 """Seconds until idle sessions lose their streams: their clients should have heard that others lead on."""
+FEW_IDLE = 500
+"""Idle sessions up to which they wait for their clients."""
+GRACE = 5.0
+"""Seconds for which they do."""
 MOST_SENT = 128
 """Idle sessions that are sent at once."""
 LAST_WORDS = 1.0
@@ -102,12 +109,14 @@ class ServerParting:
         self._until, again, least = monotonic() + self._timeout, 0.0, inf
         looked, unused = 0.0, set[Carrier]()
         self._heralds.clear()
+        many = bool(keeper) and sum(1 for _ in islice(self._idle(), FEW_IDLE + 1)) > FEW_IDLE
+        send_from = monotonic() + (0.0 if many else GRACE)
         while not lost.is_set():
             now, left = monotonic(), sum(session.carried for session in self._registry.sessions)
             if now >= again:
-                self._ask(lost, bool(keeper), first=not again)
+                self._ask(lost, many, first=not again)
                 again = monotonic() + ASK_AGAIN
-                if keeper and lost.wait(HEED):
+                if many and lost.wait(HEED):
                     break
             elif left < least:
                 again = now + ASK_AGAIN
@@ -116,19 +125,22 @@ class ServerParting:
                 looked, before, unused = now, unused, set(self._server.unused())
                 for carrier in unused & before:  # twice in a row: a client may be about to use it
                     gevent.spawn(carrier.close, LAST_WORDS)
-            if keeper and self._send_idle(keeper):
+            if keeper and now >= send_from and self._send_idle(keeper):
                 again = monotonic() + ASK_AGAIN
                 continue  # it waits for nobody, so it may go on when the time is over
             if now >= self._until or not left:
                 break
             lost.wait(LOOK)
 
-    def _ask(self, lost: Event, keeps: bool, *, first: bool) -> None:
-        """Ask clients to move. `keeps`: the new process takes idle sessions, so one speaks for all, once."""
+    def _idle(self) -> Iterator[Entry]:
+        return self._server.requests.idle(monotonic() - ACTIVE)
+
+    def _ask(self, lost: Event, many: bool, *, first: bool) -> None:
+        """Ask clients to move. `many`: idle sessions go by themselves, so one speaks for all, once."""
         asked, told, idle = 0, set[object](), set[Session]()
         self._heralds.clear()
-        if keeps:
-            idle = {one.session for one in self._server.requests.idle(monotonic() - ACTIVE) if one.session}
+        if many:
+            idle = {one.session for one in self._idle() if one.session}
         for session in self._registry.sessions:
             maybe_yield()
             if not session.carried or not session.protocol.resumable:

@@ -8,7 +8,7 @@ import pytest
 from gevent.event import Event
 
 from lane.errors import Closed, Status, TargetError
-from lane.handover import channel
+from lane.handover import channel, server_parting
 from lane.handover.exchange import Desk
 from lane.handover.server_parting import ServerParting
 from lane.session.parcel import Elsewhere
@@ -212,7 +212,8 @@ def test_idle_sessions_beyond_the_room_go_on_at_once_and_frozen_ones_go_further(
 
 
 @on_linux
-def test_a_process_that_does_not_keep_sessions_leaves_them_where_they_were(bed):
+def test_a_process_that_does_not_keep_sessions_leaves_them_where_they_were(bed, monkeypatch):
+    monkeypatch.setattr(server_parting, "FEW_IDLE", 0)
     apps = [opened(bed) for _ in range(3)]
     requests, came, name = bed.server.requests, [], channel.name()
 
