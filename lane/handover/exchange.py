@@ -37,7 +37,7 @@ from lane.handover import channel
 from lane.net.accept import Acceptor
 from lane.server.frozen import Frozen
 from lane.server.resumption import Key
-from lane.session.parcel import Elsewhere, Parcel
+from lane.session.parcel import Elsewhere, Parcel, unpack
 from lane.supervisor import report, supervise
 
 ANSWER_TIME = 60.0
@@ -190,11 +190,15 @@ def _never(_: str) -> bool:
 
 
 def _frozen(rows: list[Any], descriptors: list[int]) -> list[Frozen]:
-    """The sessions of a message; none if it is not as `keep` makes it."""
+    """The sessions of a message; none if it is not as `keep` makes it, or if one of them could not go on."""
     found = []
     for row, descriptor in zip(rows, descriptors, strict=False):
         match row:
             case [str() as user, bytes() as session, int() as generation, str() as peer, bytes() as state]:
+                try:
+                    unpack(state)
+                except ProtocolError:
+                    return []
                 found.append(Frozen((user, session), generation, peer, state, descriptor))
     return found if len(found) == len(rows) == len(descriptors) else []
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from gevent import get_hub
 
 from lane.fair import maybe_yield
+from lane.supervisor import report
 from lane.tasks import start
 
 Key = tuple[str, bytes]
@@ -124,5 +125,8 @@ class FrozenSessions:
                 return
             for descriptor, _ in found:
                 if (key := self._keys.get(descriptor)) is not None:
-                    self.thaw(key)
+                    try:
+                        self.thaw(key)
+                    except Exception as error:  # it costs this session, and the others are still looked at
+                        report("going on with a frozen session", error)
                     maybe_yield()

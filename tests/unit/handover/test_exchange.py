@@ -49,7 +49,13 @@ def test_a_process_that_was_killed_may_know_the_session_and_one_that_has_departe
 
 
 @pytest.mark.parametrize(
-    "rows", [[["user", b"id", 1, "peer"]], [["user", b"id", 1, "peer", b"state"]] * 2, ["x"]]
+    "rows",
+    [
+        [["user", b"id", 1, "peer"]],
+        [["user", b"id", 1, "peer", b"\x80"]] * 2,
+        [["user", b"id", 1, "peer", b"\xc1"]],
+        ["x"],
+    ],
 )
 def test_what_comes_with_sessions_that_are_no_sessions_is_closed(rows):
     name, kept = channel.name(), []
