@@ -1,7 +1,7 @@
 """Two checkouts of lane on loopback, side by side: does a change cost speed, CPU or memory?
 
-    python bench/commits.py BASE CANDIDATE [--transport tls|quic] [--work connections|download|downloads]
-                            [--batches 12] [--size N] [--idle N]
+    python bench/commits.py BASE CANDIDATE [--transport tls|quic] [--work connections|download|downloads|
+                            chat|packets] [--batches 12] [--size N] [--idle N]
 
 BASE and CANDIDATE are folders with a checkout each, for example of `git worktree add`; both run with the
 Python of this command. Each has a client and a server, which stay for the whole run. Batches of the same work
@@ -11,15 +11,18 @@ minute to minute. The result is the median of the ratios of neighbours, candidat
     connections    --size connections by 8 workers, a byte each way on each
     download       one of --size MB
     downloads      eight at once, of --size MB together
+    chat           50 open connections that echo 64 bytes 20 times a second each, for --size seconds;
+                   milliseconds of an echo (median) in place of seconds
+    packets        the same with UDP packets
     --idle N       besides: resident KB of both ends for each of N connections that moved 1 MB and stay open
 """
 
 import argparse
+import json
 import os
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,10 +30,11 @@ from pathlib import Path
 import psutil
 from processes import line_with, listens, start
 from proxies import free_port
-from target import Applications
+from target import CHAT_EVERY, Applications, together
 
-SIZES = {"connections": 400, "download": 500, "downloads": 400}
-WORKERS = 8
+SIZES = {"connections": 400, "download": 500, "downloads": 400, "chat": 3, "packets": 3}
+PACKETS = Path(__file__).with_name("packets.py")
+WORKERS, CHATS = 8, 50
 
 
 class Lane:
@@ -63,7 +67,7 @@ class Lane:
             "--server", line_with(link, "lane://"), *common,
         )  # fmt: skip
         listens(self.client, proxy)
-        self.applications = Applications(target, proxy)
+        self.applications, self.proxy = Applications(target, proxy), f"127.0.0.1:{proxy}"
 
     @property
     def cpu(self):
@@ -76,16 +80,17 @@ class Lane:
         return [psutil.Process(each.pid).memory_info().rss / 1024 for each in (self.client, self.server)]
 
     def batch(self, work, size):
-        """Seconds, and CPU seconds of client and server."""
+        """Seconds (of an echo: milliseconds), and CPU seconds of client and server."""
         before, begin = self.cpu, time.monotonic()
-        jobs = WORKERS if work != "download" else 1
-        todo = self._connect if work == "connections" else self._download
-        threads = [threading.Thread(target=todo, args=(size / jobs,)) for _ in range(jobs)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        took = time.monotonic() - begin
+        if work == "chat":
+            took = statistics.median(self.applications.chat(CHATS, size))
+        elif work == "packets":
+            took = statistics.median(self._packets(size))
+        else:
+            jobs = WORKERS if work != "download" else 1
+            todo = self._connect if work == "connections" else self._download
+            together(lambda: todo(size / jobs), jobs)
+            took = time.monotonic() - begin
         return [took, *(after - b for after, b in zip(self.cpu, before, strict=True))]
 
     def _connect(self, count):
@@ -98,6 +103,14 @@ class Lane:
         with self.applications.connect(b"D") as sock:
             while left > 0:
                 left -= sock.recv_into(buffer)
+
+    def _packets(self, secs):
+        with ExitStack() as stack:
+            echo = start(stack, sys.executable, PACKETS, "echo")
+            where = f"127.0.0.1:{line_with(echo, 'ready').split()[1]}"
+            options = ("--proxy", self.proxy, "--count", CHATS, "--every", CHAT_EVERY, "--secs", secs)
+            chat = start(stack, sys.executable, PACKETS, "chat", "--target", where, *options)
+            return json.loads(line_with(chat, "rtt"))["rtt"]
 
     def idle(self, count):
         """KB of each end for a connection that stays open."""
