@@ -80,6 +80,7 @@ STANDING = (1.06, 0.002)
 YIELD = 0.94
 """Factor by which pacing is cut after each round with a standing queue."""
 MOST_YIELD = 0.91
+GAIN, FREE, SMOOTH = 0.5, (1.0, 0.0005), 1.0
 """The lowest pacing after such cuts, as a factor."""
 STANDING_ROUNDS = 16
 """Rounds with a standing queue after which the smallest round trip is measured again."""
@@ -238,11 +239,18 @@ class Bbr:
 
     def _look_for_queue(self, now: float, low: float) -> None:
         """`low`: the smallest round trip of the round that ended."""
+        if GAIN:
+            excess = low - FREE[0] * self.min_rtt - FREE[1]
+            goal = min(1.0, max(MOST_YIELD, 1.0 - GAIN * excess / self.min_rtt))
+            self._yield += (goal - self._yield) * SMOOTH
         if not self._above(low, STANDING):
-            self._standing_rounds, self._yield = 0, 1.0
+            self._standing_rounds = 0
+            if not GAIN:
+                self._yield = 1.0
             return
         self._standing_rounds += 1
-        self._yield = max(MOST_YIELD, self._yield * YIELD)
+        if not GAIN:
+            self._yield = max(MOST_YIELD, self._yield * YIELD)
         # Our own window cannot cause a queue of more than one BDP.
         patience = FEW_ROUNDS if low > (WINDOW_GAIN + 0.2) * self.min_rtt else STANDING_ROUNDS
         if self._standing_rounds > patience and now - self._rtt_probed_at > MIN_RTT_AGE:

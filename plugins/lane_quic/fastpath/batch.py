@@ -56,7 +56,7 @@ class Batch:
         """
         engine, loss = self._engine, self._engine.loss
         size = engine.max_datagram_size
-        window = loss.congestion_window - loss.bytes_in_flight
+        window = loss.congestion_window - loss.bytes_in_flight - self.size
         ack = ack_frame(self._space, self._now, engine.local_ack_delay_exponent) if with_ack else b""
         overhead = len(self._head) + _NUMBER + _TAG
         turn = MOST_IN_TURN
@@ -176,6 +176,11 @@ class Batch:
     def count(self) -> int:
         """Number of packets so far."""
         return len(self._packets)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the packets so far."""
+        return sum([packet.sent_bytes for packet in self._packets])
 
     def pad(self, size: int, handlers: list[Any]) -> None:
         """Add a packet with a PING frame and padding, of `size` bytes."""

@@ -57,10 +57,16 @@ def send(engine: FastPathConnection, now: float) -> tuple[Datagrams, bool]:
     pacer = engine.loss.pacer
     budget = pacer.allowance(now)
     ack = ack and (ack_at < now or budget > 0)
+    short = [stream for stream in streams if stream.sender.is_short]
+    ahead = pacer.advance(now) if short and len(short) < len(streams) else 0
     done, busy, batch = True, [*streams], None
-    if ack or (budget > 0 and (streams or engine.datagrams_pending)):
+    if ack or (budget + ahead > 0 and (streams or engine.datagrams_pending)):
         batch = Batch(engine, now)
-        done = batch.fill(streams, engine.datagrams_pending, budget, with_ack=ack)
+        if ahead:
+            batch.fill(short, engine.datagrams_pending, budget + ahead, with_ack=ack)
+            ack, budget = False, budget - batch.size
+        if ack or budget > 0 or not ahead:
+            done = batch.fill(streams, engine.datagrams_pending, budget, with_ack=ack)
         pacer.begin(batch.count)
     engine.pacing_at = pacer.next_send_time(now)
     datagrams = batch.finish() if batch else []

@@ -13,6 +13,9 @@ FEW = 8
 """Packets of a burst on a slower path. A wake-up costs as much as several packets, at both ends."""
 LONGEST_QUANTUM = 0.004
 """Seconds between two bursts on a slower path, at most."""
+HURRY = 1.0
+"""Seconds after a short answer in which bursts on a slower path are half as long: who waits for the next one
+waits behind them."""
 MAKE_GOOD = 0.006
 """Seconds of a late timer that are made up for."""
 BURST = 10
@@ -33,13 +36,22 @@ class Pacer:
         self._budget = float(BURST * datagram_size)
         self._begun = 0  # bytes of packets being built
         self._filled_at = 0.0
+        self._hurried_until = 0.0
+
+    def advance(self, now: float) -> int:
+        """Bytes that a short answer may be ahead of the budget. The budget makes them good afterwards."""
+        self._hurried_until = now + HURRY
+        return BURST * self.datagram_size
 
     def next_send_time(self, now: float) -> float | None:
         """None if a packet may be sent now, else the time of the next one. aioquic calls this for each."""
         if self.rate is None or (left := self.allowance(now) - self._begun) > 0:
             return None
         packet = self.datagram_size / self.rate
-        quantum = min(max(QUANTUM, min(FEW * packet, LONGEST_QUANTUM)), BATCH / 2 * packet)
+        few = min(FEW * packet, LONGEST_QUANTUM)
+        if now < self._hurried_until:
+            few /= 2
+        quantum = min(max(QUANTUM, few), BATCH / 2 * packet)
         return now + max(quantum, (1 - left) / self.rate)  # one byte more: the budget must be positive
 
     def allowance(self, now: float) -> float:
