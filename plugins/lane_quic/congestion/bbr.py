@@ -13,14 +13,13 @@ This follows BBR version 1: Cardwell and others, "BBR: Congestion-Based Congesti
   all of the last eight round trips are above the smallest. The draft waits for three rounds without growth.
 - Line loss. A packet that is lost behind the bottleneck has used its time there. So 10 % of loss leaves 10
   % of the link idle unless that much more is sent. line_loss.py learns how much, and leaves luck out.
-- A standing queue. The largest of many noisy rates is too large, and the excess stays in the queue. After a
-  round in which even the smallest round trip shows a queue, pacing is cut, down to 0.91. It is not cut
-  further: below 0.8 the probes (1.25) gain nothing against a competitor, and a flow beside Cubic starves.
+- A standing queue is drained: see standing_queue.py.
 - A longer round trip. If the queue stands for 16 rounds nevertheless, it may not be a queue. Then the
   smallest round trip is measured again, without waiting for ten seconds.
 - Measuring the round trip. Half a BDP stays in flight (draft-ietf-ccwg-bbr-04; version 1: four packets). It
   is skipped if a recent sample was close to the smallest one, which is usual after a drain.
-- More bandwidth. A probe that finds at least 15 % more is followed by another probe at once.
+- Probes. One that finds at least 10 % more is followed by another one at once. Where no queue stands and
+  nothing bounds the window, they are half as frequent.
 - Beside others. Loss by a full queue bounds the window as it does in CUBIC: see loss_bound.py.
 - Much less bandwidth is noticed after three rounds, if a queue stands: see bandwidth.py.
 """
@@ -35,6 +34,7 @@ from lane_quic.congestion.bandwidth import Bandwidth
 from lane_quic.congestion.careful_resume import LEAST_SAVED, CarefulResume, Phase
 from lane_quic.congestion.line_loss import LineLoss
 from lane_quic.congestion.loss_bound import LossBound
+from lane_quic.congestion.standing_queue import StandingQueue, stands
 
 INITIAL_PACKETS = 64
 """Packets of the first window."""
@@ -59,9 +59,10 @@ SETTLE_WINDOW = 2.5
 DRAIN_PACING = 0.5
 """Pacing while the queue of the start drains, as a factor of the bandwidth."""
 CYCLE = (1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
-"""Pacing in each phase of a cycle, as a factor of the bandwidth. A phase takes a round trip."""
+"""Pacing in each phase of a cycle, as a factor of the bandwidth. A phase takes a round trip. Who is alone
+cruises twice as long: each probe leaves a queue for two round trips."""
 PROBING, DRAINING, CRUISING = 0, 1, 2  # indices of `CYCLE`; later phases cruise too
-PAYING_PROBE = 1.15
+PAYING_PROBE = 1.1
 """Growth of the bandwidth from which a probe is followed by another one."""
 WINDOW_GAIN = 2.0
 """The window, in BDPs."""
@@ -75,13 +76,6 @@ RTT_PROBE_WINDOW = 0.5
 """The window while the round trip is measured, in BDPs."""
 NO_QUEUE = (1.1, 0.004)
 """Line loss is learnt in rounds with no round trip above this factor of the smallest, plus seconds."""
-STANDING = (1.06, 0.002)
-"""A queue stands if all round trips of a round are above this factor of the smallest, plus seconds."""
-YIELD = 0.94
-"""Factor by which pacing is cut after each round with a standing queue."""
-MOST_YIELD = 0.91
-GAIN, FREE, SMOOTH = 0.5, (1.0, 0.0005), 1.0
-"""The lowest pacing after such cuts, as a factor."""
 STANDING_ROUNDS = 16
 """Rounds with a standing queue after which the smallest round trip is measured again."""
 FEW_ROUNDS = 4
@@ -131,13 +125,13 @@ class Bbr:
         self._settle_rounds = 0
         self._phase, self._phase_at = PROBING, 0.0
         self._before_probe = math.inf
+        self._rested = False  # whether a probe was left out since the last one
         self._loss = LineLoss(datagram_size)
         self._bound = LossBound(datagram_size)
         self._path: KnownPath | None = None
         self._resume: CarefulResume | None = None  # None once it is over
         self._smoothed_rtt = 0.0
-        self._yield = 1.0
-        self._standing_rounds = 0
+        self._queue = StandingQueue()
 
     @property
     def bandwidth(self) -> float:
@@ -205,7 +199,7 @@ class Bbr:
         self._round_ends = sample.delivered
         self._round_low, self._round_high = math.inf, 0.0
         self._round_limited = sample.limited
-        self._rate.end_round(limited=limited, queue=low < math.inf and self._above(low, STANDING))
+        self._rate.end_round(limited=limited, queue=low < math.inf and stands(low, self.min_rtt))
         if not limited:
             self._remember()
         self._bound.end_round(high)
@@ -239,21 +233,10 @@ class Bbr:
 
     def _look_for_queue(self, now: float, low: float) -> None:
         """`low`: the smallest round trip of the round that ended."""
-        if GAIN:
-            excess = low - FREE[0] * self.min_rtt - FREE[1]
-            goal = min(1.0, max(MOST_YIELD, 1.0 - GAIN * excess / self.min_rtt))
-            self._yield += (goal - self._yield) * SMOOTH
-        if not self._above(low, STANDING):
-            self._standing_rounds = 0
-            if not GAIN:
-                self._yield = 1.0
-            return
-        self._standing_rounds += 1
-        if not GAIN:
-            self._yield = max(MOST_YIELD, self._yield * YIELD)
+        self._queue.end_round(low, self.min_rtt)
         # Our own window cannot cause a queue of more than one BDP.
         patience = FEW_ROUNDS if low > (WINDOW_GAIN + 0.2) * self.min_rtt else STANDING_ROUNDS
-        if self._standing_rounds > patience and now - self._rtt_probed_at > MIN_RTT_AGE:
+        if self._queue.rounds > patience and now - self._rtt_probed_at > MIN_RTT_AGE:
             self._enter(BbrState.PROBE_RTT, now)
 
     # The states.
@@ -293,10 +276,17 @@ class Bbr:
         if self._phase == DRAINING:
             self._loss.drained(self._phase_at, now)
         paid = self._phase == DRAINING and self.bandwidth > PAYING_PROBE * self._before_probe
-        self._phase = PROBING if paid else (self._phase + 1) % len(CYCLE)
-        self._phase_at = now
-        if self._phase == PROBING:
-            self._before_probe = self.bandwidth
+        phase = PROBING if paid else (self._phase + 1) % len(CYCLE)
+        if phase == PROBING and not (paid or self._rested or self._has_company):
+            phase, self._rested = CRUISING, True
+        self._phase, self._phase_at = phase, now
+        if phase == PROBING:
+            self._before_probe, self._rested = self.bandwidth, False
+
+    @property
+    def _has_company(self) -> bool:
+        """Whether others may share the path: who probes less often then is left less and less."""
+        return self._queue.rounds > 0 or self._bound.window < math.inf
 
     def _probe_rtt(self, sample: Sample) -> None:
         now = sample.now
@@ -347,7 +337,7 @@ class Bbr:
             case BbrState.CYCLE:
                 pacing = CYCLE[self._phase]
         least = LEAST_PACKETS * self._size
-        rate = pacing * sent * self._yield
+        rate = pacing * sent * self._queue.pacing
         if (bound := self._bound.window) < math.inf:
             rate = BOUND_PACING * bound / self._smoothed_rtt
         self.pacing_rate = max(rate, least / self.min_rtt / 4)

@@ -14,8 +14,8 @@ FEW = 8
 LONGEST_QUANTUM = 0.004
 """Seconds between two bursts on a slower path, at most."""
 HURRY = 1.0
-"""Seconds after a short answer in which bursts on a slower path are half as long: who waits for the next one
-waits behind them."""
+"""Seconds after a short answer in which bursts are no longer than `QUANTUM`: the next answer waits behind
+them."""
 MAKE_GOOD = 0.006
 """Seconds of a late timer that are made up for."""
 BURST = 10
@@ -48,9 +48,7 @@ class Pacer:
         if self.rate is None or (left := self.allowance(now) - self._begun) > 0:
             return None
         packet = self.datagram_size / self.rate
-        few = min(FEW * packet, LONGEST_QUANTUM)
-        if now < self._hurried_until:
-            few /= 2
+        few = 0.0 if now < self._hurried_until else min(FEW * packet, LONGEST_QUANTUM)
         quantum = min(max(QUANTUM, few), BATCH / 2 * packet)
         return now + max(quantum, (1 - left) / self.rate)  # one byte more: the budget must be positive
 

@@ -16,6 +16,7 @@ from lane_quic.engine.tail_repeat import SPAN, Arrivals
 from lane_quic.fastpath import batch
 from lane_quic.fastpath import receive as fast_receive
 from lane_quic.fastpath import send as fast_send
+from lane_quic.recovery.pacer import BURST
 from lane_quic.udp.offload import apart
 
 from tests.support.quic_pipe import Pipe
@@ -356,6 +357,25 @@ def test_a_short_answer_goes_whole_before_the_others(size, first):
     while (event := client.next_event()) is not None:
         found += len(event.data) if event.stream_id == short else 0
     assert (found == size) is first
+
+
+def test_a_short_answer_does_not_wait_for_the_budget_which_makes_it_good():
+    pipe = Pipe(control=Steady).connect()
+    long, short = pipe.client.open(b"long"), pipe.client.open(b"short")
+    pipe.settle(1)
+    engine = pipe.server.engine
+    pacer = engine.loss.pacer
+    engine.send_stream_data(long, bytes(200_000))
+    engine.send_stream_data(short, bytes(4200))
+    fast_send.send(engine, pipe.now)
+    assert pacer.allowance(pipe.now) <= 0
+    for _ in range(20):
+        engine.send_stream_data(short, bytes(4200))
+        sent = len(apart(fast_send.send(engine, pipe.now)[0]))
+        assert sent <= 4, "nothing of the long one"
+    assert sent == 0, "no more than a burst is owed"
+    owed = -pacer.allowance(pipe.now)
+    assert BURST * LARGE_DATAGRAM < owed + 2 * LARGE_DATAGRAM < (BURST + 4) * LARGE_DATAGRAM
 
 
 def test_common_packets_stay_so_beside_a_stream_that_nobody_reads(counted):

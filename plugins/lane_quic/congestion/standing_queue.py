@@ -1,0 +1,38 @@
+"""A queue that stands: pacing yields to it until it has drained.
+
+BBR's bandwidth is the largest of many noisy rates, so it is a little too large, and the excess stays in the
+queue. Whoever shares the path waits behind it. So after a round trip in which even the smallest sample shows
+a queue, pacing is cut by so much that the queue drains soon. The less stands there, the smaller is the cut.
+"""
+
+STANDING = (1.06, 0.002)
+"""A queue stands if all round trips of a round are above this factor of the smallest, plus seconds."""
+SHORT_QUEUE = 0.0005
+"""Seconds of a queue that may stay: timers are hardly finer."""
+DRAIN_ROUNDS, DRAIN_TIME = 2.0, 0.1
+"""The queue drains in so many round trips, or seconds if these are more."""
+MOST_YIELD = 0.91
+"""The lowest pacing, as a factor. Below 0.8 the probes (1.25) gain nothing against a competitor, and a flow
+beside Cubic starves."""
+
+
+class StandingQueue:
+    """The queue of one path, from the smallest round trip of each round."""
+
+    def __init__(self) -> None:
+        self.rounds = 0
+        """Rounds in a row in which it stood."""
+        self.pacing = 1.0
+        """Pacing, as a factor, with which it drains."""
+
+    def end_round(self, low: float, min_rtt: float) -> None:
+        """Note that a round ended. `low`: its smallest round trip; `min_rtt`: that of all, seconds."""
+        excess = low - min_rtt - SHORT_QUEUE
+        self.pacing = min(max(1.0 - excess / max(DRAIN_ROUNDS * min_rtt, DRAIN_TIME), MOST_YIELD), 1.0)
+        self.rounds = self.rounds + 1 if stands(low, min_rtt) else 0
+
+
+def stands(low: float, min_rtt: float) -> bool:
+    """Whether a queue stood in a round with the smallest round trip `low`. `min_rtt`: the smallest of all."""
+    factor, seconds = STANDING
+    return low > factor * min_rtt + seconds
