@@ -18,8 +18,7 @@ This follows BBR version 1: Cardwell and others, "BBR: Congestion-Based Congesti
   smallest round trip is measured again, without waiting for ten seconds.
 - Measuring the round trip. Half a BDP stays in flight (draft-ietf-ccwg-bbr-04; version 1: four packets). It
   is skipped if a recent sample was close to the smallest one, which is usual after a drain.
-- Probes. One that finds at least 10 % more is followed by another one at once. Where no queue stands and
-  nothing bounds the window, they are half as frequent.
+- More bandwidth. A probe that finds at least 10 % more is followed by another probe at once.
 - Beside others. Loss by a full queue bounds the window as it does in CUBIC: see loss_bound.py.
 - Much less bandwidth is noticed after three rounds, if a queue stands: see bandwidth.py.
 """
@@ -59,8 +58,7 @@ SETTLE_WINDOW = 2.5
 DRAIN_PACING = 0.5
 """Pacing while the queue of the start drains, as a factor of the bandwidth."""
 CYCLE = (1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
-"""Pacing in each phase of a cycle, as a factor of the bandwidth. A phase takes a round trip. Who is alone
-cruises twice as long: each probe leaves a queue for two round trips."""
+"""Pacing in each phase of a cycle, as a factor of the bandwidth. A phase takes a round trip."""
 PROBING, DRAINING, CRUISING = 0, 1, 2  # indices of `CYCLE`; later phases cruise too
 PAYING_PROBE = 1.1
 """Growth of the bandwidth from which a probe is followed by another one."""
@@ -125,7 +123,6 @@ class Bbr:
         self._settle_rounds = 0
         self._phase, self._phase_at = PROBING, 0.0
         self._before_probe = math.inf
-        self._rested = False  # whether a probe was left out since the last one
         self._loss = LineLoss(datagram_size)
         self._bound = LossBound(datagram_size)
         self._path: KnownPath | None = None
@@ -276,17 +273,10 @@ class Bbr:
         if self._phase == DRAINING:
             self._loss.drained(self._phase_at, now)
         paid = self._phase == DRAINING and self.bandwidth > PAYING_PROBE * self._before_probe
-        phase = PROBING if paid else (self._phase + 1) % len(CYCLE)
-        if phase == PROBING and not (paid or self._rested or self._has_company):
-            phase, self._rested = CRUISING, True
-        self._phase, self._phase_at = phase, now
-        if phase == PROBING:
-            self._before_probe, self._rested = self.bandwidth, False
-
-    @property
-    def _has_company(self) -> bool:
-        """Whether others may share the path: who probes less often then is left less and less."""
-        return self._queue.rounds > 0 or self._bound.window < math.inf
+        self._phase = PROBING if paid else (self._phase + 1) % len(CYCLE)
+        self._phase_at = now
+        if self._phase == PROBING:
+            self._before_probe = self.bandwidth
 
     def _probe_rtt(self, sample: Sample) -> None:
         now = sample.now
