@@ -328,7 +328,6 @@ class QuicCarrier:
             case events.StreamDataReceived():
                 if (stream := self._stream(event.stream_id)) is not None:
                     stream.received(event.data, event.end_stream)
-                    self.hurries = self.hurries or stream.is_short
             case events.DatagramFrameReceived():
                 self.hurries = True
                 self.engine.datagrams.received(event.data)

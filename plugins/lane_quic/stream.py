@@ -11,7 +11,6 @@ from gevent.event import Event
 
 from lane.errors import Closed, Failure, LaneError, Reset
 from lane_quic.engine.engine import Engine
-from lane_quic.engine.sender import SHORT
 
 SMALL_CHUNK = 1024
 """Unread pieces are joined up to this many bytes. Each piece costs memory beside its data."""
@@ -174,11 +173,6 @@ class QuicStream:
             self._unread += len(data)
         self._eof = self._eof or end
         self._readable.set()
-
-    @property
-    def is_short(self) -> bool:
-        """Whether so little was received that somebody waits for it, rather than for the end of it."""
-        return self._read + self._unread <= SHORT
 
     def was_reset(self, code: int) -> None:
         """The peer reset its direction. That aborts both, unless all its data had arrived."""

@@ -58,7 +58,7 @@ def send(engine: FastPathConnection, now: float) -> tuple[Datagrams, bool]:
     budget = pacer.allowance(now)
     ack = ack and (ack_at < now or budget > 0)
     short = [stream for stream in streams if stream.sender.is_short]
-    ahead = pacer.advance(now) if short and len(short) < len(streams) else 0
+    ahead = pacer.advance if short and len(short) < len(streams) else 0
     done, busy, batch = True, [*streams], None
     if ack or (budget + ahead > 0 and (streams or engine.datagrams_pending)):
         batch = Batch(engine, now)

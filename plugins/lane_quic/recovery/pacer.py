@@ -13,9 +13,6 @@ FEW = 8
 """Packets of a burst on a slower path. A wake-up costs as much as several packets, at both ends."""
 LONGEST_QUANTUM = 0.004
 """Seconds between two bursts on a slower path, at most."""
-HURRY = 1.0
-"""Seconds after a short answer in which bursts are no longer than `QUANTUM`: the next answer waits behind
-them."""
 MAKE_GOOD = 0.006
 """Seconds of a late timer that are made up for."""
 BURST = 10
@@ -36,11 +33,10 @@ class Pacer:
         self._budget = float(BURST * datagram_size)
         self._begun = 0  # bytes of packets being built
         self._filled_at = 0.0
-        self._hurried_until = 0.0
 
-    def advance(self, now: float) -> int:
+    @property
+    def advance(self) -> int:
         """Bytes that a short answer may be ahead of the budget. The budget makes them good afterwards."""
-        self._hurried_until = now + HURRY
         return BURST * self.datagram_size
 
     def next_send_time(self, now: float) -> float | None:
@@ -48,8 +44,7 @@ class Pacer:
         if self.rate is None or (left := self.allowance(now) - self._begun) > 0:
             return None
         packet = self.datagram_size / self.rate
-        few = 0.0 if now < self._hurried_until else min(FEW * packet, LONGEST_QUANTUM)
-        quantum = min(max(QUANTUM, few), BATCH / 2 * packet)
+        quantum = min(max(QUANTUM, min(FEW * packet, LONGEST_QUANTUM)), BATCH / 2 * packet)
         return now + max(quantum, (1 - left) / self.rate)  # one byte more: the budget must be positive
 
     def allowance(self, now: float) -> float:

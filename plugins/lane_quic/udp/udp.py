@@ -46,11 +46,7 @@ BULK_RATE = 600.0
 BULK_MEMORY = 0.020
 """Seconds over which that rate is measured."""
 HURRY = 1.0
-"""Seconds of less gathering after a latency-sensitive packet: see `DatagramReceiver.hurries`."""
-GATHER_HURRIED = 0.001
-"""Seconds that the loop may wait then, provided that so much time brings a few packets."""
-WORTH_A_WAIT = 4
-"""Packets that are a few."""
+"""Seconds without gathering after a latency-sensitive packet: see `DatagramReceiver.hurries`."""
 BACKLOG = 4096
 """Datagrams that may wait for a full socket. More are dropped, as in a network."""
 BACK_OFF = 0.01
@@ -209,7 +205,8 @@ class QuicSocket:
             now = monotonic()
             rate += (large / max(now - last, 1e-6) - rate) * min((now - last) / BULK_MEMORY, 1.0)
             last = now
-            pause = _gathering(rate, hurried=now - self._hurried <= HURRY) if drained else 0.0
+            gathers = drained and rate > BULK_RATE and now - self._hurried > HURRY
+            pause = min(GATHER / rate, GATHER_MOST) if gathers else 0.0
             if pause:
                 gevent.sleep(pause)
 
@@ -300,10 +297,3 @@ class QuicSocket:
             self._writable.close()
             self._sock.close()
             self._loop.kill(block=False)
-
-
-def _gathering(rate: float, *, hurried: bool) -> float:
-    """Seconds to wait for more packets of a bulk transfer, of which `rate` arrive a second."""
-    if rate <= BULK_RATE or (hurried and rate * GATHER_HURRIED < WORTH_A_WAIT):
-        return 0.0
-    return min(GATHER / rate, GATHER_HURRIED if hurried else GATHER_MOST)

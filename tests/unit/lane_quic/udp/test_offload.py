@@ -231,14 +231,10 @@ def test_small_buffers_are_told_of_once_with_what_helps(caplog):
 
 
 @pytest.mark.parametrize(
-    ("size", "hurries", "most"),
-    [
-        (udp.BULK_SIZE - 1, False, 0),
-        (udp.BULK_SIZE, False, udp.GATHER_MOST),
-        (udp.BULK_SIZE, True, udp.GATHER_HURRIED),
-    ],
+    ("size", "hurries", "gathers"),
+    [(udp.BULK_SIZE - 1, False, False), (udp.BULK_SIZE, False, True), (udp.BULK_SIZE, True, False)],
 )
-def test_packets_of_a_bulk_gather_until_it_ends_and_others_do_not(monkeypatch, size, hurries, most):
+def test_packets_of_a_bulk_gather_until_it_ends_and_others_do_not(monkeypatch, size, hurries, gathers):
     pauses = []
 
     def sleep(seconds):
@@ -251,11 +247,5 @@ def test_packets_of_a_bulk_gather_until_it_ends_and_others_do_not(monkeypatch, s
         sender.send(datagrams(*(size,) * 200))
         until(lambda: len(came) == 200)
         until(lambda: receiver._readable.callback is not None)  # it waits again
-    assert bool(pauses) == bool(most) or hurries
-    assert max(pauses, default=0) <= most
-
-
-def test_while_somebody_waits_few_packets_do_not():
-    assert udp._gathering(2600, hurried=False) == udp.GATHER_MOST
-    assert udp._gathering(2600, hurried=True) == 0
-    assert udp._gathering(8600, hurried=True) == udp.GATHER_HURRIED
+    assert bool(pauses) == gathers
+    assert max(pauses, default=0) <= udp.GATHER_MOST
