@@ -169,17 +169,18 @@ class FrameWriter:
         """Send `data`, and return the frames in front of them. They count as written.
 
         This is the short way of what `send` and `next` do together. None if it is not open: a control frame
-        other than an ACK is due, or bytes are to be sent before, or there may be no credit for all of `data`.
+        is due (not an ACK or STATS), or bytes are to be sent before, or there may be no credit for all of
+        `data`.
         """
-        buffer, window, offset = self.buffer, self.window, self._cursor
-        if self.due or self.done or offset != buffer.sent or self._ahead is not None:
+        buffer, window, offset, due = self.buffer, self.window, self._cursor, self.due
+        if due & ~STATS_DUE or self.done or offset != buffer.sent or self._ahead is not None:
             return None
         if not buffer.send_at_once(data):
             return None
         self._cursor = buffer.sent
-        if window.unacknowledged:
-            return message_head(*window.acknowledge(now), offset, len(data))
-        return data_head(offset, len(data))
+        if due or not window.unacknowledged:
+            return self._control(now, due) + data_head(offset, len(data))
+        return message_head(*window.acknowledge(now), offset, len(data))
 
     def _last_words(self, frames: bytes) -> Chunk:
         out, self._preface = self._preface + frames, b""

@@ -84,9 +84,10 @@ class StreamWriter(SessionView):
             stream, now = self._stream, monotonic()
             if stream is None or (head := protocol.send_message(data, now)) is None:
                 return False
+            consumed = self.receive_window.consumed
             self._wake(self)
             self._hand_over(stream, head, data, now)
-            if protocol.writer.due or self.receive_window.unacknowledged:  # came up while it blocked
+            if protocol.writer.due or self.receive_window.consumed != consumed:  # while it blocked
                 self._write()
         return True
 
