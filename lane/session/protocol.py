@@ -216,7 +216,7 @@ class SessionProtocol(SessionState):
         if stats is not None and self._empty_frames.left(now, offset) < 1:
             return None
         if ack is not None:
-            if not buffer.acked < ack[0] <= buffer.sent or self.writer.is_resuming:
+            if not buffer.acked < ack[0] <= buffer.sent or self.writer.ahead is not None:
                 return None
             buffer.acknowledge(*ack)
         if stats is not None:

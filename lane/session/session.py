@@ -19,6 +19,7 @@ from lane.errors import Closed, LaneError, ProtocolError, Suspended
 from lane.fair import maybe_yield
 from lane.proto.frames import reset_code
 from lane.session.aborting import say_abort
+from lane.session.activity import AWAKE
 from lane.session.byte_queue import Buffer
 from lane.session.events import DataReceived, Notice
 from lane.session.flows import Flows
@@ -355,9 +356,9 @@ class Session(StreamWriter):
         """Handle bytes from the stream. A violation of the protocol aborts the session."""
         protocol, now, progress = self.protocol, monotonic(), False
         if len(data) <= SHORT and self._writable.is_set():  # nobody waits for credit
-            fresh = protocol.receive_message(data, now)
-            if fresh is not None:
-                self._take_in_message(fresh)
+            quiet = now - protocol.activity.last_data
+            if (fresh := protocol.receive_message(data, now)) is not None:
+                self._take_in_message(fresh, quiet)
                 return
         if now >= protocol.liveness.link_expires:
             protocol.liveness.measured(self._stats(), now)
@@ -391,10 +392,12 @@ class Session(StreamWriter):
             self._tell_reader()
             gevent.sleep(0)  # the data should move on before more is read
 
-    def _take_in_message(self, data: Buffer) -> None:
+    def _take_in_message(self, data: Buffer, quiet: float) -> None:
+        """Handle new data, which came alone. `quiet`: seconds since data moved before."""
         taken = self._owner.offer(data)
         self.receive_window.pass_on(data, taken)
-        self._wake(self)
+        if quiet > AWAKE:
+            self._wake(self)
         if self.protocol.writer.due & PONG_DUE or self.receive_window.ack_due:
             self._flush_soon()
         if taken < len(data):
