@@ -131,6 +131,14 @@ class RequestStream:
             self.sendall(b"".join((head, data)))
 
     @property
+    def send_now(self) -> Callable[[bytes], bool]:
+        """See `lane.stream.SendsNow`. Raises AttributeError where there is none, and before the request."""
+        if not self._sent:
+            raise AttributeError("the request was not sent")
+        found: Callable[[bytes], bool] = self.lease.stream.send_now  # type: ignore[attr-defined]
+        return found
+
+    @property
     def abort_sending(self) -> Callable[[int], None] | None:
         """See `lane.stream.AbortsSending`; None where the transport can't."""
         found: Callable[[int], None] | None = getattr(self.lease.stream, "abort_sending", None)

@@ -153,6 +153,22 @@ class Session(StreamWriter):
         if protocol.failure:
             raise protocol.failure.build()
 
+    def send_at_once(self, data: bytes) -> bool:
+        """Send `data` if nobody has to wait for that, and return whether it was sent. Never blocks."""
+        protocol, buffer = self.protocol, self.send_buffer
+        if (
+            buffer.state is not Direction.OPEN
+            or protocol.over
+            or not self._writes_at_once
+            or buffer.allowance(len(data)) < len(data)
+        ):
+            return False
+        now = monotonic()
+        protocol.send(data, now)
+        self._wake(self)
+        self._write_now(now)
+        return True
+
     def finish(self) -> None:
         """Half-close our direction. Idempotent."""
         protocol = self.protocol

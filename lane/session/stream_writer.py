@@ -6,6 +6,7 @@ waits behind a full transport just to send an ACK.
 
 from abc import abstractmethod
 from time import monotonic
+from typing import cast
 
 from gevent.lock import BoundedSemaphore
 
@@ -13,7 +14,7 @@ from lane.errors import Closed, LaneError
 from lane.fair import this_round
 from lane.session.protocol import SessionProtocol
 from lane.session.session_view import SessionView
-from lane.stream import Stream, send_joined
+from lane.stream import SendsNow, Stream, send_joined
 from lane.tasks import start
 
 
@@ -66,6 +67,39 @@ class StreamWriter(SessionView):
             finally:
                 if self._round.began != turn:  # the event loop went around: the write blocked
                     protocol.writer.send_blocked_seconds += monotonic() - began
+
+    @property
+    def _writes_at_once(self) -> bool:
+        """Whether the stream can take more without a wait, and has taken all before it."""
+        stream = self._stream
+        return hasattr(stream, "send_now") and self.protocol.writer.caught_up and not self._lock.locked()
+
+    def _write_now(self, now: float) -> None:
+        """Write all that is due, while the stream `_writes_at_once`."""
+        stream = self._stream
+        assert stream is not None
+        chunk = self.protocol.data_to_send(now)
+        if chunk is None:
+            return
+        try:
+            done = cast("SendsNow", stream).send_now(b"".join(chunk))
+        except LaneError as error:
+            self._lost(stream, error)
+            return
+        if not done:
+            self._lock.acquire()  # no limit: it is free
+            start(self._write_rest, stream, now)
+
+    def _write_rest(self, stream: Stream, began: float) -> None:
+        """Wait until the stream has taken what it had no room for, and release the lock."""
+        try:
+            stream.sendall(b"")
+            self.protocol.writer.send_blocked_seconds += monotonic() - began
+            self._write()
+        except LaneError as error:
+            self._lost(stream, error)
+        finally:
+            self._lock.release()
 
     def _write_locked(self) -> None:
         with self._lock:  # no limit: see the lock
