@@ -49,7 +49,7 @@ Where = tuple[str, int]
 
 
 class UdpEgress:
-    """The sockets of one association. `authorize(target)` raises TargetError as the policy does, and may wait.
+    """The sockets of one association. `authorize(target)` may wait, and raises TargetError to refuse it.
 
     `user`: the user that look-ups are counted against; the memory of its tables counts against `share(user)`.
     `anyone`: also accept packets from addresses to which nothing was sent. `frozen`: the value of `freeze`
