@@ -75,5 +75,5 @@ def maybe_yield(waited_in: float = 0.0) -> None:
     with a wait has done so already: `waited_in` is the `began` of the round in which the wait began.
     """
     began = _rounds().round.began
-    if waited_in in (began, 0.0) and monotonic() - began > QUANTUM:
+    if (waited_in == began or not waited_in) and monotonic() - began > QUANTUM:
         pass_turn()

@@ -17,6 +17,7 @@ The types cannot express these rules. `lane.testing.TransportContract` checks th
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from lane.address import Address
@@ -26,8 +27,8 @@ from lane.supervisor import report
 __all__ = [
     "AbortsSending", "Address", "Carrier", "ClientTLS", "Closed", "Datagrams", "Examines", "Finding",
     "HandsOver", "Joins", "LinkStats", "Listener", "OverTCP", "Paces", "Pauses", "Prepares", "Presents",
-    "Proves", "Reset", "Rings", "SendsNow", "ServerTLS", "Stream", "Transport", "Views", "measured",
-    "receiver", "send_joined",
+    "Proves", "Reset", "Rings", "SendsNow", "ServerTLS", "Stream", "Transport", "Views", "joiner",
+    "measured", "receiver",
 ]  # fmt: skip
 
 _BEHIND_HEAD = 16384
@@ -319,16 +320,17 @@ class HandsOver(Protocol):
         """Call `deliver`, which does not block, with each packet from now on. It is let go at the end."""
 
 
-def send_joined(stream: Stream, head: bytes, data: bytes | bytearray | memoryview) -> None:
-    """Send `head` and then `data`, in the cheapest way that `stream` offers.
+def joiner(stream: Stream) -> Callable[[bytes, bytes | bytearray | memoryview], None]:
+    """The cheapest way of `stream` to send a head and then data.
 
-    A stream without `send_joined` gets two writes. The start of `data` is copied behind the head, so that no
-    write is tiny. The rest, which is most of it, is sent without a copy.
+    A stream without `send_joined` gets two writes. The start of the data is copied behind the head, so that
+    no write is tiny. The rest, which is most of it, is sent without a copy.
     """
     joined: Callable[..., None] | None = getattr(stream, "send_joined", None)
-    if joined is not None:
-        joined(head, data)
-        return
+    return joined or partial(_send_both, stream)
+
+
+def _send_both(stream: Stream, head: bytes, data: bytes | bytearray | memoryview) -> None:
     view = memoryview(data)
     stream.sendall(b"".join((head, view[:_BEHIND_HEAD])))
     if len(view) > _BEHIND_HEAD:

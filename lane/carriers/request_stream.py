@@ -29,7 +29,7 @@ from lane.proto.frames import End, FrameReader, aborted
 from lane.proto.hello import Reply, Request, parse_reply
 from lane.session.aborting import abort_alone
 from lane.session.flows import Flows
-from lane.stream import LinkStats, measured, receiver, send_joined
+from lane.stream import LinkStats, joiner, measured, receiver
 from lane.tasks import start
 
 HEAD_START = 0.003
@@ -78,6 +78,7 @@ class RequestStream:
         self._reply: Reply | None = None
         self._rest = b""  # bytes received after the REPLY
         self._recv: Callable[[int], bytes | memoryview] = lease.stream.recv
+        self._join = joiner(lease.stream)
 
     @property
     def asked(self) -> bool:
@@ -126,7 +127,7 @@ class RequestStream:
     def send_joined(self, head: bytes, data: bytes | bytearray | memoryview) -> None:
         """See `lane.stream.Joins`."""
         if self._sent:
-            send_joined(self.lease.stream, head, data)
+            self._join(head, data)
         else:
             self.sendall(b"".join((head, data)))
 

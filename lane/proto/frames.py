@@ -18,6 +18,7 @@ DATA, ACK, FIN, RESET, PING, PONG, END, STATS, RECEIVED = range(9)
 _HEAD = struct.Struct("!I")  # type << 24 | length of the payload
 _DATA = struct.Struct("!IQ")
 _ACK = struct.Struct("!IQI")
+_ACK_DATA = struct.Struct("!IQIIQ")
 _U64 = struct.Struct("!IQ")
 _U32 = struct.Struct("!II")
 _STATS = struct.Struct("!IIQQQ")
@@ -34,6 +35,9 @@ MOVE = (1 << 64) - 1
 """The value of a PING with which a server asks the client to move the session to another carrier."""
 ABORTED = 1 << 31
 """A bit in the reset code of a stream: its session was aborted. The other 31 bits are the session's code."""
+
+
+_ACK_HEAD = ACK << 24 | 12
 
 
 class Data(NamedTuple):
@@ -130,6 +134,11 @@ def pack_ack(consumed: int, window: int) -> bytes:
     return _ACK.pack(ACK << 24 | 12, consumed, window)
 
 
+def message_head(consumed: int, window: int, offset: int, size: int) -> bytes:
+    """The bytes of an `Ack`, and behind it the head of a DATA frame: see `pack_ack` and `data_head`."""
+    return _ACK_DATA.pack(_ACK_HEAD, consumed, window, 8 + size, offset)
+
+
 def pack(frame: Frame) -> bytes:
     """The bytes of any frame."""
     match frame:
@@ -168,12 +177,28 @@ class FrameReader:
 
     def freeze(self) -> tuple[bytes, int, int, bytes | None]:
         """The whole state as a plain value. Do not call it while `each` runs."""
-        return self._partial, self._offset, self._left, self.rest
+        return self._partial, self._offset if self._left else 0, self._left, self.rest
 
     @property
     def between_frames(self) -> bool:
         """Whether the fed bytes end with a whole frame."""
         return not self._left and not self._partial
+
+    def message(self, data: bytes | memoryview) -> tuple[int, int, int, int] | None:
+        """Parse `data` if it is one whole DATA frame, maybe behind an ACK, as most short reads are.
+
+        Returns the fields `consumed` and `window` of the ACK (-1 and 0 without one), the offset of the bytes
+        in the frame, and where they begin in `data`. None if it is anything else: then `each` parses it.
+        """
+        size = len(data)
+        if self._left or self._partial or size <= _ACK_DATA.size:
+            return None
+        first, consumed, window, head, offset = _ACK_DATA.unpack_from(data)
+        if first == _ACK_HEAD and head == size - 20:  # DATA is 0, and 8 bytes of the payload are the offset
+            return consumed, window, offset, _ACK_DATA.size
+        if first == size - 4:
+            return -1, 0, _DATA.unpack_from(data)[1], _DATA.size
+        return None
 
     def feed(self, data: bytes | memoryview) -> list[Frame]:
         """The frames and pieces of DATA frames that `data` completes. Raises ProtocolError."""

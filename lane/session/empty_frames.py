@@ -38,4 +38,5 @@ class EmptyFrames:
 
     def excuse(self, size: int) -> None:
         """`size` bytes of new data came."""
-        self._left = min(EMPTY, self._left + size / EMPTY_SIZE)
+        if self._left < EMPTY:
+            self._left = min(EMPTY, self._left + size / EMPTY_SIZE)

@@ -18,6 +18,7 @@ from lane.proto.frames import (
     ResetFrame,
     Stats,
     data_head,
+    message_head,
     pack,
     pack_ack,
 )
@@ -115,6 +116,11 @@ class FrameWriter:
         self._cursor = min(arrived, self.buffer.sent)
         self._fin_sent = arrived > self.buffer.sent
 
+    @property
+    def is_resuming(self) -> bool:
+        """Whether the peer has not yet said on this stream what it has."""
+        return self._ahead is not None
+
     def heard(self) -> bool:
         """The peer has said what it has, on this stream. Returns whether data may have waited for that."""
         waited, self._ahead = self._ahead is not None, None
@@ -163,6 +169,22 @@ class FrameWriter:
         if head or due or self.window.ack_due:
             return self._control(now, due) + head, data
         return None
+
+    def next_message(self, data: bytes, now: float) -> bytes | None:
+        """Send `data`, and return the frames in front of them. They count as written.
+
+        This is the short way of what `send` and `next` do together. None if it is not open: a control frame
+        other than an ACK is due, or bytes are to be sent before, or there may be no credit for all of `data`.
+        """
+        buffer, window, offset = self.buffer, self.window, self._cursor
+        if self.due or self.done or offset != buffer.sent or self._ahead is not None:
+            return None
+        if not buffer.send_at_once(data):
+            return None
+        self._cursor = buffer.sent
+        if window.unacknowledged:
+            return message_head(*window.acknowledge(now), offset, len(data))
+        return data_head(offset, len(data))
 
     def _last_words(self, frames: bytes) -> Chunk:
         out, self._preface = self._preface + frames, b""

@@ -79,6 +79,14 @@ class SessionProtocol(SessionState):
         self.activity.last_data = now
         self.liveness.moved()
 
+    def send_message(self, data: bytes, now: float) -> bytes | None:
+        """Send `data`, and return the frames to write in front of them: see `FrameWriter.next_message`."""
+        head = self.writer.next_message(data, now)
+        if head is not None:
+            self.activity.last_data = now
+            self.liveness.moved()
+        return head
+
     def want_credit(self) -> None:
         """A writer waits for credit. The peer may wait for more data before it acknowledges: send a PING."""
         if self.send_buffer.held_back and not self.liveness.asked:
@@ -188,6 +196,30 @@ class SessionProtocol(SessionState):
     def control_due(self) -> bool:
         """Whether `data_to_send` has a control frame that should not wait for data."""
         return not self.writer.done and self.writer.control_due
+
+    def receive_message(self, data: bytes | memoryview, now: float) -> Buffer | None:
+        """Handle bytes from the stream if they are one message for a reader that has consumed all before it.
+
+        This is the short way of what `receive_data` does with new data, alone or behind an ACK for more
+        bytes. Returns the data, which are for `ReceiveWindow.pass_on`. None if the short way is not open:
+        then nothing has changed.
+        """
+        message = self._reader.message(data)
+        if message is None or self.over:
+            return None
+        consumed, credit, offset, start = message
+        buffer, window, live = self.send_buffer, self.receive_window, self.liveness
+        if not window.awaits(offset, len(data) - start):
+            return None
+        if consumed >= 0:
+            if not buffer.acked < consumed <= buffer.sent or self.writer.is_resuming:
+                return None
+            buffer.acknowledge(consumed, credit)
+        live.heard = self.activity.last_data = now
+        live.moved()
+        fresh = window.receive(offset, data[start:], now, live.rtt)
+        self._empty_frames.excuse(len(fresh))
+        return fresh
 
     def receive_data(self, data: bytes | memoryview, now: float) -> Iterator[Event]:
         """Handle bytes from the stream. Raises ProtocolError, and aborts the session with it.

@@ -31,6 +31,8 @@ from lane.stream import LinkStats, Stream, receiver
 
 READ_SIZE = 279552
 """Bytes of one read from a stream: two full frames, and for TLS the rest of a record before them."""
+SHORT = 16384
+"""Bytes of the longest messages that may go the short way: a full record of TLS."""
 BULK = 32768
 """Bytes of a read from which it counts as a part of a bulk transfer, in which users take turns."""
 LINGER = 5.0
@@ -79,13 +81,12 @@ class Session(StreamWriter):
             protocol = SessionProtocol(credit, buffer_size, budget, monotonic(), resumable=resumable)
         else:
             protocol = SessionProtocol.thaw(frozen, budget)
-        super().__init__(protocol)
+        super().__init__(protocol, wake)
         if frozen is not None:
             self.moved_elsewhere = self.moved
         self.asked_to_move: Callable[[], None] = _ignore
         """Called when the peer asks that the session move to another carrier. It must not block."""
         self._owner = owner
-        self._wake = wake
         self._stats: Callable[[], LinkStats] = LinkStats
         self._readable, self._writable, self._over = Event(), Event(), Event()
         self._unread = _NOBODY_READS
@@ -129,7 +130,12 @@ class Session(StreamWriter):
 
     def sendall(self, data: Buffer) -> None:
         """Take all of `data`; block while the peer's window is full. Raises Reset or Closed."""
-        protocol, view, start = self.protocol, memoryview(data), 0
+        protocol = self.protocol
+        if type(data) is bytes and len(data) <= SHORT and data and self._write_message(data):
+            if protocol.failure:
+                raise protocol.failure.build()
+            return
+        view, start = memoryview(data), 0
         while start < len(view):
             if self._suspended:
                 raise Suspended(view[start:])
@@ -152,22 +158,6 @@ class Session(StreamWriter):
             self._writable.wait()  # no limit: a session that is idle for too long is reset
         if protocol.failure:
             raise protocol.failure.build()
-
-    def send_at_once(self, data: bytes) -> bool:
-        """Send `data` if nobody has to wait for that, and return whether it was sent. Never blocks."""
-        protocol, buffer = self.protocol, self.send_buffer
-        if (
-            buffer.state is not Direction.OPEN
-            or protocol.over
-            or not self._writes_at_once
-            or buffer.allowance(len(data)) < len(data)
-        ):
-            return False
-        now = monotonic()
-        protocol.send(data, now)
-        self._wake(self)
-        self._write_now(now)
-        return True
 
     def finish(self) -> None:
         """Half-close our direction. Idempotent."""
@@ -353,17 +343,39 @@ class Session(StreamWriter):
             size, data = len(data), b""  # a reader that waits keeps no memory
             if protocol.trailing_data is not None and self._stream is stream:
                 return  # the next bytes belong to another session
-            if size < BULK:
-                maybe_yield(waited_in)
-            else:
+            if size >= BULK:
                 self._owner.gates.turn(size, waited_in)
+            elif loop.began == waited_in:
+                maybe_yield(waited_in)
             waited_in = loop.began
             data = recv(READ_SIZE)
         self._lost(stream, None)
 
     def _take_in(self, data: bytes | memoryview) -> None:
         """Handle bytes from the stream. A violation of the protocol aborts the session."""
-        protocol, now, progress = self.protocol, monotonic(), False
+        protocol, now = self.protocol, monotonic()
+        short = len(data) <= SHORT and self._writable.is_set()  # nobody waits for credit
+        fresh = protocol.receive_message(data, now) if short else None
+        if fresh is None:
+            progress = self._take_in_frames(data, now)
+        else:
+            progress = True
+            self.receive_window.pass_on(fresh, self._owner.offer(fresh))
+        if protocol.over:
+            if self.aborting is None:  # the peer aborted it, or broke the protocol at its end
+                self.detach(reset_code(0))
+            self._settle()
+        if progress:
+            self._wake(self)
+        if protocol.writer.due & PONG_DUE or (progress and self.receive_window.ack_due):
+            self._flush_soon()
+        if progress and protocol.readable:
+            self._tell_reader()
+            gevent.sleep(0)  # the data should move on before more is read
+
+    def _take_in_frames(self, data: bytes | memoryview, now: float) -> bool:
+        """Handle all events of bytes from the stream. Returns whether new data or a FIN came."""
+        protocol, progress = self.protocol, False
         if now >= protocol.liveness.link_expires:
             protocol.liveness.measured(self._stats(), now)
         try:
@@ -384,17 +396,7 @@ class Session(StreamWriter):
         except ProtocolError:
             if self.abort_unheard and self.aborting is None:
                 self._say_abort()
-        if protocol.over and self.aborting is None:  # the peer aborted it, or broke the protocol at its end
-            self.detach(reset_code(0))
-        if protocol.over:
-            self._settle()
-        if progress:
-            self._wake(self)
-        if protocol.writer.due & PONG_DUE or (progress and self.receive_window.ack_due):
-            self._flush_soon()
-        if progress and protocol.readable:
-            self._tell_reader()
-            gevent.sleep(0)  # the data should move on before more is read
+        return progress
 
     def _tell_reader(self) -> None:
         self._readable.set()

@@ -88,7 +88,8 @@ class SocketStream:
 
     def recv(self, limit: int = 262144) -> bytes:
         """Block for 1 to `limit` bytes; b"" for the peer's FIN. Raises Reset or Closed."""
-        self._check()
+        if self._suspended or self._released:
+            self._check()
         if self._lull:
             self._wait(self._readable)
         while True:
@@ -134,7 +135,8 @@ class SocketStream:
 
     def _wait(self, watcher: Any) -> None:
         """Let other greenlets run until the socket is ready."""
-        self._check()
+        if self._suspended or self._released:
+            self._check()
         if watcher.callback is not None:
             raise Closed("two greenlets use one direction of a stream")
         self._hub.wait(watcher)  # no limit: the caller has one, and TCP keepalive notices a lost peer

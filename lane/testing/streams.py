@@ -6,7 +6,7 @@ import gevent
 import pytest
 
 from lane.errors import Closed, Reset
-from lane.stream import Stream, send_joined
+from lane.stream import Stream, joiner
 from lane.testing.harness import (
     PATIENCE,
     Flood,
@@ -51,8 +51,8 @@ class StreamContract:
         near, far = kit.stream()
         head, data = pattern(length, 1), pattern(size, 2)
         reading = gevent.spawn(read_all, far)
-        send_joined(near, head, memoryview(data))
-        send_joined(near, head, bytearray(data))
+        joiner(near)(head, memoryview(data))
+        joiner(near)(head, bytearray(data))
         near.finish()
         assert reading.get() == 2 * (head + data)
 
