@@ -21,6 +21,8 @@ BACK_OFF = 0.1
 """Seconds to wait after a failed receive. An immediate retry would only burn CPU."""
 BRISK = 0.0002
 """Seconds. After a shorter wait for a packet there are probably more, and the next is looked for at once."""
+MOST = 65535
+"""Bytes of the largest packet."""
 TURN = 16
 """Packets that are handed on before others have their turn."""
 
@@ -98,10 +100,11 @@ class UdpSocket:
 
     def _arrived(self) -> None:
         turn = TURN if monotonic() - self._handled < BRISK else 1
+        following = self._next if self._picks else self._sock.recvfrom
         while turn and (take := self._take) is not None:
             turn -= 1
             try:
-                packet, where = self._next()
+                packet, where = following(MOST)
             except BlockingIOError:
                 break
             except OSError as error:
@@ -113,10 +116,8 @@ class UdpSocket:
                 report(self._name, error)
         self._handled = monotonic()
 
-    def _next(self) -> tuple[bytes, Any]:
-        if not self._picks:
-            return self._sock.recvfrom(65535)
-        packet, ancillary, _, address = self._sock.recvmsg(65535, pktinfo.ROOM)
+    def _next(self, size: int) -> tuple[bytes, Any]:
+        packet, ancillary, _, address = self._sock.recvmsg(size, pktinfo.ROOM)
         return packet, (address, pktinfo.source(ancillary))
 
     def _failed(self, error: OSError) -> None:

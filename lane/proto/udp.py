@@ -17,6 +17,7 @@ FLOW_SIZE = 8
 Buffer = bytes | bytearray | memoryview
 Packet = tuple[Address, bytes]
 """A packet to or from the address."""
+_CUT = "a packet that ends before its payload"
 
 
 def parse_socks(packet: bytes) -> Packet:
@@ -27,7 +28,11 @@ def parse_socks(packet: bytes) -> Packet:
     """
     if packet[:3] != b"\0\0\0":
         raise ProtocolError("a fragment" if packet[:2] == b"\0\0" else "not a packet as SOCKS5 has them")
-    return _split(packet, 3)
+    found = unpack(packet, 3)
+    if found is None:
+        raise ProtocolError(_CUT)
+    address, begin = found
+    return address, packet[begin:]
 
 
 def pack_socks(source: Address, payload: Buffer) -> bytes:
@@ -42,7 +47,11 @@ def pack_datagram(flow: bytes, address: Address, payload: Buffer) -> bytes:
 
 def parse_datagram(datagram: bytes) -> Packet:
     """The address and the payload of a datagram. Its flow's ID is skipped. Raises ProtocolError."""
-    return _split(datagram, FLOW_SIZE)
+    found = unpack(datagram, FLOW_SIZE)
+    if found is None:
+        raise ProtocolError(_CUT)
+    address, begin = found
+    return address, datagram[begin:]
 
 
 def pack_packet(address: Address, payload: Buffer) -> bytes:
@@ -80,10 +89,13 @@ class PacketReader:
                     return found, len(data) - before
                 found.append(packet)
                 at = end
+                if at == len(data):
+                    break
         except ProtocolError:
             if not found:
                 raise
-        self._rest = bytearray()
+        if before:
+            self._rest = bytearray()
         return found, at - before
 
     def _parse(self, data: Buffer, at: int) -> tuple[Packet | None, int]:
@@ -109,11 +121,3 @@ class PacketReader:
     def at_boundary(self) -> bool:
         """Whether the bytes so far end with a whole packet."""
         return not self._rest
-
-
-def _split(packet: bytes, at: int) -> Packet:
-    found = unpack(packet, at)
-    if found is None:
-        raise ProtocolError("a packet that ends before its payload")
-    address, begin = found
-    return address, packet[begin:]

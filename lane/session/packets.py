@@ -95,18 +95,18 @@ class Packets(Owner):
 
     def send(self, address: Address, payload: Buffer) -> None:
         """Send one packet to or from `address`. Never blocks. The packet may be lost."""
-        session = self._session
-        if len(payload) > MAX_PACKET or session is None or session.over:
+        if len(payload) > MAX_PACKET or self._session is None or self._session.over:
             self.dropped += 1
             return
         self.sent += 1
-        if self.gates.down.limited:
-            self.dropped += self._line(self.gates.down, self._send).add(address, bytes(payload))
+        if (gate := self.gates.down).limited:
+            self.dropped += self._line(gate, self._send).add(address, bytes(payload))
         else:
             self._send(address, payload)
 
     def _send(self, address: Address, payload: Buffer) -> None:
-        session = self._begun()
+        session = self._session
+        assert session is not None
         if self._datagrams is not None and self.peer_ready and session.carried:
             datagram = pack_datagram(self._flow, address, payload)
             if len(datagram) <= self._datagrams.max_size:

@@ -18,7 +18,9 @@ from aioquic.tls import Epoch
 
 from lane_quic.configuration import DEFAULTS, LARGE_DATAGRAM, LARGEST_RECEIVED, Settings
 from lane_quic.engine.connection_view import ConnectionView
+from lane_quic.engine.mtu_discovery import HOLE_PACKETS
 from lane_quic.engine.received_packets import ReceivedPackets
+from lane_quic.fastpath import datagram
 from lane_quic.fastpath import receive as fast_receive
 from lane_quic.fastpath import send as fast_send
 from lane_quic.fastpath.batch import Datagrams
@@ -172,22 +174,13 @@ class Engine(ConnectionView):
 
     def trains_to_send(self, now: float) -> Datagrams:
         """The packets that may be sent now, as far as they are joined already."""
-        if self._fast and not self._has_upkeep(now) and fast_send.quiet(self, now):
+        short = self._fast and not self._has_upkeep(now)
+        if short and fast_send.quiet(self, now):
             return []
         self._let_ack_ride(now)
-        self._leave_black_hole()
-        self._skip_number()
-        if self.packet_number >= self._update_at or self.keys.before is not None:
-            self._change_keys(now)
-        self._repeat_tails(now)
-        if len(self.datagrams_pending):
-            self.datagrams.fit()
-        datagrams, done = self._write_ends(now), False
-        if self._fast:
-            found, done = fast_send.send(self, now)
-            datagrams += found
-        if not done:
-            datagrams += super().datagrams_to_send(now) + self._send_the_rest(now)
+        datagrams = datagram.send(self, now) if short else None
+        if datagrams is None:
+            datagrams = self._send_batch(now)
         loss = self.loss
         if self._unacknowledged and self.space.ack_at is None:
             self._unacknowledged, self._acked_at = 0, now
@@ -204,6 +197,23 @@ class Engine(ConnectionView):
             if self._datagrams is not None:
                 self.datagrams_pending.on_sent(size)
             self.ack_delay = min(MAX_ACK_DELAY, max(MIN_ACK_DELAY, (loss.rtt or 0) / 8))
+        return datagrams
+
+    def _send_batch(self, now: float) -> Datagrams:
+        """Whatever there is to send."""
+        self._leave_black_hole()
+        self._skip_number()
+        if self.packet_number >= self._update_at or self.keys.before is not None:
+            self._change_keys(now)
+        self._repeat_tails(now)
+        if len(self.datagrams_pending):
+            self.datagrams.fit()
+        datagrams, done = self._write_ends(now), False
+        if self._fast:
+            found, done = fast_send.send(self, now)
+            datagrams += found
+        if not done:
+            datagrams += super().datagrams_to_send(now) + self._send_the_rest(now)
         return datagrams
 
     def _let_ack_ride(self, now: float) -> None:
@@ -228,8 +238,15 @@ class Engine(ConnectionView):
         return found
 
     def _has_upkeep(self, now: float) -> bool:
-        """Whether a tail may be due, or keys change."""
-        return (self._tails_at is not None and now >= self._tails_at) or self.keys.before is not None
+        """Whether a tail may be due, a packet number is skipped, keys change, or the path may be broken."""
+        return (
+            (self._tails_at is not None and now >= self._tails_at)
+            or self.packet_number >= self._skip_at
+            or self.packet_number >= self._update_at
+            or self.keys.before is not None
+            or self.loss.timeouts > 0
+            or self.loss.large_lost >= HOLE_PACKETS
+        )
 
     def get_timer(self) -> float | None:
         """aioquic's, without its looks at what only a handshake or another path has."""

@@ -35,7 +35,7 @@ def quiet(engine: FastPathConnection, now: float) -> bool:
     if engine.streams.woken or len(engine.datagrams_pending) or not settled(engine):
         return False
     at = engine.space.ack_at
-    if (at is not None and at <= now) or engine.gather_streams() or _has_more_to_say(engine):
+    if (at is not None and at <= now) or engine.gather_streams() or has_more_to_say(engine):
         return False
     engine.pacing_at = engine.loss.pacer.next_send_time(now)
     return True
@@ -43,12 +43,12 @@ def quiet(engine: FastPathConnection, now: float) -> bool:
 
 def send(engine: FastPathConnection, now: float) -> tuple[Datagrams, bool]:
     """The packets that may be sent now, and whether aioquic has nothing to add to them."""
-    if not settled(engine) or _has_more_to_say(engine):
+    if not settled(engine) or has_more_to_say(engine):
         return [], False
     space = engine.space
     ack_at = space.ack_at
     ack = ack_at is not None and ack_at <= now
-    if ack and _asks_for_ack(engine):
+    if ack and asks_for_ack(engine):
         return [], False
     streams = engine.gather_streams()
     for stream in streams:
@@ -76,8 +76,8 @@ def held_up(engine: FastPathConnection, streams: list[Any], now: float) -> bool:
     """Whether aioquic has something to write before `send` can, of the connection or for one of `streams`."""
     ack_at = engine.space.ack_at
     return (
-        _has_more_to_say(engine)
-        or (ack_at is not None and ack_at <= now and _asks_for_ack(engine))
+        has_more_to_say(engine)
+        or (ack_at is not None and ack_at <= now and asks_for_ack(engine))
         or any(map(has_end, streams))
     )
 
@@ -87,7 +87,7 @@ def has_end(stream: Any) -> bool:
     return bool(stream.sender.reset_pending or stream.receiver.stop_pending or stream.is_finished)
 
 
-def _asks_for_ack(engine: FastPathConnection) -> bool:
+def asks_for_ack(engine: FastPathConnection) -> bool:
     """Whether aioquic adds a PING to the next ACK, so that its ACKs are acknowledged."""
     return len(engine.space.ack_queue) > 1 and not engine.packet_number % 8
 
@@ -102,7 +102,7 @@ def probe(engine: FastPathConnection, size: int, now: float, on_fate: Callable[[
     return batch.finish()
 
 
-def _has_more_to_say(engine: FastPathConnection) -> bool:
+def has_more_to_say(engine: FastPathConnection) -> bool:
     """Whether a frame other than stream data is due, or the path needs aioquic's care."""
     if engine.abandoned:
         engine.raise_connection_limit()

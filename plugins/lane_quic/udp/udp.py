@@ -47,6 +47,8 @@ BULK_MEMORY = 0.020
 """Seconds over which that rate is measured."""
 HURRY = 1.0
 """Seconds without gathering after a latency-sensitive packet: see `DatagramReceiver.hurries`."""
+BRISK = 0.0002
+"""Seconds. After a longer wait, a small datagram is probably alone."""
 BACKLOG = 4096
 """Datagrams that may wait for a full socket. More are dropped, as in a network."""
 BACK_OFF = 0.01
@@ -199,9 +201,12 @@ class QuicSocket:
         hub: Any = gevent.get_hub()
         rate, last, pause = 0.0, monotonic(), 0.0
         while not self.closed and not self.broken:
+            waited = False
             if not pause:
+                begun = monotonic()
                 hub.wait(self._readable)  # no limit: until the socket is closed
-            drained, large = self._take_batch()
+                waited = monotonic() - begun > BRISK
+            drained, large = self._take_batch(waited)
             now = monotonic()
             rate += (large / max(now - last, 1e-6) - rate) * min((now - last) / BULK_MEMORY, 1.0)
             last = now
@@ -210,12 +215,15 @@ class QuicSocket:
             if pause:
                 gevent.sleep(pause)
 
-    def _take_batch(self) -> tuple[bool, int]:
-        """Read a batch and let the carriers answer. Return whether that was all, and how many were large."""
+    def _take_batch(self, alone: bool) -> tuple[bool, int]:
+        """Read a batch and let the carriers answer. Return whether that was all, and how many were large.
+
+        `alone`: the first datagram is probably the only one. If it is small, no other is looked for.
+        """
         drained, large, count = False, 0, 0
         rows: list[tuple[Any, list[bytes]]] = []  # consecutive datagrams, by path
         start = monotonic()
-        while count < BATCH and not self.broken and monotonic() - start <= QUANTUM:
+        while not drained and count < BATCH and not self.broken and monotonic() - start <= QUANTUM:
             try:
                 data, ancillary, _, address = self._sock.recvmsg(65536, _ANCILLARY)
             except BlockingIOError:
@@ -229,7 +237,10 @@ class QuicSocket:
             count += len(datagrams)
             if len(datagrams[0]) > LARGEST_RECEIVED or (address and not address[1]):  # port 0: no answer
                 continue
-            large += len(datagrams) if len(datagrams[0]) >= BULK_SIZE else 0
+            if len(datagrams[0]) >= BULK_SIZE:
+                large += len(datagrams)
+            elif alone:
+                drained = True
             path = (address, pktinfo.source(ancillary))
             if rows and rows[-1][0] == path:
                 rows[-1][1].extend(datagrams)
