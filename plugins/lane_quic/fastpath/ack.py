@@ -25,6 +25,13 @@ def ack_frame(space: Any, now: float, exponent: int) -> bytes:
     return b"".join(parts)
 
 
+def ack_handler(engine: FastPathConnection) -> tuple[Any, tuple[Any, int]]:
+    """The delivery handler of an ACK frame that is sent now. None is due any longer."""
+    space = engine.space
+    space.ack_at = None
+    return engine.on_ack_delivery, (space, space.largest_received_packet)
+
+
 def take_ack(engine: FastPathConnection, plain: bytes, at: int, now: float) -> int | None:
     """Process an ACK frame whose body begins at `at`. Return its end; None if it is malformed or false."""
     try:
@@ -45,6 +52,7 @@ def take_ack(engine: FastPathConnection, plain: bytes, at: int, now: float) -> i
     ranges.reverse()
     if low < 0 or at > len(plain) or engine.never_sent(ranges):
         return None
+    engine.stirred = True
     engine.loss.peer_completed_address_validation = True
     engine.loss.on_ack_received(
         ack_rangeset=range_set(ranges),

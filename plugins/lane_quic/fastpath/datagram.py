@@ -10,31 +10,30 @@ from aioquic.quic.packet import QuicPacketType
 from aioquic.quic.packet_builder import QuicSentPacket
 from aioquic.tls import Epoch
 
-from lane_quic.fastpath.ack import ack_frame
-from lane_quic.fastpath.batch import AROUND, Datagrams, datagram_frames
+from lane_quic.fastpath.ack import ack_frame, ack_handler
+from lane_quic.fastpath.batch import AROUND, Datagrams, datagram_frames, short_header
 from lane_quic.fastpath.connection import FastPathConnection
 from lane_quic.fastpath.send import asks_for_ack, has_more_to_say, settled
 
 
-def send(engine: FastPathConnection, now: float) -> Datagrams | None:
-    """The packet with all waiting datagrams, and with an ACK if one is due.
+def send(engine: FastPathConnection, now: float, *, ack_rides: bool) -> Datagrams | None:
+    """The packet with all waiting datagrams, of which there are some, and an ACK if one is due.
 
-    None, and nothing has changed, if there is none, if they need several packets, or if there is more to say.
+    None, and nothing has changed, if they need several packets, or if there is more to send. `ack_rides`: an
+    ACK that is not due yet leaves with it.
     """
     waiting, space, loss, most = engine.datagrams_pending, engine.space, engine.loss, engine.max_datagram_size
     # Afterwards the window and the rate must allow another packet: a batch looks whether they do.
     if (
-        not len(waiting)
-        or not settled(engine)
+        not settled(engine)
         or loss.congestion_window - loss.bytes_in_flight < 2 * most
         or loss.pacer.allowance(now) <= most
         or engine.gather_streams()
         or has_more_to_say(engine)
     ):
         return None
-    pair, number, ack = engine.keys, engine.packet_number, b""
-    head = bytes((0x41 | engine.spin_bit << 5 | pair.key_phase << 2,)) + engine.peer_cid.cid
-    if space.ack_at is not None and space.ack_at <= now:
+    head, number, ack_at, ack = short_header(engine), engine.packet_number, space.ack_at, b""
+    if ack_at is not None and (ack_at <= now or ack_rides):
         if asks_for_ack(engine):
             return None
         ack = ack_frame(space, now, engine.local_ack_delay_exponent)
@@ -44,11 +43,8 @@ def send(engine: FastPathConnection, now: float) -> Datagrams | None:
         return None
     for _ in range(count):
         waiting.popleft()
-    handlers = []
-    if ack:
-        space.ack_at = None
-        handlers.append((engine.on_ack_delivery, (space, space.largest_received_packet)))
-    ((data, size),) = pair.send.protection.seal(head, number, [ack + frames])
+    handlers = [ack_handler(engine)] if ack else []
+    ((data, size),) = engine.keys.send.protection.seal(head, number, [ack + frames])
     packet = QuicSentPacket(
         Epoch.ONE_RTT, True, True, False, number, QuicPacketType.ONE_RTT, now, size, handlers
     )  # fmt: skip

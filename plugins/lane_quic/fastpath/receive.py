@@ -53,8 +53,8 @@ def _take_packets(engine: FastPathConnection, datagrams: Sequence[bytes], start:
     data: Data = {}
     index, common = start, True
     protection, space = engine.keys.recv.protection, engine.space
-    head = _expected(engine)
     while index < len(datagrams) and common:
+        head = _expected(engine)
         # A packet that comes alone has any spin bit. A wrong guess costs more than reading its header.
         if index + 1 < len(datagrams):
             number = space.largest_received_packet + 1
@@ -70,12 +70,10 @@ def _take_packets(engine: FastPathConnection, datagrams: Sequence[bytes], start:
         if number not in space.received_packets:
             if _take_only_datagram(engine, plain, data):
                 _note(engine, number, number + 1, first, now)
-            else:
-                at = _take_stream(engine, plain, 0, data)
-                _note_opened(engine, number, number + 1, first)
-                common = _take_rest(engine, range(number, number + 1), plain, at, data, now=now)
-            if index < len(datagrams):
-                head = _expected(engine)
+                continue
+            at = _take_stream(engine, plain, 0, data)
+            _note_opened(engine, number, number + 1, first)
+            common = _take_rest(engine, range(number, number + 1), plain, at, data, now=now)
     _tell(engine, data)
     return index
 
@@ -137,8 +135,9 @@ def _note(engine: FastPathConnection, low: int, stop: int, first: int, now: floa
 def _note_opened(engine: FastPathConnection, low: int, stop: int, first: int) -> None:
     """Record that packets `low` to `stop` - 1 were decrypted. `first` is the first byte of the last one."""
     space = engine.space
-    fresh = max(low, space.expected_packet_number + 1)
+    fresh = space.expected_packet_number + 1
     if fresh < stop:  # aioquic advances the number with every second packet
+        fresh = max(low, fresh)
         space.expected_packet_number = fresh + (stop - 1 - fresh | 1)
     if stop - 1 > engine.spin_highest_pn:
         engine.spin_bit = bool(first & _SPIN) != engine.is_client

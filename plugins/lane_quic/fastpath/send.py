@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any
 
 from aioquic.quic.connection import QuicConnectionState
-from aioquic.tls import Epoch
 
 from lane_quic.fastpath.batch import Batch, Datagrams
 from lane_quic.fastpath.connection import FastPathConnection
@@ -28,17 +27,6 @@ def settled(engine: FastPathConnection) -> bool:
         and not engine.close_pending
         and engine.quic_logger is None
     )
-
-
-def quiet(engine: FastPathConnection, now: float) -> bool:
-    """Whether nothing at all is to be sent, as in most looks at a connection. It sets the pacing timer."""
-    if engine.streams.woken or len(engine.datagrams_pending) or not settled(engine):
-        return False
-    at = engine.space.ack_at
-    if (at is not None and at <= now) or engine.gather_streams() or has_more_to_say(engine):
-        return False
-    engine.pacing_at = engine.loss.pacer.next_send_time(now)
-    return True
 
 
 def send(engine: FastPathConnection, now: float) -> tuple[Datagrams, bool]:
@@ -120,7 +108,7 @@ def has_more_to_say(engine: FastPathConnection) -> bool:
         or engine.retire_connection_ids
         or engine.streams_blocked_pending
         or streams.sent - streams.used < streams.value - streams.sent
-        or not engine.crypto_streams[Epoch.ONE_RTT].sender.buffer_is_empty
+        or not engine.tls_messages.sender.buffer_is_empty
         or _has_unsent(engine.issued_cids)
     )
 

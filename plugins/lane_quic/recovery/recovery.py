@@ -169,8 +169,10 @@ class Recovery(RttEstimator):
         late = self._take_late(ack_rangeset) if self._lost else []
         if not acked and not late:
             return
-        eliciting = any(packet.is_ack_eliciting for packet in late)
-        flying = []
+        eliciting, flying, newest = False, [], acked[-1] if acked else late[-1]
+        if late:
+            eliciting = any(packet.is_ack_eliciting for packet in late)
+            newest = max(newest, late[-1], key=lambda packet: packet.packet_number)
         if self.large_lost and any(packet.sent_bytes > SMALL_DATAGRAM for packet in acked):
             self.large_lost = 0
         for packet in acked:
@@ -183,7 +185,6 @@ class Recovery(RttEstimator):
         for packet in late:
             self.progress.arrived_late(packet)
         self._add_lateness(acked, overtaken_before, late, now)
-        newest = max(acked[-1:] + late[-1:], key=lambda packet: packet.packet_number)
         if newest.sent_time >= self._newest_sent:
             self._newest_sent, self._newest_rtt = newest.sent_time, now - newest.sent_time
         rtt = None
@@ -256,7 +257,8 @@ class Recovery(RttEstimator):
                 space.loss_time = packet.sent_time + patience
                 break
             overdue.append(packet)
-        sample.persistent = self.in_persistent_congestion(packets=[p for p in overdue if p.in_flight])
+        if overdue:
+            sample.persistent = self.in_persistent_congestion(packets=[p for p in overdue if p.in_flight])
         sample.dropped = self._drop(overdue, space)
         sample.delivered, sample.lost = self.progress.delivered, self.progress.lost
         sample.in_flight = self._in_flight

@@ -124,6 +124,9 @@ class QuicSocket:
             room = BACKLOG - len(self._backlog)
             self._backlog.extend(offload.apart(datagrams[:room])[:room])
             return
+        data, path = datagrams[0]
+        if len(datagrams) == 1 and isinstance(data, bytes) and self._send_one(data, path):
+            return
         if not self._segments:
             datagrams = offload.apart(datagrams)
         if (sent := self._send_all(datagrams)) < len(datagrams):
@@ -149,7 +152,19 @@ class QuicSocket:
             if joined or len(pieces) > 1:
                 options = [*(ancillary or ()), offload.segments(size)]
                 return bool(self._sock.sendmsg(pieces, options, 0, address))
-            (data,) = pieces
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno in offload.REFUSALS:
+                return self._send_apart(offload.apart(datagrams))
+            self._note(error)
+            return True
+        return self._send_one(pieces[0], datagrams[0][1])
+
+    def _send_one(self, data: bytes, path: Any) -> bool:
+        """Send a datagram. Returns as `_send` does."""
+        address, ancillary = path
+        try:
             if address is None:
                 self._sock.send(data)
             elif ancillary:
@@ -159,8 +174,6 @@ class QuicSocket:
         except BlockingIOError:
             return False
         except OSError as error:
-            if (joined or len(pieces) > 1) and error.errno in offload.REFUSALS:
-                return self._send_apart(offload.apart(datagrams))
             self._note(error)
         return True
 

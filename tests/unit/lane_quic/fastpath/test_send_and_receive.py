@@ -166,6 +166,9 @@ def state(engine, before):
 ACTION = st.one_of(
     st.tuples(st.just("write"), st.integers(0, 3), st.integers(1, 60_000), st.booleans()),
     st.tuples(st.just("answer"), st.integers(0, 3), st.integers(1, 60_000)),
+    st.tuples(
+        st.just("talk"), st.integers(0, 3), st.integers(1, 600), st.integers(1, 20), st.floats(0, 0.01)
+    ),
     st.tuples(st.just("reset"), st.integers(0, 3)),
     st.tuples(st.just("say"), st.booleans(), st.integers(0, 1500), st.integers(1, 60)),
     st.tuples(st.just("wait"), st.floats(0.001, 0.3)),
@@ -174,31 +177,38 @@ ACTION = st.one_of(
 )
 
 
-def play(actions, **options):
-    """The tape of a schedule, which does not depend on what the engines do."""
+def play(actions, *, alone, **options):
+    """The tape of a schedule, which does not depend on what the engines do. `alone`: with one stream."""
     with pytest.MonkeyPatch.context() as patch:
         # aioquic keeps streams that share a packet in a set, so their order after it is any.
         patch.setattr(QuicStream, "__hash__", lambda stream: stream.stream_id)
         patch.setattr(batch, "TURN", 0)  # a packet in turn, as in aioquic
-        patch.setattr(sender, "SHORT", -1)  # nobody is first
-        return _play(actions, **options)
+        patch.setattr(sender, "SHORT", 1 << 40 if alone else -1)  # nobody is first
+        return _play(actions, streams=1 if alone else 4, **options)
 
 
-def _play(actions, *, fast, **options):
+def _play(actions, *, fast, streams, **options):
     pipe = Taped(fast=fast, **options)
     opened, over = {}, set()
     for action in actions:
         kind, *details = action
-        if kind in ("write", "answer", "reset"):
-            index = details[0]
+        if kind in ("write", "answer", "talk", "reset"):
+            index = details[0] % streams
             if index not in opened:
                 opened[index] = pipe.client.open(b"first", False)
             number = opened[index]
             side = pipe.server if kind == "answer" else pipe.client
-            known = side.engine.knows(number) and (kind, index) not in over and ("reset", index) not in over
+            over_as = "write" if kind == "talk" else kind
+            known = side.engine.knows(number) and not over & {(over_as, index), ("reset", index)}
             if not known:
                 continue
-            if kind == "reset":
+            if kind == "talk":  # both sides say little, in turn
+                for _ in range(details[2]):
+                    for side in pipe.client, pipe.server:
+                        if side.engine.knows(number):
+                            side.engine.send_stream_data(number, bytes(details[1]))
+                        pipe.settle(details[3])
+            elif kind == "reset":
                 side.engine.reset_stream(number, 7)
                 over.add(("reset", index))
             else:
@@ -234,9 +244,11 @@ def compare(fast, slow):
     st.lists(ACTION, max_size=12),
     st.sampled_from([{}, {"loss": 0.1}, {"jitter": 0.02}, {"loss": 0.05, "twice": 0.05, "jitter": 0.01}]),
     st.integers(0, 100),
+    st.booleans(),
 )
-def test_whatever_happens_packets_and_state_are_as_aioquics(actions, link, seed):
-    compare(play(actions, fast=True, seed=seed, **link), play(actions, fast=False, seed=seed, **link))
+def test_whatever_happens_packets_and_state_are_as_aioquics(actions, link, seed, alone):
+    options = {"seed": seed, "alone": alone, **link}
+    compare(play(actions, fast=True, **options), play(actions, fast=False, **options))
 
 
 @pytest.fixture
