@@ -53,9 +53,9 @@ class AckTiming(ConnectionView):
             return
         self._unacknowledged += count
         if (
-            (due is not None and due - now <= min(ACK_SOON, self.ack_delay / 2))
+            (due is not None and due - now <= ACK_SOON and due - now <= self.ack_delay / 2)
             or self._unacknowledged >= ACK_EVERY
-            or len(ranges_of(space.ack_queue)) > max(ranges, 1)
+            or 1 < len(ranges_of(space.ack_queue)) > ranges
         ):
             space.ack_at = now
         elif count > 1 or len(datagrams[0]) > SMALL or self._unacknowledged > FEW:

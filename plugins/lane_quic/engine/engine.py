@@ -13,6 +13,7 @@ from typing import Any
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnectionState
 from aioquic.quic.packet import pull_quic_transport_parameters, push_quic_transport_parameters
 from aioquic.tls import Epoch
 
@@ -221,7 +222,8 @@ class Engine(AckTiming):
 
     def get_timer(self) -> float | None:
         """aioquic's, without its looks at what only a handshake or another path has."""
-        if not (self._fast and fast_send.settled(self) and self.network_paths[0].is_validated):
+        confirmed = self.handshake_confirmed and self.state is QuicConnectionState.CONNECTED
+        if not (self._fast and confirmed and self.network_paths[0].is_validated):
             return super().get_timer()
         at, ack_at, pacing_at, tails_at = self.close_at, self.space.ack_at, self.pacing_at, self._tails_at
         if ack_at is not None and (at is None or ack_at < at):
@@ -251,8 +253,7 @@ class Engine(AckTiming):
     def note_idle(self) -> None:
         """Note that nothing more is to be sent. If the window has room, the application limits the rate."""
         loss = self.loss
-        room = loss.congestion_window - loss.bytes_in_flight
-        if self.pacing_at is None and room >= self.max_datagram_size:
+        if self.pacing_at is None and loss.room >= self.max_datagram_size:
             loss.progress.on_limited(loss.bytes_in_flight)
 
     def serialize_transport_parameters(self) -> bytes:

@@ -31,6 +31,20 @@ class Sender(StreamSender):
         self._rested_at = 0  # the offset up to which all was sent when it rested last
         self._repeated = 0  # bytes before this offset are not repeated
 
+    def write(self, data: bytes, end_stream: bool = False) -> None:
+        """Write as aioquic does. If all was sent, the new bytes are all that is to be sent."""
+        waiting = ranges_of(self.pending)
+        if waiting or end_stream or not data or self.buffer_fin is not None:
+            super().write(data, end_stream)
+        elif self.reset_error_code is None:
+            stop = self.buffer_stop + len(data)
+            waiting.append(range(self.buffer_stop, stop))
+            self.buffer += data
+            self.buffer_stop = stop
+            self.buffer_is_empty = False
+        else:
+            super().write(data)
+
     @property
     def unsent(self) -> int:
         """Bytes that were written and not sent yet."""

@@ -56,13 +56,10 @@ class Arrivals:
         if not self.counted:
             self._largest = self._counted_to = low - 1  # earlier packets do not count as lost
         self.counted += stop - low
-        while low < stop:
-            end = stop
-            if stop - low > 1:  # no further than the end of a span
-                end = min(stop, max(low, self._counted_to + SPAN) + 1)
+        while low < stop:  # no further than the end of a span
+            end = stop if stop - low == 1 else min(stop, max(low, self._counted_to + SPAN) + 1)
             self._arrived += end - low
-            if end > self._largest:
-                self._largest = end - 1
+            self._largest = max(self._largest, end - 1)
             expected = self._largest - self._counted_to
             if expected >= SPAN:
                 # Negative if packets were late for the last span. That evens out.

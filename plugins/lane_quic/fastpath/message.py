@@ -9,7 +9,7 @@ state.
 from lane_quic.fastpath.ack import ack_frame, ack_handler
 from lane_quic.fastpath.batch import Datagrams, short_header
 from lane_quic.fastpath.connection import FastPathConnection
-from lane_quic.fastpath.send import asks_for_ack, has_end, has_more_to_say, settled
+from lane_quic.fastpath.send import asks_for_ack, has_more_to_say, settled
 from lane_quic.fastpath.wire import stream_frame, varint
 from lane_quic.recovery.sent_packets import AnsweringPacket, StreamPacket
 
@@ -38,8 +38,8 @@ def send(engine: FastPathConnection, now: float, *, ack_rides: bool) -> Datagram
     if (
         len(streams) > 1
         or stream.is_blocked
-        or has_end(stream)
-        or loss.congestion_window - loss.bytes_in_flight < 2 * most
+        or stream.receiver.stop_pending
+        or loss.room < 2 * most
         or loss.pacer.allowance(now) <= most
     ):
         return None

@@ -71,7 +71,7 @@ def _take_packets(engine: FastPathConnection, datagrams: Sequence[bytes], start:
             if _take_only_datagram(engine, plain, data):
                 _note(engine, number, number + 1, first, now)
                 continue
-            at = _take_stream(engine, plain, 0, data)
+            at = None if plain[:1] == b"\x02" else _take_stream(engine, plain, 0, data)
             _note_opened(engine, number, number + 1, first)
             common = _take_rest(engine, range(number, number + 1), plain, at, data, now=now)
     _tell(engine, data)
@@ -166,6 +166,8 @@ def _note_taken(engine: FastPathConnection, low: int, stop: int, now: float, *, 
 
 def _tell(engine: FastPathConnection, data: Data) -> None:
     """Create one event for each stream in `data`, and empty `data`."""
+    if not data:
+        return
     for stream_id, pieces in data.items():
         whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         engine.events.append(StreamDataReceived(data=whole, end_stream=False, stream_id=stream_id))
@@ -181,14 +183,15 @@ def _take_frames(
     """
     end, eliciting, work = len(plain), at > 0, 0
     while at < end:
-        after = _take_stream(engine, plain, at, data)
-        if after is None and plain[at] & 0xFE == _DATAGRAM:
-            _tell(engine, data)  # the bytes before it
-            after = _take_datagram(engine, plain, at)
-        eliciting = eliciting or after is not None
-        if after is None and plain[at] == _ACK:
+        if plain[at] == _ACK:
             after = take_ack(engine, plain, at + 1, now)
             work += COSTLY
+        else:
+            after = _take_stream(engine, plain, at, data)
+            if after is None and plain[at] & 0xFE == _DATAGRAM:
+                _tell(engine, data)  # the bytes before it
+                after = _take_datagram(engine, plain, at)
+            eliciting = eliciting or after is not None
         if after is None:
             break
         work += 1
@@ -230,12 +233,16 @@ def _take_stream(engine: FastPathConnection, plain: bytes, at: int, data: Data) 
         stream_id, at = plain[at + 1], at + 2
         if stream_id >= 0x40:
             stream_id, at = read_varint(plain, at - 1)
-        if kind & 4 and plain[at] >= 0x80:  # nearly always; calls would be measurably slower
+        if not kind & 4:
+            offset = 0
+        elif plain[at] >= 0x80:  # nearly always; calls would be measurably slower
             width = 8 if plain[at] >= 0xC0 else 4
             offset = int.from_bytes(plain[at : at + width], "big") & (1 << width * 8 - 2) - 1
             at += width
+        elif plain[at] >= 0x40:
+            offset, at = (plain[at] & 0x3F) << 8 | plain[at + 1], at + 2
         else:
-            offset, at = read_varint(plain, at) if kind & 4 else (0, at)
+            offset, at = plain[at], at + 1
         if not kind & 2:
             length = end - at
         elif 0x40 <= plain[at] < 0x80:

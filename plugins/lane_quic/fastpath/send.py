@@ -11,12 +11,15 @@ with much to send may fill more than one packet in its turn.
 """
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 from aioquic.quic.connection import QuicConnectionState
 
 from lane_quic.fastpath.batch import Batch, Datagrams
 from lane_quic.fastpath.connection import FastPathConnection
+
+_was_sent = attrgetter("was_sent")  # a generator takes five times as long
 
 
 def settled(engine: FastPathConnection) -> bool:
@@ -109,17 +112,10 @@ def has_more_to_say(engine: FastPathConnection) -> bool:
         or engine.streams_blocked_pending
         or streams.sent - streams.used < streams.value - streams.sent
         or not engine.tls_messages.sender.buffer_is_empty
-        or _has_unsent(engine.issued_cids)
+        or not all(map(_was_sent, engine.issued_cids))
     )
 
 
 def _is_asked(path: Any) -> bool:
     """Whether another path than that in use is to be validated, by us or by the peer."""
     return bool(path.remote_challenges or not (path.is_validated or path.local_challenge_sent))
-
-
-def _has_unsent(cids: list[Any]) -> bool:
-    for cid in cids:  # noqa: SIM110 (a generator takes five times as long)
-        if not cid.was_sent:
-            return True
-    return False

@@ -65,20 +65,22 @@ def take(packets: dict[int, Any], ranges: Sequence[range], before: int) -> list[
     if not packets:
         return []
     taken: list[Any] = []
-    left = []
-    for number in packets:
-        if number > before:
-            break
-        left.append(number)
-    left.sort()
-    if left:
+    first = next(iter(packets))
+    if first <= before:
+        left = []
+        for number in packets:
+            if number > before:
+                break
+            left.append(number)
+        left.sort()
         for r in ranges:
             if r.start > left[-1]:
                 break
             covered = left[bisect_left(left, r.start) : bisect_left(left, r.stop)]
             taken += [packets.pop(number) for number in covered]
+        first = next(iter(packets), 0)
     if packets:
-        after, end = max(before, next(iter(packets)) - 1) + 1, next(reversed(packets)) + 1
+        after, end = max(before + 1, first), next(reversed(packets)) + 1
         for r in ranges:
             numbers = range(max(r.start, after), min(r.stop, end))
             taken += [packets.pop(number) for number in numbers if number in packets]
@@ -89,6 +91,9 @@ def deliver(packets: Sequence[Any]) -> None:
     """Call the handlers of all frames in `packets`, which have arrived. `packets` has the oldest first."""
     if len(packets) <= FEW:
         for packet in packets:
+            if type(packet) is StreamPacket:
+                packet.sender.on_data_delivery(QuicDeliveryState.ACKED, packet.start, packet.stop, False)
+                continue
             for handler, arguments in packet.delivery_handlers:
                 handler(QuicDeliveryState.ACKED, *arguments)
         return

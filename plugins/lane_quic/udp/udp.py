@@ -45,10 +45,11 @@ BULK_RATE = 600.0
 """Large packets a second from which the traffic counts as a bulk transfer."""
 BULK_MEMORY = 0.020
 """Seconds over which that rate is measured."""
+SPARSE = 0.0005
+"""Seconds after a batch from which on a packet probably comes alone. To ask the kernel for a second one
+costs as much as to read one."""
 HURRY = 1.0
 """Seconds without gathering after a latency-sensitive packet: see `DatagramReceiver.hurries`."""
-BRISK = 0.0002
-"""Seconds. After a longer wait, a small datagram is probably alone."""
 BACKLOG = 4096
 """Datagrams that may wait for a full socket. More are dropped, as in a network."""
 BACK_OFF = 0.01
@@ -214,12 +215,10 @@ class QuicSocket:
         hub: Any = gevent.get_hub()
         rate, last, pause = 0.0, monotonic(), 0.0
         while not self.closed and not self.broken:
-            waited = False
             if not pause:
-                begun = monotonic()
                 hub.wait(self._readable)  # no limit: until the socket is closed
-                waited = monotonic() - begun > BRISK
-            drained, large = self._take_batch(waited)
+            sparse = rate < BULK_RATE and monotonic() - last > SPARSE
+            drained, large = self._take_batch(alone=sparse)
             now = monotonic()
             rate += (large / max(now - last, 1e-6) - rate) * min((now - last) / BULK_MEMORY, 1.0)
             last = now
@@ -228,15 +227,15 @@ class QuicSocket:
             if pause:
                 gevent.sleep(pause)
 
-    def _take_batch(self, alone: bool) -> tuple[bool, int]:
+    def _take_batch(self, *, alone: bool = False) -> tuple[bool, int]:
         """Read a batch and let the carriers answer. Return whether that was all, and how many were large.
 
-        `alone`: the first datagram is probably the only one. If it is small, no other is looked for.
+        `alone`: a packet probably comes alone, so nothing is asked for after it.
         """
         drained, large, count = False, 0, 0
         rows: list[tuple[Any, list[bytes]]] = []  # consecutive datagrams, by path
         start = monotonic()
-        while not drained and count < BATCH and not self.broken and monotonic() - start <= QUANTUM:
+        while count < BATCH and not self.broken and monotonic() - start <= QUANTUM:
             try:
                 data, ancillary, _, address = self._sock.recvmsg(65536, _ANCILLARY)
             except BlockingIOError:
@@ -250,15 +249,14 @@ class QuicSocket:
             count += len(datagrams)
             if len(datagrams[0]) > LARGEST_RECEIVED or (address and not address[1]):  # port 0: no answer
                 continue
-            if len(datagrams[0]) >= BULK_SIZE:
-                large += len(datagrams)
-            elif alone:
-                drained = True
+            large += len(datagrams) if len(datagrams[0]) >= BULK_SIZE else 0
             path = (address, pktinfo.source(ancillary))
             if rows and rows[-1][0] == path:
                 rows[-1][1].extend(datagrams)
             else:
                 rows.append((path, datagrams))
+            if alone:
+                break
         if not rows and not drained:
             gevent.sleep(BACK_OFF)
         self._hand_out(rows, start)
