@@ -73,6 +73,8 @@ class RequestStream:
         self._failure: Failure[LaneError] | None = None  # why there is no good REPLY
         self._unsent = request.pack() + behind
         self._sent = False  # the request was sent completely
+        self.send_now: Callable[[bytes], bool] | None = None
+        """See `lane.stream.SendsNow`; None where the transport can't, and before the request was sent."""
         self._asked = Event()
         self._lock = BoundedSemaphore(1)
         self._reply: Reply | None = None
@@ -130,14 +132,6 @@ class RequestStream:
             self._join(head, data)
         else:
             self.sendall(b"".join((head, data)))
-
-    @property
-    def send_now(self) -> Callable[[bytes], bool]:
-        """See `lane.stream.SendsNow`. Raises AttributeError where there is none, and before the request."""
-        if not self._sent:
-            raise AttributeError("the request was not sent")
-        found: Callable[[bytes], bool] = self.lease.stream.send_now  # type: ignore[attr-defined]
-        return found
 
     @property
     def abort_sending(self) -> Callable[[int], None] | None:
@@ -248,6 +242,7 @@ class RequestStream:
         with suppress(Closed):  # the next read raises it, with the reason
             self.lease.send(data)
         self._sent = True
+        self.send_now = getattr(self.lease.stream, "send_now", None)
 
 
 def read_reply(recv: Callable[[int], bytes]) -> tuple[Reply, bytes]:

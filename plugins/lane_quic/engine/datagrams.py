@@ -93,6 +93,12 @@ class SendQueue(DatagramQueue):
             self.share -= len(data)
         return data
 
+    def take_all(self) -> None:
+        """Remove all datagrams, to send them. No stream has data to send."""
+        self.taken += len(self)
+        self.size = 0
+        self.clear()
+
     def on_sent(self, size: int) -> None:
         """Note that packets of `size` bytes were sent, with any content."""
         self.share = min(self.share + size / 2, SHARE)
@@ -123,7 +129,7 @@ class QuicDatagrams:
         self._readable = Event()
         self._deliver: Callable[[bytes], None] | None = None
         self._failure: Failure[LaneError] | None = None
-        self._fits = 0  # no queued datagram is larger
+        self._fits = 0  # `max_size` at its last check
         self._received = self._too_large = 0
 
     @property
@@ -139,13 +145,13 @@ class QuicDatagrams:
         """Send `data` at the end of this turn of the event loop. False if it is too large or too late."""
         if self._failure is not None:
             return False
-        size = self.max_size
-        if len(data) > size:
-            self._too_large += 1
-            return False
-        self._fits = max(self._fits, size)
+        if len(data) > self._fits:
+            self.fit()
+            if len(data) > self._fits:
+                self._too_large += 1
+                return False
         rate = self._engine.loss.pacer.rate
-        if rate is not None:
+        if rate is not None and len(self.outgoing):
             self.outgoing.most = int(min(max(rate * UNSENT_TIME, UNSENT_LEAST), UNSENT_MOST))
         self.outgoing.append(bytes(data))
         self._engine.wake()

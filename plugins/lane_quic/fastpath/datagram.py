@@ -41,8 +41,7 @@ def send(engine: FastPathConnection, now: float, *, ack_rides: bool) -> Datagram
     frames, count = datagram_frames(waiting, most - len(head) - AROUND - len(ack))
     if count < len(waiting):
         return None
-    for _ in range(count):
-        waiting.popleft()
+    waiting.take_all()
     handlers = [ack_handler(engine)] if ack else []
     ((data, size),) = engine.keys.send.protection.seal(head, number, [ack + frames])
     packet = QuicSentPacket(
