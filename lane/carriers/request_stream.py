@@ -28,6 +28,7 @@ from lane.errors import (
 from lane.proto.frames import End, FrameReader, aborted
 from lane.proto.hello import Reply, Request, parse_reply
 from lane.session.aborting import abort_alone
+from lane.session.byte_queue import Buffer
 from lane.session.flows import Flows
 from lane.stream import LinkStats, joiner, measured, receiver
 from lane.tasks import start
@@ -80,7 +81,8 @@ class RequestStream:
         self._reply: Reply | None = None
         self._rest = b""  # bytes received after the REPLY
         self._recv: Callable[[int], bytes | memoryview] = lease.stream.recv
-        self._join = joiner(lease.stream)
+        self.send_joined: Callable[[bytes, Buffer], None] = self._send_first
+        """See `lane.stream.Joins`."""
 
     @property
     def asked(self) -> bool:
@@ -116,7 +118,7 @@ class RequestStream:
             return data
         return self._recv(limit)
 
-    def sendall(self, data: bytes | bytearray | memoryview) -> None:
+    def sendall(self, data: Buffer) -> None:
         """See `lane.stream.Stream`. Before the REPLY, a failure is raised by the read instead."""
         if not self._sent:
             # The greenlet that waits for the REPLY may be sending the request.
@@ -126,12 +128,9 @@ class RequestStream:
                     return
         self.lease.stream.sendall(data)
 
-    def send_joined(self, head: bytes, data: bytes | bytearray | memoryview) -> None:
-        """See `lane.stream.Joins`."""
-        if self._sent:
-            self._join(head, data)
-        else:
-            self.sendall(b"".join((head, data)))
+    def _send_first(self, head: bytes, data: Buffer) -> None:
+        """Send `head` and `data` while the request may not have been sent."""
+        self.sendall(b"".join((head, data)))
 
     @property
     def abort_sending(self) -> Callable[[int], None] | None:
@@ -242,6 +241,7 @@ class RequestStream:
         with suppress(Closed):  # the next read raises it, with the reason
             self.lease.send(data)
         self._sent = True
+        self.send_joined = joiner(self.lease.stream)
         self.send_now = getattr(self.lease.stream, "send_now", None)
 
 

@@ -38,6 +38,7 @@ ABORTED = 1 << 31
 
 
 _ACK_HEAD = ACK << 24 | 12
+_STATS_HEAD = STATS << 24 | 28
 
 
 class Data(NamedTuple):
@@ -112,6 +113,8 @@ class Received:
 
 
 Frame = Data | Ack | Fin | ResetFrame | Ping | Pong | End | Stats | Received
+Message = tuple[int, int, tuple[int, int] | None, Stats | None]
+"""The offset of the bytes of a DATA frame, where they begin, and what is in front: an ACK's fields, STATS."""
 
 
 def reset_code(code: int) -> int:
@@ -184,20 +187,24 @@ class FrameReader:
         """Whether the fed bytes end with a whole frame."""
         return not self._left and not self._partial
 
-    def message(self, data: bytes | memoryview) -> tuple[int, int, int, int] | None:
+    def message(self, data: bytes | memoryview) -> Message | None:
         """Parse `data` if it is one whole DATA frame, maybe behind an ACK, as most short reads are.
 
-        Returns the fields `consumed` and `window` of the ACK (-1 and 0 without one), the offset of the bytes
-        in the frame, and where they begin in `data`. None if it is anything else: then `each` parses it.
+        STATS may be between the two. None if it is anything else: then `each` parses it.
         """
         size = len(data)
         if self._left or self._partial or size <= _ACK_DATA.size:
             return None
         first, consumed, window, head, offset = _ACK_DATA.unpack_from(data)
-        if first == _ACK_HEAD and head == size - 20:  # DATA is 0, and 8 bytes of the payload are the offset
-            return consumed, window, offset, _ACK_DATA.size
-        if first == size - 4:
-            return -1, 0, _DATA.unpack_from(data)[1], _DATA.size
+        if first != _ACK_HEAD:
+            return (_DATA.unpack_from(data)[1], 12, None, None) if first == size - 4 else None
+        if head == size - 20:  # the type DATA is 0; of its payload, the first 8 bytes are the offset
+            return offset, 28, (consumed, window), None
+        if head == _STATS_HEAD and size > 60:
+            stats = Stats(*_STATS.unpack_from(data, 16)[1:])
+            head, offset = _DATA.unpack_from(data, 48)
+            if head == size - 52:
+                return offset, 60, (consumed, window), stats
         return None
 
     def feed(self, data: bytes | memoryview) -> list[Frame]:

@@ -82,7 +82,8 @@ class ByteQueue:
     def drop(self, size: int) -> None:
         """Remove the first `size` bytes. There must be that many."""
         if size == self.size:
-            self.clear()
+            self._chunks.clear()
+            self._skip = self.size = 0
             return
         self.size -= size
         self._skip += size

@@ -118,12 +118,6 @@ class ReceiveWindow:
         """Whether the reader has consumed all bytes, and waits for more."""
         return not (self._queue.size or self._taken)
 
-    def awaits(self, offset: int, size: int) -> bool:
-        """Whether `size` bytes from `offset` on are the next ones, are allowed, and find the reader idle."""
-        if offset != self.received or offset + size > self.limit or self.final is not None:
-            return False
-        return not (self._queue.size or self._taken)
-
     def receive(self, offset: int, data: Buffer, now: float, rtt: float) -> Buffer:
         """Check bytes from the peer, and return the new ones among them. Raises ProtocolError.
 
@@ -155,7 +149,8 @@ class ReceiveWindow:
 
     def pass_on(self, data: Buffer, taken: int) -> None:
         """The first `taken` of the new bytes `data` went to an idle reader: see `consume_now` and `hold`."""
-        self.consume_now(taken)
+        self._taken = taken
+        self.consume()
         if taken != len(data):
             self.hold(data[taken:])
 

@@ -157,7 +157,8 @@ class Relay(Owner):
                     gate.pay(session, moved)
                 session.sendall(data)
                 data = b""
-                gates.turn(moved, waited_in)
+                if waited_in == loop.began or not gates.alone:  # else others had theirs
+                    gates.turn(moved, waited_in)
                 waited_in = loop.began
             self._pending = b""
             session.finish()

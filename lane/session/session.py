@@ -19,6 +19,7 @@ from lane.errors import Closed, LaneError, ProtocolError, Suspended
 from lane.fair import maybe_yield
 from lane.proto.frames import reset_code
 from lane.session.aborting import say_abort
+from lane.session.activity import AWAKE
 from lane.session.byte_queue import Buffer
 from lane.session.events import DataReceived, Notice
 from lane.session.flows import Flows
@@ -353,29 +354,12 @@ class Session(StreamWriter):
 
     def _take_in(self, data: bytes | memoryview) -> None:
         """Handle bytes from the stream. A violation of the protocol aborts the session."""
-        protocol, now = self.protocol, monotonic()
-        short = len(data) <= SHORT and self._writable.is_set()  # nobody waits for credit
-        fresh = protocol.receive_message(data, now) if short else None
-        if fresh is None:
-            progress = self._take_in_frames(data, now)
-        else:
-            progress = True
-            self.receive_window.pass_on(fresh, self._owner.offer(fresh))
-        if protocol.over:
-            if self.aborting is None:  # the peer aborted it, or broke the protocol at its end
-                self.detach(reset_code(0))
-            self._settle()
-        if progress:
-            self._wake(self)
-        if protocol.writer.due & PONG_DUE or (progress and self.receive_window.ack_due):
-            self._flush_soon()
-        if progress and protocol.readable:
-            self._tell_reader()
-            gevent.sleep(0)  # the data should move on before more is read
-
-    def _take_in_frames(self, data: bytes | memoryview, now: float) -> bool:
-        """Handle all events of bytes from the stream. Returns whether new data or a FIN came."""
-        protocol, progress = self.protocol, False
+        protocol, now, progress = self.protocol, monotonic(), False
+        if len(data) <= SHORT and self._writable.is_set():  # nobody waits for credit
+            quiet = now - protocol.activity.last_data
+            if (fresh := protocol.receive_message(data, now)) is not None:
+                self._take_in_message(fresh, quiet)
+                return
         if now >= protocol.liveness.link_expires:
             protocol.liveness.measured(self._stats(), now)
         try:
@@ -396,7 +380,29 @@ class Session(StreamWriter):
         except ProtocolError:
             if self.abort_unheard and self.aborting is None:
                 self._say_abort()
-        return progress
+        if protocol.over and self.aborting is None:  # the peer aborted it, or broke the protocol at its end
+            self.detach(reset_code(0))
+        if protocol.over:
+            self._settle()
+        if progress:
+            self._wake(self)
+        if protocol.writer.due & PONG_DUE or (progress and self.receive_window.ack_due):
+            self._flush_soon()
+        if progress and protocol.readable:
+            self._tell_reader()
+            gevent.sleep(0)  # the data should move on before more is read
+
+    def _take_in_message(self, data: Buffer, quiet: float) -> None:
+        """Handle new data, which came alone. `quiet`: seconds since data moved before."""
+        taken = self._owner.offer(data)
+        self.receive_window.pass_on(data, taken)
+        if quiet > AWAKE:
+            self._wake(self)
+        if self.protocol.writer.due & PONG_DUE or self.receive_window.ack_due:
+            self._flush_soon()
+        if taken < len(data):
+            self._tell_reader()
+            gevent.sleep(0)  # the data should move on before more is read
 
     def _tell_reader(self) -> None:
         self._readable.set()

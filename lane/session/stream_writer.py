@@ -13,6 +13,7 @@ from gevent.lock import BoundedSemaphore
 
 from lane.errors import Closed, LaneError
 from lane.fair import this_round
+from lane.session.activity import AWAKE
 from lane.session.byte_queue import Buffer
 from lane.session.protocol import SessionProtocol
 from lane.session.session_view import SessionView
@@ -81,12 +82,14 @@ class StreamWriter(SessionView):
         """Send `data`, and write them at once, if that is the only thing to do. Returns whether it was."""
         protocol = self.protocol
         with self._lock:  # no limit: see the lock
-            stream, now = self._stream, monotonic()
+            stream, now, last_data = self._stream, monotonic(), protocol.activity.last_data
             if stream is None or (head := protocol.send_message(data, now)) is None:
                 return False
-            self._wake(self)
+            consumed = self.receive_window.consumed
+            if now - last_data > AWAKE:
+                self._wake(self)
             self._hand_over(stream, head, data, now)
-            if protocol.writer.due or self.receive_window.unacknowledged:  # came up while it blocked
+            if protocol.writer.due or self.receive_window.consumed != consumed:  # while it blocked
                 self._write()
         return True
 
