@@ -125,7 +125,7 @@ class FrameWriter:
     @property
     def caught_up(self) -> bool:
         """Whether the stream has all data so far, and would have more at once."""
-        return not self.done and self._cursor == self.buffer.sent and self._ahead is None
+        return not self.done and self._cursor == self.buffer.sent and self.ahead is None
 
     @property
     def control_due(self) -> bool:
