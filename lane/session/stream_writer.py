@@ -113,7 +113,7 @@ class StreamWriter(SessionView):
             self._lost(stream, error)
         else:
             if not done:
-                self._lock.acquire(blocking=False)
+                self._lock.acquire()  # no limit: it was free, and nobody else ran since
                 start(self._write_rest, stream, now)
         return True
 
