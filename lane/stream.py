@@ -26,8 +26,9 @@ from lane.supervisor import report
 
 __all__ = [
     "AbortsSending", "Address", "Carrier", "ClientTLS", "Closed", "Datagrams", "Examines", "Finding",
-    "Joins", "LinkStats", "Listener", "OverTCP", "Paces", "Pauses", "Prepares", "Presents", "Proves", "Reset",
-    "Rings", "ServerTLS", "Stream", "Transport", "Views", "joiner", "measured", "receiver",
+    "HandsOver", "Joins", "LinkStats", "Listener", "OverTCP", "Paces", "Pauses", "Prepares", "Presents",
+    "Proves", "Reset", "Rings", "SendsNow", "ServerTLS", "Stream", "Transport", "Views", "joiner",
+    "measured", "receiver",
 ]  # fmt: skip
 
 _BEHIND_HEAD = 16384
@@ -300,6 +301,23 @@ class Joins(Protocol):
 
     def send_joined(self, head: bytes, data: bytes | bytearray | memoryview) -> None:
         """Send the short `head` and then `data`, as one `sendall` would."""
+
+
+class SendsNow(Protocol):
+    """Optional, for streams: send without a wait, so that no greenlet is needed for a small message."""
+
+    def send_now(self, data: bytes) -> bool:
+        """Send all of `data` like `sendall`, but never block. Called only while nobody is in `sendall`.
+
+        False: some of it is left. A call of `sendall`, which may be with no bytes, waits until that is sent.
+        """
+
+
+class HandsOver(Protocol):
+    """Optional, for datagrams: a callback in place of `recv`."""
+
+    def hand_to(self, deliver: Callable[[bytes], None]) -> None:
+        """Call `deliver`, which does not block, with each packet from now on. It is let go at the end."""
 
 
 def joiner(stream: Stream) -> Callable[[bytes, bytes | bytearray | memoryview], None]:

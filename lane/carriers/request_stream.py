@@ -74,6 +74,8 @@ class RequestStream:
         self._failure: Failure[LaneError] | None = None  # why there is no good REPLY
         self._unsent = request.pack() + behind
         self._sent = False  # the request was sent completely
+        self.send_now: Callable[[bytes], bool] | None = None
+        """See `lane.stream.SendsNow`; None where the transport can't, and before the request was sent."""
         self._asked = Event()
         self._lock = BoundedSemaphore(1)
         self._reply: Reply | None = None
@@ -240,6 +242,7 @@ class RequestStream:
             self.lease.send(data)
         self._sent = True
         self.send_joined = joiner(self.lease.stream)
+        self.send_now = getattr(self.lease.stream, "send_now", None)
 
 
 def read_reply(recv: Callable[[int], bytes]) -> tuple[Reply, bytes]:

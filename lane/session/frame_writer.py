@@ -123,6 +123,11 @@ class FrameWriter:
         return waited
 
     @property
+    def caught_up(self) -> bool:
+        """Whether the stream has all data so far, and would have more at once."""
+        return not self.done and self._cursor == self.buffer.sent and self.ahead is None
+
+    @property
     def control_due(self) -> bool:
         """Whether a control frame is due that should not wait for data.
 

@@ -89,15 +89,18 @@ class SendBuffer:
         self.sent += len(data)
         return offset
 
+    def allows(self, size: int) -> bool:
+        """Whether `size` bytes are sure to be within the allowance, without a look at the budget."""
+        if self.sent + size > self.limit or self._retained.size + size > self._least:
+            return False
+        return self.state is Direction.OPEN and not self.released
+
     def send_at_once(self, data: bytes) -> bool:
-        """Send `data` if it is sure to be within the allowance. Returns whether it is."""
-        end, retained = self.sent + len(data), self._retained
-        if end > self.limit or retained.size + len(data) > self._least:
+        """Send `data` if the buffer `allows` that. Returns whether it does."""
+        if not self.allows(len(data)):
             return False
-        if self.state is not Direction.OPEN or self.released:
-            return False
-        retained.append(data)
-        self.sent = end
+        self._retained.append(data)
+        self.sent += len(data)
         return True
 
     def finish(self) -> int:

@@ -93,6 +93,41 @@ class StreamWriter(SessionView):
                 self._write()
         return True
 
+    def send_at_once(self, data: bytes) -> bool:
+        """Send `data` if nobody has to wait for that, and return whether it was sent. Never blocks."""
+        protocol, stream, now = self.protocol, self._stream, monotonic()
+        send_now = getattr(stream, "send_now", None)
+        if stream is None or send_now is None or self._lock.locked():
+            return False
+        if (head := protocol.send_message(data, now)) is not None:
+            frames = head + data
+        elif protocol.writer.caught_up and self.send_buffer.allows(len(data)):
+            protocol.send(data, now)
+            frames = b"".join(protocol.data_to_send(now) or ())
+        else:
+            return False
+        self._wake(self)
+        try:
+            done = send_now(frames)
+        except LaneError as error:
+            self._lost(stream, error)
+        else:
+            if not done:
+                self._lock.acquire()  # no limit: it was free, and nobody else ran since
+                start(self._write_rest, stream, now)
+        return True
+
+    def _write_rest(self, stream: Stream, began: float) -> None:
+        """Wait until the stream has taken what it had no room for, and release the lock."""
+        try:
+            stream.sendall(b"")
+            self.protocol.writer.send_blocked_seconds += monotonic() - began
+            self._write()
+        except LaneError as error:
+            self._lost(stream, error)
+        finally:
+            self._lock.release()
+
     def _write_locked(self) -> None:
         with self._lock:  # no limit: see the lock
             self._write()

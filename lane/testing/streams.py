@@ -130,6 +130,20 @@ class StreamContract:
         assert isinstance(error, Reset)
         assert error.code == 7
 
+    def test_what_is_sent_without_a_wait_arrives_whole(self, kit: Kit) -> None:
+        """See `lane.stream.SendsNow`."""
+        near, far = kit.stream()
+        if not (send_now := getattr(near, "send_now", None)):
+            pytest.skip("it can't")
+        block, sent = pattern(60_000), 1
+        while send_now(block):
+            sent += 1
+        reading = gevent.spawn(read_all, far)
+        near.sendall(b"")
+        assert send_now(b"the end")
+        near.finish()
+        assert reading.get() == block * sent + b"the end"
+
     @both_sides
     def test_close_finishes(self, kit: Kit, swap: bool) -> None:
         near, far = ends(kit, swap)

@@ -201,6 +201,19 @@ class TLSStream:
         room = max(_FULL - len(head), 0)
         self._send(view[room:], memoryview(b"".join((head, view[:room]))))
 
+    def send_now(self, data: bytes) -> bool:
+        """See `lane.stream.SendsNow`."""
+        self._check()
+        if self.finished or self._sending:
+            raise Closed("the stream is finished" if self.finished else "another sendall was not completed")
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[self._records.write(view) :]
+            return self._records.flush()
+        except (OSError, SSL.Error) as error:
+            raise self._fail(error) from None
+
     def _send(self, view: memoryview, first: memoryview = _NOTHING) -> None:
         """Encrypt `first` and `view`, and hand them to the kernel in as few writes as possible."""
         if self._failure is not None:
@@ -215,6 +228,8 @@ class TLSStream:
             use(self.sock, self.congestion)
             self.congestion = None
         try:
+            if not view and not first:  # what `send_now` left
+                self._flush()
             while first or view:
                 if monotonic() - max(self._since, self._busy_since) > _QUANTUM:
                     self._wait(self._writable)

@@ -21,7 +21,7 @@ from lane_quic.configuration import DEFAULTS, LARGE_DATAGRAM, LARGEST_RECEIVED, 
 from lane_quic.engine.ack_timing import ACK_DELAY_SLACK, MAX_ACK_DELAY, AckTiming
 from lane_quic.engine.mtu_discovery import HOLE_PACKETS
 from lane_quic.engine.received_packets import ReceivedPackets
-from lane_quic.fastpath import message
+from lane_quic.fastpath import datagram, message
 from lane_quic.fastpath import receive as fast_receive
 from lane_quic.fastpath import send as fast_send
 from lane_quic.fastpath.batch import Datagrams
@@ -144,10 +144,11 @@ class Engine(AckTiming):
         return datagrams
 
     def _send_message(self, now: float) -> Datagrams | None:
-        """What there is to send, if it is a small message or nothing."""
+        """What there is to send, if it is a small message, datagrams for one packet, or nothing."""
         if self._has_upkeep(now):
             return None
-        datagrams = message.send(self, now, ack_rides=self._ack_may_ride(now))
+        send = datagram.send if len(self.datagrams_pending) else message.send
+        datagrams = send(self, now, ack_rides=self._ack_may_ride(now))
         if datagrams:
             datagrams += self._find_size(now) + self._scout(now)
         return datagrams

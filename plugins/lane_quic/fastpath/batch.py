@@ -28,6 +28,8 @@ MOST_IN_TURN = 64
 _NUMBER = 2  # bytes of a packet's number
 _FRAME = 3  # bytes of a frame's type and length; the stream ID and the offset are between them
 _TAG = 16  # bytes of the AEAD tag
+AROUND = _NUMBER + _TAG
+"""Bytes of a packet beside its header and its frames."""
 _LEAST_FRAME = _FRAME + 1  # bytes of the shortest STREAM frame
 
 Datagrams = list[tuple[bytes | Train, Any]]
@@ -65,7 +67,7 @@ class Batch:
         while budget > 0:
             lead, count, frames = ack, 0, _Frames()
             if pending:
-                datagrams, count = _datagram_frames(waiting, min(size, window) - overhead - len(ack))
+                datagrams, count = datagram_frames(waiting, min(size, window) - overhead - len(ack))
                 lead += datagrams
             if not idle and window >= size:
                 if not lead:
@@ -262,7 +264,7 @@ class _Frames:
         return [(sender.on_data_delivery, (start, stop, end)) for sender, start, stop, end in self.parts]
 
 
-def _datagram_frames(waiting: PendingDatagrams, room: int) -> tuple[bytes, int]:
+def datagram_frames(waiting: PendingDatagrams, room: int) -> tuple[bytes, int]:
     """DATAGRAM frames (RFC 9221 section 4) for the first datagrams that fit into `room`, and their number."""
     frames: list[bytes] = []
     share = waiting.share if waiting.contended else inf

@@ -35,6 +35,9 @@ class PendingDatagrams(Protocol):
     def popleft(self) -> bytes:
         """Remove and return the oldest datagram, to send it."""
 
+    def take_all(self) -> None:
+        """Remove all datagrams, to send them. No stream has data to send."""
+
 
 class FastPathConnection(Connection):
     """A connection whose packets may be parsed and written directly."""

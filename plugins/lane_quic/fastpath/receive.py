@@ -68,7 +68,10 @@ def _take_packets(engine: FastPathConnection, datagrams: Sequence[bytes], start:
         index += 1
         number, first, plain = opened
         if number not in space.received_packets:
-            at = None if plain[0] == _ACK else _take_stream(engine, plain, 0, data)
+            if _take_only_datagram(engine, plain, data):
+                _note(engine, number, number + 1, first, now)
+                continue
+            at = None if plain[:1] == b"\x02" else _take_stream(engine, plain, 0, data)
             _note_opened(engine, number, number + 1, first)
             common = _take_rest(engine, range(number, number + 1), plain, at, data, now=now)
     _tell(engine, data)
@@ -277,6 +280,22 @@ def _take_stream(engine: FastPathConnection, plain: bytes, at: int, data: Data) 
     else:
         pieces.append(piece)
     return stop
+
+
+def _take_only_datagram(engine: FastPathConnection, plain: bytes, data: Data) -> bool:
+    """Process a packet that is one DATAGRAM frame with its length. Returns whether it is."""
+    if plain[:1] != b"\x31":
+        return False
+    try:
+        size, start = read_varint(plain, 1)
+    except IndexError:
+        return False
+    if start + size != len(plain):
+        return False
+    if data:
+        _tell(engine, data)
+    engine.events.append(DatagramFrameReceived(data=plain[start:]))
+    return True
 
 
 def _take_datagram(engine: FastPathConnection, plain: bytes, at: int) -> int | None:
