@@ -29,7 +29,7 @@ from lane.carriers.path_signals import Figures
 from lane.carriers.pool import Pool
 from lane.carriers.session_driver import SessionDriver
 from lane.errors import Closed
-from lane.fair import maybe_yield
+from lane.fair import Walk
 from lane.session.registry import Registry
 from lane.session.session import Session
 from lane.supervisor import report, supervise
@@ -215,8 +215,9 @@ class PathControl:
         self, drivers: Iterable[SessionDriver], look: Callable[[SessionDriver], Result]
     ) -> Iterator[tuple[SessionDriver, Result]]:
         """Yield each session with the result of `look`. An exception ends only the session that raised it."""
+        walk = Walk()
         for driver in list(drivers):
-            maybe_yield()
+            walk.step()
             try:
                 result = look(driver)
             except Exception as error:
