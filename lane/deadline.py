@@ -11,8 +11,11 @@ from gevent import get_hub
 from greenlet import getcurrent
 
 
-class _Deadline:
-    """See `deadline`."""
+class deadline:  # noqa: N801  (it is used as a function is)
+    """A context in which this greenlet gets the exception of `late` where it waits, after `seconds`.
+
+    The exception passes through the code that waits, as that of gevent.Timeout does.
+    """
 
     __slots__ = ("_late", "_seconds", "_timer")
 
@@ -31,11 +34,3 @@ class _Deadline:
 
 def _expire(greenlet: Any, late: Callable[[], Exception]) -> None:
     greenlet.throw(late())
-
-
-def deadline(seconds: float, late: Callable[[], Exception]) -> _Deadline:
-    """A context in which this greenlet gets the exception of `late` where it waits, after `seconds`.
-
-    The exception passes through the code that waits, as that of gevent.Timeout does.
-    """
-    return _Deadline(seconds, late)

@@ -38,6 +38,10 @@ log = logging.getLogger("lane.client")
 
 LOOK = 0.125
 """Seconds between two measurements of the lanes while sessions move data."""
+PART = 0.05
+"""The part of the time that measurements may take, of thousands of sessions or on a busy machine."""
+LOOK_AT_LEAST = 0.5
+"""Seconds between two measurements at most, while sessions move data, however long one takes."""
 REST = 1.0
 """Seconds between two measurements while all sessions are idle."""
 DOUBTFUL = 5.0
@@ -184,8 +188,9 @@ class PathControl:
     def _run(self) -> None:
         while True:
             self._wake.clear()
+            began = monotonic()
             if self._look():
-                gevent.sleep(LOOK)
+                gevent.sleep(min(max(LOOK, (monotonic() - began) / PART), LOOK_AT_LEAST))
             elif self._drivers:
                 self._wake.wait(REST)
             else:

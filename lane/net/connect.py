@@ -19,6 +19,7 @@ from lane.address import Address
 from lane.deadline import deadline
 from lane.errors import Status, TargetError, Unreachable
 from lane.net.failures import error_text
+from lane.net.names import literal
 from lane.net.own import dialled
 from lane.net.race import Eyeballs
 from lane.net.resolver import Resolver, system_resolver
@@ -123,10 +124,13 @@ class Connector:
 
         Raises TargetError if the name has no address or the look-up times out.
         """
-        resolver = self._resolver or system_resolver()
         until = monotonic() + timeout
-        with deadline(timeout, _no_name):
-            found = [(address, endpoint.port) for address in resolver.resolve(endpoint.host, OURSELVES)]
+        if self._resolver is None and (address := literal(endpoint.host)):  # there is nothing to wait for
+            found = [(address, endpoint.port)]
+        else:
+            resolver = self._resolver or system_resolver()
+            with deadline(timeout, _no_name):
+                found = [(address, endpoint.port) for address in resolver.resolve(endpoint.host, OURSELVES)]
         return self._eyeballs.connect(endpoint, found, attempt, discard, max(until - monotonic(), 0.001))
 
 

@@ -351,13 +351,15 @@ class Server:
 
     def _await_request(self, reader: MessageReader) -> Request | None:
         """Wait for a REQUEST, which a spare stream sends late. None if the client ended the stream."""
-        with deadline(self.deadlines.spare, _unused):
-            if not reader.begin():
-                return None
-        with deadline(self.deadlines.request, _no_request):
-            request, end = reader.parse(parse_request)
-            reader.take(end)
-            return request
+        if (found := reader.try_parse(parse_request)) is None:  # most come together with HELLO
+            with deadline(self.deadlines.spare, _unused):
+                if not reader.begin():
+                    return None
+            with deadline(self.deadlines.request, _no_request):
+                found = reader.parse(parse_request)
+        request, end = found
+        reader.take(end)
+        return request
 
     def _flows_of(self, carrier: Carrier) -> Flows | None:
         if carrier not in self._flows and carrier in self.carriers:
