@@ -16,7 +16,6 @@ The types cannot express these rules. `lane.testing.TransportContract` checks th
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -75,8 +74,7 @@ class Datagrams(Protocol):
         """Block until the next packet arrives, and return it. Raises Closed once the carrier is closed."""
 
 
-@dataclass(frozen=True, slots=True)
-class LinkStats:
+class LinkStats(NamedTuple):
     """A carrier's measurements of its link; None where a value is unknown.
 
     `--transport auto` uses `rtt`, `sent` and `lost`. `lane.tcp_info` reads all values for TCP.

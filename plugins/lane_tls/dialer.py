@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from lane.address import normal_host
+from lane.deadline import deadline
 from lane.errors import Closed, ProtocolError, Refused, Unreachable
 from lane.net.failures import error_text
 from lane.stream import Address, ClientTLS
 from lane_tls import tcp
 from lane_tls.carrier import TLSCarrier
 from lane_tls.context import Sessions, client_context
-from lane_tls.deadline import deadline
 from lane_tls.stream import TLSStream
 
 _FIRST_DATA = 0.005
@@ -39,7 +39,10 @@ class Dialer:
 
         `congestion` is the kernel's congestion control for bulk transfers. Raises Unreachable or Refused.
         """
-        late = Unreachable(f"{endpoint} did not answer in {seconds:g} seconds")
+
+        def late() -> Exception:
+            return Unreachable(f"{endpoint} did not answer in {seconds:g} seconds")
+
         with deadline(seconds, late):
             while (carrier := self._dial(endpoint, tls, connect(endpoint, seconds), congestion)) is None:
                 pass

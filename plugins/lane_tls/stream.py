@@ -22,6 +22,7 @@ from OpenSSL import SSL
 
 from lane.errors import Closed, Failure, ProtocolError
 from lane.net.failures import ended
+from lane.net.sockets import plain
 from lane_tls import fair_rates
 from lane_tls.openssl import Records
 from lane_tls.tcp import use
@@ -45,13 +46,10 @@ _lingering = Pool(_LINGERING)
 
 
 class TLSStream:
-    """A stream over `sock` (gevent's, connected), which it takes over. While idle it holds no buffer."""
+    """A stream over `sock` (connected), which it takes over. While idle it holds no buffer."""
 
     def __init__(self, context: SSL.Context, sock: Any) -> None:
-        # This class waits by itself, so a plain socket is enough. It takes 0.5 KB less, and calls are faster.
-        sock = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
-        sock.setblocking(False)
-        self.sock = sock
+        self.sock = sock = plain(sock)
         self.dead = Event()
         """Set once the connection is lost or closed."""
         self.congestion: bytes | None = None
