@@ -305,7 +305,7 @@ class SendsNow(Protocol):
     """Optional, for streams: send without a wait, so that no greenlet is needed for a small message."""
 
     def send_now(self, data: bytes) -> bool:
-        """Send all of `data` like `sendall`, but never block. Called only while nobody is in `sendall`.
+        """Send all of `data` (up to 128 KB) like `sendall`, but never block, while nobody is in `sendall`.
 
         False: some of it is left. A call of `sendall`, which may be with no bytes, waits until that is sent.
         """

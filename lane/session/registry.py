@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 import gevent
 from gevent.event import Event
 
-from lane import census, heap
+from lane import census, heap, tasks
 from lane.budget import Budget, Share
 from lane.errors import Closed, Status, TargetError
 from lane.fair import Walk
@@ -294,6 +294,7 @@ class Registry:
             return
         self._return = None
         self._peak, self._crowd = self.budget.used, self._total
+        tasks.let_go()
         heap.give_back()
 
     def _look_after(self, session: Session, now: float) -> bool:

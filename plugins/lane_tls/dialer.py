@@ -53,18 +53,17 @@ class Dialer:
     ) -> TLSCarrier | None:
         """Dial once. None if the server did not resume the offered session, which is then forgotten."""
         server = endpoint, tls.server_name
-        stream = TLSStream(self.context, sock)
+        stream = TLSStream(self.context, sock, accepts=False)
         connection = stream.connection
         try:
             tcp.tune(stream.sock)
             stream.congestion = congestion
             if tls.server_name is not None:
                 connection.set_tlsext_host_name(tls.server_name.encode())
-            connection.set_connect_state()
             offered = self.sessions.offer(connection, server)
             try:
                 stream.handshake()
-                chain = self.sessions.chain(connection, offered)
+                chain = self.sessions.chain(connection, stream.resumed, offered)
             except ProtocolError:
                 if not offered:
                     raise

@@ -112,8 +112,7 @@ class TLSListener:
                 sock.close()
 
     def _greet(self, sock: Any, peer: str) -> None:
-        stream = TLSStream(self._context, sock)
-        stream.connection.set_accept_state()
+        stream = TLSStream(self._context, sock, accepts=True)
         stream.congestion = self._congestion
         if (lost := self._shaking.enter(stream, peer)) is not None:
             lost.reset()
