@@ -51,7 +51,7 @@ class Pauses:
 
 @hookimpl
 def lane_configure(options):
-    gevent.signal_handler(signal.SIGUSR2, Pauses().toggle)
+    gevent.signal_handler(signal.SIGRTMIN, Pauses().toggle)
 """
 MESSAGE = bytes(64)
 EVERY = 0.05
@@ -163,7 +163,7 @@ def main():
             for measured in ("CPU", "pauses"):
                 if measured == "pauses":
                     for end in ends:
-                        end.send_signal(signal.SIGUSR2)
+                        end.send_signal(signal.SIGRTMIN)
                 del latencies[:]
                 before, began = cpu(ends), time.monotonic()
                 gevent.sleep(args.secs / 2 if phase == "just opened" else args.secs)
@@ -173,7 +173,7 @@ def main():
                     print(f"{phase:14} CPU of client and server {used[0]:.2f} %, {used[1]:.2f} %", end="  ")
                 else:
                     for end in ends:
-                        end.send_signal(signal.SIGUSR2)
+                        end.send_signal(signal.SIGRTMIN)
                     number = 1 + (phase == "held")
                     print("; ".join(said(end, "paused", number) for end in (client, server)), flush=True)
                 if latencies:

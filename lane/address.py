@@ -17,7 +17,7 @@ ATYP_IPV4, ATYP_NAME, ATYP_IPV6 = 1, 3, 4
 MAX_PACKED = 1 + 1 + 255 + 2
 """The longest packed address, bytes."""
 KNOWN = 1024
-"""Hosts whose forms are remembered. Each connection, and each packet, asks for them several times."""
+"""Addresses whose forms are remembered. Each connection, and each packet, asks for them several times."""
 
 
 class Address(NamedTuple):
@@ -60,25 +60,19 @@ class Address(NamedTuple):
 
     def pack(self) -> bytes:
         """The SOCKS5 form (RFC 1928 section 4): ATYP, address, port. A name is not changed."""
-        return _packed_host(self.host) + self.port.to_bytes(2, "big")
+        return _packed(self)
 
 
 @lru_cache(maxsize=KNOWN)
-def _packed_host(host: str) -> bytes:
-    """The SOCKS5 form of an address, without the port."""
+def _packed(address: Address) -> bytes:
+    port = address.port.to_bytes(2, "big")
     for family, atyp in ((socket.AF_INET, ATYP_IPV4), (socket.AF_INET6, ATYP_IPV6)):
         try:
-            return bytes((atyp,)) + socket.inet_pton(family, host)
+            return bytes((atyp,)) + socket.inet_pton(family, address.host) + port
         except OSError:
             continue
-    name = host.encode()
-    return struct.pack("!BB", ATYP_NAME, len(name)) + name
-
-
-@lru_cache(maxsize=KNOWN)
-def _host_of_packed(raw: bytes) -> str:
-    """The text of an IP address of 4 or 16 bytes."""
-    return unmapped(ipaddress.ip_address(raw)).compressed
+    name = address.host.encode()
+    return struct.pack("!BB", ATYP_NAME, len(name)) + name + port
 
 
 @lru_cache(maxsize=KNOWN)
@@ -109,27 +103,29 @@ def unpack(data: bytes | bytearray | memoryview, start: int = 0) -> tuple[Addres
     if len(data) < start + 2:
         return None
     atyp = data[start]
-    body = start + 1
     if atyp == ATYP_IPV4:
-        end = body + 4
+        end = start + 7
     elif atyp == ATYP_IPV6:
-        end = body + 16
+        end = start + 19
     elif atyp == ATYP_NAME:
-        body += 1
-        end = body + data[start + 1]
+        end = start + 4 + data[start + 1]
     else:
         raise ProtocolError(f"unknown address type {atyp}")
-    if len(data) < end + 2:
+    if len(data) < end:
         return None
-    raw = bytes(data[body:end])
-    if atyp == ATYP_NAME:
-        try:
-            host = raw.decode()
-        except UnicodeDecodeError:
-            raise ProtocolError("a host name that is not UTF-8") from None
-        if not host or any(c.isspace() or not c.isprintable() for c in host):
-            raise ProtocolError("a host name that is empty or not printable")
-        host = normal_host(host)
-    else:
-        host = _host_of_packed(raw)
-    return Address(host, int.from_bytes(data[end : end + 2], "big")), end + 2
+    return _unpacked(bytes(data[start:end])), end
+
+
+@lru_cache(maxsize=KNOWN)
+def _unpacked(packed: bytes) -> Address:
+    """The address with this SOCKS5 form, which is whole. Raises ProtocolError."""
+    port = int.from_bytes(packed[-2:], "big")
+    if packed[0] != ATYP_NAME:
+        return Address(unmapped(ipaddress.ip_address(packed[1:-2])).compressed, port)
+    try:
+        host = packed[2:-2].decode()
+    except UnicodeDecodeError:
+        raise ProtocolError("a host name that is not UTF-8") from None
+    if not host or any(c.isspace() or not c.isprintable() for c in host):
+        raise ProtocolError("a host name that is empty or not printable")
+    return Address(normal_host(host), port)

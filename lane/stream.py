@@ -16,7 +16,7 @@ The types cannot express these rules. `lane.testing.TransportContract` checks th
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from lane.address import Address
@@ -25,8 +25,9 @@ from lane.supervisor import report
 
 __all__ = [
     "AbortsSending", "Address", "Carrier", "ClientTLS", "Closed", "Datagrams", "Examines", "Finding",
-    "Joins", "LinkStats", "Listener", "OverTCP", "Paces", "Pauses", "Prepares", "Presents", "Proves", "Reset",
-    "Rings", "ServerTLS", "Stream", "Transport", "Views", "measured", "receiver", "send_joined",
+    "HandsOver", "Joins", "LinkStats", "Listener", "OverTCP", "Paces", "Pauses", "Prepares", "Presents",
+    "Proves", "Reset", "Rings", "SendsNow", "ServerTLS", "Stream", "Transport", "Views", "joiner",
+    "measured", "receiver",
 ]  # fmt: skip
 
 _BEHIND_HEAD = 16384
@@ -73,8 +74,7 @@ class Datagrams(Protocol):
         """Block until the next packet arrives, and return it. Raises Closed once the carrier is closed."""
 
 
-@dataclass(frozen=True, slots=True)
-class LinkStats:
+class LinkStats(NamedTuple):
     """A carrier's measurements of its link; None where a value is unknown.
 
     `--transport auto` uses `rtt`, `sent` and `lost`. `lane.tcp_info` reads all values for TCP.
@@ -301,16 +301,34 @@ class Joins(Protocol):
         """Send the short `head` and then `data`, as one `sendall` would."""
 
 
-def send_joined(stream: Stream, head: bytes, data: bytes | bytearray | memoryview) -> None:
-    """Send `head` and then `data`, in the cheapest way that `stream` offers.
+class SendsNow(Protocol):
+    """Optional, for streams: send without a wait, so that no greenlet is needed for a small message."""
 
-    A stream without `send_joined` gets two writes. The start of `data` is copied behind the head, so that no
-    write is tiny. The rest, which is most of it, is sent without a copy.
+    def send_now(self, data: bytes) -> bool:
+        """Send all of `data` (up to 128 KB) like `sendall`, but never block, while nobody is in `sendall`.
+
+        False: some of it is left. A call of `sendall`, which may be with no bytes, waits until that is sent.
+        """
+
+
+class HandsOver(Protocol):
+    """Optional, for datagrams: a callback in place of `recv`."""
+
+    def hand_to(self, deliver: Callable[[bytes], None]) -> None:
+        """Call `deliver`, which does not block, with each packet from now on. It is let go at the end."""
+
+
+def joiner(stream: Stream) -> Callable[[bytes, bytes | bytearray | memoryview], None]:
+    """The cheapest way of `stream` to send a head and then data.
+
+    A stream without `send_joined` gets two writes. The start of the data is copied behind the head, so that
+    no write is tiny. The rest, which is most of it, is sent without a copy.
     """
     joined: Callable[..., None] | None = getattr(stream, "send_joined", None)
-    if joined is not None:
-        joined(head, data)
-        return
+    return joined or partial(_send_both, stream)
+
+
+def _send_both(stream: Stream, head: bytes, data: bytes | bytearray | memoryview) -> None:
     view = memoryview(data)
     stream.sendall(b"".join((head, view[:_BEHIND_HEAD])))
     if len(view) > _BEHIND_HEAD:

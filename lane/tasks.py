@@ -60,6 +60,11 @@ def idle() -> int:
     return len(_idle.runners)
 
 
+def let_go() -> None:
+    """End the greenlets that wait for a task in this thread. After a peak they would hold up its memory."""
+    _idle.runners.clear()
+
+
 def start(task: Callable[..., object], *arguments: object) -> None:
     """Run `task(*arguments)` soon, in another greenlet. An exception is reported and ends only the task."""
     hub: Any = get_hub()

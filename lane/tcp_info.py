@@ -62,12 +62,13 @@ def parse(info: bytes) -> LinkStats:
     sent = sent or segment * (with_data or segments)
     lost = min(sent, lost or segment * retransmitted)
     return LinkStats(
-        rtt=rtt / 1e6 if rtt else None,
-        loss=lost / sent if sent else None,
-        sent=sent,
-        lost=lost,
-        delivered=delivered,
-        in_flight=unacked * segment,
-        rate=rate or None,
-        measured_at=monotonic(),
+        rtt / 1e6 if rtt else None,
+        lost / sent if sent else None,
+        sent,
+        lost,
+        delivered,
+        unacked * segment,
+        rate or None,
+        None,
+        monotonic(),
     )

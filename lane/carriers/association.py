@@ -6,11 +6,9 @@ from contextlib import ExitStack
 import gevent
 from gevent.event import Event
 
-from lane.address import Address
 from lane.carriers.departures import Departures, Goes
 from lane.carriers.session_driver import SessionDriver
 from lane.errors import LaneError, Suspended
-from lane.session.byte_queue import Buffer
 from lane.session.packets import GOODBYE, Packets
 from lane.session.parcel import Parcel
 
@@ -29,6 +27,8 @@ class TunnelAssociation:
         self.driver = driver
         self._session = driver.session
         self._packets = packets
+        self.send = packets.send
+        """See `Association`."""
         self._departures = departures
         self._goes: Goes | None = None
         packets.begin(driver.session)
@@ -54,10 +54,6 @@ class TunnelAssociation:
     def suspend(self) -> None:
         """See `Leaver`."""
         self._session.suspend()
-
-    def send(self, target: Address, payload: Buffer) -> None:
-        """Send one packet. Never blocks. The packet may be lost, as UDP packets may."""
-        self._packets.send(target, payload)
 
     def close(self) -> None:
         """End the association. Idempotent, never blocks. Queued packets have some seconds left to be sent."""

@@ -29,7 +29,7 @@ from lane.carriers.path_signals import Figures
 from lane.carriers.pool import Pool
 from lane.carriers.session_driver import SessionDriver
 from lane.errors import Closed
-from lane.fair import maybe_yield
+from lane.fair import Walk
 from lane.session.registry import Registry
 from lane.session.session import Session
 from lane.supervisor import report, supervise
@@ -38,6 +38,10 @@ log = logging.getLogger("lane.client")
 
 LOOK = 0.125
 """Seconds between two measurements of the lanes while sessions move data."""
+PART = 0.05
+"""The part of the time that measurements may take, of thousands of sessions or on a busy machine."""
+LOOK_AT_LEAST = 0.5
+"""Seconds between two measurements at most, while sessions move data, however long one takes."""
 REST = 1.0
 """Seconds between two measurements while all sessions are idle."""
 DOUBTFUL = 5.0
@@ -184,8 +188,9 @@ class PathControl:
     def _run(self) -> None:
         while True:
             self._wake.clear()
+            began = monotonic()
             if self._look():
-                gevent.sleep(LOOK)
+                gevent.sleep(min(max(LOOK, (monotonic() - began) / PART), LOOK_AT_LEAST))
             elif self._drivers:
                 self._wake.wait(REST)
             else:
@@ -215,8 +220,9 @@ class PathControl:
         self, drivers: Iterable[SessionDriver], look: Callable[[SessionDriver], Result]
     ) -> Iterator[tuple[SessionDriver, Result]]:
         """Yield each session with the result of `look`. An exception ends only the session that raised it."""
+        walk = Walk()
         for driver in list(drivers):
-            maybe_yield()
+            walk.step()
             try:
                 result = look(driver)
             except Exception as error:

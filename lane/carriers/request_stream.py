@@ -28,8 +28,9 @@ from lane.errors import (
 from lane.proto.frames import End, FrameReader, aborted
 from lane.proto.hello import Reply, Request, parse_reply
 from lane.session.aborting import abort_alone
+from lane.session.byte_queue import Buffer
 from lane.session.flows import Flows
-from lane.stream import LinkStats, measured, receiver, send_joined
+from lane.stream import LinkStats, joiner, measured, receiver
 from lane.tasks import start
 
 HEAD_START = 0.003
@@ -73,11 +74,15 @@ class RequestStream:
         self._failure: Failure[LaneError] | None = None  # why there is no good REPLY
         self._unsent = request.pack() + behind
         self._sent = False  # the request was sent completely
+        self.send_now: Callable[[bytes], bool] | None = None
+        """See `lane.stream.SendsNow`; None where the transport can't, and before the request was sent."""
         self._asked = Event()
         self._lock = BoundedSemaphore(1)
         self._reply: Reply | None = None
         self._rest = b""  # bytes received after the REPLY
         self._recv: Callable[[int], bytes | memoryview] = lease.stream.recv
+        self.send_joined: Callable[[bytes, Buffer], None] = self._send_first
+        """See `lane.stream.Joins`."""
 
     @property
     def asked(self) -> bool:
@@ -113,7 +118,7 @@ class RequestStream:
             return data
         return self._recv(limit)
 
-    def sendall(self, data: bytes | bytearray | memoryview) -> None:
+    def sendall(self, data: Buffer) -> None:
         """See `lane.stream.Stream`. Before the REPLY, a failure is raised by the read instead."""
         if not self._sent:
             # The greenlet that waits for the REPLY may be sending the request.
@@ -123,12 +128,9 @@ class RequestStream:
                     return
         self.lease.stream.sendall(data)
 
-    def send_joined(self, head: bytes, data: bytes | bytearray | memoryview) -> None:
-        """See `lane.stream.Joins`."""
-        if self._sent:
-            send_joined(self.lease.stream, head, data)
-        else:
-            self.sendall(b"".join((head, data)))
+    def _send_first(self, head: bytes, data: Buffer) -> None:
+        """Send `head` and `data` while the request may not have been sent."""
+        self.sendall(b"".join((head, data)))
 
     @property
     def abort_sending(self) -> Callable[[int], None] | None:
@@ -239,6 +241,8 @@ class RequestStream:
         with suppress(Closed):  # the next read raises it, with the reason
             self.lease.send(data)
         self._sent = True
+        self.send_joined = joiner(self.lease.stream)
+        self.send_now = getattr(self.lease.stream, "send_now", None)
 
 
 def read_reply(recv: Callable[[int], bytes]) -> tuple[Reply, bytes]:

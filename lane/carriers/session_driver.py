@@ -316,7 +316,9 @@ class SessionDriver(SessionFigures):
         self._generation += 1
         if self._first_epoch is None:
             self._first_epoch = self._lanes.server_epoch
-        request = replace(self._asked, generation=self._generation)
+        request = self._asked
+        if request.generation != self._generation:
+            request = replace(request, generation=self._generation)
         if command == Command.RESUME:
             request = replace(request, command=command, address=NOWHERE, flags=RESUMABLE)
         window = self.session.receive_window

@@ -10,6 +10,7 @@ from time import monotonic
 import gevent
 from gevent.event import AsyncResult
 
+from lane.deadline import deadline
 from lane.errors import Failure, LaneError, Unreachable
 from lane.stream import Carrier
 from lane.tasks import start
@@ -95,7 +96,7 @@ class SharedDials:
     def _outcome(self, dial: _Dial) -> Carrier | Failure[LaneError]:
         """The carrier, or the failure."""
         try:
-            with gevent.Timeout(self._timeout, Unreachable("no answer from the server in time")):
+            with deadline(self._timeout, _late):
                 carrier = self._connect()
         except LaneError as error:
             return Failure.of(error)
@@ -107,3 +108,7 @@ class SharedDials:
             return Failure.of(Unreachable("lane is closing"))
         self._made(carrier, dial.waiting)
         return carrier
+
+
+def _late() -> Unreachable:
+    return Unreachable("no answer from the server in time")

@@ -4,6 +4,7 @@ A transport can only dial. This module makes it a pool of carriers, on which HEL
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from lane.address import Address
@@ -20,6 +21,9 @@ from lane.via import Via
 
 UNKNOWN_COST = 5.0
 """Assumed CPU per byte of a transport that declares none, as a multiple of TLS over TCP."""
+
+BINDINGS = 8
+"""Certificates of the server whose HELLO is kept. Most have one, and each connection begins with it."""
 
 
 class Upstream(NamedTuple):
@@ -81,7 +85,8 @@ def make_pool(transport: Transport, upstream: Upstream, dial_timeout: float) -> 
             report(f"a dial over {transport.name}", error)
             raise Unreachable(f"{address} over {transport.name}: {describe(error)}") from None
 
-    def hello(carrier: Carrier) -> bytes:
-        return pack_hello(token(key, carrier.binding), device=device)
+    @lru_cache(maxsize=BINDINGS)
+    def hello(binding: bytes) -> bytes:
+        return pack_hello(token(key, binding), device=device)
 
-    return Pool(dial, hello, dial_timeout)
+    return Pool(dial, lambda carrier: hello(carrier.binding), dial_timeout)

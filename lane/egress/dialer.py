@@ -3,7 +3,7 @@
 The policy judges each address before it is dialled, and lane dials exactly the address that was judged.
 """
 
-from gevent import socket
+import socket
 
 from lane.address import Address
 from lane.egress.policy import Policy
@@ -31,8 +31,9 @@ class Dialer:
         self._eyeballs = Eyeballs()
 
     def connect(self, target: Address, user: str = "") -> socket.socket:
-        """A connected and tuned TCP socket. The look-up counts against the share of `user`.
+        """A connected and tuned TCP socket, as of `lane.net.sockets.plain`.
 
+        The look-up counts against the share of `user`.
         Raises TargetError: NOT_ALLOWED if the policy refuses every address. Otherwise it has the most telling
         failure of all attempts, and TTL_EXPIRED stands for an attempt that got no answer in time.
         """

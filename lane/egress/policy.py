@@ -156,8 +156,7 @@ class Policy:
         name = "" if ":" in host else normal_name(host)  # an IPv6 address belongs to no domain
         address = unmapped(address)
         # Another notation of a denied address must not slip through under a wide allow rule.
-        forms = {address, *_embedded(address)}
-        forms |= {_LOOPBACK[form.version] for form in forms if form.is_unspecified}
+        forms = _forms(address) if self.deny else ()
         if any(rule.matches(name, form, port) for rule in self.deny for form in forms):
             raise TargetError(Status.NOT_ALLOWED, f"not allowed: denied by a rule{self._decides('--deny')}")
         if any(rule.matches(name, address, port) for rule in self.allow):
@@ -244,6 +243,12 @@ def _kind(address: IPv4Address | IPv6Address) -> str | None:
         if _is_isatap(address):
             return "ISATAP"
     return None
+
+
+def _forms(address: IPv4Address | IPv6Address) -> set[IPv4Address | IPv6Address]:
+    """The address, and those that it leads to."""
+    forms = {address, *_embedded(address)}
+    return forms | {_LOOPBACK[form.version] for form in forms if form.is_unspecified}
 
 
 def _is_isatap(address: IPv6Address) -> bool:

@@ -11,7 +11,6 @@ import logging
 import socket
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from time import monotonic
 from typing import Any
@@ -21,12 +20,11 @@ import gevent
 from lane.address import Address
 from lane.budget import Budget
 from lane.egress.policy import Policy
-from lane.errors import Closed, LaneError, Status, TargetError
+from lane.errors import LaneError, Status, TargetError
 from lane.net.own import UDP, refuse_own
 from lane.net.resolver import Resolver
 from lane.net.sockets import own_address
 from lane.net.udp import Buffer, UdpSocket
-from lane.supervisor import supervise
 
 REMEMBERED = 4096
 """Targets, and peer addresses, that one association remembers. The least recently used is forgotten first."""
@@ -42,6 +40,8 @@ LOOKUPS = 64
 """Names that one association looks up at once."""
 WAITING = 16
 """Packets that wait for each look-up."""
+JUDGED = 1024
+"""Targets without a name that are judged at once, if others than the policy have a say."""
 
 log = logging.getLogger("lane.egress")
 
@@ -49,7 +49,7 @@ Where = tuple[str, int]
 
 
 class UdpEgress:
-    """The sockets of one association. `authorize(target)` raises TargetError, as the policy does.
+    """The sockets of one association. `authorize(target)` may wait, and raises TargetError to refuse it.
 
     `user`: the user that look-ups are counted against; the memory of its tables counts against `share(user)`.
     `anyone`: also accept packets from addresses to which nothing was sent. `frozen`: the value of `freeze`
@@ -60,7 +60,7 @@ class UdpEgress:
         self,
         policy: Policy,
         resolver: Resolver,
-        authorize: Callable[[Address], None],
+        authorize: Callable[[Address], None] | None,
         *,
         user: str = "",
         anyone: bool,
@@ -68,10 +68,7 @@ class UdpEgress:
         frozen: tuple[dict[str, Any], list[int]] | None = None,
     ) -> None:
         self.deliver: Callable[[Address, Buffer], None] = lambda source, payload: None
-        """Called with the source and the payload of each incoming packet. It must not block.
-
-        The payload is valid only until it returns.
-        """
+        """Called with the source and the payload of each incoming packet. It must not block."""
         self.dropped = 0
         """Packets that were not sent or not delivered."""
         self._policy = policy
@@ -84,7 +81,6 @@ class UdpEgress:
         self._asking: dict[Address, Any] = {}  # the greenlets of the look-ups
         self._peers: OrderedDict[str, bool] = OrderedDict()  # whether packets from an address are accepted
         self._sockets: dict[int, UdpSocket] = {}
-        self._readers: list[Any] = []
         self._budget = share(user) if share else None
         self._paid = 0  # bytes taken from the user's share
         self._closed = False
@@ -96,8 +92,6 @@ class UdpEgress:
 
         It is closed here. What waits in the kernel is read there; packets that wait for a look-up are lost.
         """
-        gevent.killall(self._readers)  # no limit: they only read and deliver
-        self._readers.clear()
         state = {
             "anyone": self._anyone,
             "peers": [*self._peers.items()],
@@ -121,23 +115,32 @@ class UdpEgress:
             self._transmit(known[0], payload)
         elif target in self._lookups:
             self._wait(self._lookups[target], payload)
-        elif len(self._lookups) >= LOOKUPS or self._closed:
+        elif self._closed:
             self.dropped += 1
         elif _is_ip(target.host):
-            self._transmit(self._find(target), payload)
+            if self._authorize is None:
+                self._transmit(self._find(target), payload)
+            else:
+                self._ask(target, payload, JUDGED)
         else:
-            waiting = self._lookups[target] = deque()
-            self._wait(waiting, payload)
-            self._asking[target] = gevent.spawn(self._look_up, target)
+            self._ask(target, payload, LOOKUPS)
+
+    def _ask(self, target: Address, payload: Buffer, most: int) -> None:
+        """Find out where `target` is, in a greenlet, unless `most` targets wait for that."""
+        if len(self._lookups) >= most:
+            self.dropped += 1
+            return
+        waiting = self._lookups[target] = deque()
+        self._wait(waiting, payload)
+        self._asking[target] = gevent.spawn(self._look_up, target)
 
     def close(self) -> None:
         """Close the sockets. Idempotent."""
         self._closed = True
-        for greenlet in (*self._readers, *self._asking.values()):
+        for greenlet in self._asking.values():
             greenlet.kill(block=False)
         for sock in self._sockets.values():
             sock.close()
-        self._readers.clear()
         self._asking.clear()
         self._lookups.clear()
         self._sockets.clear()
@@ -181,7 +184,8 @@ class UdpEgress:
         try:
             if target.port == 0:
                 raise TargetError(Status.NOT_ALLOWED, "not allowed: port 0")
-            self._authorize(target)
+            if self._authorize is not None:
+                self._authorize(target)
             found = self._resolver.resolve(target.host, self._user)
             # IPv4 first: packets can't race over both families, and IPv6 may not work.
             for address in sorted(found, key=lambda one: one.version):
@@ -207,33 +211,31 @@ class UdpEgress:
         return True
 
     def _transmit(self, where: Where | None, payload: Buffer) -> None:
-        sock = None if where is None or self._closed else self._socket(_family(where[0]))
-        if sock is None:
+        if where is None or self._closed:
             self.dropped += 1
             return
-        assert where is not None
-        if where[0] in self._peers:
-            self._peers.move_to_end(where[0])
-        self.dropped += not sock.send(payload, where)
+        ip = where[0]
+        sock = self._socket(socket.AF_INET6 if ":" in ip else socket.AF_INET)
+        if ip in self._peers:
+            self._peers.move_to_end(ip)
+        self.dropped += sock is None or not sock.send(payload, where)
 
     def _socket(self, family: int) -> UdpSocket | None:
         """The socket of `family`, opened on first use; None if the system has no socket to give."""
-        if family not in self._sockets and not self._closed and (sock := _open(family)) is not None:
-            self._use(family, sock)
-        return self._sockets.get(family)
+        found = self._sockets.get(family)
+        if found is None and (found := _open(family)) is not None:
+            self._use(family, found)
+        return found
 
     def _use(self, family: int, sock: UdpSocket) -> None:
         self._sockets[family] = sock
-        self._readers.append(supervise("the packets of targets", self._read, sock))
+        sock.receive("the packets of targets", self._take)
 
-    def _read(self, sock: UdpSocket) -> None:
-        with suppress(Closed):
-            while True:
-                payload, where = sock.recv()
-                if self._may_answer(where[0], where[1]):
-                    self.deliver(Address(where[0], where[1]), payload)
-                else:
-                    self.dropped += 1
+    def _take(self, payload: bytes, where: tuple[Any, ...]) -> None:
+        if self._peers.get(where[0]) or self._may_answer(where[0], where[1]):
+            self.deliver(Address(where[0], where[1]), payload)
+        else:
+            self.dropped += 1
 
     def _remember(self, table: OrderedDict[Any, Any], key: Any, value: Any) -> None:
         """Add an entry as the newest. The oldest makes room when the table or the user's share is full."""
@@ -267,10 +269,6 @@ def _has_route(address: IPv4Address | IPv6Address) -> bool:
     except OSError:  # no route, or no free descriptor to find out
         return False
     return True
-
-
-def _family(ip: str) -> int:
-    return socket.AF_INET6 if ":" in ip else socket.AF_INET
 
 
 def _is_ip(host: str) -> bool:

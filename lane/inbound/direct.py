@@ -65,7 +65,7 @@ class Direct:
 
     def associate(self, deliver: Callable[[Address, Buffer], None], *, anyone: bool = False) -> UdpEgress:
         """Open a UDP association from this machine: see `TargetConnector.associate`."""
-        egress = UdpEgress(self._policy, self._resolver, lambda target: None, anyone=anyone)
+        egress = UdpEgress(self._policy, self._resolver, None, anyone=anyone)
         egress.deliver = deliver
         return egress
 

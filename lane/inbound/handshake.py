@@ -13,6 +13,7 @@ import gevent
 import gevent.socket
 
 from lane.address import Address
+from lane.deadline import deadline
 from lane.errors import LaneError, ProtocolError, Status, Suspended
 from lane.inbound.bind import bind
 from lane.inbound.connector import TargetConnector
@@ -55,6 +56,10 @@ class Terms:
     """The connections that wait for their application's next request."""
 
 
+class _Late(Exception):
+    """The application made no request in time."""
+
+
 def serve(sock: gevent.socket.socket, connector: TargetConnector, terms: Terms) -> None:
     """Serve one application until its connection ends. The caller closes `sock` in any case.
 
@@ -62,20 +67,20 @@ def serve(sock: gevent.socket.socket, connector: TargetConnector, terms: Terms) 
     `connector`.
     """
     try:
-        asked = gevent.with_timeout(terms.handshake_timeout, _handshake, sock, terms, timeout_value=None)
+        with deadline(terms.handshake_timeout, _Late):
+            codec, asked = _handshake(sock, terms)
+    except _Late:
+        log.debug("dropped a connection: no request within %g s", terms.handshake_timeout)
+        return
     except (OSError, ProtocolError) as error:
         log.debug("dropped a connection: %s", error)
         return
     except Suspended:
         return  # another process serves it
-    if asked is None:
-        log.debug("dropped a connection: no request within %g s", terms.handshake_timeout)
-        return
-    codec, event = asked
-    del asked  # connections last long: hold nothing that is no longer needed
-    if isinstance(event, ForwardRequest):
+    event: Asked | None = asked
+    if isinstance(asked, ForwardRequest):
         assert isinstance(codec, Http)
-        event = forward(sock, connector, codec, event, terms.openings)
+        event = forward(sock, connector, codec, asked, terms.openings)
     match event:
         case Refusal(data) if codec.login is False:
             _refuse_guess(sock, data, terms.guesses)

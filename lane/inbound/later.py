@@ -64,6 +64,7 @@ class Later:
 
     def _begin(self, association: Association) -> None:
         self._association = association
+        self.send = association.send  # type: ignore[method-assign]  # from now on, without a detour
         association.over.rawlink(lambda _: self.over.set())
         if self._goes is not None:
             association.leaves(self._goes)
@@ -76,9 +77,6 @@ class Later:
 
     def send(self, target: Address, payload: Buffer) -> None:
         """See `Association`."""
-        if self._association is not None:
-            self._association.send(target, payload)
-            return
         if self._closed or monotonic() < self._not_before:
             self.dropped += 1
             return

@@ -161,7 +161,8 @@ class _Routed:
     ) -> None:
         self.over = lane.over
         self.open = lane.open
-        self._action = lru_cache(REMEMBERED)(action)
+        self._action = action
+        self._way = lru_cache(REMEMBERED)(self._choose)
         self._lane = lane
         self._make_direct = make_direct
         self._direct: UdpEgress | None = None
@@ -170,18 +171,24 @@ class _Routed:
     def send(self, target: Address, payload: Buffer) -> None:
         """See `Association`."""
         try:
-            action = self._action(target)
+            way = self._way(target)
         except TargetError as error:
             log.debug("dropped a packet to %s: %s", target, error)
             return
-        match action:
-            case Action.LANE:
-                self._lane.send(target, payload)
-            case Action.DIRECT if self._ended is not None:
-                if self._direct is None:
-                    self._direct = self._make_direct()
-                    self._lane.leaves(None)
-                self._direct.send(target, payload)
+        if way is not None:
+            way.send(target, payload)
+
+    def _choose(self, target: Address) -> Later | UdpEgress | None:
+        """What sends packets to `target`; None if they are blocked. Raises TargetError."""
+        action = self._action(target)
+        if action is Action.LANE:
+            return self._lane
+        if action is Action.BLOCK or self._ended is None:
+            return None
+        if self._direct is None:
+            self._direct = self._make_direct()
+            self._lane.leaves(None)
+        return self._direct
 
     def leaves(self, goes: Goes | None) -> None:
         """See `Association`. One that sends directly, too, stays."""

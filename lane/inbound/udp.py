@@ -21,13 +21,12 @@ from gevent.event import Event
 
 from lane.address import Address, normal_host
 from lane.carriers.session_driver import Leased
-from lane.errors import Closed, ProtocolError
+from lane.errors import ProtocolError
 from lane.fair import maybe_yield
 from lane.inbound.connector import Association, Buffer, TargetConnector
 from lane.net.udp import UdpSocket
 from lane.proto.udp import pack_socks, parse_socks
 from lane.session.parcel import Parcel
-from lane.supervisor import supervise
 
 KIND = "association"
 """The kind of its parcel."""
@@ -70,7 +69,7 @@ class AppUdpPort:
     def freeze(self) -> tuple[dict[str, Any], int]:
         """What `thaw` needs, as a plain value, and the descriptor, which is the caller's now.
 
-        Nobody may be in `recv`, and no call may follow.
+        No call may follow.
         """
         state = {"peer": self._peer, "said": self._said, "from": self._from, "last": self.last}
         return state, self._sock.detach()
@@ -91,35 +90,41 @@ class AppUdpPort:
         self.last = monotonic()
         self.dropped += not self._sock.send(pack_socks(source, payload), self._from)
 
-    def recv(self) -> tuple[Address, Buffer]:
-        """Block for the application's next packet; return its target and payload.
+    def receive(self, send: Callable[[Address, bytes], None]) -> None:
+        """Call `send`, which must not block, with the target and the payload of each packet until `pause`."""
+        self._send = send
+        self._sock.receive("the packets of an application", self._take)
 
-        The payload is valid only until the next greenlet switch. Raises Closed.
-        """
-        while True:
-            packet, where = self._sock.recv()
-            if self._is_ours(where):
-                try:
-                    found = parse_socks(packet)
-                except ProtocolError as error:
-                    log.debug("dropped a packet: %s", error)
-                else:
-                    self.last = monotonic()
-                    return found
-            self.dropped += 1
+    def _take(self, packet: bytes, where: Any) -> None:
+        if where == self._from or self._is_ours(where):
+            try:
+                target, payload = parse_socks(packet)
+            except ProtocolError as error:
+                log.debug("dropped a packet: %s", error)
+            else:
+                self.last = monotonic()
+                self._send(target, payload)
+                return
+        self.dropped += 1
+
+    def pause(self) -> None:
+        """Receive nothing more. What the association delivers still goes to the application."""
+        self._sock.pause()
 
     def close(self) -> None:
         """Close the port. Idempotent."""
         self._sock.close()
 
     def _is_ours(self, where: Any) -> bool:
-        """Whether the packet is the application's. The first packet pins the address.
+        """Whether a packet from another address than the last is the application's.
 
-        A later packet from the port that the application announced replaces the pin.
+        The first one pins the address. A later one from the port that the application announced replaces the
+        pin.
         """
-        if where != self._from and where[0] == self._peer and (self._from is None or where[1] == self._said):
+        ours = where[0] == self._peer and (self._from is None or where[1] == self._said)
+        if ours:
             self._from = where
-        return bool(where == self._from)
+        return ours
 
 
 def take_over(parcel: Parcel, leased: Leased | None, connector: TargetConnector) -> Callable[[float], None]:
@@ -151,10 +156,10 @@ def relay(sock: gsocket.socket, port: AppUdpPort, association: Association, idle
     """
     left = Event()
     watch = gevent.spawn(_watch, sock, left)
-    pump = supervise("the packets of an application", _pump, port, association)
+    port.receive(association.send)
 
     def go() -> tuple[dict[str, Any], list[int]]:
-        gevent.killall([watch, pump])  # no limit: they only read, and send without waiting
+        watch.kill()  # no limit: it only reads
         state, descriptor = port.freeze()
         return {"kind": KIND, "port": state}, [sock.detach(), descriptor]
 
@@ -171,13 +176,7 @@ def relay(sock: gsocket.socket, port: AppUdpPort, association: Association, idle
                 return "the server ended it, or it goes on in another process"
     finally:
         watch.kill(block=False)
-        pump.kill(block=False)
-
-
-def _pump(port: AppUdpPort, association: Association) -> None:
-    with suppress(Closed):
-        while True:
-            association.send(*port.recv())
+        port.pause()
 
 
 def _watch(sock: gsocket.socket, left: Event) -> None:

@@ -18,7 +18,7 @@ from gevent.event import Event
 from lane import census
 from lane.address import Address, normal_host
 from lane.carriers.session_driver import Leased
-from lane.errors import Closed, LaneError
+from lane.errors import LaneError
 from lane.fair import maybe_yield
 from lane.inbound.connector import Association, Buffer, TargetConnector
 from lane.inbound.later import Later
@@ -88,7 +88,6 @@ class UdpForward:
         self._most = most
         # The key is our port and the source address. The source that was silent for longest comes first.
         self._sources: OrderedDict[tuple[UdpSocket, Any], _Source] = OrderedDict()
-        self._receivers: list[gevent.Greenlet[..., None]] = []
         self._sweeper: gevent.Greenlet[..., None] | None = None
         self._stopped = Event()
         self._throttle = Throttle()
@@ -130,13 +129,13 @@ class UdpForward:
 
     def pause(self) -> None:
         """Receive no packets for now: another process does."""
-        gevent.killall(self._receivers)  # no limit: they only receive
-        self._receivers.clear()
+        for port in self._ports:
+            port.pause()
 
     def resume(self) -> None:
         """Receive packets again, after `pause`."""
-        name = f"a port of the forward to {self._target}"
-        self._receivers = [supervise(name, self._receive, port) for port in self._ports]
+        for port in self._ports:
+            port.receive(f"a port of the forward to {self._target}", partial(self._take, port))
 
     def start(self) -> None:
         """Begin to receive packets."""
@@ -154,22 +153,17 @@ class UdpForward:
         self._sources.clear()
 
     def kill(self) -> None:
-        """Wait until the greenlets have ended."""
-        greenlets = [*self._receivers, *filter(None, [self._sweeper])]
-        gevent.joinall(greenlets)  # no limit: the ports are closed, and the sweeper checks each second
+        """Wait until the sweeper has ended."""
+        if self._sweeper is not None:
+            self._sweeper.join()  # no limit: it checks each second
 
-    def _receive(self, port: UdpSocket) -> None:
-        try:
-            while True:
-                payload, where = port.recv()
-                source = self._sources.get((port, where))
-                if source is None or source.association.over.is_set():
-                    source = self._welcome(port, where, source)
-                source.last = monotonic()
-                self._sources.move_to_end((port, where))
-                source.association.send(self._target, payload)
-        except Closed:
-            return
+    def _take(self, port: UdpSocket, payload: bytes, where: Any) -> None:
+        source = self._sources.get((port, where))
+        if source is None or source.association.over.is_set():
+            source = self._welcome(port, where, source)
+        source.last = monotonic()
+        self._sources.move_to_end((port, where))
+        source.association.send(self._target, payload)
 
     def _welcome(
         self,

@@ -18,7 +18,7 @@ import gevent
 from gevent import socket as gsocket
 
 from lane.errors import Closed
-from lane.fair import maybe_yield
+from lane.fair import maybe_yield, this_round
 from lane.log import Throttle
 from lane.net.descriptors import reserve
 
@@ -39,6 +39,7 @@ class Acceptor:
     def __init__(self, sock: Any, what: str) -> None:
         self._sock = sock
         self._what = what
+        self._waited_in = -1.0  # the round in which the last `accept` began
         self._failing_since: float | None = None  # set while connections wait in vain
 
     def accept(self) -> tuple[gsocket.socket, Any]:
@@ -47,7 +48,8 @@ class Acceptor:
         Raises Closed once the socket is closed.
         """
         while True:
-            maybe_yield()  # `accept` need not block under load
+            maybe_yield(self._waited_in)  # `accept` need not block under load
+            self._waited_in = this_round().began
             try:
                 found: tuple[gsocket.socket, Any] = self._sock.accept()
             except ConnectionError:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import gevent
 from gevent.queue import Empty, Queue
 
+from lane.deadline import deadline
 from lane.errors import Closed, Failure, LaneError
 from lane.net.failures import late, most_telling
 
@@ -53,7 +54,7 @@ class Eyeballs:
         `timeout` seconds, an attempt without an answer counts as ETIMEDOUT.
         """
         if len(candidates) == 1:  # no race, so no greenlets
-            with gevent.Timeout(timeout, late()):
+            with deadline(timeout, late):
                 return attempt(candidates[0])
         ordered = self._order(name, candidates)
         winner, result = _race(ordered, attempt, discard, timeout)

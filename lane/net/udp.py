@@ -1,48 +1,53 @@
-"""A UDP socket for many peers. Sending never blocks, and receiving yields to other greenlets.
+"""A UDP socket for many peers. Sending never blocks, and the event loop hands on what arrives.
 
 Three kinds of ports use it: those of applications, of forwards, and towards targets. Each handles a received
-packet at once. So all sockets share one receive buffer, and its content is valid only until the next greenlet
-switch.
+packet at once and never waits, so no greenlet waits for packets: a switch would cost more than the packet.
 """
 
 import errno
 import socket
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
 import gevent
 
-from lane.errors import Closed
-from lane.fair import maybe_yield
 from lane.net import pktinfo
+from lane.supervisor import FAULTS, report
 
 BUFFER = 1048576
 """The kernel's receive buffer, in bytes."""
 BACK_OFF = 0.1
 """Seconds to wait after a failed receive. An immediate retry would only burn CPU."""
 BRISK = 0.0002
-"""Seconds. After a shorter wait for a packet there are probably more: the next receive does not wait."""
+"""Seconds. After a shorter wait for a packet there are probably more, and the next is looked for at once."""
+MOST = 65535
+"""Bytes of the largest packet."""
+TURN = 16
+"""Packets that are handed on before others have their turn."""
 
 Buffer = bytes | bytearray | memoryview
-
-_arriving = bytearray(65536)  # no other greenlet runs between a receive and the packet's use
+Take = Callable[[bytes, Any], None]
+"""Called by the event loop with a packet and its peer. It must not block."""
 
 
 class UdpSocket:
     """Takes over `sock`, which is bound.
 
-    Peer addresses have the form that the kernel uses. `answers`: an address from `recv` also makes the reply
-    leave from the local address that the packet was sent to. Such an address is good only for a reply.
+    Peer addresses have the form that the kernel uses. `answers`: an address from `receive` also makes the
+    reply leave from the local address that the packet was sent to. Such an address is good only for a reply.
     """
 
     def __init__(self, sock: socket.socket, *, answers: bool = False) -> None:
         self._picks = answers and pktinfo.want(sock)  # whether it picks the source address of replies
-        # This class waits by itself, so a plain socket is enough, and its calls are faster.
+        # The event loop waits, so a plain socket is enough, and its calls are faster.
         self._sock = socket.socket(sock.family, sock.type, fileno=sock.detach())
         self._sock.setblocking(False)
-        self._hub: Any = gevent.get_hub()
-        self._readable = self._hub.loop.io(self._sock.fileno(), 1)
-        self._lull = False  # the next packet has probably not arrived yet
+        loop: Any = gevent.get_hub().loop
+        self._readable = loop.io(self._sock.fileno(), 1)
+        self._again: Any = None  # the timer after a failed receive
+        self._handled = 0.0  # when the last packet had been handed on
+        self._take: Take | None = None
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
         self.host: str
         self.port: int
@@ -78,51 +83,62 @@ class UdpSocket:
             return False
         return True
 
-    def recv(self) -> tuple[memoryview, Any]:
-        """Block for the next packet; return its payload and the peer's address.
+    def receive(self, name: str, take: Take) -> None:
+        """Call `take` with each packet and the address of its peer, until `pause` or `close`.
 
-        The payload is valid only until the next greenlet switch. Raises Closed.
+        A failure of `take` costs this packet, and is reported as one of `name`.
         """
-        while not self._closed:
-            if self._lull:
-                self._wait()
-            else:
-                maybe_yield()  # under load, the calls below need not block
+        self._name, self._take = name, take
+        self._readable.start(self._arrived)
+
+    def pause(self) -> None:
+        """Receive nothing for now."""
+        self._take = None
+        self._readable.stop()
+        if self._again is not None:
+            self._again.close()
+
+    def _arrived(self) -> None:
+        turn = TURN if monotonic() - self._handled < BRISK else 1
+        following = self._next if self._picks else self._sock.recvfrom
+        while turn and (take := self._take) is not None:
+            turn -= 1
             try:
-                size, where = self._take()
+                packet, where = following(MOST)
             except BlockingIOError:
-                self._lull = True
+                break
             except OSError as error:
-                if error.errno in (errno.EBADF, errno.ENOTSOCK):
-                    break  # closed, by `close` or by mistake: a retry can't help
-                gevent.sleep(BACK_OFF)
-            else:
-                return memoryview(_arriving)[:size], where
-        raise Closed("the socket is closed")
+                self._failed(error)
+                break
+            try:
+                take(packet, where)
+            except FAULTS as error:
+                report(self._name, error)
+        self._handled = monotonic()
 
-    def _wait(self) -> None:
-        """Let other greenlets run until there is a packet."""
-        begun = monotonic()
-        self._hub.wait(self._readable)  # no limit: `close` ends it
-        self._lull = monotonic() - begun > BRISK
+    def _next(self, size: int) -> tuple[bytes, Any]:
+        packet, ancillary, _, address = self._sock.recvmsg(size, pktinfo.ROOM)
+        return packet, (address, pktinfo.source(ancillary))
 
-    def _take(self) -> tuple[int, Any]:
-        if not self._picks:
-            size, address = self._sock.recvfrom_into(_arriving)
-            return size, address
-        size, ancillary, _, address = self._sock.recvmsg_into((_arriving,), pktinfo.ROOM)
-        return size, (address, pktinfo.source(ancillary))
+    def _failed(self, error: OSError) -> None:
+        """Go on a little later, unless it was closed by mistake: a retry can't help then."""
+        self._readable.stop()
+        if error.errno not in (errno.EBADF, errno.ENOTSOCK):
+            self._again = self._readable.loop.timer(BACK_OFF)
+            self._again.start(self._readable.start, self._arrived)
 
     def detach(self) -> int:
-        """Give the descriptor away. Nobody may be in `recv`, and no call may follow."""
-        self._closed = True
-        self._readable.close()
+        """Give the descriptor away. No call may follow."""
+        self._end()
         return self._sock.detach()
 
     def close(self) -> None:
-        """Close the socket and wake a blocked `recv`. Idempotent."""
+        """Close the socket. Idempotent."""
         if not self._closed:
-            self._closed = True
-            # The descriptor closes when nobody waits on it: its number may be reused at once.
-            why = Closed("the socket is closed")
-            self._hub.cancel_waits_close_and_then((self._readable,), why, self._sock.close)
+            self._end()
+            self._sock.close()
+
+    def _end(self) -> None:
+        self._closed = True
+        self.pause()
+        self._readable.close()

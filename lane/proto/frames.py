@@ -18,6 +18,7 @@ DATA, ACK, FIN, RESET, PING, PONG, END, STATS, RECEIVED = range(9)
 _HEAD = struct.Struct("!I")  # type << 24 | length of the payload
 _DATA = struct.Struct("!IQ")
 _ACK = struct.Struct("!IQI")
+_ACK_DATA = struct.Struct("!IQIIQ")
 _U64 = struct.Struct("!IQ")
 _U32 = struct.Struct("!II")
 _STATS = struct.Struct("!IIQQQ")
@@ -34,6 +35,10 @@ MOVE = (1 << 64) - 1
 """The value of a PING with which a server asks the client to move the session to another carrier."""
 ABORTED = 1 << 31
 """A bit in the reset code of a stream: its session was aborted. The other 31 bits are the session's code."""
+
+
+_ACK_HEAD = ACK << 24 | 12
+_STATS_HEAD = STATS << 24 | 28
 
 
 class Data(NamedTuple):
@@ -108,6 +113,8 @@ class Received:
 
 
 Frame = Data | Ack | Fin | ResetFrame | Ping | Pong | End | Stats | Received
+Message = tuple[int, int, tuple[int, int] | None, Stats | None]
+"""The offset of the bytes of a DATA frame, where they begin, and what is in front: an ACK's fields, STATS."""
 
 
 def reset_code(code: int) -> int:
@@ -128,6 +135,11 @@ def data_head(offset: int, size: int) -> bytes:
 def pack_ack(consumed: int, window: int) -> bytes:
     """The bytes of an `Ack`, which most writes begin with."""
     return _ACK.pack(ACK << 24 | 12, consumed, window)
+
+
+def message_head(consumed: int, window: int, offset: int, size: int) -> bytes:
+    """The bytes of an `Ack`, and behind it the head of a DATA frame: see `pack_ack` and `data_head`."""
+    return _ACK_DATA.pack(_ACK_HEAD, consumed, window, 8 + size, offset)
 
 
 def pack(frame: Frame) -> bytes:
@@ -168,12 +180,32 @@ class FrameReader:
 
     def freeze(self) -> tuple[bytes, int, int, bytes | None]:
         """The whole state as a plain value. Do not call it while `each` runs."""
-        return self._partial, self._offset, self._left, self.rest
+        return self._partial, self._offset if self._left else 0, self._left, self.rest
 
     @property
     def between_frames(self) -> bool:
         """Whether the fed bytes end with a whole frame."""
         return not self._left and not self._partial
+
+    def message(self, data: bytes | memoryview) -> Message | None:
+        """Parse `data` if it is one whole DATA frame, maybe behind an ACK, as most short reads are.
+
+        STATS may be between the two. None if it is anything else: then `each` parses it.
+        """
+        size = len(data)
+        if self._left or self._partial or size <= _ACK_DATA.size:
+            return None
+        first, consumed, window, head, offset = _ACK_DATA.unpack_from(data)
+        if first != _ACK_HEAD:
+            return (_DATA.unpack_from(data)[1], 12, None, None) if first == size - 4 else None
+        if head == size - 20:  # the type DATA is 0; of its payload, the first 8 bytes are the offset
+            return offset, 28, (consumed, window), None
+        if head == _STATS_HEAD and size > 60:
+            stats = Stats(*_STATS.unpack_from(data, 16)[1:])
+            head, offset = _DATA.unpack_from(data, 48)
+            if head == size - 52:
+                return offset, 60, (consumed, window), stats
+        return None
 
     def feed(self, data: bytes | memoryview) -> list[Frame]:
         """The frames and pieces of DATA frames that `data` completes. Raises ProtocolError."""

@@ -6,8 +6,6 @@ datagrams, are sent over the stream of their association, each after its length.
 layout.
 """
 
-from collections.abc import Iterator
-
 from lane.address import Address, unpack
 from lane.errors import ProtocolError
 
@@ -17,19 +15,24 @@ FLOW_SIZE = 8
 """Bytes of a flow's ID: the first ones of its session's ID."""
 
 Buffer = bytes | bytearray | memoryview
+Packet = tuple[Address, bytes]
+"""A packet to or from the address."""
+_CUT = "a packet that ends before its payload"
 
 
-def parse_socks(packet: Buffer) -> tuple[Address, Buffer]:
+def parse_socks(packet: bytes) -> Packet:
     """The target and the payload of an application's packet (RFC 1928 section 7).
 
     Raises ProtocolError for a malformed packet and for a fragment. Fragments are rare, and an
     implementation that does not reassemble them must drop them.
     """
-    if len(packet) < 3 or packet[0] or packet[1]:
-        raise ProtocolError("not a packet as SOCKS5 has them")
-    if packet[2]:
-        raise ProtocolError("a fragment")
-    return _split(packet, 3)
+    if packet[:3] != b"\0\0\0":
+        raise ProtocolError("a fragment" if packet[:2] == b"\0\0" else "not a packet as SOCKS5 has them")
+    found = unpack(packet, 3)
+    if found is None:
+        raise ProtocolError(_CUT)
+    address, begin = found
+    return address, packet[begin:]
 
 
 def pack_socks(source: Address, payload: Buffer) -> bytes:
@@ -42,9 +45,13 @@ def pack_datagram(flow: bytes, address: Address, payload: Buffer) -> bytes:
     return b"".join((flow, address.pack(), payload))
 
 
-def parse_datagram(datagram: Buffer) -> tuple[Address, Buffer]:
+def parse_datagram(datagram: bytes) -> Packet:
     """The address and the payload of a datagram. Its flow's ID is skipped. Raises ProtocolError."""
-    return _split(datagram, FLOW_SIZE)
+    found = unpack(datagram, FLOW_SIZE)
+    if found is None:
+        raise ProtocolError(_CUT)
+    address, begin = found
+    return address, datagram[begin:]
 
 
 def pack_packet(address: Address, payload: Buffer) -> bytes:
@@ -59,29 +66,51 @@ class PacketReader:
         self._rest = bytearray(rest)
         self._wanted = 0  # bytes needed before parsing can go on
 
-    def feed(self, data: Buffer) -> Iterator[tuple[Address, Buffer]]:
-        """The packets that `data` completes. Raises ProtocolError at the first malformed one."""
-        if self._rest:
-            self._rest += data
-            if len(self._rest) < self._wanted:
-                return
-            data, self._rest = self._rest, bytearray()
-        view = memoryview(data)
+    def take(self, data: Buffer, most: int) -> tuple[list[Packet], int]:
+        """Up to `most` packets that `data` completes, and how many bytes of `data` are used up.
+
+        These are all bytes, except behind `most` packets and before a malformed one. Raises ProtocolError if
+        the first packet is malformed. Nothing is used up then.
+        """
+        before = len(self._rest)
+        if before:
+            if before + len(data) < self._wanted:
+                self._rest += data
+                return [], len(data)
+            data = self._rest + data
+        found: list[Packet] = []
         at = self._wanted = 0
-        while len(view) - at >= 2:
-            size = int.from_bytes(view[at : at + 2], "big")
-            if size > MAX_PACKET:
-                raise ProtocolError(f"a packet of {size} bytes")
-            found = unpack(view, at + 2)
-            if found is None:
-                break
-            address, begin = found
-            if len(view) - begin < size:
-                self._wanted = begin + size - at
-                break
-            at = begin + size
-            yield address, view[begin:at]
-        self._rest += view[at:]
+        try:
+            while len(found) < most:
+                packet, end = self._parse(data, at)
+                if packet is None:
+                    self._wanted = end - at
+                    self._rest = bytearray(memoryview(data)[at:])
+                    return found, len(data) - before
+                found.append(packet)
+                at = end
+                if at == len(data):
+                    break
+        except ProtocolError:
+            if not found:
+                raise
+        if before:
+            self._rest = bytearray()
+        return found, at - before
+
+    def _parse(self, data: Buffer, at: int) -> tuple[Packet | None, int]:
+        """The packet at `at`, and its end; None, and the end as far as it is known, if it is incomplete."""
+        if len(data) < at + 2:
+            return None, at
+        size = data[at] << 8 | data[at + 1]
+        if size > MAX_PACKET:
+            raise ProtocolError(f"a packet of {size} bytes")
+        found = unpack(data, at + 2)
+        if found is None:
+            return None, at
+        address, begin = found
+        end = begin + size
+        return (None if len(data) < end else (address, bytes(data[begin:end]))), end
 
     @property
     def rest(self) -> bytes:
@@ -92,11 +121,3 @@ class PacketReader:
     def at_boundary(self) -> bool:
         """Whether the bytes so far end with a whole packet."""
         return not self._rest
-
-
-def _split(packet: Buffer, at: int) -> tuple[Address, Buffer]:
-    found = unpack(packet, at)
-    if found is None:
-        raise ProtocolError("a packet that ends before its payload")
-    address, begin = found
-    return address, memoryview(packet)[begin:]

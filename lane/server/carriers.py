@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 
-from lane.fair import maybe_yield
+from lane.fair import Walk
 from lane.server.numbers import Numbers
 from lane.stream import Carrier, LinkStats, measured
 
@@ -86,6 +86,7 @@ class Carriers:
 
     def look_at_all(self) -> None:
         """Look at each carrier. Other greenlets may run meanwhile."""
+        walk = Walk()
         for carrier in self:
-            maybe_yield()
+            walk.step()
             self.look(carrier)

@@ -9,7 +9,7 @@ from time import monotonic, time
 
 from lane.address import Address
 from lane.errors import LaneError
-from lane.fair import maybe_yield
+from lane.fair import Walk
 from lane.proto.hello import Command, Request
 from lane.server.numbers import KINDS, Numbers
 from lane.session.packets import Packets
@@ -116,8 +116,9 @@ class LiveSessions:
 
     def settle(self, some: Iterable[LiveSession] | None = None) -> None:
         """Bring `numbers` up to date, for `some` or all. Other greenlets may run meanwhile."""
+        walk = Walk()
         for live in self if some is None else some:
-            maybe_yield()
+            walk.step()
             if live.session in self._sessions:
                 live.settle(self.numbers)
 

@@ -39,6 +39,10 @@ class MessageReader:
         """Put back bytes that were read after the end of a session."""
         self._data = data
 
+    def try_parse(self, parser: Callable[[bytes], Message | None]) -> Message | None:
+        """The message that `parser` finds at the start of what was read; None if it is not whole."""
+        return parser(self._data)
+
     def parse(self, parser: Callable[[bytes], Message | None]) -> Message:
         """Read until `parser` finds a message at the start. Raises Closed, and what `parser` raises."""
         while (found := parser(self._data)) is None:

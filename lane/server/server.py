@@ -17,6 +17,7 @@ import gevent
 from gevent.event import Event
 
 from lane import census
+from lane.deadline import deadline
 from lane.errors import Closed, LaneError, ProtocolError, TargetError
 from lane.net.guesses import Guesses
 from lane.net.places import Places, network
@@ -333,7 +334,7 @@ class Server:
         device if it is named.
         """
         try:
-            with gevent.Timeout(self.deadlines.hello, Closed("no HELLO in time")):
+            with deadline(self.deadlines.hello, _no_hello):
                 if reader.begin():
                     self._strangers.speaks(carrier)
                 token, end = reader.parse(parse_hello)
@@ -350,15 +351,29 @@ class Server:
 
     def _await_request(self, reader: MessageReader) -> Request | None:
         """Wait for a REQUEST, which a spare stream sends late. None if the client ended the stream."""
-        with gevent.Timeout(self.deadlines.spare, Closed("a spare that nobody used")):
-            if not reader.begin():
-                return None
-        with gevent.Timeout(self.deadlines.request, Closed("no REQUEST in time")):
-            request, end = reader.parse(parse_request)
-            reader.take(end)
-            return request
+        if (found := reader.try_parse(parse_request)) is None:  # most come together with HELLO
+            with deadline(self.deadlines.spare, _unused):
+                if not reader.begin():
+                    return None
+            with deadline(self.deadlines.request, _no_request):
+                found = reader.parse(parse_request)
+        request, end = found
+        reader.take(end)
+        return request
 
     def _flows_of(self, carrier: Carrier) -> Flows | None:
         if carrier not in self._flows and carrier in self.carriers:
             self._flows[carrier] = Flows(carrier)
         return self._flows.get(carrier)
+
+
+def _no_hello() -> Closed:
+    return Closed("no HELLO in time")
+
+
+def _unused() -> Closed:
+    return Closed("a spare that nobody used")
+
+
+def _no_request() -> Closed:
+    return Closed("no REQUEST in time")

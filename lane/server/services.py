@@ -7,9 +7,8 @@ and an entry in `offers`.
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
+from socket import socket as Socket  # noqa: N812  (the name of the type)
 from typing import Any, Protocol
-
-from gevent.socket import socket as Socket  # noqa: N812  (the name of the type)
 
 from lane import census
 from lane.address import Address

@@ -14,6 +14,8 @@ from lane.session.send_buffer import SendBuffer
 
 ACTIVE = 3.0
 """Seconds after its last data that a session counts as active."""
+AWAKE = 1.0
+"""Seconds after its last data for which a session is sure to get ticks."""
 IDLE = 10.0
 """Seconds after its last data that a session gives up a window that had grown."""
 REPORT = 0.25

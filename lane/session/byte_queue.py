@@ -81,6 +81,10 @@ class ByteQueue:
 
     def drop(self, size: int) -> None:
         """Remove the first `size` bytes. There must be that many."""
+        if size == self.size:
+            self._chunks.clear()
+            self._skip = self.size = 0
+            return
         self.size -= size
         self._skip += size
         while self._chunks and self._skip >= len(self._chunks[0]):

@@ -16,26 +16,31 @@ EMPTY_SIZE = 256
 
 
 class EmptyFrames:
-    """The allowance of one session's peer. `frozen`: the value of another one's `freeze`."""
+    """The allowance of one session's peer, which has sent `received` bytes of data.
+
+    `frozen`: the value of another one's `freeze`.
+    """
 
     __slots__ = (
-        "_left", "_since",
+        "_left", "_received", "_since",
     )  # fmt: skip
 
-    def __init__(self, frozen: tuple[float, float] = (EMPTY, 0.0)) -> None:
+    def __init__(self, frozen: tuple[float, float] = (EMPTY, 0.0), received: int = 0) -> None:
         self._left, self._since = frozen  # frames that are left, and since when
+        self._received = received  # bytes that count in these
 
-    def freeze(self) -> tuple[float, float]:
-        """The whole state as a plain value."""
-        return self._left, self._since
+    def freeze(self, received: int) -> tuple[float, float]:
+        """The whole state as a plain value, `received` bytes of data having come."""
+        return min(EMPTY, self._left + (received - self._received) / EMPTY_SIZE), self._since
 
-    def count(self, now: float) -> None:
-        """Count one frame. Raises ProtocolError when the allowance is used up."""
-        self._left = min(EMPTY, self._left + (now - self._since) * EMPTY_RATE) - 1
-        self._since = now
+    def left(self, now: float, received: int) -> float:
+        """The frames that the peer may send now, after `received` bytes of data."""
+        more = (now - self._since) * EMPTY_RATE + (received - self._received) / EMPTY_SIZE
+        return min(EMPTY, self._left + more)
+
+    def count(self, now: float, received: int) -> None:
+        """Count one frame, after `received` bytes of data. Raises ProtocolError beyond the allowance."""
+        self._left = self.left(now, received) - 1
+        self._since, self._received = now, received
         if self._left < 0:
             raise ProtocolError("too many frames that say nothing")
-
-    def excuse(self, size: int) -> None:
-        """`size` bytes of new data came."""
-        self._left = min(EMPTY, self._left + size / EMPTY_SIZE)

@@ -5,13 +5,12 @@ datagram of a flow without a member here is dropped. So a peer reaches only asso
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from lane.errors import Closed
 from lane.fair import maybe_yield, this_round
 from lane.proto.udp import FLOW_SIZE
 from lane.stream import Carrier, Datagrams
-from lane.supervisor import report, supervise
+from lane.supervisor import FAULTS, report, supervise
 
 Deliver = Callable[[bytes], None]
 
@@ -22,7 +21,7 @@ class Flows:
     def __init__(self, carrier: Carrier) -> None:
         self._carrier = carrier
         self._members: dict[bytes, Deliver] = {}
-        self._pump: Any = None
+        self._received = False  # the datagrams of the carrier come here
         self.strays = 0
         """Datagrams of flows without a member."""
 
@@ -40,8 +39,12 @@ class Flows:
             return False
         self._members[flow] = deliver
         datagrams = self.datagrams
-        if self._pump is None and datagrams is not None:
-            self._pump = supervise("the sorting of datagrams", self._receive, datagrams)
+        if not self._received and datagrams is not None:
+            self._received = True
+            if (hand_to := getattr(datagrams, "hand_to", None)) is not None:
+                hand_to(self._sort)
+            else:
+                supervise("the sorting of datagrams", self._receive, datagrams)
         return True
 
     def leave(self, flow: bytes) -> None:
@@ -56,16 +59,16 @@ class Flows:
                 waited_in = loop.began
                 datagram = datagrams.recv()
                 maybe_yield(waited_in)
-                if deliver := self._members.get(datagram[:FLOW_SIZE]):
-                    self._deliver(deliver, datagram)
-                else:
-                    self.strays += 1
+                self._sort(datagram)
         except Closed:
             self._members.clear()
 
-    def _deliver(self, deliver: Deliver, datagram: bytes) -> None:
-        """A failure costs this datagram only: the next one may belong to another association."""
+    def _sort(self, datagram: bytes) -> None:
+        """Deliver a datagram. A failure costs only this one: the next may belong to another association."""
+        if (deliver := self._members.get(datagram[:FLOW_SIZE])) is None:
+            self.strays += 1
+            return
         try:
             deliver(datagram)
-        except Exception as error:
+        except FAULTS as error:
             report("the delivery of a datagram", error)

@@ -18,6 +18,7 @@ from lane.proto.frames import (
     ResetFrame,
     Stats,
     data_head,
+    message_head,
     pack,
     pack_ack,
 )
@@ -55,7 +56,7 @@ class FrameWriter:
     """The writer of one session. `due` has a bit for each control frame to send with the next chunk."""
 
     __slots__ = (
-        "_ahead", "_cursor", "_fin_sent", "_liveness", "_preface", "buffer", "done", "due", "pong",
+        "_cursor", "_fin_sent", "_liveness", "_preface", "ahead", "buffer", "done", "due", "pong",
         "reset_code", "send_blocked_seconds", "window",
     )  # fmt: skip
 
@@ -79,7 +80,8 @@ class FrameWriter:
         self._preface = b""  # bytes in front of all frames
         self._cursor: int | None = 0  # the next offset for this stream; None until RECEIVED came
         self._fin_sent = False
-        self._ahead: int | None = None  # bytes of data that may go before the first ACK; None after it
+        self.ahead: int | None = None
+        """Bytes of data that may go on a further stream before the first ACK; None after it."""
 
     def freeze(self) -> dict[str, Any]:
         """The state as a plain value."""
@@ -97,7 +99,7 @@ class FrameWriter:
         """
         self._preface = preface
         self._cursor = None if resumed else 0
-        self._ahead = AHEAD if resumed else None
+        self.ahead = AHEAD if resumed else None
         self._fin_sent = self.done = False
         self.due &= RESET_DUE
         if preface:
@@ -117,8 +119,13 @@ class FrameWriter:
 
     def heard(self) -> bool:
         """The peer has said what it has, on this stream. Returns whether data may have waited for that."""
-        waited, self._ahead = self._ahead is not None, None
+        waited, self.ahead = self.ahead is not None, None
         return waited
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether the stream has all data so far, and would have more at once."""
+        return not self.done and self._cursor == self.buffer.sent and self.ahead is None
 
     @property
     def control_due(self) -> bool:
@@ -142,12 +149,12 @@ class FrameWriter:
         if cursor is not None and not (control_only or buffer.released):
             cursor = max(cursor, min(buffer.acked, buffer.sent))
             if cursor < buffer.sent:
-                if size := PIECE if self._ahead is None else min(self._ahead, PIECE):
+                if size := PIECE if self.ahead is None else min(self.ahead, PIECE):
                     data = buffer.again(cursor, size)
                     head = data_head(cursor, len(data))
                     cursor += len(data)
-                    if self._ahead is not None:
-                        self._ahead -= len(data)
+                    if self.ahead is not None:
+                        self.ahead -= len(data)
             elif buffer.final is not None and not self._fin_sent:
                 self._fin_sent = True
                 head = pack(Fin(buffer.final))
@@ -158,6 +165,23 @@ class FrameWriter:
         if head or due or self.window.ack_due:
             return self._control(now, due) + head, data
         return None
+
+    def next_message(self, data: bytes, now: float) -> bytes | None:
+        """Send `data`, and return the frames in front of them. They count as written.
+
+        This is the short way of what `send` and `next` do together. None if it is not open: a control frame
+        is due (not an ACK or STATS), or bytes are to be sent before, or there may be no credit for all of
+        `data`.
+        """
+        buffer, window, offset, due = self.buffer, self.window, self._cursor, self.due
+        if due & ~STATS_DUE or self.done or offset != buffer.sent or self.ahead is not None:
+            return None
+        if not buffer.send_at_once(data):
+            return None
+        self._cursor = buffer.sent
+        if due or not window.unacknowledged:
+            return self._control(now, due) + data_head(offset, len(data))
+        return message_head(*window.acknowledge(now), offset, len(data))
 
     def _last_words(self, frames: bytes) -> Chunk:
         out, self._preface = self._preface + frames, b""

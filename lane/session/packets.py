@@ -24,6 +24,7 @@ from lane.session.byte_queue import Buffer
 from lane.session.flows import Flows
 from lane.session.owner import Owner
 from lane.session.session import Session
+from lane.stream import Datagrams
 from lane.users.gate import Gate
 from lane.users.packet_line import PacketLine, Pass
 
@@ -33,6 +34,8 @@ QUEUE = 262144
 """Bytes in the queue for the stream."""
 BATCH = 65536
 """Bytes of one write to the stream."""
+TURN = 16
+"""Packets of the stream that are delivered before others have their turn."""
 GOODBYE = 5.0
 """Seconds at the end of an association, for the queue to empty and for the peer to end its direction."""
 
@@ -62,9 +65,11 @@ class Packets(Owner):
         self.peer_ready = False
         """Whether the peer knows the session, so that datagrams may go beside its stream."""
         self._session: Session | None = None  # without it, packets are dropped
+        self._over = False  # `run` has ended
         self._flow = flow
         self._deliver = deliver
         self._flows: Flows | None = None  # those that our flow has joined
+        self._datagrams: Datagrams | None = None  # which they sort
         frozen = frozen or {"reader": b"", "head": b"", "queue": ()}
         self._reader = PacketReader(frozen["reader"])
         self._head: bytes = frozen["head"]  # what is left of packets that were written in part
@@ -90,27 +95,27 @@ class Packets(Owner):
 
     def send(self, address: Address, payload: Buffer) -> None:
         """Send one packet to or from `address`. Never blocks. The packet may be lost."""
-        session = self._session
-        if len(payload) > MAX_PACKET or session is None or session.over:
+        if len(payload) > MAX_PACKET or self._session is None or self._session.over:
             self.dropped += 1
             return
         self.sent += 1
-        if self.gates.down.limited:
-            self.dropped += self._line(self.gates.down, self._send).add(address, bytes(payload))
+        if (gate := self.gates.down).limited:
+            self.dropped += self._line(gate, self._send).add(address, bytes(payload))
         else:
             self._send(address, payload)
 
     def _send(self, address: Address, payload: Buffer) -> None:
-        session = self._begun()
-        if self.peer_ready and self._flows is not None and session.carried:
-            datagrams = self._flows.datagrams
-            if datagrams is not None:
-                datagram = pack_datagram(self._flow, address, payload)
-                if len(datagram) <= datagrams.max_size:
-                    session.note_datagram(len(payload), received=False)
-                    self.dropped += not datagrams.send(datagram)
-                    return
-        self._enqueue(pack_packet(address, payload))
+        session = self._session
+        assert session is not None
+        if self._datagrams is not None and self.peer_ready and session.carried:
+            datagram = pack_datagram(self._flow, address, payload)
+            if len(datagram) <= self._datagrams.max_size:
+                session.note_datagram(len(payload), received=False)
+                self.dropped += not self._datagrams.send(datagram)
+                return
+        packet = pack_packet(address, payload)
+        if self._queued or self._writer is not None or not session.send_at_once(packet):
+            self._enqueue(packet)
 
     def run(self) -> LaneError | None:
         """Deliver the packets of the stream until its end. Returns None, or the error at the end.
@@ -120,8 +125,11 @@ class Packets(Owner):
         session, reader = self._begun(), self._reader
         try:
             while data := session.recv():
-                for address, payload in reader.feed(data):
-                    self._receive(address, payload)
+                while len(data):
+                    packets, used = reader.take(data, TURN)
+                    for packet in packets:
+                        self._receive(*packet)
+                    data = memoryview(data)[used:]
                     maybe_yield()
                 del data
             if not reader.at_boundary:
@@ -134,6 +142,7 @@ class Packets(Owner):
             session.reset()
             return error
         finally:
+            self._over = True
             self._leave()
             self._flow = b""  # the datagrams of a further carrier are not joined
             self._deliver = _drop  # the receiver may refer to the session, and would keep it
@@ -142,11 +151,23 @@ class Packets(Owner):
             self._slowed.clear()
         return None
 
-    def _receive(self, address: Address, payload: Buffer) -> None:
+    def offer(self, data: Buffer) -> int:
+        """See `Owner`. `run` takes what is too much for one turn, and learns of what is malformed."""
+        if self._session is None or self._over:
+            return 0
+        try:
+            packets, used = self._reader.take(data, TURN)
+        except ProtocolError:
+            return 0
+        for address, payload in packets:
+            self._receive(address, payload)
+        return used
+
+    def _receive(self, address: Address, payload: bytes) -> None:
         """Deliver a packet of the peer."""
         self.received += 1
         if self.gates.up.limited:
-            self.dropped += self._line(self.gates.up, self._hand_over).add(address, bytes(payload))
+            self.dropped += self._line(self.gates.up, self._hand_over).add(address, payload)
         else:
             self._deliver(address, payload)
 
@@ -206,12 +227,12 @@ class Packets(Owner):
         self._leave()
         found = flows() if len(self._flow) == FLOW_SIZE else None
         if found is not None and found.join(self._flow, self._came):
-            self._flows = found
+            self._flows, self._datagrams = found, found.datagrams
 
     def _leave(self) -> None:
         if self._flows is not None:
             self._flows.leave(self._flow)
-            self._flows = None
+            self._flows = self._datagrams = None
 
     def _came(self, datagram: bytes) -> None:
         """Deliver a datagram of our flow."""

@@ -79,6 +79,14 @@ class SessionProtocol(SessionState):
         self.activity.last_data = now
         self.liveness.moved()
 
+    def send_message(self, data: bytes, now: float) -> bytes | None:
+        """Send `data`, and return the frames to write in front of them: see `FrameWriter.next_message`."""
+        head = self.writer.next_message(data, now)
+        if head is not None:
+            self.activity.last_data = now
+            self.liveness.moved()
+        return head
+
     def want_credit(self) -> None:
         """A writer waits for credit. The peer may wait for more data before it acknowledges: send a PING."""
         if self.send_buffer.held_back and not self.liveness.asked:
@@ -189,6 +197,35 @@ class SessionProtocol(SessionState):
         """Whether `data_to_send` has a control frame that should not wait for data."""
         return not self.writer.done and self.writer.control_due
 
+    def receive_message(self, data: bytes | memoryview, now: float) -> Buffer | None:
+        """Handle bytes from the stream if they are one message for a reader that has consumed all before it.
+
+        This is the short way of what `receive_data` does with new data, alone or behind an ACK for more
+        bytes and STATS. Returns the data, which are for `ReceiveWindow.pass_on`. None if the short way is
+        not open: then nothing has changed.
+        """
+        message = self._reader.message(data)
+        if message is None or self.over:
+            return None
+        offset, start, ack, stats = message
+        buffer, window, live = self.send_buffer, self.receive_window, self.liveness
+        if not offset == window.received == window.consumed or window.final is not None:
+            return None
+        if offset + len(data) - start > window.limit:
+            return None
+        if stats is not None and self._empty_frames.left(now, offset) < 1:
+            return None
+        if ack is not None:
+            if not buffer.acked < ack[0] <= buffer.sent or self.writer.ahead is not None:
+                return None
+            buffer.acknowledge(*ack)
+        if stats is not None:
+            self._note_empty(now)
+            self.peer_stats = stats
+        live.heard = self.activity.last_data = now
+        live.moved()
+        return window.receive(offset, data[start:], now, live.rtt)
+
     def receive_data(self, data: bytes | memoryview, now: float) -> Iterator[Event]:
         """Handle bytes from the stream. Raises ProtocolError, and aborts the session with it.
 
@@ -205,7 +242,7 @@ class SessionProtocol(SessionState):
                 if type(frame) is Data:
                     fresh = window.receive(frame.offset, frame.data, now, live.rtt)
                     if not fresh:
-                        self._empty_frames.count(now)
+                        self._note_empty(now)
                     elif window.idle:
                         event = DataReceived(fresh)
                         yield event
@@ -232,15 +269,18 @@ class SessionProtocol(SessionState):
         if (window.received, window.final) != (received, final):
             self.activity.last_data = now
             live.moved()
-            self._empty_frames.excuse(window.received - received)
             yield Notice.PROGRESS
+
+    def _note_empty(self, now: float) -> None:
+        """A frame said nothing. Raises ProtocolError if there were too many."""
+        self._empty_frames.count(now, self.receive_window.received)
 
     def _receive(self, frame: Frame, now: float) -> Notice | None:
         """Handle a frame without data. Raises ProtocolError."""
         match frame:
             case Ack(consumed, window):
                 if (consumed, consumed + window) == (self.send_buffer.acked, self.send_buffer.limit):
-                    self._empty_frames.count(now)
+                    self._note_empty(now)
                 self.send_buffer.acknowledge(consumed, window)
                 return Notice.RESUMED if self.writer.heard() else Notice.CREDIT
             case Fin(final):
@@ -253,7 +293,7 @@ class SessionProtocol(SessionState):
                 self.receive_window.end()
                 self.trailing_data = self._reader.rest
             case Ping(value):
-                self._empty_frames.count(now)
+                self._note_empty(now)
                 if value == MOVE:
                     return Notice.MOVE
                 self.liveness.questioned()
@@ -264,14 +304,14 @@ class SessionProtocol(SessionState):
                 self.activity.pong_received(self.receive_window)
                 return Notice.RESUMED if self.writer.heard() else Notice.CREDIT
             case Stats():
-                self._empty_frames.count(now)
+                self._note_empty(now)
                 self.peer_stats = frame
             case Received(offset):
                 self.writer.resume(offset)
                 self.attachment = ATTACHMENT[self.attachment][Cause.RECEIVED]
                 return Notice.RESUMED
             case Pong():
-                self._empty_frames.count(now)
+                self._note_empty(now)
         return None
 
 

@@ -124,27 +124,35 @@ class ReceiveWindow:
         They count as received. The caller passes them to `consume_now` or `hold`, in order. `now` and `rtt`
         are seconds.
         """
-        end = offset + len(data)
-        if offset > self.received:
+        end, received = offset + len(data), self.received
+        if offset > received:
             raise ProtocolError(f"a gap in the data before offset {offset}")
         if end > self.limit:
             raise ProtocolError("more data than the window allows")
         if self.final is not None and end > self.final:
             raise ProtocolError("data after the end")
-        known = self.received - offset
-        if known >= len(data):
+        if end <= received:
             return b""
-        self._reader_waited = self._reader_waited or self.idle
+        if not (self._queue.size or self._taken):
+            self._reader_waited = True
         self.received = end
-        while self._sent_acks and self._sent_acks[0][0] <= now - 1.5 * rtt - REACTION:
-            self._known_consumed = self._sent_acks.pop(0)[1]
+        acks = self._sent_acks
+        while acks and acks[0][0] <= now - 1.5 * rtt - REACTION:
+            self._known_consumed = acks.pop(0)[1]
         self._in_flight = max(self._in_flight, end - self._known_consumed)
-        return memoryview(data)[known:] if known else data
+        return data if offset == received else memoryview(data)[received - offset :]
 
     def hold(self, data: Buffer) -> None:
         """Keep received bytes for the reader. A view is copied."""
         if len(data) and not self._released:
             self._queue.append(bytes(data))
+
+    def pass_on(self, data: Buffer, taken: int) -> None:
+        """The first `taken` of the new bytes `data` went to an idle reader: see `consume_now` and `hold`."""
+        self._taken = taken
+        self.consume()
+        if taken != len(data):
+            self.hold(data[taken:])
 
     def consume_now(self, size: int) -> None:
         """The first `size` of the new bytes went to an idle reader, and have left the process."""
@@ -171,12 +179,12 @@ class ReceiveWindow:
         """
         self.consumed += self._taken
         self._taken = 0
-        read = self.consumed - self._growth_start
-        at_once = self._reader_waited and min(read, self._in_flight) > SHORT_ANSWER
+        read, waited = self.consumed - self._growth_start, self._reader_waited
+        at_once = waited and read > SHORT_ANSWER < self._in_flight
         if at_once and self.window == self.initial and self._budget.plenty:
             self._grow_to(FIRST_STEP)
         elif read >= self.window // 4:
-            self._grow_to(self._in_flight * GROWTH if self._reader_waited else 0)
+            self._grow_to(self._in_flight * GROWTH if waited else 0)
 
     def _grow_to(self, size: int) -> None:
         """Grow to `size` bytes if the budget has room, and begin a new look for growth."""
@@ -219,8 +227,9 @@ class ReceiveWindow:
         news = self.consumed - self._acked
         if news <= 0:
             return False
-        urgent = self._grown or self._acked < self._ack_requested or self.state in CONSUMED
-        return urgent or news >= min(self.window // 4, ACK_EVERY)
+        if news >= self.window // 4 or news >= ACK_EVERY or self._grown:
+            return True
+        return self._acked < self._ack_requested or self.state in CONSUMED
 
     def request_ack(self) -> None:
         """The peer asked for an ACK: it may be able to retain less than our window allows it to send."""
@@ -234,13 +243,14 @@ class ReceiveWindow:
     def acknowledge(self, now: float) -> tuple[int, int]:
         """The fields `consumed` and `window` of an ACK that is sent now."""
         self._acked, self._grown = self.consumed, False
-        self.limit = max(self.limit, self.consumed + self.window)
-        if self._reserved > self.window - self.initial:  # it shrank
+        consumed, window = self.consumed, self.window
+        self.limit = max(self.limit, consumed + window)
+        if self._reserved > window - self.initial:  # it shrank
             self._give_back()
         if len(self._sent_acks) == ACKS_REMEMBERED:
             self._sent_acks.pop()
-        self._sent_acks.append((now, self.consumed))
-        return self.consumed, self.window
+        self._sent_acks.append((now, consumed))
+        return consumed, window
 
     def shrink(self) -> bool:
         """Fall back to the first window, because the session is idle. Returns whether that changes anything.

@@ -14,10 +14,10 @@ from weakref import WeakValueDictionary
 import gevent
 from gevent.event import Event
 
-from lane import census, heap
+from lane import census, heap, tasks
 from lane.budget import Budget, Share
 from lane.errors import Closed, Status, TargetError
-from lane.fair import maybe_yield
+from lane.fair import Walk
 from lane.net.places import network
 from lane.net.user_places import UserPlaces
 from lane.session.activity import ACTIVE, IDLE
@@ -249,8 +249,9 @@ class Registry:
             now = monotonic()
             self._give_back(now)
             self._wake_due(now)
+            walk = Walk()
             for session in [*self._active]:
-                maybe_yield()
+                walk.step()
                 if session in self._active and not self._look_after(session, now):
                     self._active.discard(session)
             if self._active:
@@ -293,6 +294,7 @@ class Registry:
             return
         self._return = None
         self._peak, self._crowd = self.budget.used, self._total
+        tasks.let_go()
         heap.give_back()
 
     def _look_after(self, session: Session, now: float) -> bool:

@@ -148,12 +148,17 @@ class Relay(Owner):
             data = b""  # a loop that waits keeps no memory
             waited_in = loop.began
             while data := local.recv(min(size, gate.piece)):
-                size = min(2 * size, LARGEST_READ) if len(data) == size else max(len(data), FIRST_READ)
+                moved = len(data)
+                if moved == size:
+                    size = min(2 * size, LARGEST_READ)
+                elif size > FIRST_READ:
+                    size = max(moved, FIRST_READ)
                 if gate.limited:
-                    gate.pay(session, len(data))
+                    gate.pay(session, moved)
                 session.sendall(data)
-                moved, data = len(data), b""
-                gates.turn(moved, waited_in)
+                data = b""
+                if waited_in == loop.began or not gates.alone:  # else others had theirs
+                    gates.turn(moved, waited_in)
                 waited_in = loop.began
             self._pending = b""
             session.finish()

@@ -89,6 +89,20 @@ class SendBuffer:
         self.sent += len(data)
         return offset
 
+    def allows(self, size: int) -> bool:
+        """Whether `size` bytes are sure to be within the allowance, without a look at the budget."""
+        if self.sent + size > self.limit or self._retained.size + size > self._least:
+            return False
+        return self.state is Direction.OPEN and not self.released
+
+    def send_at_once(self, data: bytes) -> bool:
+        """Send `data` if the buffer `allows` that. Returns whether it does."""
+        if not self.allows(len(data)):
+            return False
+        self._retained.append(data)
+        self.sent += len(data)
+        return True
+
     def finish(self) -> int:
         """Send the FIN. Returns the final offset."""
         self.final = self.sent
@@ -113,14 +127,17 @@ class SendBuffer:
 
     def acknowledge(self, consumed: int, window: int) -> None:
         """Take the peer's ACK. Raises ProtocolError if it is for bytes that were never sent."""
-        if consumed > self.sent + (self.final is not None):
-            raise ProtocolError(f"an ACK for {consumed} of {self.sent} bytes")
         if consumed < self.acked:
             raise ProtocolError("an ACK that goes back")
-        self._retained.drop(min(consumed, self.sent) - min(self.acked, self.sent))
+        if consumed > self.sent:  # the FIN was consumed as well
+            if self.final is None or consumed > self.sent + 1:
+                raise ProtocolError(f"an ACK for {consumed} of {self.sent} bytes")
+            if self.state is Direction.FINISHED:
+                self.state = DIRECTION[self.state][Cause.CONSUMED]
+            self._retained.clear()
+        elif consumed > self.acked:
+            self._retained.drop(consumed - self.acked)
         self.acked = consumed
-        if consumed > self.sent and self.state is Direction.FINISHED:
-            self.state = DIRECTION[self.state][Cause.CONSUMED]
         self.limit = consumed + window
         if self._reserved and self._retained.size <= self._least:
             self._budget.give(self._reserved)

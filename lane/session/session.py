@@ -19,6 +19,7 @@ from lane.errors import Closed, LaneError, ProtocolError, Suspended
 from lane.fair import maybe_yield
 from lane.proto.frames import reset_code
 from lane.session.aborting import say_abort
+from lane.session.activity import AWAKE
 from lane.session.byte_queue import Buffer
 from lane.session.events import DataReceived, Notice
 from lane.session.flows import Flows
@@ -31,6 +32,8 @@ from lane.stream import LinkStats, Stream, receiver
 
 READ_SIZE = 279552
 """Bytes of one read from a stream: two full frames, and for TLS the rest of a record before them."""
+SHORT = 16384
+"""Bytes of the longest messages that may go the short way: a full record of TLS."""
 BULK = 32768
 """Bytes of a read from which it counts as a part of a bulk transfer, in which users take turns."""
 LINGER = 5.0
@@ -79,13 +82,12 @@ class Session(StreamWriter):
             protocol = SessionProtocol(credit, buffer_size, budget, monotonic(), resumable=resumable)
         else:
             protocol = SessionProtocol.thaw(frozen, budget)
-        super().__init__(protocol)
+        super().__init__(protocol, wake)
         if frozen is not None:
             self.moved_elsewhere = self.moved
         self.asked_to_move: Callable[[], None] = _ignore
         """Called when the peer asks that the session move to another carrier. It must not block."""
         self._owner = owner
-        self._wake = wake
         self._stats: Callable[[], LinkStats] = LinkStats
         self._readable, self._writable, self._over = Event(), Event(), Event()
         self._unread = _NOBODY_READS
@@ -129,7 +131,12 @@ class Session(StreamWriter):
 
     def sendall(self, data: Buffer) -> None:
         """Take all of `data`; block while the peer's window is full. Raises Reset or Closed."""
-        protocol, view, start = self.protocol, memoryview(data), 0
+        protocol = self.protocol
+        if type(data) is bytes and len(data) <= SHORT and data and self._write_message(data):
+            if protocol.failure:
+                raise protocol.failure.build()
+            return
+        view, start = memoryview(data), 0
         while start < len(view):
             if self._suspended:
                 raise Suspended(view[start:])
@@ -337,10 +344,10 @@ class Session(StreamWriter):
             size, data = len(data), b""  # a reader that waits keeps no memory
             if protocol.trailing_data is not None and self._stream is stream:
                 return  # the next bytes belong to another session
-            if size < BULK:
-                maybe_yield(waited_in)
-            else:
+            if size >= BULK:
                 self._owner.gates.turn(size, waited_in)
+            elif loop.began == waited_in:
+                maybe_yield(waited_in)
             waited_in = loop.began
             data = recv(READ_SIZE)
         self._lost(stream, None)
@@ -348,6 +355,11 @@ class Session(StreamWriter):
     def _take_in(self, data: bytes | memoryview) -> None:
         """Handle bytes from the stream. A violation of the protocol aborts the session."""
         protocol, now, progress = self.protocol, monotonic(), False
+        if len(data) <= SHORT and self._writable.is_set():  # nobody waits for credit
+            quiet = now - protocol.activity.last_data
+            if (fresh := protocol.receive_message(data, now)) is not None:
+                self._take_in_message(fresh, quiet)
+                return
         if now >= protocol.liveness.link_expires:
             protocol.liveness.measured(self._stats(), now)
         try:
@@ -377,6 +389,18 @@ class Session(StreamWriter):
         if protocol.writer.due & PONG_DUE or (progress and self.receive_window.ack_due):
             self._flush_soon()
         if progress and protocol.readable:
+            self._tell_reader()
+            gevent.sleep(0)  # the data should move on before more is read
+
+    def _take_in_message(self, data: Buffer, quiet: float) -> None:
+        """Handle new data, which came alone. `quiet`: seconds since data moved before."""
+        taken = self._owner.offer(data)
+        self.receive_window.pass_on(data, taken)
+        if quiet > AWAKE:
+            self._wake(self)
+        if self.protocol.writer.due & PONG_DUE or self.receive_window.ack_due:
+            self._flush_soon()
+        if taken < len(data):
             self._tell_reader()
             gevent.sleep(0)  # the data should move on before more is read
 

@@ -79,7 +79,7 @@ class SessionState:
             "send_buffer": self.send_buffer.freeze(),
             "liveness": self.liveness.freeze(),
             "activity": self.activity.freeze(),
-            "empty_frames": self._empty_frames.freeze(),
+            "empty_frames": self._empty_frames.freeze(self.receive_window.received),
             "writer": self.writer.freeze(),
             "reader": self._reader.freeze() if attached else None,
         }
@@ -106,7 +106,7 @@ class SessionState:
         session.peer_stats = Stats(*frozen["peer_stats"]) if frozen["peer_stats"] else None
         session._reader = FrameReader(frozen["reader"])
         session.trailing_data = session._reader.rest
-        session._empty_frames = EmptyFrames(frozen["empty_frames"])
+        session._empty_frames = EmptyFrames(frozen["empty_frames"], session.receive_window.received)
         return session
 
     @property

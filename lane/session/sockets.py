@@ -22,6 +22,7 @@ import gevent
 from lane.errors import Closed, Failure, Suspended
 from lane.net import hangups
 from lane.net.failures import ended
+from lane.net.sockets import plain
 
 try:
     from fcntl import ioctl
@@ -49,13 +50,10 @@ _RESET_HERE, _CLOSED_HERE, _CLOSED_THERE = (
 
 
 class SocketStream:
-    """The stream of one connected `gevent.socket.socket`, which it takes over. It has no buffer."""
+    """The stream of one connected socket, plain or of gevent, which it takes over. It has no buffer."""
 
     def __init__(self, sock: Any) -> None:
-        # This class waits by itself, so a plain socket is enough. It takes less memory, and calls are faster.
-        sock = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
-        sock.setblocking(False)
-        self._sock = sock
+        self._sock = sock = plain(sock)
         self._hub: Any = gevent.get_hub()
         self._readable = self._hub.loop.io(sock.fileno(), 1)
         self._writable = self._hub.loop.io(sock.fileno(), 2)
@@ -88,7 +86,8 @@ class SocketStream:
 
     def recv(self, limit: int = 262144) -> bytes:
         """Block for 1 to `limit` bytes; b"" for the peer's FIN. Raises Reset or Closed."""
-        self._check()
+        if self._suspended or self._released:
+            self._check()
         if self._lull:
             self._wait(self._readable)
         while True:
@@ -134,7 +133,8 @@ class SocketStream:
 
     def _wait(self, watcher: Any) -> None:
         """Let other greenlets run until the socket is ready."""
-        self._check()
+        if self._suspended or self._released:
+            self._check()
         if watcher.callback is not None:
             raise Closed("two greenlets use one direction of a stream")
         self._hub.wait(watcher)  # no limit: the caller has one, and TCP keepalive notices a lost peer

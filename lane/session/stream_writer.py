@@ -5,15 +5,19 @@ waits behind a full transport just to send an ACK.
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
 from time import monotonic
+from typing import Any
 
 from gevent.lock import BoundedSemaphore
 
 from lane.errors import Closed, LaneError
 from lane.fair import this_round
+from lane.session.activity import AWAKE
+from lane.session.byte_queue import Buffer
 from lane.session.protocol import SessionProtocol
 from lane.session.session_view import SessionView
-from lane.stream import Stream, send_joined
+from lane.stream import Stream, joiner
 from lane.tasks import start
 
 
@@ -24,8 +28,9 @@ class StreamWriter(SessionView):
     freed by the garbage collector only, and sessions come and go by the thousand.
     """
 
-    def __init__(self, protocol: SessionProtocol) -> None:
+    def __init__(self, protocol: SessionProtocol, wake: Callable[[Any], None]) -> None:
         super().__init__(protocol)
+        self._wake = wake
         self._stream: Stream | None = None  # the one that carries the session now
         # Its holder may be blocked by the stream, until that is lost or `detach` resets it.
         self._lock = BoundedSemaphore(1)
@@ -47,25 +52,81 @@ class StreamWriter(SessionView):
         """Write all that is due. The caller holds the lock."""
         stream, protocol = self._stream, self.protocol
         while stream is not None and stream is self._stream:
-            began, turn = monotonic(), self._round.began
+            began = monotonic()
             chunk = protocol.data_to_send(began, control_only=control_only)
             if chunk is None:
                 break
-            head, data = chunk
-            try:
-                if data:
-                    send_joined(stream, head, data)
-                else:
-                    stream.sendall(head)
-            except LaneError as error:
-                self._lost(stream, error)
+            if not self._hand_over(stream, *chunk, began):
                 break
-            except BaseException:  # a deadline of the caller, which may have cut a frame
-                self._lost(stream, Closed("a write was cut off"))
-                raise
-            finally:
-                if self._round.began != turn:  # the event loop went around: the write blocked
-                    protocol.writer.send_blocked_seconds += monotonic() - began
+
+    def _hand_over(self, stream: Stream, head: bytes, data: Buffer, began: float) -> bool:
+        """Write a chunk to `stream`, from the time `began` on. Returns whether the stream took it."""
+        turn = self._round.began
+        try:
+            if data:
+                joiner(stream)(head, data)
+            else:
+                stream.sendall(head)
+        except LaneError as error:
+            self._lost(stream, error)
+            return False
+        except BaseException:  # a deadline of the caller, which may have cut a frame
+            self._lost(stream, Closed("a write was cut off"))
+            raise
+        finally:
+            if self._round.began != turn:  # the event loop went around: the write blocked
+                self.protocol.writer.send_blocked_seconds += monotonic() - began
+        return True
+
+    def _write_message(self, data: bytes) -> bool:
+        """Send `data`, and write them at once, if that is the only thing to do. Returns whether it was."""
+        protocol = self.protocol
+        with self._lock:  # no limit: see the lock
+            stream, now, last_data = self._stream, monotonic(), protocol.activity.last_data
+            if stream is None or (head := protocol.send_message(data, now)) is None:
+                return False
+            consumed = self.receive_window.consumed
+            if now - last_data > AWAKE:
+                self._wake(self)
+            self._hand_over(stream, head, data, now)
+            if protocol.writer.due or self.receive_window.consumed != consumed:  # while it blocked
+                self._write()
+        return True
+
+    def send_at_once(self, data: bytes) -> bool:
+        """Send `data` if nobody has to wait for that, and return whether it was sent. Never blocks."""
+        protocol, stream, now = self.protocol, self._stream, monotonic()
+        send_now = getattr(stream, "send_now", None)
+        if stream is None or send_now is None or self._lock.locked():
+            return False
+        if (head := protocol.send_message(data, now)) is not None:
+            frames = head + data
+        elif protocol.writer.caught_up and self.send_buffer.allows(len(data)):
+            protocol.send(data, now)
+            frames = b"".join(protocol.data_to_send(now) or ())
+        else:
+            return False
+        self._wake(self)
+        try:
+            done = send_now(frames)
+        except LaneError as error:
+            self._lost(stream, error)
+        else:
+            if not done:
+                self._lock.acquire()  # no limit: it was free, and nobody else ran since
+                start(self._write_rest, stream, now)
+        return True
+
+    def _write_rest(self, stream: Stream, began: float) -> None:
+        """Wait until the stream has taken what it had no room for, and release the lock."""
+        try:
+            stream.sendall(b"")
+            self.protocol.writer.send_blocked_seconds += monotonic() - began
+            self._write()
+        except LaneError as error:
+            self._lost(stream, error)
+        finally:
+            self._lock.release()
 
     def _write_locked(self) -> None:
         with self._lock:  # no limit: see the lock

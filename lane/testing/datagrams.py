@@ -69,6 +69,16 @@ class DatagramContract:
     def abrupt(self, carrier: Carrier) -> None:
         raise NotImplementedError
 
+    def test_they_are_handed_over(self, kit: Kit) -> None:
+        """See `lane.stream.HandsOver`."""
+        near, far = ends(kit, False)
+        if not (hand_to := getattr(far, "hand_to", None)):
+            pytest.skip("they can't be")
+        came: list[bytes] = []
+        hand_to(came.append)
+        until(lambda: near.send(b"one") and b"one" in came)
+        until(lambda: near.send(b"two") and b"two" in came)
+
     @both_ends
     def test_datagrams_arrive_whole_and_once(self, kit: Kit, swap: bool) -> None:
         near, far = ends(kit, swap)

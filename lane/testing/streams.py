@@ -6,7 +6,7 @@ import gevent
 import pytest
 
 from lane.errors import Closed, Reset
-from lane.stream import Stream, send_joined
+from lane.stream import Stream, joiner
 from lane.testing.harness import (
     PATIENCE,
     Flood,
@@ -51,8 +51,8 @@ class StreamContract:
         near, far = kit.stream()
         head, data = pattern(length, 1), pattern(size, 2)
         reading = gevent.spawn(read_all, far)
-        send_joined(near, head, memoryview(data))
-        send_joined(near, head, bytearray(data))
+        joiner(near)(head, memoryview(data))
+        joiner(near)(head, bytearray(data))
         near.finish()
         assert reading.get() == 2 * (head + data)
 
@@ -129,6 +129,20 @@ class StreamContract:
         error = read_to_error(far)
         assert isinstance(error, Reset)
         assert error.code == 7
+
+    def test_what_is_sent_without_a_wait_arrives_whole(self, kit: Kit) -> None:
+        """See `lane.stream.SendsNow`."""
+        near, far = kit.stream()
+        if not (send_now := getattr(near, "send_now", None)):
+            pytest.skip("it can't")
+        block, sent = pattern(60_000), 1
+        while send_now(block):
+            sent += 1
+        reading = gevent.spawn(read_all, far)
+        near.sendall(b"")
+        assert send_now(b"the end")
+        near.finish()
+        assert reading.get() == block * sent + b"the end"
 
     @both_sides
     def test_close_finishes(self, kit: Kit, swap: bool) -> None:

@@ -151,13 +151,15 @@ class Gate:
 class Gates:
     """The two gates of a user, who has `turns` among others. None: there are no others."""
 
-    __slots__ = ("_turns", "down", "up")
+    __slots__ = ("_turns", "alone", "down", "up")
 
     def __init__(self, up: Gate, down: Gate, turns: Turns | None = None) -> None:
         self.up = up
         """For what clients send."""
         self.down = down
         """For what targets send."""
+        self.alone = turns is None
+        """Whether there are no others."""
         self._turns = turns
 
     def turn(self, size: int, waited_in: float = 0.0) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import gevent
 from aioquic.quic import events
+from aioquic.quic.events import StreamDataReceived
 from gevent.event import Event
 
 from lane.errors import Closed, Failure, LaneError, Refused
@@ -180,13 +181,20 @@ class QuicCarrier:
             self._broke("a packet")
 
     def act(self) -> None:
-        """Handle the received events. Whatever they cause is sent at the end of this turn, in one flush."""
+        """Handle the received events. Whatever they cause is sent at the end of this turn, in one flush.
+
+        If nothing but data came, nothing else is to be sent.
+        """
         self.hurries = False
         try:
             self._handle_events()
         except Exception:
             self._broke("what was received")
-        self.flush_soon()
+        now = self.heard or 0.0
+        if (at := self.engine.quiet_until(now)) is None:
+            self.flush_soon()
+        else:
+            self._arm(at, now)
 
     def flush_soon(self) -> None:
         """Flush at the end of this turn of the event loop."""
@@ -298,7 +306,10 @@ class QuicCarrier:
         now = monotonic()
         try:
             due = self.engine.get_timer()
-            if due is not None and now >= due:
+            if due is not None and now < due:  # it was moved to a later time
+                self._arm(due, now)
+                return
+            if due is not None:
                 self.engine.handle_timer(now=now)
                 if self.connected and self.engine.silent:
                     self._on_silence()
@@ -319,7 +330,11 @@ class QuicCarrier:
     def _handle_events(self) -> None:
         while not self._failure and (events := self.engine.take_events()):
             for event in events:
-                self._handle(event)
+                stream = self._streams.get(event.stream_id) if type(event) is StreamDataReceived else None
+                if stream is not None:  # nearly always
+                    stream.received(event.data, event.end_stream)
+                else:
+                    self._handle(event)
                 if self._failure:
                     break
 

@@ -10,6 +10,7 @@ from typing import Protocol
 from gevent.event import Event
 
 from lane.errors import Closed, Failure, LaneError, Reset
+from lane_quic.engine.connection_view import UNSENT_LEAST
 from lane_quic.engine.engine import Engine
 
 SMALL_CHUNK = 1024
@@ -82,10 +83,13 @@ class QuicStream:
 
     def sendall(self, data: bytes | bytearray | memoryview) -> None:
         """See `lane.stream.Stream`."""
-        view = memoryview(data)
-        start = 0
         self._check()
         self._cut = True
+        view, start = memoryview(data), 0
+        if len(view) <= UNSENT_LEAST and self._engine.unsent(self.id) < UNSENT_LEAST:  # there is room
+            self._engine.send_stream_data(self.id, view)  # type: ignore[arg-type]  # the data is only copied
+            self._carrier.flush_soon()
+            start = len(view)
         while start < len(view):
             self._await_room()
             piece = view[start : start + self._engine.unsent_limit]

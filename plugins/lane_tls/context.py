@@ -13,7 +13,8 @@ from OpenSSL import SSL, crypto
 
 from lane.errors import ConfigError
 from lane.stream import Address, ServerTLS
-from lane_tls.openssl import exchange_with, resumed, write_whole
+from lane_tls.openssl import exchange_with
+from lane_tls.records import tell_secrets
 
 _ALPN = b"http/1.1"
 _CIPHERS = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
@@ -70,7 +71,7 @@ def _context() -> Any:
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
     context.set_tls13_ciphersuites(_CIPHERS)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # tickets need no memory on the server
-    write_whole(context)
+    tell_secrets(context)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # an idle connection keeps no 16 KB buffers
     return context
 
@@ -109,10 +110,10 @@ class Sessions:
         """Forget the session: the server no longer knows it."""
         self._kept.pop(server, None)
 
-    def chain(self, connection: SSL.Connection, offered: list[bytes]) -> list[bytes] | None:
+    def chain(self, connection: SSL.Connection, resumed: bool, offered: list[bytes]) -> list[bytes] | None:
         """The server's certificates (DER, leaf first); None if it did not resume the offered session."""
         if offered:
-            return offered if resumed(connection) else None
+            return offered if resumed else None
         certificates = connection.get_peer_cert_chain() or []
         return [crypto.dump_certificate(crypto.FILETYPE_ASN1, one) for one in certificates]
 

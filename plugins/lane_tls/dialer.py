@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from lane.address import normal_host
+from lane.deadline import deadline
 from lane.errors import Closed, ProtocolError, Refused, Unreachable
 from lane.net.failures import error_text
 from lane.stream import Address, ClientTLS
 from lane_tls import tcp
 from lane_tls.carrier import TLSCarrier
 from lane_tls.context import Sessions, client_context
-from lane_tls.deadline import deadline
 from lane_tls.stream import TLSStream
 
 _FIRST_DATA = 0.005
@@ -39,7 +39,10 @@ class Dialer:
 
         `congestion` is the kernel's congestion control for bulk transfers. Raises Unreachable or Refused.
         """
-        late = Unreachable(f"{endpoint} did not answer in {seconds:g} seconds")
+
+        def late() -> Exception:
+            return Unreachable(f"{endpoint} did not answer in {seconds:g} seconds")
+
         with deadline(seconds, late):
             while (carrier := self._dial(endpoint, tls, connect(endpoint, seconds), congestion)) is None:
                 pass
@@ -50,18 +53,17 @@ class Dialer:
     ) -> TLSCarrier | None:
         """Dial once. None if the server did not resume the offered session, which is then forgotten."""
         server = endpoint, tls.server_name
-        stream = TLSStream(self.context, sock)
+        stream = TLSStream(self.context, sock, accepts=False)
         connection = stream.connection
         try:
             tcp.tune(stream.sock)
             stream.congestion = congestion
             if tls.server_name is not None:
                 connection.set_tlsext_host_name(tls.server_name.encode())
-            connection.set_connect_state()
             offered = self.sessions.offer(connection, server)
             try:
                 stream.handshake()
-                chain = self.sessions.chain(connection, offered)
+                chain = self.sessions.chain(connection, stream.resumed, offered)
             except ProtocolError:
                 if not offered:
                     raise

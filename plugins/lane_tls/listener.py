@@ -12,6 +12,7 @@ from gevent.queue import Queue, ShutDown
 
 from lane import census
 from lane.address import normal_host
+from lane.deadline import deadline
 from lane.errors import Closed, ProtocolError
 from lane.net import listen as net_listen
 from lane.net.accept import Acceptor
@@ -22,7 +23,6 @@ from lane.tasks import start
 from lane_tls import tcp
 from lane_tls.carrier import TLSCarrier
 from lane_tls.context import server_context
-from lane_tls.deadline import deadline
 from lane_tls.stream import TLSStream
 
 _BACKLOG = 1024
@@ -112,8 +112,7 @@ class TLSListener:
                 sock.close()
 
     def _greet(self, sock: Any, peer: str) -> None:
-        stream = TLSStream(self._context, sock)
-        stream.connection.set_accept_state()
+        stream = TLSStream(self._context, sock, accepts=True)
         stream.congestion = self._congestion
         if (lost := self._shaking.enter(stream, peer)) is not None:
             lost.reset()
@@ -122,8 +121,8 @@ class TLSListener:
     def _handshake(self, stream: TLSStream, binding: bytes, peer: str) -> None:
         """Do one handshake. A failure ends only this connection."""
         try:
-            with deadline(self._patience, Closed("too slow")):
-                with deadline(FIRST_BYTE, Closed("no byte arrived")):
+            with deadline(self._patience, _too_slow):
+                with deadline(FIRST_BYTE, _silent):
                     stream.arrive()
                 self._shaking.speaks(stream)
                 stream.handshake()
@@ -134,3 +133,11 @@ class TLSListener:
             log.debug("tls: no handshake with %s: %s", peer, error)
         finally:
             self._shaking.leave(stream)
+
+
+def _too_slow() -> Closed:
+    return Closed("too slow")
+
+
+def _silent() -> Closed:
+    return Closed("no byte arrived")

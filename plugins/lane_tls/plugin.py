@@ -5,7 +5,7 @@ by the first dial or listener.
 """
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from lane import hookimpl
@@ -50,16 +50,20 @@ class TLSTransport:
 
     @cached_property
     def connect(self) -> Callable[[Address, float], Any]:
-        """See `lane.stream.OverTCP`."""
+        """See `lane.stream.OverTCP`. This one returns a plain socket."""
         from lane.net.connect import Connector  # noqa: PLC0415
 
-        return Connector().connect
+        return partial(Connector().connect_plain, tune=_untouched)
 
     @cached_property
     def _dialer(self) -> "Dialer":
         from lane_tls.dialer import Dialer  # noqa: PLC0415
 
         return Dialer()
+
+
+def _untouched(sock: Any) -> None:
+    """Set no options: the dialer does, whoever has connected."""
 
 
 _transport = TLSTransport()

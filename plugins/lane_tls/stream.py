@@ -22,8 +22,9 @@ from OpenSSL import SSL
 
 from lane.errors import Closed, Failure, ProtocolError
 from lane.net.failures import ended
+from lane.net.sockets import plain
 from lane_tls import fair_rates
-from lane_tls.openssl import Records
+from lane_tls.records import Records
 from lane_tls.tcp import use
 from lane_tls.words import reason
 
@@ -45,22 +46,17 @@ _lingering = Pool(_LINGERING)
 
 
 class TLSStream:
-    """A stream over `sock` (gevent's, connected), which it takes over. While idle it holds no buffer."""
+    """A stream over `sock` (connected), which it takes over. While idle it holds no buffer."""
 
-    def __init__(self, context: SSL.Context, sock: Any) -> None:
-        # This class waits by itself, so a plain socket is enough. It takes 0.5 KB less, and calls are faster.
-        sock = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
-        sock.setblocking(False)
-        self.sock = sock
+    def __init__(self, context: SSL.Context, sock: Any, accepts: bool) -> None:
+        self.sock = sock = plain(sock)
         self.dead = Event()
         """Set once the connection is lost or closed."""
         self.congestion: bytes | None = None
         """The congestion control to set once there is a bulk transfer: see `lane_tls.tcp`."""
         self.on_data: Callable[[], None] | None = None
         """Called once, with the first data. The peer's session tickets have arrived by then."""
-        self._records = Records(context, sock)
-        self.connection = self._records.connection
-        """OpenSSL's connection. The caller sets it up before the handshake."""
+        self._records = Records(context, sock, accepts)
         self._hub: Any = gevent.get_hub()
         self._readable = self._hub.loop.io(sock.fileno(), 1)
         self._writable = self._hub.loop.io(sock.fileno(), 2)
@@ -83,6 +79,16 @@ class TLSStream:
         self.user = ""
         """The user of a server whose stream it is."""
         self._blocked = False  # the kernel had no room since the last `was_blocked`
+
+    @property
+    def connection(self) -> Any:
+        """OpenSSL's connection, to be set up before the handshake. None once it is of no more use."""
+        return self._records.connection
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the handshake resumed an earlier session."""
+        return self._records.resumed
 
     @property
     def broken(self) -> bool:
@@ -121,14 +127,11 @@ class TLSStream:
             while not self._records.handshake():
                 self._flush()
                 self._wait(self._readable)
-        except SSL.SysCallError as error:
-            raise self._fail(error) from None
         except SSL.Error as error:
             self._fail(error)
             raise ProtocolError(reason(error)) from None
-        except OSError as error:
+        except (Closed, OSError) as error:
             raise self._fail(error) from None
-        self._records.settle()
 
     def say_last(self, within: float) -> None:
         """Send what the handshake said last `within` seconds, unless data took it along before."""
@@ -166,43 +169,48 @@ class TLSStream:
         """See `lane.stream.Views`."""
         if self._failure is not None:
             raise self._failure.build()
-        if self._lull and self._records.drained and not self._ended:
-            self._await_data()
-        elif monotonic() - self._since > _QUANTUM and not self._ended and not self._records.holds:
-            self._await_data()  # OpenSSL has nothing left, so this waits for new data
+        records = self._records
+        if (self._lull or monotonic() - self._since > _QUANTUM) and not (self._ended or records.holds):
+            self._await_data()  # there is probably nothing, or others have waited for long
         while not self._ended:
-            data, error = self._records.read(limit)
-            match error:
-                case None:
-                    pass
-                case SSL.WantReadError():
-                    self._await_data()
-                case SSL.ZeroReturnError():
-                    self._ended = True
-                case _:
-                    self._fail(error)
-                    if not data:
-                        self._check()
+            try:
+                data = records.read(limit)
+            except (Closed, OSError) as error:
+                raise self._fail(error) from None
             if data:
                 if self.on_data is not None:
                     self.on_data()
                     self.on_data = None
+                    records.release()
                 self._lull = len(data) < _LULL
                 return data
-        return memoryview(b"")
+            if records.ended:
+                self._ended = True
+            else:
+                self._await_data()
+        return _NOTHING
 
     def sendall(self, data: bytes | bytearray | memoryview) -> None:
         """Encrypt all of `data` and hand it to the kernel. Raises Reset or Closed."""
         self._send(memoryview(data).cast("B"))
 
     def send_joined(self, head: bytes, data: bytes | bytearray | memoryview) -> None:
-        """See `lane.stream.Joins`. The first record has the head and a copy of the first data."""
-        view = memoryview(data).cast("B")
-        room = max(_FULL - len(head), 0)
-        self._send(view[room:], memoryview(b"".join((head, view[:room]))))
+        """See `lane.stream.Joins`."""
+        self._send(memoryview(data).cast("B"), head)
 
-    def _send(self, view: memoryview, first: memoryview = _NOTHING) -> None:
-        """Encrypt `first` and `view`, and hand them to the kernel in as few writes as possible."""
+    def send_now(self, data: bytes) -> bool:
+        """See `lane.stream.SendsNow`."""
+        self._check()
+        if self.finished or self._sending:
+            raise Closed("the stream is finished" if self.finished else "another sendall was not completed")
+        try:
+            self._records.write(b"", memoryview(data))
+            return self._records.flush()
+        except OSError as error:
+            raise self._fail(error) from None
+
+    def _send(self, view: memoryview, head: bytes = b"") -> None:
+        """Seal `head` (up to 16 KB) and `view`, and hand them to the kernel in as few writes as possible."""
         if self._failure is not None:
             raise self._failure.build()
         if self.finished or self._sending:
@@ -215,15 +223,15 @@ class TLSStream:
             use(self.sock, self.congestion)
             self.congestion = None
         try:
-            while first or view:
+            if not (head or view):  # what `send_now` left
+                self._flush()
+            while head or view:
                 if monotonic() - max(self._since, self._busy_since) > _QUANTUM:
                     self._wait(self._writable)
-                if first:
-                    first = first[self._records.write(first) :]
-                if view and not first:
-                    view = view[self._records.write(view) :]
+                view = view[self._records.write(head, view) :]
+                head = b""
                 self._flush()
-        except SSL.Error as error:
+        except OSError as error:
             raise self._fail(error) from None
         self._sending = False  # not in a `finally`: after an interruption it stays set
         self._sent_at = monotonic()
@@ -314,20 +322,17 @@ class TLSStream:
         if self._ended:
             return False
         try:
-            return self._records.unread()
-        except SSL.ZeroReturnError:
-            self._ended = True
-        except (SSL.Error, OSError) as error:
+            unread = self._records.unread()
+        except (Closed, OSError) as error:
             self._fail(error)
-        return False
+            return False
+        self._ended = not unread and self._records.ended
+        return unread
 
     def _notify(self) -> None:
-        """Write close_notify. The caller flushes it. Raises Closed."""
+        """Write close_notify. The caller flushes it."""
         self.finished = True
-        try:
-            self._records.shutdown()
-        except SSL.Error as error:
-            raise self._fail(error) from None
+        self._records.shutdown()
 
     def _notify_now(self) -> bool:
         """Send close_notify. False if the kernel has no room for it now."""
@@ -335,8 +340,6 @@ class TLSStream:
             if not self.finished:
                 self._notify()
             return self._records.flush()
-        except Closed:
-            pass
         except OSError as error:
             self._fail(error)
         return True  # the peer is gone, so nothing is left to send
@@ -347,11 +350,13 @@ class TLSStream:
         The kernel answers data for a closed socket with RST and drops its unsent data. To the kernel, the
         peer's close_notify is such data.
         """
-        with gevent.Timeout(_LINGER, False), suppress(SSL.Error, OSError, Closed):
+        with gevent.Timeout(_LINGER, False), suppress(OSError, Closed):
             while not self._notify_now():
                 self._hub.wait(self._writable)
             self.sock.shutdown(socket.SHUT_WR)
             while not self._records.unread():
+                if self._records.ended:
+                    raise Closed("closed by both sides")
                 self._wake_for_record()
                 self._hub.wait(self._readable)
             self.reset()  # data that nobody will read
@@ -391,13 +396,14 @@ class TLSStream:
         if self._failure is None:
             with suppress(OSError):
                 self._records.flush()  # an alert, so that the peer learns why
-            number = error.args[0] if isinstance(error, OSError | SSL.SysCallError) else None
-            if number is None:
-                why = Closed(f"TLS failed: {reason(error)}")
-            elif number == -1:
-                why = Closed("the connection was cut short")
+            if isinstance(error, Closed):
+                why = error
             else:
-                why = ended(number)
+                why = (
+                    ended(error.args[0])
+                    if isinstance(error, OSError)
+                    else Closed(f"TLS failed: {reason(error)}")
+                )
             self._die(why)
         assert self._failure is not None
         return self._failure.build()
@@ -413,12 +419,10 @@ class TLSStream:
     def _release(self, why: Closed) -> None:
         if not self._released:
             self._released = self.finished = True
-            self._records.forget()
             failure = self._failure = self._failure or Failure.of(why)
             self.dead.set()
             self._ring()
-            # OpenSSL resumes no session of a connection that ended without close_notify.
-            self.connection.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
+            self._records.release()
             # Close the descriptor when nobody waits on it: its number may be reused at once.
             self._hub.cancel_waits_close_and_then(
                 (self._readable, self._writable), failure.build(), self.sock.close

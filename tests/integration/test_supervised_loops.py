@@ -1,7 +1,6 @@
 """Each loop that lives as long as the process goes on after a failure: its body raises once, then works."""
 
 from contextlib import suppress
-from time import monotonic
 
 import gevent
 import pytest
@@ -26,8 +25,11 @@ from lane.inbound import direct as direct_module
 from lane.inbound import udp as inbound_udp
 from lane.inbound.direct import Direct
 from lane.inbound.reverse import ReverseForwarder
+from lane.inbound.udp import AppUdpPort
 from lane.inbound.udp_forward import UdpForward
 from lane.net.resolver import Resolver
+from lane.net.udp import UdpSocket
+from lane.proto.udp import pack_socks
 from lane.server import resumption as resumption_module
 from lane.session import registry as registry_module
 from lane.session.flows import Flows
@@ -280,17 +282,17 @@ def test_the_packets_of_an_application(fails_once):
     connector = Connector()
     logged = fails_once(connector, "send")
     near, far = socket.socketpair()
-    port = type("Port", (), {})()
-    packets = gevent.queue.Queue()
-    port.recv, port.close, port.last = packets.get, lambda: None, monotonic()
+    port = AppUdpPort(UdpSocket.open(socket.AF_INET, "127.0.0.1"), "127.0.0.1", 0)
     job = gevent.spawn(inbound_udp.relay, near, port, connector, 60.0)
-    for payload in (b"one", b"two"):
-        packets.put((HERE, payload))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as app:
+        for payload in (b"one", b"two"):
+            app.sendto(pack_socks(HERE, payload), port.address)
     until(lambda: connector.packets == [b"two"])
     assert logged()
     far.close()
     assert job.get(timeout=60) == "the application left"
     near.close()
+    port.close()
 
 
 def test_a_reverse_forward(fails_once):

@@ -16,6 +16,7 @@ STOREYS = [
         "lane",
         "lane.errors",
         "lane.busy",
+        "lane.deadline",
         "lane.fair",
         "lane.tasks",
         "lane.text",
@@ -60,7 +61,8 @@ STOREY = {
 }
 FOR_PLUGINS = {
     "lane", "lane.stream", "lane.errors", "lane.address", "lane.hookspecs", "lane.tcp_info", "lane.census",
-    "lane.supervisor", "lane.net", "lane.fair", "lane.tasks", "lane.tested", "lane.testing", "lane.users",
+    "lane.supervisor", "lane.net", "lane.fair", "lane.deadline", "lane.tasks", "lane.tested", "lane.testing",
+    "lane.users",
 }  # fmt: skip
 SOURCES = [*sorted((ROOT / "lane").rglob("*.py")), *sorted((ROOT / "plugins").rglob("*.py"))]
 

@@ -14,7 +14,7 @@ from aioquic.quic.packet_builder import QuicSentPacket
 from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.tls import Epoch
-from lane_quic.engine.engine import ACK_DELAY_SLACK, ACK_EVERY, MAX_ACK_DELAY
+from lane_quic.engine.ack_timing import ACK_DELAY_SLACK, ACK_EVERY, MAX_ACK_DELAY
 from lane_quic.recovery.recovery import Recovery
 
 SIZE, HEADERS = 1452, 28

@@ -46,6 +46,19 @@ def test_a_step_that_began_with_a_wait_has_given_way(passed, monkeypatch):
     assert passed
 
 
+def test_a_walk_gives_way_for_its_own_time_alone(passed, monkeypatch):
+    monkeypatch.setattr(fair, "QUANTUM", 60.0)
+    now = 1000.0
+    monkeypatch.setattr(fair, "monotonic", lambda: now)  # the loop went around long ago
+    walk = fair.Walk()
+    walk.step()
+    assert not passed
+    now += 61
+    walk.step()
+    walk.step()
+    assert len(passed) == 1
+
+
 def test_others_run_beside_a_loop_that_never_waits():
     done = []
     other = gevent.spawn_later(0.005, done.append, 1)

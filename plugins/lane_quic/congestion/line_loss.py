@@ -43,6 +43,8 @@ class LineLoss:
         it would stand in the queue.
         """
         loss = self.value
+        if not loss:
+            return bandwidth
         rate = bandwidth / (1 - loss)
         packets = max(rate * rtt / self._size, 1.0)  # of a round
         return rate / (1 + LUCK * math.sqrt(loss / (1 - loss) / packets))

@@ -93,6 +93,12 @@ class SendQueue(DatagramQueue):
             self.share -= len(data)
         return data
 
+    def take_all(self) -> None:
+        """Remove all datagrams, to send them. No stream has data to send."""
+        self.taken += len(self)
+        self.size = 0
+        self.clear()
+
     def on_sent(self, size: int) -> None:
         """Note that packets of `size` bytes were sent, with any content."""
         self.share = min(self.share + size / 2, SHARE)
@@ -121,6 +127,7 @@ class QuicDatagrams:
         self._engine = engine
         self._incoming = DatagramQueue(UNASKED_MOST)
         self._readable = Event()
+        self._deliver: Callable[[bytes], None] | None = None
         self._failure: Failure[LaneError] | None = None
         self._fits = 0  # `max_size` at its last check
         self._received = self._too_large = 0
@@ -138,16 +145,24 @@ class QuicDatagrams:
         """Send `data` at the end of this turn of the event loop. False if it is too large or too late."""
         if self._failure is not None:
             return False
-        self.fit()
         if len(data) > self._fits:
-            self._too_large += 1
-            return False
+            self.fit()
+            if len(data) > self._fits:
+                self._too_large += 1
+                return False
         rate = self._engine.loss.pacer.rate
-        if rate is not None:
+        if rate is not None and len(self.outgoing):
             self.outgoing.most = int(min(max(rate * UNSENT_TIME, UNSENT_LEAST), UNSENT_MOST))
         self.outgoing.append(bytes(data))
         self._engine.wake()
         return True
+
+    def hand_to(self, deliver: Callable[[bytes], None]) -> None:
+        """See `lane.stream.HandsOver`."""
+        if self._failure is None:
+            self._deliver = deliver
+            while self._incoming:
+                deliver(self._incoming.popleft())
 
     def recv(self) -> bytes:
         """Block until the next datagram arrives. Raises Closed once the carrier ends; unread data is lost."""
@@ -169,14 +184,18 @@ class QuicDatagrams:
         self._fits = size
 
     def received(self, data: bytes) -> None:
-        """Queue a received datagram."""
+        """Deliver a received datagram, or queue it."""
         self._received += 1
-        self._incoming.append(data)
-        self._readable.set()
+        if self._deliver is not None:
+            self._deliver(data)
+        else:
+            self._incoming.append(data)
+            self._readable.set()
 
     def fail(self, error: LaneError) -> None:
         """End: the connection is closed."""
         self._failure = Failure.of(error)
+        self._deliver = None
         self.outgoing.keep(-1)
         self._incoming.keep(-1)
         self._readable.set()

@@ -13,12 +13,15 @@ from typing import Any
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnectionState
 from aioquic.quic.packet import pull_quic_transport_parameters, push_quic_transport_parameters
 from aioquic.tls import Epoch
 
 from lane_quic.configuration import DEFAULTS, LARGE_DATAGRAM, LARGEST_RECEIVED, Settings
-from lane_quic.engine.connection_view import ConnectionView
+from lane_quic.engine.ack_timing import ACK_DELAY_SLACK, MAX_ACK_DELAY, AckTiming
+from lane_quic.engine.mtu_discovery import HOLE_PACKETS
 from lane_quic.engine.received_packets import ReceivedPackets
+from lane_quic.fastpath import datagram, message
 from lane_quic.fastpath import receive as fast_receive
 from lane_quic.fastpath import send as fast_send
 from lane_quic.fastpath.batch import Datagrams
@@ -26,38 +29,17 @@ from lane_quic.recovery.recovery import Recovery
 from lane_quic.trace.qlog import Trace, log_metrics
 from lane_quic.udp.offload import apart
 
-MIN_ACK_DELAY = 0.001
-"""The shortest ACK delay, seconds. The delay is an eighth of a round trip."""
-MAX_ACK_DELAY = 0.005
-"""The longest ACK delay, seconds."""
-ACK_DELAY_SLACK = 0.001
-"""Seconds that late timers may add to the ACK delay."""
-ACK_EVERY = 256
-"""Received packets after which an ACK is due at once."""
-ACK_SOON = 0.002
-"""An ACK due within these seconds is sent with the next received packets. That saves a wake-up."""
-ACK_RIDES = 0.0025
-"""Seconds after the last ACK from which the next one leaves with data, although it is not due. A packet of
-its own costs both sides as much as one with data."""
-FEW = 8
-"""Small packets whose ACK waits for `MAX_ACK_DELAY`, and so often leaves with data. Nobody waits for it: so
-few bytes fill no window, and a gap is told of at once."""
-SMALL = 512
-"""Bytes up to which a packet counts as small."""
 
-
-class Engine(ConnectionView):
+class Engine(AckTiming):
     """One QUIC connection without I/O. Servers pass `original_cid`, `state_key` and a Retry's `retry_cid`."""
 
     __slots__ = (
-        "_acked_at",
         "_control",
         "_ends_only",
         "_fast",
         "_idle",
         "_idle_rtt",
         "_path",
-        "_unacknowledged",
     )
 
     def __init__(
@@ -84,8 +66,6 @@ class Engine(ConnectionView):
         self.space: Any = None  # the packet number space of 1-RTT packets, looked up once
         self._idle_rtt: float | None = None
         self._idle = 0.0
-        self._unacknowledged = 0  # packets received since our last ACK
-        self._acked_at = 0.0  # when that was sent
 
     # Called by the carrier.
 
@@ -112,38 +92,20 @@ class Engine(ConnectionView):
         self.receive_datagrams((data,), addr, now)
 
     def receive_datagrams(self, datagrams: Sequence[bytes], addr: Any, now: float) -> None:
-        """Process datagrams. An ACK waits, unless it reports a new gap (RFC 9000 section 13.2.1)."""
-        index, count, gaps, soon = 0, len(datagrams), self._gaps, self._ack_soon(now)
-        before = None if self.space is None else self.space.ack_at
+        """Process datagrams. `stirred` says whether something may be to send then."""
+        index, count, before = 0, len(datagrams), self._ack_state()
         while index < count:
             if self._fast:
                 index = fast_receive.receive(self, datagrams, index, addr, now)
             if self.close_pending:
                 break
             if index < count:
+                self.stirred = True
                 super().receive_datagram(datagrams[index], addr, now=now)
                 self._note_path()
                 self._flush_trace()
                 index += 1
-        if self.space is None or self.space.ack_at is None:
-            return
-        self._unacknowledged += count
-        if soon or self._unacknowledged >= ACK_EVERY or self._gaps > gaps:
-            self.space.ack_at = now
-        elif count > 1 or len(datagrams[0]) > SMALL or self._unacknowledged > FEW:
-            self.space.ack_at = min(self.space.ack_at, now + self.ack_delay)
-        elif before is None:
-            self.space.ack_at = now + MAX_ACK_DELAY
-
-    def _ack_soon(self, now: float) -> bool:
-        """Whether an ACK is due within `ACK_SOON`."""
-        at = None if self.space is None else self.space.ack_at
-        return at is not None and at - now <= min(ACK_SOON, self.ack_delay / 2)
-
-    @property
-    def _gaps(self) -> int:
-        """Number of gaps between the packets that the next ACK reports."""
-        return 0 if self.space is None else max(0, len(self.space.ack_queue) - 1)
+        self._time_ack(datagrams, now, before)
 
     def _note_path(self) -> None:
         """Start measuring again if the peer sends from another address now."""
@@ -172,8 +134,27 @@ class Engine(ConnectionView):
 
     def trains_to_send(self, now: float) -> Datagrams:
         """The packets that may be sent now, as far as they are joined already."""
-        if self._fast and not self._has_upkeep(now) and fast_send.quiet(self, now):
-            return []
+        self.stirred = False
+        datagrams = self._send_message(now) if self._fast else None
+        if datagrams is None:
+            datagrams = self._send_batch(now)
+        self._note_acked(now)
+        if datagrams:
+            self._note_sent(datagrams)
+        return datagrams
+
+    def _send_message(self, now: float) -> Datagrams | None:
+        """What there is to send, if it is a small message, datagrams for one packet, or nothing."""
+        if self._has_upkeep(now):
+            return None
+        send = datagram.send if len(self.datagrams_pending) else message.send
+        datagrams = send(self, now, ack_rides=self._ack_may_ride(now))
+        if datagrams:
+            datagrams += self._find_size(now) + self._scout(now)
+        return datagrams
+
+    def _send_batch(self, now: float) -> Datagrams:
+        """Whatever there is to send."""
         self._let_ack_ride(now)
         self._leave_black_hole()
         self._skip_number()
@@ -188,27 +169,28 @@ class Engine(ConnectionView):
             datagrams += found
         if not done:
             datagrams += super().datagrams_to_send(now) + self._send_the_rest(now)
-        loss = self.loss
-        if self._unacknowledged and self.space.ack_at is None:
-            self._unacknowledged, self._acked_at = 0, now
-        if datagrams:
-            if fast_send.settled(self):
-                datagrams += self._find_size(now) + self._scout(now)
-            self._batches += 1
-            self._packets_sent += sum([1 if isinstance(data, bytes) else data.count for data, _ in datagrams])
-            if self.quic_logger is not None:
-                log_metrics(self.quic_logger, loss)
-                self._flush_trace()
-            size = sum([len(data) for data, _ in datagrams])
-            self.tail_budget.on_sent(size)
-            if self._datagrams is not None:
-                self.datagrams_pending.on_sent(size)
-            self.ack_delay = min(MAX_ACK_DELAY, max(MIN_ACK_DELAY, (loss.rtt or 0) / 8))
+        if datagrams and fast_send.settled(self):
+            datagrams += self._find_size(now) + self._scout(now)
         return datagrams
+
+    def _note_sent(self, datagrams: Datagrams) -> None:
+        """Count what is sent, and choose the ACK delay anew."""
+        size = 0
+        for data, _ in datagrams:
+            size += len(data)
+            self._packets_sent += 1 if isinstance(data, bytes) else data.count
+        self._batches += 1
+        self.tail_budget.on_sent(size)
+        if self._datagrams is not None:
+            self.datagrams_pending.on_sent(size)
+        self._choose_ack_delay()
+        if self.quic_logger is not None:
+            log_metrics(self.quic_logger, self.loss)
+            self._flush_trace()
 
     def _let_ack_ride(self, now: float) -> None:
         """Let an ACK leave with the little that is to be sent, unless another one has just left."""
-        if self._unacknowledged and now - self._acked_at >= ACK_RIDES and self.space.ack_at is not None:
+        if self._ack_may_ride(now):
             streams = self.gather_streams()
             if (streams or len(self.datagrams_pending)) and not (streams and _is_long(streams[-1])):
                 self.space.ack_at = min(self.space.ack_at, now)
@@ -228,12 +210,20 @@ class Engine(ConnectionView):
         return found
 
     def _has_upkeep(self, now: float) -> bool:
-        """Whether a tail may be due, or keys change."""
-        return (self._tails_at is not None and now >= self._tails_at) or self.keys.before is not None
+        """Whether a tail may be due, a packet number is skipped, keys change, or the path may be broken."""
+        return (
+            (self._tails_at is not None and now >= self._tails_at)
+            or self.packet_number >= self._skip_at
+            or self.packet_number >= self._update_at
+            or self.keys.before is not None
+            or self.loss.timeouts > 0
+            or self.loss.large_lost >= HOLE_PACKETS
+        )
 
     def get_timer(self) -> float | None:
         """aioquic's, without its looks at what only a handshake or another path has."""
-        if not (self._fast and fast_send.settled(self) and self.network_paths[0].is_validated):
+        confirmed = self.handshake_confirmed and self.state is QuicConnectionState.CONNECTED
+        if not (self._fast and confirmed and self.network_paths[0].is_validated):
             return super().get_timer()
         at, ack_at, pacing_at, tails_at = self.close_at, self.space.ack_at, self.pacing_at, self._tails_at
         if ack_at is not None and (at is None or ack_at < at):
@@ -263,8 +253,7 @@ class Engine(ConnectionView):
     def note_idle(self) -> None:
         """Note that nothing more is to be sent. If the window has room, the application limits the rate."""
         loss = self.loss
-        room = loss.congestion_window - loss.bytes_in_flight
-        if self.pacing_at is None and room >= self.max_datagram_size:
+        if self.pacing_at is None and loss.room >= self.max_datagram_size:
             loss.progress.on_limited(loss.bytes_in_flight)
 
     def serialize_transport_parameters(self) -> bytes:

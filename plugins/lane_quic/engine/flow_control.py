@@ -45,6 +45,14 @@ class FlowControl(KeyUpdate):
         for limit, value in ((self.local_max_streams_bidi, streams), (self.local_max_streams_uni, 0)):
             limit.value = limit.sent = value
 
+    def send_stream_data(self, stream_id: int, data: bytes, end_stream: bool = False) -> None:
+        """Write as aioquic does. Who may write to a stream with state here was checked when it was opened."""
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            super().send_stream_data(stream_id, data, end_stream)
+        else:
+            stream.sender.write(data, end_stream)
+
     def consume(self, stream_id: int, size: int, total: int) -> bool:
         """Note that `size` bytes of a stream were read, `total` so far. Return whether new credit is due."""
         self._consumed += size

@@ -15,6 +15,7 @@ import cryptography.hazmat.backends.openssl.backend  # noqa: F401  (else aioquic
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.connection import QuicConnectionError
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, pull_ack_frame
+from aioquic.tls import Epoch
 
 from lane_quic.engine.assembler import Assembler
 from lane_quic.fastpath.connection import FastPathConnection
@@ -91,6 +92,7 @@ class PeerLimits(FastPathConnection):
             found = self.frame_handlers
             _handlers.update({kind: (handler.__name__, epochs) for kind, (handler, epochs) in found.items()})
         self.frame_budget = self.frame_handlers = FrameHandlers(self)
+        self.stirred = True
         self._newest_cid_sent = 0
         self._updated_at = -1  # our next packet number at the time of the peer's last key update
         self._skipped, self._skip_at = -1, FIRST_SKIPPED + randbelow(FIRST_SKIPPED)
@@ -100,6 +102,7 @@ class PeerLimits(FastPathConnection):
         self.crypto_buffers = defaultdict(partial(Buffer, capacity=MOST_FLIGHT))  # memory only while in use
         for stream in self.crypto_streams.values():
             stream.receiver = Assembler(None)
+        self.tls_messages = self.crypto_streams[Epoch.ONE_RTT]
 
     def push_crypto_data(self) -> None:
         super().push_crypto_data()
@@ -120,6 +123,7 @@ class PeerLimits(FastPathConnection):
         )
 
     def payload_received(self, context: Any, plain: bytes, crypto_frame_required: bool = False) -> Any:
+        self.stirred = True
         self.frame_budget.packet()
         return super().payload_received(context, plain, crypto_frame_required)
 

@@ -21,7 +21,10 @@ class ReceivedPackets(PacketNumberWindow):
     def add_row(self, low: int, stop: int) -> None:
         """Add the new packets `low` to `stop` - 1. Several at once must be newer than all others."""
         if low >= self.lower:  # as aioquic does
-            self.received.update(range(low, stop))
+            if stop - low == 1:
+                self.received.add(low)
+            else:
+                self.received.update(range(low, stop))
             lower = stop - KNOWN_PACKETS
             if lower > self.lower:
                 self.lower = lower

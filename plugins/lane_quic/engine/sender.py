@@ -31,6 +31,20 @@ class Sender(StreamSender):
         self._rested_at = 0  # the offset up to which all was sent when it rested last
         self._repeated = 0  # bytes before this offset are not repeated
 
+    def write(self, data: bytes, end_stream: bool = False) -> None:
+        """Write as aioquic does. If all was sent, the new bytes are all that is to be sent."""
+        waiting = ranges_of(self.pending)
+        if waiting or end_stream or not data or self.buffer_fin is not None:
+            super().write(data, end_stream)
+        elif self.reset_error_code is None:
+            stop = self.buffer_stop + len(data)
+            waiting.append(range(self.buffer_stop, stop))
+            self.buffer += data
+            self.buffer_stop = stop
+            self.buffer_is_empty = False
+        else:
+            super().write(data)
+
     @property
     def unsent(self) -> int:
         """Bytes that were written and not sent yet."""
@@ -110,6 +124,24 @@ class Sender(StreamSender):
             self.pending_eof = False
         return start, self.buffer[start - self.buffer_start : stop - self.buffer_start], end
 
+    def take_message(self, most: int, limit: int) -> range | None:
+        """Take all that is to be sent, as one frame with up to `most` bytes, and rest.
+
+        None, and nothing is taken, if it is more or less than that, if it is the first or the last frame of
+        the stream, or if flow control allows less: up to `limit`.
+        """
+        ranges = ranges_of(self.pending)
+        if len(ranges) != 1:
+            return None
+        waiting = ranges[0]
+        stop = waiting.stop
+        if not waiting.start or len(waiting) > most or stop > limit or stop == self.buffer_fin:
+            return None
+        ranges.clear()
+        self.highest_offset = max(self.highest_offset, stop)
+        self._rest()
+        return waiting
+
     @property
     def drained(self) -> bool:
         """Whether the stream is not finished, or all its data and its end were acknowledged."""
@@ -124,8 +156,16 @@ class Sender(StreamSender):
 
     def on_data_delivery(self, delivery: Any, start: int, stop: int, fin: bool) -> None:
         """A packet with bytes `start` to `stop` was acknowledged or lost. Others may carry the same bytes."""
+        acked = delivery is QuicDeliveryState.ACKED
+        if acked and start == self.buffer_start and self.buffer_fin is None and not ranges_of(self.acked):
+            if self.reset_error_code is None:  # the oldest bytes of an open stream, as nearly always
+                if ranges_of(self.pending):
+                    self.pending.subtract(start, stop)
+                self.buffer_start = stop
+                del self.buffer[: stop - start]
+            return
         start = min(max(start, self.buffer_start), stop)
-        if delivery == QuicDeliveryState.ACKED:
+        if acked:
             if stop > start:
                 self.pending.subtract(start, stop)
             if fin:

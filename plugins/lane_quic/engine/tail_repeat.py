@@ -56,8 +56,8 @@ class Arrivals:
         if not self.counted:
             self._largest = self._counted_to = low - 1  # earlier packets do not count as lost
         self.counted += stop - low
-        while low < stop:
-            end = min(stop, max(low, self._counted_to + SPAN) + 1)  # no further than the end of a span
+        while low < stop:  # no further than the end of a span
+            end = stop if stop - low == 1 else min(stop, max(low, self._counted_to + SPAN) + 1)
             self._arrived += end - low
             self._largest = max(self._largest, end - 1)
             expected = self._largest - self._counted_to
@@ -114,9 +114,9 @@ class TailRepeat(ConnectionIds):
     def lossy(self) -> bool:
         """Whether tails are repeated: the path is lossy in one direction, or its loss is not known yet."""
         loss, came = self.loss, self.arrivals
-        if min(loss.counted, came.counted) < EVIDENCE:
+        if loss.counted < EVIDENCE or came.counted < EVIDENCE:
             return True
-        return max(loss.recent_loss, came.loss) >= LOSSY
+        return loss.recent_loss >= LOSSY or came.loss >= LOSSY
 
     def note_tails(self, busy: Iterable[Any], now: float) -> None:
         """See `FastPathConnection`."""

@@ -4,7 +4,6 @@ from typing import Any
 
 from lane_quic.fastpath.connection import FastPathConnection
 from lane_quic.fastpath.wire import read_varint, varint
-from lane_quic.internals.parts import range_set
 
 
 def ack_frame(space: Any, now: float, exponent: int) -> bytes:
@@ -25,13 +24,20 @@ def ack_frame(space: Any, now: float, exponent: int) -> bytes:
     return b"".join(parts)
 
 
+def ack_handler(engine: FastPathConnection) -> tuple[Any, tuple[Any, int]]:
+    """The delivery handler of an ACK frame that is sent now. None is due any longer."""
+    space = engine.space
+    space.ack_at = None
+    return engine.on_ack_delivery, (space, space.largest_received_packet)
+
+
 def take_ack(engine: FastPathConnection, plain: bytes, at: int, now: float) -> int | None:
     """Process an ACK frame whose body begins at `at`. Return its end; None if it is malformed or false."""
     try:
         largest, at = read_varint(plain, at)
         delay, at = read_varint(plain, at)
-        more, at = read_varint(plain, at)
-        count, at = read_varint(plain, at)
+        more, at = (plain[at], at + 1) if plain[at] < 0x40 else read_varint(plain, at)
+        count, at = (plain[at], at + 1) if plain[at] < 0x40 else read_varint(plain, at)
         low = largest - count
         ranges = [range(low, largest + 1)]
         for _ in range(more):
@@ -45,11 +51,7 @@ def take_ack(engine: FastPathConnection, plain: bytes, at: int, now: float) -> i
     ranges.reverse()
     if low < 0 or at > len(plain) or engine.never_sent(ranges):
         return None
+    engine.stirred = True
     engine.loss.peer_completed_address_validation = True
-    engine.loss.on_ack_received(
-        ack_rangeset=range_set(ranges),
-        ack_delay=(delay << engine.remote_ack_delay_exponent) / 1000000,
-        now=now,
-        space=engine.space,
-    )
+    engine.loss.on_ack(ranges, (delay << engine.remote_ack_delay_exponent) / 1000000, now, engine.space)
     return at

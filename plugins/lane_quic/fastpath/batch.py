@@ -13,11 +13,11 @@ from aioquic.quic.packet import QuicPacketType
 from aioquic.quic.packet_builder import QuicSentPacket
 from aioquic.tls import Epoch
 
-from lane_quic.fastpath.ack import ack_frame
+from lane_quic.fastpath.ack import ack_frame, ack_handler
 from lane_quic.fastpath.connection import FastPathConnection, PendingDatagrams
 from lane_quic.fastpath.protection import Row
-from lane_quic.fastpath.wire import length_of, varint
-from lane_quic.recovery.sent_packets import StreamPacket
+from lane_quic.fastpath.wire import stream_frame, varint
+from lane_quic.recovery.sent_packets import AnsweringPacket, StreamPacket
 from lane_quic.udp.offload import Train
 
 TURN = 0.010
@@ -28,6 +28,8 @@ MOST_IN_TURN = 64
 _NUMBER = 2  # bytes of a packet's number
 _FRAME = 3  # bytes of a frame's type and length; the stream ID and the offset are between them
 _TAG = 16  # bytes of the AEAD tag
+AROUND = _NUMBER + _TAG
+"""Bytes of a packet beside its header and its frames."""
 _LEAST_FRAME = _FRAME + 1  # bytes of the shortest STREAM frame
 
 Datagrams = list[tuple[bytes | Train, Any]]
@@ -37,13 +39,11 @@ class Batch:
     """Packets of one connection that are sent together."""
 
     def __init__(self, engine: FastPathConnection, now: float) -> None:
-        pair = engine.keys
         self._engine, self._now = engine, now
         self._space = engine.space
         self._number = engine.packet_number
-        self._protection = pair.send.protection
-        first = 0x40 | engine.spin_bit << 5 | pair.key_phase << 2 | 1
-        self._head = bytes((first,)) + engine.peer_cid.cid
+        self._protection = engine.keys.send.protection
+        self._head = short_header(engine)
         self._packets: list[Any] = []
         self._payloads: list[bytes | Row] = []
 
@@ -67,7 +67,7 @@ class Batch:
         while budget > 0:
             lead, count, frames = ack, 0, _Frames()
             if pending:
-                datagrams, count = _datagram_frames(waiting, min(size, window) - overhead - len(ack))
+                datagrams, count = datagram_frames(waiting, min(size, window) - overhead - len(ack))
                 lead += datagrams
             if not idle and window >= size:
                 if not lead:
@@ -145,7 +145,7 @@ class Batch:
             if (taken := sender.take_frame(left, self._credit(stream))) is None:
                 continue
             start, data, end = taken
-            frame = _frame(name, start, data, end=end)
+            frame = stream_frame(name, start, data, end=end)
             frames.add(frame, sender, start, start + len(data), end=end)
             room -= len(frame)
             if sender.highest_offset > before:
@@ -197,9 +197,11 @@ class Batch:
     def _record(self, lead: bytes, ack: bytes, frames: "_Frames", overhead: int, *, eliciting: bool) -> Any:
         """The record of a packet with the frames `lead`, of which `ack` is one or empty, and `frames`."""
         size = overhead + len(lead) + frames.size
-        if not lead and (alone := frames.alone):
-            return StreamPacket(self._number, self._now, size, *alone)
-        handlers = self._ack_handlers() if ack else []
+        if len(lead) == len(ack) and (alone := frames.alone):
+            if not ack:
+                return StreamPacket(self._number, self._now, size, *alone)
+            return AnsweringPacket(ack_handler(self._engine), self._number, self._now, size, *alone)
+        handlers: list[Any] = [ack_handler(self._engine)] if ack else []
         return self._sent(size, handlers + frames.handlers, eliciting=eliciting or bool(frames.data))
 
     def _sent(self, size: int, handlers: list[Any], *, eliciting: bool) -> QuicSentPacket:
@@ -214,11 +216,6 @@ class Batch:
             sent_bytes=size,
             delivery_handlers=handlers,
         )
-
-    def _ack_handlers(self) -> list[Any]:
-        """The delivery handlers of a packet with an ACK frame. The ACK is no longer due."""
-        self._space.ack_at = None
-        return [(self._engine.on_ack_delivery, (self._space, self._space.largest_received_packet))]
 
     def finish(self) -> Datagrams:
         """Return the UDP datagrams, and record their packets as sent."""
@@ -235,6 +232,12 @@ class Batch:
         sealed = self._protection.seal(self._head, packets[0].packet_number, self._payloads)
         address = path.addr
         return [(Train(data, size) if size < len(data) else data, address) for data, size in sealed]
+
+
+def short_header(engine: FastPathConnection) -> bytes:
+    """The first byte of the next packets, without its mask, and the peer's connection ID."""
+    first = 0x41 | engine.spin_bit << 5 | engine.keys.send.key_phase << 2
+    return bytes((first,)) + engine.peer_cid.cid
 
 
 class _Frames:
@@ -266,13 +269,7 @@ class _Frames:
         return [(sender.on_data_delivery, (start, stop, end)) for sender, start, stop, end in self.parts]
 
 
-def _frame(stream: bytes, start: int, data: bytes | bytearray, *, end: bool) -> bytes:
-    """A STREAM frame with its length, and with an offset unless it is 0 (RFC 9000 section 19.8)."""
-    kind = (0x0E if start else 0x0A) | end
-    return b"".join((bytes((kind,)), stream, varint(start) if start else b"", length_of(len(data)), data))
-
-
-def _datagram_frames(waiting: PendingDatagrams, room: int) -> tuple[bytes, int]:
+def datagram_frames(waiting: PendingDatagrams, room: int) -> tuple[bytes, int]:
     """DATAGRAM frames (RFC 9221 section 4) for the first datagrams that fit into `room`, and their number."""
     frames: list[bytes] = []
     share = waiting.share if waiting.contended else inf

@@ -35,11 +35,14 @@ class PendingDatagrams(Protocol):
     def popleft(self) -> bytes:
         """Remove and return the oldest datagram, to send it."""
 
+    def take_all(self) -> None:
+        """Remove all datagrams, to send them. No stream has data to send."""
+
 
 class FastPathConnection(Connection):
     """A connection whose packets may be parsed and written directly."""
 
-    __slots__ = ("abandoned", "frame_budget", "keys", "space")
+    __slots__ = ("abandoned", "frame_budget", "keys", "space", "stirred", "tls_messages")
 
     abandoned: dict[int, int]
     """The streams that nobody reads any more: bytes that count as consumed, by stream ID."""
@@ -50,6 +53,10 @@ class FastPathConnection(Connection):
     loss: Recovery
     space: Any
     """The packet number space of packets with a short header; None before the handshake starts."""
+    stirred: bool
+    """Whether anything but data came since packets were last sent. It may let others be sent."""
+    tls_messages: Any
+    """The stream of TLS messages in packets with a short header."""
 
     def note_tails(self, busy: Iterable[Any], now: float) -> None:
         """Note which of the `busy` streams, just served, may have a tail that is sent twice."""

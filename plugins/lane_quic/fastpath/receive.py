@@ -53,8 +53,8 @@ def _take_packets(engine: FastPathConnection, datagrams: Sequence[bytes], start:
     data: Data = {}
     index, common = start, True
     protection, space = engine.keys.recv.protection, engine.space
-    head = _expected(engine)
     while index < len(datagrams) and common:
+        head = _expected(engine)
         # A packet that comes alone has any spin bit. A wrong guess costs more than reading its header.
         if index + 1 < len(datagrams):
             number = space.largest_received_packet + 1
@@ -68,10 +68,12 @@ def _take_packets(engine: FastPathConnection, datagrams: Sequence[bytes], start:
         index += 1
         number, first, plain = opened
         if number not in space.received_packets:
-            at = _take_stream(engine, plain, 0, data)
+            if _take_only_datagram(engine, plain, data):
+                _note(engine, number, number + 1, first, now)
+                continue
+            at = None if plain[:1] == b"\x02" else _take_stream(engine, plain, 0, data)
             _note_opened(engine, number, number + 1, first)
             common = _take_rest(engine, range(number, number + 1), plain, at, data, now=now)
-            head = _expected(engine)
     _tell(engine, data)
     return index
 
@@ -133,8 +135,9 @@ def _note(engine: FastPathConnection, low: int, stop: int, first: int, now: floa
 def _note_opened(engine: FastPathConnection, low: int, stop: int, first: int) -> None:
     """Record that packets `low` to `stop` - 1 were decrypted. `first` is the first byte of the last one."""
     space = engine.space
-    fresh = max(low, space.expected_packet_number + 1)
+    fresh = space.expected_packet_number + 1
     if fresh < stop:  # aioquic advances the number with every second packet
+        fresh = max(low, fresh)
         space.expected_packet_number = fresh + (stop - 1 - fresh | 1)
     if stop - 1 > engine.spin_highest_pn:
         engine.spin_bit = bool(first & _SPIN) != engine.is_client
@@ -163,6 +166,8 @@ def _note_taken(engine: FastPathConnection, low: int, stop: int, now: float, *, 
 
 def _tell(engine: FastPathConnection, data: Data) -> None:
     """Create one event for each stream in `data`, and empty `data`."""
+    if not data:
+        return
     for stream_id, pieces in data.items():
         whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         engine.events.append(StreamDataReceived(data=whole, end_stream=False, stream_id=stream_id))
@@ -178,14 +183,15 @@ def _take_frames(
     """
     end, eliciting, work = len(plain), at > 0, 0
     while at < end:
-        after = _take_stream(engine, plain, at, data)
-        if after is None and plain[at] & 0xFE == _DATAGRAM:
-            _tell(engine, data)  # the bytes before it
-            after = _take_datagram(engine, plain, at)
-        eliciting = eliciting or after is not None
-        if after is None and plain[at] == _ACK:
+        if plain[at] == _ACK:
             after = take_ack(engine, plain, at + 1, now)
             work += COSTLY
+        else:
+            after = _take_stream(engine, plain, at, data)
+            if after is None and plain[at] & 0xFE == _DATAGRAM:
+                _tell(engine, data)  # the bytes before it
+                after = _take_datagram(engine, plain, at)
+            eliciting = eliciting or after is not None
         if after is None:
             break
         work += 1
@@ -227,12 +233,16 @@ def _take_stream(engine: FastPathConnection, plain: bytes, at: int, data: Data) 
         stream_id, at = plain[at + 1], at + 2
         if stream_id >= 0x40:
             stream_id, at = read_varint(plain, at - 1)
-        if kind & 4 and plain[at] >= 0x80:  # nearly always; calls would be measurably slower
+        if not kind & 4:
+            offset = 0
+        elif plain[at] >= 0x80:  # nearly always; calls would be measurably slower
             width = 8 if plain[at] >= 0xC0 else 4
             offset = int.from_bytes(plain[at : at + width], "big") & (1 << width * 8 - 2) - 1
             at += width
+        elif plain[at] >= 0x40:
+            offset, at = (plain[at] & 0x3F) << 8 | plain[at + 1], at + 2
         else:
-            offset, at = read_varint(plain, at) if kind & 4 else (0, at)
+            offset, at = plain[at], at + 1
         if not kind & 2:
             length = end - at
         elif 0x40 <= plain[at] < 0x80:
@@ -270,6 +280,22 @@ def _take_stream(engine: FastPathConnection, plain: bytes, at: int, data: Data) 
     else:
         pieces.append(piece)
     return stop
+
+
+def _take_only_datagram(engine: FastPathConnection, plain: bytes, data: Data) -> bool:
+    """Process a packet that is one DATAGRAM frame with its length. Returns whether it is."""
+    if plain[:1] != b"\x31":
+        return False
+    try:
+        size, start = read_varint(plain, 1)
+    except IndexError:
+        return False
+    if start + size != len(plain):
+        return False
+    if data:
+        _tell(engine, data)
+    engine.events.append(DatagramFrameReceived(data=plain[start:]))
+    return True
 
 
 def _take_datagram(engine: FastPathConnection, plain: bytes, at: int) -> int | None:

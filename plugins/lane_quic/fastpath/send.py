@@ -11,13 +11,15 @@ with much to send may fill more than one packet in its turn.
 """
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 from aioquic.quic.connection import QuicConnectionState
-from aioquic.tls import Epoch
 
 from lane_quic.fastpath.batch import Batch, Datagrams
 from lane_quic.fastpath.connection import FastPathConnection
+
+_was_sent = attrgetter("was_sent")  # a generator takes five times as long
 
 
 def settled(engine: FastPathConnection) -> bool:
@@ -30,25 +32,14 @@ def settled(engine: FastPathConnection) -> bool:
     )
 
 
-def quiet(engine: FastPathConnection, now: float) -> bool:
-    """Whether nothing at all is to be sent, as in most looks at a connection. It sets the pacing timer."""
-    if engine.streams.woken or len(engine.datagrams_pending) or not settled(engine):
-        return False
-    at = engine.space.ack_at
-    if (at is not None and at <= now) or engine.gather_streams() or _has_more_to_say(engine):
-        return False
-    engine.pacing_at = engine.loss.pacer.next_send_time(now)
-    return True
-
-
 def send(engine: FastPathConnection, now: float) -> tuple[Datagrams, bool]:
     """The packets that may be sent now, and whether aioquic has nothing to add to them."""
-    if not settled(engine) or _has_more_to_say(engine):
+    if not settled(engine) or has_more_to_say(engine):
         return [], False
     space = engine.space
     ack_at = space.ack_at
     ack = ack_at is not None and ack_at <= now
-    if ack and _asks_for_ack(engine):
+    if ack and asks_for_ack(engine):
         return [], False
     streams = engine.gather_streams()
     for stream in streams:
@@ -82,8 +73,8 @@ def held_up(engine: FastPathConnection, streams: list[Any], now: float) -> bool:
     """Whether aioquic has something to write before `send` can, of the connection or for one of `streams`."""
     ack_at = engine.space.ack_at
     return (
-        _has_more_to_say(engine)
-        or (ack_at is not None and ack_at <= now and _asks_for_ack(engine))
+        has_more_to_say(engine)
+        or (ack_at is not None and ack_at <= now and asks_for_ack(engine))
         or any(map(has_end, streams))
     )
 
@@ -93,7 +84,7 @@ def has_end(stream: Any) -> bool:
     return bool(stream.sender.reset_pending or stream.receiver.stop_pending or stream.is_finished)
 
 
-def _asks_for_ack(engine: FastPathConnection) -> bool:
+def asks_for_ack(engine: FastPathConnection) -> bool:
     """Whether aioquic adds a PING to the next ACK, so that its ACKs are acknowledged."""
     return len(engine.space.ack_queue) > 1 and not engine.packet_number % 8
 
@@ -108,7 +99,7 @@ def probe(engine: FastPathConnection, size: int, now: float, on_fate: Callable[[
     return batch.finish()
 
 
-def _has_more_to_say(engine: FastPathConnection) -> bool:
+def has_more_to_say(engine: FastPathConnection) -> bool:
     """Whether a frame other than stream data is due, or the path needs aioquic's care."""
     if engine.abandoned:
         engine.raise_connection_limit()
@@ -126,18 +117,11 @@ def _has_more_to_say(engine: FastPathConnection) -> bool:
         or engine.retire_connection_ids
         or engine.streams_blocked_pending
         or streams.sent - streams.used < streams.value - streams.sent
-        or not engine.crypto_streams[Epoch.ONE_RTT].sender.buffer_is_empty
-        or _has_unsent(engine.issued_cids)
+        or not engine.tls_messages.sender.buffer_is_empty
+        or not all(map(_was_sent, engine.issued_cids))
     )
 
 
 def _is_asked(path: Any) -> bool:
     """Whether another path than that in use is to be validated, by us or by the peer."""
     return bool(path.remote_challenges or not (path.is_validated or path.local_challenge_sent))
-
-
-def _has_unsent(cids: list[Any]) -> bool:
-    for cid in cids:  # noqa: SIM110 (a generator takes five times as long)
-        if not cid.was_sent:
-            return True
-    return False

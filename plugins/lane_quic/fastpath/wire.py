@@ -24,6 +24,12 @@ def length_of(size: int) -> bytes:
     return (size | 0x4000).to_bytes(2, "big")
 
 
+def stream_frame(stream: bytes, start: int, data: bytes | bytearray, *, end: bool = False) -> bytes:
+    """A STREAM frame with its length, and with an offset unless it is 0 (RFC 9000 section 19.8)."""
+    kind = (0x0E if start else 0x0A) | end
+    return b"".join((bytes((kind,)), stream, varint(start) if start else b"", length_of(len(data)), data))
+
+
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
     """Decode an integer: its value, and its end (RFC 9000 section 16). Raises IndexError if it is cut off."""
     first = data[at]

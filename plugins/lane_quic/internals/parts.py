@@ -173,14 +173,6 @@ def peer_certificates(tls: Context) -> list[x509.Certificate]:
 ranges_of: Callable[[Any], list[range]] = attrgetter("_RangeSet__ranges")
 """The list in a RangeSet. The ranges in it must stay sorted and must not touch each other."""
 
-
-def range_set(ranges: list[range]) -> RangeSet:
-    """A RangeSet of `ranges`, which are sorted and do not touch each other. It keeps the list."""
-    found = RangeSet()
-    found._RangeSet__ranges = ranges  # type: ignore[attr-defined]
-    return found
-
-
 cipher_of: Callable[[Any], tuple[Any, int]] = attrgetter("_aead", "_iv")
 """The cipher of an AEAD (from `cryptography`) and its IV. The IV and a packet number give the nonce."""
 

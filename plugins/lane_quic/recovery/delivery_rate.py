@@ -42,7 +42,7 @@ class DeliveryRate:
         newest: Any = acked[-1] if acked else None
         if newest is None:
             return Sample(now, rtt=rtt)
-        self.delivered += sum(packet.sent_bytes for packet in acked)
+        self.delivered += sum([packet.sent_bytes for packet in acked])
         before, before_at, first_sent_at, limited = newest.sent_state
         interval = max(newest.sent_time - first_sent_at, now - before_at)
         self._first_sent_at, self._delivered_at = newest.sent_time, now

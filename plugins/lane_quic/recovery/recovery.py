@@ -15,6 +15,7 @@ from aioquic.quic.packet_builder import QuicDeliveryState
 
 from lane_quic.configuration import SMALL_DATAGRAM
 from lane_quic.congestion import Controller, Sample
+from lane_quic.internals.parts import ranges_of
 from lane_quic.recovery.delivery_rate import DeliveryRate
 from lane_quic.recovery.pacer import Pacer
 from lane_quic.recovery.rtt_estimator import RttEstimator
@@ -111,6 +112,11 @@ class Recovery(RttEstimator):
         return self.controller.window
 
     @property
+    def room(self) -> int:
+        """Bytes that may be sent now."""
+        return self.controller.window - self._in_flight
+
+    @property
     def recent_loss(self) -> float:
         """Fraction (0 to 1) of the last few hundred packets that was lost."""
         return self._lost_recently / max(self._known_recently, 1.0)
@@ -160,17 +166,23 @@ class Recovery(RttEstimator):
             space.sent_packets.pop(self._ack_only.pop(0), None)
 
     def on_ack_received(self, *, ack_rangeset: Any, ack_delay: float, now: float, space: Any) -> None:
-        """Record the packets that the peer acknowledges."""
-        largest = ack_rangeset.bounds().stop - 1
+        """Record the packets that the peer acknowledges. Called by aioquic."""
+        self.on_ack(ranges_of(ack_rangeset), ack_delay, now, space)
+
+    def on_ack(self, ranges: list[range], ack_delay: float, now: float, space: Any) -> None:
+        """Record the packets that the peer acknowledges. `ranges` of their numbers are sorted."""
+        largest = ranges[-1].stop - 1
         overtaken_before = space.largest_acked_packet
         if largest > overtaken_before:
             space.largest_acked_packet = largest
-        acked = take(space.sent_packets, ack_rangeset, overtaken_before)
-        late = self._take_late(ack_rangeset) if self._lost else []
+        acked = take(space.sent_packets, ranges, overtaken_before)
+        late = self._take_late(ranges) if self._lost else []
         if not acked and not late:
             return
-        eliciting = any(packet.is_ack_eliciting for packet in late)
-        flying = []
+        eliciting, flying, newest = False, [], acked[-1] if acked else late[-1]
+        if late:
+            eliciting = any(packet.is_ack_eliciting for packet in late)
+            newest = max(newest, late[-1], key=lambda packet: packet.packet_number)
         if self.large_lost and any(packet.sent_bytes > SMALL_DATAGRAM for packet in acked):
             self.large_lost = 0
         for packet in acked:
@@ -183,7 +195,6 @@ class Recovery(RttEstimator):
         for packet in late:
             self.progress.arrived_late(packet)
         self._add_lateness(acked, overtaken_before, late, now)
-        newest = max(acked[-1:] + late[-1:], key=lambda packet: packet.packet_number)
         if newest.sent_time >= self._newest_sent:
             self._newest_sent, self._newest_rtt = newest.sent_time, now - newest.sent_time
         rtt = None
@@ -256,7 +267,8 @@ class Recovery(RttEstimator):
                 space.loss_time = packet.sent_time + patience
                 break
             overdue.append(packet)
-        sample.persistent = self.in_persistent_congestion(packets=[p for p in overdue if p.in_flight])
+        if overdue:
+            sample.persistent = self.in_persistent_congestion(packets=[p for p in overdue if p.in_flight])
         sample.dropped = self._drop(overdue, space)
         sample.delivered, sample.lost = self.progress.delivered, self.progress.lost
         sample.in_flight = self._in_flight
@@ -318,11 +330,11 @@ class Recovery(RttEstimator):
         if len(self._lost) > REMEMBERED:
             del self._lost[next(iter(self._lost))]
 
-    def _take_late(self, ack_rangeset: Any) -> list[Any]:
+    def _take_late(self, ranges: list[range]) -> list[Any]:
         """Remove and return the packets that were declared lost and are acknowledged now."""
-        if ack_rangeset[0].start > self._newest_lost:
+        if ranges[0].start > self._newest_lost:
             return []
-        found = take(self._lost, ack_rangeset, self._newest_lost)
+        found = take(self._lost, ranges, self._newest_lost)
         self.spurious += len(found)
         self._lost_recently = max(0.0, self._lost_recently - len(found))
         return found

@@ -13,6 +13,9 @@ from aioquic.quic.packet import QuicPacketType
 from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.tls import Epoch
 
+FEW = 4
+"""Packets that are acknowledged one by one. To find those that continue each other would cost more."""
+
 
 class StreamPacket:
     """A packet with only the bytes `start` to `stop` of a stream, without the stream's end."""
@@ -33,9 +36,24 @@ class StreamPacket:
         self.stop = stop
 
     @property
-    def delivery_handlers(self) -> tuple[tuple[Any, tuple[int, int, bool]], ...]:
+    def delivery_handlers(self) -> tuple[tuple[Any, tuple[Any, ...]], ...]:
         """The functions that aioquic calls when the packet was acknowledged or lost."""
         return ((self.sender.on_data_delivery, (self.start, self.stop, False)),)
+
+
+class AnsweringPacket(StreamPacket):
+    """One with an ACK frame too, whose delivery handler is `answer`."""
+
+    __slots__ = ("answer",)
+
+    def __init__(self, answer: tuple[Any, tuple[Any, int]], *what: Any) -> None:
+        super().__init__(*what)
+        self.answer = answer
+
+    @property
+    def delivery_handlers(self) -> tuple[tuple[Any, tuple[Any, ...]], ...]:
+        """The functions that aioquic calls when the packet was acknowledged or lost."""
+        return (self.answer, *super().delivery_handlers)
 
 
 def take(packets: dict[int, Any], ranges: Sequence[range], before: int) -> list[Any]:
@@ -47,20 +65,22 @@ def take(packets: dict[int, Any], ranges: Sequence[range], before: int) -> list[
     if not packets:
         return []
     taken: list[Any] = []
-    left = []
-    for number in packets:
-        if number > before:
-            break
-        left.append(number)
-    left.sort()
-    if left:
+    first = next(iter(packets))
+    if first <= before:
+        left = []
+        for number in packets:
+            if number > before:
+                break
+            left.append(number)
+        left.sort()
         for r in ranges:
             if r.start > left[-1]:
                 break
             covered = left[bisect_left(left, r.start) : bisect_left(left, r.stop)]
             taken += [packets.pop(number) for number in covered]
+        first = next(iter(packets), 0)
     if packets:
-        after, end = max(before, next(iter(packets)) - 1) + 1, next(reversed(packets)) + 1
+        after, end = max(before + 1, first), next(reversed(packets)) + 1
         for r in ranges:
             numbers = range(max(r.start, after), min(r.stop, end))
             taken += [packets.pop(number) for number in numbers if number in packets]
@@ -69,6 +89,14 @@ def take(packets: dict[int, Any], ranges: Sequence[range], before: int) -> list[
 
 def deliver(packets: Sequence[Any]) -> None:
     """Call the handlers of all frames in `packets`, which have arrived. `packets` has the oldest first."""
+    if len(packets) <= FEW:
+        for packet in packets:
+            if type(packet) is StreamPacket:
+                packet.sender.on_data_delivery(QuicDeliveryState.ACKED, packet.start, packet.stop, False)
+                continue
+            for handler, arguments in packet.delivery_handlers:
+                handler(QuicDeliveryState.ACKED, *arguments)
+        return
     runs: dict[Any, tuple[int, int]] = {}  # by stream: contiguous bytes from stream packets
     sender, begin, end = None, 0, 0  # of the previous packet
     for packet in packets:

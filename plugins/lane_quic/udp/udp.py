@@ -45,6 +45,9 @@ BULK_RATE = 600.0
 """Large packets a second from which the traffic counts as a bulk transfer."""
 BULK_MEMORY = 0.020
 """Seconds over which that rate is measured."""
+SPARSE = 0.0005
+"""Seconds after a batch from which on a packet probably comes alone. To ask the kernel for a second one
+costs as much as to read one."""
 HURRY = 1.0
 """Seconds without gathering after a latency-sensitive packet: see `DatagramReceiver.hurries`."""
 BACKLOG = 4096
@@ -122,6 +125,9 @@ class QuicSocket:
             room = BACKLOG - len(self._backlog)
             self._backlog.extend(offload.apart(datagrams[:room])[:room])
             return
+        data, path = datagrams[0]
+        if len(datagrams) == 1 and isinstance(data, bytes) and self._send_one(data, path):
+            return
         if not self._segments:
             datagrams = offload.apart(datagrams)
         if (sent := self._send_all(datagrams)) < len(datagrams):
@@ -147,7 +153,19 @@ class QuicSocket:
             if joined or len(pieces) > 1:
                 options = [*(ancillary or ()), offload.segments(size)]
                 return bool(self._sock.sendmsg(pieces, options, 0, address))
-            (data,) = pieces
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno in offload.REFUSALS:
+                return self._send_apart(offload.apart(datagrams))
+            self._note(error)
+            return True
+        return self._send_one(pieces[0], datagrams[0][1])
+
+    def _send_one(self, data: bytes, path: Any) -> bool:
+        """Send a datagram. Returns as `_send` does."""
+        address, ancillary = path
+        try:
             if address is None:
                 self._sock.send(data)
             elif ancillary:
@@ -157,8 +175,6 @@ class QuicSocket:
         except BlockingIOError:
             return False
         except OSError as error:
-            if (joined or len(pieces) > 1) and error.errno in offload.REFUSALS:
-                return self._send_apart(offload.apart(datagrams))
             self._note(error)
         return True
 
@@ -201,7 +217,8 @@ class QuicSocket:
         while not self.closed and not self.broken:
             if not pause:
                 hub.wait(self._readable)  # no limit: until the socket is closed
-            drained, large = self._take_batch()
+            sparse = rate < BULK_RATE and monotonic() - last > SPARSE
+            drained, large = self._take_batch(alone=sparse)
             now = monotonic()
             rate += (large / max(now - last, 1e-6) - rate) * min((now - last) / BULK_MEMORY, 1.0)
             last = now
@@ -210,8 +227,11 @@ class QuicSocket:
             if pause:
                 gevent.sleep(pause)
 
-    def _take_batch(self) -> tuple[bool, int]:
-        """Read a batch and let the carriers answer. Return whether that was all, and how many were large."""
+    def _take_batch(self, *, alone: bool = False) -> tuple[bool, int]:
+        """Read a batch and let the carriers answer. Return whether that was all, and how many were large.
+
+        `alone`: a packet probably comes alone, so nothing is asked for after it.
+        """
         drained, large, count = False, 0, 0
         rows: list[tuple[Any, list[bytes]]] = []  # consecutive datagrams, by path
         start = monotonic()
@@ -235,6 +255,8 @@ class QuicSocket:
                 rows[-1][1].extend(datagrams)
             else:
                 rows.append((path, datagrams))
+            if alone:
+                break
         if not rows and not drained:
             gevent.sleep(BACK_OFF)
         self._hand_out(rows, start)

@@ -6,6 +6,7 @@ import socket as native
 import gevent
 import pytest
 from gevent import socket
+from gevent.event import Event
 
 from lane.address import Address
 from lane.budget import Budget, Share
@@ -46,7 +47,7 @@ class Target:
 def make():
     made = []
 
-    def make(policy=LOCAL, resolver=None, authorize=lambda target: None, anyone=False):
+    def make(policy=LOCAL, resolver=None, authorize=None, anyone=False):
         egress = UdpEgress(policy, resolver or Resolver(), authorize, anyone=anyone)
         egress.got = []
         egress.deliver = lambda source, payload: egress.got.append((source, bytes(payload)))
@@ -140,6 +141,21 @@ def test_a_user_who_may_not_is_refused_and_a_hook_that_breaks_refuses(make):
     egress.send(target.address, b"yes")
     until(lambda: target.got)
     assert egress.dropped == 3
+
+
+def test_who_decides_may_take_time_and_packets_wait_for_that_up_to_a_number(make, monkeypatch):
+    monkeypatch.setattr(udp, "JUDGED", 2)
+    go = Event()
+    egress, target = make(authorize=lambda target: go.wait()), Target()
+    egress.send(target.address, b"first")
+    egress.send(Address("127.0.0.2", 9), b"another")
+    egress.send(Address("127.0.0.3", 9), b"one too many")
+    egress.send(target.address, b"second")
+    assert egress.dropped == 1
+    assert not target.got
+    go.set()
+    until(lambda: len(target.got) == 2)
+    assert [data for data, _ in target.got] == [b"first", b"second"]
 
 
 def test_a_name_is_looked_up_once_and_packets_wait_for_it(make):
@@ -269,9 +285,7 @@ def test_a_socket_that_could_not_be_had_is_tried_again(make, monkeypatch):
 def test_tables_and_what_waits_for_look_ups_are_paid_of_the_users_share():
     whole = Budget(1 << 20)
     one, two = Share(whole), Share(whole)
-    egress = UdpEgress(
-        Policy(local=True), Resolver(), lambda target: None, anyone=False, share=lambda user: one
-    )
+    egress = UdpEgress(Policy(local=True), Resolver(), None, anyone=False, share=lambda user: one)
     try:
         for number in range(3000):
             egress.send(Address(f"127.1.{number // 200}.{number % 200 + 1}", 9), b"x")

@@ -14,7 +14,7 @@ from lane_tls.plugin import TLSTransport
 from lane_tls.stream import TLSStream
 from OpenSSL import SSL
 
-from lane.errors import Closed, Reset
+from lane.errors import Closed, ProtocolError, Reset
 from lane.testing.harness import outcome, until
 from tests.support.tls_peer import CLIENT, foreign_client
 
@@ -128,7 +128,7 @@ def test_damage_on_an_idle_carrier_is_seen(listener):
     carrier.close()
 
 
-# --- what only a scripted OpenSSL can show
+# --- what only scripted records can show
 
 
 class Scripted:
@@ -136,9 +136,9 @@ class Scripted:
 
     def __init__(self, holds=True, **script):
         self.holds = holds
-        self.script = {"flush": [True], "read": [(b"", SSL.WantReadError())], "unread": [False], **script}
+        self.script = {"flush": [True], "read": [b""], "unread": [False], **script}
         self.connection = self
-        self.lacks = 0
+        self.lacks, self.ended = 0, False
 
     def __getattr__(self, name):
         def call(*arguments):
@@ -158,7 +158,7 @@ def scripted(monkeypatch):
 
     def make(**script):
         monkeypatch.setattr("lane_tls.stream.Records", lambda *_: Scripted(**script))
-        streams.append(TLSStream(None, here))
+        streams.append(TLSStream(None, here, False))
         return streams[-1], there
 
     yield make
@@ -185,7 +185,7 @@ def test_the_handshake_ends_also_without_data(listener):
 
 def test_a_sender_waits_for_room(scripted):
     flushes, written = [False, False, True], []
-    stream, _ = scripted(write=[lambda view: written.append(bytes(view[:3])) or 3], flush=flushes)
+    stream, _ = scripted(write=[lambda _, view: written.append(bytes(view[:3])) or 3], flush=flushes)
     stream.sendall(b"12345")
     assert (flushes, written) == ([True], [b"123", b"45"])
 
@@ -205,7 +205,7 @@ def test_an_end_that_can_not_be_told_is_an_error(scripted):
 
 
 def test_what_fails_for_the_reader_wakes_the_writer(scripted):
-    stream, _ = scripted(read=[(b"", SSL.SysCallError(-1, "Unexpected EOF"))], write=[len], flush=[False])
+    stream, _ = scripted(read=[Closed("cut short")], write=[lambda _, view: len(view)], flush=[False])
     with pytest.raises(BlockingIOError):
         while True:
             stream.sock.send(bytes(65536))  # never writable again
@@ -261,7 +261,8 @@ def test_no_more_linger_than_may(pair, listener, monkeypatch):
 
 def test_close_says_no_end_after_a_cut_sendall(scripted):
     said = []
-    stream, there = scripted(write=[len], flush=[False], shutdown=[lambda: said.append(1)])
+    write, shutdown = [lambda _, view: len(view)], [lambda: said.append(1)]
+    stream, there = scripted(write=write, flush=[False], shutdown=shutdown)
     with pytest.raises(gevent.Timeout), gevent.Timeout(0.02):
         stream.sendall(b"half of it")
     with pytest.raises(Closed, match="not completed"):
@@ -304,14 +305,14 @@ def turns():
 
 
 def test_a_sender_that_never_blocks_lets_others_run(scripted, turns):
-    stream, _ = scripted(write=[lambda view: busy(min(len(view), 131072))])
+    stream, _ = scripted(write=[lambda _, view: busy(min(len(view), 131072))])
     before = turns()
     stream.sendall(bytes(131072 * 200))
     assert turns() - before >= 10
 
 
 def test_a_reader_that_never_blocks_lets_others_run(scripted, turns):
-    stream, there = scripted(read=[lambda limit: (busy(bytes(limit)), None)], holds=False)
+    stream, there = scripted(read=[lambda limit: busy(bytes(limit))], holds=False)
     there.sendall(b"always readable")
     before = turns()
     for _ in range(100):
@@ -331,9 +332,9 @@ def test_what_is_held_is_read_without_waiting(pair):
 
 
 def test_an_unknown_error_has_words(scripted):
-    stream, _ = scripted(read=[(b"", SSL.Error())])
-    with pytest.raises(Closed, match="unknown error"):
-        stream.recv()
+    stream, _ = scripted(handshake=[SSL.Error()])
+    with pytest.raises(ProtocolError, match="unknown error"):
+        stream.handshake()
 
 
 # --- what the kernel tells

@@ -6,7 +6,6 @@ import gevent
 import pytest
 from gevent import socket
 from lane_tls import context as context_module
-from lane_tls.openssl import resumed
 from lane_tls.plugin import TLSTransport
 from OpenSSL import SSL
 
@@ -25,8 +24,8 @@ def talk(transport, listener, tls=CLIENT):
     far.accept().sendall(b"hello")
     stream = near.open()
     assert stream.recv() == b"hello"
-    was = resumed(stream.connection)
-    assert was == resumed(far._stream.connection)
+    was = stream.resumed
+    assert was == far._stream.resumed
     near.close()
     far.close()
     return was
@@ -108,10 +107,10 @@ def test_a_server_that_was_restarted_does_not_know_old_sessions(listener):
 def group(transport, listener):
     """How the next connection exchanges keys."""
     near = transport.dial(listener.address, CLIENT)
+    name = near._stream.connection.get_group_name()
     far = listener.accept()
     far.accept().sendall(b"hello")
     assert near.open().recv() == b"hello"
-    name = near._stream.connection.get_group_name()
     near.close()
     far.close()
     return name.lower()
@@ -187,7 +186,7 @@ def test_a_handshake_that_fails_after_the_server_resumed_counts_for_nothing(list
     assert not talk(transport, between)
     near = transport.dial(between.address, CLIENT)
     assert not near.closed
-    assert not resumed(near._stream.connection)
+    assert not near._stream.resumed
     assert between.count == 3
     near.close()
     forget(listener)

@@ -1,6 +1,7 @@
 """TLS connections being made: against other TLS stacks, garbage, silence and hang-ups, on either side."""
 
 import logging
+import socket as native
 import ssl
 import struct
 
@@ -305,7 +306,7 @@ def test_a_deadline_while_connecting_leaves_no_socket(monkeypatch):
     def connect(self, address):
         raise gevent.Timeout
 
-    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(native.socket, "connect_ex", connect)
     with pytest.raises(gevent.Timeout):
         TLSTransport().dial(Address("127.0.0.1", 1), CLIENT)
 

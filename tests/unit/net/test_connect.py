@@ -26,7 +26,9 @@ def tried(monkeypatch):
     """The addresses that were dialled."""
     tried = []
     known = connect.connect_to
-    monkeypatch.setattr(connect, "connect_to", lambda where: tried.append(str(where[0])) or known(where))
+    monkeypatch.setattr(
+        connect, "connect_to", lambda where, *how: tried.append(str(where[0])) or known(where, *how)
+    )
     return tried
 
 

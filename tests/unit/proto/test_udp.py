@@ -22,9 +22,17 @@ packets = st.tuples(
 )
 
 
-def read(*pieces):
-    reader = udp.PacketReader()
-    return [(address, bytes(payload)) for piece in pieces for address, payload in reader.feed(piece)], reader
+def read(*pieces, most=3):
+    """The packets of all pieces, of which a call takes `most`."""
+    reader, found = udp.PacketReader(), []
+    for piece in pieces:
+        at = 0
+        while at < len(piece):
+            packets, used = reader.take(piece[at:], most)
+            assert packets or at + used == len(piece)
+            found += packets
+            at += used
+    return found, reader
 
 
 def test_the_header_of_socks5():
@@ -113,7 +121,8 @@ def test_a_reader_holds_less_than_one_packet():
     reader = udp.PacketReader()
     whole = udp.pack_packet(Address("n" * 255, 1), bytes(udp.MAX_PACKET))
     for start in range(0, len(whole) - 1, 1000):
-        assert not list(reader.feed(whole[start : min(start + 1000, len(whole) - 1)]))
+        piece = whole[start : min(start + 1000, len(whole) - 1)]
+        assert reader.take(piece, 1) == ([], len(piece))
     assert len(reader._rest) < 2 + MAX_PACKED + udp.MAX_PACKET
 
 

@@ -95,6 +95,25 @@ def test_freezing_at_any_moment_changes_nothing_that_anybody_sees(story, resumab
     assert [end.protocol.freeze() for end in moved.ends] == [end.protocol.freeze() for end in same.ends]
 
 
+CHAT = [(what, who, 1) for _ in range(20) for who in (0, 1) for what in ("send", "run", "read", "read")]
+"""Each sends 20 messages, and has read the last one of the other."""
+
+
+@given(stories("abort", "close"), st.booleans(), st.booleans())
+@example(CHAT, True, False)
+@example([("greedy", 0, 1), ("greedy", 1, 1), *CHAT, ("move", 0, 1), *CHAT], True, False)
+@many
+def test_the_short_way_for_messages_changes_nothing_that_anybody_sees(story, resumable, greedy):
+    if greedy:
+        story = [("greedy", 0, 1), ("greedy", 1, 1), *story]
+    long, short = (lived(story, resumable=resumable, short=short) for short in (False, True))
+    assert short.trace == long.trace
+    for one, other in zip(short.ends, long.ends, strict=True):
+        assert one.protocol.freeze() == other.protocol.freeze()
+    if story[-len(CHAT) :] == CHAT:
+        assert short.went_short > 60, "most of 40 messages, at both ends"
+
+
 def test_a_session_that_is_frozen_at_each_step_arrives_whole():
     story = [("send", 0, 50_000), ("run", 0, 3), ("read", 1, 50_000), ("lose", 0, 0), ("move", 0, 0)] * 200
     world = lived(story, freezing=True)

@@ -9,7 +9,7 @@ from gevent.event import Event
 
 from lane.budget import Budget
 from lane.errors import Closed, ProtocolError, Reset
-from lane.proto.frames import Data, End, Fin, ResetFrame, pack
+from lane.proto.frames import Data, End, Fin, FrameReader, Ping, ResetFrame, pack
 from lane.session import session as module
 from lane.session.owner import Owner
 from lane.session.protocol import TURN
@@ -239,3 +239,50 @@ def test_a_peer_that_takes_for_complete_what_is_not_costs_the_stream_too():
     assert isinstance(session.error, ProtocolError)
     assert stream.over.is_set(), "it was reset"
     job.join()
+
+
+class Slow(Pipe):
+    """A stream that takes one message after `open` was set, or breaks then."""
+
+    def __init__(self, *, breaks=False):
+        super().__init__()
+        self.open, self.breaks = Event(), breaks
+
+    def sendall(self, data):
+        self.open.wait()
+        if self.breaks:
+            raise Closed("broke")
+        super().sendall(data)
+
+
+def slow(session, **how):
+    """A message of `session` on its way to a stream that does not take it yet."""
+    stream = Slow(**how)
+    jobs = [gevent.spawn(session.carry, stream, LinkStats)]
+    until(lambda: session.carried)
+    jobs.append(gevent.spawn(session.sendall, b"one"))
+    until(lambda: session.send_buffer.sent == 3)
+    return stream, jobs
+
+
+def test_what_is_to_be_said_while_a_message_waits_for_its_stream_is_said_behind_it():
+    session = made()
+    stream, jobs = slow(session)
+    session.ping()
+    jobs.append(gevent.spawn(session.sendall, b"two"))
+    stream.open.set()
+    until(lambda: len(stream.sent) == 3)
+    first, question, second = (FrameReader().feed(frame)[0] for frame in stream.sent)
+    assert (first, second, type(question)) == (Data(0, b"one"), Data(3, b"two"), Ping)
+    session.reset()
+    gevent.joinall(jobs)
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+def test_a_message_whose_stream_breaks_is_kept_for_the_next_stream_if_there_may_be_one(resumable):
+    session = made(resumable=resumable)
+    stream, (_, sending) = slow(session, breaks=True)
+    stream.open.set()
+    sending.join()
+    assert (sending.successful(), session.retained) == ((True, 3) if resumable else (False, 0))
+    session.reset()

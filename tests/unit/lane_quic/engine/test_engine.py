@@ -8,7 +8,8 @@ from aioquic.quic import recovery, stream
 from aioquic.quic.connection import QuicConnection, QuicConnectionState
 from aioquic.tls import Epoch
 from lane_quic.configuration import client_configuration, reset_token, server_configuration
-from lane_quic.engine.engine import ACK_DELAY_SLACK, MAX_ACK_DELAY, Engine
+from lane_quic.engine.ack_timing import ACK_DELAY_SLACK, MAX_ACK_DELAY
+from lane_quic.engine.engine import Engine
 from lane_quic.engine.flow_control import STREAMS
 from lane_quic.engine.received_packets import KNOWN_PACKETS
 from lane_quic.fastpath import send as fast_send

@@ -2,7 +2,7 @@
 
 import pytest
 from aioquic.quic.packet_builder import QuicDeliveryState
-from lane_quic.engine.engine import ACK_RIDES, ACK_SOON, FEW, MAX_ACK_DELAY, MIN_ACK_DELAY
+from lane_quic.engine.ack_timing import ACK_RIDES, ACK_SOON, FEW, MAX_ACK_DELAY, MIN_ACK_DELAY
 from lane_quic.engine.sender import Sender
 
 from tests.support.quic_pipe import Pipe

@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lane_quic.configuration import LARGE_DATAGRAM
 from lane_quic.engine import sender
+from lane_quic.engine.ack_timing import MAX_ACK_DELAY
 from lane_quic.engine.engine import Engine
 from lane_quic.engine.received_packets import KNOWN_PACKETS, ReceivedPackets
 from lane_quic.engine.tail_repeat import SPAN, Arrivals
 from lane_quic.fastpath import batch
 from lane_quic.fastpath import receive as fast_receive
 from lane_quic.fastpath import send as fast_send
+from lane_quic.fastpath.batch import short_header
 from lane_quic.recovery.pacer import BURST
 from lane_quic.udp.offload import apart
 
@@ -167,6 +169,9 @@ def state(engine, before):
 ACTION = st.one_of(
     st.tuples(st.just("write"), st.integers(0, 3), st.integers(1, 60_000), st.booleans()),
     st.tuples(st.just("answer"), st.integers(0, 3), st.integers(1, 60_000)),
+    st.tuples(
+        st.just("talk"), st.integers(0, 3), st.integers(1, 600), st.integers(1, 20), st.floats(0, 0.01)
+    ),
     st.tuples(st.just("reset"), st.integers(0, 3)),
     st.tuples(st.just("say"), st.booleans(), st.integers(0, 1500), st.integers(1, 60)),
     st.tuples(st.just("wait"), st.floats(0.001, 0.3)),
@@ -175,31 +180,38 @@ ACTION = st.one_of(
 )
 
 
-def play(actions, **options):
-    """The tape of a schedule, which does not depend on what the engines do."""
+def play(actions, *, alone, **options):
+    """The tape of a schedule, which does not depend on what the engines do. `alone`: with one stream."""
     with pytest.MonkeyPatch.context() as patch:
         # aioquic keeps streams that share a packet in a set, so their order after it is any.
         patch.setattr(QuicStream, "__hash__", lambda stream: stream.stream_id)
         patch.setattr(batch, "TURN", 0)  # a packet in turn, as in aioquic
-        patch.setattr(sender, "SHORT", -1)  # nobody is first
-        return _play(actions, **options)
+        patch.setattr(sender, "SHORT", 1 << 40 if alone else -1)  # nobody is first
+        return _play(actions, streams=1 if alone else 4, **options)
 
 
-def _play(actions, *, fast, **options):
+def _play(actions, *, fast, streams, **options):
     pipe = Taped(fast=fast, **options)
     opened, over = {}, set()
     for action in actions:
         kind, *details = action
-        if kind in ("write", "answer", "reset"):
-            index = details[0]
+        if kind in ("write", "answer", "talk", "reset"):
+            index = details[0] % streams
             if index not in opened:
                 opened[index] = pipe.client.open(b"first", False)
             number = opened[index]
             side = pipe.server if kind == "answer" else pipe.client
-            known = side.engine.knows(number) and (kind, index) not in over and ("reset", index) not in over
+            over_as = "write" if kind == "talk" else kind
+            known = side.engine.knows(number) and not over & {(over_as, index), ("reset", index)}
             if not known:
                 continue
-            if kind == "reset":
+            if kind == "talk":  # both sides say little, in turn
+                for _ in range(details[2]):
+                    for side in pipe.client, pipe.server:
+                        if side.engine.knows(number):
+                            side.engine.send_stream_data(number, bytes(details[1]))
+                        pipe.settle(details[3])
+            elif kind == "reset":
                 side.engine.reset_stream(number, 7)
                 over.add(("reset", index))
             else:
@@ -235,9 +247,11 @@ def compare(fast, slow):
     st.lists(ACTION, max_size=12),
     st.sampled_from([{}, {"loss": 0.1}, {"jitter": 0.02}, {"loss": 0.05, "twice": 0.05, "jitter": 0.01}]),
     st.integers(0, 100),
+    st.booleans(),
 )
-def test_whatever_happens_packets_and_state_are_as_aioquics(actions, link, seed):
-    compare(play(actions, fast=True, seed=seed, **link), play(actions, fast=False, seed=seed, **link))
+def test_whatever_happens_packets_and_state_are_as_aioquics(actions, link, seed, alone):
+    options = {"seed": seed, "alone": alone, **link}
+    compare(play(actions, fast=True, **options), play(actions, fast=False, **options))
 
 
 @pytest.fixture
@@ -317,6 +331,31 @@ def test_messages_of_several_streams_share_a_packet(counted):
     assert all(pipe.server.data[number] == b"firstmessage" for number in numbers)
     assert counted["sent"] > 0
     assert not counted["read"], "aioquic has read no frame"
+
+
+def test_a_message_makes_no_batch_and_its_arrival_stirs_nothing(monkeypatch):
+    pipe, made = Pipe().connect(), []
+    number = pipe.client.open(b"first")
+    pipe.settle(1)
+    monkeypatch.setattr(batch, "short_header", lambda engine: made.append(1) or short_header(engine))
+    for turn in range(1, 101):
+        for side, other, lead in (pipe.client, pipe.server, 5), (pipe.server, pipe.client, 0):
+            side.engine.send_stream_data(number, bytes(64))
+            pipe.run(lambda side=other, size=64 * turn + lead: len(side.data[number]) == size)
+        if turn == 50:  # the loss is known now: before, the ends of messages were sent twice
+            made.clear()
+    assert len(made) < 10, "few of 100 messages"
+    server = pipe.server.engine
+    pipe.settle(1)
+    server.send_stream_data(number, bytes(64))
+    (datagram,) = [data for data, _ in server.datagrams_to_send(pipe.now)]
+    assert pipe.client.engine.quiet_until(pipe.now) is None, "no ACK is due: who knows what else is"
+    pipe.client.engine.receive_datagrams([datagram], "server", pipe.now)
+    assert pipe.client.engine.quiet_until(pipe.now) == pipe.now + MAX_ACK_DELAY
+    server.send_ping(1)
+    for data, _ in server.datagrams_to_send(pipe.now):
+        pipe.client.engine.receive_datagrams([data], "server", pipe.now)
+    assert pipe.client.engine.quiet_until(pipe.now) is None, "an answer may be due"
 
 
 def test_each_stream_has_its_share_of_a_turn_in_one_row():

@@ -220,7 +220,7 @@ def test_a_listener_outlives_a_bug(kit, where, name, monkeypatch):
     stranger = udp_socket()
     with monkeypatch.context() as patch:
         owner = kit.listener._stateless if where == "_stateless" else kit.listener._addresses[0]._socket
-        patch.setattr(owner, name, lambda *_: calls.append(1) or raising())
+        patch.setattr(owner, name, lambda *_, **__: calls.append(1) or raising())
         while not calls:
             for datagram in (b"\x40" + bytes(60), odd_version()):
                 stranger.sendto(datagram, tuple(kit.listener.address))
