@@ -196,6 +196,9 @@ class TLSStream:
 
     def send_joined(self, head: bytes, data: bytes | bytearray | memoryview) -> None:
         """See `lane.stream.Joins`."""
+        if len(head) > _FULL:  # more than the first record has room for
+            self._send(memoryview(head))
+            head = b""
         self._send(memoryview(data).cast("B"), head)
 
     def send_now(self, data: bytes) -> bool:
