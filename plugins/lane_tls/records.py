@@ -82,6 +82,7 @@ class Records:
         self.connection.set_app_data(self._secrets)
         self._accepts = accepts
         self._sock = sock
+        self._waits = accepts  # the handshake goes on with what the peer says next
         self._suite = ""
         self._mine = self._theirs = b""  # the traffic secrets
         self._seal: Protection
@@ -109,12 +110,13 @@ class Records:
 
         The caller must flush before it waits for the socket. Raises Closed, OSError and SSL.Error.
         """
-        while True:
+        while not self._waits or self._feed():
+            self._waits = True
             try:
                 self.connection.do_handshake()
             except SSL.WantReadError:
                 self._take_output()
-                if not self.flush() or not self._feed():
+                if not self.flush():
                     return False
             except SSL.Error:
                 self._take_output()  # an alert
@@ -122,6 +124,7 @@ class Records:
             else:
                 self._begin(self._take_output())
                 return True
+        return False
 
     def _feed(self) -> bool:
         try:
