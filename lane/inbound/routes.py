@@ -162,7 +162,7 @@ class _Routed:
         self.over = lane.over
         self.open = lane.open
         self._action = action
-        self._way = lru_cache(REMEMBERED)(self._choose)
+        self._way: Callable[[Address], Later | UdpEgress | None] = lru_cache(REMEMBERED)(self._choose)
         self._lane = lane
         self._make_direct = make_direct
         self._direct: UdpEgress | None = None
@@ -201,6 +201,7 @@ class _Routed:
         if ended is None:
             return
         ended()
+        self._way = lambda _: None  # without what was remembered, which refers to this object
         self._lane.close()
         if self._direct is not None:
             self._direct.close()

@@ -125,9 +125,10 @@ class QuicSocket:
             room = BACKLOG - len(self._backlog)
             self._backlog.extend(offload.apart(datagrams[:room])[:room])
             return
-        data, path = datagrams[0]
-        if len(datagrams) == 1 and isinstance(data, bytes) and self._send_one(data, path):
-            return
+        if len(datagrams) == 1:
+            data, path = datagrams[0]
+            if isinstance(data, bytes) and self._send_one(data, path):
+                return
         if not self._segments:
             datagrams = offload.apart(datagrams)
         if (sent := self._send_all(datagrams)) < len(datagrams):

@@ -13,7 +13,7 @@ from lane_quic.engine import sender
 from lane_quic.engine.ack_timing import MAX_ACK_DELAY
 from lane_quic.engine.engine import Engine
 from lane_quic.engine.received_packets import KNOWN_PACKETS, ReceivedPackets
-from lane_quic.engine.tail_repeat import SPAN, Arrivals
+from lane_quic.engine.tail_repeat import SPAN, Arrivals, TailRepeat
 from lane_quic.fastpath import batch
 from lane_quic.fastpath import receive as fast_receive
 from lane_quic.fastpath import send as fast_send
@@ -187,6 +187,7 @@ def play(actions, *, alone, **options):
         patch.setattr(QuicStream, "__hash__", lambda stream: stream.stream_id)
         patch.setattr(batch, "TURN", 0)  # a packet in turn, as in aioquic
         patch.setattr(sender, "SHORT", 1 << 40 if alone else -1)  # nobody is first
+        patch.setattr(TailRepeat, "lossy", False)  # aioquic's frames note no tails
         return _play(actions, streams=1 if alone else 4, **options)
 
 
