@@ -5,6 +5,7 @@ way for every transport.
 """
 
 from collections import OrderedDict
+from time import monotonic
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -22,6 +23,8 @@ _CIPHERS = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305
 _RESUMED_WITH = b"X25519"
 _RESUMABLE = 64
 """The number of servers whose sessions a client keeps."""
+FRESH = 60.0
+"""Seconds for which a session is good enough, so that those of the next connections are not read."""
 
 
 def client_context() -> Any:
@@ -89,7 +92,8 @@ class Sessions:
     """
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[Address, str | None], tuple[SSL.Session, list[bytes]]] = OrderedDict()
+        self._kept: OrderedDict[tuple[Address, str | None], tuple[SSL.Session, list[bytes], float]]
+        self._kept = OrderedDict()  # with the time that each was kept
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -100,7 +104,7 @@ class Sessions:
         If the server does not resume it, the connection cannot be used: its key exchange is not
         post-quantum safe.
         """
-        session, chain = self._kept.get(server, (None, []))
+        session, chain, _ = self._kept.get(server, (None, [], 0.0))
         if session is not None:
             connection.set_session(session)
             exchange_with(connection, _RESUMED_WITH)
@@ -117,13 +121,18 @@ class Sessions:
         certificates = connection.get_peer_cert_chain() or []
         return [crypto.dump_certificate(crypto.FILETYPE_ASN1, one) for one in certificates]
 
+    def has_fresh(self, server: tuple[Address, str | None]) -> bool:
+        """Whether a session was kept lately: the next one is not worth the work of reading it."""
+        kept = self._kept.get(server)
+        return kept is not None and monotonic() - kept[2] < FRESH
+
     def keep(
         self, connection: SSL.Connection, server: tuple[Address, str | None], chain: list[bytes]
     ) -> None:
         """Keep the newest session of `connection`, whose chain was accepted."""
         session = connection.get_session()
         if session is not None:
-            self._kept[server] = (session, chain)
+            self._kept[server] = (session, chain, monotonic())
             self._kept.move_to_end(server)
             if len(self._kept) > _RESUMABLE:
                 self._kept.popitem(last=False)

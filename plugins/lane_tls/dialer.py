@@ -74,7 +74,10 @@ class Dialer:
                 return None
             binding = tls.verify(chain)
             stream.say_last(_FIRST_DATA)
-            stream.on_data = lambda: self.sessions.keep(connection, server, chain)
+            if self.sessions.has_fresh(server):
+                stream.release()
+            else:
+                stream.on_data = lambda: self.sessions.keep(connection, server, chain)
             return TLSCarrier(stream, binding, normal_host(stream.sock.getpeername()[0]), dialled=True)
         except BaseException as error:
             stream.reset()

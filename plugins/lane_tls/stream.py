@@ -138,6 +138,10 @@ class TLSStream:
         timer = self._hub.loop.timer(within)
         timer.start(self._say_last, timer)
 
+    def release(self) -> None:
+        """Free OpenSSL's connection: the handshake is done, and no session tickets are wanted."""
+        self._records.release()
+
     def _say_last(self, timer: Any) -> None:
         timer.close()
         if not (self.broken or self._sending):
@@ -181,7 +185,7 @@ class TLSStream:
                 if self.on_data is not None:
                     self.on_data()
                     self.on_data = None
-                    records.release()
+                    self.release()
                 self._lull = len(data) < _LULL
                 return data
             if records.ended:

@@ -43,6 +43,25 @@ def test_the_second_connection_resumes_the_first(listener):
     assert [talk(transport, listener) for _ in range(4)] == [False, True, True, True]
 
 
+def test_a_session_is_good_for_a_while(listener, monkeypatch):
+    """Whoever has a fresh one does not read those of the next connections."""
+    transport, now = TLSTransport(), [0.0]
+    monkeypatch.setattr(context_module, "monotonic", lambda: now[0])
+    kept = []
+    for now[0] in (0, context_module.FRESH - 1, context_module.FRESH, context_module.FRESH + 1):
+        near = transport.dial(listener.address, CLIENT)
+        far = listener.accept()
+        wanted = near._stream.connection is not None
+        far.accept().sendall(b"hello")
+        assert near.open().recv() == b"hello"
+        ((session, *_),) = transport._dialer.sessions._kept.values()
+        kept.append(session)
+        assert wanted == (len(kept) in (1, 3))
+        near.close()
+        far.close()
+    assert (kept[0] is kept[1], kept[1] is kept[2], kept[2] is kept[3]) == (True, False, True)
+
+
 def test_the_pin_is_checked_on_a_resumed_connection(listener):
     transport = TLSTransport()
     talk(transport, listener)
@@ -75,7 +94,7 @@ def succeed(listener, identity):
 
 
 def resumed_chain(transport):
-    ((_, chain),) = transport._dialer.sessions._kept.values()
+    ((_, chain, _),) = transport._dialer.sessions._kept.values()
     return chain
 
 
@@ -116,8 +135,9 @@ def group(transport, listener):
     return name.lower()
 
 
-def test_only_resumed_connections_exchange_keys_with_x25519_alone(listener):
+def test_only_resumed_connections_exchange_keys_with_x25519_alone(listener, monkeypatch):
     """Also where a server that does not know the session would have gone on without it."""
+    monkeypatch.setattr(context_module, "FRESH", 0)
     transport = TLSTransport()
     best = group(TLSTransport(), listener)
     assert [group(transport, listener) for _ in range(3)] == [best, "x25519", "x25519"]
@@ -208,7 +228,7 @@ def test_a_session_cannot_be_resumed_without_a_new_key_exchange(listener):
     """And there is no early data: a ticket that lane's server gives does not allow any."""
     transport = TLSTransport()
     talk(transport, listener)
-    ((session, _),) = transport._dialer.sessions._kept.values()
+    ((session, *_),) = transport._dialer.sessions._kept.values()
     assert SSL._lib.SSL_SESSION_get_max_early_data(session._session) == 0
 
 
