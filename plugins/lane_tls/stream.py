@@ -1,7 +1,7 @@
 """One TLS connection as a stream.
 
-An idle stream holds no record buffers: see `lane_tls.openssl`. Greenlets switch only in `_wait`, never
-inside a call to OpenSSL. So a reader and a writer can share the connection object.
+An idle stream holds no record buffers: see `lane_tls.records`. Greenlets switch only in `_wait`, never
+inside a call to it. So a reader and a writer can share the records.
 
 A clean end is close_notify (RFC 8446 section 6.1). It ends one direction and leaves the other open. A TCP
 connection that ends without it was cut off by a broken network or an attacker. That is an error.

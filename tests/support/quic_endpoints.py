@@ -155,7 +155,7 @@ BOUNDS = {
     "challenges": 32,
     "paths": 8,
     "peer's connection IDs": 8,
-    "those ever known": 64,
+    "those ever known": peer_limits.MOST_PEER_CIDS,
     "those to be retired": 34,
     "our connection IDs": 8,
     "abandoned": STREAMS,
