@@ -13,7 +13,7 @@ from aioquic.tls import Epoch
 from lane_quic.fastpath.ack import ack_frame, ack_handler
 from lane_quic.fastpath.batch import AROUND, Datagrams, datagram_frames, short_header
 from lane_quic.fastpath.connection import FastPathConnection
-from lane_quic.fastpath.send import asks_for_ack, has_more_to_say, settled
+from lane_quic.fastpath.send import asks_for_ack, has_more_to_say, record, settled
 
 
 def send(engine: FastPathConnection, now: float, *, ack_rides: bool) -> Datagrams | None:
@@ -47,12 +47,4 @@ def send(engine: FastPathConnection, now: float, *, ack_rides: bool) -> Datagram
     packet = QuicSentPacket(
         Epoch.ONE_RTT, True, True, False, number, QuicPacketType.ONE_RTT, now, size, handlers
     )  # fmt: skip
-    loss.on_packet_sent(packet=packet, space=space)
-    engine.packet_number = number + 1
-    engine.pacing_at = None
-    if not engine.ack_eliciting_sent_since_receipt:
-        engine.close_at = now + engine.idle_timeout()
-        engine.ack_eliciting_sent_since_receipt = True
-    path = engine.network_paths[0]
-    path.bytes_sent += size
-    return [(data, path.addr)]
+    return [(data, record(engine, packet, now))]

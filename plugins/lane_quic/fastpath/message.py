@@ -9,7 +9,7 @@ state.
 from lane_quic.fastpath.ack import ack_frame, ack_handler
 from lane_quic.fastpath.batch import Datagrams, short_header
 from lane_quic.fastpath.connection import FastPathConnection
-from lane_quic.fastpath.send import asks_for_ack, has_more_to_say, settled
+from lane_quic.fastpath.send import asks_for_ack, has_more_to_say, record, settled
 from lane_quic.fastpath.wire import stream_frame, varint
 from lane_quic.recovery.sent_packets import AnsweringPacket, StreamPacket
 
@@ -63,13 +63,6 @@ def send(engine: FastPathConnection, now: float, *, ack_rides: bool) -> Datagram
     else:
         ((datagram, size),) = seal(short_header(engine), number, [(name, start, stop - start, 1, buffer, at)])
         packet = StreamPacket(number, now, size, sender, start, stop)
-    loss.on_packet_sent(packet=packet, space=space)
-    engine.packet_number = number + 1
-    engine.pacing_at = None
-    if not engine.ack_eliciting_sent_since_receipt:
-        engine.close_at = now + engine.idle_timeout()
-        engine.ack_eliciting_sent_since_receipt = True
-    path = engine.network_paths[0]
-    path.bytes_sent += size
+    path = record(engine, packet, now)
     engine.note_tails(streams, now)
-    return [(datagram, path.addr)]
+    return [(datagram, path)]

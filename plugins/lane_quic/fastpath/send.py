@@ -79,6 +79,19 @@ def held_up(engine: FastPathConnection, streams: list[Any], now: float) -> bool:
     )
 
 
+def record(engine: FastPathConnection, packet: Any, now: float) -> Any:
+    """Note that `packet`, which elicits an ACK, is sent alone, and that more may be. Return its path."""
+    engine.loss.on_packet_sent(packet=packet, space=engine.space)
+    engine.packet_number = packet.packet_number + 1
+    engine.pacing_at = None
+    if not engine.ack_eliciting_sent_since_receipt:
+        engine.close_at = now + engine.idle_timeout()
+        engine.ack_eliciting_sent_since_receipt = True
+    path = engine.network_paths[0]
+    path.bytes_sent += packet.sent_bytes
+    return path.addr
+
+
 def has_end(stream: Any) -> bool:
     """Whether something other than data is to be sent for the stream, or aioquic drops it."""
     return bool(stream.sender.reset_pending or stream.receiver.stop_pending or stream.is_finished)
