@@ -8,8 +8,6 @@ answer: each connection is accepted with a reserved descriptor, and reset.
 import errno
 import logging
 import select
-import socket
-import struct
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -21,13 +19,13 @@ from lane.errors import Closed
 from lane.fair import maybe_yield, this_round
 from lane.log import Throttle
 from lane.net.descriptors import reserve
+from lane.net.sockets import reset_on_close
 
 BACK_OFF = 0.1
 """Seconds to wait after a failed accept. An immediate retry without descriptors would only burn CPU."""
 PATIENCE = 3.0
 """Seconds without descriptors after which new connections are reset."""
 _AT_ONCE = 64  # connections that are reset before other greenlets run
-_LINGER_NOT = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds, so that close sends RST
 
 log = logging.getLogger("lane.net")
 _throttle = Throttle()
@@ -88,6 +86,6 @@ class Acceptor:
             for _ in range(_AT_ONCE):
                 sock, _ = self._sock.accept()
                 with sock, suppress(OSError):  # a UNIX socket has no such option
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+                    reset_on_close(sock)
         finally:
             self._sock.settimeout(timeout)
