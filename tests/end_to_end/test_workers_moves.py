@@ -39,7 +39,7 @@ def moving(tmp_path):
 
 
 def cuts(seen):
-    """Numbers of cuts, until at least two workers were `seen`: who gets a connection is chance. 30 that all come to one: 4 ** -29."""
+    """Count cuts until two workers were `seen`: it is chance. All 30 at one worker: 4 ** -29."""
     return itertools.takewhile(lambda number: number < CUTS or len(seen) < 2, range(30))
 
 
