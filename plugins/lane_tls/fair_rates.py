@@ -194,7 +194,7 @@ class Path:
             if info is None or transfer.busy < -STEADY:
                 del transfers[stream]
                 stream.shared, transfer.cap = False, UNLIMITED
-        self._decide(list(transfers.values()), paths, now - self._looked_at)
+        self._decide(list(transfers.values()), paths, max(now - self._looked_at, 0.001))
         self._looked_at = now
         for stream, last in before.items():
             most = transfers[stream].cap if stream in transfers else UNLIMITED
