@@ -7,6 +7,9 @@ knows all of their rates. While their path has a queue, none of them is paced at
 
 Without a queue nothing is capped: then the application, or the loss of the line, limits each one for itself.
 
+So many transfers that they overflow any queue are a crowd. Its rate is found for all of them, and each gets
+an equal part from its first moment on: see `lane_tls.crowd`.
+
 This is about transfers of one user. What users have among each other is decided in `lane.server.uplink`.
 
 What the transfers show of their path is remembered for other transports (lane.net.path_memory): together they
@@ -27,6 +30,7 @@ from lane.address import normal_host
 from lane.net.path_memory import PATHS
 from lane.supervisor import supervise
 from lane.tcp_info import PathInfo, path_info
+from lane_tls.crowd import Crowd
 
 LOOK = 0.25
 """Seconds between two looks at the transfers."""
@@ -40,6 +44,10 @@ SHORTEST = 0.002
 """Seconds of a round trip below which the CPU, and not the network, limits transfers."""
 HEADROOM = 1.1
 """The most of a transfer, in average rates. Above 1, so that all can take more when there is more."""
+CROWD = 24
+"""Transfers of a path beyond which they are a crowd, until half of them are left."""
+FIRST = 65536
+"""Bytes a second that each transfer of a new crowd has at least."""
 LEAST = 16384
 """Bytes a second that any transfer may have."""
 LEAST_SHARE = 1500
@@ -76,7 +84,7 @@ class Sender(Protocol):
 class Transfer:
     """The rate of one connection, from its counters."""
 
-    __slots__ = ("_at", "_delivered", "_looks", "_lost", "busy", "cap", "loss", "rate")
+    __slots__ = ("_at", "_delivered", "_looks", "_lost", "arrived", "busy", "cap", "loss", "lost", "rate")
 
     def __init__(self) -> None:
         self.rate = 0.0
@@ -87,6 +95,8 @@ class Transfer:
         """Looks at which it had more to send than the path takes, less those at which it had not."""
         self.cap = UNLIMITED
         """Bytes a second to which it is paced."""
+        self.arrived = self.lost = 0
+        """Bytes, between the last two looks."""
         self._delivered: int | None = None
         self._lost = 0
         self._at = 0.0
@@ -95,9 +105,10 @@ class Transfer:
     def take(self, info: PathInfo, now: float, *, blocked: bool) -> None:
         """Take a look at its counters."""
         if self._delivered is not None and now > self._at:
-            arrived, lost = info.delivered - self._delivered, info.lost - self._lost
-            self.rate += (arrived / (now - self._at) - self.rate) / min(2, self._looks)
-            self.loss += (lost / max(1, arrived + lost) - self.loss) / min(4, self._looks)
+            self.arrived, self.lost = info.delivered - self._delivered, info.lost - self._lost
+            self.rate += (self.arrived / (now - self._at) - self.rate) / min(2, self._looks)
+            loss = self.lost / max(1, self.arrived + self.lost)
+            self.loss += (loss - self.loss) / min(4, self._looks)
         self._delivered, self._lost, self._at = info.delivered, info.lost, now
         self._looks += 1
         self.busy = min(self.busy + 1, 2 * STEADY) if blocked else self.busy - 1
@@ -119,14 +130,19 @@ def cap(transfers: Sequence[Transfer], paths: Sequence[PathInfo]) -> None:
         transfer.cap = most if transfer.counts else UNLIMITED
 
 
-def remember(peer: str, transfers: Sequence[Transfer], paths: Sequence[PathInfo]) -> None:
-    """Note what the `transfers` to `peer`, which have the measurements `paths`, show of its path."""
+def remember(
+    peer: str, transfers: Sequence[Transfer], paths: Sequence[PathInfo], *, full: bool | None = None
+) -> None:
+    """Note what the `transfers` to `peer`, which have the measurements `paths`, show of its path.
+
+    `full`: whether they fill it. None: if it has a queue.
+    """
     limited = [transfer for transfer in transfers if transfer.counts]
     shortest = [path.shortest_rtt for path in paths if path.shortest_rtt]
     if not limited or not shortest:
         return
     rate = sum(transfer.rate for transfer in limited)
-    if _has_queue(paths):  # they fill the path, and may lose what overflows
+    if _has_queue(paths) if full is None else full:  # they fill the path, and may lose what overflows
         PATHS.to(peer).learn(rate, min(shortest))
     else:
         PATHS.to(peer).learn(rate, min(shortest), min(each.loss for each in limited), least=True)
@@ -137,11 +153,86 @@ def _has_queue(paths: Sequence[PathInfo]) -> bool:
     return bool(known) and median(path.rtt / path.shortest_rtt for path in known) > QUEUE
 
 
+class Path:
+    """The transfers of one user to one peer. `key` has both, the peer first."""
+
+    def __init__(self, key: tuple[str, str]) -> None:
+        self.transfers: dict[Sender, Transfer] = {}
+        self._peer = normal_host(key[0])
+        self._crowd: Crowd | None = None
+        self._looked_at = monotonic()
+
+    def add(self, stream: Sender) -> None:
+        """Look after `stream`. If there is a crowd, or there is one now, it is held at once."""
+        self.transfers[stream] = Transfer()
+        held = [stream]
+        if self._crowd is None and len(self.transfers) > CROWD:
+            self._crowd = self._gather(stream)
+            held = list(self.transfers)
+        if self._crowd is not None:
+            part = self._part(self._crowd)
+            for each in held:
+                self._hold(each, part)
+
+    def _gather(self, stream: Sender) -> Crowd | None:
+        """The crowd that begins with `stream`. None where the network is not the limit."""
+        info, known = path_info(stream.sock), PATHS.to(self._peer).figures
+        if info is None or info.shortest_rtt < SHORTEST:
+            return None
+        now = sum(transfer.rate for transfer in self.transfers.values())
+        return Crowd(max(now, known.rate if known else 0.0, FIRST * len(self.transfers)))
+
+    def look(self) -> None:
+        """Measure all transfers, and hold each as is due. Those that have ended are forgotten."""
+        now, paths, before, transfers = monotonic(), [], {}, self.transfers
+        for stream, transfer in list(transfers.items()):
+            info = None if stream.broken else path_info(stream.sock)
+            if info is not None:
+                transfer.take(info, now, blocked=stream.was_blocked())
+                paths.append(info)
+            before[stream] = stream.cap
+            if info is None or transfer.busy < -STEADY:
+                del transfers[stream]
+                stream.shared, transfer.cap = False, UNLIMITED
+        self._decide(list(transfers.values()), paths, max(now - self._looked_at, 0.001))
+        self._looked_at = now
+        for stream, last in before.items():
+            most = transfers[stream].cap if stream in transfers else UNLIMITED
+            if most != last and not stream.broken:
+                self._hold(stream, most)
+
+    def _decide(self, transfers: list[Transfer], paths: list[PathInfo], seconds: float) -> None:
+        """Set the caps, after so many seconds."""
+        if (crowd := self._crowd) is None or len(transfers) <= CROWD // 2:
+            self._crowd = None
+            cap(transfers, paths)
+            remember(self._peer, transfers, paths)
+            return
+        arrived, lost = (sum(getattr(one, what) for one in transfers) for what in ("arrived", "lost"))
+        crowd.look(arrived, lost, seconds)
+        part = self._part(crowd)
+        for transfer in transfers:
+            transfer.cap = part
+        if not crowd.finding:
+            remember(self._peer, transfers, paths, full=crowd.full)
+
+    def _part(self, crowd: Crowd) -> int:
+        """The part of each: those that have less to send leave theirs."""
+        busy = sum(transfer.busy >= 0 for transfer in self.transfers.values())
+        return int(min(max(crowd.rate / max(1, busy), LEAST_SHARE), UNLIMITED))
+
+    def _hold(self, stream: Sender, most: int) -> None:
+        stream.cap = most
+        if (transfer := self.transfers.get(stream)) is not None:
+            transfer.cap = most
+        apply(stream)
+
+
 class FairRates:
     """The streams of one event loop that have more to send than their paths take, by peer and user."""
 
     def __init__(self) -> None:
-        self._paths: dict[tuple[str, str], dict[Sender, Transfer]] = {}
+        self._paths: dict[tuple[str, str], Path] = {}
         self._running = False
 
     def enter(self, stream: Sender) -> None:
@@ -149,40 +240,23 @@ class FairRates:
         if stream.sock.family not in _NETWORK:
             return
         with suppress(OSError):
-            peer = stream.sock.getpeername()[0]
-            self._paths.setdefault((peer, stream.user), {})[stream] = Transfer()
+            key = stream.sock.getpeername()[0], stream.user
+            if (path := self._paths.get(key)) is None:
+                path = self._paths[key] = Path(key)
+            path.add(stream)
             if not self._running:
                 self._running = True
                 supervise("the rates of transfers over TCP", self._run)
 
     def _run(self) -> None:
         while self._paths:
-            count = sum(map(len, self._paths.values()))
+            count = sum(len(path.transfers) for path in self._paths.values())
             gevent.sleep(LOOK * max(1.0, count / MOST_AT_ONCE))
-            for path in list(self._paths):
-                self._look(path, self._paths[path])
+            for key, path in list(self._paths.items()):
+                path.look()
+                if not path.transfers:
+                    del self._paths[key]
         self._running = False
-
-    def _look(self, path: tuple[str, str], streams: dict[Sender, Transfer]) -> None:
-        now, paths, before = monotonic(), [], {}
-        for stream, transfer in list(streams.items()):
-            info = None if stream.broken else path_info(stream.sock)
-            if info is not None:
-                transfer.take(info, now, blocked=stream.was_blocked())
-                paths.append(info)
-            before[stream] = transfer.cap
-            if info is None or transfer.busy < -STEADY:
-                del streams[stream]
-                stream.shared, transfer.cap = False, UNLIMITED
-        cap(list(streams.values()), paths)
-        remember(normal_host(path[0]), list(streams.values()), paths)
-        for stream, last in before.items():
-            most = streams[stream].cap if stream in streams else UNLIMITED
-            if most != last and not stream.broken:
-                stream.cap = most
-                apply(stream)
-        if not streams:
-            del self._paths[path]
 
 
 def apply(stream: Sender) -> None:

@@ -34,6 +34,7 @@ _SUITES: dict[str, tuple[Any, int, str]] = {
 }
 _FORM = b"\x17\x03\x03%c%c"
 _FULL_HEADER = _FORM % divmod(FULL + 1 + _TAG, 256)
+_FULL_SEALED = FULL + OVERHEAD
 
 _contents = [memoryview(bytearray(FULL + 1))]  # of one record, and its type
 
@@ -72,23 +73,26 @@ class Protection:
         encrypt, iv, number = self._encrypt, self._iv, self._number
         # A finalizer may seal an alert in the middle of this: it finds none, and makes its own.
         content = _contents.pop() if _contents else memoryview(bytearray(FULL + 1))
-        lead, taken, size = len(head), 0, len(data)
+        begin, lead, taken, size = at, len(head), 0, len(data)
         content[:lead] = head
-        while True:
-            rest = min(size - taken, FULL - lead)
-            length = lead + rest
-            content[lead:length] = data[taken : taken + rest]
-            content[length] = kind
-            header = _FULL_HEADER if length == FULL else _FORM % divmod(length + 1 + _TAG, 256)
-            stop = at + OVERHEAD + length
-            out[at : at + HEADER] = header
+        content[FULL] = kind
+        while size - taken >= FULL - lead:
+            following, stop = taken + FULL - lead, at + _FULL_SEALED
+            content[lead:FULL] = data[taken:following]
+            out[at : at + HEADER] = _FULL_HEADER
             self._number = number + 1  # whatever comes of it: no nonce serves twice
-            encrypt(
-                (iv ^ number).to_bytes(_IV, "big"), content[: length + 1], header, out[at + HEADER : stop]
-            )
-            number, at, taken, lead = number + 1, stop, taken + rest, 0
-            if taken == size:
-                break
+            encrypt((iv ^ number).to_bytes(_IV, "big"), content, _FULL_HEADER, out[at + HEADER : stop])
+            number, at, taken, lead = number + 1, stop, following, 0
+        if taken < size or at == begin:
+            length = lead + size - taken
+            content[lead:length] = data[taken:]
+            content[length] = kind
+            header, stop = _FORM % divmod(length + 1 + _TAG, 256), at + OVERHEAD + length
+            out[at : at + HEADER] = header
+            self._number = number + 1
+            nonce = (iv ^ number).to_bytes(_IV, "big")
+            encrypt(nonce, content[: length + 1], header, out[at + HEADER : stop])
+            at = stop
         _contents[:] = (content,)
         return at
 
@@ -100,8 +104,19 @@ class Protection:
         """
         decrypt, iv, there = self._decrypt, self._iv, len(sealed)
         while there - start >= HEADER and made < limit:
-            kind, _, _, high, low = sealed[start : start + HEADER]
-            at = start + HEADER
+            at, header = start + HEADER, sealed[start : start + HEADER]
+            if header == _FULL_HEADER and there - start >= _FULL_SEALED and limit - made >= FULL:  # most are
+                stop, end = start + _FULL_SEALED, made + FULL
+                nonce = (iv ^ self._number).to_bytes(_IV, "big")
+                try:
+                    decrypt(nonce, sealed[at:stop], _FULL_HEADER, plain[made : end + 1])
+                except InvalidTag:
+                    return Opened(start, made, -BAD_RECORD_MAC)
+                if plain[end] == DATA:  # else it is padded, or no data
+                    self._number += 1
+                    start, made = stop, end
+                    continue
+            kind, _, _, high, low = header
             stop = at + (high << 8 | low)
             end = made + stop - at - _TAG
             if kind != DATA:
@@ -116,7 +131,7 @@ class Protection:
                 return Opened(start, made, lacks=WHOLE)
             try:
                 nonce = (iv ^ self._number).to_bytes(_IV, "big")
-                decrypt(nonce, sealed[at:stop], sealed[start:at], plain[made:end])
+                decrypt(nonce, sealed[at:stop], header, plain[made:end])
             except InvalidTag:
                 return Opened(start, made, -BAD_RECORD_MAC)
             self._number += 1

@@ -5,7 +5,19 @@ import struct
 
 import pytest
 from lane_tls import fair_rates
-from lane_tls.fair_rates import HEADROOM, LEAST, STEADY, UNLIMITED, FairRates, Transfer, cap, remember
+from lane_tls.fair_rates import (
+    CROWD,
+    FIRST,
+    HEADROOM,
+    LEAST,
+    STEADY,
+    UNLIMITED,
+    FairRates,
+    Path,
+    Transfer,
+    cap,
+    remember,
+)
 
 from lane.net.path_memory import PATHS
 from lane.tcp_info import PathInfo, path_info
@@ -145,6 +157,35 @@ def test_the_kernel_paces_those_that_share_a_path_and_no_other(streams):
     assert until(lambda: streams[2].pacing == UNLIMITED), "it is alone"
     streams[2].close()
     assert until(lambda: not rates._paths and not rates._running), "nothing is left, and nothing runs"
+
+
+def test_a_crowd_is_held_from_its_first_moment_until_half_of_it_is_left(monkeypatch):
+    monkeypatch.setattr(fair_rates, "path_info", lambda _: QUEUE)
+    path, made = Path(("127.0.0.1", "")), [Stream() for _ in range(CROWD + 2)]
+    for stream in made[:CROWD]:
+        path.add(stream)
+    assert {stream.pacing for stream in made} == {UNLIMITED}
+    path.add(made[CROWD])
+    path.add(made[CROWD + 1])
+    assert max(stream.pacing for stream in made) <= FIRST
+    path.look()
+    assert max(stream.pacing for stream in made) < UNLIMITED
+    for stream in made[CROWD // 2 :]:
+        stream.close()
+    path.look()
+    assert {stream.pacing for stream in made[: CROWD // 2]} == {UNLIMITED}
+    for stream in made[: CROWD // 2]:
+        stream.close()
+
+
+def test_a_crowd_nearby_is_not_held(monkeypatch):
+    monkeypatch.setattr(fair_rates, "path_info", lambda _: PathInfo(0, 0.001, 0.0001))
+    path, stream = Path(("127.0.0.1", "")), Stream()
+    for number in range(CROWD):
+        path.transfers[number] = Transfer()
+    path.add(stream)
+    assert stream.pacing == UNLIMITED
+    stream.close()
 
 
 def test_a_path_is_measured_by_the_kernel():
