@@ -317,8 +317,8 @@ class HandsShort(Protocol):
     def hand_short_to(self, take: Callable[[bytes | memoryview], bool] | None) -> None:
         """While the reader waits in `recv`, call `take` with what comes, if that is less than 4 KB.
 
-        `take` does not block, and keeps no view of the bytes. If it returns False, the reader has them. An
-        exception ends the stream. None: wake the reader each time.
+        `take` does not block, and keeps no view of the bytes. If it returns False, the reader has them. If it
+        raises, so does the reader's `recv`. None: wake the reader each time.
         """
 
 
