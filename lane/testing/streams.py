@@ -164,11 +164,11 @@ class StreamContract:
                 by_reader.append(bytes(data))
 
         hand_short_to(take)
-        reading, sent = gevent.spawn(read), b""
+        reading, sent = gevent.spawn(read), bytearray()
         gevent.idle()
         for message in (b"for nobody", b"for the reader", b"for nobody", pattern(200_000), b"for nobody"):
             near.sendall(message)
-            sent += message
+            sent.extend(message)
             until(lambda: came == sent)
         assert by_reader[0] == b"for the reader"
         assert b"for nobody" not in by_reader
