@@ -25,9 +25,9 @@ from lane.supervisor import report
 
 __all__ = [
     "AbortsSending", "Address", "Carrier", "ClientTLS", "Closed", "Datagrams", "Examines", "Finding",
-    "HandsOver", "Joins", "LinkStats", "Listener", "OverTCP", "Paces", "Pauses", "Prepares", "Presents",
-    "Proves", "Reset", "Rings", "SendsNow", "ServerTLS", "Stream", "Transport", "Views", "joiner",
-    "measured", "receiver",
+    "HandsOver", "HandsShort", "Joins", "LinkStats", "Listener", "OverTCP", "Paces", "Pauses", "Prepares",
+    "Presents", "Proves", "Reset", "Rings", "SendsNow", "ServerTLS", "Stream", "Transport", "Views",
+    "joiner", "measured", "receiver",
 ]  # fmt: skip
 
 _BEHIND_HEAD = 16384
@@ -308,6 +308,17 @@ class SendsNow(Protocol):
         """Send all of `data` (up to 128 KB) like `sendall`, but never block, while nobody is in `sendall`.
 
         False: some of it is left. A call of `sendall`, which may be with no bytes, waits until that is sent.
+        """
+
+
+class HandsShort(Protocol):
+    """Optional, for streams: a callback that saves the reader from waking for each small message."""
+
+    def hand_short_to(self, take: Callable[[bytes | memoryview], bool] | None) -> None:
+        """While the reader waits in `recv`, call `take` with what comes, if that is less than 4 KB.
+
+        `take` does not block, and keeps no view of the bytes. If it returns False, the reader has them. If it
+        raises, so does the reader's `recv`. None: wake the reader each time.
         """
 
 

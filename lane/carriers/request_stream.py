@@ -76,6 +76,7 @@ class RequestStream:
         self._sent = False  # the request was sent completely
         self.send_now: Callable[[bytes], bool] | None = None
         """See `lane.stream.SendsNow`; None where the transport can't, and before the request was sent."""
+        self._take: Callable[[bytes | memoryview], bool] | None = None
         self._asked = Event()
         self._lock = BoundedSemaphore(1)
         self._reply: Reply | None = None
@@ -117,6 +118,12 @@ class RequestStream:
             data, self._rest = self._rest[:limit], self._rest[limit:]
             return data
         return self._recv(limit)
+
+    def hand_short_to(self, take: Callable[[bytes | memoryview], bool] | None) -> None:
+        """See `lane.stream.HandsShort`. What comes before the REPLY is for the greenlet that waits for it."""
+        self._take = take
+        if self._reply is not None and (hand := getattr(self.lease.stream, "hand_short_to", None)):
+            hand(take)
 
     def sendall(self, data: Buffer) -> None:
         """See `lane.stream.Stream`. Before the REPLY, a failure is raised by the read instead."""
@@ -197,6 +204,7 @@ class RequestStream:
                 raise
             self._reply, self._rest = reply, rest
             self._recv = receiver(self.lease.stream)
+            self.hand_short_to(self._take)
             self.answered(reply)
             self.answered = _nobody  # sessions last
         return self._reply

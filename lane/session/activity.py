@@ -20,6 +20,9 @@ IDLE = 10.0
 """Seconds after its last data that a session gives up a window that had grown."""
 REPORT = 0.25
 """Seconds between two STATS of a session that sends."""
+REPORT_FEW = 1.0
+"""The same for one that has sent only few bytes since, as datagrams: they measure no loss, and STATS would
+cost as much as they do. Beside data of the stream STATS cost little."""
 FEW = 4096
 """Bytes for which an ACK waits for data to travel with, as in an exchange of messages. The peer measures its
 goodput by the ACKs for more. A window that runs short does not wait for them."""
@@ -33,8 +36,8 @@ class Activity:
     """The activity of one session, from `now` on. `reports`: whether its peer wants STATS."""
 
     __slots__ = (
-        "_attached", "_datagram_sent", "_reported", "_shrinking", "datagrams_in", "datagrams_out",
-        "last_data", "reports",
+        "_attached", "_datagram_sent", "_reported", "_reported_out", "_shrinking", "datagrams_in",
+        "datagrams_out", "last_data", "reports",
     )  # fmt: skip
 
     _FROZEN = (
@@ -57,6 +60,7 @@ class Activity:
         self._attached = -inf  # when the present stream was attached
         self._datagram_sent = -inf  # when the last one was
         self._reported = 0.0  # when STATS were sent last
+        self._reported_out = 0  # `datagrams_out` then
         self._shrinking = False  # the peer may not know yet that the window shrank
 
     def freeze(self) -> dict[str, Any]:
@@ -86,8 +90,12 @@ class Activity:
 
     def report_due(self, buffer: SendBuffer, now: float) -> bool:
         """Whether STATS are due."""
-        active = self.reports and now - self.last_data < ACTIVE
-        return active and now - self._reported >= REPORT and self.is_sending(buffer, now)
+        if not self.reports or now - self._reported < REPORT or now - self.last_data >= ACTIVE:
+            return False
+        few = not buffer.retained and self.datagrams_out - self._reported_out < FEW
+        if few and now - self._reported < REPORT_FEW:
+            return False
+        return self.is_sending(buffer, now)
 
     def attached(self, window: ReceiveWindow, now: float) -> None:
         """Another stream carries the session.
@@ -120,6 +128,6 @@ class Activity:
             liveness.forget_ping()  # the peer answered that one before it knew of the smaller window
             self._shrinking = True
         if self.report_due(buffer, now):
-            self._reported = now
+            self._reported, self._reported_out = now, self.datagrams_out
             writer.due |= STATS_DUE
         return age < ACTIVE or waits or self._shrinking or window.window > window.initial

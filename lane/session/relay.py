@@ -36,6 +36,10 @@ LOOK = 0.25
 """Seconds between two looks at that progress."""
 
 
+def _to_nobody(_: object) -> None:
+    """For a local side that cannot hand over what is short: see `lane.stream.HandsShort`."""
+
+
 class Relay(Owner):
     """The owner of a session. It moves the session's bytes in `run`. `frozen`: it goes on from there."""
 
@@ -144,9 +148,11 @@ class Relay(Owner):
         """Send the local side's bytes, up to its end."""
         session, gates, gate = self._session, self.gates, self.gates.down
         size, loop = FIRST_READ, this_round()
+        hand_short_to = getattr(local, "hand_short_to", _to_nobody)
         try:
             session.sendall(data)
             data = b""  # a loop that waits keeps no memory
+            hand_short_to(self._pass_on)
             waited_in = loop.began
             while data := local.recv(min(size, gate.piece)):
                 moved = len(data)
@@ -172,7 +178,16 @@ class Relay(Owner):
                 self._settle()
             else:  # bytes before the error are still to be delivered
                 self._note(error)
+        finally:
+            hand_short_to(None)  # it refers to the relay
         self._sent = True
+
+    def _pass_on(self, data: bytes) -> bool:
+        """Send the local side's bytes if nobody has to wait for that. Returns whether they were sent."""
+        gates = self.gates
+        if gates.down.limited or not gates.may_pass(len(data)):
+            return False
+        return self._session.send_at_once(data)
 
     def _deliver(self, local: Stream) -> None:
         """Deliver the bytes that have come."""

@@ -321,6 +321,9 @@ class Session(StreamWriter):
             if first or resumed or self.send_buffer.sent or self.send_buffer.final is not None:
                 self._write_soon()  # the lock may be held by a write to the last stream
             self._owner.carrier_changed(flows)
+        hand_short_to = getattr(stream, "hand_short_to", None)
+        if hand_short_to is not None:
+            hand_short_to(self._take_message)
         try:
             self._read(stream, early)
         except LaneError as error:
@@ -329,6 +332,8 @@ class Session(StreamWriter):
             report("the reader of a session", error)
             self.fail(Closed("reading it failed"))
         finally:
+            if hand_short_to is not None:
+                hand_short_to(None)  # it refers to the session
             unread.set()
         if protocol.trailing_data is None or self._stream is not stream:
             return None
@@ -358,12 +363,12 @@ class Session(StreamWriter):
 
     def _take_in(self, data: bytes | memoryview) -> None:
         """Handle bytes from the stream. A violation of the protocol aborts the session."""
-        protocol, now, progress = self.protocol, monotonic(), False
-        if len(data) <= SHORT and self._writable.is_set():  # nobody waits for credit
-            quiet = now - protocol.activity.last_data
-            if (fresh := protocol.receive_message(data, now)) is not None:
-                self._take_in_message(fresh, quiet)
-                return
+        protocol, progress = self.protocol, False
+        if len(data) <= SHORT and self._take_message(data):
+            if protocol.readable:
+                gevent.sleep(0)  # the data should move on before more is read
+            return
+        now = monotonic()
         if now >= protocol.liveness.link_expires:
             protocol.liveness.measured(self._stats(), now)
         try:
@@ -396,17 +401,24 @@ class Session(StreamWriter):
             self._tell_reader()
             gevent.sleep(0)  # the data should move on before more is read
 
-    def _take_in_message(self, data: Buffer, quiet: float) -> None:
-        """Handle new data, which came alone. `quiet`: seconds since data moved before."""
-        taken = self._owner.offer(data)
-        self.receive_window.pass_on(data, taken)
+    def _take_message(self, data: bytes | memoryview) -> bool:
+        """Handle bytes from the stream if they are one short message, and return whether they are.
+
+        It does not block: the event loop calls this as well, instead of waking the reader.
+        """
+        protocol, now = self.protocol, monotonic()
+        quiet = now - protocol.activity.last_data
+        if not self._writable.is_set() or (fresh := protocol.receive_message(data, now)) is None:
+            return False  # somebody waits for credit, or it is something else
+        taken = self._owner.offer(fresh)
+        self.receive_window.pass_on(fresh, taken)
         if quiet > AWAKE:
             self._wake(self)
-        if self.protocol.writer.due & PONG_DUE or self.receive_window.ack_due:
+        if protocol.writer.due & PONG_DUE or self.receive_window.ack_due:
             self._flush_soon()
-        if taken < len(data):
+        if taken < len(fresh):
             self._tell_reader()
-            gevent.sleep(0)  # the data should move on before more is read
+        return True
 
     def _tell_reader(self) -> None:
         self._readable.set()

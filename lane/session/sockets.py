@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import gevent
@@ -21,6 +22,7 @@ import gevent
 from lane.errors import Closed, Failure, Suspended
 from lane.net import hangups
 from lane.net.failures import ended
+from lane.net.sleeper import SHORT, sleep
 from lane.net.sockets import end_on_close, plain, reset_on_close
 
 try:
@@ -38,9 +40,6 @@ else:
         return int.from_bytes(ioctl(descriptor, TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
-LULL = 4096
-"""Bytes below which a read has probably emptied the socket, so that the next one waits before it tries."""
-
 _RESET_HERE, _CLOSED_HERE, _CLOSED_THERE = (
     Failure.of(Closed(why)) for why in ("reset here", "closed here", "closed by the peer")
 )
@@ -54,6 +53,7 @@ class SocketStream:
         self._hub: Any = gevent.get_hub()
         self._readable = self._hub.loop.io(sock.fileno(), 1)
         self._writable = self._hub.loop.io(sock.fileno(), 2)
+        self._take: Callable[[bytes], bool] | None = None  # for what is short: see `HandsShort`
         self._failure: Failure[Closed] | None = None
         self._finished = self._released = False
         self._sending = False
@@ -85,20 +85,39 @@ class SocketStream:
         """Block for 1 to `limit` bytes; b"" for the peer's FIN. Raises Reset or Closed."""
         if self._suspended or self._released:
             self._check()
-        if self._lull:
-            self._wait(self._readable)
-        while True:
-            try:
-                data: bytes = self._sock.recv(limit)
-                break
-            except BlockingIOError:
+        data = None if self._lull else self._read(limit)
+        while data is None:
+            if self._take is None:
                 self._wait(self._readable)
-            except OSError as error:
-                raise self._fail(error) from None
+                data = self._read(limit)
+            else:
+                self._may_wait(self._readable)
+                data = sleep(self._readable, partial(self._look, limit))
+        self._lull = len(data) < SHORT
+        return data
+
+    def _read(self, limit: int) -> bytes | None:
+        """What is there now, up to `limit` bytes, or the end; None if there is nothing yet."""
+        try:
+            data: bytes = self._sock.recv(limit)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise self._fail(error) from None
         if not data and self._failure is not None:
             raise self._failure.build()
-        self._lull = len(data) < LULL
         return data
+
+    def _look(self, limit: int) -> bytes | None:
+        """What the reader shall wake for, if that is there now. The event loop calls this."""
+        self._check()
+        data = self._read(limit)
+        short = data and len(data) < SHORT and self._take is not None and self._take(data)
+        return None if short else data
+
+    def hand_short_to(self, take: Callable[[bytes], bool] | None) -> None:
+        """See `lane.stream.HandsShort`."""
+        self._take = take
 
     def sendall(self, data: bytes | bytearray | memoryview) -> None:
         """Hand all of `data` to the kernel. Raises Reset or Closed."""
@@ -128,12 +147,16 @@ class SocketStream:
         if self._released and self._failure is not None:
             raise self._failure.build()
 
-    def _wait(self, watcher: Any) -> None:
-        """Let other greenlets run until the socket is ready."""
+    def _may_wait(self, watcher: Any) -> None:
+        """Raise the reason why nobody may wait for the socket."""
         if self._suspended or self._released:
             self._check()
         if watcher.callback is not None:
             raise Closed("two greenlets use one direction of a stream")
+
+    def _wait(self, watcher: Any) -> None:
+        """Let other greenlets run until the socket is ready."""
+        self._may_wait(watcher)
         self._hub.wait(watcher)  # no limit: the caller has one, and TCP keepalive notices a lost peer
 
     def offer(self, data: bytes | bytearray | memoryview) -> int:

@@ -96,7 +96,7 @@ class StreamWriter(SessionView):
     def send_at_once(self, data: bytes) -> bool:
         """Send `data` if nobody has to wait for that, and return whether it was sent. Never blocks."""
         protocol, stream, now = self.protocol, self._stream, monotonic()
-        send_now = getattr(stream, "send_now", None)
+        send_now, last_data = getattr(stream, "send_now", None), protocol.activity.last_data
         if stream is None or send_now is None or self._lock.locked():
             return False
         if (head := protocol.send_message(data, now)) is not None:
@@ -106,7 +106,8 @@ class StreamWriter(SessionView):
             frames = b"".join(protocol.data_to_send(now) or ())
         else:
             return False
-        self._wake(self)
+        if now - last_data > AWAKE:
+            self._wake(self)
         try:
             done = send_now(frames)
         except LaneError as error:

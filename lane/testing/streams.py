@@ -145,6 +145,55 @@ class StreamContract:
         assert reading.get() == block * sent + b"the end"
 
     @both_sides
+    def test_short_messages_need_no_reader(self, kit: Kit, swap: bool) -> None:
+        """See `lane.stream.HandsShort`."""
+        near, far = ends(kit, swap)
+        if not (hand_short_to := getattr(far, "hand_short_to", None)):
+            pytest.skip("it wakes its reader")
+        came, by_reader = bytearray(), []
+
+        def take(data: bytes | memoryview) -> bool:
+            if bytes(data) == b"for the reader":
+                return False
+            came.extend(data)
+            return True
+
+        def read() -> None:
+            while data := far.recv():
+                came.extend(data)
+                by_reader.append(bytes(data))
+
+        hand_short_to(take)
+        reading, sent = gevent.spawn(read), bytearray()
+        gevent.idle()
+        for message in (b"for nobody", b"for the reader", b"for nobody", pattern(200_000), b"for nobody"):
+            near.sendall(message)
+            sent.extend(message)
+            until(lambda: came == sent)
+        assert by_reader[0] == b"for the reader"
+        assert b"for nobody" not in by_reader
+        hand_short_to(None)
+        near.sendall(b"the end")
+        near.finish()
+        reading.get()
+        assert came == sent + b"the end"
+
+    def test_a_failure_to_take_a_message_is_one_of_the_reader(self, kit: Kit) -> None:
+        """See `lane.stream.HandsShort`."""
+        near, far = kit.stream()
+        if not (hand_short_to := getattr(far, "hand_short_to", None)):
+            pytest.skip("it wakes its reader")
+
+        def take(data: bytes | memoryview) -> bool:
+            raise Closed("this one")
+
+        hand_short_to(take)
+        reading = gevent.spawn(outcome, far.recv)
+        gevent.idle()
+        near.sendall(b"a message")
+        assert isinstance(reading.get(), Closed)
+
+    @both_sides
     def test_close_finishes(self, kit: Kit, swap: bool) -> None:
         near, far = ends(kit, swap)
         data = pattern(100_000)

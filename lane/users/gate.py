@@ -169,6 +169,10 @@ class Gates:
         else:
             self._turns.take(self, size, waited_in)
 
+    def may_pass(self, size: int) -> bool:
+        """Whether a step that moves `size` bytes needs no turn. It counts as one that had its turn then."""
+        return self._turns is None or self._turns.may_pass(self, size)
+
 
 OPEN = Gates(Gate(), Gate())
 """Those of a user without limits, as on a client. They are never limited."""

@@ -36,16 +36,22 @@ class Turns:
 
         `waited_in`: see `lane.fair.maybe_yield`.
         """
+        if not self.may_pass(user, size):
+            self._stand_in_line(user, size)
+        elif monotonic() >= self._several_until:
+            maybe_yield(waited_in)
+
+    def may_pass(self, user: object, size: int) -> bool:
+        """Whether `user` need not stand in line for a step of `size` bytes, which counts then."""
         now = monotonic()
         if user is not self._last:
             self._last, self._several_until = user, now + RECENT
-        if now - self._round.began <= QUANTUM:
-            if now < self._several_until:
-                self._line.charge(user, size + STEP)
-        elif now < self._several_until:
-            self._stand_in_line(user, size)
-        else:
-            maybe_yield(waited_in)
+        if now >= self._several_until:
+            return True
+        if now - self._round.began > QUANTUM:
+            return False
+        self._line.charge(user, size + STEP)
+        return True
 
     def _stand_in_line(self, user: object, size: int) -> None:
         turn = Event()

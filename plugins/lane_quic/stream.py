@@ -5,7 +5,8 @@ data that is not acknowledged yet is bounded by the congestion window. Reading g
 """
 
 from collections import deque
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from gevent.event import Event
 
@@ -13,6 +14,8 @@ from lane.errors import Closed, Failure, LaneError, Reset
 from lane_quic.engine.connection_view import UNSENT_LEAST
 from lane_quic.engine.engine import Engine
 
+SHORT = 4096
+"""Bytes below which received data may be passed on without waking the reader."""
 SMALL_CHUNK = 1024
 """Unread pieces are joined up to this many bytes. Each piece costs memory beside its data."""
 
@@ -43,9 +46,11 @@ class QuicStream:
         self._read = 0
         self._eof = False
         self._finished = False
+        self._take: Callable[[bytes], bool] | None = None  # for what is short: see `HandsShort`
+        self._sleeps = False  # the reader waits
         self._cut = False  # a `sendall` is running or was interrupted: its data is incomplete
         self._stopped: Failure[Reset] | None = None  # the peer stopped reading (STOP_SENDING)
-        self._failure: Failure[LaneError] | None = None
+        self._failure: Failure[Any] | None = None
         self._readable, self._writable = Event(), Event()
 
     def recv(self, limit: int = 262144) -> bytes:
@@ -57,15 +62,26 @@ class QuicStream:
                 self._forget()
                 return b""
             self._readable.clear()
-            self._readable.wait()  # no limit: the caller has one, and a dead connection ends
-        data = self._take(limit)
+            self._sleeps = True
+            try:
+                self._readable.wait()  # no limit: the caller has one, and a dead connection ends
+            finally:
+                self._sleeps = False
+        data = self._pop(limit)
         self._unread -= len(data)
-        self._read += len(data)
-        if self._engine.consume(self.id, len(data), self._read):
-            self._carrier.flush_soon()
+        self._consumed(len(data))
         return data
 
-    def _take(self, limit: int) -> bytes:
+    def _consumed(self, size: int) -> None:
+        self._read += size
+        if self._engine.consume(self.id, size, self._read):
+            self._carrier.flush_soon()
+
+    def hand_short_to(self, take: Callable[[bytes], bool] | None) -> None:
+        """See `lane.stream.HandsShort`."""
+        self._take = take
+
+    def _pop(self, limit: int) -> bytes:
         chunks = self._chunks
         if self._unread <= limit:
             data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -90,6 +106,8 @@ class QuicStream:
             self._engine.send_stream_data(self.id, view)  # type: ignore[arg-type]  # the data is only copied
             self._carrier.flush_soon()
             start = len(view)
+        if not view:  # what `send_now` left
+            self._await_room()
         while start < len(view):
             self._await_room()
             piece = view[start : start + self._engine.unsent_limit]
@@ -97,6 +115,15 @@ class QuicStream:
             self._carrier.flush_soon()
             start += len(piece)
         self._cut = False
+
+    def send_now(self, data: bytes) -> bool:
+        """See `lane.stream.SendsNow`."""
+        self._check()
+        if self._cut:
+            raise Closed("another sendall was not completed")
+        self._engine.send_stream_data(self.id, data)
+        self._carrier.flush_soon()
+        return self._engine.unsent(self.id) < self._engine.unsent_limit
 
     def _check(self) -> None:
         if failure := self._failure or self._stopped:
@@ -169,6 +196,8 @@ class QuicStream:
     # Called by the carrier.
 
     def received(self, data: bytes, end: bool) -> None:
+        if self._is_taken(data, end):
+            return
         if data:
             if self._chunks and len(self._chunks[-1]) + len(data) <= SMALL_CHUNK:
                 self._chunks[-1] += data
@@ -177,6 +206,20 @@ class QuicStream:
             self._unread += len(data)
         self._eof = self._eof or end
         self._readable.set()
+
+    def _is_taken(self, data: bytes, end: bool) -> bool:
+        """Whether it was passed on without the reader, who sleeps."""
+        if self._take is None or end or not self._sleeps or self._chunks or not 0 < len(data) < SHORT:
+            return False
+        try:
+            if not self._take(data):
+                return False
+        except Exception as error:  # it must not end the other streams
+            self._failure = self._failure or Failure.of(error)  # for the reader
+            self.reset()
+        if self._failure is None:  # else it counts as abandoned
+            self._consumed(len(data))
+        return True
 
     def was_reset(self, code: int) -> None:
         """The peer reset its direction. That aborts both, unless all its data had arrived."""

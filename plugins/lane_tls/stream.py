@@ -12,6 +12,7 @@ import struct
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -22,6 +23,7 @@ from OpenSSL import SSL
 
 from lane.errors import Closed, Failure, ProtocolError
 from lane.net.failures import ended
+from lane.net.sleeper import SHORT, sleep
 from lane.net.sockets import plain
 from lane_tls import fair_rates
 from lane_tls.records import Records
@@ -36,7 +38,6 @@ _FULL = 16384  # bytes in a full record (RFC 8446 section 5.1)
 _NOTHING = memoryview(b"")
 _BULK = 32768  # bytes of one `sendall` from which it counts as a bulk transfer
 _QUANTUM = 0.0005  # seconds that a greenlet may run before others have their turn
-_LULL = 4096  # bytes below which a read has probably emptied the socket
 _WORTHWHILE = 4096  # bytes that a record lacks from which it is waited for as a whole
 _SIOCOUTQNSD = 0x894B  # linux/sockios.h: bytes that were not sent at all yet
 _LINGER = 15.0  # seconds after `close` in which both sides' close_notify may arrive
@@ -60,6 +61,7 @@ class TLSStream:
         self._hub: Any = gevent.get_hub()
         self._readable = self._hub.loop.io(sock.fileno(), 1)
         self._writable = self._hub.loop.io(sock.fileno(), 2)
+        self._take: Callable[[memoryview], bool] | None = None  # for what is short: see `HandsShort`
         self._on_heard: Callable[[], None] | None = None
         self._failure: Failure[Closed] | None = None
         self._released = False
@@ -173,26 +175,44 @@ class TLSStream:
         """See `lane.stream.Views`."""
         if self._failure is not None:
             raise self._failure.build()
-        records = self._records
+        records, data = self._records, None
         if (self._lull or monotonic() - self._since > _QUANTUM) and not (self._ended or records.holds):
-            self._await_data()  # there is probably nothing, or others have waited for long
-        while not self._ended:
-            try:
-                data = records.read(limit)
-            except (Closed, OSError) as error:
-                raise self._fail(error) from None
-            if data:
-                if self.on_data is not None:
-                    self.on_data()
-                    self.on_data = None
-                    self.release()
-                self._lull = len(data) < _LULL
-                return data
-            if records.ended:
-                self._ended = True
-            else:
-                self._await_data()
-        return _NOTHING
+            data = self._await_data(limit)  # there is probably nothing, or others have waited for long
+        while data is None and (data := self._read(limit)) is None:
+            data = self._await_data(limit)
+        self._lull = len(data) < SHORT
+        return data
+
+    def _read(self, limit: int) -> memoryview | None:
+        """What is there now, up to `limit` bytes; nothing at the end; None if there is nothing yet."""
+        if self._ended:
+            return _NOTHING
+        try:
+            data = self._records.read(limit)
+        except (Closed, OSError) as error:
+            raise self._fail(error) from None
+        if data:
+            if self.on_data is not None:
+                self.on_data()
+                self.on_data = None
+                self.release()
+            return data
+        self._ended = self._records.ended
+        return data if self._ended else None
+
+    def _look(self, limit: int) -> memoryview | None:
+        """What the reader shall wake for, if that is there now. The event loop calls this."""
+        self._check()
+        data = self._read(limit)
+        short = data and len(data) < SHORT and not self._records.holds
+        if data is None or (short and self._take is not None and self._take(data)):
+            self._wake_for_record()
+            return None
+        return data
+
+    def hand_short_to(self, take: Callable[[memoryview], bool] | None) -> None:
+        """See `lane.stream.HandsShort`."""
+        self._take = take
 
     def sendall(self, data: bytes | bytearray | memoryview) -> None:
         """Encrypt all of `data` and hand it to the kernel. Raises Reset or Closed."""
@@ -373,9 +393,16 @@ class TLSStream:
         if self._failure is not None:
             raise self._failure.build()
 
-    def _await_data(self) -> None:
+    def _await_data(self, limit: int) -> memoryview | None:
+        """Wait for the socket. Returns what has come, unless the caller shall read it."""
         self._wake_for_record()
-        self._wait(self._readable)
+        if self._take is None:
+            self._wait(self._readable)
+            return None
+        self._may_wait(self._readable)
+        data: memoryview = sleep(self._readable, partial(self._look, limit))
+        self._since = monotonic()
+        return data
 
     def _wake_for_record(self) -> None:
         """Let the kernel report the socket as readable once the record under way is whole.
@@ -389,10 +416,13 @@ class TLSStream:
             with suppress(OSError):
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low)
 
-    def _wait(self, watcher: Any) -> None:
-        """Let other greenlets run until the socket is ready."""
+    def _may_wait(self, watcher: Any) -> None:
         if watcher.callback is not None:
             raise Closed("two greenlets use one direction of a stream")
+
+    def _wait(self, watcher: Any) -> None:
+        """Let other greenlets run until the socket is ready."""
+        self._may_wait(watcher)
         self._hub.wait(watcher)  # no limit: the caller has one, and TCP keepalive notices a lost peer
         self._since = monotonic()
         if self._failure is not None:

@@ -5,7 +5,7 @@ import pytest
 from lane.budget import Budget
 from lane.errors import Closed, ProtocolError, Reset
 from lane.proto.frames import Ack, Data, End, Fin, Ping, Pong, Received, ResetFrame, Stats, pack, reset_code
-from lane.session.activity import ACK_LATE, ACTIVE, FEW, IDLE, REPORT
+from lane.session.activity import ACK_LATE, ACTIVE, FEW, IDLE, REPORT, REPORT_FEW
 from lane.session.empty_frames import EMPTY, EMPTY_SIZE
 from lane.session.events import DataReceived, Notice
 from lane.session.frame_writer import AHEAD, PIECE, PING_DUE
@@ -219,6 +219,21 @@ def test_a_peer_that_wants_figures_gets_them_while_there_is_something_to_lose():
     assert said(session) == b"", "not so soon"
     session.tick(NOW + 0.1 + REPORT)
     assert said(session).endswith(pack(Stats(20_000, 5, 1, 0))), "behind a PING into the silence"
+
+
+@pytest.mark.parametrize(("size", "pause"), [(FEW - 1, REPORT_FEW), (FEW, REPORT)])
+def test_few_datagrams_are_reported_seldom(size, pause):
+    session = begun()
+    session.activity.reports = True
+    session.note_datagram(FEW, NOW, received=False)
+    session.tick(NOW)
+    assert said(session), "at first at once"
+    later = NOW + pause
+    for now in (later - 0.01, later):
+        session.liveness.heard = now
+        session.note_datagram(size if now < later else 0, now, received=False)
+        session.tick(now)
+        assert bool(said(session)) is (now == later)
 
 
 @pytest.mark.parametrize("retains", [True, False])

@@ -83,3 +83,15 @@ def test_the_line_ends_and_begins_again():
         got.clear()
         gevent.sleep(0.05)
         assert (len(turns._line), turns._serving) == (0, False)
+
+
+def test_who_need_not_stand_in_line_passes_at_once():
+    turns = Turns()
+    turns.may_pass("one", 100)
+    gevent.sleep(2 * RECENT)
+    burn(2 * QUANTUM)
+    assert turns.may_pass("one", 100)  # alone, however long this takes
+    assert not turns.may_pass("two", 100)
+    assert not turns.may_pass("one", 100)
+    gevent.sleep(0.001)
+    assert turns.may_pass("one", 100)  # others had their turn since
