@@ -26,6 +26,7 @@ from lane_quic.engine.datagrams import QuicDatagrams
 from lane_quic.engine.engine import Engine
 from lane_quic.stream import QuicStream
 from lane_quic.udp.offload import Datagrams
+from lane_quic.udp.udp import GATHER_HURRIED, GATHER_MOST
 
 log = logging.getLogger("lane.quic")
 
@@ -69,7 +70,7 @@ class QuicCarrier:
         self.ready = Event()  # the handshake is done, or the connection has ended
         self.heard: float | None = None
         self.connected = False
-        self.hurries = False  # the newest received data is latency-sensitive
+        self._patience = GATHER_MOST  # seconds that the peer's next packets may be gathered
         self._send = send
         self._on_cid = on_cid
         self._on_end = on_end
@@ -135,7 +136,14 @@ class QuicCarrier:
         stream_id = self.engine.get_next_available_stream_id()
         self.engine.send_stream_data(stream_id, b"")  # this reserves the ID
         stream = self._streams[stream_id] = QuicStream(self, stream_id)
+        self._hurry(monotonic())
         return stream
+
+    def _hurry(self, now: float) -> None:
+        """Let short messages wait less for bulk transfers: somebody waits for a stream that is new."""
+        self._patience = min(self._patience, GATHER_HURRIED)
+        if self.waiting:
+            self.engine.loss.pacer.hurry(now)
 
     def accept(self) -> QuicStream:
         """See `lane.stream.Carrier`."""
@@ -180,12 +188,11 @@ class QuicCarrier:
         except Exception:
             self._broke("a packet")
 
-    def act(self) -> None:
+    def act(self) -> float:
         """Handle the received events. Whatever they cause is sent at the end of this turn, in one flush.
 
-        If nothing but data came, nothing else is to be sent.
+        If nothing but data came, nothing else is to be sent. Return how long the next ones may be gathered.
         """
-        self.hurries = False
         try:
             self._handle_events()
         except Exception:
@@ -195,6 +202,8 @@ class QuicCarrier:
             self.flush_soon()
         else:
             self._arm(at, now)
+        patience, self._patience = self._patience, GATHER_MOST
+        return patience
 
     def flush_soon(self) -> None:
         """Flush at the end of this turn of the event loop."""
@@ -344,7 +353,7 @@ class QuicCarrier:
                 if (stream := self._stream(event.stream_id)) is not None:
                     stream.received(event.data, event.end_stream)
             case events.DatagramFrameReceived():
-                self.hurries = True
+                self._patience = 0.0
                 self.engine.datagrams.received(event.data)
             case events.StreamReset():
                 if (stream := self._stream(event.stream_id)) is not None:
@@ -385,6 +394,7 @@ class QuicCarrier:
                     break
                 stream = self._streams[self._next_incoming] = QuicStream(self, self._next_incoming)
                 self._incoming.append(stream)
+                self._hurry(self.heard or 0.0)
                 self._arrived.set()
                 self._next_incoming += 4
         return self._streams.get(stream_id)

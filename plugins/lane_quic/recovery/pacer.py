@@ -13,6 +13,8 @@ FEW = 8
 """Packets of a burst on a slower path. A wake-up costs as much as several packets, at both ends."""
 LONGEST_QUANTUM = 0.004
 """Seconds between two bursts on a slower path, at most."""
+HURRY = 1.0
+"""Seconds in which bursts are no longer than `QUANTUM`, since somebody waits for an answer behind them."""
 MAKE_GOOD = 0.006
 """Seconds of a late timer that are made up for."""
 BURST = 10
@@ -33,6 +35,11 @@ class Pacer:
         self._budget = float(BURST * datagram_size)
         self._begun = 0  # bytes of packets being built
         self._filled_at = 0.0
+        self._hurried_until = 0.0
+
+    def hurry(self, now: float) -> None:
+        """Keep bursts short for some time."""
+        self._hurried_until = now + HURRY
 
     @property
     def advance(self) -> int:
@@ -44,7 +51,8 @@ class Pacer:
         if self.rate is None or (left := self.allowance(now) - self._begun) > 0:
             return None
         packet = self.datagram_size / self.rate
-        quantum = min(max(QUANTUM, min(FEW * packet, LONGEST_QUANTUM)), BATCH / 2 * packet)
+        few = 0.0 if now < self._hurried_until else min(FEW * packet, LONGEST_QUANTUM)
+        quantum = min(max(QUANTUM, few), BATCH / 2 * packet)
         return now + max(quantum, (1 - left) / self.rate)  # one byte more: the budget must be positive
 
     def allowance(self, now: float) -> float:

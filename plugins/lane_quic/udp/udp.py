@@ -39,6 +39,8 @@ GATHER = 16
 packets arrive one by one."""
 GATHER_MOST = 0.004
 """Seconds that the loop may wait for so many packets."""
+GATHER_HURRIED = 0.001
+"""The same while somebody waits for a new stream. Timers are hardly finer."""
 BULK_SIZE = 1000
 """Bytes from which a packet counts as large, as in bulk transfers."""
 BULK_RATE = 600.0
@@ -49,7 +51,7 @@ SPARSE = 0.0005
 """Seconds after a batch from which on a packet probably comes alone. To ask the kernel for a second one
 costs as much as to read one."""
 HURRY = 1.0
-"""Seconds without gathering after a latency-sensitive packet: see `DatagramReceiver.hurries`."""
+"""Seconds for which packets of a bulk transfer wait no longer than somebody beside it asked for."""
 BACKLOG = 4096
 """Datagrams that may wait for a full socket. More are dropped, as in a network."""
 BACK_OFF = 0.01
@@ -78,11 +80,11 @@ _ANCILLARY = pktinfo.ROOM * 2 + offload.ROOM
 class DatagramReceiver(Protocol):
     """A receiver of datagrams: a connection."""
 
-    hurries: bool
-    """Whether the newest data that it received is latency-sensitive."""
+    def act(self) -> float:
+        """Act on the datagrams of a batch, and answer them soon.
 
-    def act(self) -> None:
-        """Act on the datagrams of a batch, and answer them soon."""
+        Return how long the next ones may be gathered, in seconds: `GATHER_MOST`, or less if somebody waits.
+        """
 
 
 class QuicSocket:
@@ -114,7 +116,7 @@ class QuicSocket:
         self._backlog: deque[tuple[bytes, Any]] = deque()
         self._events: Any = gevent.get_hub().loop
         self._readable, self._writable = (self._events.io(sock.fileno(), event) for event in (_READ, _WRITE))
-        self._hurried = -inf  # when the newest latency-sensitive packet arrived
+        self._patience, self._hurried = GATHER_MOST, -inf  # how long packets may be gathered, and since when
         self.closed = self.broken = False
         self._hint: int | None = None  # an error number for `on_hint`, not reported yet
         self.resume()
@@ -223,8 +225,10 @@ class QuicSocket:
             now = monotonic()
             rate += (large / max(now - last, 1e-6) - rate) * min((now - last) / BULK_MEMORY, 1.0)
             last = now
-            gathers = drained and rate > BULK_RATE and now - self._hurried > HURRY
-            pause = min(GATHER / rate, GATHER_MOST) if gathers else 0.0
+            bulk = rate > BULK_RATE
+            if not bulk and self._patience:  # a stream that is new may become the bulk transfer
+                self._patience = GATHER_MOST
+            pause = min(GATHER / rate, self._patience) if drained and bulk else 0.0
             if pause:
                 gevent.sleep(pause)
 
@@ -275,11 +279,12 @@ class QuicSocket:
                     report("taking datagrams", error)
         for carrier in touched:
             try:
-                carrier.act()
+                patience = carrier.act()
             except Exception as error:
                 report("acting on datagrams", error)
-            if carrier.hurries:
-                self._hurried = start
+            else:
+                if patience <= self._patience or start - self._hurried > HURRY:
+                    self._patience, self._hurried = patience, start
 
     def _note(self, error: OSError) -> None:
         """Report an error in the next turn of the event loop, and not from within a call of `send`."""

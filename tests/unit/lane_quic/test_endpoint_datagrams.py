@@ -9,6 +9,7 @@ from lane_quic import endpoint, listener
 from lane_quic.configuration import client_configuration, server_configuration
 from lane_quic.engine.datagrams import COST, UNASKED_MOST
 from lane_quic.plugin import QuicTransport
+from lane_quic.udp.udp import GATHER_MOST
 
 from lane.stream import Address
 from lane.testing.harness import PATIENCE, Kit, until
@@ -55,9 +56,9 @@ def test_nothing_gathers_where_datagrams_come():
         near, far = kit.dial()
         here = kit.listener._addresses[0]._socket
         until(lambda: far.engine._handshake_confirmed)
-        assert here._hurried < 0
+        assert here._patience == GATHER_MOST
         assert near.datagrams.send(b"hello")
-        until(lambda: here._hurried > 0)
+        until(lambda: not here._patience)
 
 
 @pytest.mark.bulk

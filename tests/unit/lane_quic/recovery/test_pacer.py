@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lane_quic.congestion import Sample
 from lane_quic.congestion.controllers import CONTROLLERS
 from lane_quic.recovery.delivery_rate import DeliveryRate
-from lane_quic.recovery.pacer import BATCH, BURST, FEW, LONGEST_QUANTUM, MAKE_GOOD, QUANTUM, Pacer
+from lane_quic.recovery.pacer import BATCH, BURST, FEW, HURRY, LONGEST_QUANTUM, MAKE_GOOD, QUANTUM, Pacer
 from lane_quic.recovery.recovery import WINDOW_GAIN, Recovery
 
 SIZE = 1200
@@ -123,6 +123,19 @@ def test_packets_leave_a_quantum_apart_and_not_one_by_one(rate):
         _, at = valve.flush()
         assert at >= valve.now + min(QUANTUM, BATCH / 2 * SIZE / rate)
         valve.now = at
+
+
+def test_bursts_are_short_for_some_time_while_somebody_waits():
+    valve = Valve(3.75e6).drain()
+    _, at = valve.flush()
+    assert at == pytest.approx(valve.now + FEW * SIZE / 3.75e6)
+    valve.pacer.hurry(valve.now)
+    _, at = valve.flush()
+    assert at == pytest.approx(valve.now + QUANTUM)
+    valve.now += HURRY
+    valve.drain()
+    _, at = valve.flush()
+    assert at == pytest.approx(valve.now + FEW * SIZE / 3.75e6)
 
 
 def test_packets_of_acknowledgements_alone_take_nothing_and_stall_nothing():

@@ -117,11 +117,11 @@ def test_what_may_leave_at_once():
 class Whose:
     """A `udp.DatagramReceiver`."""
 
-    def __init__(self, hurries):
-        self.hurries = hurries
+    def __init__(self, patience):
+        self._patience = patience
 
     def act(self):
-        pass
+        return self._patience
 
 
 class Refusing:
@@ -231,10 +231,15 @@ def test_small_buffers_are_told_of_once_with_what_helps(caplog):
 
 
 @pytest.mark.parametrize(
-    ("size", "hurries", "gathers"),
-    [(udp.BULK_SIZE - 1, False, False), (udp.BULK_SIZE, False, True), (udp.BULK_SIZE, True, False)],
+    ("size", "patience", "most"),
+    [
+        (udp.BULK_SIZE - 1, udp.GATHER_MOST, 0),
+        (udp.BULK_SIZE, udp.GATHER_MOST, udp.GATHER_MOST),
+        (udp.BULK_SIZE, udp.GATHER_HURRIED, udp.GATHER_HURRIED),
+        (udp.BULK_SIZE, 0.0, 0),
+    ],
 )
-def test_packets_of_a_bulk_gather_until_it_ends_and_others_do_not(monkeypatch, size, hurries, gathers):
+def test_packets_of_a_bulk_gather_until_it_ends_and_others_do_not(monkeypatch, size, patience, most):
     pauses = []
 
     def sleep(seconds):
@@ -243,9 +248,9 @@ def test_packets_of_a_bulk_gather_until_it_ends_and_others_do_not(monkeypatch, s
         gevent.sleep(seconds)
 
     give_gevent(monkeypatch, udp, sleep=sleep)
-    with sockets(whose=[Whose(hurries)]) as (sender, receiver, came):
+    with sockets(whose=[Whose(patience)]) as (sender, receiver, came):
         sender.send(datagrams(*(size,) * 200))
         until(lambda: len(came) == 200)
         until(lambda: receiver._readable.callback is not None)  # it waits again
-    assert bool(pauses) == gathers
-    assert max(pauses, default=0) <= udp.GATHER_MOST
+    assert bool(pauses) == bool(most)
+    assert max(pauses, default=0) <= most
