@@ -10,9 +10,10 @@ import logging
 import select
 import socket
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 import gevent
 from gevent import socket as gsocket
@@ -21,6 +22,7 @@ from lane.errors import Closed
 from lane.fair import maybe_yield, this_round
 from lane.log import Throttle
 from lane.net.descriptors import reserve
+from lane.net.sockets import plain
 
 BACK_OFF = 0.1
 """Seconds to wait after a failed accept. An immediate retry without descriptors would only burn CPU."""
@@ -28,6 +30,8 @@ PATIENCE = 3.0
 """Seconds without descriptors after which new connections are reset."""
 _AT_ONCE = 64  # connections that are reset before other greenlets run
 _LINGER_NOT = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds, so that close sends RST
+
+T = TypeVar("T")
 
 log = logging.getLogger("lane.net")
 _throttle = Throttle()
@@ -38,6 +42,7 @@ class Acceptor:
 
     def __init__(self, sock: Any, what: str) -> None:
         self._sock = sock
+        self._family = sock.family
         self._what = what
         self._waited_in = -1.0  # the round in which the last `accept` began
         self._failing_since: float | None = None  # set while connections wait in vain
@@ -47,11 +52,28 @@ class Acceptor:
 
         Raises Closed once the socket is closed.
         """
+        return self._next(self._sock.accept)
+
+    def accept_plain(self) -> tuple[socket.socket, Any]:
+        """As `accept`, but returns a socket as `lane.net.sockets.plain` does."""
+        return self._next(self._accept_plain)
+
+    def _accept_plain(self) -> tuple[socket.socket, Any]:
+        try:
+            descriptor, peer = self._sock._accept()  # of sockets of any kind, and not documented
+        except BlockingIOError:
+            sock, peer = self._sock.accept()
+            return plain(sock), peer
+        sock = socket.socket(self._family, socket.SOCK_STREAM, fileno=descriptor)
+        sock.setblocking(False)
+        return sock, peer
+
+    def _next(self, accept: Callable[[], tuple[T, Any]]) -> tuple[T, Any]:
         while True:
             maybe_yield(self._waited_in)  # `accept` need not block under load
             self._waited_in = this_round().began
             try:
-                found: tuple[gsocket.socket, Any] = self._sock.accept()
+                found = accept()
             except ConnectionError:
                 pass  # the peer disconnected while it was queued
             except OSError as error:
