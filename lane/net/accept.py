@@ -28,6 +28,8 @@ BACK_OFF = 0.1
 """Seconds to wait after a failed accept. An immediate retry without descriptors would only burn CPU."""
 PATIENCE = 3.0
 """Seconds without descriptors after which new connections are reset."""
+SOCKET = "_accept"
+"""The private name of gevent's sockets that is used here: the kernel's accept, without a wait."""
 _AT_ONCE = 64  # connections that are reset before other greenlets run
 _LINGER_NOT = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds, so that close sends RST
 
@@ -42,6 +44,7 @@ class Acceptor:
 
     def __init__(self, sock: Any, what: str) -> None:
         self._sock = sock
+        self._accept: Callable[[], tuple[int, Any]] = getattr(sock, SOCKET)
         self._family = sock.family
         self._what = what
         self._waited_in = -1.0  # the round in which the last `accept` began
@@ -60,7 +63,7 @@ class Acceptor:
 
     def _accept_plain(self) -> tuple[socket.socket, Any]:
         try:
-            descriptor, peer = self._sock._accept()  # of sockets of any kind, and not documented
+            descriptor, peer = self._accept()
         except BlockingIOError:
             sock, peer = self._sock.accept()
             return plain(sock), peer
