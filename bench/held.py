@@ -83,6 +83,8 @@ def opened(proxy, target):
     came = b""
     while len(came) < 12:
         came += sock.recv(12 - len(came)) or sys.exit("the proxy hung up")
+    if came[3]:  # it ends in good order then, as a target may
+        sys.exit(f"the proxy refused: reply code {came[3]}")
     exchange(sock)
     return sock
 

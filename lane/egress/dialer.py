@@ -4,6 +4,7 @@ The policy judges each address before it is dialled, and lane dials exactly the 
 """
 
 import socket
+from typing import Any
 
 from lane.address import Address
 from lane.egress.policy import Policy
@@ -13,6 +14,7 @@ from lane.net.failures import target_error
 from lane.net.own import TCP, refuse_own
 from lane.net.race import Eyeballs
 from lane.net.resolver import Resolver
+from lane.net.sockets import reset_on_close, tune
 
 
 class Dialer:
@@ -52,6 +54,15 @@ class Dialer:
         if refusal and not allowed:
             raise refusal
         try:
-            return self._eyeballs.connect(target, allowed, connect_to, socket.socket.close, self.timeout)
+            return self._eyeballs.connect(target, allowed, _attempt, socket.socket.close, self.timeout)
         except OSError as error:
             raise target_error(error) from None
+
+
+def _attempt(where: Where) -> socket.socket:
+    return connect_to(where, _prepare)
+
+
+def _prepare(sock: Any) -> None:
+    tune(sock)
+    reset_on_close(sock)

@@ -30,6 +30,7 @@ class EgressListener:
 
     def __init__(self, sock: socket.socket, closed: Callable[[], None]) -> None:
         self._sock = sock
+        sockets.reset_on_close(sock)  # accepted sockets inherit it
         self.address = Address(*self._sock.getsockname()[:2])
         self._acceptor = Acceptor(self._sock, f"connections on {self.address}")
         self._on_close = closed

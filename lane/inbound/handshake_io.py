@@ -8,6 +8,7 @@ import gevent.socket
 from lane.errors import LaneError, ProtocolError, Status, TargetError
 from lane.fair import AT_ONCE, maybe_yield
 from lane.net.guesses import Guesses
+from lane.net.sockets import end_on_close
 from lane.proto.events import (
     AssociateRequest,
     BindRequest,
@@ -77,6 +78,7 @@ def receive(sock: gevent.socket.socket) -> bytes:
     """Receive the next bytes from the application. Raises Left, OSError."""
     data: bytes = sock.recv(RECV_SIZE)
     if not data:
+        end_on_close(sock)  # it ended first, and may still read the last answer
         raise Left("the application left before its request was complete")
     return data
 
@@ -89,6 +91,7 @@ def refuse(sock: gevent.socket.socket, data: bytes) -> None:
     application has closed as well.
     """
     with contextlib.suppress(OSError), gevent.Timeout(LINGER_TIME, False):
+        end_on_close(sock)
         sock.sendall(data)
         sock.shutdown(gevent.socket.SHUT_WR)
         left = LINGER_SIZE

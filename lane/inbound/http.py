@@ -13,7 +13,6 @@ every other request gets a new connection.
 
 import logging
 import os
-import struct
 from contextlib import suppress
 from functools import partial
 
@@ -36,6 +35,7 @@ from lane.inbound.handshake_io import (
 )
 from lane.inbound.openings import Openings
 from lane.net import hangups
+from lane.net.sockets import end_on_close, reset_on_close
 from lane.proto.events import ForwardRequest, Refusal
 from lane.proto.http import Http
 from lane.proto.http_messages import HttpResponse
@@ -51,10 +51,6 @@ PART_TIME = 2.0
 """Seconds that a target may take to close its side after lane has ended its own."""
 BODY_SIZE = 65536
 """Bytes of a body per read. Parsing many tiny chunks takes a while, and blocks all other greenlets."""
-
-# Values of SO_LINGER: how `close` ends the connection.
-_RESET = struct.pack("ii", 1, 0)
-_FINISH = struct.pack("ii", 0, 0)
 
 log = logging.getLogger("lane.inbound")
 
@@ -163,6 +159,7 @@ class _Exchanges:
 
         Raises OSError if the application has disconnected.
         """
+        reset_on_close(self._sock)
         kept = request.repeatable and self._rested(request.target)
         while True:
             if not kept:
@@ -208,8 +205,6 @@ class _Exchanges:
                     break
                 out = answer.receive(data, self._codec.uploaded)
                 data = b""
-                if answer.started:
-                    self._closing_does(_RESET)
                 with gevent.Timeout(READ_TIME, TimeoutError("it does not read its answer")):
                     self._sock.sendall(out)
                 maybe_yield()
@@ -271,7 +266,7 @@ class _Exchanges:
             target.rest()
         else:
             target.leave()
-        self._closing_does(_FINISH)
+        end_on_close(self._sock)
         if answer.keep:
             return True
         refuse(self._sock, b"")
@@ -283,6 +278,7 @@ class _Exchanges:
         if isinstance(response, Refusal):
             refuse(self._sock, response.data)
             return False
+        end_on_close(self._sock)
         say(self._sock, response.data)
         return True
 
@@ -291,10 +287,4 @@ class _Exchanges:
         log.debug("an exchange ended: %s", self._fault or error)
         if not answer.started and self._fault is not None and issubclass(self._fault.kind, ProtocolError):
             refuse(self._sock, self._codec.malformed(str(self._fault)))
-        else:
-            with suppress(OSError):  # the connection may be gone
-                self._closing_does(_RESET)
         return False
-
-    def _closing_does(self, how: bytes) -> None:
-        self._sock.setsockopt(gevent.socket.SOL_SOCKET, gevent.socket.SO_LINGER, how)

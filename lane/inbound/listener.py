@@ -18,7 +18,7 @@ from lane.address import Address, normal_host
 from lane.net.accept import Acceptor
 from lane.net.listen import listen
 from lane.net.own import TCP, OwnPort
-from lane.net.sockets import tune
+from lane.net.sockets import reset_on_close, tune
 from lane.supervisor import supervise
 
 BACKLOG = 1024
@@ -50,6 +50,7 @@ class Inbound:
         self._listeners = listen(address, BACKLOG)
         for sock in self._listeners:
             tune(sock)  # accepted sockets inherit the options
+            reset_on_close(sock)
         places = [Address(*sock.getsockname()[:2]) for sock in self._listeners]
         self.addresses = [Address(normal_host(host), port) for host, port in places]
         """The addresses that it listens on."""

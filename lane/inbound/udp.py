@@ -24,6 +24,7 @@ from lane.carriers.session_driver import Leased
 from lane.errors import ProtocolError
 from lane.fair import maybe_yield
 from lane.inbound.connector import Association, Buffer, TargetConnector
+from lane.net.sockets import end_on_close
 from lane.net.udp import UdpSocket
 from lane.proto.udp import pack_socks, parse_socks
 from lane.session.parcel import Parcel
@@ -167,13 +168,13 @@ def relay(sock: gsocket.socket, port: AppUdpPort, association: Association, idle
         association.leaves(go)
         while True:
             idle = port.last + idle_timeout - monotonic()
-            if idle <= 0:
-                return "no packets for a while"
-            gevent.wait([left, association.over], idle, 1)
-            if left.is_set():
-                return "the application left"
+            if idle <= 0 or left.is_set():
+                with suppress(OSError):  # it may have broken
+                    end_on_close(sock)
+                return "the application left" if left.is_set() else "no packets for a while"
             if association.over.is_set():
                 return "the server ended it, or it goes on in another process"
+            gevent.wait([left, association.over], idle, 1)
     finally:
         watch.kill(block=False)
         port.pause()

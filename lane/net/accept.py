@@ -9,7 +9,6 @@ import errno
 import logging
 import select
 import socket
-import struct
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
@@ -22,7 +21,7 @@ from lane.errors import Closed
 from lane.fair import maybe_yield, this_round
 from lane.log import Throttle
 from lane.net.descriptors import reserve
-from lane.net.sockets import plain
+from lane.net.sockets import plain, reset_on_close
 
 BACK_OFF = 0.1
 """Seconds to wait after a failed accept. An immediate retry without descriptors would only burn CPU."""
@@ -31,7 +30,6 @@ PATIENCE = 3.0
 SOCKET = "_accept"
 """The private name of gevent's sockets that is used here: the kernel's accept, without a wait."""
 _AT_ONCE = 64  # connections that are reset before other greenlets run
-_LINGER_NOT = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds, so that close sends RST
 
 T = TypeVar("T")
 
@@ -113,6 +111,6 @@ class Acceptor:
             for _ in range(_AT_ONCE):
                 sock, _ = self._sock.accept()
                 with sock, suppress(OSError):  # a UNIX socket has no such option
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+                    reset_on_close(sock)
         finally:
             self._sock.settimeout(timeout)

@@ -1,6 +1,12 @@
-"""Sockets of applications and targets: their options and their addresses."""
+"""Sockets of applications and targets: their options, how they close, and their addresses.
+
+A socket that closes sends FIN, whoever closes it: the code that is done with it, an exception, the end of
+the object or of the process. To the peer that is a clean end. So these sockets send RST instead, from the
+first moment on, and only what ends in good order says so.
+"""
 
 import socket
+import struct
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
@@ -25,6 +31,20 @@ def tune(sock: Any) -> None:
     """Set the options of a TCP connection, or of a listener: accepted sockets inherit them."""
     for level, option, value in _OPTIONS:
         sock.setsockopt(level, option, value)
+
+
+# struct linger: on with 0 seconds, and off, as in socket(7).
+_RESET, _END = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
+
+
+def reset_on_close(sock: Any) -> None:
+    """Let a connection close with RST, whatever closes it. Accepted sockets inherit it. Raises OSError."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+
+
+def end_on_close(sock: Any) -> None:
+    """Let a connection close with FIN behind what was sent, since it ends in good order. Raises OSError."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _END)
 
 
 def plain(sock: Any) -> socket.socket:

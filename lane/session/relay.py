@@ -23,6 +23,7 @@ from lane.session.frame_writer import PIECE
 from lane.session.owner import Owner
 from lane.session.session import READ_SIZE, Session
 from lane.stream import Stream
+from lane.supervisor import report
 from lane.tasks import start
 
 FIRST_READ = 16384
@@ -205,6 +206,10 @@ class Relay(Owner):
                 self._note(error)
             else:
                 self._abort(error)
+            self._settle()
+        except Exception as error:  # bytes may be lost, so none may follow them
+            report("the delivery of a session's data", error)
+            self._abort(Closed("the delivery of its data failed"))
             self._settle()
         finally:
             self._delivering = False

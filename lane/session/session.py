@@ -29,6 +29,7 @@ from lane.session.protocol import SessionProtocol
 from lane.session.states import Direction, Life
 from lane.session.stream_writer import StreamWriter
 from lane.stream import LinkStats, Stream, receiver
+from lane.supervisor import report
 
 READ_SIZE = 279552
 """Bytes of one read from a stream: two full frames, and for TLS the rest of a record before them."""
@@ -326,6 +327,9 @@ class Session(StreamWriter):
             self._read(stream, early)
         except LaneError as error:
             self._lost(stream, error)
+        except Exception as error:  # bytes may count as received and be lost, so none may follow them
+            report("the reader of a session", error)
+            self.fail(Closed("reading it failed"))
         finally:
             unread.set()
         if protocol.trailing_data is None or self._stream is not stream:

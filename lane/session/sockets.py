@@ -11,7 +11,6 @@ reader.
 
 import errno
 import socket
-import struct
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,7 +21,7 @@ import gevent
 from lane.errors import Closed, Failure, Suspended
 from lane.net import hangups
 from lane.net.failures import ended
-from lane.net.sockets import plain
+from lane.net.sockets import end_on_close, plain, reset_on_close
 
 try:
     from fcntl import ioctl
@@ -42,8 +41,6 @@ else:
 LULL = 4096
 """Bytes below which a read has probably emptied the socket, so that the next one waits before it tries."""
 
-_LINGER = struct.pack("ii", 0, 0)  # struct linger: off, so that close sends FIN and the kernel delivers
-_LINGER_NOT = struct.pack("ii", 1, 0)  # on, 0 seconds, so that close sends RST
 _RESET_HERE, _CLOSED_HERE, _CLOSED_THERE = (
     Failure.of(Closed(why)) for why in ("reset here", "closed here", "closed by the peer")
 )
@@ -63,8 +60,8 @@ class SocketStream:
         self._lull = False  # the last read has probably emptied the socket
         self._watched: int | None = None  # the descriptor
         self._suspended = False
-        # If the process is killed, its sockets close with RST: the peer must not take that for an end.
-        self._linger(_LINGER_NOT)
+        with suppress(OSError):  # closed already
+            reset_on_close(sock)
 
     @property
     def finished(self) -> bool:
@@ -164,7 +161,7 @@ class SocketStream:
 
     def reset(self, code: int = 0) -> None:
         """Send RST, for which TCP has no code, and wake blocked greenlets with Closed."""
-        self._release(_RESET_HERE, _LINGER_NOT)
+        self._release(_RESET_HERE, reset_on_close)
 
     def close(self) -> None:
         """Release the socket with FIN. The kernel sends RST instead if there is unread input.
@@ -174,7 +171,7 @@ class SocketStream:
         if self._sending:
             self.reset()
         else:
-            self._release(_CLOSED_HERE, _LINGER)
+            self._release(_CLOSED_HERE, end_on_close)
 
     def suspend(self) -> None:
         """Wake blocked greenlets with Suspended, and let no more bytes be read. `freeze` comes next."""
@@ -231,11 +228,7 @@ class SocketStream:
             self._watched = self._sock.fileno()
             hangups.watch(self._watched, over)
 
-    def _linger(self, how: bytes) -> None:
-        with suppress(OSError):  # closed already
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
-
-    def _release(self, why: Failure[Closed], linger: bytes) -> None:
+    def _release(self, why: Failure[Closed], prepare: Callable[[Any], None]) -> None:
         if self._released:
             return
         self._end(why)
@@ -243,7 +236,8 @@ class SocketStream:
         if self._watched is not None:
             hangups.forget(self._watched)
             self._watched = None
-        self._linger(linger)
+        with suppress(OSError):  # closed already
+            prepare(self._sock)
         assert self._failure is not None
         # The descriptor closes when nobody waits on it: its number may be reused at once.
         self._hub.cancel_waits_close_and_then(

@@ -12,6 +12,7 @@ from gevent.pool import Pool
 from lane.address import Address
 from lane.inbound import Inbound, Terms, UdpTerms
 from lane.inbound.handshake import serve
+from lane.net.sockets import end_on_close
 from lane.session.sockets import SocketStream
 
 BOUND = Address("192.0.2.7", 4660)
@@ -41,6 +42,7 @@ class Echo:
             sock.sendall(early)
             while data := sock.recv(65536):
                 sock.sendall(data)
+            end_on_close(sock)
 
     def abort(self):
         self.aborted = True
@@ -146,6 +148,17 @@ def to_end(sock):
     while more := sock.recv(65536):
         data += more
     return data
+
+
+def to_reset(sock):
+    """All until the reset; raises where it is an end."""
+    data = b""
+    try:
+        while more := sock.recv(65536):
+            data += more
+    except ConnectionResetError:
+        return data
+    raise AssertionError("an end in good order")
 
 
 def raising(error):

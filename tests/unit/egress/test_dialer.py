@@ -131,9 +131,9 @@ def test_attempts_start_in_order(monkeypatch):
 def record_attempts(monkeypatch):
     tried = []
 
-    def spy(where):
+    def spy(where, *how):
         tried.append((str(where[0]), where[1]))
-        return net_connect.connect_to(where)
+        return net_connect.connect_to(where, *how)
 
     monkeypatch.setattr(dialer_module, "connect_to", spy)
     return tried

@@ -8,7 +8,18 @@ from gevent import socket
 
 from lane.net import guesses as guesses_module
 from lane.testing.harness import until
-from tests.support.inbound import CONNECT, HEAD, HTTP_SUCCESS, LOGIN, SUCCESS, dial, receive, running, to_end
+from tests.support.inbound import (
+    CONNECT,
+    HEAD,
+    HTTP_SUCCESS,
+    LOGIN,
+    SUCCESS,
+    dial,
+    receive,
+    running,
+    to_end,
+    to_reset,
+)
 
 
 def socks(password):
@@ -78,7 +89,7 @@ def test_guesses_that_wait_take_no_place(ask, refused, welcome, monkeypatch):
             sock.sendall(ask(b"wrong"))
         until(lambda: inbound.sessions == 0)
         for sock in guessers[:5]:  # too many wait: the oldest get no answer
-            assert to_end(sock) in (b"", b"\x05\x02")
+            assert to_reset(sock) in (b"", b"\x05\x02")
         monkeypatch.setattr(guesses_module, "FIRST", 0.0)
         assert answer(inbound, ask(b"secret")) == welcome
         for sock in guessers:

@@ -11,7 +11,7 @@ from lane.inbound import UdpTerms
 from lane.inbound.udp import _watch
 from lane.proto.udp import pack_socks, parse_socks
 from lane.testing.harness import until
-from tests.support.inbound import GREETING, dial, receive, running, to_end
+from tests.support.inbound import GREETING, dial, receive, running, to_end, to_reset
 
 ANYWHERE = Address("0.0.0.0", 0)
 TARGET = Address("192.0.2.1", 53)
@@ -214,7 +214,7 @@ def test_it_ends_when_the_server_ends_it():
         sock, port = ask(inbound)
         world.made[0].over.set()
         with sock:
-            assert to_end(sock) == b""
+            assert to_reset(sock) == b""
         until(lambda: gone(port))
 
 

@@ -7,7 +7,7 @@ import pytest
 from gevent import socket
 
 from lane.budget import Budget
-from lane.errors import LaneError, ProtocolError, Reset
+from lane.errors import Closed, LaneError, ProtocolError, Reset
 from lane.proto.frames import Received, pack
 from lane.session import relay as relaying
 from lane.session.owner import Owner
@@ -247,3 +247,21 @@ def test_received_where_it_was_not_due_ends_the_session(bed):
     until(lambda: near.error)
     assert isinstance(near.error, ProtocolError)
     until(lambda: isinstance(far.error, Reset))
+
+
+def test_a_fault_in_the_delivery_is_no_gap_in_the_data(bed, monkeypatch, caplog):
+    app, _, far, job, _ = bed
+    monkeypatch.setattr(SocketStream, "offer", lambda self, data: 0)
+    faults = [MemoryError()]
+
+    def sendall(self, data):
+        if faults:
+            raise faults.pop()
+        self._sock.send(data)
+
+    monkeypatch.setattr(SocketStream, "sendall", sendall)
+    far.sendall(b"lost")
+    with pytest.raises(ConnectionResetError):
+        app.recv(100)
+    assert isinstance(job.get(), Closed)
+    assert "the delivery of a session's data failed" in caplog.text

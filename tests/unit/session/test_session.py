@@ -286,3 +286,16 @@ def test_a_message_whose_stream_breaks_is_kept_for_the_next_stream_if_there_may_
     sending.join()
     assert (sending.successful(), session.retained) == ((True, 3) if resumable else (False, 0))
     session.reset()
+
+
+def test_a_fault_while_data_are_taken_is_no_gap_in_them_on_the_next_stream(caplog):
+    class Faulty(Owner):
+        def offer(self, data):
+            raise MemoryError
+
+    session = made(Faulty(), resumable=True)
+    stream, job = carried(session, pack(Data(0, b"lost")))
+    assert job.get() is None
+    assert isinstance(session.error, Closed)
+    assert stream.over.is_set(), "it was reset"
+    assert "the reader of a session failed" in caplog.text
