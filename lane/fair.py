@@ -16,6 +16,9 @@ from gevent import get_hub
 
 QUANTUM = 0.0005
 """Seconds that greenlets may run before the event loop checks its sockets again."""
+AT_ONCE = 8
+"""Short steps of a loop that may follow each other without a look at that time. Most loops wait before they
+have made so many, and a turn before that would be one more for each new connection."""
 MOST_UNUSED = 64
 """The most watchers that are kept for further turns."""
 

@@ -1,7 +1,6 @@
 """A UDP association through the server."""
 
 import logging
-from contextlib import ExitStack
 
 import gevent
 from gevent.event import Event
@@ -11,6 +10,7 @@ from lane.carriers.session_driver import SessionDriver
 from lane.errors import LaneError, Suspended
 from lane.session.packets import GOODBYE, Packets
 from lane.session.parcel import Parcel
+from lane.taken import Taken
 
 log = logging.getLogger("lane.client")
 
@@ -35,9 +35,9 @@ class TunnelAssociation:
         self._life: gevent.Greenlet[..., None] | None = None
         self._closing = False
 
-    def begin(self, resources: ExitStack) -> None:
-        """Start to deliver packets. `resources` are closed at the end."""
-        self._life = gevent.spawn(self._live, resources)
+    def begin(self, taken: Taken) -> None:
+        """Start to deliver packets. `taken` is closed at the end."""
+        self._life = gevent.spawn(self._live, taken)
 
     def answered(self, error: LaneError | None) -> None:
         """Note the server's answer: None if it knows the association. An `error` ends the session."""
@@ -61,9 +61,9 @@ class TunnelAssociation:
             self._closing = True
             gevent.spawn(self._end)
 
-    def _live(self, resources: ExitStack) -> None:
+    def _live(self, taken: Taken) -> None:
         parcel, error = None, None
-        with resources:
+        with taken:
             try:
                 error = self._packets.run()
             except Suspended:

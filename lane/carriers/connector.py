@@ -6,7 +6,6 @@ It waits for the server's answer, and reports the true result. With fast open it
 import logging
 import os
 from collections.abc import Callable, Hashable
-from contextlib import ExitStack
 from enum import Enum
 from functools import partial
 from time import monotonic
@@ -35,6 +34,7 @@ from lane.session.registry import Registry
 from lane.session.relay import Relay
 from lane.session.session import Session
 from lane.session.sockets import SocketStream
+from lane.taken import Taken
 from lane.tasks import start
 
 log = logging.getLogger("lane.client")
@@ -95,9 +95,9 @@ class TunnelConnector:
 
     def connect(self, target: Address) -> TunnelConnection:
         """A connection to `target`. Raises TargetError with the true reason, except with fast open."""
-        with ExitStack() as resources:
+        with Taken() as taken:
             relay = Relay()
-            _, driver = self._driver(resources, relay, self._request(Command.CONNECT, target))
+            _, driver = self._driver(taken, relay, self._request(Command.CONNECT, target))
             fast = self._fast(target)
             if fast:
                 driver.answered = lambda error: self._answered(target, error)
@@ -116,7 +116,7 @@ class TunnelConnector:
                 raise self._failure(target, error) from None
             if not fast:
                 self._recent_targets.note(target, True)
-            return TunnelConnection(bound, relay, resources.pop_all(), driver, self.departures)
+            return TunnelConnection(bound, relay, taken.move(), driver, self.departures)
 
     def associate(
         self, deliver: Callable[[Address, Buffer], None], *, anyone: bool = False
@@ -126,14 +126,14 @@ class TunnelConnector:
         `deliver` must not block. `anyone`: accept packets from addresses to which none was sent. Raises
         TargetError, except with fast open.
         """
-        with ExitStack() as resources:
+        with Taken() as taken:
             if self._associations >= self._max_associations:
                 raise TargetError(Status.FAILURE, "too many UDP associations at once")
             self._associations += 1
-            resources.callback(self._dissociate)
+            taken.then(self._dissociate)
             request = self._request(Command.UDP, NOWHERE, ANYONE if anyone else 0)
             packets = Packets(request.session[:FLOW_SIZE], deliver)
-            _, driver = self._driver(resources, packets, request, WINDOW)
+            _, driver = self._driver(taken, packets, request, WINDOW)
             association = TunnelAssociation(driver, packets, self.departures)
             fast = self._fast(Targets.UDP)
 
@@ -149,22 +149,22 @@ class TunnelConnector:
                 raise
             except LaneError as error:
                 raise self._failure(Targets.UDP, error) from None
-            association.begin(resources.pop_all())
+            association.begin(taken.move())
             return association
 
     def associate_again(
         self, parcel: Parcel, leased: Leased | None, deliver: Callable[[Address, Buffer], None]
     ) -> TunnelAssociation:
         """Go on with an association that left another process: see `associate` and `take_over`."""
-        with ExitStack() as resources:
+        with Taken() as taken:
             self._associations += 1
-            resources.callback(self._dissociate)
+            taken.then(self._dissociate)
             key = parcel.state["driver"]["request"][4]
             packets = Packets(key[:FLOW_SIZE], deliver, parcel.state["packets"])
             packets.peer_ready = True
-            driver = self._thaw(resources, packets, parcel.state, WINDOW)
+            driver = self._thaw(taken, packets, parcel.state, WINDOW)
             association = TunnelAssociation(driver, packets, self.departures)
-            association.begin(resources.pop_all())
+            association.begin(taken.move())
         start(driver.go_on, leased)
         return association
 
@@ -188,31 +188,31 @@ class TunnelConnector:
         return self._listen(Command.REVERSE, where)
 
     def _listen(self, command: Command, address: Address) -> TunnelListening:
-        with ExitStack() as resources:
+        with Taken() as taken:
             relay = Relay()
-            session, driver = self._driver(resources, relay, self._request(command, address))
+            session, driver = self._driver(taken, relay, self._request(command, address))
             session.waiting_for_peer = True
             bound = self._begin(driver, fast=False)
-            return TunnelListening(bound, relay, resources.pop_all(), driver, self.departures)
+            return TunnelListening(bound, relay, taken.move(), driver, self.departures)
 
     def listen_again(self, parcel: Parcel, leased: Leased | None) -> TunnelListening:
         """Go on with a wait that left another process: see `take_over`. It leaves the descriptors."""
-        with ExitStack() as resources:
+        with Taken() as taken:
             relay, bound = Relay(), Address(*parcel.state["bound"])
-            driver = self._thaw(resources, relay, parcel.state)
+            driver = self._thaw(taken, relay, parcel.state)
             driver.session.waiting_for_peer = True
-            listening = TunnelListening(bound, relay, resources.pop_all(), driver, self.departures)
+            listening = TunnelListening(bound, relay, taken.move(), driver, self.departures)
         listening.head = parcel.state["head"]
         start(driver.go_on, leased)
         return listening
 
     def measure(self) -> TunnelMeasurement:
         """A session with the server itself. Raises TargetError if it refuses, or another LaneError."""
-        with ExitStack() as resources:
+        with Taken() as taken:
             relay = Relay()
-            session, driver = self._driver(resources, relay, self._request(Command.MEASURE, NOWHERE))
+            session, driver = self._driver(taken, relay, self._request(Command.MEASURE, NOWHERE))
             self._begin(driver, fast=False)
-            return TunnelMeasurement(session, resources.pop_all(), driver)
+            return TunnelMeasurement(session, taken.move(), driver)
 
     def ping(self) -> float:
         """The seconds that the server takes to answer a PING request on a new carrier.
@@ -274,13 +274,13 @@ class TunnelConnector:
         return Request(command, address, self._registry.window, RESUMABLE | flags, os.urandom(ID_SIZE))
 
     def _driver(
-        self, resources: ExitStack, owner: Owner, request: Request, buffer_size: int | None = None
+        self, taken: Taken, owner: Owner, request: Request, buffer_size: int | None = None
     ) -> tuple[Session, SessionDriver]:
-        """A session that counts against the limits until `resources` are closed, and its driver."""
-        resources.enter_context(self._registry.admit())
-        session = resources.enter_context(
-            self._registry.session(EARLY, owner, resumable=True, buffer_size=buffer_size)
-        )
+        """A session that counts against the limits until `taken` is closed, and its driver."""
+        taken.then(self._registry.admit().leave)
+        held = self._registry.session(EARLY, owner, resumable=True, buffer_size=buffer_size)
+        taken.then(held.leave)
+        session = held.value
         return session, SessionDriver(self._lanes, session, request, self._deadlines)
 
     def take_over(self, parcel: Parcel, leased: Leased | None) -> Callable[[], None]:
@@ -289,29 +289,28 @@ class TunnelConnector:
         The caller calls the result, which relays until both directions have ended. Raises TargetError if
         there is no room for the connection.
         """
-        with ExitStack() as resources:
+        with Taken() as taken:
             relay, bound = Relay(parcel.state["relay"]), Address(*parcel.state["bound"])
-            driver = self._thaw(resources, relay, parcel.state)
+            driver = self._thaw(taken, relay, parcel.state)
             local = parcel.descriptors and SocketStream.thaw(parcel.state["local"], parcel.descriptors[0])
-            connection = TunnelConnection(bound, relay, resources.pop_all(), driver, self.departures)
+            connection = TunnelConnection(bound, relay, taken.move(), driver, self.departures)
         start(driver.go_on, leased)
         return partial(connection.go_on, local or None)
 
     def _thaw(
         self,
-        resources: ExitStack,
+        taken: Taken,
         owner: Owner,
         state: dict[str, Any],
         buffer_size: int | None = None,
     ) -> SessionDriver:
         """The driver of a session that goes on here."""
-        resources.enter_context(self._registry.admit(known=True))
-        session = resources.enter_context(
-            self._registry.session(
-                EARLY, owner, resumable=True, buffer_size=buffer_size, frozen=state["session"]
-            )
+        taken.then(self._registry.admit(known=True).leave)
+        held = self._registry.session(
+            EARLY, owner, resumable=True, buffer_size=buffer_size, frozen=state["session"]
         )
-        driver = SessionDriver.thaw(self._lanes, session, state["driver"], self._deadlines)
+        taken.then(held.leave)
+        driver = SessionDriver.thaw(self._lanes, held.value, state["driver"], self._deadlines)
         self._paths.add(driver)
         return driver
 

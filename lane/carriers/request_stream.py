@@ -13,6 +13,7 @@ from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
 from lane.carriers.lease import Lease
+from lane.deadline import deadline
 from lane.errors import (
     Closed,
     Failure,
@@ -44,6 +45,13 @@ class Ended(Closed):
 
 class Unanswered(Refused):
     """The server ended the stream without a REPLY. If it does so again, it does not know the key."""
+
+
+class _Late(TargetError):
+    """The server gave no REPLY in time."""
+
+    def __init__(self) -> None:
+        super().__init__(Status.TTL_EXPIRED, "the server gave no answer in time")
 
 
 def _nobody(_: Reply) -> None:
@@ -112,7 +120,7 @@ class RequestStream:
     def recv_view(self, limit: int = 262144) -> bytes | memoryview:
         """See `lane.stream.Views`."""
         if self._reply is None:
-            self._asked.wait(HEAD_START)
+            self._await_data()
             self._answer()
         if self._rest:
             data, self._rest = self._rest[:limit], self._rest[limit:]
@@ -124,6 +132,16 @@ class RequestStream:
         self._take = take
         if self._reply is not None and (hand := getattr(self.lease.stream, "hand_short_to", None)):
             hand(take)
+
+    def _await_data(self) -> None:
+        """Wait until the request was sent, with data, or should wait for data no longer."""
+        if not self._asked.is_set():
+            timer = gevent.get_hub().loop.timer(HEAD_START)  # cheaper than a wait with a timeout
+            timer.start(self._asked.set)
+            try:
+                self._asked.wait()  # no limit: the timer ends it
+            finally:
+                timer.close()
 
     def sendall(self, data: Buffer) -> None:
         """See `lane.stream.Stream`. Before the REPLY, a failure is raised by the read instead."""
@@ -187,9 +205,8 @@ class RequestStream:
         if self._failure is not None:
             raise self._failure.build()
         if self._reply is None:
-            late = TargetError(Status.TTL_EXPIRED, "the server gave no answer in time")
             try:
-                with gevent.Timeout(self._timeout, late):
+                with deadline(self._timeout, _Late):
                     reply, rest = self._exchange()
                 self.server_epoch = reply.server_epoch
                 if reply.verdict is not Status.OK:
@@ -197,7 +214,7 @@ class RequestStream:
             except BaseException as error:
                 told = error if isinstance(error, LaneError) else Closed("nobody waits for the answer")
                 self._failure = Failure.of(told)
-                if self._only and self.asked and (error is late or told is not error):
+                if self._only and self.asked and (isinstance(error, _Late) or told is not error):
                     start(self._part)
                 else:
                     self.discard()

@@ -73,14 +73,14 @@ class SharedDials:
             self._dials.add(dial)
             start(self._carry_out, dial)
         dial.waiting += 1
-        found: Carrier | Failure[LaneError] | None = None
         try:
-            found = dial.result.wait(self._timeout + OVERDUE)
+            with deadline(self._timeout + OVERDUE, _overdue):
+                found: Carrier | Failure[LaneError] = dial.result.get()
+        except Unreachable:
+            self._dials.discard(dial)
+            raise
         finally:
             dial.waiting -= 1
-        if found is None:
-            self._dials.discard(dial)
-            raise Unreachable("the transport does not end its dial in time")
         if isinstance(found, Failure):
             raise found.build()
         return found
@@ -108,6 +108,10 @@ class SharedDials:
             return Failure.of(Unreachable("lane is closing"))
         self._made(carrier, dial.waiting)
         return carrier
+
+
+def _overdue() -> Unreachable:
+    return Unreachable("the transport does not end its dial in time")
 
 
 def _late() -> Unreachable:

@@ -1,7 +1,6 @@
 """Sessions with targets, as the inbounds use them: connections, and ports of the server."""
 
 import logging
-from contextlib import ExitStack
 from typing import Any
 
 from gevent.socket import socket as Socket  # noqa: N812  (the name of the type, not of a function)
@@ -16,6 +15,7 @@ from lane.session.session import Session
 from lane.session.sockets import SocketStream
 from lane.session.streams import SessionStream
 from lane.stream import Stream
+from lane.taken import Taken
 
 log = logging.getLogger("lane.client")
 
@@ -33,7 +33,7 @@ class TunnelConnection:
         self,
         bound: Address,
         relay: Relay,
-        resources: ExitStack,
+        taken: Taken,
         driver: SessionDriver,
         departures: Departures,
     ) -> None:
@@ -41,7 +41,7 @@ class TunnelConnection:
         self.driver = driver
         self._session = driver.session
         self._relay = relay
-        self._resources = resources
+        self._taken = taken
         self._departures = departures
         self._local: SocketStream | None = None
 
@@ -59,7 +59,7 @@ class TunnelConnection:
         It also returns when the connection goes on in another process.
         """
         self._local, parcel, error = local, None, None
-        with self._resources:
+        with self._taken:
             self._departures.begin(self)
             try:
                 error = self._relay.run(local, self._session, early)
@@ -83,7 +83,7 @@ class TunnelConnection:
 
     def abort(self) -> None:
         """Drop the session."""
-        self._resources.close()
+        self._taken.close()
 
 
 def frozen(one: TunnelConnection) -> dict[str, Any]:
@@ -139,9 +139,9 @@ class TunnelListening(TunnelConnection):
 class TunnelMeasurement:
     """A session with the server itself: `begin` returns the stream."""
 
-    def __init__(self, session: Session, resources: ExitStack, driver: SessionDriver) -> None:
+    def __init__(self, session: Session, taken: Taken, driver: SessionDriver) -> None:
         self._session = session
-        self._resources = resources
+        self._taken = taken
         self._driver = driver
 
     def begin(self) -> Stream:
@@ -150,7 +150,7 @@ class TunnelMeasurement:
 
     def abort(self) -> None:
         """Drop the session."""
-        self._resources.close()
+        self._taken.close()
 
     @property
     def consumed(self) -> int:

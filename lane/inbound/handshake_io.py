@@ -6,7 +6,7 @@ import gevent
 import gevent.socket
 
 from lane.errors import LaneError, ProtocolError, Status, TargetError
-from lane.fair import maybe_yield, this_round
+from lane.fair import AT_ONCE, maybe_yield
 from lane.net.guesses import Guesses
 from lane.net.sockets import end_on_close
 from lane.proto.events import (
@@ -41,10 +41,10 @@ def read_request(sock: gevent.socket.socket, codec: Codec, guesses: Guesses | No
 
     `guesses`: a right password waits here as long as a wrong one would; None: that wait is already over.
     """
-    loop, waited_in = this_round(), -1.0
+    steps = 0
     while True:
-        maybe_yield(waited_in)  # a fast application may keep this loop from ever blocking
-        waited_in = loop.began
+        if (steps := steps + 1) % AT_ONCE == 0:  # a fast application may keep this loop from ever blocking
+            maybe_yield()
         event = codec.next_event()
         if guesses and codec.login:
             guesses.right(sock.getpeername()[0])

@@ -8,9 +8,11 @@ answer: each connection is accepted with a reserved descriptor, and reset.
 import errno
 import logging
 import select
+import socket
+from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 import gevent
 from gevent import socket as gsocket
@@ -19,13 +21,17 @@ from lane.errors import Closed
 from lane.fair import maybe_yield, this_round
 from lane.log import Throttle
 from lane.net.descriptors import reserve
-from lane.net.sockets import reset_on_close
+from lane.net.sockets import plain, reset_on_close
 
 BACK_OFF = 0.1
 """Seconds to wait after a failed accept. An immediate retry without descriptors would only burn CPU."""
 PATIENCE = 3.0
 """Seconds without descriptors after which new connections are reset."""
+SOCKET = "_accept"
+"""The private name of gevent's sockets that is used here: the kernel's accept, without a wait."""
 _AT_ONCE = 64  # connections that are reset before other greenlets run
+
+T = TypeVar("T")
 
 log = logging.getLogger("lane.net")
 _throttle = Throttle()
@@ -36,6 +42,8 @@ class Acceptor:
 
     def __init__(self, sock: Any, what: str) -> None:
         self._sock = sock
+        self._accept: Callable[[], tuple[int, Any]] = getattr(sock, SOCKET)
+        self._family = sock.family
         self._what = what
         self._waited_in = -1.0  # the round in which the last `accept` began
         self._failing_since: float | None = None  # set while connections wait in vain
@@ -45,11 +53,28 @@ class Acceptor:
 
         Raises Closed once the socket is closed.
         """
+        return self._next(self._sock.accept)
+
+    def accept_plain(self) -> tuple[socket.socket, Any]:
+        """As `accept`, but returns a socket as `lane.net.sockets.plain` does."""
+        return self._next(self._accept_plain)
+
+    def _accept_plain(self) -> tuple[socket.socket, Any]:
+        try:
+            descriptor, peer = self._accept()
+        except BlockingIOError:
+            sock, peer = self._sock.accept()
+            return plain(sock), peer
+        sock = socket.socket(self._family, socket.SOCK_STREAM, fileno=descriptor)
+        sock.setblocking(False)
+        return sock, peer
+
+    def _next(self, accept: Callable[[], tuple[T, Any]]) -> tuple[T, Any]:
         while True:
             maybe_yield(self._waited_in)  # `accept` need not block under load
             self._waited_in = this_round().began
             try:
-                found: tuple[gsocket.socket, Any] = self._sock.accept()
+                found = accept()
             except ConnectionError:
                 pass  # the peer disconnected while it was queued
             except OSError as error:

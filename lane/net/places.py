@@ -38,16 +38,13 @@ def network(host: str) -> str:
 class _Network(Generic[Guest]):
     """The peers from one network, the oldest first."""
 
-    __slots__ = ("silent", "speaking")
+    __slots__ = ("rank", "silent", "speaking")
 
     def __init__(self) -> None:
         self.silent: OrderedDict[Guest, None] = OrderedDict()
         self.speaking: OrderedDict[Guest, None] = OrderedDict()
-
-    @property
-    def rank(self) -> tuple[int, bool]:
-        """The number of peers, and whether one of them is silent."""
-        return len(self.silent) + len(self.speaking), bool(self.silent)
+        self.rank = (0, False)
+        """The number of peers, and whether one of them is silent: see `Places._file`."""
 
     def oldest(self) -> Guest:
         """The peer that loses its place first: the oldest silent one, or else the oldest."""
@@ -84,29 +81,29 @@ class Places(Generic[Guest]):
         if lost is not None:
             self.leave(lost)
         self._homes[guest] = name
-        home = self._take(name)
+        if (home := self._networks.get(name)) is None:
+            home = self._networks[name] = _Network()
         home.silent[guest] = None
-        self._put(name, home)
+        self._file(name, home)
         return lost
 
     def speaks(self, guest: Guest) -> None:
         """Record that `guest` has sent something."""
         if (name := self._homes.get(guest)) is not None:
-            home = self._take(name)
+            home = self._networks[name]
             if guest in home.silent:
                 del home.silent[guest]
                 home.speaking[guest] = None
-            self._put(name, home)
+                self._file(name, home)
 
     def leave(self, guest: Guest) -> bool:
         """Free the place of `guest`. Return whether it had one."""
         name = self._homes.pop(guest, None)
         if name is None:
             return False
-        home = self._take(name)
-        home.silent.pop(guest, None)
-        home.speaking.pop(guest, None)
-        self._put(name, home)
+        home = self._networks[name]
+        del (home.silent if guest in home.silent else home.speaking)[guest]
+        self._file(name, home)
         return True
 
     def count_of(self, host: str) -> int:
@@ -142,22 +139,23 @@ class Places(Generic[Guest]):
         fullest = self._ranks.get((self._top, True)) or self._ranks[self._top, False]
         return self._networks[next(iter(fullest))].oldest()
 
-    def _take(self, name: str) -> _Network[Guest]:
-        """Remove a network from its rank, until `_put` puts it back."""
-        home = self._networks.pop(name, None)
-        if home is None:
-            return _Network()
-        rank = home.rank
-        del self._ranks[rank][name]
-        if not self._ranks[rank]:
-            del self._ranks[rank]
-        return home
-
-    def _put(self, name: str, home: _Network[Guest]) -> None:
-        count, silent = home.rank
-        if count:
-            self._networks[name] = home
-            self._ranks.setdefault((count, silent), OrderedDict())[name] = None
-        self._top = max(self._top, count)
-        while self._top and (self._top, True) not in self._ranks and (self._top, False) not in self._ranks:
-            self._top -= 1
+    def _file(self, name: str, home: _Network[Guest]) -> None:
+        """Have a network under the rank that it has now. One without peers is forgotten."""
+        old, rank = home.rank, (len(home.silent) + len(home.speaking), bool(home.silent))
+        if rank == old:
+            return
+        home.rank, ranks = rank, self._ranks
+        if old[0]:
+            del ranks[old][name]
+            if not ranks[old]:
+                del ranks[old]
+        if not rank[0]:
+            del self._networks[name]
+        elif rank in ranks:
+            ranks[rank][name] = None
+        else:
+            ranks[rank] = OrderedDict.fromkeys((name,))
+        top = max(self._top, rank[0])
+        while top and (top, True) not in ranks and (top, False) not in ranks:
+            top -= 1
+        self._top = top

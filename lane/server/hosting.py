@@ -22,6 +22,7 @@ from lane.session.registry import Registry
 from lane.session.session import Session
 from lane.stream import Carrier
 from lane.supervisor import report
+from lane.taken import Taken
 from lane.tasks import start
 from lane.users.traffic import Traffic
 from lane.users.users import Users
@@ -68,7 +69,7 @@ class Hosting:
     def thaw(self, parcel: Parcel, entry: Entry) -> HostedSession:
         """Go on with the session in `parcel`. Raises TargetError."""
         state = parcel.state
-        with _Taken() as taken:
+        with Taken() as taken:
             taken.then(parcel.close)
             asked = asked_of(state)
             offer = self._offers[asked.request.command]
@@ -84,7 +85,7 @@ class Hosting:
         """A new session with the target, in a greenlet of its own. Raises TargetError."""
         if self.closing:
             raise TargetError(Status.FAILURE, "the server is closing")
-        with _Taken() as taken:
+        with Taken() as taken:
             taken.then(self._registry.admit(carrier.peer, user).leave)
             self._users.begin(user)
             taken.then(self._users.end, user)
@@ -98,7 +99,7 @@ class Hosting:
 
     def _start(
         self,
-        taken: "_Taken",
+        taken: Taken,
         service: Service,
         asked: Asked,
         entry: Entry | None,
@@ -143,44 +144,6 @@ class Hosting:
             raise TargetError(Status.NOT_ALLOWED, "not allowed")
 
 
-class _Taken:
-    """What a session has taken. At the end of the context, it is given back in the opposite order.
-
-    It does what is used here of contextlib.ExitStack, which takes several times as long, for each session.
-    """
-
-    __slots__ = ("_calls",)
-
-    def __init__(self) -> None:
-        self._calls: list[tuple[Callable[..., object], tuple[object, ...]]] = []
-
-    def then(self, call: Callable[..., object], *arguments: object) -> None:
-        """Call this at the end, before what came earlier."""
-        self._calls.append((call, arguments))
-
-    def forget(self) -> None:
-        """Call none of it."""
-        self._calls.clear()
-
-    def move(self) -> "_Taken":
-        """All of it in an object of its own."""
-        moved = _Taken()
-        moved._calls, self._calls = self._calls, moved._calls
-        return moved
-
-    def __enter__(self) -> "_Taken":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            while self._calls:
-                call, arguments = self._calls.pop()
-                call(*arguments)
-        finally:
-            if self._calls:  # one has failed: the others are called all the same
-                self.__exit__()
-
-
-def _hold(taken: _Taken, hosted: Callable[[], None]) -> None:
+def _hold(taken: Taken, hosted: Callable[[], None]) -> None:
     with taken:
         hosted()

@@ -17,7 +17,7 @@ import gevent
 from gevent.event import Event
 
 from lane.errors import Closed, Failure, LaneError, Reset, Suspended
-from lane.fair import maybe_yield, this_round
+from lane.fair import AT_ONCE, maybe_yield, this_round
 from lane.session.byte_queue import Buffer
 from lane.session.frame_writer import PIECE
 from lane.session.owner import Owner
@@ -147,7 +147,7 @@ class Relay(Owner):
     def _send(self, local: Stream, data: bytes) -> None:
         """Send the local side's bytes, up to its end."""
         session, gates, gate = self._session, self.gates, self.gates.down
-        size, loop = FIRST_READ, this_round()
+        size, short, loop = FIRST_READ, 0, this_round()
         hand_short_to = getattr(local, "hand_short_to", _to_nobody)
         try:
             session.sendall(data)
@@ -164,8 +164,12 @@ class Relay(Owner):
                     gate.pay(session, moved)
                 session.sendall(data)
                 data = b""
-                if waited_in == loop.began or not gates.alone:  # else others had theirs
+                if not gates.alone:
                     gates.turn(moved, waited_in)
+                elif waited_in == loop.began:  # else others had theirs
+                    short = (short + 1) % AT_ONCE if moved < FIRST_READ else 0
+                    if not short:
+                        maybe_yield(waited_in)
                 waited_in = loop.began
             self._pending = b""
             session.finish()
@@ -207,7 +211,8 @@ class Relay(Owner):
                 local.sendall(data)
                 data = b""
                 session.consumed()
-                maybe_yield()
+                if session.ready:
+                    maybe_yield()
         except Suspended as suspended:
             session.receive_window.untake(suspended.rest)
             session.receive_window.consume()

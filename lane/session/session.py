@@ -16,7 +16,7 @@ from gevent.event import Event
 
 from lane.budget import Budget
 from lane.errors import Closed, LaneError, ProtocolError, Suspended
-from lane.fair import maybe_yield
+from lane.fair import AT_ONCE, maybe_yield
 from lane.proto.frames import reset_code
 from lane.session.aborting import say_abort
 from lane.session.activity import AWAKE
@@ -318,8 +318,10 @@ class Session(StreamWriter):
         if protocol.over:
             self._say_abort()
         else:
-            if first or resumed or self.send_buffer.sent or self.send_buffer.final is not None:
-                self._write_soon()  # the lock may be held by a write to the last stream
+            if resumed or self._lock.locked():  # by a write to the last stream
+                self._write_soon()  # both sides may have much to send again, and must read meanwhile
+            elif first or self.send_buffer.sent or self.send_buffer.final is not None:
+                self._write_locked()
             self._owner.carrier_changed(flows)
         hand_short_to = getattr(stream, "hand_short_to", None)
         if hand_short_to is not None:
@@ -343,7 +345,7 @@ class Session(StreamWriter):
 
     def _read(self, stream: Stream, early: bytes) -> None:
         recv, protocol = receiver(stream), self.protocol
-        loop, waited_in = self._round, self._round.began
+        loop, waited_in, short = self._round, self._round.began, 0
         data: bytes | memoryview = early or recv(READ_SIZE)
         while data:
             if self._stream is not stream:
@@ -355,7 +357,7 @@ class Session(StreamWriter):
                 return  # the next bytes belong to another session
             if size >= BULK:
                 self._owner.gates.turn(size, waited_in)
-            elif loop.began == waited_in:
+            elif loop.began == waited_in and (short := short + 1) % AT_ONCE == 0:
                 maybe_yield(waited_in)
             waited_in = loop.began
             data = recv(READ_SIZE)

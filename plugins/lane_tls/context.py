@@ -14,8 +14,7 @@ from OpenSSL import SSL, crypto
 
 from lane.errors import ConfigError
 from lane.stream import Address, ServerTLS
-from lane_tls.openssl import exchange_with
-from lane_tls.records import tell_secrets
+from lane_tls.openssl import exchange_with, log_keys
 
 _ALPN = b"http/1.1"
 _CIPHERS = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
@@ -74,7 +73,7 @@ def _context() -> Any:
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
     context.set_tls13_ciphersuites(_CIPHERS)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # tickets need no memory on the server
-    tell_secrets(context)
+    log_keys(context)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # an idle connection keeps no 16 KB buffers
     return context
 

@@ -102,7 +102,7 @@ class TLSListener:
     def _accept_all(self, acceptor: Acceptor) -> None:
         while True:
             try:
-                sock, address = acceptor.accept()
+                sock, address = acceptor.accept_plain()
             except Closed:
                 return
             try:

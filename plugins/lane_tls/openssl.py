@@ -3,6 +3,7 @@
 tests/unit/lane_tls/test_openssl.py fails if one of them changes.
 """
 
+import threading
 from typing import Any
 
 from OpenSSL import SSL
@@ -13,6 +14,8 @@ TESTED = ("26.4",)
 """Versions of pyOpenSSL that lane was tested with."""
 CONNECTION = ("_into_ssl", "_ssl")
 """Private names of pyOpenSSL's connections that are used here."""
+CONTEXT = ("_context",)
+"""And of its contexts."""
 _lib: Any = SSL._lib  # type: ignore[attr-defined]
 _ffi: Any = SSL._ffi  # type: ignore[attr-defined]
 _start = _ffi.new("char **")
@@ -20,8 +23,38 @@ _start = _ffi.new("char **")
 
 def is_supported() -> bool:
     """Whether the installed pyOpenSSL was tested and has all names. If not, a warning is logged."""
-    missing = lacking(SSL.Connection(SSL.Context(SSL.TLS_METHOD), None), CONNECTION)
+    context = SSL.Context(SSL.TLS_METHOD)
+    missing = lacking(context, CONTEXT) + lacking(SSL.Connection(context, None), CONNECTION)
     return is_tested("pyOpenSSL", TESTED, missing=missing, otherwise="TLS may not work")
+
+
+class _KeyLog(threading.local):
+    """The lines of this thread's handshakes that nobody has taken yet."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+
+
+_key_log = _KeyLog()
+
+
+@_ffi.callback("void (*)(const SSL *, const char *)")  # type: ignore[untyped-decorator]
+def _note(_: Any, line: Any) -> None:
+    _key_log.lines.append(_ffi.string(line))
+
+
+def log_keys(context: Any) -> None:
+    """Have the connections of `context` log their secrets: see `logged`.
+
+    pyOpenSSL's own callback looks up the connection for each of five lines, which takes as long as a key.
+    """
+    _lib.SSL_CTX_set_keylog_callback(context._context, _note)
+
+
+def logged() -> list[bytes]:
+    """Take the lines that this thread has logged since the last call (NSS's SSLKEYLOGFILE format)."""
+    lines, _key_log.lines = _key_log.lines, []
+    return lines
 
 
 def resumed(connection: Any) -> bool:

@@ -6,6 +6,7 @@ buffers of their own, which are out of the processor's cache when their turn com
 """
 
 import hmac
+from functools import cache
 from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -164,6 +165,10 @@ def next_secret(suite: str, secret: bytes) -> bytes:
 
 def _expand(secret: bytes, label: bytes, size: int, digest: str) -> bytes:
     """HKDF-Expand-Label without a context (section 7.1), for no more bytes than the digest has."""
+    return hmac.digest(secret, _info(label, size), digest)[:size]
+
+
+@cache
+def _info(label: bytes, size: int) -> bytes:
     name = b"tls13 " + label
-    info = size.to_bytes(2, "big") + bytes((len(name),)) + name + b"\0\1"
-    return hmac.digest(secret, info, digest)[:size]
+    return size.to_bytes(2, "big") + bytes((len(name),)) + name + b"\0\1"

@@ -17,7 +17,7 @@ from typing import Any
 from OpenSSL import SSL
 
 from lane.errors import Closed, Failure
-from lane_tls.openssl import left, resumed
+from lane_tls.openssl import left, logged, resumed
 from lane_tls.protection import (
     ALERT,
     BAD_RECORD_MAC,
@@ -52,23 +52,12 @@ _ALERTS = {
     BAD_RECORD_MAC: "bad record mac",
     RECORD_OVERFLOW: "record overflow",
 }
-_SECRETS = {b"CLIENT_TRAFFIC_SECRET_0", b"SERVER_TRAFFIC_SECRET_0"}
+_SECRETS = b"CLIENT_TRAFFIC_SECRET_0 ", b"SERVER_TRAFFIC_SECRET_0 "
 
 _sealed = memoryview(bytearray(LARGEST + MOST_SEALED + FULL))
 _plain = memoryview(bytearray(LARGEST + MOST_SEALED))
 _nothing = memoryview(b"")
 _buffers: list[memoryview] = []
-
-
-def tell_secrets(context: SSL.Context) -> None:
-    """Have the connections of `context` tell their `Records` the secrets of their handshakes."""
-    context.set_keylog_callback(_note)
-
-
-def _note(connection: SSL.Connection, line: bytes) -> None:
-    label, _, secret = line.split()
-    if label in _SECRETS:
-        connection.get_app_data()[label] = bytes.fromhex(secret.decode())
 
 
 class Records:
@@ -78,8 +67,7 @@ class Records:
         self.connection: Any = SSL.Connection(context, None)
         """OpenSSL's, until it is released."""
         (self.connection.set_accept_state if accepts else self.connection.set_connect_state)()
-        self._secrets: dict[bytes, bytes] = {}
-        self.connection.set_app_data(self._secrets)
+        self._told: list[bytes] = []  # by OpenSSL, of its secrets
         self._accepts = accepts
         self._sock = sock
         self._waits = accepts  # the handshake goes on with what the peer says next
@@ -113,7 +101,7 @@ class Records:
         while not self._waits or self._feed():
             self._waits = True
             try:
-                self.connection.do_handshake()
+                self._shake()
             except SSL.WantReadError:
                 self._take_output()
                 if not self.flush():
@@ -125,6 +113,12 @@ class Records:
                 self._begin(self._take_output())
                 return True
         return False
+
+    def _shake(self) -> None:
+        try:
+            self.connection.do_handshake()
+        finally:
+            self._told += logged()  # before another connection logs anything
 
     def _feed(self) -> bool:
         try:
@@ -150,7 +144,8 @@ class Records:
         """Go on without OpenSSL. `last` is what it said last: at a server session tickets, already with the
         keys of data."""
         self._suite, self.resumed = self.connection.get_cipher_name(), resumed(self.connection)
-        secrets = [self._secrets.pop(b"%s_TRAFFIC_SECRET_0" % who) for who in (b"CLIENT", b"SERVER")]
+        secrets = [_secret(self._told, label) for label in _SECRETS]
+        self._told.clear()
         self._theirs, self._mine = secrets if self._accepts else secrets[::-1]
         self._seal = Protection(self._suite, self._mine, _count(last) if self._accepts else 0)
         self._open = Protection(self._suite, self._theirs, 0)
@@ -331,6 +326,12 @@ class Records:
         self._mine = next_secret(self._suite, self._mine)
         self._seal = Protection(self._suite, self._mine, 0)
         self._updates, self._wear = False, 0
+
+
+def _secret(told: list[bytes], label: bytes) -> bytes:
+    """The secret with this label. A line has it, the client's random, and the secret in hexadecimal."""
+    line = next(line for line in told if line.startswith(label))
+    return bytes.fromhex(line[line.rindex(b" ") :].decode())
 
 
 def _count(records: bytes) -> int:

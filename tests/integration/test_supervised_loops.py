@@ -392,11 +392,11 @@ def test_the_sorting_of_datagrams_costs_that_datagram(caplog):
     listener.close()
 
 
-@pytest.mark.parametrize("part", ["accept", "_greet"])
+@pytest.mark.parametrize("part", ["accept_plain", "_greet"])
 def test_the_acceptance_of_tls_connections(fails_once, part):
     tls = server_tls()
     listener = TLSTransport().listen(HERE, tls)
-    logged = fails_once(listener._acceptors[0] if part == "accept" else listener, part)
+    logged = fails_once(listener._acceptors[0] if part == "accept_plain" else listener, part)
     accepting = gevent.spawn(listener.accept)
     dialled = []
     while not dialled or not logged():

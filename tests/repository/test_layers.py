@@ -18,6 +18,7 @@ STOREYS = [
         "lane.busy",
         "lane.deadline",
         "lane.fair",
+        "lane.taken",
         "lane.tasks",
         "lane.text",
         "lane.heap",

@@ -18,11 +18,13 @@ from lane_quic.internals.support import relied_on
 from lane_tls import openssl
 
 from lane import supervisor
+from lane.net import accept
 
 ROOT = Path(__file__).parents[2]
 ROOMS = {
     "plugins/lane_quic/internals": {name for _, name in relied_on()},
-    "plugins/lane_tls/openssl.py": {*openssl.CONNECTION, "_lib", "_ffi"},
+    "plugins/lane_tls/openssl.py": {*openssl.CONNECTION, *openssl.CONTEXT, "_lib", "_ffi"},
+    "lane/net/accept.py": {accept.SOCKET},
     "lane/supervisor.py": {*supervisor.GREENLET},
 }
 """Where private names of libraries are touched, and which."""

@@ -1,6 +1,6 @@
 import pytest
 
-from lane.server.hosting import _Taken
+from lane.taken import Taken
 
 
 def test_what_a_session_has_taken_is_given_back_in_the_opposite_order_whatever_fails():
@@ -10,7 +10,7 @@ def test_what_a_session_has_taken_is_given_back_in_the_opposite_order_whatever_f
         given.append("fail")
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError), _Taken() as taken:
+    with pytest.raises(ZeroDivisionError), Taken() as taken:
         taken.then(given.append, "first")
         taken.then(fail)
         taken.then(given.append, "last")
