@@ -49,9 +49,9 @@ def take() -> dict[str, int]:
     """Count greenlets, threads, descriptors, objects, memory and the tables. Return the numbers by name.
 
     Greenlets that wait for a task (`lane.tasks`) do not count. `objects` are tracked by the garbage
-    collector. `blocks` are those of Python's allocator. `heap` is the number of bytes that C code and large
-    objects hold in the C library's heap. Tables with the same name are added up. The census visits all
-    objects; docs/TUNING.md says how long that takes.
+    collector. `blocks` are those of Python's allocator, which counts wrong after `lane.heap.crowd`. `heap` is
+    the number of bytes that C code and large objects hold in the C library's heap. Tables with the same name
+    are added up. The census visits all objects; docs/TUNING.md says how long that takes.
     """
     objects = gc.get_objects()
     found: Counter[str] = Counter(

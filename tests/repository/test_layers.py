@@ -22,6 +22,7 @@ STOREYS = [
         "lane.text",
         "lane.heap",
         "lane.budget",
+        "lane.memo",
         "lane.tally",
         "lane.tested",
     },
