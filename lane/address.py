@@ -7,11 +7,11 @@ server's resolver, and the limits (255 bytes for a name, 16 bits for a port) are
 import ipaddress
 import socket
 import struct
-from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from lane.errors import ProtocolError, UsageError
+from lane.memo import remembered
 
 ATYP_IPV4, ATYP_NAME, ATYP_IPV6 = 1, 3, 4
 MAX_PACKED = 1 + 1 + 255 + 2
@@ -63,7 +63,7 @@ class Address(NamedTuple):
         return _packed(self)
 
 
-@lru_cache(maxsize=KNOWN)
+@remembered(KNOWN)
 def _packed(address: Address) -> bytes:
     port = address.port.to_bytes(2, "big")
     for family, atyp in ((socket.AF_INET, ATYP_IPV4), (socket.AF_INET6, ATYP_IPV6)):
@@ -75,7 +75,7 @@ def _packed(address: Address) -> bytes:
     return struct.pack("!BB", ATYP_NAME, len(name)) + name + port
 
 
-@lru_cache(maxsize=KNOWN)
+@remembered(KNOWN)
 def normal_host(host: str) -> str:
     """The shortest text of an IP address. An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) becomes IPv4.
 
@@ -116,7 +116,7 @@ def unpack(data: bytes | bytearray | memoryview, start: int = 0) -> tuple[Addres
     return _unpacked(bytes(data[start:end])), end
 
 
-@lru_cache(maxsize=KNOWN)
+@remembered(KNOWN)
 def _unpacked(packed: bytes) -> Address:
     """The address with this SOCKS5 form, which is whole. Raises ProtocolError."""
     port = int.from_bytes(packed[-2:], "big")

@@ -9,13 +9,13 @@ import ctypes
 import gc
 import logging
 import os
-import sys
 from collections import Counter
 from typing import Protocol
 from weakref import WeakSet
 
 from greenlet import greenlet
 
+from lane.heap import blocks
 from lane.tasks import idle
 
 log = logging.getLogger("lane.census")
@@ -49,9 +49,9 @@ def take() -> dict[str, int]:
     """Count greenlets, threads, descriptors, objects, memory and the tables. Return the numbers by name.
 
     Greenlets that wait for a task (`lane.tasks`) do not count. `objects` are tracked by the garbage
-    collector. `blocks` are those of Python's allocator. `heap` is the number of bytes that C code and large
-    objects hold in the C library's heap. Tables with the same name are added up. The census visits all
-    objects; docs/TUNING.md says how long that takes.
+    collector. `blocks` are those of Python's allocator, 0 if they are not known (`lane.heap.blocks`). `heap`
+    is the number of bytes that C code and large objects hold in the C library's heap. Tables with the same
+    name are added up. The census visits all objects; docs/TUNING.md says how long that takes.
     """
     objects = gc.get_objects()
     found: Counter[str] = Counter(
@@ -60,7 +60,7 @@ def take() -> dict[str, int]:
         threads=_entries("/proc/self/task"),
         descriptors=_entries("/proc/self/fd"),
         objects=len(objects),
-        blocks=sys.getallocatedblocks(),
+        blocks=blocks(),
         heap=_heap(),
     )
     del objects

@@ -62,6 +62,10 @@ def idle() -> int:
 
 def let_go() -> None:
     """End the greenlets that wait for a task in this thread. After a peak they would hold up its memory."""
+    hub: Any = get_hub()
+    for runner in _idle.runners:
+        if runner.parent is hub:
+            hub.loop.run_callback(runner.switch)  # without a task it ends; its own frame holds a reference
     _idle.runners.clear()
 
 

@@ -8,13 +8,13 @@ labels stay as they are: the DNS has names that no host may have, such as `_dmar
 
 import ipaddress
 import socket
-from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 import idna
 
 from lane.address import KNOWN, unmapped
 from lane.errors import Status, TargetError
+from lane.memo import remembered
 
 MAX_LABEL = 63
 """The longest label, in octets (RFC 1035 section 2.3.4)."""
@@ -25,7 +25,7 @@ _FORBIDDEN = frozenset(map(chr, range(0x21))) | frozenset("#%/:<>?@[\\]^|\x7f")
 _JOINERS = "\u200c\u200d"
 
 
-@lru_cache(maxsize=KNOWN)  # each connection asks several times
+@remembered(KNOWN)  # each connection asks several times
 def ascii_name(host: str) -> str:
     """`host` in the form of the DNS: A-labels (RFC 5890) in lower case. A final dot stays.
 
@@ -53,7 +53,7 @@ def normal_name(host: str) -> str:
     return ascii_name(host).removesuffix(".")
 
 
-@lru_cache(maxsize=KNOWN)
+@remembered(KNOWN)
 def literal(host: str) -> IPv4Address | IPv6Address | None:
     """Parse `host` as an IP address, in any notation that resolvers accept (`127.1`); None for a name.
 

@@ -9,10 +9,10 @@ own peers.
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from typing import Generic, TypeVar
 
 from lane.address import unmapped
+from lane.memo import remembered
 
 IPV6_PREFIX = 64
 """Bits of an IPv6 address that identify a network. One customer has all of its addresses (RFC 6177)."""
@@ -20,7 +20,7 @@ IPV6_PREFIX = 64
 Guest = TypeVar("Guest")
 
 
-@lru_cache(maxsize=1024)  # each connection asks several times
+@remembered(1024)  # each connection asks several times
 def network(host: str) -> str:
     """The network that an IP address is counted under: an IPv4 address as itself, an IPv6 one as its /64.
 

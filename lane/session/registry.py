@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 import gevent
 from gevent.event import Event
 
-from lane import census, heap, tasks
+from lane import census, heap, memo, tasks
 from lane.budget import Budget, Share
 from lane.errors import Closed, Status, TargetError
 from lane.fair import Walk
@@ -139,7 +139,10 @@ class Registry:
             self._users.take(user, sure=known)
         self._total += 1
         self._count.put(self._total)
-        self._crowd = max(self._crowd, self._total)
+        if self._total > self._crowd:
+            self._crowd = self._total
+            if self._crowd == CROWD + 1:
+                heap.crowd(True)
         self._admitted[peer] += 1
         self._empty.clear()
         return _Held(None, self._dismiss, peer, user)
@@ -295,7 +298,11 @@ class Registry:
         self._return = None
         self._peak, self._crowd = self.budget.used, self._total
         tasks.let_go()
-        heap.give_back()
+        memo.forget()
+        few = self._total <= CROWD
+        if few:
+            heap.crowd(False)
+        heap.give_back(collect=few)
 
     def _look_after(self, session: Session, now: float) -> bool:
         """Give `session` a tick, end it, or let it rest. Returns whether it stays active.

@@ -23,6 +23,7 @@ STOREYS = [
         "lane.text",
         "lane.heap",
         "lane.budget",
+        "lane.memo",
         "lane.tally",
         "lane.tested",
     },

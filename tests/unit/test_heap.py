@@ -64,3 +64,33 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     if not_kept < 1000:
         pytest.skip("this C library keeps buffers by itself")
     assert kept < not_kept / 10
+
+
+def test_a_crowd_leaves_little_memory_although_some_of_its_objects_stay():
+    script = """
+import sys
+from lane import heap
+old = [[number] for number in range(10_000)]
+heap.crowd(sys.argv[1] == "yes")
+for each in old:
+    each.extend(each * 9)  # Python's memory, that the library's replaces
+crowd = [(number, str(number), [number]) for number in range(200_000)]
+peak = heap.resident()
+left = crowd[::500]
+del crowd, old[::2]
+heap.crowd(False)
+for number, (_, text, each) in enumerate(left):
+    assert text == str(number * 500)
+    each.extend(each * 99)
+heap.give_back(collect=True)
+print(heap.resident() / max(peak, 1))
+"""
+
+    def left(crowd):
+        command = [sys.executable, "-c", script, crowd]
+        return float(subprocess.run(command, capture_output=True, check=True).stdout)
+
+    marked, not_marked = left("yes"), left("no")
+    if not hasattr(ctypes.CDLL(None), "malloc_trim") or not not_marked:
+        pytest.skip("this C library returns no pages, or the system tells no sizes")
+    assert marked < not_marked / 2

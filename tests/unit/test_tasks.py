@@ -76,6 +76,16 @@ def test_few_greenlets_wait_for_more():
     assert len(tasks._idle.runners) == tasks.MOST_IDLE
 
 
+def test_those_that_wait_end_once_they_are_let_go():
+    start(lambda: None)
+    gevent.sleep(0)
+    (runner,) = tasks._idle.runners
+    tasks.let_go()
+    gevent.sleep(0)
+    assert runner.dead
+    assert not tasks.idle()
+
+
 def test_a_greenlet_that_waits_holds_nothing_of_its_task():
     class Held:
         pass
