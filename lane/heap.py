@@ -68,9 +68,8 @@ def crowd(here: bool) -> None:
     """Have new objects in the C library's heap, or in Python's own again.
 
     Python's functions that free and resize stay in place: they pass on what is not theirs, since all objects
-    of more than 512 bytes are the C library's anyway. Nothing changes in other Pythons than those of `_TRIED`,
-    where they have other allocators (PYTHONMALLOC, builds without the GIL), or where the library can't return
-    pages.
+    of more than 512 bytes are the C library's anyway. Nothing changes in Pythons that are not `_TRIED`, where
+    they have other allocators (PYTHONMALLOC, builds without the GIL), or if the library can't return pages.
     """
     global _miscounted
     if here == bool(_python) or sys.implementation.name != "cpython" or sys.version_info[:2] not in _TRIED:
@@ -95,7 +94,7 @@ def crowd(here: bool) -> None:
 
 
 def blocks() -> int:
-    """The number of blocks of Python's allocator in use; 0 once there was a crowd, since it is not known then."""
+    """How many blocks of Python's allocator are in use; 0 after a crowd, since it is not known then."""
     return 0 if _miscounted else sys.getallocatedblocks()
 
 

@@ -38,8 +38,9 @@ DOUBT = 0.1
 """Seconds without an answer to any session after which the lane is probed; more on a long path."""
 SILENT = 0.25
 """Seconds without an answer after which a lane counts as silent; more on a long path."""
-TRY = 1.0
-"""Seconds to find a lane that works when none is known to work; more on a long path."""
+TRY = 3.0
+"""Seconds to find a lane that works when none is known to work; more on a long path. A server that stands
+still for a moment, on a machine with too much to do, must not cost those who begin then their connections."""
 STUCK = 1.0
 """Seconds without an answer after which a session needs another carrier; more on a long path."""
 RATE = 15.0
