@@ -30,7 +30,6 @@ class Sender(StreamSender):
         super().__init__(stream_id=stream_id, writable=True)
         self._rested_at = 0  # the offset up to which all was sent when it rested last
         self._repeated = 0  # bytes before this offset are not repeated
-        self._copied, self._copies = 0, 0  # where the last copy ended, and how many copies ended there
 
     def write(self, data: bytes, end_stream: bool = False) -> None:
         """Write as aioquic does. If all was sent, the new bytes are all that is to be sent."""
@@ -197,19 +196,17 @@ class Sender(StreamSender):
 
     def forget_repeats(self) -> None:
         """Let the last bytes be repeated once more: a probe timeout says that neither copy arrived."""
-        self._repeated = self._copied = 0
+        self._repeated = 0
 
-    def repeat(self, most: int, copies: int = 1) -> int:
+    def repeat(self, most: int) -> int:
         """Queue the unacknowledged part of the last `most` bytes again. Return how many bytes these are.
 
-        The same end may be repeated so many times as `copies` says, unless `forget_repeats` was called.
+        No byte is repeated a second time, unless `forget_repeats` was called.
         """
         start, stop = max(self.highest_offset - most, self.buffer_start, self._repeated), self.highest_offset
         if stop <= start or self.reset_error_code is not None:
             return 0
-        self._copied, self._copies = stop, self._copies + 1 if stop == self._copied else 1
-        if self._copies >= copies:
-            self._repeated = stop
+        self._repeated = stop
         self.pending.add(start, stop)
         known = self._forget_known(start, stop)
         self.buffer_is_empty = False

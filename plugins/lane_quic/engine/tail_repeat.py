@@ -3,9 +3,8 @@
 Later packets reveal that a packet was lost. No packet follows the last ones of an answer, so their loss costs
 a probe timeout, which is more than a round trip. On a path that loses every tenth packet, users notice that.
 There the end of a burst is sent again after a short pause, unless it was acknowledged by then. Because of the
-pause, one burst of losses rarely takes both copies. Where a tenth is lost, both copies of a packet are lost
-in three of a hundred answers of three packets, so the end is sent a third time. The cost is bounded: a few
-percent of the sent bytes, and a small fixed rate for a connection that sends little.
+pause, one burst of losses rarely takes both copies. The cost is bounded: a few percent of the sent bytes, and
+a small fixed rate for a connection that sends little.
 """
 
 from collections.abc import Iterable
@@ -18,8 +17,6 @@ EVIDENCE = 24
 """Packets that must be counted before the loss is known."""
 TAIL = 6000
 """Bytes at the end of a burst that are repeated: four packets. Losses before them are noticed anyway."""
-VERY_LOSSY = 0.05
-"""Recent loss, as a fraction (0 to 1), from which on a tail is repeated twice."""
 PAUSE = 0.003
 """The longest pause between the two copies, seconds. The pause is an eighth of a round trip."""
 SHORTEST_PAUSE = 0.001
@@ -121,10 +118,6 @@ class TailRepeat(ConnectionIds):
             return True
         return loss.recent_loss >= LOSSY or came.loss >= LOSSY
 
-    @property
-    def _copies_of_tails(self) -> int:
-        return 2 if max(self.loss.recent_loss, self.arrivals.loss) >= VERY_LOSSY else 1
-
     def note_tails(self, busy: Iterable[Any], now: float) -> None:
         """See `FastPathConnection`."""
         if (timeouts := self.loss.timeouts) != self._timeouts:
@@ -144,9 +137,8 @@ class TailRepeat(ConnectionIds):
         if self._tails_at is None or now < self._tails_at:
             return
         self._tails_at = None
-        copies = self._copies_of_tails
         for stream in self._tails.values():
             sender: Any = stream.sender
             if sender.has_fresh_tail and self.tail_budget.room(now, self.loss.pacer.rate):
-                self.tail_budget.spend(sender.repeat(TAIL, copies))
+                self.tail_budget.spend(sender.repeat(TAIL))
         self._tails.clear()

@@ -5,7 +5,6 @@ import pytest
 from lane_quic.engine.flow_control import STREAMS
 from lane_quic.plugin import QuicTransport
 from lane_quic.stream import SMALL_CHUNK
-from lane_quic.udp.udp import GATHER_HURRIED, GATHER_MOST
 
 from lane.errors import Closed, Reset
 from lane.stream import Address
@@ -40,21 +39,6 @@ def test_a_reset_ends_both_directions(kit):
     assert isinstance(read_to_error(far), Reset)
     assert isinstance(outcome(far.sendall, b"x"), Reset)
     assert isinstance(read_to_error(near), Reset)
-
-
-def test_a_new_stream_shortens_the_waits_of_a_bulk_transfer_beside_it_and_not_its_own(kit):
-    near, far = kit.stream()
-    bulk = gevent.spawn(outcome, far.sendall, bytes(10**7))  # nobody reads it
-    client, server = near._carrier, far._carrier
-    until(lambda: server.waiting)
-    assert not server.engine.loss.pacer._hurried_until
-    other = client.open()
-    assert [client.act(), client.act()] == [GATHER_HURRIED, GATHER_MOST]
-    assert not client.engine.loss.pacer._hurried_until, "this side sends no bulk"
-    other.sendall(b"x")
-    until(lambda: server.engine.loss.pacer._hurried_until)
-    near.reset()
-    bulk.join()
 
 
 @pytest.mark.parametrize("code", [0, 2**62 - 1])

@@ -218,19 +218,6 @@ def test_a_tail_is_fresh_once_all_was_sent_and_until_it_was_repeated(path):
     assert path.send().fin
 
 
-def test_a_tail_may_be_repeated_several_times(path):
-    path.write(100)
-    path.send()
-    for left in (True, False):
-        assert (path.sender.repeat(30, 2), path.send().start) == (30, 70)
-        assert path.sender.has_fresh_tail is left
-    path.write(50)
-    path.send()
-    assert path.sender.repeat(ALL, 2) == 50
-    path.send()
-    assert path.sender.has_fresh_tail, "another end counts anew"
-
-
 def test_a_tail_that_was_acknowledged_is_not_repeated(path):
     path.write(100, end=True)
     first, second = path.send(60), path.send()
