@@ -78,7 +78,7 @@ def test_sessions_go_on(tmp_path, origin, manager, workers, transport):
                 assert association.ask(target.address, b"1")[0] == target.address
                 assert len(target.peers) == 1
                 until(lambda: works(client, origin), client.describe)
-                assert status(third)["sessions"] == len(chats) + 2
+                until(lambda: status(third)["sessions"] == len(chats) + 2, third.describe)
                 for sock in chats:
                     sock.close()
                 until(lambda: status(third)["sessions"] == 2)
