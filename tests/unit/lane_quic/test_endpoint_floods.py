@@ -30,6 +30,8 @@ ENDS = {
     "key updates": QuicErrorCode.KEY_UPDATE_ERROR,
 }
 """Attacks that end the connection, and with which error; the others are borne."""
+MAY_END = {"new connection IDs": QuicErrorCode.CONNECTION_ID_LIMIT_ERROR}
+"""The same for those that may: if so many are read at once that no answer leaves between them."""
 
 
 @pytest.fixture
@@ -92,8 +94,9 @@ def test_a_flood_costs_its_own_connection_at_most(kit, attacked, name, caplog):
         exchange(*honest, 10_000)
         assert {what: size for what, size in victim.most.items() if size > BOUNDS[what]} == {}
         ended = victim.engine._close_event
-        assert (ended and ended.error_code) == ENDS.get(name)
-        if name in ENDS:
+        code = ended and ended.error_code
+        assert code == ENDS.get(name) or (ended and code == MAY_END.get(name))
+        if ended:
             until(lambda: victim.carrier.closed)
             assert victim.carrier not in kit.listener._carriers
             assert victim.carrier not in kit.listener._by_cid.values()
