@@ -81,10 +81,10 @@ def crowd(here: bool) -> None:
         return
     raw = _Allocator()
     get(_RAW, ctypes.byref(raw))
-    for domain in _DOMAINS:
-        if not here:
-            put(domain, ctypes.byref(_python.pop(domain)))
-            continue
+    while _python:
+        domain, own = _python.popitem()
+        put(domain, ctypes.byref(own))
+    for domain in _DOMAINS if here else ():
         own = _Allocator()
         get(domain, ctypes.byref(own))
         if "t" in sys.abiflags or own.context or raw.context or own.malloc == raw.malloc:
