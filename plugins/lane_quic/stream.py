@@ -11,11 +11,10 @@ from typing import Any, Protocol
 from gevent.event import Event
 
 from lane.errors import Closed, Failure, LaneError, Reset
+from lane.net.sleeper import SHORT
 from lane_quic.engine.connection_view import UNSENT_LEAST
 from lane_quic.engine.engine import Engine
 
-SHORT = 4096
-"""Bytes below which received data may be passed on without waking the reader."""
 SMALL_CHUNK = 1024
 """Unread pieces are joined up to this many bytes. Each piece costs memory beside its data."""
 
