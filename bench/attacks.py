@@ -144,7 +144,8 @@ def stops(peer, number):
 
 
 def challenges(peer, number):
-    return b"".join(frame(0x1A, data=os.urandom(8)) for _ in range(BORNE))
+    """Challenges in datagrams of 1200 bytes, as RFC 9000, section 8.2.1, wants them."""
+    return b"".join(frame(0x1A, data=os.urandom(8)) for _ in range(BORNE)).ljust(1180, b"\0")
 
 
 def new_ids(peer, number):

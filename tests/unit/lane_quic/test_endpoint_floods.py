@@ -131,8 +131,9 @@ def test_answers_are_no_larger_than_questions(kit, attacked):
         victim = attacked()
         victim.peer.sent = victim.peer.received = 0
         victim.suffer(name)
-        # The answer to a path challenge is as long as the challenge. A few ACKs come beside them.
-        assert 0 < victim.peer.received < 1.01 * victim.peer.sent
+        # At most one datagram of 1200 bytes answers one with challenges, which is as long. A few ACKs and
+        # a search for a larger datagram come beside them.
+        assert 0 < victim.peer.received < 1.05 * victim.peer.sent
         victim.carrier.shut("enough")
 
 
