@@ -191,14 +191,16 @@ class QuicCarrier:
     def act(self) -> float:
         """Handle the received events. Whatever they cause is sent at the end of this turn, in one flush.
 
-        If nothing but data came, nothing else is to be sent. Return how long the next ones may be gathered.
+        If nothing is to be sent, there is none. Return how long the next datagrams may be gathered.
         """
+        now, engine, at = self.heard or 0.0, self.engine, None
         try:
             self._handle_events()
+            if not (engine.acked and (self.waiting or self._drained is not None)):  # for whom an ACK is news
+                at = engine.quiet_until(now)
         except Exception:
             self._broke("what was received")
-        now = self.heard or 0.0
-        if (at := self.engine.quiet_until(now)) is None:
+        if at is None:
             self.flush_soon()
         else:
             self._arm(at, now)

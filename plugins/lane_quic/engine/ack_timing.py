@@ -63,11 +63,6 @@ class AckTiming(ConnectionView):
         elif due is None:
             space.ack_at = now + MAX_ACK_DELAY
 
-    def quiet_until(self, now: float) -> float | None:
-        """When the ACK of what has just come is due. None if something may be to send at once, or unknown."""
-        at: float | None = None if self.stirred else self.space.ack_at
-        return None if at is None or at <= now or self.close_pending else at
-
     def _ack_may_ride(self, now: float) -> bool:
         """Whether an ACK that is not due yet may leave with little data: no other one has just left."""
         waits = self._unacknowledged > 0 and self.space.ack_at is not None

@@ -134,7 +134,7 @@ class Engine(AckTiming):
 
     def trains_to_send(self, now: float) -> Datagrams:
         """The packets that may be sent now, as far as they are joined already."""
-        self.stirred = False
+        self.stirred = self.acked = False
         datagrams = self._send_message(now) if self._fast else None
         if datagrams is None:
             datagrams = self._send_batch(now)
@@ -219,6 +219,23 @@ class Engine(AckTiming):
             or self.loss.timeouts > 0
             or self.loss.large_lost >= HOLE_PACKETS
         )
+
+    def quiet_until(self, now: float) -> float | None:
+        """When the next thing is to do. None if something may be to send at once, or it is unknown.
+
+        An ACK alone lets something be sent where the window or the rate held it up, or something was lost.
+        """
+        if self.stirred or self.close_pending:
+            return None
+        at: float | None = self.space.ack_at
+        if self.acked:
+            held_up = self.pacing_at is not None or len(self.datagrams_pending) or self.gather_streams()
+            if held_up or fast_send.has_more_to_say(self):
+                return None
+            self.acked = False
+            self.note_idle()
+            at = self.get_timer()
+        return None if at is None or at <= now else at
 
     def get_timer(self) -> float | None:
         """aioquic's, without its looks at what only a handshake or another path has."""

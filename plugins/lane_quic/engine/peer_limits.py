@@ -92,7 +92,7 @@ class PeerLimits(FastPathConnection):
             found = self.frame_handlers
             _handlers.update({kind: (handler.__name__, epochs) for kind, (handler, epochs) in found.items()})
         self.frame_budget = self.frame_handlers = FrameHandlers(self)
-        self.stirred = True
+        self.stirred, self.acked = True, False
         self._newest_cid_sent = 0
         self._updated_at = -1  # our next packet number at the time of the peer's last key update
         self._skipped, self._skip_at = -1, FIRST_SKIPPED + randbelow(FIRST_SKIPPED)

@@ -42,10 +42,12 @@ class PendingDatagrams(Protocol):
 class FastPathConnection(Connection):
     """A connection whose packets may be parsed and written directly."""
 
-    __slots__ = ("abandoned", "frame_budget", "keys", "space", "stirred", "tls_messages")
+    __slots__ = ("abandoned", "acked", "frame_budget", "keys", "space", "stirred", "tls_messages")
 
     abandoned: dict[int, int]
     """The streams that nobody reads any more: bytes that count as consumed, by stream ID."""
+    acked: bool
+    """Whether an ACK came since packets were last sent."""
     datagrams_pending: PendingDatagrams
     frame_budget: FrameBudget
     keys: Any
@@ -54,7 +56,7 @@ class FastPathConnection(Connection):
     space: Any
     """The packet number space of packets with a short header; None before the handshake starts."""
     stirred: bool
-    """Whether anything but data came since packets were last sent. It may let others be sent."""
+    """Whether anything but data and ACKs came since packets were last sent. It may let others be sent."""
     tls_messages: Any
     """The stream of TLS messages in packets with a short header."""
 

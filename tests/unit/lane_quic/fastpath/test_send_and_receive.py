@@ -353,6 +353,15 @@ def test_a_message_makes_no_batch_and_its_arrival_stirs_nothing(monkeypatch):
     assert pipe.client.engine.quiet_until(pipe.now) is None, "no ACK is due: who knows what else is"
     pipe.client.engine.receive_datagrams([datagram], "server", pipe.now)
     assert pipe.client.engine.quiet_until(pipe.now) == pipe.now + MAX_ACK_DELAY
+    later = pipe.now + MAX_ACK_DELAY
+    for data, _ in pipe.client.engine.datagrams_to_send(later):
+        server.receive_datagrams([data], "peer", later)
+    server.pacing_at = later
+    assert server.quiet_until(later) is None, "the rate held up something"
+    server.pacing_at, server.local_max_data.sent = None, 0
+    assert server.quiet_until(later) is None, "the packet with the limit was lost"
+    server.local_max_data.sent = server.local_max_data.value
+    assert server.quiet_until(later) == server.close_at, "an ACK came, and nothing waits for it"
     server.send_ping(1)
     for data, _ in server.datagrams_to_send(pipe.now):
         pipe.client.engine.receive_datagrams([data], "server", pipe.now)
