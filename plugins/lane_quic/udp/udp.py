@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import gevent
 
 from lane.net import pktinfo
+from lane.net.sleeper import sleep
 from lane.supervisor import report, supervise
 from lane_quic.configuration import LARGEST_RECEIVED
 from lane_quic.udp import offload
@@ -117,6 +118,10 @@ class QuicSocket:
         self._events: Any = gevent.get_hub().loop
         self._readable, self._writable = (self._events.io(sock.fileno(), event) for event in (_READ, _WRITE))
         self._patience, self._hurried = GATHER_MOST, -inf  # how long packets may be gathered, and since when
+        self._rate, self._last = (
+            0.0,
+            monotonic(),
+        )  # large packets a second, and when the newest batch came
         self.closed = self.broken = False
         self._hint: int | None = None  # an error number for `on_hint`, not reported yet
         self.resume()
@@ -215,27 +220,33 @@ class QuicSocket:
         self._writable.stop()
 
     def _receive(self) -> None:
-        hub: Any = gevent.get_hub()
-        rate, last, pause = 0.0, monotonic(), 0.0
         while not self.closed and not self.broken:
-            if not pause:
-                hub.wait(self._readable)  # no limit: until the socket is closed
-            sparse = rate < BULK_RATE and monotonic() - last > SPARSE
-            drained, large = self._take_batch(alone=sparse)
-            now = monotonic()
-            rate += (large / max(now - last, 1e-6) - rate) * min((now - last) / BULK_MEMORY, 1.0)
-            last = now
-            bulk = rate > BULK_RATE
-            if not bulk and self._patience:  # a stream that is new may become the bulk transfer
-                self._patience = GATHER_MOST
-            pause = min(GATHER / rate, self._patience) if drained and bulk else 0.0
-            if pause:
-                gevent.sleep(pause)
+            gevent.sleep(sleep(self._readable, self._take))
 
-    def _take_batch(self, *, alone: bool = False) -> tuple[bool, int]:
+    def _take(self) -> float | None:
+        """Take what has come, and return for how many seconds no more is to be taken; None: for none at all.
+
+        The event loop calls this: a greenlet that waits would take more time than a packet.
+        """
+        if self.closed or self.broken:
+            return 0.0
+        alone = self._rate < BULK_RATE and monotonic() - self._last > SPARSE
+        drained, large = self._take_batch(alone=alone)
+        if drained is None:
+            return BACK_OFF
+        now, last = monotonic(), self._last
+        self._rate += (large / max(now - last, 1e-6) - self._rate) * min((now - last) / BULK_MEMORY, 1.0)
+        self._last = now
+        bulk = self._rate > BULK_RATE
+        if not bulk and self._patience:  # a stream that is new may become the bulk transfer
+            self._patience = GATHER_MOST
+        return min(GATHER / self._rate, self._patience) or None if drained and bulk else None
+
+    def _take_batch(self, *, alone: bool = False) -> tuple[bool | None, int]:
         """Read a batch and let the carriers answer. Return whether that was all, and how many were large.
 
-        `alone`: a packet probably comes alone, so nothing is asked for after it.
+        `alone`: a packet probably comes alone, so nothing is asked for after it. None in place of the first:
+        nothing could be read, although there is something.
         """
         drained, large, count = False, 0, 0
         rows: list[tuple[Any, list[bytes]]] = []  # consecutive datagrams, by path
@@ -262,10 +273,8 @@ class QuicSocket:
                 rows.append((path, datagrams))
             if alone:
                 break
-        if not rows and not drained:
-            gevent.sleep(BACK_OFF)
         self._hand_out(rows, start)
-        return drained, large
+        return (drained if rows or drained else None), large
 
     def _hand_out(self, rows: list[tuple[Any, list[bytes]]], start: float) -> None:
         """Deliver the datagrams, and let each receiver act on them. One that fails does not affect others."""
