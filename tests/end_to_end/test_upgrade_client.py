@@ -87,7 +87,7 @@ def test_connections_go_on(tmp_path, origin, transport, times):
             server.link,
             "--forward",
             f"tcp://127.0.0.1:{port}=127.0.0.1:{origin.echo},"
-            f"udp://127.0.0.1:{packets}=127.0.0.1:{target.address[1]}",
+            f"udp://127.0.0.1:{packets}={Address(*target.address)}",
             "--reverse",
             f"tcp://127.0.0.1:{back}=127.0.0.1:{origin.echo}",
         ) as client,

@@ -59,9 +59,13 @@ class Associated:
 
 
 class UdpServer:
-    """Answers each packet with what `answer` makes of it, from a thread."""
+    """Answers each packet with what `answer` makes of it, from a thread.
 
-    def __init__(self, answer=lambda data: data, host="127.0.0.1"):
+    No server of lane listens at its `host`. Clients of one that is gone would send to its port, which may be
+    this one's now.
+    """
+
+    def __init__(self, answer=lambda data: data, host="127.0.0.2"):
         self.sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         self.sock.bind((host, 0))

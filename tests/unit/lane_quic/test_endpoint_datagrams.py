@@ -62,7 +62,7 @@ def test_nothing_gathers_where_datagrams_come():
 
 
 @pytest.mark.bulk
-def test_a_bulk_beside_thousands_of_datagrams():
+def test_a_bulk_beside_a_thousand_datagrams():
     with quic() as kit:
         opened, accepted = kit.stream()
         near, far = kit.last
@@ -81,7 +81,7 @@ def test_a_bulk_beside_thousands_of_datagrams():
                 read[0] += len(accepted.recv())
 
         greenlets = [gevent.spawn(run) for run in (listen, write, drain)]
-        sent = 2000
+        sent = 1000
         for number in range(sent):
             assert near.datagrams.send(number.to_bytes(1000, "big"))
             while near.stats().more["datagrams_sent"] <= number:  # more would be dropped for newer ones
