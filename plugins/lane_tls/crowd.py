@@ -46,7 +46,12 @@ class Crowd:
         self._same = 0  # looks without growth
 
     def look(self, arrived: int, lost: int, seconds: float) -> None:
-        """Take the bytes that arrived and were lost in so many seconds."""
+        """Take the bytes that arrived and were lost in so many seconds.
+
+        Where nothing arrives, the path is cut off, or nobody reads. That says nothing about its rate.
+        """
+        if not arrived:
+            return
         loss = lost / max(1, arrived + lost)
         self._arrivals.append(arrived / seconds)
         self._losses.append(loss)

@@ -38,6 +38,8 @@ MOST_AT_ONCE = 64
 """Transfers that are looked at in such a time. With more of them, looks are rarer."""
 STEADY = 2
 """Looks in a row at which a transfer had more to send than the path takes, until it counts."""
+STILL = 8
+"""Looks in a row at which nothing arrived, after which a transfer has stopped: its reader may have."""
 QUEUE = 1.15
 """A path has a queue if round trips take this many times the shortest one."""
 SHORTEST = 0.002
@@ -48,6 +50,8 @@ CROWD = 24
 """Transfers of a path beyond which they are a crowd, until half of them are left."""
 FIRST = 65536
 """Bytes a second that each transfer of a new crowd has at least."""
+MODEST = 0.6
+"""What a transfer takes at most of its part of a crowd, and of the fastest one's rate, if others limit it."""
 LEAST = 16384
 """Bytes a second that any transfer may have."""
 LEAST_SHARE = 1500
@@ -84,7 +88,10 @@ class Sender(Protocol):
 class Transfer:
     """The rate of one connection, from its counters."""
 
-    __slots__ = ("_at", "_delivered", "_looks", "_lost", "arrived", "busy", "cap", "loss", "lost", "rate")
+    __slots__ = (
+        "_at", "_delivered", "_looks", "_lost", "_still", "arrived", "busy", "cap", "loss", "lost", "queued",
+        "rate",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.rate = 0.0
@@ -97,10 +104,12 @@ class Transfer:
         """Bytes a second to which it is paced."""
         self.arrived = self.lost = 0
         """Bytes, between the last two looks."""
+        self.queued = False
+        """Whether its own round trips show a queue."""
         self._delivered: int | None = None
         self._lost = 0
         self._at = 0.0
-        self._looks = 0
+        self._looks = self._still = 0
 
     def take(self, info: PathInfo, now: float, *, blocked: bool) -> None:
         """Take a look at its counters."""
@@ -109,8 +118,10 @@ class Transfer:
             self.rate += (self.arrived / (now - self._at) - self.rate) / min(2, self._looks)
             loss = self.lost / max(1, self.arrived + self.lost)
             self.loss += (loss - self.loss) / min(4, self._looks)
+            self._still = 0 if self.arrived else self._still + 1
         self._delivered, self._lost, self._at = info.delivered, info.lost, now
         self._looks += 1
+        self.queued = info.rtt > QUEUE * info.shortest_rtt
         self.busy = min(self.busy + 1, 2 * STEADY) if blocked else self.busy - 1
 
     @property
@@ -118,16 +129,24 @@ class Transfer:
         """Whether the path has limited it for some time."""
         return self.busy >= STEADY and self._looks > STEADY
 
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing has arrived for some time."""
+        return self._still >= STILL
+
 
 def cap(transfers: Sequence[Transfer], paths: Sequence[PathInfo]) -> None:
-    """Set the caps of the `transfers` of one path, which has the measurements `paths`."""
-    limited = [transfer for transfer in transfers if transfer.counts]
+    """Set the caps of the `transfers` of one path, which has the measurements `paths`.
+
+    One that sees no queue itself is not capped: it has a way of its own, as devices behind one address may.
+    """
+    limited = [transfer for transfer in transfers if transfer.counts and not transfer.stopped]
     most = UNLIMITED
     if len(limited) > 1 and _has_queue(paths):
         mean = sum(transfer.rate for transfer in limited) / len(limited)
         most = int(min(max(HEADROOM * mean, LEAST), UNLIMITED))
     for transfer in transfers:
-        transfer.cap = most if transfer.counts else UNLIMITED
+        transfer.cap = most if transfer.counts and transfer.queued else UNLIMITED
 
 
 def remember(
@@ -210,16 +229,25 @@ class Path:
             return
         arrived, lost = (sum(getattr(one, what) for one in transfers) for what in ("arrived", "lost"))
         crowd.look(arrived, lost, seconds)
-        part = self._part(crowd)
+        # In the beginning the rate multiplies, and what they take follows later.
+        rates = [] if crowd.finding else sorted(transfer.rate for transfer in transfers if transfer.counts)
+        part = self._part(crowd, rates)
         for transfer in transfers:
             transfer.cap = part
         if not crowd.finding:
             remember(self._peer, transfers, paths, full=crowd.full)
 
-    def _part(self, crowd: Crowd) -> int:
-        """The part of each: those that have less to send leave theirs."""
-        busy = sum(transfer.busy >= 0 for transfer in self.transfers.values())
-        return int(min(max(crowd.rate / max(1, busy), LEAST_SHARE), UNLIMITED))
+    def _part(self, crowd: Crowd, rates: Sequence[float] = ()) -> int:
+        """The part of each. Those that have less to send leave theirs.
+
+        `rates`: of those that may take less than their part, ascending. They leave what they do not take.
+        """
+        left, number = crowd.rate, sum(transfer.busy >= 0 for transfer in self.transfers.values())
+        for rate in rates[:-1]:
+            if rate > MODEST * min(rates[-1], left / number):
+                break
+            left, number = left - rate, number - 1
+        return int(min(max(left / max(1, number), LEAST_SHARE), UNLIMITED))
 
     def _hold(self, stream: Sender, most: int) -> None:
         stream.cap = most

@@ -60,3 +60,12 @@ def test_a_rate_that_nobody_uses_ends_the_beginning():
     line.carry(crowd, 10, wanted=100_000)
     assert not crowd.finding
     assert not crowd.full
+
+
+def test_a_line_that_is_cut_off_for_some_time_has_its_rate_afterwards():
+    crowd, line = Crowd(1_000_000), Line(3_750_000)
+    line.carry(crowd, 30)
+    before = crowd.rate
+    for _ in range(10):
+        crowd.look(0, 10_000, SECONDS)
+    assert crowd.rate == before

@@ -5,12 +5,14 @@ import struct
 
 import pytest
 from lane_tls import fair_rates
+from lane_tls.crowd import Crowd
 from lane_tls.fair_rates import (
     CROWD,
     FIRST,
     HEADROOM,
     LEAST,
     STEADY,
+    STILL,
     UNLIMITED,
     FairRates,
     Path,
@@ -63,6 +65,24 @@ def test_one_alone_and_a_new_one_are_not_capped():
     new.take(QUEUE, 1.0, blocked=True)
     cap([alone, new], [QUEUE] * 2)
     assert alone.cap == new.cap == UNLIMITED
+
+
+def test_one_whose_reader_has_stopped_takes_nothing_from_the_others():
+    stopped, others = transfer(300_000), [transfer(300_000), transfer(500_000)]
+    for second in range(STEADY + 2, STEADY + 3 + STILL):
+        stopped.take(PathInfo(300_000 * (STEADY + 1), 0.1, 0.05), float(second), blocked=True)
+    cap([stopped, *others], [QUEUE] * 3)
+    assert {one.cap for one in others} == {int(HEADROOM * 400_000)}
+    cap([stopped, others[0]], [QUEUE] * 2)
+    assert others[0].cap == UNLIMITED
+
+
+def test_one_without_a_queue_of_its_own_is_not_capped_by_slow_ones():
+    """They share the address of the peer, and not its way."""
+    slow, fast = transfer(5000), transfer(900_000)
+    fast.take(PathInfo(900_000 * (STEADY + 2), 0.052, 0.05), STEADY + 2.0, blocked=True)
+    cap([slow, fast], [QUEUE] * 2)
+    assert fast.cap == UNLIMITED
 
 
 def test_a_cap_leaves_something_on_the_slowest_path():
@@ -176,6 +196,25 @@ def test_a_crowd_is_held_from_its_first_moment_until_half_of_it_is_left(monkeypa
     assert {stream.pacing for stream in made[: CROWD // 2]} == {UNLIMITED}
     for stream in made[: CROWD // 2]:
         stream.close()
+
+
+def test_those_of_a_crowd_that_take_little_leave_the_rest_of_their_part():
+    path, crowd = Path(("127.0.0.1", "")), Crowd(3_000_000)
+    crowd.finding = False
+
+    def part(*rates):
+        path.transfers = {number: transfer(rate) for number, rate in enumerate(rates)}
+        path._crowd = crowd
+        crowd.look = lambda *_: None
+        path._decide([*path.transfers.values()], [QUEUE], 0.25)
+        [most] = {one.cap for one in path.transfers.values()}
+        return most
+
+    assert part(*[0] * 14, *[10_000] * 14, 100_000, 90_000) == (3_000_000 - 140_000) // 2
+    assert part(*[70_000] * 10, *[100_000] * 20) == 100_000, "the path is not as even as this"
+    assert part(*[10_000] * 30) == 100_000, "the rate may rise faster than they do"
+    crowd.finding = True
+    assert part(*[0] * 29, 100_000) == 100_000
 
 
 def test_a_crowd_nearby_is_not_held(monkeypatch):
