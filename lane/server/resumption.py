@@ -15,7 +15,7 @@ from gevent.event import Event
 
 from lane import census
 from lane.errors import Closed, Status, TargetError
-from lane.fair import maybe_yield
+from lane.fair import Walk, maybe_yield
 from lane.proto.hello import MAX_TEXT
 from lane.server.frozen import FrozenSessions
 from lane.server.hosted import HostedSession
@@ -245,9 +245,11 @@ class Resumption:
                 if (late := self._entries.get(key)) is not None:
                     self._give_up(late, _LATE)
                 maybe_yield()
+            walk = Walk()  # all that a client had may be too late at once
             for own in list(self._orphans.values()):
                 while own and (entry := _oldest(own)).since <= oldest:
                     self._give_up(entry, _LATE)
+                    walk.step()
             while self._ended and self._ended[0].since <= oldest:
                 self._forget()
             while self._moved and next(iter(self._moved.values()))[1] <= oldest:

@@ -39,7 +39,7 @@ MOST_AT_ONCE = 64
 STEADY = 2
 """Looks in a row at which a transfer had more to send than the path takes, until it counts."""
 STILL = 8
-"""Looks in a row at which nothing arrived, after which a transfer has stopped: its reader may have."""
+"""Looks in a row at which a transfer takes nothing or little, after which the path is not what limits it."""
 QUEUE = 1.15
 """A path has a queue if round trips take this many times the shortest one."""
 SHORTEST = 0.002
@@ -51,7 +51,7 @@ CROWD = 24
 FIRST = 65536
 """Bytes a second that each transfer of a new crowd has at least."""
 MODEST = 0.6
-"""What a transfer takes at most of its part of a crowd, and of the fastest one's rate, if others limit it."""
+"""A transfer takes less than this of its part of a crowd, and of the fastest rate, if others limit it."""
 LEAST = 16384
 """Bytes a second that any transfer may have."""
 LEAST_SHARE = 1500
@@ -89,8 +89,8 @@ class Transfer:
     """The rate of one connection, from its counters."""
 
     __slots__ = (
-        "_at", "_delivered", "_looks", "_lost", "_still", "arrived", "busy", "cap", "loss", "lost", "queued",
-        "rate",
+        "_at", "_delivered", "_looks", "_lost", "_still", "arrived", "busy", "cap", "loss", "lost", "modest",
+        "queued", "rate",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -104,6 +104,8 @@ class Transfer:
         """Bytes a second to which it is paced."""
         self.arrived = self.lost = 0
         """Bytes, between the last two looks."""
+        self.modest = 0
+        """Looks in a row at which it took much less than its part of a crowd."""
         self.queued = False
         """Whether its own round trips show a queue."""
         self._delivered: int | None = None
@@ -229,9 +231,11 @@ class Path:
             return
         arrived, lost = (sum(getattr(one, what) for one in transfers) for what in ("arrived", "lost"))
         crowd.look(arrived, lost, seconds)
-        # In the beginning the rate multiplies, and what they take follows later.
-        rates = [] if crowd.finding else sorted(transfer.rate for transfer in transfers if transfer.counts)
-        part = self._part(crowd, rates)
+        fastest = max(transfer.rate for transfer in transfers)
+        for transfer in transfers:
+            little = transfer.counts and transfer.rate < MODEST * min(transfer.cap, fastest)
+            transfer.modest = transfer.modest + 1 if little and not crowd.finding else 0
+        part = self._part(crowd, sorted(one.rate for one in transfers if one.modest >= STILL))
         for transfer in transfers:
             transfer.cap = part
         if not crowd.finding:
@@ -240,11 +244,11 @@ class Path:
     def _part(self, crowd: Crowd, rates: Sequence[float] = ()) -> int:
         """The part of each. Those that have less to send leave theirs.
 
-        `rates`: of those that may take less than their part, ascending. They leave what they do not take.
+        `rates`: of those that take less than their part for some time. They leave what they do not take.
         """
         left, number = crowd.rate, sum(transfer.busy >= 0 for transfer in self.transfers.values())
-        for rate in rates[:-1]:
-            if rate > MODEST * min(rates[-1], left / number):
+        for rate in rates:
+            if rate > MODEST * left / number:
                 break
             left, number = left - rate, number - 1
         return int(min(max(left / max(1, number), LEAST_SHARE), UNLIMITED))

@@ -206,7 +206,11 @@ def test_those_of_a_crowd_that_take_little_leave_the_rest_of_their_part():
         path.transfers = {number: transfer(rate) for number, rate in enumerate(rates)}
         path._crowd = crowd
         crowd.look = lambda *_: None
-        path._decide([*path.transfers.values()], [QUEUE], 0.25)
+        for one in path.transfers.values():
+            one.cap = 100_000
+        for _ in range(STILL):
+            assert one.cap == 100_000
+            path._decide([*path.transfers.values()], [QUEUE], 0.25)
         [most] = {one.cap for one in path.transfers.values()}
         return most
 

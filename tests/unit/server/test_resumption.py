@@ -1,7 +1,9 @@
 """Whose waiting sessions make room for others: always those of who has the most."""
 
+from functools import partial
 from types import SimpleNamespace
 
+import gevent
 import pytest
 
 from lane.server.resumption import Resumption
@@ -69,6 +71,25 @@ def test_bytes_of_all_are_bounded_and_who_holds_the_most_gives(make):
     until(lambda: lost(large))
     assert lost(large) == [0, 1]
     assert not lost(small)
+
+
+def test_others_have_their_turns_while_many_are_late(make, clock):
+    """As when a client with thousands of them has died: each end takes time."""
+    resumption = make(most=400, grace=5.0)
+    many = [leave(resumption, "one", number) for number in range(100)]
+
+    seen = []
+
+    def fail(session, error):
+        clock.now += 0.001
+        session.why = error
+        gevent.get_hub().loop.run_callback(lambda: seen.append(len(lost(many))))
+
+    for session in many:
+        session.fail = partial(fail, session)
+    until(lambda: len(lost(many)) == 100)
+    assert min(seen) < 5
+    assert not resumption.waiting
 
 
 def test_who_comes_back_is_counted_no_more(make):
