@@ -36,7 +36,7 @@ PEAK = 64 << 20
 CROWD = 256
 """Sessions at once, after which it is returned too when a quarter of them has ended."""
 AFTERMATH = 10.0
-"""Seconds before that for which the number of sessions must not fall: streams may linger for five."""
+"""Seconds before that in which no eighth of the sessions must end: streams may linger for five."""
 LAST_WORDS = 3.0
 """Seconds at a shutdown for peers to hear of the resets of the last sessions."""
 
@@ -287,12 +287,14 @@ class Registry:
     def _give_back(self, now: float) -> None:
         """Some time after a peak, return free memory to the system."""
         self._peak = max(self._peak, self.budget.used)
-        if self._return is None and not self._is_after_peak:
+        if self._return is None:
+            if self._is_after_peak:
+                self._return = now + AFTERMATH, self._total
             return
-        at, sessions = self._return or (now, self._total + 1)
+        at, sessions = self._return
         if now < at:
             return
-        if self._total < sessions:
+        if self._total < sessions * 7 // 8:
             self._return = now + AFTERMATH, self._total
             return
         self._return = None
