@@ -312,7 +312,9 @@ class Engine(AckTiming):
             others = [stream for stream in busy if not fast_send.has_end(stream)]
             busy = [stream for stream in busy if fast_send.has_end(stream)]
             self.streams_queue = [*busy]
-        held = None if self.probe_pending else self.loss.pacer.next_send_time(now)
+        if self.probe_pending:
+            self.loss.pacer.let_probe()
+        held = self.loss.pacer.next_send_time(now)
         if held is not None:
             builder.max_flight_bytes = 0
         self.streams.writing = True
