@@ -23,7 +23,7 @@ import gevent
 
 from lane.net import pktinfo
 from lane.net.sleeper import sleep
-from lane.supervisor import report, supervise
+from lane.supervisor import FAULTS, report, supervise
 from lane_quic.configuration import LARGEST_RECEIVED
 from lane_quic.udp import offload
 from lane_quic.udp.offload import Datagrams, Train
@@ -288,12 +288,12 @@ class QuicSocket:
                 try:
                     for carrier in self._on_datagrams(datagrams, path, monotonic()):
                         touched[carrier] = None
-                except Exception as error:
+                except FAULTS as error:
                     report("taking datagrams", error)
         for carrier in touched:
             try:
                 patience = carrier.act()
-            except Exception as error:
+            except FAULTS as error:
                 report("acting on datagrams", error)
             else:
                 if patience <= self._patience or start - self._hurried > HURRY:
