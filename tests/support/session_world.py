@@ -14,8 +14,8 @@ from lane.session.events import DataReceived
 from lane.session.liveness import MOST_PATIENCE
 from lane.session.protocol import SessionProtocol
 from lane.session.receive_window import ACKS_REMEMBERED, INITIAL_WINDOW
-from lane.session.session import SHORT
 from lane.session.states import Attachment, Direction, Life
+from lane.session.stream_reader import SHORT
 from lane.stream import LinkStats
 
 BUFFER = 4 << 20
