@@ -135,8 +135,8 @@ def remember(
 ) -> None:
     """Note what the `transfers` to `peer`, which have the measurements `paths`, show of its path.
 
-    `full`: whether they fill it. None: if it has a queue. A path on which nothing arrives is cut off, and shows
-    nothing.
+    `full`: whether they fill it. None: if it has a queue. A path on which nothing arrives is cut off, and
+    shows nothing.
     """
     limited = [transfer for transfer in transfers if transfer.counts]
     shortest = [path.shortest_rtt for path in paths if path.shortest_rtt]
