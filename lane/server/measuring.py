@@ -21,7 +21,8 @@ from lane.fair import maybe_yield
 from lane.proto.hello import NOWHERE, Request
 from lane.session.byte_queue import Buffer
 from lane.session.owner import Owner
-from lane.session.session import READ_SIZE, Session
+from lane.session.session import Session
+from lane.session.stream_reader import READ_SIZE
 
 MAX_QUESTION = 256
 """The longest line with a question, bytes."""

@@ -21,7 +21,8 @@ from lane.fair import AT_ONCE, maybe_yield, this_round
 from lane.session.byte_queue import Buffer
 from lane.session.frame_writer import PIECE
 from lane.session.owner import Owner
-from lane.session.session import READ_SIZE, Session
+from lane.session.session import Session
+from lane.session.stream_reader import READ_SIZE
 from lane.stream import Stream
 from lane.supervisor import report
 from lane.tasks import start

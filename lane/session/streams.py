@@ -1,6 +1,7 @@
 """A session as a `lane.stream.Stream`, for callers that talk to the target without the relay."""
 
-from lane.session.session import READ_SIZE, Session
+from lane.session.session import Session
+from lane.session.stream_reader import READ_SIZE
 
 
 class SessionStream:

@@ -7,8 +7,7 @@ import gevent
 import pytest
 from gevent import socket
 from gevent.pool import Pool
-from lane_tls import fair_rates
-from lane_tls import stream as tls_stream
+from lane_tls import connection, fair_rates
 from lane_tls.carrier import TLSCarrier
 from lane_tls.plugin import TLSTransport
 from lane_tls.stream import TLSStream
@@ -157,7 +156,7 @@ def scripted(monkeypatch):
     streams = []
 
     def make(**script):
-        monkeypatch.setattr("lane_tls.stream.Records", lambda *_: Scripted(**script))
+        monkeypatch.setattr("lane_tls.connection.Records", lambda *_: Scripted(**script))
         streams.append(TLSStream(None, here, False))
         return streams[-1], there
 
@@ -232,7 +231,7 @@ def test_close_lingers_until_the_end_is_sent(scripted):
 
 @pytest.mark.parametrize("then", ["end", "hang up", "data", "nothing", "reset"])
 def test_close_lingers_until_the_peer_has_ended(pair, monkeypatch, then):
-    monkeypatch.setattr(tls_stream, "_LINGER", 0.05 if then == "nothing" else 60.0)
+    monkeypatch.setattr(connection, "_LINGER", 0.05 if then == "nothing" else 60.0)
     foreign, stream = pair
     stream.close()
     TLSCarrier(stream, bytes(32), "127.0.0.1", dialled=False).close()
@@ -249,7 +248,7 @@ def test_close_lingers_until_the_peer_has_ended(pair, monkeypatch, then):
 
 
 def test_no_more_linger_than_may(pair, listener, monkeypatch):
-    monkeypatch.setattr(tls_stream, "_lingering", Pool(1))
+    monkeypatch.setattr(connection, "_lingering", Pool(1))
     _, stream = pair
     other = foreign_client(listener)
     second = listener.accept().accept()

@@ -10,7 +10,7 @@ from gevent.event import Event
 from lane.budget import Budget
 from lane.errors import Closed, ProtocolError, Reset
 from lane.proto.frames import Data, End, Fin, FrameReader, Ping, ResetFrame, pack
-from lane.session import session as module
+from lane.session import stream_reader
 from lane.session.owner import Owner
 from lane.session.protocol import TURN
 from lane.session.relay import Relay
@@ -116,7 +116,7 @@ def test_what_the_owner_takes_at_once_is_not_held():
 
 def test_thousands_of_tiny_frames_leave_others_their_turns(monkeypatch):
     session, turns = made(), []
-    for place in (module, gate):
+    for place in (stream_reader, gate):
         monkeypatch.setattr(place, "maybe_yield", lambda *_: turns.append(session.receive_window.received))
     _, job = carried(session, b"".join(pack(Data(number, b"x")) for number in range(3200)))
     until(lambda: session.receive_window.received == 3200)
@@ -134,7 +134,7 @@ def test_a_session_that_moves_on_in_a_turn_leaves_what_the_old_stream_brought(mo
             jobs.append(carried(session, resumed=True)[1])
             gevent.sleep(0)
 
-    monkeypatch.setattr(module, "maybe_yield", other_stream)
+    monkeypatch.setattr(stream_reader, "maybe_yield", other_stream)
     _, job = carried(session, b"".join(pack(Data(number, b"x")) for number in range(3200)))
     job.join()
     assert session.receive_window.received == TURN
@@ -151,7 +151,7 @@ def test_what_waits_for_its_turn_is_not_changed_by_others_who_read(monkeypatch):
     def another_reads(*_):
         shared[:] = bytes(len(shared))
 
-    monkeypatch.setattr(module, "maybe_yield", another_reads)
+    monkeypatch.setattr(stream_reader, "maybe_yield", another_reads)
     _, job = carried(session, memoryview(shared))
     got = b""
     while len(got) < len(text):
