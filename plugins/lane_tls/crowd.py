@@ -46,8 +46,13 @@ class Crowd:
         self._same = 0  # looks without growth
 
     def look(self, arrived: int, lost: int, seconds: float) -> None:
-        """Take the bytes that arrived and were lost in so many seconds."""
-        loss = lost / max(1, arrived + lost)
+        """Take the bytes that arrived and were lost in so many seconds.
+
+        A path on which nothing arrives is cut off. What is lost then says nothing about its rate.
+        """
+        if not arrived:
+            return
+        loss = lost / (arrived + lost)
         self._arrivals.append(arrived / seconds)
         self._losses.append(loss)
         self.full = loss > LOSSY + 2 * min(self._losses)
