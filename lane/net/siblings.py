@@ -16,6 +16,7 @@ from typing import Any
 
 from gevent import socket as gsocket
 
+from lane.fair import maybe_yield
 from lane.supervisor import report, supervise
 
 LARGEST = 1 << 17
@@ -104,6 +105,7 @@ class Siblings:
                         receiver(message)
                 except Exception as error:
                     report(f"a message of another worker about {topic.decode()}", error)
+                maybe_yield()  # another process can send faster than this one reads
 
 
 _here = Siblings()

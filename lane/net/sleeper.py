@@ -23,7 +23,7 @@ class _Sleeper(Waiter):  # type: ignore[misc]  # gevent has no types
     def ready(self) -> None:
         try:
             found = self._look()
-        except Exception as error:
+        except BaseException as error:  # the event loop would stop the watcher, and the reader sleep for ever
             self.throw(error)
         else:
             if found is not None:

@@ -21,6 +21,8 @@ BACK_OFF = 0.1
 """Seconds to wait after a failed receive. An immediate retry would only burn CPU."""
 BRISK = 0.0002
 """Seconds. After a shorter wait for a packet there are probably more, and the next is looked for at once."""
+ALONE = 4
+"""Packets in a row behind which none is looked for. Where the event loop is busy, many may wait."""
 MOST = 65535
 """Bytes of the largest packet."""
 TURN = 16
@@ -47,6 +49,7 @@ class UdpSocket:
         self._readable = loop.io(self._sock.fileno(), 1)
         self._again: Any = None  # the timer after a failed receive
         self._handled = 0.0  # when the last packet had been handed on
+        self._alone = 0  # packets that may still be taken without a look for a second one
         self._take: Take | None = None
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
         self.host: str
@@ -99,10 +102,10 @@ class UdpSocket:
             self._again.close()
 
     def _arrived(self) -> None:
-        turn = TURN if monotonic() - self._handled < BRISK else 1
+        alone, taken = self._alone > 0 and monotonic() - self._handled >= BRISK, 0
+        most = 1 if alone else TURN
         following = self._next if self._picks else self._sock.recvfrom
-        while turn and (take := self._take) is not None:
-            turn -= 1
+        while taken < most and (take := self._take) is not None:
             try:
                 packet, where = following(MOST)
             except BlockingIOError:
@@ -110,10 +113,15 @@ class UdpSocket:
             except OSError as error:
                 self._failed(error)
                 break
+            taken += 1
             try:
                 take(packet, where)
             except FAULTS as error:
                 report(self._name, error)
+        if taken > 1:
+            self._alone = 0
+        else:
+            self._alone = self._alone - 1 if alone else ALONE
         self._handled = monotonic()
 
     def _next(self, size: int) -> tuple[bytes, Any]:

@@ -48,11 +48,11 @@ class Crowd:
     def look(self, arrived: int, lost: int, seconds: float) -> None:
         """Take the bytes that arrived and were lost in so many seconds.
 
-        Where nothing arrives, the path is cut off, or nobody reads. That says nothing about its rate.
+        A path on which nothing arrives is cut off. What is lost then says nothing about its rate.
         """
         if not arrived:
             return
-        loss = lost / max(1, arrived + lost)
+        loss = lost / (arrived + lost)
         self._arrivals.append(arrived / seconds)
         self._losses.append(loss)
         self.full = loss > LOSSY + 2 * min(self._losses)

@@ -156,11 +156,12 @@ def remember(
 ) -> None:
     """Note what the `transfers` to `peer`, which have the measurements `paths`, show of its path.
 
-    `full`: whether they fill it. None: if it has a queue.
+    `full`: whether they fill it. None: if it has a queue. A path on which nothing arrives is cut off, and
+    shows nothing.
     """
     limited = [transfer for transfer in transfers if transfer.counts]
     shortest = [path.shortest_rtt for path in paths if path.shortest_rtt]
-    if not limited or not shortest:
+    if not shortest or not any(transfer.arrived for transfer in limited):
         return
     rate = sum(transfer.rate for transfer in limited)
     if _has_queue(paths) if full is None else full:  # they fill the path, and may lose what overflows
@@ -232,7 +233,7 @@ class Path:
         arrived, lost = (sum(getattr(one, what) for one in transfers) for what in ("arrived", "lost"))
         crowd.look(arrived, lost, seconds)
         fastest = max(transfer.rate for transfer in transfers)
-        for transfer in transfers:
+        for transfer in transfers if arrived else ():  # else the path is cut off
             little = transfer.counts and transfer.rate < MODEST * min(transfer.cap, fastest)
             transfer.modest = transfer.modest + 1 if little and not crowd.finding else 0
         part = self._part(crowd, sorted(one.rate for one in transfers if one.modest >= STILL))

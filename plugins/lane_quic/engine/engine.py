@@ -15,6 +15,7 @@ from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnectionState
 from aioquic.quic.packet import pull_quic_transport_parameters, push_quic_transport_parameters
+from aioquic.quic.packet_builder import QuicPacketBuilderStop
 from aioquic.tls import Epoch
 
 from lane_quic.configuration import DEFAULTS, LARGE_DATAGRAM, LARGEST_RECEIVED, Settings
@@ -33,14 +34,7 @@ from lane_quic.udp.offload import apart
 class Engine(AckTiming):
     """One QUIC connection without I/O. Servers pass `original_cid`, `state_key` and a Retry's `retry_cid`."""
 
-    __slots__ = (
-        "_control",
-        "_ends_only",
-        "_fast",
-        "_idle",
-        "_idle_rtt",
-        "_path",
-    )
+    __slots__ = ("_control", "_cut_short", "_ends_only", "_fast", "_idle", "_idle_rtt", "_path")
 
     def __init__(
         self,
@@ -60,6 +54,7 @@ class Engine(AckTiming):
             send_probe=self.send_probe,
         )
         self._fast = settings.fast
+        self._cut_short = False  # a frame had no room in aioquic's last packet
         self._ends_only = False  # whether streams with only data to send are left out
         self._control = settings.control
         self._path: Any = None  # the path that this side sends on
@@ -168,10 +163,21 @@ class Engine(AckTiming):
             found, done = fast_send.send(self, now)
             datagrams += found
         if not done:
-            datagrams += super().datagrams_to_send(now) + self._send_the_rest(now)
+            datagrams += self._write(now) + self._send_the_rest(now)
         if datagrams and fast_send.settled(self):
             datagrams += self._find_size(now) + self._scout(now)
         return datagrams
+
+    def _write(self, now: float) -> list[tuple[bytes, Any]]:
+        """The packets that aioquic writes. It stops where a frame has no room: a further packet has it."""
+        datagrams: list[tuple[bytes, Any]] = []
+        while True:
+            self._cut_short = False
+            found = super().datagrams_to_send(now)
+            datagrams += found
+            held = self.pacing_at is not None or self.loss.room < self.max_datagram_size
+            if not (found and self._cut_short) or held:
+                return datagrams
 
     def _note_sent(self, datagrams: Datagrams) -> None:
         """Count what is sent, and choose the ACK delay anew."""
@@ -204,7 +210,7 @@ class Engine(AckTiming):
             return []
         self._ends_only = True
         try:
-            found: Datagrams = [*super().datagrams_to_send(now)]
+            found: Datagrams = [*self._write(now)]
         finally:
             self._ends_only = False
         return found
@@ -263,7 +269,7 @@ class Engine(AckTiming):
         if outgoing or not len(outgoing):
             return []
         share, outgoing.share = outgoing.share, math.inf
-        datagrams = super().datagrams_to_send(now)
+        datagrams = self._write(now)
         outgoing.share = share
         return datagrams
 
@@ -312,12 +318,17 @@ class Engine(AckTiming):
             others = [stream for stream in busy if not fast_send.has_end(stream)]
             busy = [stream for stream in busy if fast_send.has_end(stream)]
             self.streams_queue = [*busy]
-        held = None if self.probe_pending else self.loss.pacer.next_send_time(now)
+        if self.probe_pending:
+            self.loss.pacer.let_probe()
+        held = self.loss.pacer.next_send_time(now)
         if held is not None:
             builder.max_flight_bytes = 0
         self.streams.writing = True
         try:
             super().write_application(builder, network_path, now)
+        except QuicPacketBuilderStop:
+            self._cut_short = True
+            raise
         finally:
             self.streams.writing = False
             if held is not None and self.pacing_at is None:

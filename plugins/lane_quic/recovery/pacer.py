@@ -36,6 +36,11 @@ class Pacer:
         self._begun = 0  # bytes of packets being built
         self._filled_at = 0.0
         self._hurried_until = 0.0
+        self._probes = False
+
+    def let_probe(self) -> None:
+        """Let the next packet leave whatever the budget is: a probe timeout does not wait for the rate."""
+        self._probes = True
 
     def hurry(self, now: float) -> None:
         """Keep bursts short for some time."""
@@ -48,7 +53,7 @@ class Pacer:
 
     def next_send_time(self, now: float) -> float | None:
         """None if a packet may be sent now, else the time of the next one. aioquic calls this for each."""
-        if self.rate is None or (left := self.allowance(now) - self._begun) > 0:
+        if self.rate is None or self._probes or (left := self.allowance(now) - self._begun) > 0:
             return None
         packet = self.datagram_size / self.rate
         few = 0.0 if now < self._hurried_until else min(FEW * packet, LONGEST_QUANTUM)
@@ -72,9 +77,10 @@ class Pacer:
 
     def begin(self, count: int) -> None:
         """Reserve the bytes of `count` full packets that are being built."""
+        self._probes = False
         self._begun += count * self.datagram_size
 
     def charge(self, size: int) -> None:
         """Replace all reservations with the `size` bytes that were built."""
-        self._begun = 0
+        self._begun, self._probes = 0, False
         self._budget = max(self._budget - size, -BATCH * self.datagram_size)

@@ -8,6 +8,7 @@ it was declared lost counts as delivered. Its data is not sent again if it is st
 A probe timeout sends up to two packets again, and the timeout does not double without bound.
 """
 
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -52,8 +53,8 @@ class Recovery(RttEstimator):
         "_in_flight",
         "_known_recently",
         "_lost",
+        "_lost_numbers",
         "_lost_recently",
-        "_newest_lost",
         "_newest_sent",
         "acks",
         "controller",
@@ -92,9 +93,9 @@ class Recovery(RttEstimator):
         """Packets larger than `SMALL_DATAGRAM` that were lost since one of them arrived."""
         self._in_flight = 0
         self._newest_sent = 0.0  # when the newest acknowledged packet was sent
-        self._newest_lost = -1
         self._ack_only: list[int] = []  # numbers of the newest packets with only an ACK frame
         self._lost: dict[int, Any] = {}  # declared lost, by number; the spaces share the numbers
+        self._lost_numbers: list[int] = []  # these numbers, sorted
         self.counted = 0
         """Packets known to be delivered or lost: the basis of `recent_loss`."""
         self._known_recently = self._lost_recently = 0.0
@@ -326,15 +327,21 @@ class Recovery(RttEstimator):
 
     def _remember(self, packet: Any) -> None:
         self._lost[packet.packet_number] = packet
-        self._newest_lost = max(self._newest_lost, packet.packet_number)
+        insort(self._lost_numbers, packet.packet_number)
         if len(self._lost) > REMEMBERED:
-            del self._lost[next(iter(self._lost))]
+            del self._lost[self._lost_numbers.pop(0)]
 
     def _take_late(self, ranges: list[range]) -> list[Any]:
-        """Remove and return the packets that were declared lost and are acknowledged now."""
-        if ranges[0].start > self._newest_lost:
-            return []
-        found = take(self._lost, ranges, self._newest_lost)
+        """Remove and return the packets that were declared lost and are acknowledged now, oldest first."""
+        numbers, found = self._lost_numbers, []
+        for r in ranges:
+            if not numbers or r.start > numbers[-1]:
+                break
+            low = bisect_left(numbers, r.start)
+            if numbers[low] < r.stop:
+                high = bisect_left(numbers, r.stop, low)
+                found += [self._lost.pop(number) for number in numbers[low:high]]
+                del numbers[low:high]
         self.spurious += len(found)
         self._lost_recently = max(0.0, self._lost_recently - len(found))
         return found

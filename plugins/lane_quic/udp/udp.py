@@ -23,7 +23,7 @@ import gevent
 
 from lane.net import pktinfo
 from lane.net.sleeper import sleep
-from lane.supervisor import report, supervise
+from lane.supervisor import FAULTS, report, supervise
 from lane_quic.configuration import LARGEST_RECEIVED
 from lane_quic.udp import offload
 from lane_quic.udp.offload import Datagrams, Train
@@ -51,6 +51,8 @@ BULK_MEMORY = 0.020
 SPARSE = 0.0005
 """Seconds after a batch from which on a packet probably comes alone. To ask the kernel for a second one
 costs as much as to read one."""
+ALONE = 4
+"""Packets in a row for which no second one is asked for. Where the event loop is busy, many may wait."""
 HURRY = 1.0
 """Seconds for which packets of a bulk transfer wait no longer than somebody beside it asked for."""
 BACKLOG = 4096
@@ -118,10 +120,8 @@ class QuicSocket:
         self._events: Any = gevent.get_hub().loop
         self._readable, self._writable = (self._events.io(sock.fileno(), event) for event in (_READ, _WRITE))
         self._patience, self._hurried = GATHER_MOST, -inf  # how long packets may be gathered, and since when
-        self._rate, self._last = (
-            0.0,
-            monotonic(),
-        )  # large packets a second, and when the newest batch came
+        self._rate, self._last = 0.0, monotonic()  # large packets a second; when the newest batch came
+        self._alone = 0  # packets that may still be taken without a look for a second one
         self.closed = self.broken = False
         self._hint: int | None = None  # an error number for `on_hint`, not reported yet
         self.resume()
@@ -230,10 +230,14 @@ class QuicSocket:
         """
         if self.closed or self.broken:
             return 0.0
-        alone = self._rate < BULK_RATE and monotonic() - self._last > SPARSE
-        drained, large = self._take_batch(alone=alone)
+        alone = self._alone > 0 and self._rate < BULK_RATE and monotonic() - self._last > SPARSE
+        drained, count, large = self._take_batch(alone=alone)
         if drained is None:
             return BACK_OFF
+        if count > 1:
+            self._alone = 0
+        else:
+            self._alone = self._alone - 1 if alone else ALONE
         now, last = monotonic(), self._last
         self._rate += (large / max(now - last, 1e-6) - self._rate) * min((now - last) / BULK_MEMORY, 1.0)
         self._last = now
@@ -242,13 +246,13 @@ class QuicSocket:
             self._patience = GATHER_MOST
         return min(GATHER / self._rate, self._patience) or None if drained and bulk else None
 
-    def _take_batch(self, *, alone: bool = False) -> tuple[bool | None, int]:
-        """Read a batch and let the carriers answer. Return whether that was all, and how many were large.
+    def _take_batch(self, *, alone: bool = False) -> tuple[bool | None, int, int]:
+        """Read a batch and let the carriers answer. Return whether that was all, the packets, the large ones.
 
         `alone`: a packet probably comes alone, so nothing is asked for after it. None in place of the first:
-        nothing could be read, although there is something.
+        there were only errors.
         """
-        drained, large, count = False, 0, 0
+        drained, large, count, failed = False, 0, 0, 0
         rows: list[tuple[Any, list[bytes]]] = []  # consecutive datagrams, by path
         start = monotonic()
         while count < BATCH and not self.broken and monotonic() - start <= QUANTUM:
@@ -259,7 +263,7 @@ class QuicSocket:
                 break
             except OSError as error:
                 self._note(error)
-                count += 1
+                count, failed = count + 1, failed + 1
                 continue
             datagrams = offload.cut(data, ancillary)
             count += len(datagrams)
@@ -274,7 +278,7 @@ class QuicSocket:
             if alone:
                 break
         self._hand_out(rows, start)
-        return (drained if rows or drained else None), large
+        return (None if 0 < count == failed and not drained else drained), count, large
 
     def _hand_out(self, rows: list[tuple[Any, list[bytes]]], start: float) -> None:
         """Deliver the datagrams, and let each receiver act on them. One that fails does not affect others."""
@@ -284,12 +288,12 @@ class QuicSocket:
                 try:
                     for carrier in self._on_datagrams(datagrams, path, monotonic()):
                         touched[carrier] = None
-                except Exception as error:
+                except FAULTS as error:
                     report("taking datagrams", error)
         for carrier in touched:
             try:
                 patience = carrier.act()
-            except Exception as error:
+            except FAULTS as error:
                 report("acting on datagrams", error)
             else:
                 if patience <= self._patience or start - self._hurried > HURRY:

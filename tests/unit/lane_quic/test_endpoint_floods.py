@@ -11,6 +11,7 @@ from attacks import ATTACKS, SILENT, Peer, attack, frame
 from gevent import socket
 from lane_quic.engine import assembler, peer_limits
 from lane_quic.engine.flow_control import STREAMS
+from lane_quic.udp import udp
 
 from lane.errors import Closed
 from lane.testing.harness import echo, outcome, settled, until
@@ -147,8 +148,10 @@ def test_a_handshake_holds_little_of_tls_messages_that_do_not_come(kit, attacked
     assert sizes(victim.carrier)["bytes of TLS"] == 1
 
 
-def test_datagrams_larger_than_any_of_lanes_are_not_looked_at(attacked):
+def test_datagrams_larger_than_any_of_lanes_are_not_looked_at(attacked, monkeypatch):
     victim = attacked()
+    monkeypatch.setattr(udp, "BATCH", 1)  # so there are batches of nothing else
+    monkeypatch.setattr(udp, "BACK_OFF", 1000)
     seen = []
     real = victim.engine.receive_datagrams
     victim.engine.receive_datagrams = lambda datagrams, *rest: (

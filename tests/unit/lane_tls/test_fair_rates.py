@@ -139,6 +139,15 @@ def test_without_a_queue_the_path_has_at_least_that_rate_and_the_loss_is_its_own
     assert known()[:3] == (800_000, 0.05, 0.01)
 
 
+def test_a_path_that_is_cut_off_is_remembered_as_it_was():
+    one = transfer(300_000)
+    remember("192.0.2.1", [one], [QUEUE])
+    for second in range(10):
+        one.take(PathInfo(300_000 * (STEADY + 1), 0.1, 0.05, second), 10.0 + second, blocked=True)
+        remember("192.0.2.1", [one], [QUEUE])
+    assert known().rate == 300_000
+
+
 def test_what_the_application_limits_or_nobody_measures_is_not_remembered():
     remember("192.0.2.1", [transfer(300_000, blocked=False)], [EMPTY])
     remember("192.0.2.1", [transfer(300_000)], [PathInfo(0, 0.1, 0.0)])

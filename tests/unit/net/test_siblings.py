@@ -63,3 +63,18 @@ def test_a_worker_that_does_not_read_costs_no_time(two):
     gevent.sleep(0)
     until(lambda: len(heard) > 0)
     assert len(heard) < 10_000
+
+
+def test_a_flood_leaves_others_their_turn(two):
+    first, second = two
+    heard = []
+
+    def again(message):
+        heard.append(message)
+        if len(heard) < 50_000:
+            first.send(1, "a", message)
+
+    second.receive("a", again)
+    first.send(1, "a", b"there is always one more")
+    until(lambda: heard)
+    assert len(heard) < 50_000

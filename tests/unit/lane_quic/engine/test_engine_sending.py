@@ -43,6 +43,33 @@ def test_data_beside_acknowledgements_is_paced_as_well(beside):
     assert moved(pipe, pipe.server, number, 4) == pytest.approx(4 * 50_000, rel=0.12)
 
 
+def test_a_probe_timeout_does_not_wait_for_the_rate():
+    """It would fire again at once, and lose more and more of what is in flight without asking for it."""
+    pipe = Pipe(control=lambda size: Paced(size, 1e6)).connect()
+    number, loss = pipe.client.open(bytes(5000)), pipe.client.engine.loss
+    pipe.settle(1)
+    loss.controller.pacing_rate = loss.pacer.rate = 10_000.0
+    pipe.dropped = lambda datagram: True
+    pipe.client.engine.send_stream_data(number, bytes(30_000))
+    for timeouts in (1, 2):
+        pipe.run(lambda timeouts=timeouts: loss.timeouts == timeouts)
+        assert loss.pacer.allowance(pipe.now) <= 0
+        assert loss.time_of_last_sent_ack_eliciting_packet == pipe.now
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_an_end_that_has_no_room_in_a_packet_holds_up_nothing(fast):
+    pipe = Pipe(fast=fast).connect()
+    ahead, reset, behind = (pipe.client.open(bytes(10)) for _ in range(3))
+    pipe.settle(1)
+    pipe.client.engine.send_stream_data(ahead, bytes(3000))
+    pipe.client.abandon(reset)
+    pipe.client.engine.send_stream_data(behind, bytes(3000))
+    start = pipe.now
+    pipe.run(lambda: pipe.server.resets and all(len(pipe.server.data[n]) == 3010 for n in (ahead, behind)))
+    assert pipe.now - start < 0.03, "they left together"
+
+
 def test_a_stream_that_repeats_what_was_lost_takes_turns():
     pipe = Pipe(control=lambda size: Paced(size, 500_000.0)).connect()
     bulk, short = pipe.client.open(bytes(3_000_000)), pipe.client.open(b"hello")

@@ -123,8 +123,10 @@ class Whose:
 
     def __init__(self, patience):
         self._patience = patience
+        self.count = 0  # of batches
 
     def act(self):
+        self.count += 1
         return self._patience
 
 
@@ -258,3 +260,16 @@ def test_packets_of_a_bulk_gather_until_it_ends_and_others_do_not(monkeypatch, s
         until(lambda: receiver._readable.callback is not None)  # it waits again
     assert bool(pauses) == bool(most)
     assert max(pauses, default=0) <= most
+
+
+def test_packets_that_wait_are_read_together_however_busy_the_loop_is(monkeypatch):
+    """Where each turn of the loop takes long, any packet seems to come alone."""
+    monkeypatch.setattr(udp, "SPARSE", -1.0)
+    batches = Whose(udp.GATHER_MOST)
+    with sockets(whose=[batches], offloads=False) as (sender, _, came):
+        sender.send(datagrams(7))
+        until(lambda: came)
+        batches.count = 0
+        sender.send(datagrams(*(7,) * 200))
+        until(lambda: len(came) == 201)
+    assert batches.count <= udp.ALONE + 200 / udp.BATCH + 1
