@@ -28,26 +28,8 @@ FEW = 4096
 goodput by the ACKs for more. A window that runs short does not wait for them."""
 ACK_LATE = 1.0
 """Seconds after the last data until the peer learns also of these few bytes, which it retains."""
-MOST_ASKED = 16
-"""PINGs in a round of ticks, of sessions that have only `FEW` bytes in flight."""
 RECENT = 1.0
 """Seconds for which a datagram counts as in flight. Nobody acknowledges it to us."""
-
-
-class Questions:
-    """The PINGs of all sessions of one side in one round of ticks, of which `most` are enough.
-
-    They tell whether the path works. A crowd of sessions that have just begun would ask the same, each for
-    itself, and a PING and its PONG cost as much as an echo.
-    """
-
-    def __init__(self, most: int = MOST_ASKED) -> None:
-        self._left = most
-
-    def take(self, *, sure: bool) -> bool:
-        """Whether one more session may ask. `sure`: it has much in flight, so it may in any case."""
-        self._left -= 1
-        return sure or self._left >= 0
 
 
 class Activity:
@@ -132,17 +114,14 @@ class Activity:
             self._shrinking = False
             window.shrunk()
 
-    def tick(
-        self, now: float, liveness: Liveness, writer: FrameWriter, questions: Questions, *, attached: bool
-    ) -> bool:
+    def tick(self, now: float, liveness: Liveness, writer: FrameWriter, *, attached: bool) -> bool:
         """Do the upkeep. `attached`: a stream carries the session. Returns whether more ticks are needed."""
         window, buffer = writer.window, writer.buffer
         age, settled = now - self.last_data, now - self._attached
         if (fresh := window.unacknowledged) and (fresh > FEW or age > ACK_LATE):
             writer.due |= ACK_DUE
         waits = bool(buffer.retained) and settled < ACTIVE  # sent again, and the stream may have died since
-        asks = (age < ACTIVE or waits) and liveness.silent(now)
-        if asks and questions.take(sure=buffer.retained > FEW):
+        if (age < ACTIVE or waits) and liveness.silent(now):
             writer.due |= PING_DUE
         if min(age, settled) > IDLE and attached and not self._shrinking and window.shrink():
             writer.due |= ACK_DUE | PING_DUE

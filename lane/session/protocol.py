@@ -24,7 +24,6 @@ from lane.proto.frames import (
     Stats,
     aborted,
 )
-from lane.session.activity import Questions
 from lane.session.byte_queue import Buffer
 from lane.session.events import DataReceived, Event, Notice
 from lane.session.frame_writer import PING_DUE, PONG_DUE
@@ -146,12 +145,12 @@ class SessionProtocol(SessionState):
             return False
         return live.quiet(now) or self.activity.report_due(self.send_buffer, now)
 
-    def tick(self, now: float, questions: Questions) -> bool:
+    def tick(self, now: float) -> bool:
         """Do the upkeep: late ACKs, liveness, unused windows. Returns whether more ticks are needed."""
         if self.life is not Life.OPEN:
             return False
         attached = self.attachment is not Attachment.DETACHED
-        return self.activity.tick(now, self.liveness, self.writer, questions, attached=attached)
+        return self.activity.tick(now, self.liveness, self.writer, attached=attached)
 
     # For the stream.
 

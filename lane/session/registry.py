@@ -20,7 +20,7 @@ from lane.errors import Closed, Status, TargetError
 from lane.fair import Walk
 from lane.net.places import network
 from lane.net.user_places import UserPlaces
-from lane.session.activity import ACTIVE, IDLE, Questions
+from lane.session.activity import ACTIVE, IDLE
 from lane.session.owner import Owner
 from lane.session.receive_window import initial_window
 from lane.session.session import Session
@@ -252,10 +252,10 @@ class Registry:
             now = monotonic()
             self._give_back(now)
             self._wake_due(now)
-            walk, questions = Walk(), Questions()
+            walk = Walk()
             for session in [*self._active]:
                 walk.step()
-                if session in self._active and not self._look_after(session, now, questions):
+                if session in self._active and not self._look_after(session, now):
                     self._active.discard(session)
             if self._active:
                 self._activity.set()
@@ -306,7 +306,7 @@ class Registry:
             heap.crowd(False)
         heap.give_back(collect=few)
 
-    def _look_after(self, session: Session, now: float, questions: Questions) -> bool:
+    def _look_after(self, session: Session, now: float) -> bool:
         """Give `session` a tick, end it, or let it rest. Returns whether it stays active.
 
         A fault ends this session only.
@@ -316,7 +316,7 @@ class Registry:
             if age > self._idle_timeout and not session.waiting_for_peer:
                 session.reset()
             else:
-                more = session.tick(now, questions)
+                more = session.tick(now)
         except Exception as error:
             report("the look after a session", error)
             session.fail(Closed("looking after the session failed"))

@@ -11,7 +11,6 @@ from typing import Any
 from lane.budget import Budget
 from lane.errors import Closed, LaneError, Suspended
 from lane.proto.frames import reset_code
-from lane.session.activity import Questions
 from lane.session.byte_queue import Buffer
 from lane.session.frame_writer import MOVE_DUE, PIECE, PING_DUE
 from lane.session.owner import Owner
@@ -222,12 +221,12 @@ class Session(StreamReader):
             self.protocol.writer.due |= MOVE_DUE
             self._flush_soon()
 
-    def tick(self, now: float, questions: Questions) -> bool:
+    def tick(self, now: float) -> bool:
         """Do the upkeep: late ACKs, liveness, unused windows. Returns whether more ticks are needed."""
         protocol = self.protocol
         if self.carried and protocol.wants_figures(now):
             protocol.liveness.measured(self._stats(), now)
-        more = protocol.tick(now, questions)
+        more = protocol.tick(now)
         if protocol.control_due:
             self._flush_soon()
         return more

@@ -11,7 +11,6 @@ from lane_tls.plugin import TLSTransport
 
 from lane.errors import Closed, LaneError, ProtocolError, Reset
 from lane.proto.frames import Data, pack
-from lane.session.activity import Questions
 from lane.session.owner import Owner
 from lane.session.receive_window import INITIAL_WINDOW
 from lane.session.registry import Registry
@@ -310,7 +309,7 @@ def test_windows_grow_for_who_uses_them_and_are_given_back(pairs):
     move(near, far, 32 * MB)
     assert far.receive_window.window > INITIAL_WINDOW
     assert pairs.far.registry.budget.used > 0
-    far.tick(far.last_data + 11, Questions())  # as if it had been idle for long
+    far.tick(far.last_data + 11)  # as if it had been idle for long
     until(lambda: far.receive_window.limit <= far.receive_window.received + INITIAL_WINDOW)
     assert far.receive_window.window == INITIAL_WINDOW
     assert pairs.far.registry.budget.used == 0

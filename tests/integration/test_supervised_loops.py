@@ -91,7 +91,7 @@ def test_the_clock_of_the_sessions(beds, fails_once, monkeypatch):
 def test_a_fault_in_looking_after_a_session_ends_that_session_only(beds, monkeypatch, caplog):
     bed = beds()
     faulty, well = bed.application(), bed.application()
-    monkeypatch.setattr(faulty.session, "tick", lambda now, questions: 1 / 0)
+    monkeypatch.setattr(faulty.session, "tick", lambda now: 1 / 0)
     until(lambda: faulty.session.error)
     assert str(faulty.session.error) == "looking after the session failed"
     assert exchange(well)

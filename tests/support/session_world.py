@@ -10,7 +10,6 @@ from collections import deque
 from lane.budget import Budget
 from lane.errors import Closed, LaneError
 from lane.proto.hello import EARLY
-from lane.session.activity import Questions
 from lane.session.events import DataReceived
 from lane.session.liveness import MOST_PATIENCE
 from lane.session.protocol import SessionProtocol
@@ -181,7 +180,7 @@ class End:
         protocol = self.protocol
         if protocol.attachment is not Attachment.DETACHED and protocol.wants_figures(self.world.now):
             protocol.liveness.measured(LinkStats(rtt=2 * self.world.delay, sent=self.sent), self.world.now)
-        protocol.tick(self.world.now, Questions())
+        protocol.tick(self.world.now)
         self.pump()
 
     @property

@@ -5,7 +5,7 @@ import pytest
 from lane.budget import Budget
 from lane.errors import Closed, ProtocolError, Reset
 from lane.proto.frames import Ack, Data, End, Fin, Ping, Pong, Received, ResetFrame, Stats, pack, reset_code
-from lane.session.activity import ACK_LATE, ACTIVE, FEW, IDLE, MOST_ASKED, REPORT, REPORT_FEW, Questions
+from lane.session.activity import ACK_LATE, ACTIVE, FEW, IDLE, REPORT, REPORT_FEW
 from lane.session.empty_frames import EMPTY, EMPTY_SIZE
 from lane.session.events import DataReceived, Notice
 from lane.session.frame_writer import AHEAD, PIECE, PING_DUE
@@ -206,18 +206,18 @@ def test_the_carrier_is_not_asked_before_it_matters():
 def test_a_peer_that_wants_figures_gets_them_while_there_is_something_to_lose():
     session = begun()
     session.activity.reports = True
-    session.tick(NOW, Questions())
+    session.tick(NOW)
     assert said(session) == b""
     session.send(b"data", NOW)
     said(session)
     assert session.wants_figures(NOW + 1)
     session.liveness.measured(LinkStats(rtt=0.02, sent=5, lost=1), NOW)
-    session.tick(NOW + 0.1, Questions())
+    session.tick(NOW + 0.1)
     assert not session.control_due, "they travel with the next data"
     assert said(session) == pack(Stats(20_000, 5, 1, 0))
-    session.tick(NOW + 0.1 + REPORT / 2, Questions())
+    session.tick(NOW + 0.1 + REPORT / 2)
     assert said(session) == b"", "not so soon"
-    session.tick(NOW + 0.1 + REPORT, Questions())
+    session.tick(NOW + 0.1 + REPORT)
     assert said(session).endswith(pack(Stats(20_000, 5, 1, 0))), "behind a PING into the silence"
 
 
@@ -226,30 +226,14 @@ def test_few_datagrams_are_reported_seldom(size, pause):
     session = begun()
     session.activity.reports = True
     session.note_datagram(FEW, NOW, received=False)
-    session.tick(NOW, Questions())
+    session.tick(NOW)
     assert said(session), "at first at once"
     later = NOW + pause
     for now in (later - 0.01, later):
         session.liveness.heard = now
         session.note_datagram(size if now < later else 0, now, received=False)
-        session.tick(now, Questions())
+        session.tick(now)
         assert bool(said(session)) is (now == later)
-
-
-@pytest.mark.parametrize("size", [FEW, FEW + 1])
-def test_a_crowd_asks_few_questions_at_once_unless_much_is_in_flight(size):
-    crowd, later = [begun() for _ in range(MOST_ASKED + 5)], NOW + QUIET + 0.01
-    for session in crowd:
-        session.liveness.rtt = 0.01
-        session.send(bytes(size), NOW)
-        said(session)
-    for rounds in (1, 2):
-        questions = Questions()
-        for session in crowd:
-            session.tick(later, questions)
-            said(session)
-        asked = sum(session.liveness.asked for session in crowd)
-        assert asked == (len(crowd) if size > FEW or rounds > 1 else MOST_ASKED)
 
 
 @pytest.mark.parametrize("retains", [True, False])
@@ -262,11 +246,11 @@ def test_who_has_bytes_to_send_again_makes_sure_of_the_next_stream(retains):
     session.attach(later, resumed=True)
     feed(session, Received(0), now=later)
     said(session)
-    assert session.tick(later + 0.5, Questions()) is retains
+    assert session.tick(later + 0.5) is retains
     assert session.liveness.asked is False
     assert (b"".join(map(bytes, session.data_to_send(later + 0.5) or ())) != b"") is retains
     assert session.liveness.asked is retains
-    assert not session.tick(later + ACTIVE + 0.1, Questions()), "it rests as others do"
+    assert not session.tick(later + ACTIVE + 0.1), "it rests as others do"
 
 
 @pytest.mark.parametrize(("size", "late"), [(1, True), (FEW, True), (FEW + 1, False)])
@@ -275,9 +259,9 @@ def test_an_ack_for_few_bytes_waits_for_data_to_travel_with(size, late):
     feed(session, Data(0, bytes(size)))
     session.read(size)
     session.receive_window.consume()
-    session.tick(NOW + 0.1, Questions())
+    session.tick(NOW + 0.1)
     assert session.control_due is not late
-    session.tick(NOW + ACK_LATE + 0.01, Questions())
+    session.tick(NOW + ACK_LATE + 0.01)
     assert session.control_due, "the peer may forget the bytes in the end"
 
 
@@ -285,9 +269,9 @@ def test_an_ack_travels_with_the_answer():
     session = known()
     session.receive_window.consume()
     session.send(b"answer", NOW)
-    session.tick(NOW + 0.1, Questions())
+    session.tick(NOW + 0.1)
     assert said(session).startswith(pack(Ack(5, session.receive_window.window)))
-    session.tick(NOW + ACK_LATE + 0.01, Questions())
+    session.tick(NOW + ACK_LATE + 0.01)
     assert pack(Ack(5, session.receive_window.window)) not in said(session), "once"
 
 
@@ -306,11 +290,11 @@ def test_a_pong_to_an_older_ping_does_not_confirm_a_smaller_window():
     feed(session, Data(0, b"x"))
     session.read(1)
     session.receive_window.consume()
-    session.tick(NOW + 1, Questions())
+    session.tick(NOW + 1)
     asked = said(session, NOW + 1)
     assert asked[-12:-8] == b"\x04\0\0\x08", "a PING"
     limit = session.receive_window.limit
-    session.tick(NOW + 2 * IDLE, Questions())
+    session.tick(NOW + 2 * IDLE)
     feed(session, Pong(int.from_bytes(asked[-8:], "big")), now=NOW + 2 * IDLE)
     assert session.receive_window.limit == limit, "the peer may not know"
     newer = said(session, NOW + 2 * IDLE)

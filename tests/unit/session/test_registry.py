@@ -22,7 +22,7 @@ class Sleeper:
         self.last_data, self.ticks, self.ended = module.monotonic() - age, 0, False
         self.small = small
 
-    def tick(self, now, questions):
+    def tick(self, now):
         self.ticks += 1
         return now - self.last_data < ACTIVE or not self.small
 
@@ -169,7 +169,7 @@ def test_what_happens_during_a_tick_is_not_forgotten(registry, monkeypatch):
     monkeypatch.setattr(registry, "_give_back", lambda now: looked.append(busy.over))
 
     class Busy(Sleeper):
-        def tick(self, now, questions):
+        def tick(self, now):
             registry._activity.set()
             self.over = True
             return False

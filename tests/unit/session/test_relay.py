@@ -10,7 +10,6 @@ from lane.budget import Budget
 from lane.errors import Closed, LaneError, ProtocolError, Reset
 from lane.proto.frames import Received, pack
 from lane.session import relay as relaying
-from lane.session.activity import Questions
 from lane.session.owner import Owner
 from lane.session.receive_window import INITIAL_WINDOW
 from lane.session.relay import Relay
@@ -180,7 +179,7 @@ def test_a_session_that_is_finished_one_way_falls_silent(bed):
     assert app.recv(1) == b""
     until(lambda: near.receive_window.ended)
     list(near.protocol.receive_data(b"", near.last_data + 60))  # frames that move nothing are no activity
-    assert not near.tick(near.last_data + 60, Questions())
+    assert not near.tick(near.last_data + 60)
 
 
 def test_an_idle_session_has_two_greenlets(bed):
