@@ -1,8 +1,9 @@
 """Settings of Python's garbage collector and of the C library's allocator, for fewer delays.
 
 A full collection stops the process while it visits each object. The objects from before the first connection
-live as long as the process. They need no visit. Connections leave no garbage in circles, so it is enough to
-look for some seldom. By default, the objects of each new connection would be visited several times.
+live as long as the process. They need no visit. Connections leave next to no garbage in circles (those of
+QUIC a few objects each), so it is enough to look for some seldom. By default, the objects of each new
+connection would be visited several times.
 
 A busy session allocates and frees buffers of 128 KB all the time. By default glibc maps each buffer, or
 returns the end of its heap to the system at once. Then the kernel must clear and map the pages again, which
@@ -98,16 +99,19 @@ def blocks() -> int:
     return 0 if _miscounted else sys.getallocatedblocks()
 
 
-def give_back(*, collect: bool) -> None:
-    """Return all free memory to the system, after a peak. It takes some milliseconds for each 100 MB.
+def collect() -> None:
+    """Free what only lies in the way of `give_back`. It is for when few objects are left: each takes time.
 
-    `collect` if few objects are left, because each takes time. A full collection also frees what Python keeps
-    for new objects, 2000 tuples of each length. And Python remembers the names of 4096 attributes, most of
-    which C code made anew for each look-up. Both lie all over the memory of the peak, and hold it up.
+    A full collection also frees what Python keeps for new objects, 2000 tuples of each length. And Python
+    remembers the names of 4096 attributes, most of which C code made anew for each look-up. Both lie all over
+    the memory of the peak, and hold it up.
     """
-    if collect:
-        gc.collect()
-        ctypes.pythonapi.PyType_ClearCache()
+    gc.collect()
+    ctypes.pythonapi.PyType_ClearCache()
+
+
+def give_back() -> None:
+    """Return all free memory to the system, after a peak. It takes some milliseconds for each 100 MB."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (OSError, AttributeError):

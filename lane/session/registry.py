@@ -301,10 +301,11 @@ class Registry:
         self._peak, self._crowd = self.budget.used, self._total
         tasks.let_go()
         memo.forget()
-        few = self._total <= CROWD
-        if few:
+        if self._total <= CROWD:
             heap.crowd(False)
-        heap.give_back(collect=few)
+            heap.collect()
+            gevent.sleep(0)  # either takes some ten milliseconds after a large crowd
+        heap.give_back()
 
     def _look_after(self, session: Session, now: float) -> bool:
         """Give `session` a tick, end it, or let it rest. Returns whether it stays active.

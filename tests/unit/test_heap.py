@@ -82,7 +82,8 @@ heap.crowd(False)
 for number, (_, text, each) in enumerate(left):
     assert text == str(number * 500)
     each.extend(each * 99)
-heap.give_back(collect=True)
+heap.collect()
+heap.give_back()
 print(heap.resident() / max(peak, 1))
 """
 

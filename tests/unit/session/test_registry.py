@@ -130,7 +130,7 @@ def test_sessions_of_one_user_share_what_they_hold_and_nothing_is_left_of_it():
 def test_after_a_peak_memory_is_given_back(registry, monkeypatch):
     given = []
     monkeypatch.setattr(module, "AFTERMATH", 0.01)
-    monkeypatch.setattr(heap, "give_back", lambda **_: given.append(registry.budget.used))
+    monkeypatch.setattr(heap, "give_back", lambda: given.append(registry.budget.used))
     with registry.session(1, Owner()) as session:
         registry.budget.used = 2 * module.PEAK
         registry._wake(session)
@@ -147,7 +147,7 @@ def test_after_a_crowd_memory_is_given_back(monkeypatch, clock):
     monkeypatch.setattr(heap, "crowd", marked.append)
     monkeypatch.setattr(module, "TICK", 0.005)
     monkeypatch.setattr(module, "AFTERMATH", 0.01)
-    monkeypatch.setattr(heap, "give_back", lambda **_: given.append(len(registry)))
+    monkeypatch.setattr(heap, "give_back", lambda: given.append(len(registry)))
     registry = Registry(1 << 20, 1 << 30, 3600.0, 10_000, 10_000)
     places = [registry.admit() for _ in range(4 * module.CROWD)]
     until(lambda: not registry._activity.is_set())
