@@ -8,15 +8,19 @@ from gevent import socket
 
 def listen(address, port=0, backlog=16):
     listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
-    listener.bind((address, port))
-    listener.listen(backlog)
+    try:
+        listener.bind((address, port))
+        listener.listen(backlog)
+    except OSError:
+        listener.close()
+        raise
     return listener
 
 
 @contextlib.contextmanager
-def deaf(address):
+def deaf(address, port=0):
     """A port at `address` that does not answer: a listener's whose backlog is full."""
-    with listen(address, backlog=0) as one:
+    with listen(address, port, backlog=0) as one:
         fillers = []
         try:
             while True:

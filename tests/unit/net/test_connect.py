@@ -57,7 +57,7 @@ def test_a_server_whose_first_address_is_dead(tried, monkeypatch, make):
 
 def test_a_proxy_whose_first_address_is_dead(tried):
     accepted = []
-    with deaf("127.0.0.2") as port, listen("127.0.0.1", port) as proxy:
+    with listen("127.0.0.1") as proxy, deaf("127.0.0.2", proxy.getsockname()[1]) as port:
 
         def serve():
             while True:
