@@ -191,7 +191,7 @@ class QuicCarrier:
     def act(self) -> float:
         """Handle the received events. Whatever they cause is sent at the end of this turn, in one flush.
 
-        If nothing is to be sent, there is none. Return how long the next datagrams may be gathered.
+        There is no flush if nothing is to be sent. Return how long the next datagrams may be gathered.
         """
         now, engine, at = self.heard or 0.0, self.engine, None
         try:

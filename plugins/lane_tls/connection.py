@@ -129,12 +129,12 @@ class TLSConnection:
         """Hand the encrypted data to the kernel; block for room. Raises Closed."""
         try:
             while not self._records.flush():
-                self._is_full()
+                self._note_full()
                 self._wait(self._writable)
         except OSError as error:
             raise self._fail(error) from None
 
-    def _is_full(self) -> None:
+    def _note_full(self) -> None:
         """Note that the kernel has no room for data now."""
 
     def finish(self) -> None:

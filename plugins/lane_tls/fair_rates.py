@@ -51,7 +51,8 @@ CROWD = 24
 FIRST = 65536
 """Bytes a second that each transfer of a new crowd has at least."""
 MODEST = 0.6
-"""A transfer takes less than this of its part of a crowd, and of the fastest rate, if others limit it."""
+"""Below this fraction of its part of a crowd, and of the fastest rate, something else than the path limits a
+transfer."""
 LEAST = 16384
 """Bytes a second that any transfer may have."""
 LEAST_SHARE = 1500
@@ -120,7 +121,7 @@ class Transfer:
             self.rate += (self.arrived / (now - self._at) - self.rate) / min(2, self._looks)
             loss = self.lost / max(1, self.arrived + self.lost)
             self.loss += (loss - self.loss) / min(4, self._looks)
-            self._still = 0 if self.arrived else self._still + 1
+            self._still = 0 if self.arrived else min(self._still + 1, STILL)
         self._delivered, self._lost, self._at = info.delivered, info.lost, now
         self._looks += 1
         self.queued = info.rtt > QUEUE * info.shortest_rtt
@@ -235,7 +236,7 @@ class Path:
         fastest = max(transfer.rate for transfer in transfers)
         for transfer in transfers if arrived else ():  # else the path is cut off
             little = transfer.counts and transfer.rate < MODEST * min(transfer.cap, fastest)
-            transfer.modest = transfer.modest + 1 if little and not crowd.finding else 0
+            transfer.modest = min(transfer.modest + 1, STILL) if little and not crowd.finding else 0
         part = self._part(crowd, sorted(one.rate for one in transfers if one.modest >= STILL))
         for transfer in transfers:
             transfer.cap = part
@@ -249,7 +250,7 @@ class Path:
         """
         left, number = crowd.rate, sum(transfer.busy >= 0 for transfer in self.transfers.values())
         for rate in rates:
-            if rate > MODEST * left / number:
+            if not number or rate > MODEST * left / number:
                 break
             left, number = left - rate, number - 1
         return int(min(max(left / max(1, number), LEAST_SHARE), UNLIMITED))

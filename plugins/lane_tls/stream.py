@@ -167,7 +167,7 @@ class TLSStream(TLSConnection):
         self._sending = False  # not in a `finally`: after an interruption it stays set
         self._sent_at = monotonic()
 
-    def _is_full(self) -> None:
+    def _note_full(self) -> None:
         self._blocked = True
         if not self.shared:
             self.shared = True

@@ -23,6 +23,7 @@ import gevent
 
 from lane.net import pktinfo
 from lane.net.sleeper import sleep
+from lane.net.udp import ALONE
 from lane.supervisor import FAULTS, report, supervise
 from lane_quic.configuration import LARGEST_RECEIVED
 from lane_quic.udp import offload
@@ -51,8 +52,6 @@ BULK_MEMORY = 0.020
 SPARSE = 0.0005
 """Seconds after a batch from which on a packet probably comes alone. To ask the kernel for a second one
 costs as much as to read one."""
-ALONE = 4
-"""Packets in a row for which no second one is asked for. Where the event loop is busy, many may wait."""
 HURRY = 1.0
 """Seconds for which packets of a bulk transfer wait no longer than somebody beside it asked for."""
 BACKLOG = 4096

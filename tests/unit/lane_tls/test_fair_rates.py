@@ -226,6 +226,9 @@ def test_those_of_a_crowd_that_take_little_leave_the_rest_of_their_part():
     assert part(*[0] * 14, *[10_000] * 14, 100_000, 90_000) == (3_000_000 - 140_000) // 2
     assert part(*[70_000] * 10, *[100_000] * 20) == 100_000, "the path is not as even as this"
     assert part(*[10_000] * 30) == 100_000, "the rate may rise faster than they do"
+    for one in path.transfers.values():
+        one.busy = -1  # the last of them have nothing to send any more, while the path is cut off
+    assert path._part(crowd, [0.0, 10_000.0]) == 3_000_000
     crowd.finding = True
     assert part(*[0] * 29, 100_000) == 100_000
 
