@@ -212,7 +212,9 @@ class PathControl:
         self._looked = now, figures
         if len(lanes.lanes) > 1 and self._drivers:
             self._decide(self._policy(now, figures, self._state))
-        for _ in self._each(active, lambda driver: self._care(driver, now)):
+        probe, most = lanes.choice.probe, lanes.choice.patience(SILENT)
+        works = bool(probe.alive) and probe.silence(now) <= most
+        for _ in self._each(active, lambda driver: self._care(driver, now, works=works)):
             pass
         return bool(active)
 
@@ -268,10 +270,9 @@ class PathControl:
         log.info("%s -> %s: %s", before.name, decision.lane, decision.reason)
         self._when_changed()
 
-    def _care(self, driver: SessionDriver, now: float) -> None:
-        """Move an active session to the chosen lane, or away from a silent stream."""
+    def _care(self, driver: SessionDriver, now: float, *, works: bool) -> None:
+        """Move an active session to the chosen lane, which may work, or away from a silent stream."""
         lane, choice = driver.lane, self.lanes.choice
-        works = choice.probe.alive and choice.probe.silence(now) <= choice.patience(SILENT)
         if works and (attempt := driver.attempt) is not None and attempt.lane is not choice:
             attempt.call_off()
         if driver.moving or lane is None:
@@ -279,7 +280,7 @@ class PathControl:
         if len(self.lanes.lanes) > 1 and now - driver.session.last_data < 2 * LOOK and driver.tells(now):
             driver.session.ping()
         silent = driver.session.silence(now)
-        if works and silent > lane.patience(SILENT if now < self._doubtful_until else STUCK):
+        if works and silent and silent > lane.patience(SILENT if now < self._doubtful_until else STUCK):
             driver.rescue(choice)
             return
         if lane is not choice and choice.probe.alive is not False and driver.session.carried:
