@@ -34,7 +34,7 @@ from lane_quic.udp.offload import apart
 class Engine(AckTiming):
     """One QUIC connection without I/O. Servers pass `original_cid`, `state_key` and a Retry's `retry_cid`."""
 
-    __slots__ = ("_control", "_cut_short", "_ends_only", "_fast", "_idle", "_idle_rtt", "_path")
+    __slots__ = ("_control", "_cut_short", "_ends_only", "_fast", "_path")
 
     def __init__(
         self,
@@ -59,8 +59,6 @@ class Engine(AckTiming):
         self._control = settings.control
         self._path: Any = None  # the path that this side sends on
         self.space: Any = None  # the packet number space of 1-RTT packets, looked up once
-        self._idle_rtt: float | None = None
-        self._idle = 0.0
 
     # Called by the carrier.
 
@@ -96,6 +94,7 @@ class Engine(AckTiming):
                 break
             if index < count:
                 self.stirred = True
+                self.said_all = False
                 super().receive_datagram(datagrams[index], addr, now=now)
                 self._note_path()
                 self._flush_trace()
@@ -115,8 +114,21 @@ class Engine(AckTiming):
     def _start_anew(self) -> None:
         """Forget the measurements of the old path (RFC 9000 section 9.4)."""
         self.loss.start_anew(self._control(LARGE_DATAGRAM))
+        self.note_rtt()
         self._recall()
         self._search_anew()
+
+    def handle_timer(self, now: float) -> None:
+        self.said_all = False
+        super().handle_timer(now)
+
+    def send_ping(self, uid: int) -> None:
+        self.said_all = False
+        super().send_ping(uid)
+
+    def change_connection_id(self) -> None:
+        self.said_all = False
+        super().change_connection_id()
 
     def move(self) -> None:
         """Note that this client sends from another address now. It changes its connection ID too."""
@@ -173,6 +185,7 @@ class Engine(AckTiming):
         datagrams: list[tuple[bytes, Any]] = []
         while True:
             self._cut_short = False
+            self.said_all = False
             found = super().datagrams_to_send(now)
             datagrams += found
             held = self.pacing_at is not None or self.loss.room < self.max_datagram_size
@@ -180,7 +193,7 @@ class Engine(AckTiming):
                 return datagrams
 
     def _note_sent(self, datagrams: Datagrams) -> None:
-        """Count what is sent, and choose the ACK delay anew."""
+        """Count what is sent."""
         size = 0
         for data, _ in datagrams:
             size += len(data)
@@ -189,7 +202,6 @@ class Engine(AckTiming):
         self.tail_budget.on_sent(size)
         if self._datagrams is not None:
             self.datagrams_pending.on_sent(size)
-        self._choose_ack_delay()
         if self.quic_logger is not None:
             log_metrics(self.quic_logger, self.loss)
             self._flush_trace()
@@ -294,13 +306,6 @@ class Engine(AckTiming):
         super().initialize(peer_cid)
         self.space = self.spaces[Epoch.ONE_RTT]
         self.space.received_packets = ReceivedPackets(self.arrivals)
-
-    def idle_timeout(self) -> float:
-        """aioquic's value, cached: it is read for each packet and changes only with the round-trip time."""
-        rtt = self.loss.rtt
-        if rtt != self._idle_rtt or not self.handshake_confirmed:
-            self._idle_rtt, self._idle = rtt, super().idle_timeout()
-        return self._idle
 
     def gather_streams(self) -> list[Any]:
         """The streams with something to send, in the order of service. The caller may reorder the list."""

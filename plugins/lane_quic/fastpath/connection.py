@@ -42,7 +42,9 @@ class PendingDatagrams(Protocol):
 class FastPathConnection(Connection):
     """A connection whose packets may be parsed and written directly."""
 
-    __slots__ = ("abandoned", "acked", "frame_budget", "keys", "space", "stirred", "tls_messages")
+    __slots__ = (
+        "abandoned", "acked", "frame_budget", "idle", "keys", "said_all", "space", "stirred", "tls_messages",
+    )  # fmt: skip
 
     abandoned: dict[int, int]
     """The streams that nobody reads any more: bytes that count as consumed, by stream ID."""
@@ -50,9 +52,13 @@ class FastPathConnection(Connection):
     """Whether an ACK came since packets were last sent."""
     datagrams_pending: PendingDatagrams
     frame_budget: FrameBudget
+    idle: float
+    """Seconds without a packet after which the connection ends."""
     keys: Any
     """The keys of packets with a short header."""
     loss: Recovery
+    said_all: bool
+    """Whether nothing but data and an ACK can be due: nothing else was, and nothing has changed that."""
     space: Any
     """The packet number space of packets with a short header; None before the handshake starts."""
     stirred: bool
@@ -66,6 +72,10 @@ class FastPathConnection(Connection):
 
     def gather_streams(self) -> list[Any]:
         """The streams with something to send, in the order of service. The caller may reorder the list."""
+        raise NotImplementedError
+
+    def note_rtt(self) -> None:
+        """Choose what follows from the round-trip time, which may be another one now."""
         raise NotImplementedError
 
     def never_sent(self, acknowledged: Sequence[range]) -> bool:
