@@ -34,7 +34,7 @@ from lane_quic.udp.offload import apart
 class Engine(AckTiming):
     """One QUIC connection without I/O. Servers pass `original_cid`, `state_key` and a Retry's `retry_cid`."""
 
-    __slots__ = ("_control", "_cut_short", "_ends_only", "_fast", "_path")
+    __slots__ = ("_control", "_cut_short", "_ends_only", "_fast", "_path", "timer_stays")
 
     def __init__(
         self,
@@ -58,6 +58,8 @@ class Engine(AckTiming):
         self._ends_only = False  # whether streams with only data to send are left out
         self._control = settings.control
         self._path: Any = None  # the path that this side sends on
+        self.timer_stays = False
+        """Whether the timer is not due earlier than before packets were last sent."""
         self.space: Any = None  # the packet number space of 1-RTT packets, looked up once
 
     # Called by the carrier.
@@ -118,18 +120,6 @@ class Engine(AckTiming):
         self._recall()
         self._search_anew()
 
-    def handle_timer(self, now: float) -> None:
-        self.said_all = False
-        super().handle_timer(now)
-
-    def send_ping(self, uid: int) -> None:
-        self.said_all = False
-        super().send_ping(uid)
-
-    def change_connection_id(self) -> None:
-        self.said_all = False
-        super().change_connection_id()
-
     def move(self) -> None:
         """Note that this client sends from another address now. It changes its connection ID too."""
         self.change_connection_id()
@@ -141,10 +131,14 @@ class Engine(AckTiming):
 
     def trains_to_send(self, now: float) -> Datagrams:
         """The packets that may be sent now, as far as they are joined already."""
+        news = self.stirred or self.acked
         self.stirred = self.acked = False
         datagrams = self._send_message(now) if self._fast else None
         if datagrams is None:
-            datagrams = self._send_batch(now)
+            datagrams, news = self._send_batch(now), True
+        elif self.space.ack_eliciting_in_flight <= len(datagrams) or self._tails_at is not None:
+            news = True
+        self.timer_stays = not news and self.pacing_at is None
         self._note_acked(now)
         if datagrams:
             self._note_sent(datagrams)

@@ -58,13 +58,29 @@ class FastPathConnection(Connection):
     """The keys of packets with a short header."""
     loss: Recovery
     said_all: bool
-    """Whether nothing but data and an ACK can be due: nothing else was, and nothing has changed that."""
+    """Whether it is settled, and nothing but data and an ACK can be due: it was so, and nothing happened."""
     space: Any
     """The packet number space of packets with a short header; None before the handshake starts."""
     stirred: bool
     """Whether anything but data and ACKs came since packets were last sent. It may let others be sent."""
     tls_messages: Any
     """The stream of TLS messages in packets with a short header."""
+
+    def close(self, *arguments: Any, **named: Any) -> None:
+        self.said_all = False
+        super().close(*arguments, **named)
+
+    def handle_timer(self, now: float) -> None:
+        self.said_all = False
+        super().handle_timer(now)
+
+    def send_ping(self, uid: int) -> None:
+        self.said_all = False
+        super().send_ping(uid)
+
+    def change_connection_id(self) -> None:
+        self.said_all = False
+        super().change_connection_id()
 
     def note_tails(self, busy: Iterable[Any], now: float) -> None:
         """Note which of the `busy` streams, just served, may have a tail that is sent twice."""

@@ -135,7 +135,8 @@ def has_more_to_say(engine: FastPathConnection) -> bool:
         or not engine.tls_messages.sender.buffer_is_empty
         or not all(map(_was_sent, engine.issued_cids))
     )
-    engine.said_all = not (more or engine.abandoned)  # those that nobody reads may get more
+    # Streams that nobody reads may get more, which gives credit.
+    engine.said_all = not (more or engine.abandoned) and settled(engine)
     return more
 
 
