@@ -219,6 +219,7 @@ class QuicCarrier:
         if self._failure:
             return
         now, engine = monotonic(), self.engine
+        stirred = engine.stirred
         try:
             if engine.events:
                 self._handle_events()
@@ -226,7 +227,7 @@ class QuicCarrier:
                 self._send(datagrams)
                 if engine.events:
                     self._handle_events()
-            if (ended := engine.ended_by_peer) is not None:  # aioquic reports it much later
+            if stirred and (ended := engine.ended_by_peer) is not None:  # aioquic reports it much later
                 self.fail(ended)
             if self.waiting:
                 limit = engine.unsent_limit // 2

@@ -101,7 +101,8 @@ class SendQueue(DatagramQueue):
 
     def on_sent(self, size: int) -> None:
         """Note that packets of `size` bytes were sent, with any content."""
-        self.share = min(self.share + size / 2, SHARE)
+        if self.share < SHARE:
+            self.share = min(self.share + size / 2, SHARE)
 
 
 NO_DATAGRAMS = SendQueue()

@@ -81,7 +81,8 @@ class TailBudget:
 
     def on_sent(self, size: int) -> None:
         """Note that `size` bytes were sent, with any content."""
-        self._saved = min(self._saved + SHARE * size, MOST_SAVED)
+        if self._saved < MOST_SAVED:
+            self._saved = min(self._saved + SHARE * size, MOST_SAVED)
 
     def room(self, now: float, rate: float | None) -> bool:
         """Whether one tail may be repeated now. `rate` is the path's rate, bytes a second, if known."""

@@ -32,7 +32,7 @@ class DeliveryRate:
 
     def on_limited(self, in_flight: int) -> None:
         """Note that the application has nothing to send although the window has room."""
-        self._limited_until = self.delivered + max(in_flight, 1)
+        self._limited_until = self.delivered + (in_flight or 1)
 
     def sample(self, now: float, acked: Sequence[Packet], min_rtt: float, rtt: float | None) -> Sample:
         """The sample from an acknowledgement of `acked`, in the order of sending. Times are seconds.
