@@ -21,7 +21,7 @@ ACK_EVERY = 256
 """Received packets after which an ACK is due at once."""
 ACK_SOON = 0.002
 """An ACK due within these seconds is sent with the next received packets. That saves a wake-up."""
-ACK_RIDES = 0.0025
+ACK_RIDES = 0.004
 """Seconds after the last ACK from which the next one leaves with data, although it is not due. A packet of
 its own costs both sides as much as one with data."""
 FEW = 8
