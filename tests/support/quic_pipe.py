@@ -9,6 +9,7 @@ from lane_quic.configuration import Settings, client_configuration, server_confi
 from lane_quic.congestion.bbr import Bbr
 from lane_quic.engine.engine import Engine
 from lane_quic.engine.stream_table import has_something_to_say
+from lane_quic.fastpath.send import has_more_to_say
 
 from lane.testing import server_tls
 
@@ -124,10 +125,14 @@ class Pipe:
         """Let both sides act on what they got, and say what is due."""
         for side, other in ((self.client, self.server), (self.server, self.client)):
             side.handle_events()
-            if side.engine._network_paths:  # a server that has heard nothing has nobody to talk to
-                for datagram, _ in side.engine.datagrams_to_send(now=self.now):
+            engine = side.engine
+            if engine._network_paths:  # a server that has heard nothing has nobody to talk to
+                _look_again(engine)
+                due = engine.get_timer()
+                for datagram, _ in engine.datagrams_to_send(now=self.now):
                     self._put(other, datagram)
-                side.engine.note_idle()
+                assert not engine.timer_stays or engine.get_timer() >= due, "the timer must fire earlier"
+                engine.note_idle()
             side.handle_events()
             assert not (self.checked and forgotten(side.engine))
 
@@ -166,3 +171,10 @@ class Pipe:
         """Until the handshake is confirmed on both sides."""
         self.run(lambda: self.client.connected and self.server.connected and self.client.engine.capacity)
         return self
+
+
+def _look_again(engine):
+    """What was said once, that nothing but data is due, must be true until something happens."""
+    if engine.said_all:
+        engine.said_all = False
+        assert not has_more_to_say(engine), "a change was not noticed"
