@@ -232,7 +232,7 @@ class QuicSocket:
         start = monotonic()
         alone = self._alone > 0 and self._rate < BULK_RATE and start - self._last > SPARSE
         drained, count, large = self._take_batch(start, BATCH if not alone else 1)
-        if drained is None:
+        if drained is None and not alone:
             return BACK_OFF
         if count > 1:
             self._alone = 0
