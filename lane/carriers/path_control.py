@@ -32,6 +32,7 @@ from lane.errors import Closed
 from lane.fair import Walk
 from lane.session.registry import Registry
 from lane.session.session import Session
+from lane.stream import LinkStats
 from lane.supervisor import report, supervise
 
 log = logging.getLogger("lane.client")
@@ -202,7 +203,8 @@ class PathControl:
         active = self._active(now)
         waiting = any(driver.waiting(now) for driver in active)
         carried = [driver for driver in active if driver.session.carried]  # thousands may wait
-        counted = dict(self._each(carried, lambda driver: driver.count()))
+        shared: dict[int, LinkStats] = {}  # by carrier, of which many sessions may share one
+        counted = dict(self._each(carried, lambda driver: driver.count(shared)))
         for lane in lanes.lanes.values():
             if self._drivers:
                 lane.probe.want(active=bool(active), waited_for=waiting)
@@ -212,7 +214,9 @@ class PathControl:
         self._looked = now, figures
         if len(lanes.lanes) > 1 and self._drivers:
             self._decide(self._policy(now, figures, self._state))
-        for _ in self._each(active, lambda driver: self._care(driver, now)):
+        choice = lanes.choice
+        works = choice.probe.alive and choice.probe.silence(now) <= choice.patience(SILENT)
+        for _ in self._each(active, lambda driver: self._care(driver, now, works=bool(works))):
             pass
         return bool(active)
 
@@ -268,10 +272,9 @@ class PathControl:
         log.info("%s -> %s: %s", before.name, decision.lane, decision.reason)
         self._when_changed()
 
-    def _care(self, driver: SessionDriver, now: float) -> None:
-        """Move an active session to the chosen lane, or away from a silent stream."""
+    def _care(self, driver: SessionDriver, now: float, *, works: bool) -> None:
+        """Move an active session to the chosen lane, if that `works`, or away from a silent stream."""
         lane, choice = driver.lane, self.lanes.choice
-        works = choice.probe.alive and choice.probe.silence(now) <= choice.patience(SILENT)
         if works and (attempt := driver.attempt) is not None and attempt.lane is not choice:
             attempt.call_off()
         if driver.moving or lane is None:
@@ -279,7 +282,7 @@ class PathControl:
         if len(self.lanes.lanes) > 1 and now - driver.session.last_data < 2 * LOOK and driver.tells(now):
             driver.session.ping()
         silent = driver.session.silence(now)
-        if works and silent > lane.patience(SILENT if now < self._doubtful_until else STUCK):
+        if works and silent and silent > lane.patience(SILENT if now < self._doubtful_until else STUCK):
             driver.rescue(choice)
             return
         if lane is not choice and choice.probe.alive is not False and driver.session.carried:

@@ -70,7 +70,7 @@ def test_a_session_leaves_a_silent_stream_sooner_when_the_network_has_changed(be
         bed.lanes.network_changed()
     until(lambda: bed.lanes.choice.probe.silence(time.monotonic()) < 0.2)
     monkeypatch.setattr(type(app.session), "silence", lambda session, now: 1.0)
-    bed.paths._care(driver, time.monotonic())
+    bed.paths._care(driver, time.monotonic(), works=True)
     monkeypatch.undo()
     assert rescued == [bed.lanes.choice] * changed
 
