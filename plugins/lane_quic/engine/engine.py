@@ -18,7 +18,7 @@ from aioquic.quic.packet import pull_quic_transport_parameters, push_quic_transp
 from aioquic.quic.packet_builder import QuicPacketBuilderStop
 from aioquic.tls import Epoch
 
-from lane_quic.configuration import DEFAULTS, LARGE_DATAGRAM, LARGEST_RECEIVED, Settings
+from lane_quic.configuration import DEFAULTS, IDLE_TIMEOUT, LARGE_DATAGRAM, LARGEST_RECEIVED, Settings
 from lane_quic.engine.ack_timing import ACK_DELAY_SLACK, MAX_ACK_DELAY, AckTiming
 from lane_quic.engine.mtu_discovery import HOLE_PACKETS
 from lane_quic.engine.received_packets import ReceivedPackets
@@ -34,7 +34,7 @@ from lane_quic.udp.offload import apart
 class Engine(AckTiming):
     """One QUIC connection without I/O. Servers pass `original_cid`, `state_key` and a Retry's `retry_cid`."""
 
-    __slots__ = ("_control", "_cut_short", "_ends_only", "_fast", "_idle", "_idle_rtt", "_path")
+    __slots__ = ("_control", "_cut_short", "_ends_only", "_fast", "_path")
 
     def __init__(
         self,
@@ -59,8 +59,7 @@ class Engine(AckTiming):
         self._control = settings.control
         self._path: Any = None  # the path that this side sends on
         self.space: Any = None  # the packet number space of 1-RTT packets, looked up once
-        self._idle_rtt: float | None = None
-        self._idle = 0.0
+        self.idle_limit = float(IDLE_TIMEOUT)
 
     # Called by the carrier.
 
@@ -100,6 +99,9 @@ class Engine(AckTiming):
                 self._note_path()
                 self._flush_trace()
                 index += 1
+        if self.acked or self.stirred:
+            self._choose_ack_delay()
+            self.idle_limit = self.idle_timeout()
         self._time_ack(datagrams, now, before)
 
     def _note_path(self) -> None:
@@ -180,7 +182,7 @@ class Engine(AckTiming):
                 return datagrams
 
     def _note_sent(self, datagrams: Datagrams) -> None:
-        """Count what is sent, and choose the ACK delay anew."""
+        """Count what is sent."""
         size = 0
         for data, _ in datagrams:
             size += len(data)
@@ -189,7 +191,6 @@ class Engine(AckTiming):
         self.tail_budget.on_sent(size)
         if self._datagrams is not None:
             self.datagrams_pending.on_sent(size)
-        self._choose_ack_delay()
         if self.quic_logger is not None:
             log_metrics(self.quic_logger, self.loss)
             self._flush_trace()
@@ -294,13 +295,6 @@ class Engine(AckTiming):
         super().initialize(peer_cid)
         self.space = self.spaces[Epoch.ONE_RTT]
         self.space.received_packets = ReceivedPackets(self.arrivals)
-
-    def idle_timeout(self) -> float:
-        """aioquic's value, cached: it is read for each packet and changes only with the round-trip time."""
-        rtt = self.loss.rtt
-        if rtt != self._idle_rtt or not self.handshake_confirmed:
-            self._idle_rtt, self._idle = rtt, super().idle_timeout()
-        return self._idle
 
     def gather_streams(self) -> list[Any]:
         """The streams with something to send, in the order of service. The caller may reorder the list."""

@@ -59,7 +59,8 @@ class Arrivals:
         while low < stop:  # no further than the end of a span
             end = stop if stop - low == 1 else min(stop, max(low, self._counted_to + SPAN) + 1)
             self._arrived += end - low
-            self._largest = max(self._largest, end - 1)
+            if end > self._largest:
+                self._largest = end - 1
             expected = self._largest - self._counted_to
             if expected >= SPAN:
                 # Negative if packets were late for the last span. That evens out.

@@ -225,7 +225,7 @@ class Batch:
         engine.loss.on_packets_sent(packets, self._space, self._now)
         engine.packet_number = self._number
         if not engine.ack_eliciting_sent_since_receipt and packets[-1].is_ack_eliciting:
-            engine.close_at = self._now + engine.idle_timeout()
+            engine.close_at = self._now + engine.idle_limit
             engine.ack_eliciting_sent_since_receipt = True
         path = engine.network_paths[0]
         path.bytes_sent += sum(packet.sent_bytes for packet in packets)

@@ -42,7 +42,9 @@ class PendingDatagrams(Protocol):
 class FastPathConnection(Connection):
     """A connection whose packets may be parsed and written directly."""
 
-    __slots__ = ("abandoned", "acked", "frame_budget", "keys", "space", "stirred", "tls_messages")
+    __slots__ = (
+        "abandoned", "acked", "frame_budget", "idle_limit", "keys", "space", "stirred", "tls_messages",
+    )  # fmt: skip
 
     abandoned: dict[int, int]
     """The streams that nobody reads any more: bytes that count as consumed, by stream ID."""
@@ -53,6 +55,8 @@ class FastPathConnection(Connection):
     keys: Any
     """The keys of packets with a short header."""
     loss: Recovery
+    idle_limit: float
+    """Seconds of silence after which the connection ends. They change only with the round-trip time."""
     space: Any
     """The packet number space of packets with a short header; None before the handshake starts."""
     stirred: bool

@@ -148,7 +148,7 @@ def _note_taken(engine: FastPathConnection, low: int, stop: int, now: float, *, 
     """Record that packets `low` to `stop` - 1 were processed. `eliciting`: they must be acknowledged."""
     space = engine.space
     ranges = ranges_of(space.ack_queue)
-    engine.close_at = now + engine.idle_timeout()
+    engine.close_at = now + engine.idle_limit
     engine.ack_eliciting_sent_since_receipt = False
     if stop - 1 > space.largest_received_packet:
         space.largest_received_packet = stop - 1

@@ -85,7 +85,7 @@ def record(engine: FastPathConnection, packet: Any, now: float) -> Any:
     engine.packet_number = packet.packet_number + 1
     engine.pacing_at = None
     if not engine.ack_eliciting_sent_since_receipt:
-        engine.close_at = now + engine.idle_timeout()
+        engine.close_at = now + engine.idle_limit
         engine.ack_eliciting_sent_since_receipt = True
     path = engine.network_paths[0]
     path.bytes_sent += packet.sent_bytes

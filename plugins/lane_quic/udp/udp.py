@@ -229,8 +229,9 @@ class QuicSocket:
         """
         if self.closed or self.broken:
             return 0.0
-        alone = self._alone > 0 and self._rate < BULK_RATE and monotonic() - self._last > SPARSE
-        drained, count, large = self._take_batch(alone=alone)
+        began = monotonic()
+        alone = self._alone > 0 and self._rate < BULK_RATE and began - self._last > SPARSE
+        drained, count, large = self._take_batch(began, alone=alone)
         if drained is None:
             return BACK_OFF
         if count > 1:
@@ -238,23 +239,23 @@ class QuicSocket:
         else:
             self._alone = self._alone - 1 if alone else ALONE
         now, last = monotonic(), self._last
-        self._rate += (large / max(now - last, 1e-6) - self._rate) * min((now - last) / BULK_MEMORY, 1.0)
+        if large or self._rate >= 1.0:
+            self._rate += (large / max(now - last, 1e-6) - self._rate) * min((now - last) / BULK_MEMORY, 1.0)
         self._last = now
         bulk = self._rate > BULK_RATE
         if not bulk and self._patience:  # a stream that is new may become the bulk transfer
             self._patience = GATHER_MOST
         return min(GATHER / self._rate, self._patience) or None if drained and bulk else None
 
-    def _take_batch(self, *, alone: bool = False) -> tuple[bool | None, int, int]:
+    def _take_batch(self, start: float, *, alone: bool = False) -> tuple[bool | None, int, int]:
         """Read a batch and let the carriers answer. Return whether that was all, the packets, the large ones.
 
-        `alone`: a packet probably comes alone, so nothing is asked for after it. None in place of the first:
-        there were only errors.
+        `start`: the time. `alone`: a packet probably comes alone, so nothing is asked for after it. None in
+        place of the first: there were only errors.
         """
         drained, large, count, failed = False, 0, 0, 0
         rows: list[tuple[Any, list[bytes]]] = []  # consecutive datagrams, by path
-        start = monotonic()
-        while count < BATCH and not self.broken and monotonic() - start <= QUANTUM:
+        while count < BATCH and not self.broken and (not count or monotonic() - start <= QUANTUM):
             try:
                 data, ancillary, _, address = self._sock.recvmsg(65536, _ANCILLARY)
             except BlockingIOError:
