@@ -214,9 +214,9 @@ class PathControl:
         self._looked = now, figures
         if len(lanes.lanes) > 1 and self._drivers:
             self._decide(self._policy(now, figures, self._state))
-        choice = lanes.choice
-        works = choice.probe.alive and choice.probe.silence(now) <= choice.patience(SILENT)
-        for _ in self._each(active, lambda driver: self._care(driver, now, works=bool(works))):
+        probe, most = lanes.choice.probe, lanes.choice.patience(SILENT)
+        works = bool(probe.alive) and probe.silence(now) <= most
+        for _ in self._each(active, lambda driver: self._care(driver, now, works=works)):
             pass
         return bool(active)
 
@@ -273,7 +273,7 @@ class PathControl:
         self._when_changed()
 
     def _care(self, driver: SessionDriver, now: float, *, works: bool) -> None:
-        """Move an active session to the chosen lane, if that `works`, or away from a silent stream."""
+        """Move an active session to the chosen lane, which may work, or away from a silent stream."""
         lane, choice = driver.lane, self.lanes.choice
         if works and (attempt := driver.attempt) is not None and attempt.lane is not choice:
             attempt.call_off()

@@ -202,22 +202,21 @@ class SessionProtocol(SessionState):
             return None
         offset, start, ack, stats = message
         buffer, window, live = self.send_buffer, self.receive_window, self.liveness
-        if not offset == window.received == window.consumed or window.final is not None:
-            return None
-        if offset + len(data) - start > window.limit:
+        if ack is not None and (not buffer.acked < ack[0] <= buffer.sent or self.writer.ahead is not None):
             return None
         if stats is not None and self._empty_frames.left(now, offset) < 1:
             return None
+        fresh = data[start:]
+        if offset != window.received or not window.receive_message(offset + len(fresh), now, live.rtt):
+            return None
         if ack is not None:
-            if not buffer.acked < ack[0] <= buffer.sent or self.writer.ahead is not None:
-                return None
             buffer.acknowledge(*ack)
         if stats is not None:
-            self._note_empty(now)
+            self._empty_frames.count(now, offset)
             self.peer_stats = stats
         live.heard = self.activity.last_data = now
         live.moved()
-        return window.receive(offset, data[start:], now, live.rtt)
+        return fresh
 
     def receive_data(self, data: bytes | memoryview, now: float) -> Iterator[Event]:
         """Handle bytes from the stream. Raises ProtocolError, and aborts the session with it.

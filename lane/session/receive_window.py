@@ -137,13 +137,29 @@ class ReceiveWindow:
             return b""
         if not (self._queue.size or self._taken):
             self._reader_waited = True
+        self._advance(end, now, rtt)
+        return data if offset == received else memoryview(data)[received - offset :]
+
+    def receive_message(self, end: int, now: float, rtt: float) -> bool:
+        """Count the bytes up to `end`, which follow those before, as received by a reader that waits.
+
+        Returns False, and does nothing, if `receive` would raise, or if the reader has not consumed all.
+        """
+        if self.received != self.consumed or end > self.limit or self.final is not None:
+            return False
+        self._reader_waited = True
+        self._advance(end, now, rtt)
+        return True
+
+    def _advance(self, end: int, now: float, rtt: float) -> None:
         self.received = end
         acks = self._sent_acks
-        while acks and acks[0][0] <= now - 1.5 * rtt - REACTION:
-            self._known_consumed = acks.pop(0)[1]
+        if acks:
+            known = now - 1.5 * rtt - REACTION
+            while acks and acks[0][0] <= known:
+                self._known_consumed = acks.pop(0)[1]
         if (in_flight := end - self._known_consumed) > self._in_flight:
             self._in_flight = in_flight
-        return data if offset == received else memoryview(data)[received - offset :]
 
     def hold(self, data: Buffer) -> None:
         """Keep received bytes for the reader. A view is copied."""

@@ -234,7 +234,8 @@ class QuicCarrier:
                     stream.wake_writer(limit)
             else:
                 engine.note_idle()
-            self._arm(engine.get_timer(), now)
+            if self._timer_at is None or not engine.timer_stays:
+                self._arm(engine.get_timer(), now)
         except Exception:
             self._broke("what is to be sent")
         if self._drained is not None:

@@ -122,7 +122,8 @@ class QuicStream:
             raise Closed("another sendall was not completed")
         self._engine.send_stream_data(self.id, data)
         self._carrier.flush_soon()
-        return self._engine.unsent(self.id) < self._engine.unsent_limit
+        unsent = self._engine.unsent(self.id)
+        return unsent < UNSENT_LEAST or unsent < self._engine.unsent_limit
 
     def _check(self) -> None:
         if failure := self._failure or self._stopped:

@@ -73,5 +73,7 @@ class AckTiming(ConnectionView):
         if self._unacknowledged and self.space.ack_at is None:
             self._unacknowledged, self._acked_at = 0, now
 
-    def _choose_ack_delay(self) -> None:
+    def note_rtt(self) -> None:
+        """See `FastPathConnection`."""
         self.ack_delay = min(MAX_ACK_DELAY, max(MIN_ACK_DELAY, (self.loss.rtt or 0) / 8))
+        self.idle = self.idle_timeout()

@@ -18,7 +18,7 @@ from aioquic.quic.packet import pull_quic_transport_parameters, push_quic_transp
 from aioquic.quic.packet_builder import QuicPacketBuilderStop
 from aioquic.tls import Epoch
 
-from lane_quic.configuration import DEFAULTS, IDLE_TIMEOUT, LARGE_DATAGRAM, LARGEST_RECEIVED, Settings
+from lane_quic.configuration import DEFAULTS, LARGE_DATAGRAM, LARGEST_RECEIVED, Settings
 from lane_quic.engine.ack_timing import ACK_DELAY_SLACK, MAX_ACK_DELAY, AckTiming
 from lane_quic.engine.mtu_discovery import HOLE_PACKETS
 from lane_quic.engine.received_packets import ReceivedPackets
@@ -34,7 +34,7 @@ from lane_quic.udp.offload import apart
 class Engine(AckTiming):
     """One QUIC connection without I/O. Servers pass `original_cid`, `state_key` and a Retry's `retry_cid`."""
 
-    __slots__ = ("_control", "_cut_short", "_ends_only", "_fast", "_path")
+    __slots__ = ("_control", "_cut_short", "_ends_only", "_fast", "_path", "timer_stays")
 
     def __init__(
         self,
@@ -58,8 +58,9 @@ class Engine(AckTiming):
         self._ends_only = False  # whether streams with only data to send are left out
         self._control = settings.control
         self._path: Any = None  # the path that this side sends on
+        self.timer_stays = False
+        """Whether the timer is not due earlier than before packets were last sent."""
         self.space: Any = None  # the packet number space of 1-RTT packets, looked up once
-        self.idle_limit = float(IDLE_TIMEOUT)
 
     # Called by the carrier.
 
@@ -95,13 +96,11 @@ class Engine(AckTiming):
                 break
             if index < count:
                 self.stirred = True
+                self.said_all = False
                 super().receive_datagram(datagrams[index], addr, now=now)
                 self._note_path()
                 self._flush_trace()
                 index += 1
-        if self.acked or self.stirred:
-            self._choose_ack_delay()
-            self.idle_limit = self.idle_timeout()
         self._time_ack(datagrams, now, before)
 
     def _note_path(self) -> None:
@@ -117,6 +116,7 @@ class Engine(AckTiming):
     def _start_anew(self) -> None:
         """Forget the measurements of the old path (RFC 9000 section 9.4)."""
         self.loss.start_anew(self._control(LARGE_DATAGRAM))
+        self.note_rtt()
         self._recall()
         self._search_anew()
 
@@ -131,10 +131,14 @@ class Engine(AckTiming):
 
     def trains_to_send(self, now: float) -> Datagrams:
         """The packets that may be sent now, as far as they are joined already."""
+        news = self.stirred or self.acked
         self.stirred = self.acked = False
         datagrams = self._send_message(now) if self._fast else None
         if datagrams is None:
-            datagrams = self._send_batch(now)
+            datagrams, news = self._send_batch(now), True
+        elif self.space.ack_eliciting_in_flight <= len(datagrams) or self._tails_at is not None:
+            news = True
+        self.timer_stays = not news and self.pacing_at is None
         self._note_acked(now)
         if datagrams:
             self._note_sent(datagrams)
@@ -175,6 +179,7 @@ class Engine(AckTiming):
         datagrams: list[tuple[bytes, Any]] = []
         while True:
             self._cut_short = False
+            self.said_all = False
             found = super().datagrams_to_send(now)
             datagrams += found
             held = self.pacing_at is not None or self.loss.room < self.max_datagram_size

@@ -18,6 +18,8 @@ MAX_STREAM_WINDOW = 32 << 20
 """The largest receive window of a stream, bytes."""
 MAX_CONNECTION_WINDOW = 64 << 20
 """The largest receive window of a connection, bytes."""
+GROWTH = 16
+"""The ratio of a window to the bytes that were consumed."""
 _SERVER_FLOORS = (65536, 65536)  # stream, connection: bytes an unauthenticated peer can make the server hold
 _CLIENT_FLOORS = (4 << 20, 16 << 20)  # stream, connection: bytes
 
@@ -25,7 +27,7 @@ _CLIENT_FLOORS = (4 << 20, 16 << 20)  # stream, connection: bytes
 class FlowControl(KeyUpdate):
     """A connection whose windows grow with the bytes consumed."""
 
-    __slots__ = ("_consumed", "_floor", "_stream_floor")
+    __slots__ = ("_consumed", "_floor", "_look_at", "_stream_floor")
 
     def __init__(
         self, configuration: QuicConfiguration, original_cid: bytes | None, retry_cid: bytes | None
@@ -39,7 +41,7 @@ class FlowControl(KeyUpdate):
         )
         self._stream_floor, self._floor = stream_floor, floor
         self.streams: StreamTable = StreamTable()
-        self._consumed = 0
+        self._consumed = self._look_at = 0
         self.abandoned = {}
         streams = 0 if configuration.is_client else STREAMS
         for limit, value in ((self.local_max_streams_bidi, streams), (self.local_max_streams_uni, 0)):
@@ -49,6 +51,7 @@ class FlowControl(KeyUpdate):
         """Write as aioquic does. Who may write to a stream with state here was checked when it was opened."""
         stream = self.streams.get(stream_id)
         if stream is None:
+            self.said_all = False  # it may have to say that the peer allows no more streams
             super().send_stream_data(stream_id, data, end_stream)
         else:
             stream.sender.write(data, end_stream)
@@ -56,14 +59,15 @@ class FlowControl(KeyUpdate):
     def consume(self, stream_id: int, size: int, total: int) -> bool:
         """Note that `size` bytes of a stream were read, `total` so far. Return whether new credit is due."""
         self._consumed += size
-        due = self.raise_connection_limit()
+        due = self._consumed >= self._look_at and self.raise_connection_limit()
         stream = self.streams.get(stream_id)
-        if stream is not None and not stream.receiver.is_finished:
+        if stream is not None and total >= stream.look_at and not stream.receiver.is_finished:
             window = _window(total, self._stream_floor, MAX_STREAM_WINDOW)
             if total + window - stream.max_stream_data_local >= window // 4:
                 stream.max_stream_data_local = total + window
                 self.streams.with_credit[stream_id] = stream
-                due = True
+                self.said_all, due = False, True
+            stream.look_at = _next_look(total, stream.max_stream_data_local, window)
         return due
 
     def abandon(self, stream_id: int, total: int, unread: int) -> None:
@@ -76,6 +80,7 @@ class FlowControl(KeyUpdate):
             self._consumed += unread
         elif stream_id not in self.abandoned:
             self.abandoned[stream_id] = total
+            self.said_all = False
 
     def raise_connection_limit(self) -> bool:
         for stream_id, counted in list(self.abandoned.items()):
@@ -87,10 +92,12 @@ class FlowControl(KeyUpdate):
                 del self.abandoned[stream_id]
         window = _window(self._consumed, self._floor, MAX_CONNECTION_WINDOW)
         limit = self.local_max_data
-        if self._consumed + window - limit.value < window // 4:
-            return False
-        limit.value = self._consumed + window
-        return True
+        due: bool = self._consumed + window - limit.value >= window // 4
+        if due:
+            limit.value = self._consumed + window
+            self.said_all = False
+        self._look_at = _next_look(self._consumed, limit.value, window)
+        return due
 
     def write_connection_limits(self, builder: Any, space: Any) -> None:
         if self.abandoned:
@@ -132,4 +139,10 @@ def _window(consumed: int, floor: int, most: int) -> int:
 
     The session has its own window. This one may limit it for one round trip at most.
     """
-    return min(most, max(floor, 16 * consumed))
+    return min(most, max(floor, GROWTH * consumed))
+
+
+def _next_look(consumed: int, limit: int, window: int) -> int:
+    """The consumed bytes before which a `limit` cannot be due for a raise, however the `window` grows."""
+    lacking = limit - consumed - window + window // 4
+    return consumed + (lacking - 1) // (1 + GROWTH * 3 // 4)

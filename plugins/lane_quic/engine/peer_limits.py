@@ -92,7 +92,7 @@ class PeerLimits(FastPathConnection):
             found = self.frame_handlers
             _handlers.update({kind: (handler.__name__, epochs) for kind, (handler, epochs) in found.items()})
         self.frame_budget = self.frame_handlers = FrameHandlers(self)
-        self.stirred, self.acked = True, False
+        self.stirred, self.acked, self.said_all, self.idle = True, False, False, 0.0
         self._newest_cid_sent = 0
         self._updated_at = -1  # our next packet number at the time of the peer's last key update
         self._skipped, self._skip_at = -1, FIRST_SKIPPED + randbelow(FIRST_SKIPPED)
@@ -123,9 +123,13 @@ class PeerLimits(FastPathConnection):
         )
 
     def payload_received(self, context: Any, plain: bytes, crypto_frame_required: bool = False) -> Any:
-        self.stirred = True
+        self.stirred, self.said_all = True, False
         self.frame_budget.packet()
-        return super().payload_received(context, plain, crypto_frame_required)
+        before = self.handshake_confirmed
+        taken = super().payload_received(context, plain, crypto_frame_required)
+        if not before:  # the fast path needs the figures once it is confirmed
+            self.note_rtt()
+        return taken
 
     def handle_ack_frame(self, context: Any, frame_type: int, buf: Any) -> None:
         at = buf.tell()
@@ -137,6 +141,7 @@ class PeerLimits(FastPathConnection):
             raise _violation(frame_type, "a packet was acknowledged that was never sent")
         buf.seek(at)
         super().handle_ack_frame(context, frame_type, buf)
+        self.note_rtt()
 
     def handle_crypto_frame(self, context: Any, frame_type: int, buf: Any) -> None:
         at = buf.tell()

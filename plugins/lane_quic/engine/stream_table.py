@@ -26,6 +26,7 @@ class StreamTable(dict[int, Any]):
         wake = partial(self._wake, stream_id)
         stream.sender, stream.receiver = Sender(stream_id, wake), Assembler(stream_id, wake)
         stream.queued = True  # aioquic queues a new stream
+        stream.look_at = 0  # bytes that were read, before which no look for new credit is needed
         super().__setitem__(stream_id, stream)
 
     def values(self) -> Any:

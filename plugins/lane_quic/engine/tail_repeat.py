@@ -42,30 +42,32 @@ class Arrivals:
 
     def __init__(self) -> None:
         self.counted = 0
+        self.loss = 0.0
+        """Recent loss of the peer's packets, as a fraction (0 to 1)."""
         self._loss: float | None = None
         self._largest = self._counted_to = -1
         self._arrived = 0
-
-    @property
-    def loss(self) -> float:
-        """Recent loss of the peer's packets, as a fraction (0 to 1)."""
-        return max(0.0, self._loss or 0.0)
 
     def count(self, low: int, stop: int) -> None:
         """Count the new packets `low` to `stop` - 1."""
         if not self.counted:
             self._largest = self._counted_to = low - 1  # earlier packets do not count as lost
         self.counted += stop - low
+        if stop - self._counted_to <= SPAN:  # the span goes on
+            self._arrived += stop - low
+            if stop > self._largest:
+                self._largest = stop - 1
+            return
         while low < stop:  # no further than the end of a span
             end = stop if stop - low == 1 else min(stop, max(low, self._counted_to + SPAN) + 1)
             self._arrived += end - low
-            if end > self._largest:
-                self._largest = end - 1
+            self._largest = max(self._largest, end - 1)
             expected = self._largest - self._counted_to
             if expected >= SPAN:
                 # Negative if packets were late for the last span. That evens out.
                 lost = 1 - self._arrived / expected
                 self._loss = lost if self._loss is None else (self._loss + lost) / 2
+                self.loss = max(0.0, self._loss)
                 self._counted_to, self._arrived = self._largest, 0
             low = end
 

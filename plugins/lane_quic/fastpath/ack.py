@@ -51,7 +51,8 @@ def take_ack(engine: FastPathConnection, plain: bytes, at: int, now: float) -> i
     ranges.reverse()
     if low < 0 or at > len(plain) or engine.never_sent(ranges):
         return None
-    engine.acked = True
+    engine.acked, engine.said_all = True, False  # what was lost may be due again
     engine.loss.peer_completed_address_validation = True
     engine.loss.on_ack(ranges, (delay << engine.remote_ack_delay_exponent) / 1000000, now, engine.space)
+    engine.note_rtt()
     return at

@@ -225,7 +225,7 @@ class Batch:
         engine.loss.on_packets_sent(packets, self._space, self._now)
         engine.packet_number = self._number
         if not engine.ack_eliciting_sent_since_receipt and packets[-1].is_ack_eliciting:
-            engine.close_at = self._now + engine.idle_limit
+            engine.close_at = self._now + engine.idle
             engine.ack_eliciting_sent_since_receipt = True
         path = engine.network_paths[0]
         path.bytes_sent += sum(packet.sent_bytes for packet in packets)
@@ -274,10 +274,11 @@ def datagram_frames(waiting: PendingDatagrams, room: int) -> tuple[bytes, int]:
     frames: list[bytes] = []
     share = waiting.share if waiting.contended else inf
     for data in waiting:
-        frame = b"\x31%b%b" % (varint(len(data)), data)
-        room -= len(frame)
+        size = len(data)
+        length = varint(size)
+        room -= 1 + len(length) + size
         if room < 0 or share <= 0:
             break
-        share -= len(data)
-        frames.append(frame)
-    return b"".join(frames), len(frames)
+        share -= size
+        frames += (b"\x31", length, data)
+    return b"".join(frames), len(frames) // 3

@@ -43,7 +43,7 @@ class FastPathConnection(Connection):
     """A connection whose packets may be parsed and written directly."""
 
     __slots__ = (
-        "abandoned", "acked", "frame_budget", "idle_limit", "keys", "space", "stirred", "tls_messages",
+        "abandoned", "acked", "frame_budget", "idle", "keys", "said_all", "space", "stirred", "tls_messages",
     )  # fmt: skip
 
     abandoned: dict[int, int]
@@ -52,11 +52,13 @@ class FastPathConnection(Connection):
     """Whether an ACK came since packets were last sent."""
     datagrams_pending: PendingDatagrams
     frame_budget: FrameBudget
+    idle: float
+    """Seconds without a packet after which the connection ends."""
     keys: Any
     """The keys of packets with a short header."""
     loss: Recovery
-    idle_limit: float
-    """Seconds of silence after which the connection ends. They change only with the round-trip time."""
+    said_all: bool
+    """Whether it is settled, and nothing but data and an ACK can be due: it was so, and nothing happened."""
     space: Any
     """The packet number space of packets with a short header; None before the handshake starts."""
     stirred: bool
@@ -64,12 +66,32 @@ class FastPathConnection(Connection):
     tls_messages: Any
     """The stream of TLS messages in packets with a short header."""
 
+    def close(self, *arguments: Any, **named: Any) -> None:
+        self.said_all = False
+        super().close(*arguments, **named)
+
+    def handle_timer(self, now: float) -> None:
+        self.said_all = False
+        super().handle_timer(now)
+
+    def send_ping(self, uid: int) -> None:
+        self.said_all = False
+        super().send_ping(uid)
+
+    def change_connection_id(self) -> None:
+        self.said_all = False
+        super().change_connection_id()
+
     def note_tails(self, busy: Iterable[Any], now: float) -> None:
         """Note which of the `busy` streams, just served, may have a tail that is sent twice."""
         raise NotImplementedError
 
     def gather_streams(self) -> list[Any]:
         """The streams with something to send, in the order of service. The caller may reorder the list."""
+        raise NotImplementedError
+
+    def note_rtt(self) -> None:
+        """Choose what follows from the round-trip time, which may be another one now."""
         raise NotImplementedError
 
     def never_sent(self, acknowledged: Sequence[range]) -> bool:

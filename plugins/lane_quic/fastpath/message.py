@@ -24,7 +24,9 @@ def send(engine: FastPathConnection, now: float, *, ack_rides: bool) -> Datagram
     None, and nothing has changed, if there is more to send than a message and an ACK. `ack_rides`: an ACK
     that is not due yet leaves with it.
     """
-    if len(engine.datagrams_pending) or not settled(engine) or has_more_to_say(engine):
+    if len(engine.datagrams_pending):
+        return None
+    if not engine.said_all and (not settled(engine) or has_more_to_say(engine)):
         return None
     streams, space, loss = engine.gather_streams(), engine.space, engine.loss
     ack_at = space.ack_at

@@ -22,7 +22,7 @@ from lane_quic.fastpath.wire import COSTLY, read_varint
 from lane_quic.internals.parts import ranges_of
 
 _ACK, _STREAM = 0x02, 0x08  # the last three bits of a STREAM frame: offset, length, end
-_DATAGRAM = 0x30  # the last bit: length
+_DATAGRAM, _WHOLE_DATAGRAM = 0x30, 0x31  # the last bit: length
 _SPIN = 0x20  # in the first byte (RFC 9000 section 17.3.1)
 
 Data = dict[int, list[bytes]]
@@ -68,12 +68,16 @@ def _take_packets(engine: FastPathConnection, datagrams: Sequence[bytes], start:
         index += 1
         number, first, plain = opened
         if number not in space.received_packets:
-            if _take_only_datagram(engine, plain, data):
+            kind = plain[0] if plain else 0
+            if kind == _WHOLE_DATAGRAM and _take_only_datagram(engine, plain, data):
                 _note(engine, number, number + 1, first, now)
                 continue
-            at = None if plain[:1] == b"\x02" else _take_stream(engine, plain, 0, data)
+            at = None if kind == _ACK else _take_stream(engine, plain, 0, data)
             _note_opened(engine, number, number + 1, first)
-            common = _take_rest(engine, range(number, number + 1), plain, at, data, now=now)
+            if at == len(plain):
+                _note_taken(engine, number, number + 1, now, eliciting=True)
+            else:
+                common = _take_rest(engine, range(number, number + 1), plain, at, data, now=now)
     _tell(engine, data)
     return index
 
@@ -148,7 +152,7 @@ def _note_taken(engine: FastPathConnection, low: int, stop: int, now: float, *, 
     """Record that packets `low` to `stop` - 1 were processed. `eliciting`: they must be acknowledged."""
     space = engine.space
     ranges = ranges_of(space.ack_queue)
-    engine.close_at = now + engine.idle_limit
+    engine.close_at = now + engine.idle
     engine.ack_eliciting_sent_since_receipt = False
     if stop - 1 > space.largest_received_packet:
         space.largest_received_packet = stop - 1
@@ -283,9 +287,7 @@ def _take_stream(engine: FastPathConnection, plain: bytes, at: int, data: Data) 
 
 
 def _take_only_datagram(engine: FastPathConnection, plain: bytes, data: Data) -> bool:
-    """Process a packet that is one DATAGRAM frame with its length. Returns whether it is."""
-    if plain[:1] != b"\x31":
-        return False
+    """Process a packet that begins with a DATAGRAM frame with its length. Returns whether it has no more."""
     try:
         size, start = read_varint(plain, 1)
     except IndexError:

@@ -85,7 +85,7 @@ def record(engine: FastPathConnection, packet: Any, now: float) -> Any:
     engine.packet_number = packet.packet_number + 1
     engine.pacing_at = None
     if not engine.ack_eliciting_sent_since_receipt:
-        engine.close_at = now + engine.idle_limit
+        engine.close_at = now + engine.idle
         engine.ack_eliciting_sent_since_receipt = True
     path = engine.network_paths[0]
     path.bytes_sent += packet.sent_bytes
@@ -114,11 +114,13 @@ def probe(engine: FastPathConnection, size: int, now: float, on_fate: Callable[[
 
 def has_more_to_say(engine: FastPathConnection) -> bool:
     """Whether a frame other than stream data is due, or the path needs aioquic's care."""
+    if engine.said_all:
+        return False
     if engine.abandoned:
         engine.raise_connection_limit()
     data, streams = engine.local_max_data, engine.local_max_streams_bidi
     paths = engine.network_paths
-    return bool(
+    more = bool(
         engine.probe_pending
         or engine.ping_pending
         or engine.streams.with_credit
@@ -133,6 +135,9 @@ def has_more_to_say(engine: FastPathConnection) -> bool:
         or not engine.tls_messages.sender.buffer_is_empty
         or not all(map(_was_sent, engine.issued_cids))
     )
+    # Streams that nobody reads may get more, which gives credit.
+    engine.said_all = not (more or engine.abandoned) and settled(engine)
+    return more
 
 
 def _is_asked(path: Any) -> bool:

@@ -120,7 +120,7 @@ class Recovery(RttEstimator):
     @property
     def recent_loss(self) -> float:
         """Fraction (0 to 1) of the last few hundred packets that was lost."""
-        return self._lost_recently / max(self._known_recently, 1.0)
+        return self._lost_recently / (self._known_recently or 1.0)
 
     def on_packet_sent(self, *, packet: Any, space: Any) -> None:
         """Record a packet that is sent."""

@@ -229,9 +229,9 @@ class QuicSocket:
         """
         if self.closed or self.broken:
             return 0.0
-        began = monotonic()
-        alone = self._alone > 0 and self._rate < BULK_RATE and began - self._last > SPARSE
-        drained, count, large = self._take_batch(began, alone=alone)
+        start = monotonic()
+        alone = self._alone > 0 and self._rate < BULK_RATE and start - self._last > SPARSE
+        drained, count, large = self._take_batch(start, BATCH if not alone else 1)
         if drained is None:
             return BACK_OFF
         if count > 1:
@@ -239,23 +239,25 @@ class QuicSocket:
         else:
             self._alone = self._alone - 1 if alone else ALONE
         now, last = monotonic(), self._last
-        if large or self._rate >= 1.0:
-            self._rate += (large / max(now - last, 1e-6) - self._rate) * min((now - last) / BULK_MEMORY, 1.0)
         self._last = now
-        bulk = self._rate > BULK_RATE
-        if not bulk and self._patience:  # a stream that is new may become the bulk transfer
+        if large or self._rate:
+            rate = large / max(now - last, 1e-6)
+            self._rate += (rate - self._rate) * min((now - last) / BULK_MEMORY, 1.0)
+        if self._rate > BULK_RATE:
+            return min(GATHER / self._rate, self._patience) or None if drained else None
+        if self._patience:  # a stream that is new may become the bulk transfer
             self._patience = GATHER_MOST
-        return min(GATHER / self._rate, self._patience) or None if drained and bulk else None
+        return None
 
-    def _take_batch(self, start: float, *, alone: bool = False) -> tuple[bool | None, int, int]:
+    def _take_batch(self, start: float, most: int) -> tuple[bool | None, int, int]:
         """Read a batch and let the carriers answer. Return whether that was all, the packets, the large ones.
 
-        `start`: the time. `alone`: a packet probably comes alone, so nothing is asked for after it. None in
-        place of the first: there were only errors.
+        It ends with the read that brings the `most` packets, or some time after `start`. None in place of
+        the first result: there were only errors.
         """
         drained, large, count, failed = False, 0, 0, 0
         rows: list[tuple[Any, list[bytes]]] = []  # consecutive datagrams, by path
-        while count < BATCH and not self.broken and (not count or monotonic() - start <= QUANTUM):
+        while count < most and not self.broken and (not count or monotonic() - start <= QUANTUM):
             try:
                 data, ancillary, _, address = self._sock.recvmsg(65536, _ANCILLARY)
             except BlockingIOError:
@@ -265,18 +267,16 @@ class QuicSocket:
                 self._note(error)
                 count, failed = count + 1, failed + 1
                 continue
-            datagrams = offload.cut(data, ancillary)
+            datagrams = offload.cut(data, ancillary) if ancillary else [data]
             count += len(datagrams)
             if len(datagrams[0]) > LARGEST_RECEIVED or (address and not address[1]):  # port 0: no answer
                 continue
             large += len(datagrams) if len(datagrams[0]) >= BULK_SIZE else 0
-            path = (address, pktinfo.source(ancillary))
+            path = (address, pktinfo.source(ancillary) if ancillary else ())
             if rows and rows[-1][0] == path:
                 rows[-1][1].extend(datagrams)
             else:
                 rows.append((path, datagrams))
-            if alone:
-                break
         self._hand_out(rows, start)
         return (None if 0 < count == failed and not drained else drained), count, large
 
