@@ -268,7 +268,7 @@ class Transport(Protocol):
 class Views(Protocol):
     """Optional, for streams: receive without a copy."""
 
-    def recv_view(self, limit: int = 262144) -> memoryview:
+    def recv_view(self, limit: int = 262144) -> bytes | memoryview:
         """Receive like `recv`. The returned view is invalid as soon as another greenlet has run."""
 
 

@@ -32,6 +32,7 @@ from lane.errors import Closed
 from lane.fair import Walk
 from lane.session.registry import Registry
 from lane.session.session import Session
+from lane.stream import LinkStats
 from lane.supervisor import report, supervise
 
 log = logging.getLogger("lane.client")
@@ -202,7 +203,8 @@ class PathControl:
         active = self._active(now)
         waiting = any(driver.waiting(now) for driver in active)
         carried = [driver for driver in active if driver.session.carried]  # thousands may wait
-        counted = dict(self._each(carried, lambda driver: driver.count()))
+        shared: dict[int, LinkStats] = {}  # by carrier, of which many sessions may share one
+        counted = dict(self._each(carried, lambda driver: driver.count(shared)))
         for lane in lanes.lanes.values():
             if self._drivers:
                 lane.probe.want(active=bool(active), waited_for=waiting)

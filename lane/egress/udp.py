@@ -21,6 +21,7 @@ from lane.address import Address
 from lane.budget import Budget
 from lane.egress.policy import Policy
 from lane.errors import LaneError, Status, TargetError
+from lane.fair import this_round
 from lane.net.own import UDP, refuse_own
 from lane.net.resolver import Resolver
 from lane.net.sockets import own_address
@@ -42,6 +43,8 @@ WAITING = 16
 """Packets that wait for each look-up."""
 JUDGED = 1024
 """Targets without a name that are judged at once, if others than the policy have a say."""
+
+_V4, _V6 = int(socket.AF_INET), int(socket.AF_INET6)  # an enum's members take long to hash
 
 log = logging.getLogger("lane.egress")
 
@@ -84,6 +87,7 @@ class UdpEgress:
         self._budget = share(user) if share else None
         self._paid = 0  # bytes taken from the user's share
         self._closed = False
+        self._round = this_round()
         if frozen is not None:
             self._thaw(*frozen)
 
@@ -111,7 +115,7 @@ class UdpEgress:
     def send(self, target: Address, payload: Buffer) -> None:
         """Send one packet. Never blocks. A packet that can't be sent is dropped and counted."""
         known = self._targets.get(target)
-        if known is not None and known[1] > monotonic():
+        if known is not None and known[1] > self._round.began:
             self._transmit(known[0], payload)
         elif target in self._lookups:
             self._wait(self._lookups[target], payload)
@@ -214,16 +218,16 @@ class UdpEgress:
         if where is None or self._closed:
             self.dropped += 1
             return
-        ip = where[0]
-        sock = self._socket(socket.AF_INET6 if ":" in ip else socket.AF_INET)
+        ip, family = where[0], _V6 if ":" in where[0] else _V4
+        sock = self._sockets.get(family) or self._opened(family)
         if ip in self._peers:
             self._peers.move_to_end(ip)
         self.dropped += sock is None or not sock.send(payload, where)
 
-    def _socket(self, family: int) -> UdpSocket | None:
-        """The socket of `family`, opened on first use; None if the system has no socket to give."""
-        found = self._sockets.get(family)
-        if found is None and (found := _open(family)) is not None:
+    def _opened(self, family: int) -> UdpSocket | None:
+        """The socket of `family`, opened now; None if the system has no socket to give."""
+        found = _open(family)
+        if found is not None:
             self._use(family, found)
         return found
 

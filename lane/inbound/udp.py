@@ -22,7 +22,7 @@ from gevent.event import Event
 from lane.address import Address, normal_host
 from lane.carriers.session_driver import Leased
 from lane.errors import ProtocolError
-from lane.fair import maybe_yield
+from lane.fair import maybe_yield, this_round
 from lane.inbound.connector import Association, Buffer, TargetConnector
 from lane.net.sockets import end_on_close
 from lane.net.udp import UdpSocket
@@ -51,6 +51,7 @@ class AppUdpPort:
     def __init__(self, sock: UdpSocket, peer: str, said: int) -> None:
         self._sock, self._peer, self._said = sock, peer, said
         self.address = Address(normal_host(sock.host), sock.port)
+        self._round = this_round()
         self.last = monotonic()
         """When a packet last moved in either direction, by the monotonic clock."""
         self.dropped = 0
@@ -88,7 +89,7 @@ class AppUdpPort:
         if self._from is None:
             self.dropped += 1
             return
-        self.last = monotonic()
+        self.last = self._round.began
         self.dropped += not self._sock.send(pack_socks(source, payload), self._from)
 
     def receive(self, send: Callable[[Address, bytes], None]) -> None:
@@ -103,7 +104,7 @@ class AppUdpPort:
             except ProtocolError as error:
                 log.debug("dropped a packet: %s", error)
             else:
-                self.last = monotonic()
+                self.last = self._round.began
                 self._send(target, payload)
                 return
         self.dropped += 1

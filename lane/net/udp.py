@@ -12,6 +12,7 @@ from typing import Any
 
 import gevent
 
+from lane.fair import this_round
 from lane.net import pktinfo
 from lane.supervisor import FAULTS, report
 
@@ -49,6 +50,7 @@ class UdpSocket:
         self._readable = loop.io(self._sock.fileno(), 1)
         self._again: Any = None  # the timer after a failed receive
         self._handled = 0.0  # when the last packet had been handed on
+        self._round = this_round()
         self._alone = 0  # packets that may still be taken without a look for a second one
         self._take: Take | None = None
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
@@ -102,7 +104,7 @@ class UdpSocket:
             self._again.close()
 
     def _arrived(self) -> None:
-        alone, taken = self._alone > 0 and monotonic() - self._handled >= BRISK, 0
+        alone, taken = self._alone > 0 and self._round.began - self._handled >= BRISK, 0
         most = 1 if alone else TURN
         following = self._next if self._picks else self._sock.recvfrom
         while taken < most and (take := self._take) is not None:

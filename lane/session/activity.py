@@ -75,11 +75,13 @@ class Activity:
             setattr(activity, name, frozen[name])
         return activity
 
-    def note_datagram(self, size: int, now: float, *, received: bool) -> None:
+    def note_datagram(self, size: int, now: float, liveness: Liveness, *, received: bool) -> None:
         """Count a datagram of `size` bytes."""
         self.last_data = now
+        liveness.moved()
         if received:
             self.datagrams_in += size
+            liveness.heard = now
         else:
             self.datagrams_out += size
             self._datagram_sent = now

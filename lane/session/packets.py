@@ -107,12 +107,15 @@ class Packets(Owner):
     def _send(self, address: Address, payload: Buffer) -> None:
         session = self._session
         assert session is not None
-        if self._datagrams is not None and self.peer_ready and session.carried:
-            datagram = pack_datagram(self._flow, address, payload)
-            if len(datagram) <= self._datagrams.max_size:
-                session.note_datagram(len(payload), received=False)
-                self.dropped += not self._datagrams.send(datagram)
-                return
+        datagrams = self._datagrams
+        if (
+            datagrams is not None
+            and self.peer_ready
+            and session.carried
+            and datagrams.send(pack_datagram(self._flow, address, payload))
+        ):
+            session.note_datagram(len(payload), received=False)
+            return
         packet = pack_packet(address, payload)
         if self._queued or self._writer is not None or not session.send_at_once(packet):
             self._enqueue(packet)

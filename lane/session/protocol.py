@@ -112,13 +112,6 @@ class SessionProtocol(SessionState):
         if self.receive_window.state is Direction.CONSUMED:
             self.receive_window.end()
 
-    def note_datagram(self, size: int, now: float, *, received: bool) -> None:
-        """Count a datagram of `size` bytes: the session is active."""
-        self.activity.note_datagram(size, now, received=received)
-        self.liveness.moved()
-        if received:
-            self.liveness.heard = now
-
     def is_sending(self, now: float) -> bool:
         """Whether bytes are in flight, so that losses say something about the carrier."""
         return self.activity.is_sending(self.send_buffer, now)

@@ -28,6 +28,8 @@ ACK_EVERY = 2 * 1024 * 1024
 """Bytes after which an ACK is due, however large the window is: the peer retains all of them until then."""
 ACKS_REMEMBERED = 64
 """The most ACKs whose times are remembered. Only very long and fast paths have more in a round trip."""
+ACK_NEWS = 1024
+"""Bytes for which an ACK is remembered. In an exchange of messages each has an ACK, of which few matter."""
 REACTION = 0.020
 """Seconds beyond the round trip until the peer's data can show that it knows an ACK: buffers on the way to
 the wire delay both."""
@@ -156,7 +158,8 @@ class ReceiveWindow:
             known = now - 1.5 * rtt - REACTION
             while acks and acks[0][0] <= known:
                 self._known_consumed = acks.pop(0)[1]
-        self._in_flight = max(self._in_flight, end - self._known_consumed)
+        if (in_flight := end - self._known_consumed) > self._in_flight:
+            self._in_flight = in_flight
 
     def hold(self, data: Buffer) -> None:
         """Keep received bytes for the reader. A view is copied."""
@@ -263,9 +266,11 @@ class ReceiveWindow:
         self.limit = max(self.limit, consumed + window)
         if self._reserved > window - self.initial:  # it shrank
             self._give_back()
-        if len(self._sent_acks) == ACKS_REMEMBERED:
-            self._sent_acks.pop()
-        self._sent_acks.append((now, consumed))
+        acks = self._sent_acks
+        if consumed - (acks[-1][1] if acks else self._known_consumed) >= ACK_NEWS:
+            if len(acks) == ACKS_REMEMBERED:
+                acks.pop()
+            acks.append((now, consumed))
         return consumed, window
 
     def shrink(self) -> bool:

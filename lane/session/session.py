@@ -11,6 +11,7 @@ from typing import Any
 from lane.budget import Budget
 from lane.errors import Closed, LaneError, Suspended
 from lane.proto.frames import reset_code
+from lane.session.activity import AWAKE
 from lane.session.byte_queue import Buffer
 from lane.session.frame_writer import MOVE_DUE, PIECE, PING_DUE
 from lane.session.owner import Owner
@@ -206,8 +207,10 @@ class Session(StreamReader):
 
     def note_datagram(self, size: int, *, received: bool) -> None:
         """Count a datagram of `size` bytes: the session is active."""
-        self.protocol.note_datagram(size, monotonic(), received=received)
-        self._wake(self)
+        protocol, now = self.protocol, self._round.began
+        if now - protocol.activity.last_data > AWAKE:
+            self._wake(self)
+        protocol.activity.note_datagram(size, now, protocol.liveness, received=received)
 
     def ping(self) -> None:
         """Send a PING, unless one is outstanding."""

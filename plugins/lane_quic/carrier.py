@@ -17,7 +17,7 @@ from typing import Any
 
 import gevent
 from aioquic.quic import events
-from aioquic.quic.events import StreamDataReceived
+from aioquic.quic.events import DatagramFrameReceived, StreamDataReceived
 from gevent.event import Event
 
 from lane.errors import Closed, Failure, LaneError, Refused
@@ -343,9 +343,14 @@ class QuicCarrier:
     def _handle_events(self) -> None:
         while not self._failure and (events := self.engine.take_events()):
             for event in events:
-                stream = self._streams.get(event.stream_id) if type(event) is StreamDataReceived else None
+                kind, stream = type(event), None
+                if kind is StreamDataReceived:
+                    stream = self._streams.get(event.stream_id)
                 if stream is not None:  # nearly always
                     stream.received(event.data, event.end_stream)
+                elif kind is DatagramFrameReceived:
+                    self._patience = 0.0
+                    self.engine.datagrams.received(event.data)
                 else:
                     self._handle(event)
                 if self._failure:
@@ -356,9 +361,6 @@ class QuicCarrier:
             case events.StreamDataReceived():
                 if (stream := self._stream(event.stream_id)) is not None:
                     stream.received(event.data, event.end_stream)
-            case events.DatagramFrameReceived():
-                self._patience = 0.0
-                self.engine.datagrams.received(event.data)
             case events.StreamReset():
                 if (stream := self._stream(event.stream_id)) is not None:
                     stream.was_reset(event.error_code)

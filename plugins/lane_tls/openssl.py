@@ -57,6 +57,12 @@ def logged() -> list[bytes]:
     return lines
 
 
+def secret(lines: list[bytes], label: bytes) -> bytes:
+    """The secret with this label. A line has it, the client's random, and the secret in hexadecimal."""
+    line = next(line for line in lines if line.startswith(label))
+    return bytes.fromhex(line[line.rindex(b" ") :].decode())
+
+
 def resumed(connection: Any) -> bool:
     """Whether the handshake of `connection` resumed an earlier session."""
     return bool(_lib.SSL_session_reused(connection._ssl))

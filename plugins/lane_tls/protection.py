@@ -6,6 +6,7 @@ buffers of their own, which are out of the processor's cache when their turn com
 """
 
 import hmac
+import struct
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ FULL = 16384
 """The most bytes of content in a record (section 5.1)."""
 MOST_SEALED = FULL + 256
 """The most bytes of a record behind its header (section 5.2)."""
-_TAG, _IV = 16, 12
+_TAG, _IV, _VERSION = 16, 12, 0x0303
 OVERHEAD = HEADER + 1 + _TAG
 """Bytes of a sealed record beside its content: the header, the type, the tag."""
 WHOLE, UNKNOWN = -1, -2
@@ -33,9 +34,11 @@ _SUITES: dict[str, tuple[Any, int, str]] = {
     "TLS_AES_256_GCM_SHA384": (AESGCM, 32, "sha384"),
     "TLS_CHACHA20_POLY1305_SHA256": (ChaCha20Poly1305, 32, "sha256"),
 }
-_FORM = b"\x17\x03\x03%c%c"
-_FULL_HEADER = _FORM % divmod(FULL + 1 + _TAG, 256)
-_FULL_SEALED = FULL + OVERHEAD
+_HEADER = struct.Struct("!BHH")
+_FULL = FULL + 1 + _TAG  # bytes of a full record behind its header
+_FULL_HEADER = _HEADER.pack(DATA, _VERSION, _FULL)
+_FULL_SEALED = HEADER + _FULL
+_DATA_TYPE = bytes((DATA,))
 
 _contents = [memoryview(bytearray(FULL + 1))]  # of one record, and its type
 
@@ -62,6 +65,7 @@ class Protection:
         cipher, size, digest = _SUITES[suite]
         aead = cipher(_expand(secret, b"key", size, digest))
         self._encrypt, self._decrypt = aead.encrypt_into, aead.decrypt_into
+        self._encrypt_short, self._decrypt_short = aead.encrypt, aead.decrypt
         self._iv = int.from_bytes(_expand(secret, b"iv", _IV, digest), "big")
         self._number = number
         self._empty, self._empty_at = 0, -1  # records in a row without data, and the number of the last one
@@ -88,7 +92,7 @@ class Protection:
             length = lead + size - taken
             content[lead:length] = data[taken:]
             content[length] = kind
-            header, stop = _FORM % divmod(length + 1 + _TAG, 256), at + OVERHEAD + length
+            header, stop = _HEADER.pack(DATA, _VERSION, length + 1 + _TAG), at + OVERHEAD + length
             out[at : at + HEADER] = header
             self._number = number + 1
             nonce = (iv ^ number).to_bytes(_IV, "big")
@@ -96,6 +100,14 @@ class Protection:
             at = stop
         _contents[:] = (content,)
         return at
+
+    def seal_short(self, data: bytes) -> bytes:
+        """A record with `data`, less than FULL bytes. With so few, copies cost less than views of buffers."""
+        number, header = self._number, _HEADER.pack(DATA, _VERSION, len(data) + 1 + _TAG)
+        self._number = number + 1  # whatever comes of it: no nonce serves twice
+        nonce = (self._iv ^ number).to_bytes(_IV, "big")
+        sealed: bytes = self._encrypt_short(nonce, data + _DATA_TYPE, header)
+        return header + sealed
 
     def open(self, sealed: memoryview, start: int, plain: memoryview, made: int, limit: int) -> Opened:
         """Open the records in `sealed[start:]`, and write their data into `plain[made:]`.
@@ -105,38 +117,35 @@ class Protection:
         """
         decrypt, iv, there = self._decrypt, self._iv, len(sealed)
         while there - start >= HEADER and made < limit:
-            at, header = start + HEADER, sealed[start : start + HEADER]
-            if header == _FULL_HEADER and there - start >= _FULL_SEALED and limit - made >= FULL:  # most are
-                stop, end = start + _FULL_SEALED, made + FULL
+            (kind, _, size), at = _HEADER.unpack_from(sealed, start), start + HEADER
+            stop, end = at + size, made + size - _TAG - 1  # behind the content is its type
+            if size == _FULL and kind == DATA and stop <= there and limit - made >= FULL:  # most are
                 nonce = (iv ^ self._number).to_bytes(_IV, "big")
                 try:
-                    decrypt(nonce, sealed[at:stop], _FULL_HEADER, plain[made : end + 1])
+                    decrypt(nonce, sealed[at:stop], sealed[start:at], plain[made : end + 1])
                 except InvalidTag:
                     return Opened(start, made, -BAD_RECORD_MAC)
                 if plain[end] == DATA:  # else it is padded, or no data
                     self._number += 1
                     start, made = stop, end
                     continue
-            kind, _, _, high, low = header
-            stop = at + (high << 8 | low)
-            end = made + stop - at - _TAG
             if kind != DATA:
                 return Opened(start, made, -UNEXPECTED_MESSAGE)
-            if stop - at > MOST_SEALED:
+            if size > MOST_SEALED:
                 return Opened(start, made, -RECORD_OVERFLOW)
-            if end <= made:
+            if end < made:
                 return Opened(start, made, -BAD_RECORD_MAC)
             if stop > there:
                 return Opened(start, made, lacks=stop - there)
-            if end - 1 > limit and made:
+            if end > limit and made:
                 return Opened(start, made, lacks=WHOLE)
             try:
                 nonce = (iv ^ self._number).to_bytes(_IV, "big")
-                decrypt(nonce, sealed[at:stop], header, plain[made:end])
+                decrypt(nonce, sealed[at:stop], sealed[start:at], plain[made : end + 1])
             except InvalidTag:
                 return Opened(start, made, -BAD_RECORD_MAC)
             self._number += 1
-            start, end = stop, end - 1
+            start = stop
             if plain[end] != DATA or end - made > FULL or end == made:  # seldom
                 end, kind = self._look(plain, made, end)
                 if kind != DATA:
@@ -144,6 +153,24 @@ class Protection:
             made = end
         left = there - start
         return Opened(start, made, lacks=0 if not left else UNKNOWN if left < HEADER else WHOLE)
+
+    def open_short(self, sealed: bytes) -> bytes | None:
+        """The data of one record that has nothing else: neither padding nor another type.
+
+        None if `sealed` is anything else. Then `open` says what.
+        """
+        kind, _, size = _HEADER.unpack_from(sealed)
+        if kind != DATA or size != len(sealed) - HEADER or size < 2 + _TAG:
+            return None
+        nonce = (self._iv ^ self._number).to_bytes(_IV, "big")
+        try:
+            content: bytes = self._decrypt_short(nonce, sealed[HEADER:], sealed[:HEADER])
+        except InvalidTag:
+            return None
+        if not content.endswith(_DATA_TYPE):
+            return None
+        self._number += 1
+        return content[:-1]
 
     def _look(self, plain: memoryview, made: int, end: int) -> tuple[int, int]:
         """The end and the type of content that is padded up to `end` (section 5.4)."""

@@ -17,13 +17,14 @@ from typing import Any
 from OpenSSL import SSL
 
 from lane.errors import Closed, Failure
-from lane_tls.openssl import left, logged, resumed
+from lane_tls.openssl import left, logged, resumed, secret
 from lane_tls.protection import (
     ALERT,
     BAD_RECORD_MAC,
     DATA,
     FULL,
     HANDSHAKE,
+    HEADER,
     MOST_SEALED,
     OVERHEAD,
     RECORD_OVERFLOW,
@@ -37,6 +38,7 @@ LARGEST = 262144
 """The most bytes that one call reads."""
 _PIECE = 131072
 """Bytes that are sealed before they are handed to the kernel: about 0.1 ms of work."""
+_SHORT = 4096  # bytes up to which what came may be one record, which needs no shared buffer
 _LITTLE = 16384
 """Bytes of records that are copied, so that they do not keep a whole buffer."""
 _ROOM = _LITTLE + _PIECE + (_PIECE // FULL + 3) * OVERHEAD
@@ -144,7 +146,7 @@ class Records:
         """Go on without OpenSSL. `last` is what it said last: at a server session tickets, already with the
         keys of data."""
         self._suite, self.resumed = self.connection.get_cipher_name(), resumed(self.connection)
-        secrets = [_secret(self._told, label) for label in _SECRETS]
+        secrets = [secret(self._told, label) for label in _SECRETS]
         self._told.clear()
         self._theirs, self._mine = secrets if self._accepts else secrets[::-1]
         self._seal = Protection(self._suite, self._mine, _count(last) if self._accepts else 0)
@@ -163,7 +165,7 @@ class Records:
 
     # --- reading
 
-    def read(self, limit: int) -> memoryview:
+    def read(self, limit: int) -> bytes | memoryview:
         """Up to `limit` bytes of data (at most LARGEST). None now, or none anymore (see `ended`): b"".
 
         The bytes are in a shared buffer, which the next call for any connection overwrites. Raises Closed and
@@ -171,15 +173,17 @@ class Records:
         """
         return self._read(min(limit, LARGEST), _sealed, _plain)
 
-    def _read(self, limit: int, sealed: memoryview, plain: memoryview) -> memoryview:
+    def _read(self, limit: int, sealed: memoryview, plain: memoryview) -> bytes | memoryview:
         if self._spare:
             piece, self._spare = self._spare[:limit], self._spare[limit:]
-            return memoryview(piece)
+            return piece
         if self._error is not None:
             raise self._error.build()
         if self.ended:
             return _nothing
         stop = len(self._rest)
+        if stop:
+            sealed[:stop] = self._rest
         if self.lacks != WHOLE:
             try:
                 size = self._sock.recv_into(sealed[stop:], max(limit - stop, FULL))
@@ -187,10 +191,12 @@ class Records:
                 return _nothing
             if not size:
                 raise Closed("the connection was cut short")
-            sealed[:stop] = self._rest
             stop += size
-        else:
-            sealed[:stop] = self._rest
+            if HEADER < stop <= _SHORT and stop <= limit:
+                data = self._open.open_short(bytes(sealed[:stop]))
+                if data is not None:  # as nearly always
+                    self._aside, self._follows, self._rest, self.lacks = 0, False, b"", 0
+                    return data
         made = self._open_all(sealed[:stop], plain, limit)
         if not made:
             if self._error is not None:
@@ -293,6 +299,15 @@ class Records:
             _buffers.append(buffer)
         return size
 
+    def write_at_once(self, data: bytes) -> bool:
+        """Write `data` (less than _PIECE bytes), as `write` does, and `flush`."""
+        if len(data) >= FULL or self._unsent or self._updates or self._wear > _WEAR:
+            self.write(b"", memoryview(data))
+            return self.flush()
+        self._unsent = self._seal.seal_short(data)
+        self._wear += 1
+        return self.flush()
+
     def flush(self) -> bool:
         """Hand to the kernel what it did not accept. Return whether it has all now. Raises OSError."""
         if not self._unsent:
@@ -326,12 +341,6 @@ class Records:
         self._mine = next_secret(self._suite, self._mine)
         self._seal = Protection(self._suite, self._mine, 0)
         self._updates, self._wear = False, 0
-
-
-def _secret(told: list[bytes], label: bytes) -> bytes:
-    """The secret with this label. A line has it, the client's random, and the secret in hexadecimal."""
-    line = next(line for line in told if line.startswith(label))
-    return bytes.fromhex(line[line.rindex(b" ") :].decode())
 
 
 def _count(records: bytes) -> int:

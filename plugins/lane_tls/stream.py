@@ -38,7 +38,7 @@ class TLSStream(TLSConnection):
         """The congestion control to set once there is a bulk transfer: see `lane_tls.tcp`."""
         self.on_data: Callable[[], None] | None = None
         """Called once, with the first data. The peer's session tickets have arrived by then."""
-        self._take: Callable[[memoryview], bool] | None = None  # for what is short: see `HandsShort`
+        self._take: Callable[[bytes | memoryview], bool] | None = None  # for what is short: see `HandsShort`
         self._lull = False  # the last read has probably emptied the socket
         self._busy_since = self._sent_at = self._since  # start of a run of `sendall`s; end of the last one
         self.shared = False
@@ -64,11 +64,12 @@ class TLSStream(TLSConnection):
         """Block for 1 to `limit` bytes; b"" for close_notify. Raises Reset or Closed."""
         return bytes(self.recv_view(limit))
 
-    def recv_view(self, limit: int = 262144) -> memoryview:
+    def recv_view(self, limit: int = 262144) -> bytes | memoryview:
         """See `lane.stream.Views`."""
         if self._failure is not None:
             raise self._failure.build()
-        records, data = self._records, None
+        records = self._records
+        data: bytes | memoryview | None = None
         if (self._lull or monotonic() - self._since > _QUANTUM) and not (self._ended or records.holds):
             data = self._await_data(limit)  # there is probably nothing, or others have waited for long
         while data is None and (data := self._read(limit)) is None:
@@ -76,7 +77,7 @@ class TLSStream(TLSConnection):
         self._lull = len(data) < SHORT
         return data
 
-    def _read(self, limit: int) -> memoryview | None:
+    def _read(self, limit: int) -> bytes | memoryview | None:
         """What is there now, up to `limit` bytes; nothing at the end; None if there is nothing yet."""
         if self._ended:
             return _NOTHING
@@ -93,7 +94,7 @@ class TLSStream(TLSConnection):
         self._ended = self._records.ended
         return data if self._ended else None
 
-    def _look(self, limit: int) -> memoryview | None:
+    def _look(self, limit: int) -> bytes | memoryview | None:
         """What the reader shall wake for, if that is there now. The event loop calls this."""
         self._check()
         data = self._read(limit)
@@ -103,18 +104,18 @@ class TLSStream(TLSConnection):
             return None
         return data
 
-    def hand_short_to(self, take: Callable[[memoryview], bool] | None) -> None:
+    def hand_short_to(self, take: Callable[[bytes | memoryview], bool] | None) -> None:
         """See `lane.stream.HandsShort`."""
         self._take = take
 
-    def _await_data(self, limit: int) -> memoryview | None:
+    def _await_data(self, limit: int) -> bytes | memoryview | None:
         """Wait for the socket. Returns what has come, unless the caller shall read it."""
         self._wake_for_record()
         if self._take is None:
             self._wait(self._readable)
             return None
         self._may_wait(self._readable)
-        data: memoryview = sleep(self._readable, partial(self._look, limit))
+        data: bytes | memoryview = sleep(self._readable, partial(self._look, limit))
         self._since = monotonic()
         return data
 
@@ -135,8 +136,7 @@ class TLSStream(TLSConnection):
         if self.finished or self._sending:
             raise Closed("the stream is finished" if self.finished else "another sendall was not completed")
         try:
-            self._records.write(b"", memoryview(data))
-            return self._records.flush()
+            return self._records.write_at_once(data)
         except OSError as error:
             raise self._fail(error) from None
 

@@ -53,6 +53,11 @@ class ConnectionView(Resuming):
             self.datagrams_pending = self._datagrams.outgoing
         return self._datagrams
 
+    def _resize(self, size: int) -> None:
+        super()._resize(size)
+        if self._datagrams is not None:
+            self._datagrams.fit()
+
     @property
     def capacity(self) -> int:
         """Number of streams that the peer allows to be opened now."""

@@ -274,10 +274,11 @@ def datagram_frames(waiting: PendingDatagrams, room: int) -> tuple[bytes, int]:
     frames: list[bytes] = []
     share = waiting.share if waiting.contended else inf
     for data in waiting:
-        frame = b"\x31%b%b" % (varint(len(data)), data)
-        room -= len(frame)
+        size = len(data)
+        length = varint(size)
+        room -= 1 + len(length) + size
         if room < 0 or share <= 0:
             break
-        share -= len(data)
-        frames.append(frame)
-    return b"".join(frames), len(frames)
+        share -= size
+        frames += (b"\x31", length, data)
+    return b"".join(frames), len(frames) // 3

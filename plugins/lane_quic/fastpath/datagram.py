@@ -6,14 +6,11 @@ which is written here at less than half the cost. It is the packet that a batch 
 resulting state.
 """
 
-from aioquic.quic.packet import QuicPacketType
-from aioquic.quic.packet_builder import QuicSentPacket
-from aioquic.tls import Epoch
-
 from lane_quic.fastpath.ack import ack_frame, ack_handler
 from lane_quic.fastpath.batch import AROUND, Datagrams, datagram_frames, short_header
 from lane_quic.fastpath.connection import FastPathConnection
 from lane_quic.fastpath.send import asks_for_ack, has_more_to_say, record, settled
+from lane_quic.recovery.sent_packets import DatagramPacket
 
 
 def send(engine: FastPathConnection, now: float, *, ack_rides: bool) -> Datagrams | None:
@@ -25,11 +22,10 @@ def send(engine: FastPathConnection, now: float, *, ack_rides: bool) -> Datagram
     waiting, space, loss, most = engine.datagrams_pending, engine.space, engine.loss, engine.max_datagram_size
     # Afterwards the window and the rate must allow another packet: a batch looks whether they do.
     if (
-        not settled(engine)
-        or loss.congestion_window - loss.bytes_in_flight < 2 * most
+        (not engine.said_all and (not settled(engine) or has_more_to_say(engine)))
+        or loss.room < 2 * most
         or loss.pacer.allowance(now) <= most
         or engine.gather_streams()
-        or has_more_to_say(engine)
     ):
         return None
     head, number, ack_at, ack = short_header(engine), engine.packet_number, space.ack_at, b""
@@ -42,9 +38,6 @@ def send(engine: FastPathConnection, now: float, *, ack_rides: bool) -> Datagram
     if count < len(waiting):
         return None
     waiting.take_all()
-    handlers = [ack_handler(engine)] if ack else []
     ((data, size),) = engine.keys.send.protection.seal(head, number, [ack + frames])
-    packet = QuicSentPacket(
-        Epoch.ONE_RTT, True, True, False, number, QuicPacketType.ONE_RTT, now, size, handlers
-    )  # fmt: skip
+    packet = DatagramPacket(number, now, size, (ack_handler(engine),) if ack else ())
     return [(data, record(engine, packet, now))]

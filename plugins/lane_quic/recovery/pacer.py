@@ -65,8 +65,9 @@ class Pacer:
         if self.rate is None:
             return inf
         if now > self._filled_at:
-            size, rate = self.datagram_size, self.rate
-            room = min(max(rate * MAKE_GOOD, BURST * size), BATCH * size)
+            rate, good = self.rate, self.rate * MAKE_GOOD
+            least, most = BURST * self.datagram_size, BATCH * self.datagram_size
+            room = most if good > most else max(good, least)
             self._budget = min(self._budget + (now - self._filled_at) * rate, room)
             self._filled_at = now
         return self._budget

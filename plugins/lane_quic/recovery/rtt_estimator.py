@@ -25,11 +25,12 @@ FORGET_ROUNDS = 64
 class RttEstimator(PacketRecovery):
     """The round-trip time and the reordering window of one path, in seconds."""
 
-    __slots__ = ("_lateness", "_lateness_at", "_newest_rtt")
+    __slots__ = ("_lateness", "_lateness_at", "_newest_rtt", "_spread")
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(initial_rtt=INITIAL_RTT, **arguments)
         self._newest_rtt = INITIAL_RTT  # of the newest packet that was acknowledged
+        self._spread = GRANULARITY  # how far round trips vary (RFC 9002 section 6.2.1)
         self._lateness = 0.0  # how long after its deadline an overtaken packet arrived
         self._lateness_at = 0.0  # when that was measured
 
@@ -56,7 +57,7 @@ class RttEstimator(PacketRecovery):
         if not self.rtt_initialized:
             return 2 * self.rtt_initial
         delay = self.max_ack_delay if include_max_ack_delay else 0.0
-        return self.rtt_smoothed + max(4 * self.rtt_variance, GRANULARITY) + delay
+        return self.rtt_smoothed + self._spread + delay
 
     def _forget_rtt(self) -> None:
         """Start again: the path is another one now."""
@@ -70,6 +71,7 @@ class RttEstimator(PacketRecovery):
             self.rtt_initialized, self.rtt_first_sample_time = True, now
             self.rtt_min = self.rtt_smoothed = self.rtt_latest = latest
             self.rtt_variance = latest / 2
+            self._spread = max(4 * self.rtt_variance, GRANULARITY)
             return latest
         self.rtt_min = min(self.rtt_min, latest)
         ack_delay = min(ack_delay, self.max_ack_delay)
@@ -77,6 +79,7 @@ class RttEstimator(PacketRecovery):
             latest -= ack_delay
         self.rtt_latest = latest
         self.rtt_variance += (abs(self.rtt_smoothed - latest) - self.rtt_variance) / 4
+        self._spread = max(4 * self.rtt_variance, GRANULARITY)
         self.rtt_smoothed += (latest - self.rtt_smoothed) / 8
         return latest
 

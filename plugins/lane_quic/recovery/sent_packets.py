@@ -17,15 +17,37 @@ FEW = 4
 """Packets that are acknowledged one by one. To find those that continue each other would cost more."""
 
 
-class StreamPacket:
-    """A packet with only the bytes `start` to `stop` of a stream, without the stream's end."""
+Handlers = tuple[tuple[Any, tuple[Any, ...]], ...]
+"""The functions that aioquic calls when a packet was acknowledged or lost, with their arguments."""
 
-    __slots__ = ("packet_number", "sender", "sent_bytes", "sent_state", "sent_time", "start", "stop")
+
+class DataPacket:
+    """A packet with data for which the peer sends an ACK."""
+
+    __slots__ = ("packet_number", "sent_bytes", "sent_state", "sent_time")
 
     epoch = Epoch.ONE_RTT
     packet_type = QuicPacketType.ONE_RTT
     in_flight = is_ack_eliciting = True
     is_crypto_packet = False
+
+
+class DatagramPacket(DataPacket):
+    """A packet with datagrams, which are sent once. It may have an ACK frame too."""
+
+    __slots__ = ("delivery_handlers",)
+
+    def __init__(self, number: int, now: float, size: int, handlers: Handlers) -> None:
+        self.packet_number = number
+        self.sent_time = now
+        self.sent_bytes = size
+        self.delivery_handlers = handlers
+
+
+class StreamPacket(DataPacket):
+    """A packet with only the bytes `start` to `stop` of a stream, without the stream's end."""
+
+    __slots__ = ("sender", "start", "stop")
 
     def __init__(self, number: int, now: float, size: int, sender: Any, start: int, stop: int) -> None:  # noqa: PLR0917 (keywords would double what it costs)
         self.packet_number = number
@@ -36,7 +58,7 @@ class StreamPacket:
         self.stop = stop
 
     @property
-    def delivery_handlers(self) -> tuple[tuple[Any, tuple[Any, ...]], ...]:
+    def delivery_handlers(self) -> Handlers:
         """The functions that aioquic calls when the packet was acknowledged or lost."""
         return ((self.sender.on_data_delivery, (self.start, self.stop, False)),)
 
@@ -51,7 +73,7 @@ class AnsweringPacket(StreamPacket):
         self.answer = answer
 
     @property
-    def delivery_handlers(self) -> tuple[tuple[Any, tuple[Any, ...]], ...]:
+    def delivery_handlers(self) -> Handlers:
         """The functions that aioquic calls when the packet was acknowledged or lost."""
         return (self.answer, *super().delivery_handlers)
 

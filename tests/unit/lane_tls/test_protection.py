@@ -67,6 +67,20 @@ def test_the_last_records_of_rfc_8448_section_3(secret, number, sealed):
     assert (found.kind, data, other) == (ALERT, b"", b"\1\0")
 
 
+def test_a_short_record_is_that_of_others_and_whatever_else_comes_is_left_to_them():
+    short, usual = Protection(SUITE, SECRET, 0), Protection(SUITE, SECRET, 0)
+    reads, whole = Protection(SUITE, SECRET, 0), b"in one record"
+    for data in (b"x", whole, bytes(FULL - 1)):
+        sealed = short.seal_short(data)
+        assert sealed == seal(usual, DATA, data)
+        others = sealed[:-1], sealed + b"\x17", sealed + sealed, sealed[:-1] + bytes((sealed[-1] ^ 1,))
+        assert [reads.open_short(other) for other in others] == [None] * 4
+        assert reads.open_short(sealed) == data
+    for inner in (whole + b"\x17\0", whole + b"\x15", b"\x17", b""):  # padded, an alert, empty, nothing
+        assert reads.open_short(record(inner, number=3)) is None
+    assert open_all(reads, record(whole + b"\x17\0", number=3))[1] == whole, "nothing was taken before"
+
+
 @pytest.mark.parametrize("suite", protection._SUITES)
 def test_each_suite_has_keys_of_its_own_size(suite):
     secret = bytes(48 if suite.endswith("384") else 32)

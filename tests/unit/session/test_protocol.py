@@ -225,13 +225,13 @@ def test_a_peer_that_wants_figures_gets_them_while_there_is_something_to_lose():
 def test_few_datagrams_are_reported_seldom(size, pause):
     session = begun()
     session.activity.reports = True
-    session.note_datagram(FEW, NOW, received=False)
+    session.activity.note_datagram(FEW, NOW, session.liveness, received=False)
     session.tick(NOW)
     assert said(session), "at first at once"
     later = NOW + pause
     for now in (later - 0.01, later):
         session.liveness.heard = now
-        session.note_datagram(size if now < later else 0, now, received=False)
+        session.activity.note_datagram(size if now < later else 0, now, session.liveness, received=False)
         session.tick(now)
         assert bool(said(session)) is (now == later)
 
