@@ -3,6 +3,7 @@
 import heapq
 import random
 from collections import defaultdict
+from math import inf
 
 from aioquic.quic import events
 from lane_quic.configuration import Settings, client_configuration, server_configuration
@@ -31,6 +32,7 @@ class Side:
         self.ended = None
         self.cids = []
         self.gone = set()  # streams that were abandoned
+        self.armed = inf  # when a carrier's timer would fire
 
     def handle_events(self):
         while (event := self.engine.next_event()) is not None:
@@ -73,6 +75,10 @@ class Side:
             if number not in self.ends and self.engine.knows(number):
                 self.engine.stop_stream(number, 0)
             self.engine.abandon(number, len(self.data[number]) - unread, unread)
+
+    def arm(self, at):
+        """Let the timer fire at `at`, if there is such a time, or earlier."""
+        self.armed = min(self.armed, inf if at is None else at)
 
     def open(self, data=b"", end=False):
         """A new stream with `data`: its number."""
@@ -128,10 +134,12 @@ class Pipe:
             engine = side.engine
             if engine._network_paths:  # a server that has heard nothing has nobody to talk to
                 _look_again(engine)
-                due = engine.get_timer()
+                side.arm(engine.quiet_until(self.now))
                 for datagram, _ in engine.datagrams_to_send(now=self.now):
                     self._put(other, datagram)
-                assert not engine.timer_stays or engine.get_timer() >= due, "the timer must fire earlier"
+                if side.armed == inf or not engine.timer_stays:
+                    side.arm(engine.get_timer())
+                assert side.armed <= engine.get_timer(), "the timer fires too late"
                 engine.note_idle()
             side.handle_events()
             assert not (self.checked and forgotten(side.engine))
@@ -149,6 +157,8 @@ class Pipe:
         else:
             self.now = max(self.now, at) + 1e-6  # timers are rounded: what is due at `at` may not be due yet
             side.engine.handle_timer(now=self.now)
+        for side in sides:
+            side.armed = side.armed if side.armed > self.now else inf
         self.flush()
 
     def run(self, until, seconds=600.0):

@@ -244,10 +244,12 @@ class Engine(AckTiming):
             held_up = self.pacing_at is not None or len(self.datagrams_pending) or self.gather_streams()
             if held_up or fast_send.has_more_to_say(self):
                 return None
-            self.acked = False
             self.note_idle()
             at = self.get_timer()
-        return None if at is None or at <= now else at
+        if at is None or at <= now:  # `acked` stays: without it, the timer would stay as well
+            return None
+        self.acked = False
+        return at
 
     def get_timer(self) -> float | None:
         """aioquic's, without its looks at what only a handshake or another path has."""
