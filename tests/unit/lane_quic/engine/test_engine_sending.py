@@ -148,6 +148,25 @@ def test_an_ack_of_little_waits_for_data_and_leaves_with_it(fast):
     assert say(1000) == pytest.approx(MIN_ACK_DELAY), "the peer may have more to send"
 
 
+def test_a_timer_that_an_ack_brings_into_the_past_fires_at_once(monkeypatch):
+    """A probe timeout may have passed while a reordered packet was waited for."""
+    pipe = Pipe().connect()
+    number, client, server = pipe.client.open(bytes(100_000)), pipe.client.engine, pipe.server.engine
+    pipe.run(lambda: pipe.server.data[number])
+    server.send_stream_data(number, bytes(100_000))
+    pipe.settle(1)
+    assert not client.lossy, "else a tail may be due"
+    first, _ = [(client.send_stream_data(number, b"data"), client.datagrams_to_send(pipe.now))[1] for _ in "12"]
+    server.receive_datagrams([data for data, _ in first], "peer", pipe.now)
+    now = pipe.now + MAX_ACK_DELAY
+    monkeypatch.setattr(type(client.loss), "get_probe_timeout", lambda *_, **__: MAX_ACK_DELAY / 2)
+    client.receive_datagrams([data for data, _ in server.datagrams_to_send(now)], "server", now)
+    assert client.get_timer() < now
+    assert client.quiet_until(now) is None
+    client.datagrams_to_send(now)
+    assert not client.timer_stays
+
+
 @pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_gap_is_told_of_at_once(lost, fast):
