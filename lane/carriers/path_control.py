@@ -282,10 +282,11 @@ class PathControl:
         if len(self.lanes.lanes) > 1 and now - driver.session.last_data < 2 * LOOK and driver.tells(now):
             driver.session.ping()
         silent = driver.session.silence(now)
-        if works and silent and choice.probe.alive:  # others had their turn since the look began
-            if silent > lane.patience(SILENT if now < self._doubtful_until else STUCK):
-                driver.rescue(choice)
-                return
+        patience = lane.patience(SILENT if now < self._doubtful_until else STUCK) if silent else 0.0
+        # Others had their turn since the look began, so that the chosen lane may have died.
+        if works and choice.probe.alive and silent > patience:
+            driver.rescue(choice)
+            return
         if lane is not choice and choice.probe.alive is not False and driver.session.carried:
             # There is no hurry while the old stream carries. A spare stream may date from a time when the
             # network was worse, and may stay slow because of it. So the move uses a fresh stream.
