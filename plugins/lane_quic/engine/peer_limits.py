@@ -35,6 +35,9 @@ peer counts each as a loss."""
 WORK_A_PACKET = 80
 """Work that the frames of one packet may cost. A frame with data (CHEAP) costs 1, any other costs COSTLY. So
 every packet may have short messages of 64 streams, and more do not fit if each has 12 bytes."""
+WORK_A_SECOND = 1024
+"""Work that the frames of each second may cost besides: as much as the ends of all streams, if an application
+leaves them at once. Few packets carry those."""
 WORK_SAVED = 4096
 """Unused work that may be saved up for packets with more frames."""
 MOST_FLIGHT = 16384
@@ -50,15 +53,17 @@ class FrameHandlers(Mapping[int, Any]):
     processor busy at little cost (RFC 9000 section 21.9). All connections share one table of 6 KB.
     """
 
-    __slots__ = ("_connection", "left")
+    __slots__ = ("_at", "_connection", "left")
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
-        self.left = WORK_SAVED
+        self._at = 0.0  # when the last packet came
+        self.left: float = WORK_SAVED
 
-    def packet(self) -> None:
-        """Count one more packet."""
-        self.left = min(self.left + WORK_A_PACKET, WORK_SAVED)
+    def packet(self, now: float) -> None:
+        """Count one more packet, which came at `now`."""
+        self.left = min(self.left + WORK_A_PACKET + (now - self._at) * WORK_A_SECOND, WORK_SAVED)
+        self._at = now
 
     def spend(self, work: int) -> None:
         """Count frames that cost `work`. Raises QuicConnectionError if that is too much."""
@@ -124,7 +129,7 @@ class PeerLimits(FastPathConnection):
 
     def payload_received(self, context: Any, plain: bytes, crypto_frame_required: bool = False) -> Any:
         self.stirred, self.said_all = True, False
-        self.frame_budget.packet()
+        self.frame_budget.packet(context.time)
         before = self.handshake_confirmed
         taken = super().payload_received(context, plain, crypto_frame_required)
         if not before:  # the fast path needs the figures once it is confirmed

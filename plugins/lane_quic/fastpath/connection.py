@@ -13,8 +13,8 @@ from lane_quic.recovery.recovery import Recovery
 class FrameBudget(Protocol):
     """Limits the work that the peer's frames cause."""
 
-    def packet(self) -> None:
-        """Count one more packet."""
+    def packet(self, now: float) -> None:
+        """Count one more packet, which came at `now`."""
 
     def spend(self, work: int) -> None:
         """Count frames that cost `work`. Raises QuicConnectionError if that is too much."""

@@ -201,7 +201,7 @@ def _take_frames(
         work += 1
         at = after
     try:
-        engine.frame_budget.packet()
+        engine.frame_budget.packet(now)
         engine.frame_budget.spend(work)
         if end and at == end:
             return eliciting, True

@@ -11,6 +11,8 @@ from aioquic.quic.packet import QuicErrorCode
 from aioquic.tls import Epoch
 from lane_quic.configuration import LARGE_DATAGRAM, LARGEST_RECEIVED
 from lane_quic.engine import engine, peer_limits
+from lane_quic.engine.peer_limits import WORK_A_SECOND
+from lane_quic.fastpath.wire import COSTLY
 from lane_quic.recovery import recovery
 
 from tests.support.quic_pipe import Pipe
@@ -220,3 +222,14 @@ def test_packets_are_no_larger_than_the_peer_takes(monkeypatch, most):
 )  # fmt: skip
 def test_what_is_guarded_is_still_called(name):
     assert f"self.{name}" in inspect.getsource(QuicConnection)
+
+
+def test_what_frames_may_cost_comes_back_with_time(pipe):
+    """An application may leave many streams at once, again and again, and few packets carry their ends."""
+    pings, budget = b"\x01" * (WORK_A_SECOND // COSTLY), pipe.server.engine.frame_budget
+    assert say(pipe, b"\x01") is None
+    pipe.now += 1
+    budget.left = 0
+    assert say(pipe, pings) is None
+    budget.left = 0
+    assert say(pipe, pings) == QuicErrorCode.PROTOCOL_VIOLATION
