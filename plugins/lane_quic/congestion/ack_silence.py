@@ -5,8 +5,8 @@ packets in bursts, that is common: the ACKs of a bulk transfer are few. Linux's 
 largest excess of ACKs over the bandwidth for a like reason (draft-ietf-ccwg-bbr-05, section 5.5.9).
 """
 
-ORDINARY = 0.008
-"""Seconds between two ACKs that are no silence: the peer, timers and batches delay them so much."""
+ORDINARY = 0.016
+"""Seconds between two ACKs that are no silence: bursts, gathering, the ACK delay and timers take so much."""
 LONGEST = 0.1
 """Seconds of a silence that are bridged, at most."""
 LONGEST_ROUNDS = 2.0
