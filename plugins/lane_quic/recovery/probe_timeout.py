@@ -40,7 +40,7 @@ RECENT = 512
 class ProbeTimeout(RttEstimator):
     """The probe timeouts of one connection, and the recent loss, on which they depend."""
 
-    __slots__ = ("_followers", "_known_recently", "_lost_recently", "counted", "pacer", "timeouts")
+    __slots__ = ("_followers", "_known_recently", "_lost_recently", "counted", "timeouts")
 
     def __init__(self, datagram_size: int, **arguments: Any) -> None:
         super().__init__(max_datagram_size=datagram_size, **arguments)
