@@ -15,7 +15,7 @@ from lane_quic.recovery.rtt_estimator import RttEstimator
 
 PROBES = 2
 """Packets that a probe timeout sends again at once, at most (RFC 9002 section 6.2.4)."""
-FOLLOWERS = 8
+FOLLOWERS = 16
 """Packets that follow them on a lossy path, one by one, as long as nothing is heard: at most so many, and as
 many as there is time for in a probe timeout."""
 FOLLOWER_PAUSE = 0.003

@@ -327,7 +327,7 @@ def test_probe_timeouts_double_up_to_a_bound_that_is_lower_on_a_lossy_path(line,
 def test_on_a_lossy_path_more_packets_follow_a_probe_timeout_until_something_is_heard(line):
     line.measure(times=20)
     line.recovery._count(5000, 200)
-    line.recovery.pacer.rate = rate = 1e6
+    line.recovery.pacer.rate = rate = 4e6
     numbers = [line.send() for _ in range(20)]
     line.fire()
     for _ in range(probe_timeout.FOLLOWERS - 1):
