@@ -1,6 +1,7 @@
 """The application in the benchmarks of networks: it loads a proxy (or none) and prints its results as JSON.
 
     python bench/load.py down|up      [--proxy HOST:PORT] [--secs 10] [--on] [--series SECS]
+    python bench/load.py share        [--proxy HOST:PORT] [--secs 10] [--count 20]: downloads at once
     python bench/load.py exchanges    [--proxy HOST:PORT] [--count 100] [--secs 120] [--timeout 30]
     python bench/load.py crowd        [--proxy HOST:PORT] [--count 50]: exchanges that begin together
     python bench/load.py fetch|push   [--proxy HOST:PORT] [--size 2000000]: a transfer of so many bytes
@@ -8,7 +9,7 @@
     python bench/load.py source       the peer of `fetch` and `push`, to be run at the other end
     python bench/load.py pings        [--secs 10]: round trips to it, every 20 ms
 
-The peer of the first two lines is `measure.py server` of netlab (--target). Exchanges are timed in two
+The peer of the first three lines is `measure.py server` of netlab (--target). Exchanges are timed in two
 ways, which measure.py's own client does not do: from the start, and from the proxy's reply on. Every byte
 is compared with measure.py's pattern. A difference ends the program with exit status 3. With --on, a bulk
 transfer continues until SIGTERM. With --series SECS, a download prints its start time, the bytes in each
@@ -174,6 +175,35 @@ def down(args):
     return {**result, **trace.end(now)} if args.series else result
 
 
+def share(args):
+    """Downloads that begin together: the bytes of each in --secs. One that is not answered has none."""
+    begin = time.monotonic()
+    sizes, errors = [0] * args.count, []
+
+    def run(number):
+        buffer = bytearray(CHUNK)
+        try:
+            with connect(args.target, args.proxy, args.secs) as sock:
+                sock.sendall(request(b"D", int(args.secs * 1000) + 60000))
+                while (left := begin + args.secs - time.monotonic()) > 0:
+                    sock.settimeout(max(0.01, left))
+                    count = sock.recv_into(buffer)
+                    if not count:
+                        raise ConnectionError("closed early")
+                    check(buffer[:count], sizes[number])
+                    sizes[number] += count
+        except TimeoutError:
+            pass
+        except (OSError, Corrupt) as caught:
+            errors.append(caught)
+
+    together([threading.Thread(target=run, args=(number,)) for number in range(args.count)])
+    for error in errors:
+        if isinstance(error, Corrupt):
+            raise error
+    return {"sizes": sizes, "errors": [str(error) or type(error).__name__ for error in errors]}
+
+
 def up(args):
     """One upload, or with --on many in a row. Only a complete upload is confirmed without a half-close, and
     not every proxy supports half-close."""
@@ -245,12 +275,15 @@ def crowd(args):
         start.wait()
         exchange(args, number, found)
 
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(args.count)]
+    together([threading.Thread(target=run, args=(number,)) for number in range(args.count)])
+    return found
+
+
+def together(threads):
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return found
 
 
 def echo(args):
@@ -330,7 +363,8 @@ def address(text):
 
 
 def main():
-    tests = {test.__name__: test for test in (down, up, exchanges, crowd, fetch, push, echo, source, pings)}
+    kinds = down, up, share, exchanges, crowd, fetch, push, echo, source, pings
+    tests = {test.__name__: test for test in kinds}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("test", choices=tests)
     parser.add_argument("--target", type=address, default="10.9.0.2:7000")

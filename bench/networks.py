@@ -1,7 +1,7 @@
 """lane beside other proxies on emulated links: throughput, latency, fairness, queues.
 
     python bench/networks.py [--rounds 5] [--secs 10] [--only L1,L2] [--contenders lane,hysteria2,tuic,brutal]
-                             [--tests down,up,latency,reorder,burst,fairness,queue] [--json FILE]
+                             [--tests down,up,share,latency,reorder,burst,fairness,queue] [--json FILE]
 
 It needs root and netlab: see bench/labs.py. `lane` is lane over QUIC, `lane-tls` is lane over TLS.
 bench/proxies.py has the others. Each measurement has its own link, client and server. The contenders take
@@ -12,6 +12,8 @@ round's line shows the error.
 
     down, up   Mbit/s as an application sees it, from before it connects; up: until all data is confirmed.
                down also: CPU seconds a GB of the client and of the server
+    share      20 and 100 downloads that begin together: the sum, and the least and the greatest of them, as
+               fractions of an equal share
     latency    512 bytes up and 4 KB down on a new connection: `whole` is from before it connects, `after`
                from the proxy's reply on (some proxies reply before they have asked their server).
                latency-up is the same beside an upload (only on request)
@@ -33,6 +35,7 @@ import shlex
 import statistics
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 
 import labs
@@ -41,7 +44,7 @@ from proxies import CONTENDERS as KNOWN
 from verdicts import longest_gap
 
 CONTENDERS = "lane,hysteria2,tuic,brutal"
-TESTS = "down,up,latency,reorder,burst,fairness,queue"
+TESTS = "down,up,share,latency,reorder,burst,fairness,queue"
 CPU = ("client s/GB", "server s/GB")
 SETTLE = 2
 """Seconds in which a bulk transfer finds its rate."""
@@ -66,6 +69,21 @@ def down(lab, contender, args):
 def up(lab, contender, args):
     result = finish(lab.load("c", "up", "--secs", args.secs, proxy=lab.contend(contender)), args.secs + 90)
     return {"Mbit/s": [mbps(result, args.secs)], "error": result["error"]}
+
+
+def share(lab, contender, args, count):
+    proxy = lab.contend(contender)
+    result = finish(
+        lab.load("c", "share", "--count", count, "--secs", args.secs, proxy=proxy), args.secs + 60
+    )
+    sizes, errors = result["sizes"], result["errors"]
+    total = max(sum(sizes), 1)
+    return {
+        "Mbit/s": [total * 8 / args.secs / 1e6],
+        "least": [min(sizes) * count / total],
+        "most": [max(sizes) * count / total],
+        "error": f"{len(errors)} errors: {errors[0]}" if errors else None,
+    }
 
 
 def reordered(lab, contender, args):
@@ -191,10 +209,16 @@ BESIDE = {**LATENCY, "bulk Mbit/s": (50,)}
 QUEUE = {"rtt": (50, 99), "ratio": (50, 99), "after": (50, 99), "bulk Mbit/s": (50,)}
 SHARES = {"its": (50,), "other": (50,)}
 RATE = {"Mbit/s": (50,)}
+PARTS = {"least": (50,), "most": (50,)}
 COST = dict.fromkeys(CPU, (50,))
 ROWS = [
     *(Row("down", link, "down", down, RATE | COST) for link in LINKS),
     *(Row("up", link, "up", up, RATE) for link in LINKS),
+    *(
+        Row("share", link, f"{count} downloads", partial(share, count=count), RATE | PARTS)
+        for link in LINKS
+        for count in (20, 100)
+    ),
     Row("latency", "L1", "alone", latency, LATENCY),
     Row("at-once", "L1", "50 at once", at_once, LATENCY),
     Row("latency", "L2", "alone", latency, LATENCY),

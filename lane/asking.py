@@ -20,6 +20,8 @@ MAX_ANSWER = 16 << 20
 """The longest answer that is read, bytes."""
 ANSWER_TIME = 10.0
 """Seconds to wait for a line."""
+TRIES = 3
+"""The most processes that may end, one after the other, without an answer."""
 
 
 class NotKnown(Unreachable):
@@ -37,25 +39,37 @@ def ask(
     """
     if not hasattr(socket, "AF_UNIX"):
         raise Unreachable(f"no {who} can be asked here: Python has no Unix sockets on this system")
+    question = {"follow": follow, **({"ask": what} if what else {})}
+    # A process that ends may have taken the connection already. In an upgrade, another one answers the next.
+    for _ in range(TRIES):
+        answered = False
+        for line in _lines(path, question, who, named=named):
+            answered = True
+            yield _parse_answer(path, line, who)
+            if not follow:
+                return
+        if answered:
+            break
+    raise Unreachable(f"the {who} at {path} has ended")
+
+
+def _lines(path: Path, question: dict[str, Any], who: str, *, named: bool) -> Iterator[bytes]:
+    """The lines of the answer to `question`, until the other side closes. Raises Unreachable."""
     try:
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(ANSWER_TIME)
             connect(sock, path, named=named)
             with suppress(BrokenPipeError, ConnectionResetError):  # its answer may have the reason
-                sock.sendall(
-                    json.dumps({"follow": follow, **({"ask": what} if what else {})}).encode() + b"\n"
-                )
-            with sock.makefile("rb") as reader:
+                sock.sendall(json.dumps(question).encode() + b"\n")
+            # A reset is the end of a process that had not read the question.
+            with sock.makefile("rb") as reader, suppress(ConnectionResetError):
                 while line := reader.readline(MAX_ANSWER):
-                    yield _parse_answer(path, line, who)
-                    if not follow:
-                        return
+                    yield line
     except Unfit as error:
         raise Unreachable(f"{path} is not asked: {error}") from None
     except OSError as error:
         hint = " (try it with sudo)" if isinstance(error, PermissionError) and os.geteuid() else ""
         raise Unreachable(f"no {who} answers at {path}: {error.strerror or error}{hint}") from None
-    raise Unreachable(f"the {who} at {path} has ended")
 
 
 def _parse_answer(path: Path, line: bytes, who: str) -> dict[str, Any]:

@@ -118,6 +118,7 @@ class Upgrades:
     def stop(self) -> None:
         """Have the process before this one stop, too."""
         self._unlisten()
+        self._path = None
         if self._before is not None:
             with suppress(OSError):
                 channel.send(self._before, {"stop": True})
@@ -137,9 +138,7 @@ class Upgrades:
             link: Any = gsocket.socket(fileno=successor.link.detach())
             with link:
                 self._start(successor, link)
-                # no limit: the new process lives as long as it likes, and closes the link at its end
-                while True:
-                    _obey(channel.receive(link)[0], self._hurry)
+                self._follow(successor, link)
         except (OSError, LaneError) as error:
             log.debug("the link to the new process: %s", error)
         except Exception as error:
@@ -162,6 +161,17 @@ class Upgrades:
         self._note.end(FAILED + why)
         log.error("no upgrade, this process goes on: %s", why)
         raise Fatal(why)
+
+    def _follow(self, successor: Successor, link: Any) -> None:
+        """Do what the new process asks for. If it ends before this one does, this one has its place again."""
+        try:
+            # no limit: the new process lives as long as it likes, and closes the link at its end
+            while True:
+                _obey(channel.receive(link)[0], self._hurry)
+        finally:
+            self._note.end(f"{FAILED}{successor.name} has ended")
+            if self._path is not None:
+                self.listen(self._path)
 
     def _end_before(self) -> None:
         """Wait until the process before this one has ended."""
@@ -248,6 +258,7 @@ class ForkedUpgrades:
     def stop(self) -> None:
         """Have the process before this one stop, too."""
         self._unlisten()
+        self._path = None
         if self._before is not None:
             with suppress(OSError):
                 channel.send(self._before, {"stop": True})
@@ -329,7 +340,10 @@ class ForkedUpgrades:
             _obey(channel.receive(link)[0], self._hurry)
         except (OSError, LaneError):
             log.warning("the new process has ended; this one goes on with what it still has")
+            self._note.end(f"{FAILED}{self._successor.name} has ended")
             self._forget()
+            if self._path is not None:
+                self.listen(self._path)
 
     def _failed(self, why: str) -> None:
         self._wanted, self.until = False, inf

@@ -27,7 +27,7 @@ from tests.support.processes import (
     works,
 )
 from tests.support.udp_applications import Associated, UdpServer
-from tests.support.upgrades import connecting, has_ended, stop, upgrade, upgraded
+from tests.support.upgrades import DIES_WHEN_ASKED, connecting, has_ended, stop, upgrade, upgraded
 from tests.support.workers import on_linux, status
 
 pytestmark = [on_linux, pytest.mark.bulk]
@@ -143,7 +143,17 @@ def test_a_new_process_that_does_not_come_up_changes_nothing(tmp_path, origin, w
     configuration.write_text("")
     plugins = tmp_path / "plugins"
     plugins.mkdir(mode=0o755)
-    options = ("--config", configuration, "--plugin-dir", plugins, "--workers", workers)
+    meeting = tmp_path / "handover.sock"
+    options = (
+        "--config",
+        configuration,
+        "--plugin-dir",
+        plugins,
+        "--workers",
+        workers,
+        "--handover",
+        meeting,
+    )
     with (
         serving(tmp_path / "server", *options) as server,
         start_client(tmp_path / "client", "auto", server.link) as client,
@@ -156,6 +166,7 @@ def test_a_new_process_that_does_not_come_up_changes_nothing(tmp_path, origin, w
             ("cert = /nowhere\ncert-key = /nowhere\n", "", "/nowhere"),
             ("workers = 3\n" if workers == "1" else "", "import os\nos._exit(7)\n", "exit status 7"),
             ("", "import os, threading\nthreading.Timer(1.0, os._exit, (9,)).start()\n", ""),
+            *([("", DIES_WHEN_ASKED, "has ended")] if workers == "1" else []),
         ):
             configuration.write_text(text)
             (plugins / "fault.py").write_text(code)
@@ -165,6 +176,7 @@ def test_a_new_process_that_does_not_come_up_changes_nothing(tmp_path, origin, w
             until(lambda: status(server)["pid"] == before, server.describe)
             assert echoes(sock)
             until(lambda: works(client, origin), client.describe)
+            until(meeting.exists)
         configuration.write_text("")
         (plugins / "fault.py").unlink()
         upgraded(server)

@@ -26,6 +26,7 @@ from tests.support.processes import (
 )
 from tests.support.udp_applications import Associated, UdpServer
 from tests.support.upgrades import (
+    DIES_WHEN_ASKED,
     client_process,
     connecting,
     control_of,
@@ -160,7 +161,8 @@ def test_a_new_process_that_does_not_come_up_changes_nothing(tmp_path, origin):
             ("nonsense = 1\n", "", "unknown key 'nonsense'"),
             (f"forward = tcp://127.0.0.1:{origin.echo}=127.0.0.1:1\n", "", "in use"),
             ("", "import os\nos._exit(7)\n", "exit status 7"),
-            ("", "import os, threading\nthreading.Timer(1.5, os._exit, (9,)).start()\n", ""),
+            ("", "import os, threading\nthreading.Timer(1.5, os._exit, (9,)).start()\n", "has ended"),
+            ("", DIES_WHEN_ASKED, "has ended"),
         ):
             configuration.write_text(text)
             (plugins / "fault.py").write_text(code)

@@ -15,6 +15,9 @@ from lane.testing.harness import until
 from tests.support.processes import DEADLINE, connected, echoes, start_client
 from tests.support.workers import status
 
+DIES_WHEN_ASKED = "import os\nfrom lane import control\ncontrol._read_request = lambda *_: os._exit(9)\n"
+"""A plugin whose process serves until it is asked for anything at its control socket."""
+
 
 def upgrade(server, *options):
     """Run `lane upgrade`: the finished process."""

@@ -227,6 +227,29 @@ def test_to_ask_and_to_follow(path):
             in_thread(list, followed)
 
 
+def test_a_process_that_ends_before_it_answers_leaves_that_to_the_next_one(path):
+    """As in an upgrade, whose processes share the socket."""
+    with started(path, lambda: {"a": 1}) as made:
+        shared = gsocket.socket(fileno=made.lend().detach())
+        made.pause()
+        for hows in (["closes"], ["resets"], ["closes", "resets", "closes"]):
+            asking = gevent.spawn(in_thread, list, ask(path))
+            with gevent.Timeout(DEADLINE):
+                for how in hows:
+                    sock, _ = shared.accept()
+                    if how == "closes":
+                        sock.recv(4096)
+                    sock.close()  # a reset, unless it has read the question
+            if len(hows) == 1:
+                made.resume()
+                assert asking.get(timeout=DEADLINE) == [{"a": 1}]
+                made.pause()
+            else:
+                with pytest.raises(Unreachable, match=f"^the client at {path} has ended$"):
+                    asking.get(timeout=DEADLINE)
+        shared.close()
+
+
 @pytest.mark.parametrize("who", ["user", "root"])
 def test_a_folder_of_another_user_is_not_asked(path, monkeypatch, who):
     asker, owner = (0, 54321) if who == "root" else (54321, 12345)

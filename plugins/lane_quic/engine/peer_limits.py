@@ -34,7 +34,7 @@ FIRST_SKIPPED = 256
 peer counts each as a loss."""
 WORK_A_PACKET = 80
 """Work that the frames of one packet may cost. A frame with data (CHEAP) costs 1, any other costs COSTLY. So
-each stream of a connection may have a frame in every packet."""
+every packet may have short messages of 64 streams, and more do not fit if each has 12 bytes."""
 WORK_SAVED = 4096
 """Unused work that may be saved up for packets with more frames."""
 MOST_FLIGHT = 16384
