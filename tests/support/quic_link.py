@@ -55,7 +55,7 @@ class Link:
         self.dropped = 0
         self.waits = []  # seconds that packets stood in the queue
         self._busy_until = self._tokens = self._tokens_at = 0.0
-        self._bad = False
+        self._bad = [False, False]  # whether a burst of losses lasts, there and back
 
     def send(self, size, arrive):
         now = self.clock.now
@@ -65,11 +65,11 @@ class Link:
             return
         self.waits.append(start - now)
         self._busy_until = start + size / self.rate
-        if not self._lost():
+        if not self._lost(0):
             self.clock.at(self._busy_until + self._delay(), arrive)
 
     def send_back(self, arrive):
-        if self.clock.random.random() >= self.loss:
+        if not self._lost(1):
             self.clock.at(self.clock.now + self._delay(), arrive)
 
     def _delay(self):
@@ -86,13 +86,14 @@ class Link:
         self._tokens -= size
         return False
 
-    def _lost(self):
+    def _lost(self, way):
         if self.burst <= 1 or not self.loss:
             return self.clock.random.random() < self.loss
         leave = 1 / self.burst
         enter = leave * self.loss / (1 - self.loss)
-        self._bad = self.clock.random.random() >= leave if self._bad else self.clock.random.random() < enter
-        return self._bad
+        chance = self.clock.random.random()
+        self._bad[way] = chance >= leave if self._bad[way] else chance < enter
+        return self._bad[way]
 
 
 class Flow:

@@ -21,6 +21,7 @@ This follows BBR version 1: Cardwell and others, "BBR: Congestion-Based Congesti
 - More bandwidth. A probe that finds at least 10 % more is followed by another probe at once.
 - Beside others. Loss by a full queue bounds the window as it does in CUBIC: see loss_bound.py.
 - Much less bandwidth is noticed after three rounds, if a queue stands: see bandwidth.py.
+- ACKs that are lost in a row do not stop the sender: see ack_silence.py.
 """
 
 import math
@@ -29,6 +30,7 @@ from enum import Enum
 
 from lane.net.path_memory import KnownPath
 from lane_quic.congestion import Packet, Sample
+from lane_quic.congestion.ack_silence import AckSilence
 from lane_quic.congestion.bandwidth import Bandwidth
 from lane_quic.congestion.careful_resume import LEAST_SAVED, CarefulResume, Phase
 from lane_quic.congestion.line_loss import LineLoss
@@ -128,6 +130,7 @@ class Bbr:
         self._path: KnownPath | None = None
         self._resume: CarefulResume | None = None  # None once it is over
         self._smoothed_rtt = 0.0
+        self._silence = AckSilence()
         self._queue = StandingQueue()
 
     @property
@@ -150,6 +153,7 @@ class Bbr:
         if self._resume is not None:
             self._resume.on_sent(packet, in_flight)
         if not in_flight:
+            self._silence.rest()
             self._min_rtt_at = max(self._min_rtt_at, packet.sent_time - MIN_RTT_AGE + 1.0)
 
     def on_sample(self, sample: Sample) -> None:
@@ -161,6 +165,8 @@ class Bbr:
             if sample.in_flight + acked > self.window - 2 * self._size:
                 sample.limited = False  # the window was full, even if the data came in pieces
             self._round_limited = self._round_limited or sample.limited
+            slow = sample.limited or self.state is BbrState.PROBE_RTT
+            self._silence.heard(sample.now, self.min_rtt, waited=slow)
             self._rate.note(sample.rate, limited=sample.limited)
             if sample.round_delivered >= self._round_ends:
                 self._end_round(sample)
@@ -200,6 +206,7 @@ class Bbr:
         if not limited:
             self._remember()
         self._bound.end_round(high)
+        self._silence.end_round()
         if self.state is BbrState.START:
             self._loss.end_start_round(sample, grew=self.bandwidth >= 1.25 * self._full_bandwidth)
         else:
@@ -231,8 +238,9 @@ class Bbr:
     def _look_for_queue(self, now: float, low: float) -> None:
         """`low`: the smallest round trip of the round that ended."""
         self._queue.end_round(low, self.min_rtt)
-        # Our own window cannot cause a queue of more than one BDP.
-        patience = FEW_ROUNDS if low > (WINDOW_GAIN + 0.2) * self.min_rtt else STANDING_ROUNDS
+        # Our own window cannot cause a queue of more than one BDP, and of what bridges a silence.
+        ours = (WINDOW_GAIN + 0.2) * self.min_rtt + self._silence.seconds
+        patience = FEW_ROUNDS if low > ours else STANDING_ROUNDS
         if self._queue.rounds > patience and now - self._rtt_probed_at > MIN_RTT_AGE:
             self._enter(BbrState.PROBE_RTT, now)
 
@@ -334,5 +342,5 @@ class Bbr:
         if self.state is BbrState.PROBE_RTT:
             goal = self._target(RTT_PROBE_WINDOW)
         else:
-            goal = window * sent * self.min_rtt + slack
+            goal = (window * self.min_rtt + self._silence.seconds) * sent + slack
         self.window = int(max(min(goal, bound, limit), least))

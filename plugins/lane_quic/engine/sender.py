@@ -194,14 +194,10 @@ class Sender(StreamSender):
             and self.reset_error_code is None
         )
 
-    def forget_repeats(self) -> None:
-        """Let the last bytes be repeated once more: a probe timeout says that neither copy arrived."""
-        self._repeated = 0
-
     def repeat(self, most: int) -> int:
         """Queue the unacknowledged part of the last `most` bytes again. Return how many bytes these are.
 
-        No byte is repeated a second time, unless `forget_repeats` was called.
+        No byte is repeated a second time.
         """
         start, stop = max(self.highest_offset - most, self.buffer_start, self._repeated), self.highest_offset
         if stop <= start or self.reset_error_code is not None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from lane_quic.engine.connection_ids import ConnectionIds
-from lane_quic.recovery.recovery import LOSSY
+from lane_quic.recovery.probe_timeout import LOSSY
 
 EVIDENCE = 24
 """Packets that must be counted before the loss is known."""
@@ -29,9 +29,6 @@ TRICKLE_SHARE = 0.1
 """The largest `TRICKLE`, as a fraction of the path's rate."""
 MOST_SAVED = 32768.0
 """The most bytes of repetition that may be saved up."""
-MOST_COPIES = 8
-"""Copies of a tail after a probe timeout, at most. On a quiet line a burst of losses often ends after so many
-packets, and not after some time. Two packets a timeout would take seconds."""
 SPAN = 128
 """Packet numbers over which arrivals are counted."""
 _PACKET_COST = 48  # bytes of a packet beside its data
@@ -99,13 +96,12 @@ class TailBudget:
 class TailRepeat(ConnectionIds):
     """A connection that sends the end of each burst twice while its path is lossy."""
 
-    __slots__ = ("_copies", "_tails", "_tails_at", "_timeouts", "arrivals", "tail_budget")
+    __slots__ = ("_tails", "_tails_at", "arrivals", "tail_budget")
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.arrivals = Arrivals()
         self.tail_budget = TailBudget()
-        self._timeouts = self._copies = 0  # probe timeouts in a row, and the copies that the last one allows
         self._tails_at: float | None = None  # when to repeat tails
         self._tails: dict[int, Any] = {}  # streams that may have a tail
 
@@ -124,13 +120,6 @@ class TailRepeat(ConnectionIds):
 
     def note_tails(self, busy: Iterable[Any], now: float) -> None:
         """See `FastPathConnection`."""
-        if (timeouts := self.loss.timeouts) != self._timeouts:
-            self._timeouts = timeouts
-            self._copies = min(2 * timeouts + 2, MOST_COPIES) if timeouts else 0
-        if self._copies:
-            self._copies -= 1
-            for stream in busy:
-                stream.sender.forget_repeats()
         if self.lossy and (tails := {s.stream_id: s for s in busy if s.sender.has_fresh_tail}):
             self._tails |= tails
             pause = min(PAUSE, max(self.loss.rtt or 0.0, SHORTEST_PAUSE * 8) / 8)

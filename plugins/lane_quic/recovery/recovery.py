@@ -5,7 +5,7 @@ looks like a network that loses them. Here a packet is lost when a later one has
 although it had a round trip and a reordering window (rtt_estimator.py) to arrive. A packet that arrives after
 it was declared lost counts as delivered. Its data is not sent again if it is still in the queue.
 
-A probe timeout sends up to two packets again, and the timeout does not double without bound.
+What a sender does that hears nothing is in probe_timeout.py.
 """
 
 from bisect import bisect_left, insort
@@ -18,51 +18,31 @@ from lane_quic.configuration import SMALL_DATAGRAM
 from lane_quic.congestion import Controller, Sample
 from lane_quic.internals.parts import ranges_of
 from lane_quic.recovery.delivery_rate import DeliveryRate
-from lane_quic.recovery.pacer import Pacer
-from lane_quic.recovery.rtt_estimator import RttEstimator
+from lane_quic.recovery.probe_timeout import ProbeTimeout
 from lane_quic.recovery.sent_packets import deliver, take
 
 WINDOW_GAIN = 1.25
 """Pacing rate, in windows a round trip, for controllers that know no rate (RFC 9002 section 7.7)."""
-PROBES = 2
-"""Packets that a probe timeout sends again, at most (RFC 9002 section 6.2.4)."""
-LEAST_DOUBLINGS = 2
-"""How often the probe timeout may double whatever its length."""
-LONGEST_BACKOFF = 0.5
-"""Seconds up to which the probe timeout doubles after that. RFC 9002 sets no bound. Long bursts of losses
-would raise it to a minute, and a few packets a second harm nobody."""
-LOSSY = 0.015
-"""Recent loss, as a fraction (0 to 1), that makes a path lossy: from there on tails are repeated, too."""
-LOSSY_BACKOFF = 0.15
-"""The same as `LONGEST_BACKOFF` for the first timeouts on a lossy path: losses come in bursts there."""
-LOSSY_TIMEOUTS = 8
-"""Timeouts in a row after which it is no burst."""
 REMEMBERED = 1024
 """Packets declared lost that are kept, so that their late arrival is noticed."""
 ACK_ONLY_PACKETS = 512
 """Packets with only an ACK frame that are kept, with the packet numbers that they acknowledged."""
-RECENT = 512
-"""Packets over which the recent loss is counted, roughly."""
 
 
-class Recovery(RttEstimator):
+class Recovery(ProbeTimeout):
     """The packets of one connection, from when they are sent until they are acknowledged or lost."""
 
     __slots__ = (
         "_ack_only",
         "_in_flight",
-        "_known_recently",
         "_lost",
         "_lost_numbers",
-        "_lost_recently",
         "_newest_sent",
         "acks",
         "controller",
-        "counted",
         "large_lost",
         "progress",
         "spurious",
-        "timeouts",
     )
 
     def __init__(
@@ -75,20 +55,17 @@ class Recovery(RttEstimator):
     ) -> None:
         super().__init__(
             congestion_control_algorithm="reno",  # never used; dropped below
-            max_datagram_size=datagram_size,
+            datagram_size=datagram_size,
             peer_completed_address_validation=validated,
             send_probe=send_probe,
         )
         self.cc = None
         self.controller = controller
         self.progress = DeliveryRate()
-        self.pacer = Pacer(datagram_size)
         self.spurious = 0
         """Packets that arrived after they were declared lost."""
         self.acks = 0
         """ACK frames that acknowledged something new."""
-        self.timeouts = 0
-        """Probe timeouts in a row since the last acknowledgement."""
         self.large_lost = 0
         """Packets larger than `SMALL_DATAGRAM` that were lost since one of them arrived."""
         self._in_flight = 0
@@ -96,9 +73,6 @@ class Recovery(RttEstimator):
         self._ack_only: list[int] = []  # numbers of the newest packets with only an ACK frame
         self._lost: dict[int, Any] = {}  # declared lost, by number; the spaces share the numbers
         self._lost_numbers: list[int] = []  # these numbers, sorted
-        self.counted = 0
-        """Packets known to be delivered or lost: the basis of `recent_loss`."""
-        self._known_recently = self._lost_recently = 0.0
 
     # Called by aioquic.
 
@@ -116,11 +90,6 @@ class Recovery(RttEstimator):
     def room(self) -> int:
         """Bytes that may be sent now."""
         return self.controller.window - self._in_flight
-
-    @property
-    def recent_loss(self) -> float:
-        """Fraction (0 to 1) of the last few hundred packets that was lost."""
-        return self._lost_recently / (self._known_recently or 1.0)
 
     def on_packet_sent(self, *, packet: Any, space: Any) -> None:
         """Record a packet that is sent."""
@@ -207,7 +176,7 @@ class Recovery(RttEstimator):
         deliver([*acked, *(packet for packet in late if not packet.is_crypto_packet)] if late else acked)
         self._find_lost(now, space, sample)
         self.acks += 1
-        self.timeouts = 0
+        self._heard()
         if self.peer_completed_address_validation:
             self.pto_count = 0
 
@@ -221,22 +190,13 @@ class Recovery(RttEstimator):
             return at
         if amplification_limited or not space.ack_eliciting_in_flight:
             return None
-        timeout: float = self.get_probe_timeout() * 2**self.pto_count
-        return self.time_of_last_sent_ack_eliciting_packet + timeout
+        return self._probe_time()
 
     def on_loss_detection_timeout(self, *, now: float) -> None:
         """Act on the timer of `get_loss_detection_time`."""
         space = self.get_loss_space()
         if space is None:
-            self.timeouts += 1
-            longer = 2 ** (self.pto_count + 1) * self.get_probe_timeout()
-            if self.recent_loss >= LOSSY and self.timeouts <= LOSSY_TIMEOUTS:
-                doubles = longer <= LOSSY_BACKOFF
-            else:
-                doubles = self.pto_count < LEAST_DOUBLINGS or longer <= LONGEST_BACKOFF
-            self.pto_count += doubles
-            for _ in range(PROBES):
-                self.reschedule_data(now=now)
+            self._probe(now)
         else:
             self._find_lost(now, space, Sample(now))
 
@@ -252,7 +212,7 @@ class Recovery(RttEstimator):
         """Forget the round-trip time and the rate: the path is another one now. Packets stay in flight."""
         self.controller, self.pacer.rate = controller, None
         self._forget_rtt()
-        self.pto_count = self.large_lost = 0
+        self.pto_count = self._followers = self.large_lost = 0
 
     # Loss detection.
 
@@ -315,15 +275,6 @@ class Recovery(RttEstimator):
                 handler(QuicDeliveryState.LOST, *arguments)
         self._count(len(flying), len(flying))
         return flying
-
-    def _count(self, known: int, lost: int) -> None:
-        """Add `known` packets, of which `lost` were lost, to `recent_loss`."""
-        self.counted += known
-        self._known_recently += known
-        self._lost_recently += lost
-        if self._known_recently > RECENT:
-            self._known_recently /= 2
-            self._lost_recently /= 2
 
     def _remember(self, packet: Any) -> None:
         self._lost[packet.packet_number] = packet

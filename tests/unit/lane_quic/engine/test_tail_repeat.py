@@ -6,7 +6,7 @@ import random
 from functools import partial
 
 import lane_quic.engine.tail_repeat
-import lane_quic.recovery.recovery
+import lane_quic.recovery.probe_timeout
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +15,6 @@ from lane_quic.engine.sender import Sender
 from lane_quic.engine.tail_repeat import (
     EVIDENCE,
     LOSSY,
-    MOST_COPIES,
     MOST_SAVED,
     PAUSE,
     SHARE,
@@ -25,6 +24,7 @@ from lane_quic.engine.tail_repeat import (
     Arrivals,
     TailBudget,
 )
+from lane_quic.recovery.probe_timeout import FOLLOWERS, LOSSY_TIMEOUTS, PROBES
 
 from tests.support.quic_pipe import Pipe
 
@@ -223,7 +223,7 @@ class Bursts:
 
 
 @pytest.mark.parametrize("length", [8, 16])
-def test_a_burst_of_losses_is_outlasted_by_copies_and_not_by_doubled_timeouts(monkeypatch, length):
+def test_a_burst_of_losses_is_outlasted_by_many_probes_and_not_by_doubled_timeouts(monkeypatch, length):
     def times():
         found = []
         for seed in range(1, 7):
@@ -234,21 +234,20 @@ def test_a_burst_of_losses_is_outlasted_by_copies_and_not_by_doubled_timeouts(mo
         return sorted(found)
 
     now = times()
-    monkeypatch.setattr(lane_quic.engine.tail_repeat, "MOST_COPIES", 0)
-    monkeypatch.setattr(lane_quic.recovery.recovery, "LOSSY_BACKOFF", 0.5)
+    monkeypatch.setattr(lane_quic.recovery.probe_timeout, "FOLLOWERS", 0)
+    monkeypatch.setattr(lane_quic.recovery.probe_timeout, "LOSSY_BACKOFF", 0.5)
     assert at(0.99, now) < 0.6 * at(0.99, times())
 
 
-def test_what_a_probe_timeout_repeats_is_bounded(repeats):
-    exchanges = Exchanges()
+def test_what_probe_timeouts_send_is_bounded():
+    exchanges, sent = Exchanges(), []
     pipe = exchanges.pipe
-    pipe.dropped = lambda datagram: True
-    repeats.clear()
+    pipe.dropped = lambda datagram: sent.append(pipe.now) or True
     pipe.client.open(bytes(300), end=True)
-    begun = pipe.now
-    pipe.settle(3.0)
-    assert 3 * 300 < sum(repeats) <= MOST_SAVED + OVERSHOOT + TRICKLE * (pipe.now - begun)
-    assert len(repeats) <= MOST_COPIES * (pipe.client.engine.loss.timeouts + 1)
+    pipe.settle(4.0)
+    timeouts = pipe.client.engine.loss.timeouts
+    assert timeouts > LOSSY_TIMEOUTS
+    assert LOSSY_TIMEOUTS * FOLLOWERS / 2 < len(sent) <= 2 + timeouts * PROBES + LOSSY_TIMEOUTS * FOLLOWERS
 
 
 def test_repetition_over_a_lossy_path_stays_within_its_budget(repeats, monkeypatch):

@@ -13,6 +13,7 @@ from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.tls import Epoch
 from hypothesis import example, given
 from hypothesis import strategies as st
+from lane_quic.recovery import probe_timeout
 from lane_quic.recovery import recovery as module
 from lane_quic.recovery.recovery import Recovery
 from lane_quic.recovery.rtt_estimator import FORGET_ROUNDS, GRANULARITY, INITIAL_RTT
@@ -295,6 +296,7 @@ def test_a_discarded_space_leaves_the_other_alone(line):
 
 def test_a_probe_timeout_sends_two_packets_again_and_tells_of_no_loss(line):
     line.measure()
+    line.recovery._count(500, 0)
     numbers, told = [line.send() for _ in range(5)], len(line.samples)
     assert line.timer == pytest.approx(line.now + line.recovery.get_probe_timeout())
     line.fire()
@@ -307,17 +309,38 @@ def test_a_probe_timeout_sends_two_packets_again_and_tells_of_no_loss(line):
     assert line.recovery._pto_count == 0
 
 
-@pytest.mark.parametrize(("lost", "longest"), [(0, module.LONGEST_BACKOFF), (4, module.LOSSY_BACKOFF)])
+@pytest.mark.parametrize(
+    ("lost", "longest"), [(0, probe_timeout.LONGEST_BACKOFF), (4, probe_timeout.LOSSY_BACKOFF)]
+)
 def test_probe_timeouts_double_up_to_a_bound_that_is_lower_on_a_lossy_path(line, lost, longest):
     line.measure(rtt=0.03, times=20)
     line.recovery._count(5000, 50 * lost)
     line.send()
     timeout = line.recovery.get_probe_timeout()
-    for _ in range(module.LOSSY_TIMEOUTS):
+    while line.recovery.timeouts < probe_timeout.LOSSY_TIMEOUTS:
         line.fire()
         line.send()
     assert timeout * 2**line.recovery._pto_count <= max(longest, 4 * timeout * (not lost))
     assert line.recovery._pto_count > 0, timeout
+
+
+def test_on_a_lossy_path_more_packets_follow_a_probe_timeout_until_something_is_heard(line):
+    line.measure(times=20)
+    line.recovery._count(5000, 200)
+    line.recovery.pacer.rate = rate = 4e6
+    numbers = [line.send() for _ in range(20)]
+    line.fire()
+    for _ in range(probe_timeout.FOLLOWERS - 1):
+        sent = line.packets[line.send()].sent_time
+        assert line.timer == pytest.approx(
+            sent + probe_timeout.FOLLOWER_GAP * line.recovery.pacer.datagram_size / rate
+        )
+        line.fire()
+    assert (line.recovery.timeouts, len(line.lost)) == (1, probe_timeout.PROBES + probe_timeout.FOLLOWERS - 1)
+    line.ack(numbers[19])
+    line.send()
+    assert line.timer > line.now + probe_timeout.FOLLOWER_PAUSE
+    assert line.recovery.timeouts == 0
 
 
 def test_an_answer_to_what_a_probe_timeout_had_given_up_is_a_round_trip(line):
@@ -355,8 +378,8 @@ def test_round_trips_and_probe_timeouts_follow_rfc_9002(measured):
 
 
 def test_recent_loss_is_a_fraction(line):
-    overtake(line, module.RECENT + 1)
+    overtake(line, probe_timeout.RECENT + 1)
     line.now += 1
     line.measure()
-    assert len(line.lost) == module.RECENT
+    assert len(line.lost) == probe_timeout.RECENT
     assert line.recovery.recent_loss <= 1
