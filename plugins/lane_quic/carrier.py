@@ -268,6 +268,7 @@ class QuicCarrier:
                 step()
             except Exception:
                 log.exception("ending the connection with %s failed", self.peer)
+        self._hub.loop.run_callback(self.engine.let_go)  # the caller may be the engine
 
     def _wake_all(self, error: LaneError) -> None:
         self._timer.close()

@@ -113,6 +113,17 @@ class Engine(AckTiming):
                 self._recall()
             self._path = path
 
+    def let_go(self) -> None:
+        """Free the data and the packets of a connection that has ended. It can't be used any more.
+
+        An engine refers to itself in many ways, so the garbage collector finds it only after some time.
+        """
+        for space in self.spaces.values():
+            space.sent_packets.clear()
+        self.loss.let_go()
+        self.streams.clear()
+        self.streams_queue = []
+
     def _start_anew(self) -> None:
         """Forget the measurements of the old path (RFC 9000 section 9.4)."""
         self.loss.start_anew(self._control(LARGE_DATAGRAM))

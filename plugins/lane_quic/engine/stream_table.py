@@ -29,6 +29,12 @@ class StreamTable(dict[int, Any]):
         stream.look_at = 0  # bytes that were read, before which no look for new credit is needed
         super().__setitem__(stream_id, stream)
 
+    def clear(self) -> None:
+        """Forget all streams."""
+        self.with_credit.clear()
+        self.woken.clear()
+        super().clear()
+
     def values(self) -> Any:
         """All streams, or the ones that have credit to announce while a packet is written."""
         if self.writing:

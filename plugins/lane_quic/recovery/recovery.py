@@ -214,6 +214,11 @@ class Recovery(ProbeTimeout):
         self._forget_rtt()
         self.pto_count = self._followers = self.large_lost = 0
 
+    def let_go(self) -> None:
+        """Forget all packets, of a connection that has ended."""
+        for remembered in (self._ack_only, self._lost, self._lost_numbers):
+            remembered.clear()
+
     # Loss detection.
 
     def _find_lost(self, now: float, space: Any, sample: Sample) -> None:

@@ -1,5 +1,7 @@
 """Streams of a QUIC carrier: how they end, what they hold, and how many there may be."""
 
+import weakref
+
 import gevent
 import pytest
 from lane_quic.engine.flow_control import STREAMS
@@ -93,6 +95,24 @@ def test_a_stream_that_ends_without_data(kit):
     until(lambda: not near.engine.knows(stream.id))
     assert not near._streams
     until(lambda: not far._streams)
+
+
+def test_what_a_connection_had_under_way_is_freed_at_its_end(kit):
+    near, far = kit.dial()
+    streams = [near.open() for _ in range(8)]
+    for stream in streams:
+        stream.sendall(bytes(20_000))
+    engine = near.engine
+    kept = weakref.ref(engine.streams[streams[0].id].sender)
+    assert any(space.sent_packets for space in engine.spaces.values())
+    near.shut("the end")
+    until(lambda: kept() is None)
+    assert not engine.streams
+    assert not any(space.sent_packets for space in engine.spaces.values())
+    for stream in streams:
+        assert isinstance(outcome(stream.sendall, b"x"), Closed)
+        stream.close()
+    until(lambda: far.closed)
 
 
 def test_as_many_streams_as_a_carrier_takes_and_more_after_some_ended(kit):
