@@ -32,7 +32,7 @@ from lane.errors import Closed
 from lane.fair import Walk
 from lane.session.registry import Registry
 from lane.session.session import Session
-from lane.stream import LinkStats
+from lane.stream import Carrier, LinkStats
 from lane.supervisor import report, supervise
 
 log = logging.getLogger("lane.client")
@@ -203,7 +203,7 @@ class PathControl:
         active = self._active(now)
         waiting = any(driver.waiting(now) for driver in active)
         carried = [driver for driver in active if driver.session.carried]  # thousands may wait
-        shared: dict[int, LinkStats] = {}  # by carrier, of which many sessions may share one
+        shared: dict[Carrier, LinkStats] = {}  # many sessions may share one
         counted = dict(self._each(carried, lambda driver: driver.count(shared)))
         for lane in lanes.lanes.values():
             if self._drivers:

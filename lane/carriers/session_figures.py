@@ -7,7 +7,7 @@ from lane.carriers.path_meter import DirectionCounts, SessionCounts
 from lane.carriers.request_stream import RequestStream
 from lane.session.activity import ACTIVE
 from lane.session.session import Session
-from lane.stream import LinkStats
+from lane.stream import Carrier, LinkStats
 
 FEW = 1024
 """Bytes between two counts up to which a session only exchanges messages."""
@@ -55,19 +55,17 @@ class SessionFigures:
             return peer_stats.rtt / 1e6
         return self._stream.stats().rtt if self._stream else None
 
-    def count(self, shared: dict[int, LinkStats] | None = None) -> tuple[object, SessionCounts]:
+    def count(self, shared: dict[Carrier, LinkStats] | None = None) -> tuple[object, SessionCounts]:
         """The session's stream, and the counts on it.
 
-        `shared` has the figures of carriers that were asked just now, by their `id`.
+        `shared` has the figures of carriers that were asked just now.
         """
         session, stream, near, far = self.session, self._stream, None, None
         protocol = session.protocol
         if stream is not None and session.sending:
-            carrier = id(stream.lease.carrier)
-            if (own := shared.get(carrier) if shared else None) is None:
-                own = stream.stats()
-                if shared is not None:
-                    shared[carrier] = own
+            asked, carrier = {} if shared is None else shared, stream.lease.carrier
+            if (own := asked.get(carrier)) is None:
+                own = asked[carrier] = stream.stats()
             near = DirectionCounts(own.sent, own.lost, protocol.writer.send_blocked_seconds)
         if (stats := protocol.peer_stats) is not None:
             far = DirectionCounts(stats.sent, stats.lost, stats.held / 1e6)
