@@ -17,7 +17,7 @@ from gevent.event import Event
 from lane import census, heap, memo, tasks
 from lane.budget import Budget, Share
 from lane.errors import Closed, Status, TargetError
-from lane.fair import Walk
+from lane.fair import Walk, this_round
 from lane.net.places import network
 from lane.net.user_places import UserPlaces
 from lane.session.activity import ACTIVE, IDLE
@@ -108,6 +108,7 @@ class Registry:
         self._empty = Event()
         self._empty.set()
         self._activity = Event()
+        self._round = this_round()
         self._ticker = supervise("the clock of the sessions", self._tick)
         census.register(self)
 
@@ -249,7 +250,7 @@ class Registry:
             self._activity.wait(self._pause())
             gevent.sleep(TICK)
             self._activity.clear()  # now, since others run in between
-            now = monotonic()
+            now = self._round.began  # as datagrams are noted: after a long turn, this one may be the last
             self._give_back(now)
             self._wake_due(now)
             walk = Walk()

@@ -42,7 +42,7 @@ def send(engine: FastPathConnection, now: float, *, ack_rides: bool) -> Datagram
         or stream.is_blocked
         or stream.receiver.stop_pending
         or loss.room < 2 * most
-        or not loss.pacer.allows(most, now)
+        or loss.pacer.allowance(now) <= most
     ):
         return None
     sender, ack = stream.sender, b""

@@ -72,10 +72,6 @@ class Pacer:
             self._filled_at = now
         return self._budget
 
-    def allows(self, size: int, now: float) -> bool:
-        """Whether more than `size` bytes may be sent now."""
-        return self.rate is None or self._budget > size or self.allowance(now) > size
-
     def update_after_send(self, now: float) -> None:
         """Reserve the bytes of one full packet. Called by aioquic."""
         self.begin(1)

@@ -2,15 +2,17 @@
 
 from contextlib import ExitStack
 
+import gevent
 import pytest
 
 from lane import heap
 from lane.errors import TargetError
 from lane.session import registry as module
-from lane.session.activity import ACTIVE, IDLE
+from lane.session.activity import ACTIVE, AWAKE, IDLE
 from lane.session.owner import Owner
 from lane.session.registry import Registry
 from lane.testing.harness import until
+from tests.support.clock import give_gevent
 
 
 class Sleeper:
@@ -186,3 +188,20 @@ def test_a_session_that_is_over_is_not_kept(registry):
     registry._wake(over)
     until(lambda: over.ticks)
     until(lambda: not registry.sessions)
+
+
+def test_a_datagram_in_a_long_turn_of_the_event_loop_brings_ticks(registry, clock, monkeypatch):
+    """It is noted with the time at which the turn began, and the clock looks later than that."""
+    with registry.session(1, Owner()) as session:
+
+        def pause(seconds):
+            gevent.sleep(seconds)
+            if not said and 0.9 < clock.now - session.last_data < AWAKE:
+                clock.now += ACTIVE - 0.5  # whoever comes before in this turn takes long
+                said.append(gevent.spawn(session.note_datagram, 1, received=True))
+
+        said = []
+        give_gevent(monkeypatch, module, sleep=pause)
+        session.note_datagram(1, received=True)
+        until(lambda: said and said[0].ready())
+        assert session in registry.active

@@ -4,6 +4,7 @@ import pytest
 from aioquic.quic.packet_builder import QuicDeliveryState
 from lane_quic.engine.ack_timing import ACK_RIDES, ACK_SOON, FEW, MAX_ACK_DELAY, MIN_ACK_DELAY
 from lane_quic.engine.sender import Sender
+from lane_quic.recovery.pacer import BURST
 
 from tests.support.quic_pipe import Pipe
 
@@ -41,6 +42,18 @@ def test_data_beside_acknowledgements_is_paced_as_well(beside):
         pipe.server.engine.send_stream_data(number, bytes(15_000_000))
     pipe.settle(1)
     assert moved(pipe, pipe.server, number, 4) == pytest.approx(4 * 50_000, rel=0.12)
+
+
+def test_small_messages_after_a_pause_leave_in_no_longer_a_burst_than_packets():
+    """Neither what was saved before the pause nor what was in it may be spent twice."""
+    pipe = Pipe(control=Paced).connect()
+    number, client = pipe.client.open(b"first"), pipe.client.engine
+    pipe.settle(2)
+    now, sent = pipe.now + 1, 0
+    for _ in range(100):
+        client.send_stream_data(number, bytes(500))
+        sent += sum(len(datagram) for datagram, _ in client.datagrams_to_send(now=now))
+    assert sent <= (BURST + 1) * client.max_datagram_size
 
 
 def test_a_probe_timeout_does_not_wait_for_the_rate():
