@@ -80,6 +80,8 @@ STANDING_ROUNDS = 16
 """Rounds with a standing queue after which the smallest round trip is measured again."""
 FEW_ROUNDS = 4
 """The same if the queue is longer than our own window can cause."""
+FEW_PAUSE = 2.0
+"""Seconds between two such measurements, at least. A window for a path that was shorter fills little of it."""
 UNBOUND = 1.35
 """The window, in BDPs, from which on a bound by loss is lifted: nobody else fills the queue."""
 BOUND_PACING = 1.1
@@ -240,8 +242,8 @@ class Bbr:
         self._queue.end_round(low, self.min_rtt)
         # Our own window cannot cause a queue of more than one BDP, and of what bridges a silence.
         ours = (WINDOW_GAIN + 0.2) * self.min_rtt + self._silence.seconds
-        patience = FEW_ROUNDS if low > ours else STANDING_ROUNDS
-        if self._queue.rounds > patience and now - self._rtt_probed_at > MIN_RTT_AGE:
+        patience, pause = (FEW_ROUNDS, FEW_PAUSE) if low > ours else (STANDING_ROUNDS, MIN_RTT_AGE)
+        if self._queue.rounds > patience and now - self._rtt_probed_at > pause:
             self._enter(BbrState.PROBE_RTT, now)
 
     # The states.

@@ -111,6 +111,18 @@ def test_another_round_trip_is_learnt(seed, rtt):
     assert flow.controller.min_rtt == pytest.approx(rtt, rel=0.1)
 
 
+def test_a_much_longer_round_trip_is_learnt_even_if_one_was_just_measured():
+    """The window for the short one would fill a fraction of the path meanwhile."""
+    flow = lone(queue=65536)
+    flow.rate(5)
+    flow.controller._enter(BbrState.PROBE_RTT, flow.clock.now)
+    while flow.controller.state is BbrState.PROBE_RTT:
+        flow.rate(0.05)
+    flow.link.rtt = 0.5
+    flow.rate(7)
+    assert flow.controller.min_rtt > 0.4
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_policer_is_not_answered_with_more(seed):
     """Loss that comes from our rate must not raise it, as the loss of a line does."""
