@@ -81,7 +81,7 @@ STANDING_ROUNDS = 16
 FEW_ROUNDS = 4
 """The same if the queue is longer than our own window can cause."""
 FEW_PAUSE = 2.0
-"""Seconds between two such measurements, at least. A window for a path that was shorter fills little of it."""
+"""Seconds between two such measurements, at least. A window for a shorter path fills little of this one."""
 UNBOUND = 1.35
 """The window, in BDPs, from which on a bound by loss is lifted: nobody else fills the queue."""
 BOUND_PACING = 1.1
