@@ -136,6 +136,7 @@ class Batch:
         Return whether there was any frame, or no room for one.
         """
         fresh: set[Any] = set()  # aioquic has a set too, so the order of those served is as any
+        cramped = False  # a stream had no room for its header and a byte
         for stream in streams:
             if room < _LEAST_FRAME:
                 break
@@ -143,6 +144,7 @@ class Batch:
             before, at = sender.highest_offset, sender.next_offset
             left = room - _FRAME - len(name) - (size_uint_var(at) if at else 0)
             if (taken := sender.take_frame(left, self._credit(stream))) is None:
+                cramped = cramped or left <= 0
                 continue
             start, data, end = taken
             frame = stream_frame(name, start, data, end=end)
@@ -155,7 +157,7 @@ class Batch:
         if fresh:
             streams[:] = [stream for stream in streams if stream not in fresh]
             streams.extend(fresh)
-        return room < _LEAST_FRAME or bool(frames.data)
+        return room < _LEAST_FRAME or cramped or bool(frames.data)
 
     def _count(self, stream: Any, before: int, streams: list[Any] | None = None) -> None:
         """Count the data beyond offset `before` as sent. It moves the stream to the end of `streams`."""

@@ -19,6 +19,8 @@ from aioquic.quic.connection import QuicConnectionState
 from lane_quic.fastpath.batch import Batch, Datagrams
 from lane_quic.fastpath.connection import FastPathConnection
 
+PROBING = 64
+"""Bytes of a packet that validates a path, at least, roughly."""
 _was_sent = attrgetter("was_sent")  # a generator takes five times as long
 
 
@@ -126,7 +128,7 @@ def has_more_to_say(engine: FastPathConnection) -> bool:
         or engine.streams.with_credit
         or data.value != data.sent
         or not paths[0].is_validated
-        or (len(paths) > 1 and any(_is_asked(path) for path in paths[1:]))
+        or (len(paths) > 1 and any(_is_asked(path, engine) for path in paths[1:]))
         or paths[0].remote_challenges
         or engine.handshake_done_pending
         or engine.retire_connection_ids
@@ -140,6 +142,10 @@ def has_more_to_say(engine: FastPathConnection) -> bool:
     return more
 
 
-def _is_asked(path: Any) -> bool:
-    """Whether another path than that in use is to be validated, by us or by the peer."""
-    return bool(path.remote_challenges or not (path.is_validated or path.local_challenge_sent))
+def _is_asked(path: Any, engine: FastPathConnection) -> bool:
+    """Whether another path than that in use is to be validated, by us or by the peer, and can be.
+
+    One that the peer has left may have got all that it may before it is validated.
+    """
+    asked = path.remote_challenges or not (path.is_validated or path.local_challenge_sent)
+    return bool(asked and path.can_send(PROBING) and (path.peer_cid or engine.peer_cid_available))

@@ -315,3 +315,18 @@ def test_datagrams_are_acknowledged(fast):
     pipe.settle(0.12)
     assert (engine._loss.bytes_in_flight, engine._loss.timeouts) == (0, 0)
     assert engine.stats().loss == 0
+
+
+@both_paths
+def test_a_datagram_that_leaves_no_room_in_its_packet_holds_up_no_stream(fast):
+    pipe = Pipe(control=Paced, fast=fast).connect()
+    number = pipe.client.open(bytes(30_000))
+    pipe.settle(2)
+    client = pipe.client.engine
+    for size in range(client.datagrams.max_size - 20, client.datagrams.max_size + 1):
+        pipe.now += 1
+        client.datagrams.send(bytes(size))
+        client.send_stream_data(number, bytes(3000))
+        client.datagrams_to_send(now=pipe.now)
+        assert not client.unsent(number)
+        assert not client.datagrams.outgoing

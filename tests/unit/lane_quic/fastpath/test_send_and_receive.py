@@ -2,6 +2,7 @@
 
 import pytest
 from aioquic.buffer import encode_uint_var
+from aioquic.quic.connection import QuicNetworkPath
 from aioquic.quic.events import StreamDataReceived
 from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.stream import QuicStream
@@ -442,6 +443,21 @@ def test_common_packets_stay_so_beside_a_stream_that_nobody_reads(counted):
     assert fast_send.send(engine, pipe.now) == ([], True)
     engine._streams[number].receiver.highest_offset += 60_000
     assert fast_send.send(engine, pipe.now) == ([], False), "what it brought counts as read: there is credit"
+
+
+def test_common_packets_stay_so_after_a_path_that_was_left_before_it_was_validated():
+    """Nothing may be sent there, once it got three times what came from it. Its challenge was lost."""
+    pipe = Pipe().connect()
+    pipe.settle(1)
+    server = pipe.server.engine
+    left = QuicNetworkPath("left")
+    left.bytes_received, left.bytes_sent, left.peer_cid = 100, 300, server.peer_cid
+    server.network_paths.append(left)
+    server.said_all = False
+    assert not fast_send.has_more_to_say(server)
+    left.bytes_received += 1200
+    server.said_all = False  # as after any packet from there
+    assert fast_send.has_more_to_say(server)
 
 
 def test_bytes_in_a_row_are_acknowledged_at_once(monkeypatch):
