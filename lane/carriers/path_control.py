@@ -23,6 +23,7 @@ import gevent
 from gevent.event import Event
 
 from lane import census
+from lane.carriers.crowding import leaving
 from lane.carriers.lanes import RATE, SILENT, STUCK, Lanes
 from lane.carriers.path_selection import Decision, SelectionState, select_path
 from lane.carriers.path_signals import Figures
@@ -218,7 +219,15 @@ class PathControl:
         works = bool(probe.alive) and probe.silence(now) <= most
         for _ in self._each(active, lambda driver: self._care(driver, now, works=works)):
             pass
+        self._spread(carried)
         return bool(active)
+
+    def _spread(self, carried: Iterable[SessionDriver]) -> None:
+        """Let active sessions leave a crowded carrier of the chosen lane."""
+        choice = self.lanes.choice
+        if choice.pool.shared and len(choice.pool) > 1:
+            for driver in leaving(driver for driver in carried if driver.lane is choice):
+                driver.move(choice)
 
     def _each(
         self, drivers: Iterable[SessionDriver], look: Callable[[SessionDriver], Result]

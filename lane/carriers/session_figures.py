@@ -24,6 +24,11 @@ class SessionFigures:
         self._moved = self._flow = 0  # bytes until the last `count`; those of late between two of them
 
     @property
+    def carrier(self) -> Carrier | None:
+        """The carrier of its stream, if it has one."""
+        return self._stream.lease.carrier if self._stream is not None else None
+
+    @property
     def active(self) -> bool:
         """Whether the session moved data lately, or waits to."""
         session, now = self.session, monotonic()

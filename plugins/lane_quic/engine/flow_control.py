@@ -14,7 +14,7 @@ from lane_quic.engine.stream_table import StreamTable
 
 STREAMS = 128
 """Streams that a client may open on one connection. RFC 9114 section 6.1 wants at least 100. They share its
-window, and a dead path ends them all. Those on a second one share as much of the line, however few."""
+window, and a dead path ends them all. A second one has as much of the line (lane/carriers/crowding.py)."""
 MAX_STREAM_WINDOW = 32 << 20
 """The largest receive window of a stream, bytes."""
 MAX_CONNECTION_WINDOW = 64 << 20
