@@ -133,7 +133,7 @@ class Pipe:
             side.handle_events()
             engine = side.engine
             if engine._network_paths:  # a server that has heard nothing has nobody to talk to
-                _look_again(engine)
+                look_again(engine)
                 if side.armed < inf:
                     side.arm(engine.quiet_until(self.now))
                 for datagram, _ in engine.datagrams_to_send(now=self.now):
@@ -144,6 +144,11 @@ class Pipe:
                 engine.note_idle()
             side.handle_events()
             assert not (self.checked and forgotten(side.engine))
+
+    def begin(self):
+        """Begin anew: a test may have used the engines itself."""
+        self.client.armed = self.server.armed = inf
+        self.flush()
 
     def step(self, deadline):
         """What happens next, an arrival or a timer; or nothing until `deadline`."""
@@ -165,8 +170,7 @@ class Pipe:
     def run(self, until, seconds=600.0):
         """Until `until()` holds, or for at most so long by the pipe's clock."""
         deadline = self.now + seconds
-        self.client.armed = self.server.armed = inf  # a test may have used the engines itself
-        self.flush()
+        self.begin()
         while not until():
             assert self.now < deadline, "what was waited for did not happen"
             assert (self.client.ended, self.server.ended) == (None, None)
@@ -175,8 +179,7 @@ class Pipe:
     def settle(self, seconds=5.0):
         """Let so much time pass by the pipe's clock."""
         deadline = self.now + seconds
-        self.client.armed = self.server.armed = inf  # a test may have used the engines itself
-        self.flush()
+        self.begin()
         while self.now < deadline:
             self.step(deadline)
 
@@ -186,7 +189,7 @@ class Pipe:
         return self
 
 
-def _look_again(engine):
+def look_again(engine):
     """What was said once, that nothing but data is due, must be true until something happens."""
     if engine.said_all:
         engine.said_all = False

@@ -181,8 +181,8 @@ class Batch:
 
     @property
     def size(self) -> int:
-        """Bytes of the packets so far."""
-        return sum([packet.sent_bytes for packet in self._packets])
+        """Bytes of the packets so far, as far as they count in the window."""
+        return sum([packet.sent_bytes for packet in self._packets if packet.in_flight])
 
     def pad(self, size: int, handlers: list[Any]) -> None:
         """Add a packet with a PING frame and padding, of `size` bytes."""
