@@ -72,10 +72,14 @@ class Carried(Pipe):
             side.arm(engine.get_timer())
 
     def step(self, deadline):
-        if self.now - self._heard > KEEPALIVE:
+        keepalive = self._heard + KEEPALIVE
+        if self.now >= keepalive:
             self._heard = self.now
             self.client.engine.probe(self.now)
             self.soon(self.client)
+            self.flush()
+            return
+        deadline = min(deadline, keepalive)
         side = min((self.client, self.server), key=lambda side: side.armed)
         if self._wire and self._wire[0][0] <= min(side.armed, deadline):
             self._arrive()
