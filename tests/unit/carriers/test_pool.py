@@ -9,7 +9,7 @@ from gevent.event import Event
 from lane_tls.plugin import TLSTransport
 
 from lane.address import Address
-from lane.carriers import demand, shared_dials
+from lane.carriers import demand, shared_dials, spares
 from lane.carriers import pool as pool_module
 from lane.carriers import shared_dials as shared_dials_module
 from lane.carriers.pool import LOOKS, Pool
@@ -93,13 +93,13 @@ def test_spares_make_room_where_descriptors_are_scarce(bed, monkeypatch):
     bed.pool.lease()
     standing_by(bed)
     scarce = [True]
-    monkeypatch.setattr(pool_module, "reserve", SimpleNamespace(has=lambda count: not scarce[0]))
+    monkeypatch.setattr(spares, "reserve", SimpleNamespace(has=lambda count: not scarce[0]))
     until(lambda: not bed.pool._spares)
     scarce[0] = False
-    bed.pool._refill()
-    assert not bed.pool._making
-    bed.pool._paused_until -= pool_module.SCARCE
-    bed.pool._refill()
+    bed.pool._spares.refill()
+    assert not bed.pool._spares._makers
+    bed.pool._spares._paused_until -= spares.SCARCE
+    bed.pool._spares.refill()
     until(lambda: len(bed.pool._spares) == demand.COVER)
 
 
@@ -171,9 +171,9 @@ def test_spares_are_made_a_few_at_a_time(bed):
     bed.pool.lease()
     bed.gate.clear()
     bed.pool._demand.spares = lambda now: 40
-    bed.pool._refill()
-    until(lambda: bed.dials >= pool_module.MAKERS)
-    assert bed.dials <= pool_module.MAKERS + 2
+    bed.pool._spares.refill()
+    until(lambda: bed.dials >= spares.MAKERS)
+    assert bed.dials <= spares.MAKERS + 2
     bed.gate.set()
     until(lambda: len(bed.pool._spares) == 40)
 
@@ -198,7 +198,7 @@ def test_a_stream_of_a_complete_session_is_used_again(bed):
 
 @tcp
 def test_streams_that_come_back_are_bounded(bed, monkeypatch):
-    monkeypatch.setattr(pool_module, "KEPT", 5)
+    monkeypatch.setattr(spares, "KEPT", 5)
     monkeypatch.setattr(pool_module, "LAST_WORDS", 0.01)
     leases = [bed.pool.lease() for _ in range(20)]
     bed.pool._demand.spares = lambda now: 0
@@ -230,13 +230,13 @@ def test_a_server_that_is_gone_is_not_asked_for_spares_all_the_time(bed, monkeyp
     bed.pool.lease()
     until(lambda: len(bed.pool._spares) == demand.COVER)
     bed.failure = Unreachable("gone")
-    for spare, _ in list(bed.pool._spares):
+    for spare in list(bed.pool._spares):
         spare.carrier.close()
-    until(lambda: bed.pool._paused_until)
+    until(lambda: bed.pool._spares._paused_until)
     dials = settled(lambda: bed.dials)
     assert dials <= 1 + 2 * demand.COVER
     bed.failure = None
-    bed.pool._paused_until = 0.0
+    bed.pool._spares._paused_until = 0.0
     until(lambda: len(bed.pool._spares) == demand.COVER)
 
 
@@ -263,7 +263,7 @@ def test_a_spare_that_died_is_never_handed_out(bed):
     standing_by(bed)
     until(lambda: len(bed.accepted) == 1 + demand.COVER)
     bed.accepted[-1].close()
-    until(lambda: any(spare.carrier.closed for spare, _ in bed.pool._spares))
+    until(lambda: any(spare.carrier.closed for spare in bed.pool._spares))
     leases = [bed.pool.lease() for _ in range(demand.COVER)]
     assert not any(lease.carrier.closed for lease in leases)
 
@@ -272,10 +272,10 @@ def test_a_spare_that_died_is_never_handed_out(bed):
 def test_spares_that_died_are_noticed_while_nobody_asks(bed):
     bed.pool.lease()
     standing_by(bed)
-    old = {spare for spare, _ in bed.pool._spares}
+    old = {*bed.pool._spares}
     for carrier in bed.accepted:
         carrier.close()
-    until(lambda: not old & {spare for spare, _ in bed.pool._spares})
+    until(lambda: not old & {*bed.pool._spares})
     until(lambda: len(bed.pool._spares) == demand.COVER)
 
 
@@ -287,7 +287,7 @@ def test_spares_are_given_up_after_a_while(bed, monkeypatch):
     lease = bed.pool.lease()
     until(lambda: bed.pool._spares)
     lease.discard()
-    gevent.sleep(demand.IDLE + pool_module.SPARE_LIFE + 2 * pool_module.SWEEP)
+    gevent.sleep(demand.IDLE + spares.LIFE + 2 * pool_module.SWEEP)
     assert not bed.pool._spares
     assert not len(bed.pool)
 

@@ -369,7 +369,7 @@ def test_a_replacement_that_comes_too_late_is_given_back(beds):
     gate.set()
 
     def in_use():
-        standing = [spare.carrier for spare, _ in bed.pool._spares]
+        standing = [spare.carrier for spare in bed.pool._spares]
         return [carrier for carrier, leases in bed.pool._leases.items() if leases and carrier not in standing]
 
     until(lambda: len(in_use()) == 1)  # the probe's
