@@ -168,7 +168,9 @@ def test_what_the_server_refuses(beds):
 def test_the_hook_is_asked_for_both(beds, monkeypatch):
     bed = beds()
     asked = []
-    monkeypatch.setattr(bed.server._hook, "lane_authorize", lambda request, identity: asked.append(request))
+    monkeypatch.setattr(
+        bed.server.requests._hook, "lane_authorize", lambda request, identity: asked.append(request)
+    )
     for call in (bed.connector.bind, bed.connector.reverse):
         with pytest.raises(TargetError, match="not allowed"):
             call(LOOPBACK)
