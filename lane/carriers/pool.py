@@ -52,7 +52,7 @@ class Pool:
         self._roomy: OrderedDict[Carrier, None] = OrderedDict()  # the live carriers that may have room
         self._distrusted: set[Carrier] = set()  # the live carriers that must not be handed out
         self._demand = Demand()
-        self._spares = Spares(self._make_spare, self._wanted, self._holds_back)
+        self._spares = Spares(self._make_spare, self._wanted, self._due)
         self._dials = SharedDials(dial, dial_timeout, self._add)
         self._share = _SHARED  # streams per carrier
         self.crowded: Callable[[], bool] = lambda: False
@@ -248,13 +248,15 @@ class Pool:
         if room > waiting:
             self._roomy[carrier] = None
 
-    def _holds_back(self) -> bool:
-        """Whether no spares are to be made: there is room, or sessions come first."""
-        return bool(self._closed or self._waiting or self.crowded() or self._least_loaded())
-
     def _wanted(self) -> int:
         """The number of spares to have."""
         return ceil(self._demand.spares(monotonic()) / self._share)
+
+    def _due(self) -> int:
+        """The number of spares to have, or 0 while there is room, or sessions come first."""
+        if self._closed or self._waiting or self.crowded() or self._least_loaded():
+            return 0
+        return self._wanted()
 
     def _make_spare(self) -> Lease | None:
         """A new spare; None if a session took its carrier. Raises LaneError."""

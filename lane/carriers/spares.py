@@ -38,16 +38,16 @@ SCARCE = 30.0
 class Spares:
     """The spares of one pool, oldest first.
 
-    `make` returns a new one, or None if a session took its carrier; it raises LaneError. `wanted` says
-    how many the pool should have. While `holds_back` is true, none are made.
+    `make` returns a new one, or None if a session took its carrier; it raises LaneError. `wanted` says how
+    many the pool should have. `due` is the same, but 0 while none are to be made.
     """
 
     def __init__(
-        self, make: Callable[[], Lease | None], wanted: Callable[[], int], holds_back: Callable[[], bool]
+        self, make: Callable[[], Lease | None], wanted: Callable[[], int], due: Callable[[], int]
     ) -> None:
         self._make = make
         self._wanted = wanted
-        self._holds_back = holds_back
+        self._due = due
         self._kept: deque[tuple[Lease, float]] = deque()  # with the time each became a spare
         self._makers = 0  # number of those that run
         self._paused_until = 0.0  # none are made before this time
@@ -112,20 +112,13 @@ class Spares:
 
     def refill(self) -> None:
         """Start makers for the missing ones."""
-        while self._makers < min(MAKERS, self._lacking):
+        while monotonic() >= self._paused_until and self._makers < min(MAKERS, self._due() - len(self._kept)):
             self._makers += 1
             gevent.spawn(self._make_some)
 
-    @property
-    def _lacking(self) -> int:
-        """The number to make now, including those that are being made."""
-        if self._holds_back() or monotonic() < self._paused_until:
-            return 0
-        return self._wanted() - len(self._kept)
-
     def _make_some(self) -> None:
         try:
-            while self._makers <= self._lacking:
+            while monotonic() >= self._paused_until and self._makers <= self._due() - len(self._kept):
                 began = monotonic()
                 if (spare := self._make()) is not None:
                     self.add(spare)
