@@ -189,9 +189,8 @@ class Pool:
                 return lease
             if carrier not in self._leases:
                 raise TurnedAway("the server closed the connection at once")
-            if (
-                not fresh and (lease := self._spares.take() or self._with_room()) is not None
-            ):  # other sessions took it
+            # Other sessions took its streams.
+            if not fresh and (lease := self._spares.take() or self._with_room()) is not None:
                 return lease
         raise Unreachable("no connection to the server had a stream to give")
 
