@@ -226,7 +226,8 @@ class PathControl:
         """Let active sessions leave a crowded carrier of the chosen lane."""
         choice = self.lanes.choice
         if choice.pool.shared and len(choice.pool) > 1:
-            for driver in leaving(driver for driver in carried if driver.lane is choice):
+            here = self._each(carried, lambda driver: driver.lane is choice)
+            for driver in leaving(driver for driver, carries in here if carries):
                 driver.move(choice)
 
     def _each(
