@@ -14,10 +14,10 @@ import gevent
 class Alarm:
     """Calls `ring`, from the event loop, at the time that it is set to."""
 
-    __slots__ = ("_loop", "_ring", "_timer", "at")
+    __slots__ = ("_hub", "_ring", "_timer", "at")
 
     def __init__(self, ring: Callable[[], None]) -> None:
-        self._loop: Any = gevent.get_hub().loop
+        self._hub: Any = gevent.get_hub()
         self._ring = ring
         self._timer: Any = None
         self.at: float | None = None
@@ -30,7 +30,7 @@ class Alarm:
         if self._timer is not None:
             self._timer.close()
         self.at = at
-        self._timer = self._loop.timer(max(0.0, at - now))
+        self._timer = self._hub.loop.timer(max(0.0, at - now))
         self._timer.start(self._fire, update=True)
 
     def _fire(self) -> None:
