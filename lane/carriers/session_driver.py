@@ -337,12 +337,14 @@ class SessionDriver(SessionFigures):
             try:
                 stream.reply()
             except LaneError as error:
-                stream = self._retry(stream, error)
+                if (following := self._retry(stream, error)) is None:
+                    raise
+                stream = following
             else:
                 return stream
 
-    def _retry(self, lost: RequestStream, error: LaneError) -> RequestStream:
-        """Repeat a request without a REPLY on another carrier. Raises `error` if that can't help.
+    def _retry(self, lost: RequestStream, error: LaneError) -> RequestStream | None:
+        """Repeat a request without a REPLY on another carrier. None if that can't help.
 
         The server may have received the first request with data, and data must not reach the target twice.
         So the repeated request is RESUME. It is the first command again only if no data were sent, or if the
@@ -353,7 +355,7 @@ class SessionDriver(SessionFigures):
         aged = isinstance(error, Unreachable | Refused) and (lost.lease.distrusted or not lost.lease.fresh)
         turned_away = isinstance(error, TurnedAway | Unanswered) and not aged
         if not self._tries or self._over or not (gone or aged or turned_away):
-            raise error
+            return None
         if turned_away:
             gevent.sleep(PAUSE * (TRIES - self._tries))
         if gone and (lost.server_epoch is None or lost.server_epoch != self._first_epoch):
