@@ -7,12 +7,16 @@ unless the caller wants one of gevent.
 import errno
 import os
 import socket
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from time import monotonic
 from typing import Any, TypeVar
 
+import gevent
 from gevent import get_hub
+from gevent.select import select
 from gevent.socket import socket as GeventSocket  # noqa: N812  (the name of the type, not of a function)
 
 from lane.address import Address
@@ -21,7 +25,7 @@ from lane.errors import Status, TargetError, Unreachable
 from lane.net.failures import error_text
 from lane.net.names import literal
 from lane.net.own import dialled
-from lane.net.race import Eyeballs
+from lane.net.race import STAGGER, Eyeballs
 from lane.net.resolver import Resolver, system_resolver
 from lane.net.sockets import family_of, sockaddr, tune
 
@@ -33,44 +37,87 @@ Result = TypeVar("Result")
 _UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY, errno.EWOULDBLOCK)
 
 
-def connect_to(where: Where, tune: Callable[[Any], None] = tune) -> socket.socket:
+def connect_to(
+    where: Where, tune: Callable[[Any], None] = tune, patience: float | None = None
+) -> socket.socket:
     """Connect to one address and port; return the socket, with the options that `tune` sets.
 
-    Waits for as long as the system lets it. Raises OSError.
+    Waits for as long as the system lets it. After `patience` seconds without an answer, a second attempt
+    begins beside the first one: the kernel repeats a lost SYN only after a second (RFC 6298, section 2.1).
+    Raises OSError.
     """
+    address, port = where
+    sock, under_way = _begin(where, tune)
+    try:
+        if under_way and not _answered(sock, patience):
+            sock = _first_of(sock, where, tune)
+        here = sock.getsockname()
+        if here[1] == port and _is_its_own_peer(sock):
+            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        dialled(sock, here, address, port)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _begin(where: Where, tune: Callable[[Any], None]) -> tuple[socket.socket, bool]:
+    """A socket that connects, and whether that is still under way. Raises OSError."""
     address, port = where
     sock = socket.socket(family_of(address), socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         tune(sock)
-        _connect(sock, sockaddr(address, port))
-        here = sock.getsockname()
-        if here[1] == port and _is_its_own_peer(sock):
-            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
-        dialled(sock, here, address, port)
-    except BaseException as error:
+        there = sockaddr(address, port)
+        number = sock.connect_ex(there)
+        if number in _UNDER_WAY:
+            # Within a machine it is done by now, and nobody need wake up for it.
+            number = sock.connect_ex(there)
+        if number == errno.EADDRNOTAVAIL:
+            raise OSError(number, "No local port or address is free for that")
+        _raise(number)
+    except BaseException:
         sock.close()
-        if isinstance(error, OSError) and error.errno == errno.EADDRNOTAVAIL:
-            raise OSError(error.errno, "No local port or address is free for that") from None
         raise
-    return sock
+    return sock, number in _UNDER_WAY
 
 
-def _connect(sock: socket.socket, there: Any) -> None:
-    """Connect. Raises OSError."""
-    number = sock.connect_ex(there)
-    if number in _UNDER_WAY:
-        number = sock.connect_ex(there)  # within a machine it is done by now, and nobody need wake up for it
-    if number in _UNDER_WAY:
-        hub: Any = get_hub()
-        watcher = hub.loop.io(sock.fileno(), 2)
-        try:
-            hub.wait(watcher)  # no limit: the caller has one, and the kernel has its own
-        finally:
-            watcher.close()
-        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if number not in (0, errno.EISCONN):
+def _raise(number: int) -> None:
+    """Raise OSError unless this outcome of `connect` is a connection, or is none yet."""
+    if number not in (0, errno.EISCONN, *_UNDER_WAY):
         raise OSError(number, os.strerror(number))
+
+
+def _answered(sock: socket.socket, patience: float | None) -> bool:
+    """Wait until `sock` is connected, at most `patience` seconds. Return whether it is. Raises OSError."""
+    hub: Any = get_hub()
+    watcher = hub.loop.io(sock.fileno(), 2)
+    try:
+        with gevent.Timeout(patience) as late:
+            hub.wait(watcher)  # no limit: the caller has one, and the kernel has its own
+    except gevent.Timeout as timeout:
+        if timeout is not late:
+            raise
+        return False
+    finally:
+        watcher.close()
+    _raise(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+    return True
+
+
+def _first_of(first: socket.socket, where: Where, tune: Callable[[Any], None]) -> socket.socket:
+    """The first socket that is connected: `first`, whose answer is late, or another one. Raises OSError."""
+    tried = [first]
+    try:
+        with suppress(OSError):  # no descriptor or port is free
+            tried.append(_begin(where, tune)[0])
+        found: socket.socket = select([], tried, [])[1][0]  # no limit: as above
+        _raise(found.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        tried.remove(found)
+        return found
+    finally:
+        for sock in tried:
+            sock.close()
 
 
 def _is_its_own_peer(sock: socket.socket) -> bool:
@@ -90,6 +137,7 @@ class Connector:
     def __init__(self, resolver: Resolver | None = None) -> None:
         self._resolver = resolver
         self._eyeballs = Eyeballs()
+        self._took: deque[float] = deque(maxlen=8)  # seconds until an answer came, the last times
 
     def connect(self, endpoint: Address, timeout: float) -> GeventSocket:
         """Open a TCP connection within `timeout` seconds, look-up included. Raises Unreachable."""
@@ -111,7 +159,13 @@ class Connector:
         return _of_gevent(self._open(endpoint, timeout, tune))
 
     def _open(self, endpoint: Address, timeout: float, tune: Callable[[Any], None]) -> socket.socket:
-        return self.race(endpoint, lambda where: connect_to(where, tune), socket.socket.close, timeout)
+        def attempt(where: Where) -> socket.socket:
+            began = monotonic()
+            sock = connect_to(where, tune, max(STAGGER, 2 * min(self._took, default=0.0)))
+            self._took.append(monotonic() - began)
+            return sock
+
+        return self.race(endpoint, attempt, socket.socket.close, timeout)
 
     def race(
         self,

@@ -46,19 +46,27 @@ class _Network(Generic[Guest]):
         self.rank = (0, False)
         """The number of peers, and whether one of them is silent: see `Places._file`."""
 
+    def __len__(self) -> int:
+        return len(self.silent) + len(self.speaking)
+
     def oldest(self) -> Guest:
         """The peer that loses its place first: the oldest silent one, or else the oldest."""
         return next(iter(self.silent or self.speaking))
 
 
 class Places(Generic[Guest]):
-    """At most `most` places. Each method takes constant time, unless its docstring says otherwise."""
+    """At most `most` places. Each method takes constant time, unless its docstring says otherwise.
+
+    Which network has the most peers is only kept up to date once all places were taken, until half of them
+    are free: most of the time nobody needs to know. So finding it out takes constant time on average.
+    """
 
     def __init__(self, most: float) -> None:
         self._most = most
         self._networks: dict[str, _Network[Guest]] = {}
         self._homes: dict[Guest, str] = {}
         self._ranks: dict[tuple[int, bool], OrderedDict[str, None]] = {}  # each in order of entry
+        self._ranked = False  # whether `_ranks` is up to date
         self._top = 0  # the most peers of any network
 
     def __len__(self) -> int:
@@ -84,7 +92,7 @@ class Places(Generic[Guest]):
         if (home := self._networks.get(name)) is None:
             home = self._networks[name] = _Network()
         home.silent[guest] = None
-        self._file(name, home)
+        self._changed(name, home)
         return lost
 
     def speaks(self, guest: Guest) -> None:
@@ -94,7 +102,7 @@ class Places(Generic[Guest]):
             if guest in home.silent:
                 del home.silent[guest]
                 home.speaking[guest] = None
-                self._file(name, home)
+                self._changed(name, home)
 
     def leave(self, guest: Guest) -> bool:
         """Free the place of `guest`. Return whether it had one."""
@@ -103,13 +111,13 @@ class Places(Generic[Guest]):
             return False
         home = self._networks[name]
         del (home.silent if guest in home.silent else home.speaking)[guest]
-        self._file(name, home)
+        self._changed(name, home)
         return True
 
     def count_of(self, host: str) -> int:
         """The number of peers from the network of `host`."""
         home = self._networks.get(network(host))
-        return home.rank[0] if home else 0
+        return len(home) if home else 0
 
     def oldest(self) -> Guest | None:
         """The oldest peer of all; None if there is none."""
@@ -122,7 +130,7 @@ class Places(Generic[Guest]):
         """
 
         def count(name: str) -> int:
-            return self._networks[name].rank[0] + elsewhere(name)
+            return len(self._networks[name]) + elsewhere(name)
 
         return self._networks[min(self._networks, key=count)].oldest() if self._networks else None
 
@@ -133,15 +141,33 @@ class Places(Generic[Guest]):
 
     def _least_welcome(self, newcomer: str) -> Guest:
         """The peer that makes room for a newcomer from the network `newcomer`."""
+        if not self._ranked:
+            self._ranked = True
+            for name, home in self._networks.items():
+                self._file(name, home)
         own = self._networks.get(newcomer)
-        if own is not None and own.rank[0] >= self._top:
+        if own is not None and len(own) >= self._top:
             return own.oldest()
         fullest = self._ranks.get((self._top, True)) or self._ranks[self._top, False]
         return self._networks[next(iter(fullest))].oldest()
 
-    def _file(self, name: str, home: _Network[Guest]) -> None:
+    def _changed(self, name: str, home: _Network[Guest]) -> None:
         """Have a network under the rank that it has now. One without peers is forgotten."""
-        old, rank = home.rank, (len(home.silent) + len(home.speaking), bool(home.silent))
+        if self._ranked:
+            self._file(name, home)
+            if len(self) < self._most / 2:
+                self._forget_ranks()
+        if not (home.silent or home.speaking):
+            del self._networks[name]
+
+    def _forget_ranks(self) -> None:
+        for home in self._networks.values():
+            home.rank = (0, False)
+        self._ranks.clear()
+        self._ranked, self._top = False, 0
+
+    def _file(self, name: str, home: _Network[Guest]) -> None:
+        old, rank = home.rank, (len(home), bool(home.silent))
         if rank == old:
             return
         home.rank, ranks = rank, self._ranks
@@ -149,11 +175,9 @@ class Places(Generic[Guest]):
             del ranks[old][name]
             if not ranks[old]:
                 del ranks[old]
-        if not rank[0]:
-            del self._networks[name]
-        elif rank in ranks:
+        if rank in ranks:
             ranks[rank][name] = None
-        else:
+        elif rank[0]:
             ranks[rank] = OrderedDict.fromkeys((name,))
         top = max(self._top, rank[0])
         while top and (top, True) not in ranks and (top, False) not in ranks:

@@ -81,13 +81,22 @@ class Protection:
         begin, lead, taken, size = at, len(head), 0, len(data)
         content[:lead] = head
         content[FULL] = kind
-        while size - taken >= FULL - lead:
-            following, stop = taken + FULL - lead, at + _FULL_SEALED
-            content[lead:FULL] = data[taken:following]
-            out[at : at + HEADER] = _FULL_HEADER
-            self._number = number + 1  # whatever comes of it: no nonce serves twice
-            encrypt((iv ^ number).to_bytes(_IV, "big"), content, _FULL_HEADER, out[at + HEADER : stop])
-            number, at, taken, lead = number + 1, stop, following, 0
+        if size >= FULL - lead:
+            taken = FULL - lead
+            content[lead:FULL] = data[:taken]
+            body = content[:FULL]
+            while True:
+                out[at : at + HEADER] = _FULL_HEADER
+                self._number = number + 1  # whatever comes of it: no nonce serves twice
+                following = at + _FULL_SEALED
+                nonce = (iv ^ number).to_bytes(_IV, "big")
+                encrypt(nonce, content, _FULL_HEADER, out[at + HEADER : following])
+                number, at = number + 1, following
+                if size - taken < FULL:
+                    break
+                body[:] = data[taken : taken + FULL]
+                taken += FULL
+            lead = 0
         if taken < size or at == begin:
             length = lead + size - taken
             content[lead:length] = data[taken:]
@@ -117,18 +126,26 @@ class Protection:
         """
         decrypt, iv, there = self._decrypt, self._iv, len(sealed)
         while there - start >= HEADER and made < limit:
-            (kind, _, size), at = _HEADER.unpack_from(sealed, start), start + HEADER
-            stop, end = at + size, made + size - _TAG - 1  # behind the content is its type
-            if size == _FULL and kind == DATA and stop <= there and limit - made >= FULL:  # most are
-                nonce = (iv ^ self._number).to_bytes(_IV, "big")
+            number = self._number
+            while (  # full records, as most are
+                there - start >= _FULL_SEALED
+                and limit - made >= FULL
+                and sealed[start : start + HEADER] == _FULL_HEADER
+            ):
+                following, end = start + _FULL_SEALED, made + FULL
+                nonce = (iv ^ number).to_bytes(_IV, "big")
                 try:
-                    decrypt(nonce, sealed[at:stop], sealed[start:at], plain[made : end + 1])
+                    decrypt(nonce, sealed[start + HEADER : following], _FULL_HEADER, plain[made : end + 1])
                 except InvalidTag:
                     return Opened(start, made, -BAD_RECORD_MAC)
-                if plain[end] == DATA:  # else it is padded, or no data
-                    self._number += 1
-                    start, made = stop, end
-                    continue
+                if plain[end] != DATA:  # it is padded, or no data
+                    break
+                number += 1
+                self._number, start, made = number, following, end
+            if there - start < HEADER or made >= limit:
+                break
+            (kind, _, size), at = _HEADER.unpack_from(sealed, start), start + HEADER
+            stop, end = at + size, made + size - _TAG - 1  # behind the content is its type
             if kind != DATA:
                 return Opened(start, made, -UNEXPECTED_MESSAGE)
             if size > MOST_SEALED:

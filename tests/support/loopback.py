@@ -20,15 +20,20 @@ def listen(address, port=0, backlog=16):
 @contextlib.contextmanager
 def deaf(address, port=0):
     """A port at `address` that does not answer: a listener's whose backlog is full."""
-    with listen(address, port, backlog=0) as one:
-        fillers = []
-        try:
-            while True:
-                fillers.append(native.socket())
-                fillers[-1].settimeout(0.3)
-                fillers[-1].connect(one.getsockname())
-        except TimeoutError:
-            yield one.getsockname()[1]
-        finally:
-            for filler in fillers:
-                filler.close()
+    with listen(address, port, backlog=0) as one, full(one):
+        yield one.getsockname()[1]
+
+
+@contextlib.contextmanager
+def full(listener):
+    """The backlog of `listener` is full, until it accepts a connection: the kernel drops each SYN."""
+    with contextlib.ExitStack() as fillers:
+        while True:
+            filler = fillers.enter_context(native.socket())
+            filler.settimeout(0.3)
+            try:
+                filler.connect(listener.getsockname())
+            except TimeoutError:
+                filler.close()  # or it would take the first place that becomes free
+                break
+        yield

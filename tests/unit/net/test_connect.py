@@ -11,7 +11,7 @@ from lane.net.connect import Connector
 from lane.testing import client_tls, server_tls
 from lane.testing.tcp import TCPTransport
 from lane.via import Via
-from tests.support.loopback import deaf, listen
+from tests.support.loopback import deaf, full, listen
 from tests.support.names import Names
 
 
@@ -92,6 +92,31 @@ def test_the_time_is_for_everything(monkeypatch):
     monkeypatch.setattr(race, "STAGGER", 0.001)
     with deaf("127.0.0.2") as port, pytest.raises(Unreachable, match="Connection timed out"):
         Connector(Names("127.0.0.2", "127.0.0.2")).connect(Address("server.test", port), 0.1)
+
+
+@pytest.mark.parametrize("port_is_free", [True, False])
+def test_a_lost_syn_is_made_up_for_before_the_kernel_repeats_it(monkeypatch, port_is_free):
+    begun = []
+
+    def begin(where, tune):
+        if begun:
+            begun.append(None)
+            listener.accept()[0].close()  # from now on there is room
+            if not port_is_free:
+                raise OSError("no port is free")
+        begun.append(connect_begin(where, tune))
+        return begun[-1]
+
+    connect_begin = connect._begin
+    monkeypatch.setattr(connect, "_begin", begin)
+    monkeypatch.setattr(connect, "STAGGER", 0.01)
+    with listen("127.0.0.1", backlog=0) as listener, full(listener):
+        port = listener.getsockname()[1]
+        with Connector().connect_plain(Address("127.0.0.1", port), 20) as found:
+            assert found.getpeername()[1] == port
+    (first, _), _, *second = begun
+    assert found is (second[0][0] if port_is_free else first)
+    assert found is first or first.fileno() == -1
 
 
 @pytest.mark.parametrize("host", ["fe80::1%nowhere9", "::1%nowhere9"])
