@@ -389,4 +389,5 @@ class SessionDriver(SessionFigures):
         """End the session with `error`."""
         if not self._over:
             self.answered(error)
+            self.answered = _nobody
             self.session.fail(error)

@@ -1,8 +1,11 @@
 """Connections that have ended leave nothing to the garbage collector: a full collection stops a server for
 tenths of a second, and connections come and go by the thousand."""
 
+import errno
 import gc
 import socket
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import gevent
 import pytest
@@ -10,7 +13,10 @@ from lane_quic.plugin import QuicTransport
 from lane_tls.plugin import TLSTransport
 
 from lane.address import Address
-from lane.errors import Closed, Refused, Unreachable
+from lane.egress.rules import RouteRule, RouteTable
+from lane.errors import Closed, Refused, TargetError, Unreachable
+from lane.inbound.routes import Routes
+from lane.inbound.udp_forward import UdpForward
 from lane.testing import client_tls, server_tls
 from lane.testing.harness import outcome, until
 from tests.support.beds import making_beds
@@ -60,6 +66,28 @@ def of_lane(found):
     return isinstance(module, str) and module.startswith("lane.") and not module.startswith("lane.testing")
 
 
+def refused(bed):
+    refusal = ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+    with patch.object(bed, "dial", side_effect=refusal), pytest.raises(TargetError):
+        bed.connect(Address("target.test", 80))
+
+
+def packets(bed):
+    """A source of packets, by way of the rules."""
+    rules = RouteTable([RouteRule.parse("block ads.example")])
+    routes = Routes(bed.connector, SimpleNamespace(associate=print), rules, None)
+    forward = UdpForward(
+        Address("127.0.0.1", 0), Address("target.test", 53), routes, idle_timeout=60.0, most=10
+    )
+    forward.start()
+    with gevent.socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"hello", tuple(forward.address))
+        assert sock.recv(100) == b"hello"
+    forward.close()
+    forward.kill()
+    until(bed.worlds.pop().closed.is_set)
+
+
 def of_a_transport(found):
     module = type(found).__module__
     return isinstance(module, str) and module.startswith(("lane", "aioquic", "OpenSSL"))
@@ -85,7 +113,7 @@ def left_by(action, ended, ours):
         gc.enable()
 
 
-@pytest.mark.parametrize("end", [closed, aborted, carried_on])
+@pytest.mark.parametrize("end", [closed, aborted, carried_on, refused, packets])
 def test_a_connection_leaves_no_garbage(bed, end):
     def ended():
         registries = (bed.registry, bed.server_registry)
