@@ -1,7 +1,6 @@
 """Connections that have ended leave nothing to the garbage collector: a full collection stops a server for
 tenths of a second, and connections come and go by the thousand."""
 
-import errno
 import gc
 import socket
 from types import SimpleNamespace
@@ -14,7 +13,7 @@ from lane_tls.plugin import TLSTransport
 
 from lane.address import Address
 from lane.egress.rules import RouteRule, RouteTable
-from lane.errors import Closed, Refused, TargetError, Unreachable
+from lane.errors import Closed, Refused, Status, TargetError, Unreachable
 from lane.inbound.routes import Routes
 from lane.inbound.udp_forward import UdpForward
 from lane.testing import client_tls, server_tls
@@ -67,8 +66,10 @@ def of_lane(found):
 
 
 def refused(bed):
-    refusal = ConnectionRefusedError(errno.ECONNREFUSED, "refused")
-    with patch.object(bed, "dial", side_effect=refusal), pytest.raises(TargetError):
+    def dial(_):
+        raise TargetError(Status.REFUSED, "nobody listens there")
+
+    with patch.object(bed, "dial", dial), pytest.raises(TargetError, match="nobody"):
         bed.connect(Address("target.test", 80))
 
 
