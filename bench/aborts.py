@@ -27,8 +27,8 @@ import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from load import read_exactly
 from processes import lane_client, lane_server, start
+from tcp import read_exactly
 
 WAYS = ("reset", "close", "opening", "target")
 OPENERS = 20

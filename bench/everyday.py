@@ -18,9 +18,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from labs import SERVER, finish
-from load import address, connect
 from processes import line_with, listens
 from scenarios import BLOCKED, OPEN, Ends, application, follow
+from tcp import address, connect
 
 WEB, SSH = 8080, 2222
 SPEED = 1_000_000

@@ -26,68 +26,13 @@ import sys
 import threading
 import time
 
-PERIOD, CHUNK = 65521, 128 * 1024
+from pattern import CHUNK, Corrupt, check, part, request
+from tcp import TIMEOUT, address, connect, read_exactly
+
 ECHO_PORT, SOURCE_PORT = 7007, 7008
-TIMEOUT = 30
 FOREVER = 100_000
 GAP = 0.1
 """Seconds without a byte that --series reports as a gap."""
-
-
-def pattern():
-    """measure.py's pattern, long enough for a slice of five periods from any phase in the first one."""
-    data, x = bytearray(), 1
-    while len(data) < PERIOD:
-        x = (x * 6364136223846793005 + 1442695040888963407) & (2**64 - 1)
-        data += (x >> 16).to_bytes(6, "big")
-    return bytes(data[:PERIOD]) * 6
-
-
-PATTERN = pattern()
-
-
-def part(offset, size):
-    return PATTERN[offset % PERIOD :][:size]
-
-
-class Corrupt(Exception):
-    pass
-
-
-def check(data, offset):
-    if data != part(offset, len(data)):
-        raise Corrupt(f"the data differ within {len(data)} bytes from byte {offset}")
-
-
-def read_exactly(sock, size):
-    data = b""
-    while len(data) < size:
-        more = sock.recv(size - len(data))
-        if not more:
-            raise ConnectionError(f"closed after {len(data)} of {size} bytes")
-        data += more
-    return data
-
-
-def connect(target, proxy, timeout=TIMEOUT):
-    """A connection to `target`; through a SOCKS5 proxy (RFC 1928), after its reply."""
-    sock = socket.create_connection(proxy or target, timeout)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if proxy:
-        host, port = target
-        try:
-            sock.sendall(b"\5\1\0\5\1\0\1" + socket.inet_aton(host) + struct.pack(">H", port))
-            reply = read_exactly(sock, 2 + 10)
-            if reply[3]:
-                raise ConnectionError(f"the proxy refused: {reply[3]}")
-        except BaseException:
-            sock.close()
-            raise
-    return sock
-
-
-def request(letter, number):
-    return letter + b"\0\0\0" + struct.pack(">I", number)
 
 
 class Marks:
@@ -355,11 +300,6 @@ def pings(args):
                 (then,) = struct.unpack(">d", sock.recv(100))
                 rtts.append(round((time.monotonic() - then) * 1000, 2))
     return {"rtt": rtts, "lost": sent - len(rtts)}
-
-
-def address(text):
-    host, _, port = text.rpartition(":")
-    return host, int(port)
 
 
 def main():

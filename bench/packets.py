@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 
-from load import address, read_exactly
+from tcp import address, read_exactly
 
 HEAD = struct.Struct("!Id")
 BUFFER = 8 << 20

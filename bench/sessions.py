@@ -14,7 +14,8 @@ import sys
 import threading
 import time
 
-from load import Corrupt, address, check, connect, part, read_exactly, request
+from pattern import Corrupt, check, part, request
+from tcp import address, connect, read_exactly
 
 PATIENCE = 60
 """Seconds that an exchange may take. The length of an outage is what is measured."""

@@ -56,7 +56,7 @@ LEAST = {
     "threads": (2, 0.0),
     "greenlets": (8, 0.05),
     "quic_ids": (50, 0.05),
-    "spares": (64, 0.0),  # they come and go with each loss, up to lane.carriers.pool.KEPT
+    "spares": (64, 0.0),  # they come and go with each loss, up to lane.carriers.spares.KEPT
     "descriptors": (5, 0.1),  # of which those are a part, and carriers, too
     "carriers": (5, 0.1),
 }

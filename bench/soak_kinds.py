@@ -13,9 +13,10 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from load import Corrupt, check, part, read_exactly
 from packets import Association
+from pattern import Corrupt, check, part
 from soak_target import COUNT, HEAD, UDP_HOST, paced, reset
+from tcp import read_exactly
 
 HOST = "127.0.0.1"
 TIMEOUT = 40

@@ -20,8 +20,8 @@ import threading
 import time
 from types import SimpleNamespace
 
-from load import Corrupt, check, part, read_exactly
 from packets import Association
+from pattern import Corrupt, check, part
 from soak_kinds import (
     HOST,
     SELDOM,
@@ -35,6 +35,7 @@ from soak_kinds import (
     socks5,
 )
 from soak_target import COUNT, HEAD, UDP_HOST, paced
+from tcp import read_exactly
 
 LAST = 60
 """Seconds in which the long sessions must end."""

@@ -2,7 +2,7 @@
 
     python bench/soak_target.py: prints its ports, TCP, HTTP and UDP, and serves until it is killed
 
-A TCP connection begins with HEAD: the kind, the phase in the pattern (of bench/load.py), the number of
+A TCP connection begins with HEAD: the kind, the phase in the pattern (of bench/pattern.py), the number of
 bytes, and the rate in bytes a second, 0 for full speed.
 
     D   sends the pattern until the application finishes, or the requested number of bytes, and then their
@@ -21,7 +21,8 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from load import CHUNK, Corrupt, check, part, read_exactly
+from pattern import CHUNK, Corrupt, check, part
+from tcp import read_exactly
 
 HEAD = struct.Struct("!cIQI")
 """Kind, phase, bytes, bytes a second."""

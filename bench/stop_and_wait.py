@@ -15,7 +15,7 @@ import struct
 import sys
 import threading
 
-from load import address, read_exactly
+from tcp import address, read_exactly
 
 BUFFER = 8 << 10
 ANSWER, DATA = b"A", b"D"

@@ -12,10 +12,10 @@ from types import SimpleNamespace
 
 import buffers
 import labs
-import networks
 import proxies
 import scenarios
-from labs import LINKS, Failed, Link, finish, mbps_after
+from labs import LINKS, Failed, Link, finish, mbps, mbps_after
+from measurements import CPU, SETTLE, down
 from processes import line_with
 
 FAST = Link(500, 20, 0, 471)
@@ -134,13 +134,13 @@ def clean(chapter, plan):
         for number, who in product(range(1, plan.rounds + 1), contenders):
 
             def work(lab, who=who):
-                return networks.down(lab, who, SimpleNamespace(secs=plan.bulk))
+                return down(lab, who, SimpleNamespace(secs=plan.bulk))
 
             what = f"{link.rate} Mbit/s, {who}"
             record = chapter.measure(what, link, work, seed=number, options=CUBIC, buffer=BUFFER)
             if not record.get("error"):
                 steady = sum(record["per_second"][1:]) / len(record["per_second"][1:])
-                client, server = (record[name][0] for name in networks.CPU)
+                client, server = (record[name][0] for name in CPU)
                 found[who].append({"mbps": steady, "client": client, "server": server})
                 chapter.say(f"{what}: {steady:.1f} Mbit/s, {client + server:.1f} CPU s/GB")
         lines.append(
@@ -181,12 +181,12 @@ def loss(chapter, plan):
 def bulk_and_exchanges(lab, proxy, plan):
     bulk = lab.load("c", "down", "--secs", plan.lossy, "--series", 0.5, proxy=proxy)
     line_with(bulk, "began")
-    time.sleep(networks.SETTLE)
-    limits = ("--count", plan.exchanges, "--secs", plan.lossy - 2 * networks.SETTLE, "--timeout", PATIENCE)
+    time.sleep(SETTLE)
+    limits = ("--count", plan.exchanges, "--secs", plan.lossy - 2 * SETTLE, "--timeout", PATIENCE)
     done = finish(lab.load("c", "exchanges", *limits, proxy=proxy), 120)
     trace = finish(bulk, plan.lossy + 60)
     return {
-        "mbps": round(networks.mbps(trace, plan.lossy), 3),
+        "mbps": round(mbps(trace, plan.lossy), 3),
         "exchanges": done["whole"],
         "failed": len(done["errors"]),
         **{name: trace[name] for name in ("step", "series", "error")},

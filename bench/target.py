@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 
-from load import read_exactly
+from tcp import read_exactly
 
 SIZE = 1 << 18
 CHAT_EVERY = 0.05

@@ -27,10 +27,11 @@ from collections import deque
 from threading import Event, Thread
 from types import SimpleNamespace
 
-from load import Corrupt, address, check, part, read_exactly
 from packets import Association
+from pattern import Corrupt, check, part
 from soak_kinds import dial, socks5
 from soak_target import HEAD, UDP_HOST
+from tcp import address, read_exactly
 
 EVERY = 0.1
 """Seconds between two pieces of each session: more would keep the machine busy, and blur what is measured."""

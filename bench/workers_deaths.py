@@ -28,10 +28,10 @@ from threading import Event, Thread
 from types import SimpleNamespace
 
 from labs import about
-from load import read_exactly
 from processes import LANE, lane_client, lane_server, line_with, start
 from soak_kinds import HOST, socks5
 from soak_target import HEAD
+from tcp import read_exactly
 from workers import HOSTS
 
 from lane.address import Address

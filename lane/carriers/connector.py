@@ -17,10 +17,11 @@ from lane import census
 from lane.address import Address
 from lane.carriers.association import TunnelAssociation
 from lane.carriers.departures import Departures
+from lane.carriers.lanes import Leased
 from lane.carriers.path_control import PathControl
 from lane.carriers.recent_targets import RecentTargets
 from lane.carriers.request_stream import RequestStream, Unanswered
-from lane.carriers.session_driver import Leased, SessionDeadlines, SessionDriver
+from lane.carriers.session_driver import SessionDeadlines, SessionDriver
 from lane.carriers.tunnels import TunnelConnection, TunnelListening, TunnelMeasurement
 from lane.errors import LaneError, Refused, Status, TargetError, TurnedAway, Unreachable
 from lane.log import Throttle
@@ -100,7 +101,7 @@ class TunnelConnector:
             _, driver = self._driver(taken, relay, self._request(Command.CONNECT, target))
             fast = self._fast(target)
             if fast:
-                driver.answered = lambda error: self._answered(target, error)
+                driver.requests.answered = lambda error: self._answered(target, error)
             try:
                 bound = self._begin(driver, fast=fast)
             except TargetError as error:
@@ -141,7 +142,7 @@ class TunnelConnector:
                 association.answered(error)
                 self._answered(Targets.UDP, error)
 
-            driver.answered = answered
+            driver.requests.answered = answered
             try:
                 self._begin(driver, fast=fast)
             except TargetError:

@@ -107,6 +107,10 @@ class Lane:
         )
 
 
+Leased = tuple[Lane, Lease]
+"""A stream that nobody has used, and its lane."""
+
+
 class Lanes:
     """`pools` maps the name of each transport to its cost and its carriers, the first choice first.
 
@@ -143,7 +147,7 @@ class Lanes:
 
     # What sessions ask.
 
-    def lease(self, lane: Lane | None = None, *, fresh: bool = False) -> tuple[Lane, Lease]:
+    def lease(self, lane: Lane | None = None, *, fresh: bool = False) -> Leased:
         """A stream on `lane`; without `lane`, on the first lane that has one. Raises Unreachable or Refused.
 
         `fresh`: on a new carrier.

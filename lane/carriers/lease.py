@@ -4,6 +4,7 @@ from typing import Protocol
 
 from lane.session.flows import Flows
 from lane.stream import Carrier, Stream
+from lane.supervisor import report
 
 
 class Lender(Protocol):
@@ -65,3 +66,12 @@ class Lease:
         self.distrusted = True
         if self._pool:
             self._pool.distrust(self.carrier)
+
+
+def dead(carrier: Carrier) -> bool:
+    """Whether the carrier is closed. If a plugin's transport fails to answer, the carrier counts as dead."""
+    try:
+        return carrier.closed
+    except Exception as error:
+        report("a carrier that was asked whether it is closed", error)
+        return True

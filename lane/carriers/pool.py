@@ -3,12 +3,10 @@
 If the transport has many streams per carrier, sessions share a carrier until it is full. If it has one stream
 per carrier, each session has a carrier, and a complete session leaves it to the next one. Either way the
 next sessions need not wait for a handshake. They find room on a carrier, or a spare: a stream on which the
-client has already sent its proof of the key. There are more spares than sessions began at once lately. A
-dead carrier is never handed out.
+client has already sent its proof of the key (`lane.carriers.spares`). A dead carrier is never handed out.
 """
 
-import logging
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from math import ceil
@@ -18,36 +16,20 @@ import gevent
 
 from lane import census
 from lane.carriers.demand import Demand
-from lane.carriers.lease import Lease
+from lane.carriers.lease import Lease, dead
 from lane.carriers.shared_dials import SharedDials
+from lane.carriers.spares import Spares
 from lane.errors import Closed, LaneError, TurnedAway, Unreachable
-from lane.net.descriptors import reserve
 from lane.session.flows import Flows
 from lane.stream import Carrier
-from lane.supervisor import report, supervise
+from lane.supervisor import supervise
 
-log = logging.getLogger("lane.carriers")
-
-SPARE_LIFE = 240.0
-"""Seconds that a spare waits for a session before it is discarded."""
 SWEEP = 1.0
-"""Seconds between two sweeps, which discard unneeded spares and make missing ones."""
-KEPT = 64
-"""Maximum number of spares, including streams that sessions gave back."""
-MAKERS = 4
-"""Maximum number of spares that are made at once. More would slow down the sessions."""
-BREATH = 0.25
-"""Maximum pause in seconds between two spares of one maker. A distant server gets a dozen dials a second."""
-PAUSE = 5.0
-"""Seconds without new spares after one could not be made. Sessions still dial."""
+"""Seconds between two sweeps, which forget dead carriers, discard unneeded spares and make missing ones."""
 TRIES = 8
 """Maximum number of carriers that are dialled for one session, if other sessions take their streams first."""
 LOOKS = 8
 """Maximum number of carriers with room that are compared for one session."""
-ROOM = 16
-"""File descriptors that must stay free for new connections. If fewer are, the pool gives up its spares."""
-SCARCE = 30.0
-"""Seconds without new spares after file descriptors were scarce."""
 LAST_WORDS = 1.0
 """Seconds that an unused carrier has to deliver the last bytes of its streams."""
 _SHARED = 8
@@ -70,13 +52,11 @@ class Pool:
         self._roomy: OrderedDict[Carrier, None] = OrderedDict()  # the live carriers that may have room
         self._distrusted: set[Carrier] = set()  # the live carriers that must not be handed out
         self._demand = Demand()
-        self._spares: deque[tuple[Lease, float]] = deque()  # with the time each became a spare, oldest first
+        self._spares = Spares(self._make_spare, self._wanted, self._due)
         self._dials = SharedDials(dial, dial_timeout, self._add)
         self._share = _SHARED  # streams per carrier
         self.crowded: Callable[[], bool] = lambda: False
         """Whether sessions wait for their turn to dial. No spares are made then."""
-        self._making = 0  # number of running spare makers
-        self._paused_until = 0.0  # no spares are made before this time
         self._waiting = 0  # sessions that wait for a dial
         self._born: dict[Carrier, float] = {}  # when each live carrier was dialled
         self._retired = 0.0  # when the first of several carriers was retired
@@ -95,7 +75,7 @@ class Pool:
     @property
     def ready(self) -> bool:
         """Whether a stream is available without a handshake."""
-        return any(not _dead(spare.carrier) for spare, _ in self._spares) or self._least_loaded() is not None
+        return any(not dead(spare.carrier) for spare in self._spares) or self._least_loaded() is not None
 
     @property
     def shared(self) -> bool:
@@ -109,16 +89,16 @@ class Pool:
         """
         if not moved:
             self._demand.note(monotonic())
-        lease = (None if fresh else self._at_once()) or self._dialled(fresh)
-        self._taken()
+        lease = (None if fresh else self._spares.take() or self._with_room()) or self._dialled(fresh)
+        self._spares.taken()
         return lease
 
     def lease_at_once(self) -> Lease | None:
         """A stream for a new session without a dial; None if that would take one."""
-        lease = self._at_once()
+        lease = self._spares.take() or self._with_room()
         if lease is not None:
             self._demand.note(monotonic())
-            self._taken()
+            self._spares.taken()
         return lease
 
     def flows(self, carrier: Carrier) -> Flows | None:
@@ -144,7 +124,7 @@ class Pool:
     def distrust(self, carrier: Carrier) -> None:
         """Hand out `carrier` no more. Discards all spares too, because they use the same network path."""
         self._take_out(carrier)
-        self._discard_spares()
+        self._spares.discard()
 
     def retire(self, carrier: Carrier) -> None:
         """Hand out `carrier` no more, because it leads to a process that ends.
@@ -156,24 +136,19 @@ class Pool:
             self._retired = monotonic()
             for one in list(self._leases):
                 self._take_out(one)
-            self._discard_spares()
+            self._spares.discard()
 
     def _take_out(self, carrier: Carrier) -> None:
         if carrier in self._leases:
             self._distrusted.add(carrier)
             self._roomy.pop(carrier, None)
 
-    def _discard_spares(self) -> None:
-        while self._spares:
-            self._spares.popleft()[0].discard()
-
     def keep(self, lease: Lease) -> None:
         """Keep the stream of a complete session as a spare if the pool needs it, otherwise close it."""
         if self._share == 1 and not (self._closed or lease.carrier in self._distrusted):
-            self._stand_by(lease)
-            if len(self._spares) <= KEPT:
+            if (surplus := self._spares.keep(lease, self._born)) is None:
                 return
-            lease = self._youngest()
+            lease = surplus
         with suppress(LaneError), gevent.Timeout(LAST_WORDS, False):
             lease.stream.finish()
             while lease.stream.recv():
@@ -186,7 +161,7 @@ class Pool:
         self._closed = True
         self._dials.close()
         self._sweeper.kill(block=False)
-        self._discard_spares()
+        self._spares.discard()
         closing = [gevent.spawn(carrier.close, grace) for carrier in list(self._leases)]
         gevent.joinall(closing, timeout=grace + LAST_WORDS)  # a plugin's transport may exceed it
         self._leases.clear()
@@ -195,20 +170,10 @@ class Pool:
         self._unleased.clear()
         self._roomy.clear()
 
-    def _taken(self) -> None:
-        """Make spares if fewer than half are left. Otherwise ending sessions may give streams back first."""
-        if len(self._spares) * 2 < self._wanted:
-            self._refill()
-
-    def _at_once(self) -> Lease | None:
-        """A spare, or a stream on a carrier that has room."""
-        while self._spares:
-            spare, _ = self._spares.pop()  # the newest, with recent path measurements; old ones may expire
-            if not _dead(spare.carrier):
-                return spare
-            spare.discard()
+    def _with_room(self) -> Lease | None:
+        """A stream on a carrier that has room."""
         while (carrier := self._least_loaded()) is not None:
-            if (lease := self._open_on(carrier, fresh=False)) is not None:
+            if (lease := self._open(carrier, fresh=False)) is not None:
                 return lease
         return None
 
@@ -220,23 +185,27 @@ class Pool:
                 carrier = self._dials.dial(1 if fresh else self._share)
             finally:
                 self._waiting -= 1
-            if (lease := self._open_on(carrier, fresh=True)) is not None:
+            if (lease := self._open(carrier, fresh=True)) is not None:
                 return lease
             if carrier not in self._leases:
                 raise TurnedAway("the server closed the connection at once")
-            if not fresh and (lease := self._at_once()) is not None:  # other sessions took it
+            # Other sessions took its streams.
+            if not fresh and (lease := self._spares.take() or self._with_room()) is not None:
                 return lease
         raise Unreachable("no connection to the server had a stream to give")
 
-    def _open_on(self, carrier: Carrier, *, fresh: bool) -> Lease | None:
+    def _open(self, carrier: Carrier, *, fresh: bool) -> Lease | None:
         """A stream on `carrier`. None if other sessions took all its streams, or it is dead."""
         try:
-            return self._open(carrier, fresh)
+            stream = carrier.open()
         except Closed:
             self._roomy.pop(carrier, None)
             if carrier.closed and not self._leases[carrier]:
                 self._drop(carrier)
             return None
+        self._leases[carrier] += 1
+        self._unleased.discard(carrier)
+        return Lease(self, carrier, stream, fresh, self._hello(carrier))
 
     def _least_loaded(self) -> Carrier | None:
         """A carrier that has room, or None. It has the most room of a few, which take turns.
@@ -258,13 +227,6 @@ class Pool:
                 best, most = carrier, room
         return best
 
-    def _open(self, carrier: Carrier, fresh: bool) -> Lease:
-        """A stream on `carrier`. Raises Closed."""
-        stream = carrier.open()
-        self._leases[carrier] += 1
-        self._unleased.discard(carrier)
-        return Lease(self, carrier, stream, fresh, self._hello(carrier))
-
     def _drop(self, carrier: Carrier, grace: float = 0) -> None:
         """Forget and close a carrier without leases."""
         del self._leases[carrier]
@@ -285,94 +247,38 @@ class Pool:
         if room > waiting:
             self._roomy[carrier] = None
 
-    def _refill(self) -> None:
-        """Start makers for the missing spares."""
-        while self._making < min(MAKERS, self._lacking):
-            self._making += 1
-            gevent.spawn(self._make_spares)
-
-    @property
-    def _lacking(self) -> int:
-        """Number of spares to make now, including those that are being made."""
-        if (
-            self._closed
-            or self._waiting
-            or self.crowded()
-            or self._least_loaded()
-            or monotonic() < self._paused_until
-        ):
-            return 0
-        return self._wanted - len(self._spares)
-
-    @property
     def _wanted(self) -> int:
-        """Number of spares that the pool should have."""
+        """The number of spares to have."""
         return ceil(self._demand.spares(monotonic()) / self._share)
 
-    def _make_spares(self) -> None:
+    def _due(self) -> int:
+        """The number of spares to have, or 0 while there is room, or sessions come first."""
+        if self._closed or self._waiting or self.crowded() or self._least_loaded():
+            return 0
+        return self._wanted()
+
+    def _make_spare(self) -> Lease | None:
+        """A new spare; None if a session took its carrier. Raises LaneError."""
+        carrier = self._dials.dial(1)
+        spare = self._open(carrier, fresh=False)
+        if spare is None:
+            if carrier.closed:
+                raise TurnedAway("the server closed the connection at once")
+            return None
         try:
-            while self._making <= self._lacking:
-                began = monotonic()
-                carrier = self._dials.dial(1)
-                if not carrier.capacity and not carrier.closed:
-                    continue  # a session took it
-                spare = self._open(carrier, fresh=False)
-                try:
-                    spare.send(b"")
-                except LaneError:
-                    spare.discard()
-                    raise
-                self._stand_by(spare)
-                gevent.sleep(min(BREATH, 3 * (monotonic() - began)))
-        except LaneError as error:
-            log.debug("no spare: %s", error)
-            self._paused_until = monotonic() + PAUSE
-        except Exception as error:
-            report("the maker of spares", error)
-            self._paused_until = monotonic() + PAUSE
-        finally:
-            self._making -= 1
-
-    def _youngest(self) -> Lease:
-        """Take the spare out whose carrier was dialled last.
-
-        What stays of a crowd was made when it began, so it holds little memory in use that is free otherwise.
-        """
-        number = max(range(len(self._spares)), key=lambda n: self._born.get(self._spares[n][0].carrier, 0.0))
-        youngest, _ = self._spares[number]
-        del self._spares[number]
-        return youngest
-
-    def _stand_by(self, spare: Lease) -> None:
-        self._spares.append((spare, monotonic()))
+            spare.send(b"")
+        except LaneError:
+            spare.discard()
+            raise
+        return spare
 
     def _sweep(self) -> None:
-        """Drop dead carriers without leases, and spares that are dead, old or more than needed.
-
-        If file descriptors are scarce, all spares are more than needed.
-        """
+        """Drop dead carriers without leases, and look after the spares."""
         while True:
             gevent.sleep(SWEEP)
             for carrier in list(self._unleased):
-                if _dead(carrier):
+                if dead(carrier):
                     self._drop(carrier)
                 elif carrier not in self._distrusted:
                     self._roomy[carrier] = None  # whoever dialled it may not have come
-            scarce = not reserve.has(ROOM)
-            if scarce:
-                self._paused_until = monotonic() + SCARCE
-            oldest, surplus = monotonic() - SPARE_LIFE, len(self._spares) - (0 if scarce else self._wanted)
-            for number, (spare, since) in enumerate(list(self._spares)):
-                if number < surplus or since < oldest or _dead(spare.carrier):
-                    self._spares.remove((spare, since))
-                    spare.discard()
-            self._refill()
-
-
-def _dead(carrier: Carrier) -> bool:
-    """Whether the carrier is closed. If a plugin's transport fails to answer, the carrier counts as dead."""
-    try:
-        return carrier.closed
-    except Exception as error:
-        report("a carrier that was asked whether it is closed", error)
-        return True
+            self._spares.sweep()

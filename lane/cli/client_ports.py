@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from lane.carriers.connector import TunnelConnector
-from lane.carriers.session_driver import Leased
+from lane.carriers.lanes import Leased
 from lane.carriers.tunnels import RELAY
 from lane.errors import Status, TargetError
 from lane.handover.arrivals import TakeOver

@@ -24,13 +24,13 @@ from time import monotonic, time
 from lane import state
 from lane.admin import access_log
 from lane.certs import own_identity
+from lane.cli.forked_upgrading import ForkedUpgrades
 from lane.cli.forking import Say, fork
 from lane.cli.groups import open_groups
 from lane.cli.origin import Origin, origin
 from lane.cli.reload import Again, Reloading, Step
 from lane.cli.server import Setup
 from lane.cli.service import notify, tell_wait
-from lane.cli.upgrading import ForkedUpgrades
 from lane.cli.worker import LEAST_PAUSE, Shared, Worker, WorkerProcess
 from lane.config import ServerConfig
 from lane.errors import ConfigError, Fatal, LaneError

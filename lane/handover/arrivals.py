@@ -12,8 +12,7 @@ from typing import Any
 import gevent
 from gevent.lock import BoundedSemaphore
 
-from lane.carriers.lanes import Lanes
-from lane.carriers.session_driver import Leased
+from lane.carriers.lanes import Lanes, Leased
 from lane.errors import LaneError
 from lane.handover.exchange import ANSWER_TIME, Others
 from lane.session.parcel import Parcel

@@ -11,7 +11,7 @@ from gevent.event import Event
 
 from lane.address import Address
 from lane.carriers.departures import Goes
-from lane.carriers.session_driver import Leased
+from lane.carriers.lanes import Leased
 from lane.session.parcel import Parcel
 from lane.stream import Stream
 

@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 
 from lane.address import Address
 from lane.carriers.departures import Goes
-from lane.carriers.session_driver import Leased
+from lane.carriers.lanes import Leased
 from lane.egress.rules import Action, RouteTable
 from lane.egress.udp import UdpEgress
 from lane.errors import LaneError, Status, TargetError

@@ -20,7 +20,7 @@ from gevent import socket as gsocket
 from gevent.event import Event
 
 from lane.address import Address, normal_host
-from lane.carriers.session_driver import Leased
+from lane.carriers.lanes import Leased
 from lane.errors import ProtocolError
 from lane.fair import maybe_yield, this_round
 from lane.inbound.connector import Association, Buffer, TargetConnector

@@ -17,7 +17,7 @@ from gevent.event import Event
 
 from lane import census
 from lane.address import Address, normal_host
-from lane.carriers.session_driver import Leased
+from lane.carriers.lanes import Leased
 from lane.errors import LaneError
 from lane.fair import maybe_yield
 from lane.inbound.connector import Association, Buffer, TargetConnector

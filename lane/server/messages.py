@@ -5,8 +5,9 @@ from typing import TypeVar
 
 import gevent
 
+from lane.deadline import deadline
 from lane.errors import Closed
-from lane.proto.hello import HELLO_SIZE, MAX_HELLO_PADDING
+from lane.proto.hello import HELLO_SIZE, MAX_HELLO_PADDING, Request, parse_request
 from lane.stream import Stream
 
 Message = TypeVar("Message")
@@ -59,6 +60,30 @@ class MessageReader:
         """Take all buffered bytes."""
         data, self._data = self._data, b""
         return data
+
+
+def read_request(reader: MessageReader, spare: float, within: float) -> Request | None:
+    """Read a REQUEST, which a spare stream sends late. None if the client ended the stream.
+
+    Its first byte has `spare` seconds, and its end then `within` seconds. Raises Closed and ProtocolError.
+    """
+    if (found := reader.try_parse(parse_request)) is None:  # most come together with HELLO
+        with deadline(spare, _unused):
+            if not reader.begin():
+                return None
+        with deadline(within, _no_request):
+            found = reader.parse(parse_request)
+    request, end = found
+    reader.take(end)
+    return request
+
+
+def _unused() -> Closed:
+    return Closed("a spare that nobody used")
+
+
+def _no_request() -> Closed:
+    return Closed("no REQUEST in time")
 
 
 def finish(stream: Stream) -> None:

@@ -1,8 +1,7 @@
-"""The server's carriers: it limits them, authenticates them, and serves their streams.
+"""The server's carriers: it limits them, has them authenticated, and serves their streams.
 
-A stranger, who has not proven a key, learns nothing. An invalid HELLO gets a plain close, whatever is wrong
-with it, and never before as many bytes have arrived as the shortest HELLO has. It costs only its own carrier.
-A client that has proven a key gets the true reason of a refusal: see `lane.server.requests`.
+A stranger, who has not proven a key, learns nothing: see `lane.server.authentication`. It costs only its own
+carrier. A client that has proven a key gets the true reason of a refusal: see `lane.server.requests`.
 """
 
 import logging
@@ -17,16 +16,14 @@ import gevent
 from gevent.event import Event
 
 from lane import census
-from lane.deadline import deadline
-from lane.errors import Closed, LaneError, ProtocolError, TargetError
-from lane.net.guesses import Guesses
+from lane.errors import Closed, LaneError, TargetError
 from lane.net.places import Places, network
 from lane.net.user_places import UserPlaces
-from lane.proto.hello import Request, device_of, parse_hello, parse_request
+from lane.server.authentication import Authentication
 from lane.server.begun import Begin, always
 from lane.server.carriers import Carriers
 from lane.server.live import LiveSessions
-from lane.server.messages import LAST_WORDS, MessageReader, finish
+from lane.server.messages import LAST_WORDS, MessageReader, finish, read_request
 from lane.server.requests import Requests, UserStream
 from lane.server.resumption import Resumption
 from lane.server.services import Offers
@@ -95,7 +92,6 @@ class Server:
     ) -> None:
         live = LiveSessions() if live is None else live
         self._listeners = listeners
-        self._hook = hook
         self._numbers = live.numbers
         self._numbers.know(transports)
         self.carriers = Carriers(live.numbers)
@@ -124,12 +120,12 @@ class Server:
         self._era = 0  # number of changes to the set of users
         self._flows: dict[Carrier, Flows] = {}  # of the carriers whose datagrams are in use
         self._strangers: Places[Carrier] = Places(MAX_STRANGERS)
+        self._authentication = Authentication(hook, self._strangers.speaks)
         self._peers: Counter[str] = Counter()
         self._count = count or alone(CARRIERS)
         self._owned = UserPlaces(max_carriers, 0, "connections of this user", self._count.elsewhere)
         self._visits: dict[Carrier, Visit] = {}
         self._uplink = Uplink()
-        self._guesses = Guesses("key")
         self._closing = False
         for listener, transport in zip_longest(listeners, transports, fillvalue=""):
             supervise("the acceptance of carriers", self._accept, listener, transport)
@@ -284,11 +280,11 @@ class Server:
         reader = MessageReader(stream)
         guest: Visit | None = None
         try:
-            era, (user, token, device) = self._era, self._greet(carrier, reader)
+            era = self._era
+            user, token, device = self._authentication.greet(carrier, reader, self.deadlines.hello)
             if user is None:
                 self._numbers.refusals["wrong_key",] += 1
-                # The same for each kind of invalid HELLO. A valid key never waits: nobody guesses 256 bits.
-                self._guesses.pause(carrier.peer, self._guesses.wrong(carrier.peer))
+                self._authentication.pause(carrier)
                 finish(stream)  # a clean end tells a client that its key is wrong; see `_turn_away`
                 if carrier in self._strangers:
                     self._send_away(carrier, judged)
@@ -307,10 +303,10 @@ class Server:
             if visit is None or visit.user != user:  # another user of the same carrier, or it has ended
                 visit = guest = self._users.enter(user, device or network(carrier.peer).encode())
             asking = UserStream(carrier, stream, reader, visit, partial(self._flows_of, carrier))
-            while request := self._await_request(reader):
+            while request := read_request(reader, self.deadlines.spare, self.deadlines.request):
                 if era != self._era:  # users changed while the stream was idle or had another session
                     era = self._era
-                    if self._authenticate(carrier, token) != user:
+                    if self._authentication.user_of(carrier, token) != user:
                         log.info("%s is not a user any more", user)
                         finish(stream)
                         return
@@ -329,51 +325,7 @@ class Server:
             if guest is not None:
                 self._users.leave(guest)
 
-    def _greet(self, carrier: Carrier, reader: MessageReader) -> tuple[str | None, bytes, bytes]:
-        """Read HELLO. Returns the user whose key it proves, or None, the token that is the proof, and the
-        device if it is named.
-        """
-        try:
-            with deadline(self.deadlines.hello, _no_hello):
-                if reader.begin():
-                    self._strangers.speaks(carrier)
-                token, end = reader.parse(parse_hello)
-                user = self._authenticate(carrier, token)
-                return user, token, b"" if user is None else device_of(reader.take(end))
-        except ProtocolError:
-            return None, b"", b""
-
-    def _authenticate(self, carrier: Carrier, token: bytes) -> str | None:
-        user = self._hook.lane_authenticate(token=token, binding=carrier.binding, peer=carrier.peer)
-        if user is not None and not isinstance(user, str):
-            raise TypeError(f"lane_authenticate of a plugin names a user {user!r}")
-        return user
-
-    def _await_request(self, reader: MessageReader) -> Request | None:
-        """Wait for a REQUEST, which a spare stream sends late. None if the client ended the stream."""
-        if (found := reader.try_parse(parse_request)) is None:  # most come together with HELLO
-            with deadline(self.deadlines.spare, _unused):
-                if not reader.begin():
-                    return None
-            with deadline(self.deadlines.request, _no_request):
-                found = reader.parse(parse_request)
-        request, end = found
-        reader.take(end)
-        return request
-
     def _flows_of(self, carrier: Carrier) -> Flows | None:
         if carrier not in self._flows and carrier in self.carriers:
             self._flows[carrier] = Flows(carrier)
         return self._flows.get(carrier)
-
-
-def _no_hello() -> Closed:
-    return Closed("no HELLO in time")
-
-
-def _unused() -> Closed:
-    return Closed("a spare that nobody used")
-
-
-def _no_request() -> Closed:
-    return Closed("no REQUEST in time")

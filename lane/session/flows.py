@@ -22,8 +22,6 @@ class Flows:
         self._carrier = carrier
         self._members: dict[bytes, Deliver] = {}
         self._received = False  # the datagrams of the carrier come here
-        self.strays = 0
-        """Datagrams of flows without a member."""
 
     def __len__(self) -> int:
         return len(self._members)
@@ -66,8 +64,7 @@ class Flows:
     def _sort(self, datagram: bytes) -> None:
         """Deliver a datagram. A failure costs only this one: the next may belong to another association."""
         if (deliver := self._members.get(datagram[:FLOW_SIZE])) is None:
-            self.strays += 1
-            return
+            return  # its flow has ended, or is unknown
         try:
             deliver(datagram)
         except FAULTS as error:

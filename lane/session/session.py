@@ -174,6 +174,11 @@ class Session(StreamReader):
         """Whether it goes on elsewhere."""
         return self._suspended
 
+    @property
+    def done_here(self) -> bool:
+        """Whether it needs no stream here any more: it is over, or goes on elsewhere."""
+        return self.protocol.over or self._suspended
+
     def suspend(self) -> None:
         """Give up the stream, and wake the greenlets in `recv`, `sendall` and `close` with Suspended.
 

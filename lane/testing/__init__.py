@@ -9,7 +9,7 @@ import pytest
 pytest.register_assert_rewrite(
     *(
         f"lane.testing.{name}"
-        for name in ("carriers", "datagrams", "harness", "scene", "strangers", "streams")
+        for name in ("carriers", "datagrams", "endings", "harness", "scene", "strangers", "streams")
     )
 )
 

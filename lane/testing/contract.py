@@ -9,12 +9,13 @@ import pytest
 from lane.stream import Address, Carrier, Transport
 from lane.testing.carriers import CarrierContract
 from lane.testing.datagrams import DatagramContract
+from lane.testing.endings import EndingContract
 from lane.testing.harness import PATIENCE, Kit
 from lane.testing.strangers import StrangerContract
 from lane.testing.streams import StreamContract
 
 
-class TransportContract(StreamContract, CarrierContract, DatagramContract, StrangerContract):
+class TransportContract(StreamContract, EndingContract, CarrierContract, DatagramContract, StrangerContract):
     """The contract of every transport. Subclass it in a test module, and define `make`:
 
         from lane.testing import TransportContract

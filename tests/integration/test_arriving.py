@@ -11,7 +11,7 @@ from lane.inbound.reverse import PARKED, ReverseForwarder
 from lane.server import services
 from lane.server.services import AcceptService
 from lane.testing.harness import outcome, pattern, until
-from tests.support.beds import Bed, digest, making_beds, read_to_end
+from tests.support.beds import Bed, Hook, digest, making_beds, read_to_end
 
 LOOPBACK = Address("127.0.0.1", 0)
 DATA = pattern(1 << 20)
@@ -168,7 +168,7 @@ def test_what_the_server_refuses(beds):
 def test_the_hook_is_asked_for_both(beds, monkeypatch):
     bed = beds()
     asked = []
-    monkeypatch.setattr(bed.server._hook, "lane_authorize", lambda request, identity: asked.append(request))
+    monkeypatch.setattr(Hook, "lane_authorize", lambda self, request, identity: asked.append(request))
     for call in (bed.connector.bind, bed.connector.reverse):
         with pytest.raises(TargetError, match="not allowed"):
             call(LOOPBACK)

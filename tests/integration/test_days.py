@@ -14,7 +14,7 @@ import pytest
 from lane.carriers import path_control as path_control_module
 from lane.carriers import path_meter as path_meter_module
 from lane.carriers import probe as probe_module
-from lane.carriers.pool import KEPT
+from lane.carriers.spares import KEPT
 from lane.errors import LaneError
 from lane.net.descriptors import reserve
 from lane.session.liveness import MOST_PATIENCE

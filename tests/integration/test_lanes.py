@@ -87,7 +87,7 @@ def test_a_move_takes_a_fresh_stream_also_while_a_ping_has_no_answer_yet(beds):
     dear._share = 1  # one stream for each carrier
     lease = dear.lease()
     lease.send(b"")
-    dear._stand_by(lease)
+    dear._spares.add(lease)
     dials = bed.ways["dear"].dials
     bed.ways["cheap"].held = True
     app.session.ping()
@@ -162,7 +162,7 @@ def test_a_race_is_one_where_the_first_lane_has_only_dead_spares(beds):
     pool = bed.lanes.lanes["cheap"].pool
     lease = pool.lease()
     lease.send(b"")
-    pool._stand_by(lease)
+    pool._spares.add(lease)
     bed.ways["cheap"].cut()
     for _ in range(2):
         lane, found = bed.lanes.lease()

@@ -102,7 +102,7 @@ def test_one_that_is_on_its_way_to_another_stream_leaves(bed, clients):
     (driver,) = one.paths._drivers.values()
     bed.ways["dear"].held = True  # the server's answer does not come before the connection has left
     driver.move(one.paths.lanes.lanes["dear"])
-    until(lambda: driver._generation == 1)
+    until(lambda: driver.requests.generation == 1)
     assert other.take(one, name)
     app.sendall(b"hello")
     assert app.recv(5) == b"hello"

@@ -172,13 +172,15 @@ class Moves(RuleBasedStateMachine):
     @precondition(lambda self: not self.aborted)
     @rule(age=st.integers(0, 3))
     def an_old_request_comes_late(self, age):
-        generation = max(0, self.driver._generation - age)
-        request = Request(Command.RESUME, NOWHERE, 1024, RESUMABLE, self.driver._asked.session, generation)
+        generation = max(0, self.driver.requests.generation - age)
+        request = Request(
+            Command.RESUME, NOWHERE, 1024, RESUMABLE, self.driver.requests.first.session, generation
+        )
         try:
             lease = self.bed.lanes.lanes["cheap"].pool.lease()
         except (Unreachable, Refused):
             return
-        entry = self.bed.resumption._entries.get(("user", self.driver._asked.session))
+        entry = self.bed.resumption._entries.get(("user", self.driver.requests.first.session))
         if entry is None or generation > entry.generation:
             lease.discard()
             return  # the newest one was lost: then this is not old

@@ -12,7 +12,7 @@ from lane_tls.plugin import TLSTransport
 from lane import supervisor
 from lane.address import Address
 from lane.asking import ask
-from lane.carriers import network
+from lane.carriers import network, spares
 from lane.carriers import pool as pool_module
 from lane.carriers.demand import Demand
 from lane.carriers.dial_limiter import DialLimiter
@@ -137,7 +137,7 @@ def test_the_sweeper_of_carriers(beds, fails_once, monkeypatch):
     bed = beds()
     assert exchange(bed.application())
     pool = bed.lanes.lanes["cheap"].pool
-    logged = fails_once(pool_module, "_dead")
+    logged = fails_once(pool_module, "dead")
     idle = pool.lease()
     idle.discard()
     odd = object()  # something that can't say whether it is closed
@@ -148,7 +148,7 @@ def test_the_sweeper_of_carriers(beds, fails_once, monkeypatch):
 
 
 def test_the_makers_of_spares(fails_once, monkeypatch):
-    monkeypatch.setattr(pool_module, "PAUSE", 0.0)
+    monkeypatch.setattr(spares, "PAUSE", 0.0)
     monkeypatch.setattr(pool_module, "SWEEP", 0.01)
     monkeypatch.setattr(Demand, "spares", lambda self, now: 2)
     tls = server_tls()
@@ -160,7 +160,7 @@ def test_the_makers_of_spares(fails_once, monkeypatch):
     )
     logged = fails_once(pool._dials, "dial")
     pool._share = 1
-    pool._refill()
+    pool._spares.refill()
     until(logged)
     until(lambda: len(pool._spares) == 2)
     pool.close()

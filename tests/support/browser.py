@@ -1,6 +1,5 @@
 """A real browser without a window, driven by chromedriver over plain HTTP (W3C WebDriver)."""
 
-import base64
 import json
 import os
 import shutil
@@ -98,10 +97,6 @@ class Browser:
         self.control("Emulation.setDeviceMetricsOverride", size)
         features = [{"name": "prefers-color-scheme", "value": theme}]
         self.control("Emulation.setEmulatedMedia", {"features": features})
-
-    def shoot(self, path):
-        """Write an image of what is to be seen."""
-        path.write_bytes(base64.b64decode(self._ask("/screenshot", method="GET")))
 
     def complaints(self):
         """What the browser said on its console since the last time: errors, warnings, violations."""

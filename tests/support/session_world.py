@@ -44,7 +44,6 @@ class End:
         self.outcome = None  # of reading: b"" or the error
         self.greedy = False  # takes what is offered at once
         self.flight = deque()  # (when it arrives, bytes) on the way to us
-        self.wants_end = False
 
     def freeze(self):
         """Go on as another object, as if in another process."""

@@ -7,8 +7,8 @@ from contextlib import ExitStack, suppress
 
 import pytest
 import stop_and_wait
-from load import read_exactly
 from stop_and_wait import ANSWER, BUFFER, DATA
+from tcp import read_exactly
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def freeze(version):
     relay, departures = Relay(), Departures(lambda driver: None)
     with registry.session(5, relay, resumable=True) as session:
         driver = SessionDriver(None, session, request, SessionDeadlines(1.0, 1.0))
-        driver._server_epoch, driver._generation = bytes(8), 3
+        driver.requests.server_epoch, driver.requests.generation = bytes(8), 3
         connection = TunnelConnection(Address("192.0.2.1", 1234), relay, ExitStack(), driver, departures)
         theirs.sendall(b"hello")
         gevent.spawn(connection.run, ours, b"")

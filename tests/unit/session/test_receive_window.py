@@ -11,12 +11,10 @@ from hypothesis import strategies as st
 from lane.budget import Budget
 from lane.errors import ProtocolError
 from lane.session import receive_window as module
-from lane.session.byte_queue import ByteQueue
 from lane.session.receive_window import ACK_EVERY, FIRST_STEP, INITIAL_WINDOW, SHORT_ANSWER, ReceiveWindow
 from lane.session.send_buffer import SendBuffer
 
 pytestmark = pytest.mark.bulk  # many small turns: without the tracer
-
 BUFFER = 16 << 20
 QUARTER = INITIAL_WINDOW // 4
 RTT = 0.05
@@ -256,42 +254,6 @@ def test_a_window_that_shrank_binds_the_peer_once_it_knows(inbox):
     assert inbox._budget.used == inbox.window - inbox.initial
 
 
-def test_a_sender_retains_no_more_than_it_may_and_says_what_holds_it_back():
-    least, most, credit = INITIAL_WINDOW, INITIAL_WINDOW + 40_000, INITIAL_WINDOW + 20_000
-    poor, rich = SendBuffer(most, Budget(0), credit), SendBuffer(most, Budget(1 << 30), credit)
-    assert (poor.allowance(1 << 30), rich.allowance(1 << 30)) == (least, credit)
-    poor.send(bytes(least))
-    rich.send(bytes(credit))
-    assert (poor.allowance(1), poor.held_back, rich.allowance(1), rich.held_back) == (0, True, 0, False)
-    poor.acknowledge(1000, least)
-    assert poor.allowance(9999) == 1000
-    rich.acknowledge(0, 2 * most)
-    assert rich._budget.used, "for what it retains"
-    assert rich.allowance(1 << 30) == most - credit, "the buffer size"
-    rich.acknowledge(credit, 0)
-    assert (rich._budget.used, rich.retained) == (0, 0)
-
-
-@given(st.lists(st.integers(0, 9000), max_size=40), st.data())
-def test_a_queue_gives_what_was_put_in(sizes, data):
-    queue, put, got = ByteQueue(), bytearray(), bytearray()
-    for size in sizes:
-        if size:
-            chunk = bytes((len(put) + n) % 251 for n in range(size))
-            queue.append(chunk)
-            put += chunk
-        if queue.size and data.draw(st.booleans()):
-            got += queue.take(data.draw(st.integers(1, 12_000)))
-        if data.draw(st.booleans()):
-            skipped = data.draw(st.integers(0, queue.size))
-            queue.drop(skipped)
-            got += put[len(got) : len(got) + skipped]
-        assert queue.size == len(put) - len(got)
-    while queue.size:
-        got += queue.take(5000)
-    assert got == put
-
-
 class Pair:
     """Both ends of one direction, joined without a path."""
 
@@ -423,35 +385,3 @@ def test_nothing_is_offered_before_what_waits():
     take_in(inbox, 5, b"second", 0.0, 0.1, lambda data: pytest.fail("out of order"))
     inbox.take(5)  # taken, and not yet out
     take_in(inbox, 11, b"third", 0.0, 0.1, lambda data: pytest.fail("out of order"))
-
-
-def test_what_is_retained_can_be_sent_again_from_any_offset():
-    outbox = SendBuffer(1 << 20, Budget(1 << 30), 1 << 20)
-    data = bytes(range(256)) * 40
-    for start, end in ((0, 5000), (5000, 5001), (5001, 5010), (5010, len(data))):  # some are joined
-        outbox.send(data[start:end])
-    outbox.acknowledge(100, 1 << 20)
-    for offset in (100, 4999, 5000, 5005, 5010, len(data) - 1):
-        pieces, at = [], offset
-        while at < len(data):
-            piece = outbox.again(at, 3000)
-            assert 1 <= len(piece) <= 3000
-            pieces.append(bytes(piece))
-            at += len(piece)
-        assert b"".join(pieces) == data[offset:]
-    outbox.finish()
-    outbox.resume(len(data) + 1)  # FIN included
-    outbox.resume(50)  # it has acknowledged more since it said that
-    with pytest.raises(ProtocolError):
-        outbox.resume(len(data) + 2)
-    with pytest.raises(IndexError):
-        outbox.again(len(data), 1)
-
-
-def test_what_is_sent_again_does_not_change():
-    outbox = SendBuffer(1 << 20, Budget(1 << 30), 1 << 20)
-    outbox.send(b"abc")
-    again = outbox.again(0, 10)
-    outbox.send(b"def")
-    assert bytes(again) == b"abc"
-    assert bytes(outbox.again(0, 10)) == b"abcdef"
