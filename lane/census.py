@@ -10,6 +10,8 @@ import gc
 import logging
 import os
 from collections import Counter
+from collections.abc import Callable
+from functools import cache
 from typing import Protocol
 from weakref import WeakSet
 
@@ -76,13 +78,22 @@ def tell() -> None:
 
 def _heap() -> int:
     """Bytes in use in the C library's heap; 0 if the library does not say."""
-    try:
-        mallinfo = ctypes.CDLL(None).mallinfo2  # glibc 2.33
-    except (OSError, AttributeError):
+    mallinfo = _mallinfo()
+    if mallinfo is None:
         return 0
-    mallinfo.restype = _MallocInfo
     info = mallinfo()
     return int(info.uordblks + info.hblkhd)
+
+
+@cache
+def _mallinfo() -> Callable[[], _MallocInfo] | None:
+    """glibc's function, looked up once: each look-up leaves objects that only the collector finds."""
+    try:
+        found = ctypes.CDLL(None).mallinfo2  # glibc 2.33
+    except (OSError, AttributeError):
+        return None
+    found.restype = _MallocInfo
+    return found
 
 
 def _entries(folder: str) -> int:

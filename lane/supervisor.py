@@ -61,6 +61,8 @@ def _supervise(name: str, run: Callable[[], object]) -> None:
             run()
         except FAULTS as error:
             report(name, error)
+        except GreenletExit:  # it would stay as the greenlet's value, with all frames that it passed
+            return
         else:
             return
         if monotonic() - began > STEADY:

@@ -87,7 +87,10 @@ def aside(room: ThreadPool, work: Callable[[], T]) -> T:
     """
     error, result = room.apply(_outcome, (work,))
     if error is not None:
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # its traceback has this frame
     found: T = result
     return found
 

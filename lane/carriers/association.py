@@ -45,10 +45,11 @@ class TunnelAssociation:
 
     def leaves(self, goes: Goes | None) -> None:
         """See `Association`."""
-        self._goes = goes
         if goes is None or self.over.is_set():
+            self._goes = None
             self._departures.end(self)
         else:
+            self._goes = goes
             self._departures.begin(self)
 
     def suspend(self) -> None:
@@ -72,6 +73,7 @@ class TunnelAssociation:
             finally:
                 self._departures.end(self, parcel)
                 self.over.set()
+                self._goes = None  # who goes has this
             if error is None and parcel is None:
                 self._session.close()
         how, dropped = error or "in good order", self._packets.dropped

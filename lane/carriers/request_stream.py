@@ -90,8 +90,6 @@ class RequestStream:
         self._reply: Reply | None = None
         self._rest = b""  # bytes received after the REPLY
         self._recv: Callable[[int], bytes | memoryview] = lease.stream.recv
-        self.send_joined: Callable[[bytes, Buffer], None] = self._send_first
-        """See `lane.stream.Joins`."""
 
     @property
     def asked(self) -> bool:
@@ -153,8 +151,8 @@ class RequestStream:
                     return
         self.lease.stream.sendall(data)
 
-    def _send_first(self, head: bytes, data: Buffer) -> None:
-        """Send `head` and `data` while the request may not have been sent."""
+    def send_joined(self, head: bytes, data: Buffer) -> None:
+        """See `lane.stream.Joins`. It is the stream's own once the request was sent."""
         self.sendall(b"".join((head, data)))
 
     @property
@@ -177,6 +175,7 @@ class RequestStream:
 
     def release(self) -> None:
         """Give the carrier back after the stream was closed or reset. Idempotent."""
+        self.answered = _nobody
         self.lease.release()
 
     def keep(self) -> None:
@@ -212,9 +211,12 @@ class RequestStream:
                 if reply.verdict is not Status.OK:
                     raise TargetError(reply.verdict, reply.text or reply.verdict.name.lower())
             except BaseException as error:
-                told = error if isinstance(error, LaneError) else Closed("nobody waits for the answer")
-                self._failure = Failure.of(told)
-                if self._only and self.asked and (isinstance(error, _Late) or told is not error):
+                if isinstance(error, LaneError):
+                    self._failure = Failure.of(error)
+                else:
+                    self._failure = Failure.of(Closed("nobody waits for the answer"))
+                known = isinstance(error, LaneError) and not isinstance(error, _Late)
+                if self._only and self.asked and not known:
                     start(self._part)
                 else:
                     self.discard()
@@ -266,7 +268,7 @@ class RequestStream:
         with suppress(Closed):  # the next read raises it, with the reason
             self.lease.send(data)
         self._sent = True
-        self.send_joined = joiner(self.lease.stream)
+        self.send_joined = joiner(self.lease.stream)  # type: ignore[assignment,method-assign]
         self.send_now = getattr(self.lease.stream, "send_now", None)
 
 

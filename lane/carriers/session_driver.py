@@ -253,5 +253,5 @@ class SessionDriver(SessionFigures):
     def _fail(self, error: LaneError) -> None:
         """End the session with `error`."""
         if not self.session.done_here:
-            self.requests.answered(error)
+            self.requests.tell(error)
             self.session.fail(error)

@@ -104,12 +104,14 @@ class SessionRequests:
             try:
                 stream.reply()
             except LaneError as error:
-                stream = self._retry(stream, error)
+                if (following := self._retry(stream, error)) is None:
+                    raise
+                stream = following
             else:
                 return stream
 
-    def _retry(self, lost: RequestStream, error: LaneError) -> RequestStream:
-        """Repeat a request without a REPLY on another carrier. Raises `error` if that can't help.
+    def _retry(self, lost: RequestStream, error: LaneError) -> RequestStream | None:
+        """Repeat a request without a REPLY on another carrier. None if that can't help.
 
         The server may have received the first request with data, and data must not reach the target twice.
         So the repeated request is RESUME. It is the first command again only if no data were sent, or if the
@@ -120,7 +122,7 @@ class SessionRequests:
         aged = isinstance(error, Unreachable | Refused) and (lost.lease.distrusted or not lost.lease.fresh)
         turned_away = isinstance(error, TurnedAway | Unanswered) and not aged
         if not self._tries or self._session.done_here or not (gone or aged or turned_away):
-            raise error
+            return None
         if turned_away:
             gevent.sleep(PAUSE * (TRIES - self._tries))
         if gone and (lost.server_epoch is None or lost.server_epoch != self._first_epoch):
@@ -154,5 +156,9 @@ class SessionRequests:
         self._lanes.heard(reply.server_epoch)
         if first:
             self._session.grant(max(reply.window, EARLY))
-            self.answered(None)
-            self.answered = _nobody
+            self.tell(None)
+
+    def tell(self, error: LaneError | None) -> None:
+        """Call `answered`, and let go of it."""
+        answered, self.answered = self.answered, _nobody
+        answered(error)

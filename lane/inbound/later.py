@@ -13,7 +13,7 @@ from gevent.event import Event
 
 from lane.address import Address
 from lane.carriers.departures import Goes
-from lane.errors import LaneError
+from lane.errors import Closed, LaneError
 from lane.inbound.connector import Association, Buffer
 from lane.tasks import start
 
@@ -71,7 +71,7 @@ class Later:
 
     def leaves(self, goes: Goes | None) -> None:
         """See `Association`."""
-        self._goes = goes
+        self._goes = None if self._closed else goes
         if self._association is not None:
             self._association.leaves(goes)
 
@@ -92,16 +92,29 @@ class Later:
         """See `Association`."""
         self._closed = True
         self._waiting.clear()
-        if self._association is not None:
-            self._association.close()
+        association, self._association = self._association, None
+        if association is not None:
+            del self.send
+            association.close()
+        self._goes = None  # this and the others refer to whoever has this object
+        self._ask, self._failed = _closed, _nobody
 
     def _open(self) -> None:
+        failed = self._failed
         try:
             self.open()
         except LaneError as error:
             self._not_before = monotonic() + PAUSE
             self.dropped += len(self._waiting)
             self._waiting.clear()
-            self._failed(error)
+            failed(error)
         finally:
             self._asking = False
+
+
+def _closed() -> Association:
+    raise Closed("the association has ended")
+
+
+def _nobody(_: LaneError) -> None:
+    pass

@@ -202,7 +202,9 @@ class _Routed:
             return
         ended()
         self._way = lambda _: None  # without what was remembered, which refers to this object
+        del self._make_direct  # nor that
         self._lane.close()
-        if self._direct is not None:
-            self._direct.close()
+        direct, self._direct = self._direct, None
+        if direct is not None:
+            direct.close()
         log.debug("an association ended: %d packets were dropped before it was open", self._lane.dropped)

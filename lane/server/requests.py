@@ -213,8 +213,7 @@ class Requests(Passage):
             hosted = self._hosting.connect(carrier, request, user, entry)
         except BaseException as error:
             if entry:
-                refusal = error if isinstance(error, TargetError) else TargetError(Status.GONE, str(error))
-                self._resumption.ended(entry, refusal, known=False)
+                self._resumption.ended(entry, _refusal(error), known=False)
             raise
         if entry:
             entry.begin(hosted)
@@ -243,13 +242,12 @@ class Requests(Passage):
                 return entry
             self._resumption.forget(entry, TargetError(Status.GONE, "there is no such session here"))
         except BaseException as error:
-            refusal = error if isinstance(error, TargetError) else TargetError(Status.GONE, str(error))
             arrived = self._asking[key] is not None
-            if arrived or refusal.status is Status.TTL_EXPIRED:  # the client asks again
-                self._resumption.forget(entry, refusal)
+            if arrived or _refusal(error).status is Status.TTL_EXPIRED:  # the client asks again
+                self._resumption.forget(entry, _refusal(error))
             else:
-                self._resumption.ended(entry, refusal, known=False)
-            if refusal is not error or not arrived:
+                self._resumption.ended(entry, _refusal(error), known=False)
+            if not arrived or not isinstance(error, TargetError):
                 raise
         finally:
             if (late := self._asking.pop(key)) is not None:
@@ -261,3 +259,8 @@ class Requests(Passage):
 
     def _message(self, status: Status, bound: Address, text: str = "") -> bytes:
         return Reply(status, self._server_epoch, self._registry.window, bound, text).pack()
+
+
+def _refusal(error: BaseException) -> TargetError:
+    """`error` as a refusal. Whoever raises one must not name it: its traceback refers to his frame."""
+    return error if isinstance(error, TargetError) else TargetError(Status.GONE, str(error))

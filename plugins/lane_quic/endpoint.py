@@ -18,6 +18,7 @@ from lane.stream import Address, ClientTLS
 from lane_quic.carrier import QuicCarrier
 from lane_quic.configuration import CID_SIZE, DEFAULTS, Settings, client_configuration
 from lane_quic.engine.engine import Engine
+from lane_quic.runner import Owner
 from lane_quic.udp.offload import Datagrams
 from lane_quic.udp.udp import QuicSocket
 
@@ -35,7 +36,7 @@ SILENCE_ENDS = 2.0
 """Seconds without a probe timeout that show that answers have arrived."""
 
 
-class Client:
+class Client(Owner):
     """One connection to a server."""
 
     def __init__(self, family: int, address: Any, tls: ClientTLS, settings: Settings) -> None:
@@ -47,19 +48,14 @@ class Client:
         self._silent_at, self._moved_at, self._patience = 0.0, 0.0, 0.0
         self._refused = self._asked_again = False
         self._socket = self._open()
-        self.carrier = QuicCarrier(
-            self.engine,
-            self._send,
-            address[0],
-            on_end=self._close,
-            on_silence=self._move,
-        )
+        self.carrier = QuicCarrier(self.engine, self._send, address[0], self)
         self.carrier.start(tls, self._path)
 
     def _send(self, datagrams: Datagrams) -> None:
         self._socket.send(datagrams)
 
-    def _close(self) -> None:
+    def on_end(self, carrier: QuicCarrier) -> None:
+        """Close the socket."""
         self._socket.close()
 
     def _open(self) -> QuicSocket:
@@ -92,7 +88,7 @@ class Client:
         self._asked_again = True
         self.carrier.probe()
 
-    def _move(self) -> None:
+    def on_silence(self, carrier: QuicCarrier) -> None:
         """Migrate to another port, since no answers arrive: our address or a NAT's mapping may be gone.
 
         The server validates the new path (RFC 9000 section 9). Repeated attempts become ever rarer.

@@ -31,6 +31,7 @@ from lane_quic.configuration import CID_SIZE, DEFAULTS, SMALL_DATAGRAM, Settings
 from lane_quic.engine.engine import Engine
 from lane_quic.handshake_queue import FirstFlight, HandshakeQueue
 from lane_quic.local_address import LocalAddress, Send
+from lane_quic.runner import Owner
 from lane_quic.stateless import Stateless
 from lane_quic.udp.sockets import bind, peer_name
 
@@ -46,7 +47,7 @@ MAX_WAITING = 1024
 """Carriers that may wait to be accepted."""
 
 
-class QuicListener:
+class QuicListener(Owner):
     """All connections of one UDP port."""
 
     def __init__(self, endpoint: Address, tls: ServerTLS, settings: Settings = DEFAULTS) -> None:
@@ -60,7 +61,7 @@ class QuicListener:
         self._by_cid: dict[bytes, QuicCarrier] = {}
         self._half_open: dict[QuicCarrier, float] = {}  # the start time of each handshake
         self._places: Places[QuicCarrier] = Places(MAX_HALF_OPEN)  # of the handshakes
-        self._carriers: set[QuicCarrier] = set()
+        self._carriers: dict[QuicCarrier, dict[bytes, None]] = {}  # with their connection IDs
         self._strangers: Places[QuicCarrier] = Places(inf)  # clients without a proven key, unbounded here
         self._queue = HandshakeQueue(self._begin, self._strangers.count_of)
         self._accepting = True
@@ -245,52 +246,47 @@ class QuicListener:
     ) -> QuicCarrier:
         """Create a carrier that is found by its connection IDs until it ends."""
         cids = dict.fromkeys((first_cid, *engine.host_cids))  # a set would take twice the memory
-
-        def on_cid(cid: bytes, used: bool) -> None:
-            if used and carrier in self._carriers:
-                cids[cid] = None
-                self._by_cid[cid] = carrier
-            else:
-                cids.pop(cid, None)
-                self._by_cid.pop(cid, None)
-
-        def on_end() -> None:
-            for cid in cids:
-                self._by_cid.pop(cid, None)
-            self._no_more_half_open(carrier)
-            self._strangers.leave(carrier)
-            self._carriers.discard(carrier)
-            self._close_if_unused()
-
-        def on_ready() -> None:
-            self._no_more_half_open(carrier)
-            if self._accepting and self._waiting.qsize() < MAX_WAITING:
-                self._waiting.put(carrier)
-            else:
-                carrier.shut("the server is full")
-
-        def on_proven() -> None:
-            self._strangers.leave(carrier)
-
-        carrier = QuicCarrier(
-            engine,
-            send,
-            peer_name(path),
-            binding=self._tls.binding,
-            on_cid=on_cid,
-            on_end=on_end,
-            on_ready=on_ready,
-            on_proven=on_proven,
-        )
+        carrier = QuicCarrier(engine, send, peer_name(path), self, binding=self._tls.binding)
         for cid in cids:
             self._by_cid[cid] = carrier
         self._half_open[carrier] = now
-        self._carriers.add(carrier)
+        self._carriers[carrier] = cids
         self._strangers.enter(carrier, carrier.peer)
         if (lost := self._places.enter(carrier, carrier.peer)) is not None:
             self._no_more_half_open(lost)
             lost.shut("the server is full")
         return carrier
+
+    # Called by carriers.
+
+    def on_cid(self, carrier: QuicCarrier, cid: bytes, used: bool) -> None:
+        """Find the carrier by `cid`, or no longer."""
+        if used:
+            self._carriers[carrier][cid] = None
+            self._by_cid[cid] = carrier
+        else:
+            self._carriers[carrier].pop(cid, None)
+            self._by_cid.pop(cid, None)
+
+    def on_ready(self, carrier: QuicCarrier) -> None:
+        """Let the carrier be accepted."""
+        self._no_more_half_open(carrier)
+        if self._accepting and self._waiting.qsize() < MAX_WAITING:
+            self._waiting.put(carrier)
+        else:
+            carrier.shut("the server is full")
+
+    def on_proven(self, carrier: QuicCarrier) -> None:
+        """Count the client as no stranger."""
+        self._strangers.leave(carrier)
+
+    def on_end(self, carrier: QuicCarrier) -> None:
+        """Forget the carrier."""
+        for cid in self._carriers.pop(carrier, ()):
+            self._by_cid.pop(cid, None)
+        self._no_more_half_open(carrier)
+        self._strangers.leave(carrier)
+        self._close_if_unused()
 
 
 def _known_path(address: Any) -> KnownPath:

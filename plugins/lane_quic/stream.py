@@ -33,11 +33,30 @@ class StreamCarrier(Protocol):
         """Drop a stream. False if it was dropped before."""
 
 
+class _Nobody:
+    """The carrier of streams that have ended."""
+
+    engine: Engine
+
+    def __init__(self) -> None:
+        self.waiting: set[QuicStream] = set()
+
+    def flush_soon(self) -> None:
+        """There is nothing to send."""
+
+    def forget(self, stream: "QuicStream") -> bool:
+        """It was dropped before."""
+        return False
+
+
+_NOBODY = _Nobody()
+
+
 class QuicStream:
-    """One stream of a carrier."""
+    """One stream of a carrier. Once it has failed, it refers to its carrier no more."""
 
     def __init__(self, carrier: StreamCarrier, stream_id: int) -> None:
-        self._carrier = carrier
+        self._carrier: StreamCarrier = carrier
         self._engine = carrier.engine
         self.id = stream_id
         self._chunks: deque[bytes] = deque()
@@ -135,13 +154,14 @@ class QuicStream:
         self._check()
         if self._engine.unsent(self.id) < self._engine.unsent_limit:
             return
-        self._carrier.waiting.add(self)
+        waiting = self._carrier.waiting
+        waiting.add(self)
         try:
             while not (self._failure or self._stopped or self._finished) and not self._has_room():
                 self._writable.clear()
                 self._writable.wait()  # no limit: the caller has one, and a dead connection ends
         finally:
-            self._carrier.waiting.discard(self)
+            waiting.discard(self)
         self._check()
 
     def finish(self) -> None:
@@ -245,5 +265,6 @@ class QuicStream:
     def fail(self, error: LaneError) -> None:
         if self._failure is None:
             self._failure = Failure.of(error)
+        self._carrier, self._take = _NOBODY, None
         self._readable.set()
         self._writable.set()

@@ -9,7 +9,7 @@ from aioquic.buffer import Buffer
 from aioquic.quic.packet import pull_quic_header
 from aioquic.tls import Epoch
 from gevent import socket
-from lane_quic import carrier
+from lane_quic import streams
 from lane_quic.configuration import client_configuration
 from lane_quic.engine import assembler, peer_limits
 from lane_quic.engine.engine import Engine
@@ -119,7 +119,7 @@ def sizes(end):
     return {
         "streams": len(engine._streams),
         "the carrier's streams": len(end._streams),
-        "streams that wait": len(end._incoming),
+        "streams that wait": len(end._streams.waiting),
         "events": len(engine._events),
         "packets with an ACK alone": sum(not p.in_flight for p in space.sent_packets.values()),
         "packets in flight": sum(p.in_flight for p in space.sent_packets.values()),
@@ -128,7 +128,7 @@ def sizes(end):
         "pieces": sum(len(r.held) for r in receivers),
         "bytes ahead": sum(r._held for r in receivers),
         "bytes of TLS": engine._crypto_streams[Epoch.ONE_RTT].receiver._held
-        + len(engine.tls._receive_buffer),
+        + len(engine.tls._receive_buffer if engine.tls else b""),
         "challenges": max(len(path.remote_challenges) for path in engine._network_paths),
         "paths": len(engine._network_paths),
         "peer's connection IDs": len(engine._peer_cid_available),
@@ -143,7 +143,7 @@ def sizes(end):
 BOUNDS = {
     "streams": STREAMS,
     "the carrier's streams": 2 * STREAMS,
-    "streams that wait": carrier.MAX_WAITING + 1,
+    "streams that wait": streams.MAX_WAITING + 1,
     "events": 1,  # all are acted upon at the end of a batch
     "packets with an ACK alone": recovery.ACK_ONLY_PACKETS + 1,
     "packets in flight": 3000,  # the window holds no more of the smallest ones

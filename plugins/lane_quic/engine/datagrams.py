@@ -136,6 +136,8 @@ class QuicDatagrams:
     @property
     def max_size(self) -> int:
         """The largest payload that fits into a packet now, bytes; 0 if the peer accepts none (yet)."""
+        if self._failure is not None:
+            return 0
         engine = self._engine
         limit: int = engine.remote_max_datagram_frame_size or 0  # of a frame with its type and length
         peers = limit - 3 if limit > 66 else min(limit - 2, 63)
@@ -195,8 +197,11 @@ class QuicDatagrams:
 
     def fail(self, error: LaneError) -> None:
         """End: the connection is closed."""
+        if self._failure is not None:
+            return
         self._failure = Failure.of(error)
         self._deliver = None
+        del self._engine  # which refers to this
         self.outgoing.keep(-1)
         self._incoming.keep(-1)
         self._readable.set()

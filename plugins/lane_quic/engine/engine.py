@@ -19,7 +19,8 @@ from aioquic.quic.packet_builder import QuicPacketBuilderStop
 from aioquic.tls import Epoch
 
 from lane_quic.configuration import DEFAULTS, LARGE_DATAGRAM, LARGEST_RECEIVED, Settings
-from lane_quic.engine.ack_timing import ACK_DELAY_SLACK, MAX_ACK_DELAY, AckTiming
+from lane_quic.engine.ack_timing import ACK_DELAY_SLACK, MAX_ACK_DELAY
+from lane_quic.engine.letting_go import LettingGo
 from lane_quic.engine.mtu_discovery import HOLE_PACKETS
 from lane_quic.engine.received_packets import ReceivedPackets
 from lane_quic.fastpath import datagram, message
@@ -31,7 +32,7 @@ from lane_quic.trace.qlog import Trace, log_metrics
 from lane_quic.udp.offload import apart
 
 
-class Engine(AckTiming):
+class Engine(LettingGo):
     """One QUIC connection without I/O. Servers pass `original_cid`, `state_key` and a Retry's `retry_cid`."""
 
     __slots__ = ("_control", "_cut_short", "_ends_only", "_fast", "_path", "timer_stays")
@@ -112,17 +113,6 @@ class Engine(AckTiming):
             else:
                 self._recall()
             self._path = path
-
-    def let_go(self) -> None:
-        """Free the data and the packets of a connection that has ended. It can't be used any more.
-
-        An engine refers to itself in many ways, so the garbage collector finds it only after some time.
-        """
-        for space in self.spaces.values():
-            space.sent_packets.clear()
-        self.loss.let_go()
-        self.streams.clear()
-        self.streams_queue = []
 
     def _start_anew(self) -> None:
         """Forget the measurements of the old path (RFC 9000 section 9.4)."""

@@ -54,6 +54,7 @@ _recovery = rely_on(
     "_rtt_min",
     "_rtt_smoothed",
     "_rtt_variance",
+    "_send_probe",
     "_time_of_last_sent_ack_eliciting_packet",
 )
 _window = rely_on(QuicPacketNumberWindow(), "_lower", "_received", "_size")
@@ -122,6 +123,7 @@ class PacketRecovery(Aliased, QuicPacketRecovery):
         rtt_min: float
         rtt_smoothed: float
         rtt_variance: float
+        send_probe: Callable[[], None]
         time_of_last_sent_ack_eliciting_packet: float
 
         def get_loss_space(self) -> Any: ...

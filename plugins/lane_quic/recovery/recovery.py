@@ -215,7 +215,8 @@ class Recovery(ProbeTimeout):
         self.pto_count = self._followers = self.large_lost = 0
 
     def let_go(self) -> None:
-        """Forget all packets, of a connection that has ended."""
+        """Forget all packets, and the connection, which has ended."""
+        self.send_probe = _nothing
         for remembered in (self._ack_only, self._lost, self._lost_numbers):
             remembered.clear()
 
@@ -301,3 +302,7 @@ class Recovery(ProbeTimeout):
         self.spurious += len(found)
         self._lost_recently = max(0.0, self._lost_recently - len(found))
         return found
+
+
+def _nothing() -> None:
+    pass

@@ -338,3 +338,4 @@ class QuicSocket:
             self._writable.close()
             self._sock.close()
             self._loop.kill(block=False)
+            del self._on_datagrams, self._on_hint, self._on_broken  # of the owner, who may have this socket

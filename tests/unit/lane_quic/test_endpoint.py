@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import gevent
 import pytest
-from lane_quic import carrier, configuration, endpoint
+from lane_quic import configuration, endpoint, runner
 from lane_quic.carrier import QuicCarrier
 from lane_quic.plugin import QuicTransport, lane_register_transports
 from lane_quic.udp import udp
@@ -29,7 +29,7 @@ LOOPBACK = Address("127.0.0.1", 0)
 def short_lived(monkeypatch):
     """Connections that die of 3 s of silence, in virtual time; the kit that is made after this has them."""
     monkeypatch.setattr(configuration, "IDLE_TIMEOUT", 3.0)
-    monkeypatch.setattr(carrier, "KEEPALIVE", 1.0)
+    monkeypatch.setattr(runner, "KEEPALIVE", 1.0)
     with virtual_time(patience=0.02):
         yield
 
@@ -158,7 +158,7 @@ def test_a_client_whose_address_is_dead_goes_on_from_another(kit, who):
 def test_silence_makes_a_client_move_more_and_more_seldom(kit, monkeypatch):
     monkeypatch.setattr(endpoint, "MOVE_AFTER", 0.1)
     near, _ = kit.dial()
-    client, moves = near._on_silence.__self__, []
+    client, moves = near._owner, []
     opened = client._open
     monkeypatch.setattr(client, "_open", lambda: moves.append(time.monotonic()) or opened())
     kit.listener._addresses[0]._socket._on_datagrams = lambda *_: []

@@ -167,7 +167,7 @@ def test_attacks_are_what_they_seem(kit, attacked):
     """That the server bears an attack says something only if it hears it."""
     victim = attacked()
     victim.suffer("reset streams with a byte", 200)
-    assert victim.carrier._next_incoming > 4 * STREAMS
+    assert victim.carrier._streams.next_incoming > 4 * STREAMS
     victim.suffer("path challenges", 20)
     assert set(ATTACKS) >= attacks.SILENT
     assert settled(lambda: victim.engine._packet_number) > 20

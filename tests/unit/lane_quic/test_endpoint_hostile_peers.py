@@ -7,10 +7,11 @@ import gevent
 import pytest
 from aioquic.buffer import Buffer
 from aioquic.quic.packet import pull_quic_header
-from lane_quic import carrier, configuration, endpoint, listener
+from lane_quic import configuration, endpoint, listener, streams
 from lane_quic.configuration import Settings, reset_token
 from lane_quic.listener import QuicListener
 from lane_quic.plugin import QuicTransport
+from lane_quic.runner import NOBODY
 
 from lane.errors import Closed, Unreachable
 from lane.stream import Address
@@ -45,7 +46,7 @@ def die(listener):
     """End a listener as a killed process would: without a word."""
     listener._addresses[0]._socket.close()
     for ended in list(listener._carriers):
-        ended._on_end = lambda: None
+        ended._owner = NOBODY
         ended.fail(Closed("killed"))
 
 
@@ -169,7 +170,7 @@ def test_handshakes_that_stay_half_open_are_bounded_and_end(clock, monkeypatch, 
     gevent.sleep(2 * configuration.IDLE_TIMEOUT)
     assert not full._half_open
     assert full._by_cid == {}
-    assert full._carriers == set()
+    assert full._carriers == {}
     received += answers(stranger, full.address)
     assert 5 * 1200 < sum(map(len, received)) <= 20 * 3 * 1200, "three times of what it got, to each"
     exchange(*kit.dial())
@@ -351,8 +352,8 @@ def test_streams_that_are_reset_before_anybody_accepts_them_are_bounded(kit):
         if near.capacity:
             near.open().reset()
             opened += 1
-        assert len(far._incoming) <= carrier.MAX_WAITING + 1
-        assert opened < 10 * carrier.MAX_WAITING
+        assert len(far._streams.waiting) <= streams.MAX_WAITING + 1
+        assert opened < 10 * streams.MAX_WAITING
     assert "nobody has accepted" in str(near.error)
     exchange(*kit.dial())
 

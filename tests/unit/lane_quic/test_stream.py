@@ -200,6 +200,7 @@ def test_what_is_never_read_of_a_stream_that_is_over_is_given_back(kit):
 
 def test_one_direction_is_aborted_past_what_waits_and_the_other_goes_on(kit):
     near, far = kit.stream()
+    carriers = near._carrier, far._carrier
     flood = gevent.spawn(outcome, near.sendall, bytes(50 << 20))
     until(lambda: near in near._carrier.waiting)
     far.sendall(b"still")
@@ -214,7 +215,7 @@ def test_one_direction_is_aborted_past_what_waits_and_the_other_goes_on(kit):
     near.abort_sending(8)
     near.finish()
     near.reset()
-    until(lambda: not near._carrier._streams and not far._carrier._streams)
+    until(lambda: not any(carrier._streams for carrier in carriers))
 
 
 def test_what_is_not_sent_yet_is_no_matter_to_a_code(kit):

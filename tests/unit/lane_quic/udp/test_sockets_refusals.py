@@ -10,6 +10,7 @@ import pytest
 from gevent import socket
 from lane_quic import configuration, endpoint, listener
 from lane_quic.plugin import QuicTransport
+from lane_quic.runner import NOBODY
 from lane_quic.udp import udp
 
 from lane.errors import Closed, Failure, Unreachable
@@ -32,11 +33,11 @@ REASONS = [errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENET
 
 def client_of(carrier):
     """The endpoint of a dialled carrier."""
-    return carrier._on_silence.__self__
+    return carrier._owner
 
 
 class Failing:
-    """A socket whose calls of `name` fail `times` times with `error`; `failed` counts."""
+    """A socket or an owner whose calls of `name` fail `times` times with `error`; `failed` counts."""
 
     def __init__(self, sock, name, error, times):
         self.sock, self.name, self.error, self.left, self.failed = sock, name, error, times, 0
@@ -95,7 +96,7 @@ def forge(code, source, target, count):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may forge ICMP messages")
 @pytest.mark.parametrize("code", FORGED.values(), ids=FORGED)
 def test_forged_messages_end_no_connection_and_have_little_sent(code, monkeypatch):
-    monkeypatch.setattr("lane_quic.carrier.PROBE_PAUSE", 1000.0)
+    monkeypatch.setattr("lane_quic.runner.PROBE_PAUSE", 1000.0)
     # An address that nothing else uses: the kernel believes "too large" for ten minutes.
     kit = Kit(QuicTransport(), Address("127.0.0.57", 0))
     near, far = kit.dial()
@@ -130,7 +131,7 @@ def test_what_is_refused_for_good_ends_by_time(clock, monkeypatch):
     kit = Kit(QuicTransport(), LOOPBACK)
     near, far = kit.dial()
     kit.listener._addresses[0]._socket.close()
-    far._on_end = lambda: None
+    far._owner = NOBODY
     far.fail(Closed("killed"))
     stream = near.open()
     reading = gevent.spawn(outcome, stream.recv)
@@ -278,23 +279,25 @@ def test_a_listener_whose_port_was_taken_meanwhile_comes_back(kit, caplog):
 @pytest.mark.parametrize(
     ("entry", "broken"),
     [("_keep_alive", "send_ping"), ("_on_timer", "get_timer"), ("flush", "note_idle"), ("probe", "send_ping"),
-     ("shut", "close"), ("flush", "_on_cid"), ("_on_timer", "_on_silence")],
+     ("shut", "close"), ("flush", "on_cid"), ("_on_timer", "on_silence")],
 )  # fmt: skip
 def test_a_bug_in_a_carrier_ends_it_and_no_other(kit, entry, broken, monkeypatch, caplog):
     (near, far), other = kit.dial(), kit.dial()
-    monkeypatch.setattr("lane_quic.carrier.KEEPALIVE", 0.0)
+    monkeypatch.setattr("lane_quic.runner.KEEPALIVE", 0.0)
     near.open().sendall(b"!")
     far.accept()
     far.engine._loss.timeouts = 100
     far.engine.get_timer = lambda: 0.0
     far.engine.handle_timer = lambda now: None
-    if broken == "_on_cid":
+    if broken.startswith("on"):
+        far._owner = Failing(far._owner, broken, RuntimeError("a bug"), 1)
+    else:
+        setattr(far.engine, broken, raising)
+    if broken == "on_cid":
         near.engine.change_connection_id()
         near.flush()
-        far._on_cid = raising
         until(lambda: far.closed)
     else:
-        setattr(far if broken.startswith("_on") else far.engine, broken, raising)
         far.shut("bye") if entry == "shut" else getattr(far, entry)()
     assert far.closed
     assert "the connection with 127.0.0.1 failed" in caplog.text
