@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import gevent
 from gevent import get_hub
-from gevent.select import select
+from gevent.select import POLLOUT, poll
 from gevent.socket import socket as GeventSocket  # noqa: N812  (the name of the type, not of a function)
 
 from lane.address import Address
@@ -107,11 +107,14 @@ def _answered(sock: socket.socket, patience: float | None) -> bool:
 
 def _first_of(first: socket.socket, where: Where, tune: Callable[[Any], None]) -> socket.socket:
     """The first socket that is connected: `first`, whose answer is late, or another one. Raises OSError."""
-    tried = [first]
+    tried, poller = [first], poll()  # `select` takes no descriptors from 1024 on
     try:
         with suppress(OSError):  # no descriptor or port is free
             tried.append(_begin(where, tune)[0])
-        found: socket.socket = select([], tried, [])[1][0]  # no limit: as above
+        for sock in tried:
+            poller.register(sock, POLLOUT)
+        ready = dict(poller.poll())  # no limit: as above
+        found = next(sock for sock in tried if sock.fileno() in ready)
         _raise(found.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
         tried.remove(found)
         return found

@@ -1,5 +1,9 @@
 """lane's own connections to hosts by name: past dead addresses, and in time."""
 
+import fcntl
+import resource
+import socket
+
 import gevent
 import pytest
 from lane_tls.plugin import TLSTransport
@@ -94,7 +98,17 @@ def test_the_time_is_for_everything(monkeypatch):
         Connector(Names("127.0.0.2", "127.0.0.2")).connect(Address("server.test", port), 0.1)
 
 
+@pytest.fixture
+def many_descriptors():
+    """The process may have more than `select` takes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1100), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 @pytest.mark.parametrize("port_is_free", [True, False])
+@pytest.mark.usefixtures("many_descriptors")
 def test_a_lost_syn_is_made_up_for_before_the_kernel_repeats_it(monkeypatch, port_is_free):
     begun = []
 
@@ -104,7 +118,10 @@ def test_a_lost_syn_is_made_up_for_before_the_kernel_repeats_it(monkeypatch, por
             listener.accept()[0].close()  # from now on there is room
             if not port_is_free:
                 raise OSError("no port is free")
-        begun.append(connect_begin(where, tune))
+        sock, under_way = connect_begin(where, tune)
+        with sock:
+            high = socket.socket(fileno=fcntl.fcntl(sock, fcntl.F_DUPFD_CLOEXEC, 1024))
+        begun.append((high, under_way))
         return begun[-1]
 
     connect_begin = connect._begin
