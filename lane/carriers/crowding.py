@@ -5,7 +5,7 @@ as much of the line as all the others together. New sessions go where there is m
 last for hours. So some of them move as soon as carriers differ much.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
 from lane.stream import Carrier
@@ -25,15 +25,19 @@ class Carried(Protocol):
     def carrier(self) -> Carrier | None: ...
     @property
     def moving(self) -> bool: ...
+    @property
+    def settled(self) -> bool:
+        """Whether it can move."""
 
 
 C = TypeVar("C", bound=Carried)
 
 
-def leaving(sessions: Iterable[C]) -> Sequence[C]:
+def leaving(sessions: Iterable[C], room: Callable[[Carrier], int]) -> Sequence[C]:
     """Those of the active `sessions` of a lane that should move to the carrier with most room.
 
     Nobody moves while others do, or to a carrier that has no more room than theirs: they would come back.
+    `room`: the number of streams that a carrier has for those who come.
     """
     on: dict[Carrier, list[C]] = {}
     for session in sessions:
@@ -45,6 +49,7 @@ def leaving(sessions: Iterable[C]) -> Sequence[C]:
         return ()
     crowded, other = max(on, key=lambda one: len(on[one])), min(on, key=lambda one: len(on[one]))
     most, least = len(on[crowded]), len(on[other])
-    if most <= UNEVEN * least + FEW or other.capacity <= crowded.capacity:
+    if most <= UNEVEN * least + FEW or room(other) <= room(crowded):
         return ()
-    return on[crowded][: min((most - least) // 2, AT_ONCE)]
+    able = [session for session in on[crowded] if session.settled]
+    return able[: min((most - least) // 2, AT_ONCE)]

@@ -227,7 +227,7 @@ class PathControl:
         choice = self.lanes.choice
         if choice.pool.shared and len(choice.pool) > 1:
             here = self._each(carried, lambda driver: driver.lane is choice)
-            for driver in leaving(driver for driver, carries in here if carries):
+            for driver in leaving((driver for driver, carries in here if carries), choice.pool.room):
                 driver.move(choice)
 
     def _each(

@@ -22,7 +22,7 @@ from lane.carriers.spares import Spares
 from lane.errors import Closed, LaneError, TurnedAway, Unreachable
 from lane.session.flows import Flows
 from lane.stream import Carrier
-from lane.supervisor import supervise
+from lane.supervisor import report, supervise
 
 SWEEP = 1.0
 """Seconds between two sweeps, which forget dead carriers, discard unneeded spares and make missing ones."""
@@ -81,6 +81,14 @@ class Pool:
     def shared(self) -> bool:
         """Whether a carrier has more than one stream, as far as is known."""
         return self._share > 1
+
+    def room(self, carrier: Carrier) -> int:
+        """The number of streams that `carrier` has for further sessions; 0 if none is sent there."""
+        try:
+            return carrier.capacity if carrier in self._roomy else 0
+        except Exception as error:  # of a plugin
+            report("a carrier that was asked for its capacity", error)
+            return 0
 
     def lease(self, *, fresh: bool = False, moved: bool = False) -> Lease:
         """A stream to the server, on a new carrier if `fresh`. Raises Unreachable or Refused.

@@ -2,7 +2,11 @@
 
 from types import SimpleNamespace
 
+import gevent
+
 from lane.carriers.crowding import AT_ONCE, FEW, UNEVEN, leaving
+from lane.carriers.path_control import LOOK_AT_LEAST
+from lane.carriers.session_driver import SessionDriver
 from lane.testing import memory
 from lane.testing.harness import until
 from tests.support.beds import making_beds
@@ -15,21 +19,53 @@ class Carrier:
         self.sessions, self.capacity = sessions, room
 
 
-def sessions(*carriers, moving=False):
+def sessions(*carriers, moving=False, settled=True):
     return [
-        SimpleNamespace(carrier=carrier, moving=moving)
+        SimpleNamespace(carrier=carrier, moving=moving, settled=settled)
         for carrier in (Carrier(*numbers) for numbers in carriers)
         for _ in range(carrier.sessions)
     ]
 
 
+def leave(*carriers, **how):
+    return leaving(sessions(*carriers, **how), lambda carrier: carrier.capacity)
+
+
 def test_sessions_leave_for_room_and_not_to_come_back():
-    assert len(leaving(sessions((128, 0), (1, 127)))) == AT_ONCE
-    assert len(leaving(sessions((30, 50), (4, 100)))) == 13
-    assert not leaving(sessions((UNEVEN * 20 + FEW, 0), (20, 100)))
-    assert not leaving(sessions((60, 60), (1, 60))), "it is full of idle ones"
-    assert not leaving(sessions((128, 0), (1, 127), moving=True))
-    assert not leaving(sessions((128, 0)))
+    assert len(leave((128, 0), (1, 127))) == AT_ONCE
+    assert len(leave((30, 50), (4, 100))) == 13
+    assert not leave((UNEVEN * 20 + FEW, 0), (20, 100))
+    assert not leave((60, 60), (1, 60)), "it is full of idle ones"
+    assert not leave((128, 0), (1, 127), moving=True)
+    assert not leave((128, 0))
+
+
+def test_those_who_wait_for_the_first_answer_keep_nobody_from_leaving():
+    waiting = sessions((AT_ONCE, 0), settled=False)
+    crowd = waiting + [SimpleNamespace(carrier=waiting[0].carrier, moving=False, settled=True)] * 40
+    going = leaving(crowd + sessions((1, 127)), lambda carrier: carrier.capacity)
+    assert len(going) == AT_ONCE
+    assert all(session.settled for session in going)
+
+
+def test_nobody_leaves_for_a_carrier_that_is_not_handed_out(monkeypatch):
+    moved = []
+    move = SessionDriver.move
+    monkeypatch.setattr(
+        SessionDriver, "move", lambda driver, lane: moved.append(driver) or move(driver, lane)
+    )
+    with making_beds(ways=("cheap",)) as make:
+        bed = make()
+        applications = [bed.application()]
+        until(lambda: bed.lanes.choice.probe.alive)
+        bed.lanes.choice.pool.distrust(bed.paths.moving[0].carrier)
+        applications += [bed.application() for _ in range(UNEVEN + FEW + 1)]
+        for app in applications:
+            app.sock.sendall(b"data")
+            assert app.sock.recv(100) == b"data"
+        gevent.sleep(2 * LOOK_AT_LEAST)
+        assert len(bed.paths.moving) == len(applications)
+        assert not moved
 
 
 def test_transfers_that_fill_a_carrier_share_the_line_with_the_first_on_another(monkeypatch):
