@@ -45,11 +45,12 @@ def leaving(sessions: Iterable[C], room: Callable[[Carrier], int]) -> Sequence[C
             return ()
         if (carrier := session.carrier) is not None:
             on.setdefault(carrier, []).append(session)
-    if len(on) < 2:
+    if not on:
         return ()
-    crowded, other = max(on, key=lambda one: len(on[one])), min(on, key=lambda one: len(on[one]))
-    most, least = len(on[crowded]), len(on[other])
-    if most <= UNEVEN * least + FEW or room(other) <= room(crowded):
+    crowded = max(on, key=lambda one: len(on[one]))
+    roomier = [len(there) for one, there in on.items() if room(one) > room(crowded)]
+    most, least = len(on[crowded]), min(roomier, default=len(on[crowded]))
+    if most <= UNEVEN * least + FEW:
         return ()
     able = [session for session in on[crowded] if session.settled]
     return able[: min((most - least) // 2, AT_ONCE)]

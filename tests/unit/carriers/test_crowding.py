@@ -38,6 +38,7 @@ def test_sessions_leave_for_room_and_not_to_come_back():
     assert not leave((60, 60), (1, 60)), "it is full of idle ones"
     assert not leave((128, 0), (1, 127), moving=True)
     assert not leave((128, 0))
+    assert len(leave((30, 50), (4, 100), (1, 0))) == 13, "the last one is not handed out"
 
 
 def test_those_who_wait_for_the_first_answer_keep_nobody_from_leaving():
