@@ -81,7 +81,7 @@ STANDING_ROUNDS = 16
 FEW_ROUNDS = 4
 """The same if the queue is longer than our own window can cause."""
 FEW_PAUSE = 2.0
-"""Seconds between two such measurements, at least. A window for a shorter path fills little of this one."""
+"""Seconds until a second one, at least. If it was no help, the queue is another flow's, and would only grow."""
 UNBOUND = 1.35
 """The window, in BDPs, from which on a bound by loss is lifted: nobody else fills the queue."""
 BOUND_PACING = 1.1
@@ -116,7 +116,7 @@ class Bbr:
         self.pacing_rate: float | None = None
         self.min_rtt = math.inf
         self._min_rtt_at = 0.0
-        self._rtt_probed_at = -math.inf
+        self._rtt_probed_at, self._few_pause = -math.inf, FEW_PAUSE
         self._rtt_probe_ends: float | None = None
         self._recent_rtts: list[float] = []  # an empty deque would take 760 bytes
         self._rate = Bandwidth()
@@ -242,8 +242,9 @@ class Bbr:
         self._queue.end_round(low, self.min_rtt)
         # Our own window cannot cause a queue of more than one BDP, and of what bridges a silence.
         ours = (WINDOW_GAIN + 0.2) * self.min_rtt + self._silence.seconds
-        patience, pause = (FEW_ROUNDS, FEW_PAUSE) if low > ours else (STANDING_ROUNDS, MIN_RTT_AGE)
-        if self._queue.rounds > patience and now - self._rtt_probed_at > pause:
+        patience, pause = (FEW_ROUNDS, self._few_pause) if low > ours else (STANDING_ROUNDS, MIN_RTT_AGE)
+        if self._queue.rounds > patience and (since := now - self._rtt_probed_at) > pause:
+            self._few_pause = FEW_PAUSE if since > 2 * MIN_RTT_AGE else MIN_RTT_AGE
             self._enter(BbrState.PROBE_RTT, now)
 
     # The states.

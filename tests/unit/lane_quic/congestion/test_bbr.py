@@ -111,6 +111,23 @@ def test_another_round_trip_is_learnt(seed, rtt):
     assert flow.controller.min_rtt == pytest.approx(rtt, rel=0.1)
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_queue_of_another_flow_is_not_measured_again_and_again(seed, monkeypatch):
+    """Each time the other one's queue counts as path, and the queue of two grew to twice the length."""
+    measured, enter = [], Bbr._enter
+
+    def note(bbr, state, now):
+        if state is BbrState.PROBE_RTT:
+            measured.append(now)
+        enter(bbr, state, now)
+
+    monkeypatch.setattr(Bbr, "_enter", note)
+    flow = lone(seed, mbit=10, rtt=0.02, queue=100_000)
+    Flow(flow.clock, flow.link, Bbr(SIZE, seed + 1), start=3.0)
+    flow.rate(35)
+    assert len(measured) <= 10
+
+
 def test_a_much_longer_round_trip_is_learnt_even_if_one_was_just_measured():
     """The window for the short one would fill a fraction of the path meanwhile."""
     flow = lone(queue=65536)
