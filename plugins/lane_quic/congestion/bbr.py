@@ -81,7 +81,7 @@ STANDING_ROUNDS = 16
 FEW_ROUNDS = 4
 """The same if the queue is longer than our own window can cause."""
 FEW_PAUSE = 2.0
-"""Seconds until a second one, at least. If it was no help, the queue is another flow's, and would only grow."""
+"""Seconds until a second one, at least. If it is no help, the queue is another flow's, and would grow."""
 UNBOUND = 1.35
 """The window, in BDPs, from which on a bound by loss is lifted: nobody else fills the queue."""
 BOUND_PACING = 1.1
