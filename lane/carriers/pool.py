@@ -270,7 +270,7 @@ class Pool:
         carrier = self._dials.dial(1)
         spare = self._open(carrier, fresh=False)
         if spare is None:
-            if carrier.closed:
+            if carrier.closed or carrier.capacity:  # or it promises a stream that it does not give
                 raise TurnedAway("the server closed the connection at once")
             return None
         try:

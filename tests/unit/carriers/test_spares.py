@@ -7,7 +7,7 @@ import gevent
 from lane.carriers import demand, spares
 from lane.carriers import pool as pool_module
 from lane.carriers.pool import Pool
-from lane.errors import Unreachable
+from lane.errors import Closed, Unreachable
 from lane.testing.harness import settled, until
 from tests.support.pools import HELLO, memory, tcp, tls
 
@@ -79,6 +79,17 @@ def test_spares_go_when_sessions_became_rare(bed, monkeypatch):
     now[0] += demand.IDLE
     until(lambda: not bed.pool._spares)
     assert not any(lease.carrier.closed for lease in leases)
+
+
+@tcp
+def test_carriers_that_promise_a_stream_and_have_none_are_not_dialled_on_and_on(bed, monkeypatch):
+    def refuse(carrier):
+        raise Closed("no stream after all")
+
+    monkeypatch.setattr(type(bed.pool.lease().carrier), "open", refuse)
+    bed.pool._spares.refill()
+    until(lambda: not bed.pool._spares._makers)
+    assert bed.dials <= 1 + demand.COVER + spares.MAKERS
 
 
 @tcp
