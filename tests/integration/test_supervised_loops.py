@@ -82,7 +82,7 @@ def exchange(app, text=b"hello"):
 def test_the_clock_of_the_sessions(beds, fails_once, monkeypatch):
     bed = beds()
     bed.application()
-    logged = fails_once(registry_module, "monotonic")
+    logged = fails_once(registry_module, "Walk")
     until(logged)
     monkeypatch.setattr(bed.registry, "_idle_timeout", 0.0)
     until(lambda: not bed.registry.sessions)

@@ -4,6 +4,7 @@ Everything is on loopback. Clients listen on ports that the kernel picked, serve
 process is waited for by what it prints or does, within a deadline, and stopped by its own PID.
 """
 
+import collections
 import contextlib
 import hashlib
 import io
@@ -27,6 +28,7 @@ from tests.support.origin import read_to_end
 DEADLINE = 100.0
 """Seconds for whatever must happen at all: it is there to end what hangs."""
 TRANSPORTS = ("quic", "tls")
+_given = collections.deque(maxlen=1000)  # ports that `lasting_port` gave to tests, which may not use them yet
 
 
 class Lane:
@@ -108,10 +110,11 @@ def lasting_port():
     The kernel gives it to nobody: it is below the ephemeral ones. Each worker of pytest-xdist has its own.
     """
     first = 20000 + 2000 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 6)
-    for port in random.sample(range(first, first + 2000), 200):
+    for port in random.sample([*{*range(first, first + 2000)} - {*_given}], 200):
         with contextlib.suppress(OSError), contextlib.ExitStack() as socks:
             for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
                 socks.enter_context(socket.socket(socket.AF_INET, kind)).bind(("127.0.0.1", port))
+            _given.append(port)
             return port
     raise AssertionError("no port is free")
 

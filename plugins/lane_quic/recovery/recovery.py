@@ -25,6 +25,8 @@ WINDOW_GAIN = 1.25
 """Pacing rate, in windows a round trip, for controllers that know no rate (RFC 9002 section 7.7)."""
 REMEMBERED = 1024
 """Packets declared lost that are kept, so that their late arrival is noticed."""
+LATEST = 10.0
+"""Seconds without a further loss after which they are forgotten: none will arrive any more."""
 ACK_ONLY_PACKETS = 512
 """Packets with only an ACK frame that are kept, with the packet numbers that they acknowledged."""
 
@@ -36,6 +38,7 @@ class Recovery(ProbeTimeout):
         "_ack_only",
         "_in_flight",
         "_lost",
+        "_lost_at",
         "_lost_numbers",
         "_newest_sent",
         "acks",
@@ -73,6 +76,7 @@ class Recovery(ProbeTimeout):
         self._ack_only: list[int] = []  # numbers of the newest packets with only an ACK frame
         self._lost: dict[int, Any] = {}  # declared lost, by number; the spaces share the numbers
         self._lost_numbers: list[int] = []  # these numbers, sorted
+        self._lost_at = 0.0  # when the last one was declared lost
 
     # Called by aioquic.
 
@@ -146,7 +150,7 @@ class Recovery(ProbeTimeout):
         if largest > overtaken_before:
             space.largest_acked_packet = largest
         acked = take(space.sent_packets, ranges, overtaken_before)
-        late = self._take_late(ranges) if self._lost else []
+        late = self._take_late(ranges, now) if self._lost else []
         if not acked and not late:
             return
         eliciting, flying, newest = False, [], acked[-1] if acked else late[-1]
@@ -236,7 +240,7 @@ class Recovery(ProbeTimeout):
             overdue.append(packet)
         if overdue:
             sample.persistent = self.in_persistent_congestion(packets=[p for p in overdue if p.in_flight])
-        sample.dropped = self._drop(overdue, space)
+        sample.dropped = self._drop(overdue, space, now)
         sample.delivered, sample.lost = self.progress.delivered, self.progress.lost
         sample.in_flight = self._in_flight
         self._decide(sample)
@@ -262,11 +266,13 @@ class Recovery(ProbeTimeout):
 
         They count as lost until they arrive. The controller is not told: a timeout proves no loss.
         """
-        self._drop([*packets], space)
+        self._drop([*packets], space, now)
 
-    def _drop(self, packets: list[Any], space: Any) -> list[Any]:
+    def _drop(self, packets: list[Any], space: Any, now: float) -> list[Any]:
         """Queue the content of `packets` for retransmission. Return the packets that were in flight."""
         flying = []
+        if packets:
+            self._lost_at = now
         for packet in packets:
             del space.sent_packets[packet.packet_number]
             if packet.is_ack_eliciting:
@@ -288,9 +294,12 @@ class Recovery(ProbeTimeout):
         if len(self._lost) > REMEMBERED:
             del self._lost[self._lost_numbers.pop(0)]
 
-    def _take_late(self, ranges: list[range]) -> list[Any]:
+    def _take_late(self, ranges: list[range], now: float) -> list[Any]:
         """Remove and return the packets that were declared lost and are acknowledged now, oldest first."""
         numbers, found = self._lost_numbers, []
+        if now - self._lost_at > LATEST:
+            self._lost.clear()
+            numbers.clear()
         for r in ranges:
             if not numbers or r.start > numbers[-1]:
                 break

@@ -128,7 +128,8 @@ class Auditor(Line):
         found = [range(max(0, top - back), max(0, top - back) + size) for back, size in ranges]
         found = [cut for r in found if (cut := range(r.start, min(r.stop, top)))]
         numbers = {n for r in found for n in r}
-        known = {n for n in numbers if not self.fates[n] or n in self.recovery._lost}
+        late = self.recovery._lost if self.now - self.recovery._lost_at <= module.LATEST else ()
+        known = {n for n in numbers if not self.fates[n] or n in late}
         for packet in (self.packets[n] for n in known):
             self.quickest = min(self.quickest, self.now - packet.sent_time)
             self.newest = max(self.newest, packet.sent_time)
@@ -170,6 +171,7 @@ def test_the_books_are_right_after_any_schedule(steps, remembered):
         line = Auditor()
         for step in steps:
             line.step(*step)
+        line.recovery._lost_at = line.now
         known = {n for n, fate in enumerate(line.fates) if not fate} | set(line.recovery._lost)
         line.acknowledge([(len(line.packets), len(line.packets))])
         line.audit(set(), False, [])
@@ -218,7 +220,19 @@ def test_packets_that_were_overtaken_are_lost_when_they_are_overdue_and_not_befo
     assert line.space.loss_time is None, "who left at the same time was not overtaken"
 
 
-@pytest.mark.parametrize(("late", "window"), [(0.03, 0.0385), (0.06, 0.076), (30, RTT)])
+def test_lost_packets_are_forgotten_when_none_will_arrive_any_more(line):
+    line.measure()
+    first, second = overtake(line)
+    line.fire()
+    line.measure()
+    assert [*line.recovery._lost] == line.recovery._lost_numbers == [first]
+    line.now += module.LATEST
+    line.ack(range(first, second + 1))
+    assert (line.fates[first], line.recovery.spurious) == ([LOST], 0)
+    assert ({*line.recovery._lost}, line.recovery._lost_numbers) == (set(), [])
+
+
+@pytest.mark.parametrize(("late", "window"), [(0.03, 0.0385), (0.06, 0.076), (9, RTT)])
 def test_a_late_arrival_is_no_loss_and_widens_the_reordering_window(line, late, window):
     line.measure()
     first, second = overtake(line)
