@@ -92,8 +92,9 @@ def _answered(sock: socket.socket, patience: float | None) -> bool:
     """Wait until `sock` is connected, at most `patience` seconds. Return whether it is. Raises OSError."""
     hub: Any = get_hub()
     watcher = hub.loop.io(sock.fileno(), 2)
+    late = gevent.Timeout(patience)
     try:
-        with gevent.Timeout(patience) as late:
+        with late:
             hub.wait(watcher)  # no limit: the caller has one, and the kernel has its own
     except gevent.Timeout as timeout:
         if timeout is not late:
@@ -101,6 +102,7 @@ def _answered(sock: socket.socket, patience: float | None) -> bool:
         return False
     finally:
         watcher.close()
+        del late  # its traceback has this frame
     _raise(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
     return True
 
