@@ -40,6 +40,10 @@ else:
         return int.from_bytes(ioctl(descriptor, TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
+BULK = 65536
+"""Bytes that are asked for at once from which on the socket has a bulk transfer."""
+ROOM = 1 << 19
+"""Bytes that the kernel may then hold for the reader, at least."""
 _RESET_HERE, _CLOSED_HERE, _CLOSED_THERE = (
     Failure.of(Closed(why)) for why in ("reset here", "closed here", "closed by the peer")
 )
@@ -58,6 +62,7 @@ class SocketStream:
         self._finished = self._released = False
         self._sending = False
         self._lull = False  # the last read has probably emptied the socket
+        self._roomy = False  # `_make_room` was called
         self._watched: int | None = None  # the descriptor
         self._suspended = False
         with suppress(OSError):  # closed already
@@ -85,6 +90,8 @@ class SocketStream:
         """Block for 1 to `limit` bytes; b"" for the peer's FIN. Raises Reset or Closed."""
         if self._suspended or self._released:
             self._check()
+        if limit >= BULK and not self._roomy:
+            self._make_room()
         data = None if self._lull else self._read(limit)
         while data is None:
             if self._take is None:
@@ -95,6 +102,17 @@ class SocketStream:
                 data = sleep(self._readable, partial(self._look, limit))
         self._lull = len(data) < SHORT
         return data
+
+    def _make_room(self) -> None:
+        """Have the kernel hold as much as is read at once. It goes on to tune the size of the buffer.
+
+        Its tuning adds room only if a round trip brings more than there was room for. Where many transfers
+        take turns, one that reads little in its turn has room for no more until the next one, and stays so.
+        """
+        self._roomy = True
+        with suppress(OSError, AttributeError):  # it is closed, or not on this system
+            for size in (ROOM, 1):  # Linux makes room for what is to be waited for
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
     def _read(self, limit: int) -> bytes | None:
         """What is there now, up to `limit` bytes, or the end; None if there is nothing yet."""

@@ -1,13 +1,14 @@
 """A socket as a stream: what the contract of transports does not ask of it."""
 
 import errno
+import sys
 
 import gevent
 import pytest
 from gevent import socket
 
 from lane.errors import Closed, Reset
-from lane.session.sockets import SocketStream
+from lane.session.sockets import BULK, ROOM, SocketStream
 from lane.testing.harness import outcome
 
 
@@ -57,6 +58,20 @@ def test_other_errors_have_words(pair):
         near.recv()
     assert near.broken
     near._sock = sock
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels make no room for what is waited for")
+def test_a_bulk_transfer_has_room_for_what_it_reads_in_its_turn(pair):
+    """The kernel's own tuning may leave it with a fifth of what the others have."""
+    near, far = pair
+
+    def room(limit):
+        far.sendall(b"!")
+        assert near.recv(limit) == b"!"
+        assert near._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
+        return near._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+
+    assert room(BULK - 1) < ROOM <= room(BULK)
 
 
 def test_a_lost_peer_is_noticed_without_reading(pair):
