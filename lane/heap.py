@@ -1,8 +1,8 @@
 """Settings of Python's garbage collector and of the C library's allocator, for fewer delays.
 
 A full collection stops the process while it visits each object. The objects from before the first connection
-live as long as the process. They need no visit. What has ended leaves nothing in circles, whatever its
-transport (tests/integration/test_garbage.py), so it is enough to look for some seldom. By default, the
+live as long as the process. They need no visit. What has ended leaves nothing in circles, over QUIC and
+TLS (tests/integration/test_garbage.py), so it is enough to look for some seldom. By default, the
 objects of each new connection would be visited several times.
 
 A busy session allocates and frees buffers of 128 KB all the time. By default glibc maps each buffer, or
