@@ -166,7 +166,7 @@ class FrameWriter:
             return self._control(now, due) + head, data
         return None
 
-    def next_message(self, data: bytes, now: float) -> bytes | None:
+    def next_message(self, data: Buffer, now: float) -> bytes | None:
         """Send `data`, and return the frames in front of them. They count as written.
 
         This is the short way of what `send` and `next` do together. None if it is not open: a control frame

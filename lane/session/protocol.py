@@ -79,7 +79,7 @@ class SessionProtocol(SessionState):
         self.activity.last_data = now
         self.liveness.moved()
 
-    def send_message(self, data: bytes, now: float) -> bytes | None:
+    def send_message(self, data: Buffer, now: float) -> bytes | None:
         """Send `data`, and return the frames to write in front of them: see `FrameWriter.next_message`."""
         head = self.writer.next_message(data, now)
         if head is not None:

@@ -91,11 +91,12 @@ class SendBuffer:
 
     def allows(self, size: int) -> bool:
         """Whether `size` bytes are sure to be within the allowance, without a look at the budget."""
-        if self.sent + size > self.limit or self._retained.size + size > self._least:
+        retained = self._retained.size + size
+        if self.sent + size > self.limit or retained > self._least + self._reserved or retained > self._most:
             return False
         return self.state is Direction.OPEN and not self.released
 
-    def send_at_once(self, data: bytes) -> bool:
+    def send_at_once(self, data: Buffer) -> bool:
         """Send `data` if the buffer `allows` that. Returns whether it does."""
         if not self.allows(len(data)):
             return False

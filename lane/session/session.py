@@ -17,7 +17,7 @@ from lane.session.frame_writer import MOVE_DUE, PIECE, PING_DUE
 from lane.session.owner import Owner
 from lane.session.protocol import SessionProtocol
 from lane.session.states import Direction, Life
-from lane.session.stream_reader import READ_SIZE, SHORT, StreamReader
+from lane.session.stream_reader import READ_SIZE, StreamReader
 
 LINGER = 5.0
 """Seconds to wait for the peer's END once both directions were consumed."""
@@ -90,22 +90,19 @@ class Session(StreamReader):
     def sendall(self, data: Buffer) -> None:
         """Take all of `data`; block while the peer's window is full. Raises Reset or Closed."""
         protocol = self.protocol
-        if type(data) is bytes and len(data) <= SHORT and data and self._write_message(data):
-            if protocol.failure:
-                raise protocol.failure.build()
-            return
-        view, start = memoryview(data), 0
+        data = bytes(data)  # a copy of what may change
+        view, start = data if len(data) <= PIECE else memoryview(data), 0
         while start < len(view):
             if self._suspended:
                 raise Suspended(view[start:])
+            if self._write_message(piece := view[start : start + PIECE]):
+                start += len(piece)
+                continue
             # The lock covers the look at the credit: a PONG promises that we know the newest.
             with self._lock:  # no limit: see the lock
                 size = protocol.allowance(min(len(view) - start, PIECE))
                 if size:
-                    piece = view[start : start + size]
-                    if not isinstance(data, bytes):  # it may change
-                        piece = memoryview(bytes(piece))
-                    protocol.send(piece, monotonic())
+                    protocol.send(view[start : start + size], monotonic())
                     self._wake(self)
                     self._write()
                     start += size

@@ -78,7 +78,7 @@ class StreamWriter(SessionView):
                 self.protocol.writer.send_blocked_seconds += monotonic() - began
         return True
 
-    def _write_message(self, data: bytes) -> bool:
+    def _write_message(self, data: Buffer) -> bool:
         """Send `data`, and write them at once, if that is the only thing to do. Returns whether it was."""
         protocol = self.protocol
         with self._lock:  # no limit: see the lock
