@@ -3,25 +3,26 @@
 The start grows so fast that it can't wait for the bandwidth to stay the same. But a path with jitter has long
 round trips without a queue, as radio links do: where no packet overtakes another one, the dense packets of a
 bulk transfer all wait for the latest, and only those of a quiet time show the smallest round trip. So the
-sign must also exceed what round trips varied by while we sent too little to cause a queue.
+sign must also exceed what round trips varied by while we sent too little to cause a queue. It is their
+average that counts: one of them may be long because a machine was busy.
 """
 
 RECENT = 8
 """Newest round trips that are compared."""
 SIGN = (1.125, 0.003)
 """All of them are above this factor of the smallest, plus seconds."""
-JITTER = 1.5
-"""They exceed the smallest by this multiple of what round trips varied by in a quiet time."""
+JITTER = 2.5
+"""They exceed the smallest by this multiple of what the average one of a quiet time did."""
 
 
 class QueueSign:
     """The newest round trips of one path, seconds."""
 
-    __slots__ = ("_longest_quiet", "recent")
+    __slots__ = ("_quiet", "_quiet_count", "recent")
 
     def __init__(self) -> None:
         self.recent: list[float] = []  # an empty deque would take 760 bytes
-        self._longest_quiet = 0.0
+        self._quiet, self._quiet_count = 0.0, 0  # the sum of those of a quiet time
 
     def take(self, rtt: float) -> None:
         """Note a round trip."""
@@ -31,11 +32,12 @@ class QueueSign:
 
     def take_quiet(self, rtt: float) -> None:
         """Note that a round trip was measured with few packets in flight."""
-        self._longest_quiet = max(self._longest_quiet, rtt)
+        self._quiet += rtt
+        self._quiet_count += 1
 
     def shows(self, min_rtt: float) -> bool:
         """Whether there is a queue, if `min_rtt` is the smallest round trip."""
         factor, seconds = SIGN
-        jitter = JITTER * max(self._longest_quiet - min_rtt, 0.0)
-        most = max(factor * min_rtt + seconds, min_rtt + jitter)
+        usual = self._quiet / self._quiet_count if self._quiet_count else min_rtt
+        most = max(factor * min_rtt + seconds, min_rtt + JITTER * (usual - min_rtt))
         return len(self.recent) == RECENT and min(self.recent) > most
