@@ -208,7 +208,8 @@ class Bbr:
         self._bound.end_round(high)
         self._silence.end_round()
         if self.state is BbrState.START:
-            self._loss.end_start_round(sample, grew=self.bandwidth >= 1.25 * self._full_bandwidth)
+            if self._loss.end_start_round(sample, grew=self.bandwidth >= 1.25 * self._full_bandwidth):
+                self._full_rounds = 0  # from now on the bandwidth is what it grows from
         else:
             queue = self._above(high, NO_QUEUE) or low > self._bound.long_rtt(self.min_rtt)
             self._loss.end_round(sample, queue=queue or self.state is BbrState.SETTLE)
@@ -322,6 +323,9 @@ class Bbr:
             grown = 0 if sample.limited else sum(packet.sent_bytes for packet in sample.acked)
             most = max(START_WINDOW * sent * self.min_rtt + slack, flight)
             window = max(min(self._start_window + (START_GROWTH - 1) * grown, most), initial, flight)
+            if self._loss.flooded:
+                self.pacing_rate = START_PACING * self.bandwidth
+                window = min(window, START_WINDOW * self.bandwidth * rtt + slack)
             self._start_window = int(min(window, limit))
             self.window = int(max(self._start_window, jump))
             return
