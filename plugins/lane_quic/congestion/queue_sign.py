@@ -4,25 +4,27 @@ The start grows so fast that it can't wait for the bandwidth to stay the same. B
 round trips without a queue, as radio links do: where no packet overtakes another one, the dense packets of a
 bulk transfer all wait for the latest, and only those of a quiet time show the smallest round trip. So the
 sign must also exceed what round trips varied by while we sent too little to cause a queue. It is their
-average that counts: one of them may be long because a machine was busy.
+median that counts: some of them may be long because a machine was busy.
 """
 
 RECENT = 8
 """Newest round trips that are compared."""
 SIGN = (1.125, 0.003)
 """All of them are above this factor of the smallest, plus seconds."""
-JITTER = 2.5
-"""They exceed the smallest by this multiple of what the average one of a quiet time did."""
+JITTER = 3.0
+"""They exceed the smallest by this multiple of what the median of a quiet time did."""
+QUIET = 16
+"""Round trips of a quiet time that are remembered."""
 
 
 class QueueSign:
     """The newest round trips of one path, seconds."""
 
-    __slots__ = ("_quiet", "_quiet_count", "recent")
+    __slots__ = ("_quiet", "recent")
 
     def __init__(self) -> None:
         self.recent: list[float] = []  # an empty deque would take 760 bytes
-        self._quiet, self._quiet_count = 0.0, 0  # the sum of those of a quiet time
+        self._quiet: list[float] = []
 
     def take(self, rtt: float) -> None:
         """Note a round trip."""
@@ -32,12 +34,14 @@ class QueueSign:
 
     def take_quiet(self, rtt: float) -> None:
         """Note that a round trip was measured with few packets in flight."""
-        self._quiet += rtt
-        self._quiet_count += 1
+        self._quiet.append(rtt)
+        if len(self._quiet) > QUIET:
+            del self._quiet[0]
 
     def shows(self, min_rtt: float) -> bool:
         """Whether there is a queue, if `min_rtt` is the smallest round trip."""
         factor, seconds = SIGN
-        usual = self._quiet / self._quiet_count if self._quiet_count else min_rtt
+        quiet = sorted(self._quiet) or [min_rtt]
+        usual = quiet[(len(quiet) - 1) // 2]
         most = max(factor * min_rtt + seconds, min_rtt + JITTER * (usual - min_rtt))
         return len(self.recent) == RECENT and min(self.recent) > most
