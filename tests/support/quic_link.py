@@ -44,11 +44,14 @@ class Link:
     """Drop-tail queue, serialiser, random loss, delay; the way back is free but loses and delays as well.
 
     `mbit` of IP packets a second, `rtt` and `jitter` in seconds, `queue` in bytes; `police`: bytes a
-    second above which packets are dropped at once. All may be changed while the clock runs.
+    second above which packets are dropped at once. All may be changed while the clock runs. `ordered`:
+    jitter overtakes nothing, so a packet waits for a late one before it, as on radio links.
     """
 
-    def __init__(self, clock, mbit=30, rtt=0.05, loss=0.0, queue=None, jitter=0.0, burst=1, police=None):
-        self.clock = clock
+    def __init__(
+        self, clock, mbit=30, rtt=0.05, loss=0.0, queue=None, jitter=0.0, burst=1, police=None, ordered=False
+    ):
+        self.clock, self.ordered = clock, ordered
         self.rate, self.rtt, self.loss, self.jitter, self.burst = mbit * 1e6 / 8, rtt, loss, jitter, burst
         self.queue = queue or max(self.rate * rtt, 65536)
         self.police = police
@@ -56,6 +59,7 @@ class Link:
         self.waits = []  # seconds that packets stood in the queue
         self._busy_until = self._tokens = self._tokens_at = 0.0
         self._bad = [False, False]  # whether a burst of losses lasts, there and back
+        self._newest = [0.0, 0.0]  # when the last packet arrives, there and back
 
     def send(self, size, arrive):
         now = self.clock.now
@@ -66,14 +70,17 @@ class Link:
         self.waits.append(start - now)
         self._busy_until = start + size / self.rate
         if not self._lost(0):
-            self.clock.at(self._busy_until + self._delay(), arrive)
+            self._deliver(self._busy_until, arrive, 0)
 
     def send_back(self, arrive):
         if not self._lost(1):
-            self.clock.at(self.clock.now + self._delay(), arrive)
+            self._deliver(self.clock.now, arrive, 1)
 
-    def _delay(self):
-        return self.rtt / 2 + (2 * self.clock.random.random() - 1) * self.jitter
+    def _deliver(self, left, arrive, way):
+        at = left + self.rtt / 2 + (2 * self.clock.random.random() - 1) * self.jitter
+        if self.ordered:
+            at = self._newest[way] = max(at, self._newest[way])
+        self.clock.at(at, arrive)
 
     def _policed(self, size):
         if self.police is None:
@@ -140,8 +147,8 @@ class Flow:
             )
             in_flight += SIZE
             recovery.pacer.update_after_send(now)
+        recovery.on_packets_sent(batch, self.space, now)
         for packet in batch:
-            recovery.on_packet_sent(packet=packet, space=self.space)
             self.link.send(SIZE + HEADERS, self._later(self._arrive, packet.packet_number))
         self.sent += len(batch)
         lost = recovery.get_loss_detection_time(amplification_limited=False)

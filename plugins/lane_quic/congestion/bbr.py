@@ -10,7 +10,7 @@ This follows BBR version 1: Cardwell and others, "BBR: Congestion-Based Congesti
 
 - Start. It begins with 64 packets and triples the window each round trip (the draft: 10 packets, doubling).
   So a path of 200 ms is full in 0.8 s. It ends at the first sign of a queue, as in HyStart++ (RFC 9406):
-  all of the last eight round trips are above the smallest. The draft waits for three rounds without growth.
+  see queue_sign.py. The draft waits for three rounds without growth.
 - Line loss. A packet that is lost behind the bottleneck has used its time there. So 10 % of loss leaves 10
   % of the link idle unless that much more is sent. line_loss.py learns how much, and leaves luck out.
 - A standing queue is drained: see standing_queue.py.
@@ -35,6 +35,7 @@ from lane_quic.congestion.bandwidth import Bandwidth
 from lane_quic.congestion.careful_resume import LEAST_SAVED, CarefulResume, Phase
 from lane_quic.congestion.line_loss import LineLoss
 from lane_quic.congestion.loss_bound import LossBound
+from lane_quic.congestion.queue_sign import QueueSign
 from lane_quic.congestion.standing_queue import StandingQueue, stands
 
 INITIAL_PACKETS = 64
@@ -47,12 +48,9 @@ START_WINDOW = 3.0
 """The largest window at the start, in BDPs."""
 FIRST_PACING = 4.0
 """Pacing of the first window, in windows a round trip: no rate of the path is known yet."""
-RECENT_RTTS = 8
-"""Newest round trips that are compared with `QUEUE_SIGN`."""
-QUEUE_SIGN = (1.125, 0.003)
-"""The start ends when all recent round trips are above this factor of the smallest, plus seconds."""
 FULL_ROUNDS = 3
-"""The start also ends after so many rounds in which the bandwidth did not grow by a quarter."""
+"""The start ends at the first sign of a queue, or after so many rounds in which the bandwidth did not grow by
+a quarter."""
 SETTLE_ROUNDS = 2
 """Rounds at the bandwidth found, until the last samples of the start have arrived."""
 SETTLE_WINDOW = 2.5
@@ -118,7 +116,7 @@ class Bbr:
         self._min_rtt_at = 0.0
         self._rtt_probed_at, self._few_pause = -math.inf, FEW_PAUSE
         self._rtt_probe_ends: float | None = None
-        self._recent_rtts: list[float] = []  # an empty deque would take 760 bytes
+        self._sign = QueueSign()
         self._rate = Bandwidth()
         self._round_ends = 0  # the round ends when so many bytes have been delivered
         self._round_low, self._round_high = math.inf, 0.0  # smallest and largest round trip of the round
@@ -167,6 +165,8 @@ class Bbr:
             if sample.in_flight + acked > self.window - 2 * self._size:
                 sample.limited = False  # the window was full, even if the data came in pieces
             self._round_limited = self._round_limited or sample.limited
+            if sample.rtt and sample.in_flight + acked <= LEAST_PACKETS * self._size:
+                self._sign.take_quiet(sample.rtt)
             slow = sample.limited or self.state is BbrState.PROBE_RTT
             self._silence.heard(sample.now, self.min_rtt, waited=slow)
             self._rate.note(sample.rate, limited=sample.limited)
@@ -175,7 +175,7 @@ class Bbr:
         self._loss.count_drained(sample, self.min_rtt)
         if self.state not in (BbrState.START, BbrState.SETTLE):
             most = UNBOUND * self.bandwidth * self.min_rtt / (1 - self.line_loss)
-            self._bound.on_sample(sample, self._recent_rtts, self.min_rtt, most)
+            self._bound.on_sample(sample, self._sign.recent, self.min_rtt, most)
         self._steer(sample)
         if self._resume is not None:
             self._resume.on_sample(sample, self.min_rtt, self._start_window)
@@ -187,9 +187,7 @@ class Bbr:
 
     def _take_rtt(self, now: float, rtt: float) -> None:
         self._round_low, self._round_high = min(self._round_low, rtt), max(self._round_high, rtt)
-        self._recent_rtts.append(rtt)
-        if len(self._recent_rtts) > RECENT_RTTS:
-            del self._recent_rtts[0]
+        self._sign.take(rtt)
         if not self._above(rtt, NEAR_MIN_RTT):
             self._min_rtt_at = now
         self.min_rtt = min(self.min_rtt, rtt)
@@ -210,7 +208,8 @@ class Bbr:
         self._bound.end_round(high)
         self._silence.end_round()
         if self.state is BbrState.START:
-            self._loss.end_start_round(sample, grew=self.bandwidth >= 1.25 * self._full_bandwidth)
+            if self._loss.end_start_round(sample, grew=self.bandwidth >= 1.25 * self._full_bandwidth):
+                self._full_rounds = 0  # from now on the bandwidth is what it grows from
         else:
             queue = self._above(high, NO_QUEUE) or low > self._bound.long_rtt(self.min_rtt)
             self._loss.end_round(sample, queue=queue or self.state is BbrState.SETTLE)
@@ -260,9 +259,7 @@ class Bbr:
         now = sample.now
         match self.state:
             case BbrState.START:
-                enough = len(self._recent_rtts) == RECENT_RTTS
-                ours = sample.acked and not sample.limited
-                if enough and ours and self._above(min(self._recent_rtts), QUEUE_SIGN):
+                if sample.acked and not sample.limited and self._sign.shows(self.min_rtt):
                     self._settle_rounds = SETTLE_ROUNDS
                     self._enter(BbrState.SETTLE, now)
             case BbrState.SETTLE if self._settle_rounds <= 0:
@@ -281,7 +278,7 @@ class Bbr:
                 self._probe_rtt(sample)
 
     def _next_phase(self, now: float) -> None:
-        if self._phase == DRAINING:
+        if self._phase == DRAINING and self._bound.window == math.inf:  # else it was paced like other phases
             self._loss.drained(self._phase_at, now)
         paid = self._phase == DRAINING and self.bandwidth > PAYING_PROBE * self._before_probe
         self._phase = PROBING if paid else (self._phase + 1) % len(CYCLE)
@@ -294,7 +291,7 @@ class Bbr:
         if self._rtt_probe_ends is None:
             if sample.in_flight <= self._target(RTT_PROBE_WINDOW):
                 self._rtt_probe_ends = now + max(RTT_PROBE_TIME, self.min_rtt)
-                self.min_rtt = sample.rtt or self._recent_rtts[-1]
+                self.min_rtt = sample.rtt or self._sign.recent[-1]
         elif now >= self._rtt_probe_ends:
             self._min_rtt_at = self._rtt_probed_at = now
             self._enter(BbrState.CYCLE, now)
@@ -326,6 +323,9 @@ class Bbr:
             grown = 0 if sample.limited else sum(packet.sent_bytes for packet in sample.acked)
             most = max(START_WINDOW * sent * self.min_rtt + slack, flight)
             window = max(min(self._start_window + (START_GROWTH - 1) * grown, most), initial, flight)
+            if self._loss.flooded:
+                self.pacing_rate = START_PACING * self.bandwidth
+                window = min(window, START_WINDOW * self.bandwidth * rtt + slack)
             self._start_window = int(min(window, limit))
             self.window = int(max(self._start_window, jump))
             return

@@ -15,6 +15,8 @@ LONGEST_QUANTUM = 0.004
 """Seconds between two bursts on a slower path, at most."""
 HURRY = 1.0
 """Seconds in which bursts are no longer than `QUANTUM`, since somebody waits for an answer behind them."""
+SHORTEN = 60.0
+"""The same since the path lost the ends of longer bursts."""
 MAKE_GOOD = 0.006
 """Seconds of a late timer that are made up for."""
 BURST = 10
@@ -44,7 +46,11 @@ class Pacer:
 
     def hurry(self, now: float) -> None:
         """Keep bursts short for some time."""
-        self._hurried_until = now + HURRY
+        self._hurried_until = max(self._hurried_until, now + HURRY)
+
+    def shorten(self, now: float) -> None:
+        """Keep bursts short for a longer time: the path's queue is too short for others."""
+        self._hurried_until = now + SHORTEN
 
     @property
     def advance(self) -> int:
