@@ -69,6 +69,12 @@ class LineLoss:
         self._start_round = lost, sample.delivered - self._delivered + lost
         self._delivered, self._lost = sample.delivered, sample.lost
 
+    def start_again(self, sample: Sample) -> None:
+        """Count the rounds of another start, on a path that is another one now."""
+        self._start_lost = self._start_total = 0
+        self._start_round = None
+        self._delivered, self._lost = sample.delivered, sample.lost
+
     def drained(self, start: float, end: float) -> None:
         """Note that packets were sent slowly from `start` to `end`, seconds."""
         self._drain = start, end
