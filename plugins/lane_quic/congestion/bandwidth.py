@@ -2,6 +2,8 @@
 
 Ten rounds take long if each waits behind a full queue. If a queue stands and three rounds have brought less
 than half of the bandwidth, older rates are forgotten.
+
+A start that brings no growth has found the bandwidth. A later start finds what the path brings now.
 """
 
 ROUNDS = 10
@@ -10,18 +12,24 @@ COLLAPSE_ROUNDS = 3
 """Rounds with a low rate after which older rates are forgotten."""
 COLLAPSE = 0.5
 """A rate below this fraction of the bandwidth is low."""
+GROWTH = 1.25
+"""At the start the bandwidth grows by this factor or more,"""
+FULL_ROUNDS = 3
+"""until so many rounds have brought less: the path is full."""
 
 
 class Bandwidth:
     """The bandwidth of one path, bytes a second. Only rounds that the network limited count."""
 
-    __slots__ = ("_best", "_of_late", "_rates", "_rounds")
+    __slots__ = ("_best", "_flat", "_forgotten", "_grown", "_of_late", "_rates", "_rounds")
 
     def __init__(self) -> None:
         self._rates: list[tuple[int, float]] = []  # (round, rate), the largest rate first, then newer ones
         self._rounds = 0
         self._best = 0.0  # the largest rate of the round
         self._of_late: list[float] = []  # the same of the last rounds
+        self._forgotten = 0.0  # the largest one that was forgotten because of a queue
+        self._grown, self._flat = 0.0, 0  # the bandwidth when it last grew at the start, and rounds since
 
     @property
     def value(self) -> float:
@@ -46,8 +54,32 @@ class Bandwidth:
         late.append(best)
         del late[:-COLLAPSE_ROUNDS]
         if queue and len(late) == COLLAPSE_ROUNDS and max(late) < COLLAPSE * self.value:
+            self._forgotten = max(self._forgotten, self.value)
             self._rates.clear()
             self._add(max(late))
+
+    @property
+    def grows(self) -> bool:
+        """Whether it has grown, at the start, since `ends_growth` noted it."""
+        return self.value >= GROWTH * self._grown
+
+    def ends_growth(self) -> bool:
+        """Note that a round of the start ended. Returns whether the path is full."""
+        self._flat += 1
+        if self.grows:
+            self._grown, self._flat = self.value, 0
+        return self._flat >= FULL_ROUNDS
+
+    def grow_anew(self) -> None:
+        """Count the rounds without growth anew: the start grows from the bandwidth from now on."""
+        self._flat = 0
+
+    def start_again(self) -> float:
+        """Forget all rates. Returns the bandwidth, or the largest that was forgotten because of a queue."""
+        most = max(self.value, self._forgotten)
+        self._rates.clear()
+        self._forgotten, self._grown, self._flat = 0.0, 0.0, 0
+        return most
 
     def _add(self, rate: float) -> None:
         while self._rates and self._rates[-1][1] <= rate:

@@ -15,7 +15,8 @@ This follows BBR version 1: Cardwell and others, "BBR: Congestion-Based Congesti
   % of the link idle unless that much more is sent. line_loss.py learns how much, and leaves luck out.
 - A standing queue is drained: see standing_queue.py.
 - A longer round trip. If the queue stands for 16 rounds nevertheless, it may not be a queue. Then the
-  smallest round trip is measured again, without waiting for ten seconds.
+  smallest round trip is measured again, without waiting for ten seconds. If the window was too small for
+  such a path, the start begins again, with at most the rate known before.
 - Measuring the round trip. Half a BDP stays in flight (draft-ietf-ccwg-bbr-04; version 1: four packets). It
   is skipped if a recent sample was close to the smallest one, which is usual after a drain.
 - More bandwidth. A probe that finds at least 10 % more is followed by another probe at once.
@@ -48,9 +49,6 @@ START_WINDOW = 3.0
 """The largest window at the start, in BDPs."""
 FIRST_PACING = 4.0
 """Pacing of the first window, in windows a round trip: no rate of the path is known yet."""
-FULL_ROUNDS = 3
-"""The start ends at the first sign of a queue, or after so many rounds in which the bandwidth did not grow by
-a quarter."""
 SETTLE_ROUNDS = 2
 """Rounds at the bandwidth found, until the last samples of the start have arrived."""
 SETTLE_WINDOW = 2.5
@@ -121,17 +119,14 @@ class Bbr:
         self._round_ends = 0  # the round ends when so many bytes have been delivered
         self._round_low, self._round_high = math.inf, 0.0  # smallest and largest round trip of the round
         self._round_limited = False
-        self._full_bandwidth, self._full_rounds = 0.0, 0
-        self._settle_rounds = 0
+        self._most_rate, self._filled_rtt = math.inf, 0.0  # of the start; the longest that the window filled
+        self._settle_rounds, self._smoothed_rtt = 0, 0.0
         self._phase, self._phase_at = PROBING, 0.0
         self._before_probe = math.inf
-        self._loss = LineLoss(datagram_size)
-        self._bound = LossBound(datagram_size)
+        self._loss, self._bound = LineLoss(datagram_size), LossBound(datagram_size)
         self._path: KnownPath | None = None
         self._resume: CarefulResume | None = None  # None once it is over
-        self._smoothed_rtt = 0.0
-        self._silence = AckSilence()
-        self._queue = StandingQueue()
+        self._silence, self._queue = AckSilence(), StandingQueue()
 
     @property
     def bandwidth(self) -> float:
@@ -208,14 +203,14 @@ class Bbr:
         self._bound.end_round(high)
         self._silence.end_round()
         if self.state is BbrState.START:
-            if self._loss.end_start_round(sample, grew=self.bandwidth >= 1.25 * self._full_bandwidth):
-                self._full_rounds = 0  # from now on the bandwidth is what it grows from
+            if self._loss.end_start_round(sample, grew=self._rate.grows):
+                self._rate.grow_anew()
         else:
             queue = self._above(high, NO_QUEUE) or low > self._bound.long_rtt(self.min_rtt)
             self._loss.end_round(sample, queue=queue or self.state is BbrState.SETTLE)
         match self.state:
-            case BbrState.START if not limited:
-                self._look_for_plateau(sample.now)
+            case BbrState.START if not limited and self._rate.ends_growth():
+                self._enter(BbrState.DRAIN, sample.now)
             case BbrState.SETTLE:
                 self._settle_rounds -= 1
             case BbrState.CYCLE if low < math.inf:
@@ -227,14 +222,6 @@ class Bbr:
         if self._path is not None and not tries and self.bandwidth * self.min_rtt >= LEAST_SAVED:
             starts = self.state is BbrState.START
             self._path.learn(self.bandwidth, self.min_rtt, self.line_loss, least=starts)
-
-    def _look_for_plateau(self, now: float) -> None:
-        if self.bandwidth >= 1.25 * self._full_bandwidth:
-            self._full_bandwidth, self._full_rounds = self.bandwidth, 0
-            return
-        self._full_rounds += 1
-        if self._full_rounds >= FULL_ROUNDS:
-            self._enter(BbrState.DRAIN, now)
 
     def _look_for_queue(self, now: float, low: float) -> None:
         """`low`: the smallest round trip of the round that ended."""
@@ -291,11 +278,23 @@ class Bbr:
         if self._rtt_probe_ends is None:
             if sample.in_flight <= self._target(RTT_PROBE_WINDOW):
                 self._rtt_probe_ends = now + max(RTT_PROBE_TIME, self.min_rtt)
+                self._filled_rtt = WINDOW_GAIN * self.min_rtt + self._silence.seconds
                 self.min_rtt = sample.rtt or self._sign.recent[-1]
         elif now >= self._rtt_probe_ends:
             self._min_rtt_at = self._rtt_probed_at = now
-            self._enter(BbrState.CYCLE, now)
-            self._phase = CRUISING
+            if self.min_rtt > self._filled_rtt and self._queue.was_none(self.min_rtt):
+                self._start_again(sample)
+            else:
+                self._enter(BbrState.CYCLE, now)
+                self._phase = CRUISING
+
+    def _start_again(self, sample: Sample) -> None:
+        """Search for the bandwidth of a longer path, with rates up to that of the shorter one."""
+        self._most_rate = self._loss.made_up_for(self._rate.start_again(), self.min_rtt)
+        self._loss.start_again(sample)
+        self._bound = LossBound(self._size)
+        self._start_window = self.window
+        self._enter(BbrState.START, sample.now)
 
     # The window and the pacing rate.
 
@@ -319,12 +318,12 @@ class Bbr:
             # Do not use the measured bandwidth: at first it is only that of the handshake's few packets.
             rtt = max(self.min_rtt, SHORTEST_PHASE)
             pacing = max(FIRST_PACING * initial, START_PACING * max(self._start_window, flight), jump)
-            self.pacing_rate = pacing / rtt
+            self.pacing_rate = min(pacing / rtt, self._most_rate)
             grown = 0 if sample.limited else sum(packet.sent_bytes for packet in sample.acked)
             most = max(START_WINDOW * sent * self.min_rtt + slack, flight)
             window = max(min(self._start_window + (START_GROWTH - 1) * grown, most), initial, flight)
             if self._loss.flooded:
-                self.pacing_rate = START_PACING * self.bandwidth
+                self.pacing_rate = min(START_PACING * self.bandwidth, self._most_rate)
                 window = min(window, START_WINDOW * self.bandwidth * rtt + slack)
             self._start_window = int(min(window, limit))
             self.window = int(max(self._start_window, jump))

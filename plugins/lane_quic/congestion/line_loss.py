@@ -84,6 +84,13 @@ class LineLoss:
         self._delivered, self._lost = sample.delivered, sample.lost
         return self.flooded and not before
 
+    def start_again(self, sample: Sample) -> None:
+        """Count the rounds of another start, on a path that is another one now."""
+        self._start_lost = self._start_total = 0
+        self._start_round = self._start_before = None
+        self.flooded = False
+        self._delivered, self._lost = sample.delivered, sample.lost
+
     def drained(self, start: float, end: float) -> None:
         """Note that packets were sent slowly from `start` to `end`, seconds."""
         self._drain = start, end

@@ -14,6 +14,8 @@ DRAIN_ROUNDS, DRAIN_TIME = 2.0, 0.1
 MOST_YIELD = 0.91
 """The lowest pacing, as a factor. Below 0.8 the probes (1.25) gain nothing against a competitor, and a flow
 beside Cubic starves."""
+STEADY_ROUNDS = 3
+"""Rounds that are alike if the path is long. A queue, ours or that of others, grows or shrinks meanwhile."""
 
 
 class StandingQueue:
@@ -24,12 +26,20 @@ class StandingQueue:
         """Rounds in a row in which it stood."""
         self.pacing = 1.0
         """Pacing, as a factor, with which it drains."""
+        self._lows: list[float] = []  # the smallest round trips of the last rounds
 
     def end_round(self, low: float, min_rtt: float) -> None:
         """Note that a round ended. `low`: its smallest round trip; `min_rtt`: that of all, seconds."""
         excess = low - min_rtt - SHORT_QUEUE
         self.pacing = min(max(1.0 - excess / max(DRAIN_ROUNDS * min_rtt, DRAIN_TIME), MOST_YIELD), 1.0)
         self.rounds = self.rounds + 1 if stands(low, min_rtt) else 0
+        self._lows.append(low)
+        del self._lows[:-STEADY_ROUNDS]
+
+    def was_none(self, rtt: float) -> bool:
+        """Whether the path is long instead. `rtt`: the smallest one since, with less in flight."""
+        lows = [*self._lows, rtt]
+        return len(lows) > STEADY_ROUNDS and not stands(max(lows), min(lows))
 
 
 def stands(low: float, min_rtt: float) -> bool:

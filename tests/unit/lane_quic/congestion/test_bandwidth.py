@@ -33,3 +33,22 @@ def test_behind_a_queue_a_collapse_is_believed_after_three_rounds():
             assert bandwidth.value == 9e6
             end(bandwidth, 1e6, queue=queue)
         assert bandwidth.value == (1e6 if queue else 9e6)
+
+
+def test_another_start_forgets_the_rates_and_tells_the_largest():
+    bandwidth = Bandwidth()
+    end(bandwidth, 9e6)
+    for _ in range(COLLAPSE_ROUNDS):
+        end(bandwidth, 1e6, queue=True)
+    assert bandwidth.start_again() == 9e6
+    assert bandwidth.value == 0
+    end(bandwidth, 2e6)
+    assert bandwidth.start_again() == 2e6
+
+
+def test_the_start_ends_after_three_rounds_without_growth():
+    bandwidth, seen = Bandwidth(), []
+    for rate in (1e6, 2e6, 2.4e6, 2.5e6, 2.5e6, 2.6e6, 2.6e6):
+        end(bandwidth, rate)
+        seen.append(bandwidth.ends_growth())
+    assert seen == [False] * 6 + [True]

@@ -121,13 +121,28 @@ def test_another_round_trip_is_learnt(seed, rtt):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("queue", "loss"), [(1_000_000, 0.0), (200_000, 0.1), (65536, 0.0)])
+def test_a_much_longer_path_is_full_soon(seed, queue, loss):
+    """Its rates were the window's: the bandwidth learnt from them took six seconds more to grow."""
+    flow = lone(seed, rtt=0.02, queue=queue, loss=loss)
+    flow.rate(5)
+    flow.link.rtt = 0.2
+    flow.rate(2)
+    dropped, sent = flow.link.dropped, flow.sent
+    assert flow.rate(1) > 0.93 * (1 - loss)
+    assert flow.link.dropped - dropped < 0.02 * (flow.sent - sent)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_the_queue_of_another_flow_is_not_measured_again_and_again(seed, monkeypatch):
     """Each time the other one's queue counts as path, and the queue of two grew to twice the length."""
-    measured, enter = [], Bbr._enter
+    measured, started, enter = [], [], Bbr._enter
 
     def note(bbr, state, now):
         if state is BbrState.PROBE_RTT:
             measured.append(now)
+        if state is BbrState.START:
+            started.append(now)
         enter(bbr, state, now)
 
     monkeypatch.setattr(Bbr, "_enter", note)
@@ -135,6 +150,7 @@ def test_the_queue_of_another_flow_is_not_measured_again_and_again(seed, monkeyp
     Flow(flow.clock, flow.link, Bbr(SIZE, seed + 1), start=3.0)
     flow.rate(35)
     assert len(measured) <= 10
+    assert not started, "the path is no longer than before"
 
 
 def test_a_much_longer_round_trip_is_learnt_even_if_one_was_just_measured():

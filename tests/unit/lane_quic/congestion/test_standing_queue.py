@@ -27,3 +27,19 @@ def test_rounds_with_a_long_queue_are_counted_in_a_row():
         queue.end_round(low, 0.05)
         seen.append(queue.rounds)
     assert seen == [1, 2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("lows", "rtt", "none"),
+    [
+        ((0.115, 0.2, 0.201, 0.2), 0.202, True),
+        ((0.2, 0.2, 0.2), 0.15, False),  # it drained
+        ((0.15, 0.19, 0.2), 0.2, False),  # it grew
+        ((0.2, 0.2), 0.2, False),
+    ],
+)
+def test_what_stays_the_same_with_less_in_flight_is_no_queue(lows, rtt, none):
+    queue = StandingQueue()
+    for low in lows:
+        queue.end_round(low, 0.02)
+    assert queue.was_none(rtt) is none
