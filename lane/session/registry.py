@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 TICK = 0.125
 """Seconds between two ticks of the active sessions."""
-PEAK = 64 << 20
+PEAK = 16 << 20
 """Bytes of a peak in the budget, after which free memory is returned to the system."""
 CROWD = 256
 """Sessions at once, after which it is returned too when a quarter of them has ended."""
@@ -299,13 +299,15 @@ class Registry:
             self._return = now + AFTERMATH, self._total
             return
         self._return = None
+        crowd = self._crowd > CROWD
         self._peak, self._crowd = self.budget.used, self._total
-        tasks.let_go()
-        memo.forget()
-        if self._total <= CROWD:
-            heap.crowd(False)
-            heap.collect()
-            gevent.sleep(0)  # either takes some ten milliseconds after a large crowd
+        if crowd:
+            tasks.let_go()
+            memo.forget()
+            if self._total <= CROWD:
+                heap.crowd(False)
+                heap.collect()
+                gevent.sleep(0)  # either takes some ten milliseconds after a large crowd
         heap.give_back()
 
     def _look_after(self, session: Session, now: float) -> bool:
