@@ -13,6 +13,8 @@ and the greatest value. Compare contenders, not figures of two machines.
                    of an equal share
     chat           50 open connections that echo 64 bytes 20 times a second each (chat8: eight): ms, and CPU
                    of both ends for each echo
+    chat+down8     the same beside eight downloads; also chat8+up20, chat+down8+up8, any numbers: ms, the
+                   greatest too, Mbit/s of the transfers, and CPU seconds a GB of theirs
     cold           500 connections with an exchange of 512 bytes and 4 KB each, opened by 16 workers and held,
                    through a client and a server that have just started: connections a second
     fair           exchanges (512 bytes up, 4 KB down) on new connections beside eight downloads: p99 in ms
@@ -72,6 +74,25 @@ def chat(count):
         times = sorted(load.chat(count, args.secs))
         used = [(cpu(process) - b) / len(times) * 1000 for process, b in zip(found, before, strict=True)]
         return {**quantiles(times), **dict(zip(CPU_EACH, used, strict=False))}
+
+    return measure
+
+
+def chat_beside(count, ways):
+    """`ways`: the bulk transfers, (down or up, how many)."""
+
+    def measure(found, load, args):
+        bulks = {way: load.apart() for way, _ in ways}
+        for way, streams in ways:
+            bulks[way].start(way, streams)
+        load.chat(count, WARM)
+        before, begin = [cpu(process) for process in found], {way: bulks[way].moved() for way in bulks}
+        times = sorted(load.chat(count, args.secs))
+        after, end = [cpu(process) for process in found], {way: bulks[way].moved() for way in bulks}
+        sizes = {way: end[way][0] - begin[way][0] for way in bulks}
+        used = [(b - a) / sum(sizes.values()) * 1e9 for a, b in zip(before, after, strict=True)]
+        rates = {f"{way} Mbit/s": sizes[way] * 8 / (end[way][1] - begin[way][1]) / 1e6 for way in bulks}
+        return {**quantiles(times), "most ms": times[-1], **rates, **dict(zip(CPU, used, strict=False))}
 
     return measure
 
@@ -142,6 +163,9 @@ MEASURES = {
 
 def measure_of(test):
     """The function of a test's name; None if there is no such test."""
+    if found := re.fullmatch(r"chat(\d*)((?:\+(?:down|up)\d+)+)", test):
+        ways = re.findall(r"(down|up)(\d+)", found[2])
+        return chat_beside(int(found[1] or 50), [(way, int(count)) for way, count in ways])
     if not (found := re.fullmatch(r"(down|up|chat)(\d*)", test)):
         return MEASURES.get(test)
     kind, count = found.groups()
@@ -193,7 +217,8 @@ def main():
     args = parser.parse_args()
     tests = args.tests.split(",")
     if unknown := [test for test in tests if measure_of(test) is None]:
-        parser.error(f"unknown: {', '.join(unknown)}; there are downN, upN, chatN, {', '.join(MEASURES)}")
+        known = ("downN", "upN", "chatN", "chatN+downN+upN", *MEASURES)
+        parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}")
     os.environ |= {"LANE_MAX_SESSIONS": "20000", "LANE_MAX_SESSIONS_PER_PEER": "20000"}  # of lane, for idle
     contenders = available(args.contenders.split(","))
     results = {(test, who): [] for test in tests for who in contenders}

@@ -163,6 +163,10 @@ class Applications:
     def chat(self, count, secs):
         """Echoes of 64 bytes on each of `count` open connections, 20 times a second: their milliseconds."""
         socks, times = [self.connect(b"C") for _ in range(count)], []
+        for sock in socks:  # a proxy may reply before it has reached the target
+            sock.sendall(bytes(64))
+        for sock in socks:
+            read_exactly(sock, 64)
         end, turns = time.monotonic() + secs, iter(range(count))
 
         def work():
@@ -205,6 +209,7 @@ class Load:
     """Applications in another process, and their target. Both end with `stack`. `proxy` is a port or None.
 
     `other` starts more applications with the same target, in one more process. They may have another proxy.
+    `apart` starts more with a target of their own.
     `prefix` is a command that runs the applications.
     """
 
@@ -213,6 +218,7 @@ class Load:
             serving = start(stack, sys.executable, __file__, "serve")
             while not (target := serving.said.read_text()).endswith("\n"):
                 time.sleep(0.01)
+        self.apart = lambda: Load(stack, start, proxy, None, prefix)
         self.other = lambda other=proxy: Load(stack, start, other, target, prefix)
         command = [*map(str, prefix), sys.executable, __file__, "load", target.strip(), str(proxy or 0)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
