@@ -26,8 +26,8 @@ COLLECT = 10_000, 5, 20
 
 10,000 objects, which 100 connections have, take about half a millisecond."""
 KEEP = 64 << 20
-"""Free bytes at the end of the heap that are kept. Twenty bulk transfers hold what is not acknowledged: it rises
-and falls by more than 16 MB all the time."""
+"""Free bytes at the end of the heap that are kept. What twenty bulk transfers hold until it is acknowledged
+rises and falls by more than 16 MB all the time."""
 MAP = 4 << 20
 """The size from which an allocation gets its own mapping, bytes."""
 
