@@ -100,6 +100,8 @@ class Session(StreamReader):
                 continue
             # The lock covers the look at the credit: a PONG promises that we know the newest.
             with self._lock:  # no limit: see the lock
+                if self.suspended:  # while it waited for the lock
+                    continue
                 size = protocol.allowance(min(len(view) - start, PIECE))
                 if size:
                     protocol.send(view[start : start + size], monotonic())

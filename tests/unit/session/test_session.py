@@ -8,7 +8,7 @@ import pytest
 from gevent.event import Event
 
 from lane.budget import Budget
-from lane.errors import Closed, ProtocolError, Reset
+from lane.errors import Closed, ProtocolError, Reset, Suspended
 from lane.proto.frames import Data, End, Fin, FrameReader, Ping, ResetFrame, pack
 from lane.session import stream_reader
 from lane.session.owner import Owner
@@ -286,6 +286,21 @@ def test_a_message_whose_stream_breaks_is_kept_for_the_next_stream_if_there_may_
     sending.join()
     assert (sending.successful(), session.retained) == ((True, 3) if resumable else (False, 0))
     session.reset()
+
+
+@pytest.mark.parametrize("credit", [0, 100])
+def test_who_waits_to_write_while_the_session_leaves_hears_of_it_and_keeps_its_bytes(credit):
+    session = made(resumable=True)
+    stream, (carrying, sending) = slow(session)
+    waiting = gevent.spawn(session.sendall, b"two")
+    until(session._lock.linkcount)
+    session.send_buffer.limit = session.send_buffer.sent + credit
+    session.suspend()
+    stream.open.set()
+    with pytest.raises(Suspended) as caught:
+        waiting.get(timeout=5)
+    assert (bytes(caught.value.rest), session.retained) == (b"two", 3)
+    gevent.joinall([carrying, sending])
 
 
 def test_a_fault_while_data_are_taken_is_no_gap_in_them_on_the_next_stream(caplog):
