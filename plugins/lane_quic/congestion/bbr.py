@@ -306,7 +306,7 @@ class Bbr:
     def _decide(self, sample: Sample) -> None:
         if self.min_rtt == math.inf:
             return
-        initial = INITIAL_PACKETS * self._size
+        initial, least = INITIAL_PACKETS * self._size, LEAST_PACKETS * self._size
         sent = self._loss.made_up_for(self.bandwidth, self.min_rtt)
         slack = self.bandwidth * LATENESS + 10 * self._size
         jump, flight, limit = 0.0, 0.0, math.inf
@@ -323,7 +323,8 @@ class Bbr:
             most = max(START_WINDOW * sent * self.min_rtt + slack, flight)
             window = max(min(self._start_window + (START_GROWTH - 1) * grown, most), initial, flight)
             if self._loss.flooded:
-                self.pacing_rate = min(START_PACING * self.bandwidth, self._most_rate)
+                rate = min(START_PACING * self.bandwidth, self._most_rate)
+                self.pacing_rate = max(rate, least / rtt / 4)
                 window = min(window, START_WINDOW * self.bandwidth * rtt + slack)
             self._start_window = int(min(window, limit))
             self.window = int(max(self._start_window, jump))
@@ -336,7 +337,6 @@ class Bbr:
                 pacing = DRAIN_PACING
             case BbrState.CYCLE:
                 pacing = CYCLE[self._phase]
-        least = LEAST_PACKETS * self._size
         rate = pacing * sent * self._queue.pacing
         if (bound := self._bound.window) < math.inf:
             rate = BOUND_PACING * bound / self._smoothed_rtt

@@ -67,6 +67,8 @@ class LineLoss:
         Nothing is counted any more after a flood. Returns whether it was noticed now.
         """
         before = self.flooded
+        if not self._delivered:  # the first round: what came before it was on another path
+            self._delivered, self._lost = sample.delivered, sample.lost
         if grew and self._start_round is not None and not self.flooded:
             lost, total = self._start_round
             self._start_lost += lost
