@@ -31,8 +31,12 @@ T = TypeVar("T")
 
 TICK = 0.125
 """Seconds between two ticks of the active sessions."""
-PEAK = 16 << 20
+PEAK = 8 << 20
 """Bytes of a peak in the budget, after which free memory is returned to the system."""
+SOME = 32
+"""Sessions at once, after which it is returned too when three quarters have ended.
+
+The first windows of each, 512 KB, are not in the budget."""
 CROWD = 256
 """Sessions at once, after which it is returned too when a quarter of them has ended."""
 AFTERMATH = 10.0
@@ -282,7 +286,8 @@ class Registry:
     @property
     def _is_after_peak(self) -> bool:
         """Whether much less memory is needed than since it was last returned to the system."""
-        fewer = self._crowd > CROWD and self._total <= self._crowd * 3 // 4
+        left = 3 if self._crowd > CROWD else 1
+        fewer = self._crowd > SOME and self._total <= self._crowd * left // 4
         return fewer or (self._peak > PEAK and self.budget.used < self._peak // 4)
 
     def _give_back(self, now: float) -> None:

@@ -143,6 +143,25 @@ def test_after_a_peak_memory_is_given_back(registry, monkeypatch):
     assert given == [0]
 
 
+def test_after_some_sessions_memory_is_given_back_without_a_collection(monkeypatch, clock):
+    """Their first windows are not in the budget."""
+    given = []
+    monkeypatch.setattr(module, "TICK", 0.005)
+    monkeypatch.setattr(module, "AFTERMATH", 0.01)
+    monkeypatch.setattr(heap, "give_back", lambda: given.append(len(registry)))
+    monkeypatch.setattr(heap, "collect", lambda: given.append("collected"))
+    registry = Registry(1 << 20, 1 << 30, 3600.0, 10_000, 10_000)
+    places = [registry.admit() for _ in range(4 * module.SOME)]
+    until(lambda: not registry._activity.is_set())
+    while len(registry) > module.SOME + 1:
+        places.pop().__exit__()
+    assert not registry._activity.is_set()
+    places.pop().__exit__()
+    until(lambda: given)
+    assert given == [module.SOME]
+    registry.close()
+
+
 def test_after_a_crowd_memory_is_given_back(monkeypatch, clock):
     """Also if what the sessions held was little: each of them takes some tens of KB itself."""
     given, marked = [], []
