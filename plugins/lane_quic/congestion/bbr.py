@@ -213,7 +213,7 @@ class Bbr:
                 self._enter(BbrState.DRAIN, sample.now)
             case BbrState.SETTLE:
                 self._settle_rounds -= 1
-            case BbrState.CYCLE if low < math.inf:
+            case BbrState.CYCLE | BbrState.DRAIN if low < math.inf:
                 self._look_for_queue(sample.now, low)
 
     def _remember(self) -> None:
@@ -238,9 +238,7 @@ class Bbr:
     def _enter(self, state: BbrState, now: float) -> None:
         if self.state is BbrState.START and self._resume is not None:
             self._resume.on_full()
-        self.state = state
-        self._phase_at = now
-        self._rtt_probe_ends = None
+        self.state, self._phase_at, self._rtt_probe_ends = state, now, None
 
     def _steer(self, sample: Sample) -> None:
         now = sample.now
@@ -254,6 +252,7 @@ class Bbr:
             case BbrState.DRAIN if sample.in_flight <= self._target(1.0):
                 self._loss.drained(self._phase_at, now)
                 self._enter(BbrState.CYCLE, now)
+                self._queue = StandingQueue()  # that of the start is gone
                 self._bound.begin(now)
                 self._phase = self._random.choice([n for n in range(len(CYCLE)) if n != DRAINING])
             case BbrState.CYCLE:
@@ -289,10 +288,11 @@ class Bbr:
                 self._phase = CRUISING
 
     def _start_again(self, sample: Sample) -> None:
-        """Search for the bandwidth of a longer path, with rates up to that of the shorter one."""
-        self._most_rate = self._loss.made_up_for(self._rate.start_again(), self.min_rtt)
+        """Search for the bandwidth of a longer path, up to the rate of the shorter one if that is known."""
+        most = self._loss.made_up_for(self._rate.start_again(), self.min_rtt)
+        self._most_rate = most if self._before_probe < math.inf else math.inf
         self._loss.start_again(sample)
-        self._bound = LossBound(self._size)
+        self._bound, self._queue = LossBound(self._size), StandingQueue()
         self._start_window = self.window
         self._enter(BbrState.START, sample.now)
 

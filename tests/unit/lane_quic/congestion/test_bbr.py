@@ -134,6 +134,18 @@ def test_a_much_longer_path_is_full_soon(seed, queue, loss):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("link", [{"rtt": 0.02}, {"rtt": 0.02, "queue": 65536}, {"rtt": 0.05, "mbit": 2}])
+def test_a_path_that_became_longer_before_its_bandwidth_was_known_is_full_soon(seed, link):
+    """The long round trip ended the start, and its queue never drained: the rate fell to a hundredth."""
+    flow = lone(seed, supply=lambda now: 10 * SIZE * now, **link)
+    flow.rate(5)
+    flow.link.rtt = 0.2
+    flow._supply = None
+    flow.rate(8)
+    assert flow.rate(2) > 0.8
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_the_queue_of_another_flow_is_not_measured_again_and_again(seed, monkeypatch):
     """Each time the other one's queue counts as path, and the queue of two grew to twice the length."""
     measured, started, enter = [], [], Bbr._enter
