@@ -52,6 +52,10 @@ class Pacer:
         """Keep bursts short for a longer time: the path's queue is too short for others."""
         self._hurried_until = now + SHORTEN
 
+    def start_anew(self) -> None:
+        """Forget the rate, and how long bursts may be: the path is another one now."""
+        self.rate, self._hurried_until = None, 0.0
+
     @property
     def advance(self) -> int:
         """Bytes that a short answer may be ahead of the budget. The budget makes them good afterwards."""

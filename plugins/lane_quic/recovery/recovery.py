@@ -218,7 +218,8 @@ class Recovery(ProbeTimeout):
 
     def start_anew(self, controller: Controller) -> None:
         """Forget the round-trip time and the rate: the path is another one now. Packets stay in flight."""
-        self.controller, self.pacer.rate = controller, None
+        self.controller, self._bursts = controller, BurstLoss()
+        self.pacer.start_anew()
         self._forget_rtt()
         self.pto_count = self._followers = self.large_lost = 0
 
