@@ -16,7 +16,8 @@ This follows BBR version 1: Cardwell and others, "BBR: Congestion-Based Congesti
 - A standing queue is drained: see standing_queue.py.
 - A longer round trip. If the queue stands for 16 rounds nevertheless, it may not be a queue. Then the
   smallest round trip is measured again, without waiting for ten seconds. If the window was too small for
-  such a path, the start begins again, with at most the rate known before.
+  such a path, the start begins again, with at most the rate known before. The same if the queue of the
+  start does not drain: the path may have become longer before its bandwidth was known.
 - Measuring the round trip. Half a BDP stays in flight (draft-ietf-ccwg-bbr-04; version 1: four packets). It
   is skipped if a recent sample was close to the smallest one, which is usual after a drain.
 - More bandwidth. A probe that finds at least 10 % more is followed by another probe at once.
