@@ -147,8 +147,8 @@ class Flow:
             )
             in_flight += SIZE
             recovery.pacer.update_after_send(now)
-        recovery.on_packets_sent(batch, self.space, now)
         for packet in batch:
+            recovery.on_packet_sent(packet=packet, space=self.space)
             self.link.send(SIZE + HEADERS, self._later(self._arrive, packet.packet_number))
         self.sent += len(batch)
         lost = recovery.get_loss_detection_time(amplification_limited=False)

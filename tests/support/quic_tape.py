@@ -133,7 +133,7 @@ def state(engine, before):
         "spin": (engine._spin_bit, engine._spin_highest_pn),
         "idle": engine._ack_eliciting_sent_since_receipt,
         "flying": [
-            (number, p.sent_time, p.sent_bytes, p.sent_state[0] - delivered, p.sent_state[1:4])
+            (number, p.sent_time, p.sent_bytes, p.sent_state[0] - delivered, p.sent_state[1:])
             for number, p in space.sent_packets.items()
             if p.in_flight
         ],

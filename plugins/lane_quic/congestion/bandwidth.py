@@ -70,10 +70,6 @@ class Bandwidth:
             self._grown, self._flat = self.value, 0
         return self._flat >= FULL_ROUNDS
 
-    def grow_anew(self) -> None:
-        """Count the rounds without growth anew: the start grows from the bandwidth from now on."""
-        self._flat = 0
-
     def start_again(self) -> float:
         """Forget all rates. Returns the bandwidth, or the largest that was forgotten because of a queue."""
         most = max(self.value, self._forgotten)

@@ -204,8 +204,7 @@ class Bbr:
         self._bound.end_round(high)
         self._silence.end_round()
         if self.state is BbrState.START:
-            if self._loss.end_start_round(sample, grew=self._rate.grows):
-                self._rate.grow_anew()
+            self._loss.end_start_round(sample, grew=self._rate.grows)
         else:
             queue = self._above(high, NO_QUEUE) or low > self._bound.long_rtt(self.min_rtt)
             self._loss.end_round(sample, queue=queue or self.state is BbrState.SETTLE)
@@ -265,7 +264,7 @@ class Bbr:
                 self._probe_rtt(sample)
 
     def _next_phase(self, now: float) -> None:
-        if self._phase == DRAINING and self._bound.window == math.inf:  # else it was paced like other phases
+        if self._phase == DRAINING:
             self._loss.drained(self._phase_at, now)
         paid = self._phase == DRAINING and self.bandwidth > PAYING_PROBE * self._before_probe
         self._phase = PROBING if paid else (self._phase + 1) % len(CYCLE)
@@ -307,7 +306,7 @@ class Bbr:
     def _decide(self, sample: Sample) -> None:
         if self.min_rtt == math.inf:
             return
-        initial, least = INITIAL_PACKETS * self._size, LEAST_PACKETS * self._size
+        initial = INITIAL_PACKETS * self._size
         sent = self._loss.made_up_for(self.bandwidth, self.min_rtt)
         slack = self.bandwidth * LATENESS + 10 * self._size
         jump, flight, limit = 0.0, 0.0, math.inf
@@ -323,10 +322,6 @@ class Bbr:
             grown = 0 if sample.limited else sum(packet.sent_bytes for packet in sample.acked)
             most = max(START_WINDOW * sent * self.min_rtt + slack, flight)
             window = max(min(self._start_window + (START_GROWTH - 1) * grown, most), initial, flight)
-            if self._loss.flooded:
-                rate = min(START_PACING * self.bandwidth, self._most_rate)
-                self.pacing_rate = max(rate, least / rtt / 4)
-                window = min(window, START_WINDOW * self.bandwidth * rtt + slack)
             self._start_window = int(min(window, limit))
             self.window = int(max(self._start_window, jump))
             return
@@ -338,6 +333,7 @@ class Bbr:
                 pacing = DRAIN_PACING
             case BbrState.CYCLE:
                 pacing = CYCLE[self._phase]
+        least = LEAST_PACKETS * self._size
         rate = pacing * sent * self._queue.pacing
         if (bound := self._bound.window) < math.inf:
             rate = BOUND_PACING * bound / self._smoothed_rtt

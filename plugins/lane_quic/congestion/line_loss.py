@@ -21,12 +21,9 @@ class LineLoss:
     def __init__(self, datagram_size: int) -> None:
         self._size = datagram_size
         self._enough = 20 * datagram_size
-        self.flooded = False
-        """Whether rounds of the start lost more than a line may: they overflowed a short queue."""
         self._seen = 0.0
         self._delivered = self._lost = 0  # at the start of the rounds being counted
         self._start_round: tuple[int, int] | None = None  # bytes lost and in all, in the last round
-        self._start_before: tuple[int, int] | None = None  # the same a round before, in the start
         self._start_lost = self._start_total = 0
         self._drain = (0.0, 0.0)  # when the last drain began and ended
         self._drained_sent = self._drained_lost = 0.0
@@ -61,36 +58,23 @@ class LineLoss:
         if queue or total > self._enough:
             self._delivered, self._lost = sample.delivered, sample.lost
 
-    def end_start_round(self, sample: Sample, *, grew: bool) -> bool:
-        """Count a round of the start if the next one `grew`: the last ones may have overflowed a queue.
-
-        Nothing is counted any more after a flood. Returns whether it was noticed now.
-        """
-        before = self.flooded
+    def end_start_round(self, sample: Sample, *, grew: bool) -> None:
+        """Count a round of the start if the next one `grew`: the last ones may have overflowed a queue."""
         if not self._delivered:  # the first round: what came before it was on another path
             self._delivered, self._lost = sample.delivered, sample.lost
-        if grew and self._start_round is not None and not self.flooded:
+        if grew and self._start_round is not None:
             lost, total = self._start_round
             self._start_lost += lost
             self._start_total += total
             self._seen = self._start_lost / max(1, self._start_total)
         lost = max(0, sample.lost - self._lost)
         self._start_round = lost, sample.delivered - self._delivered + lost
-        # Two rounds, since packets that were only overtaken have arrived by then.
-        if self._start_before is not None:
-            delivered_before, lost_before = self._start_before
-            lost = sample.lost - lost_before
-            most = MAX_LINE_LOSS * (sample.delivered - delivered_before + lost)
-            self.flooded = self.flooded or lost > max(most, self._enough)
-        self._start_before = self._delivered, self._lost
         self._delivered, self._lost = sample.delivered, sample.lost
-        return self.flooded and not before
 
     def start_again(self, sample: Sample) -> None:
         """Count the rounds of another start, on a path that is another one now."""
         self._start_lost = self._start_total = 0
-        self._start_round = self._start_before = None
-        self.flooded = False
+        self._start_round = None
         self._delivered, self._lost = sample.delivered, sample.lost
 
     def drained(self, start: float, end: float) -> None:

@@ -22,16 +22,12 @@ class DeliveryRate:
         self._first_sent_at = 0.0  # when the newest packet of the last sample was sent
         self._limited_until = 0  # until so much is delivered, the application limits the rate
 
-    def on_sent(self, packet: Any, in_flight: int, middle: float | None = None) -> None:
-        """Record in `packet` the state at its sending. `in_flight` bytes were in flight before it.
-
-        `middle`: the packet number in the middle of those that are sent together, if there are several.
-        """
+    def on_sent(self, packet: Any, in_flight: int) -> None:
+        """Record in `packet` the state at its sending. `in_flight` bytes were in flight before it."""
         if not in_flight:
             self._first_sent_at = self._delivered_at = packet.sent_time
         packet.sent_state = (
-            self.delivered, self._delivered_at, self._first_sent_at, self.delivered < self._limited_until,
-            middle,
+            self.delivered, self._delivered_at, self._first_sent_at, self.delivered < self._limited_until
         )  # fmt: skip
 
     def on_limited(self, in_flight: int) -> None:
@@ -47,7 +43,7 @@ class DeliveryRate:
         if newest is None:
             return Sample(now, rtt=rtt)
         self.delivered += sum([packet.sent_bytes for packet in acked])
-        before, before_at, first_sent_at, limited, _ = newest.sent_state
+        before, before_at, first_sent_at, limited = newest.sent_state
         interval = max(newest.sent_time - first_sent_at, now - before_at)
         self._first_sent_at, self._delivered_at = newest.sent_time, now
         # An interval below the round-trip time is wrong: the ACK gave no round-trip sample.

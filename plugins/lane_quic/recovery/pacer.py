@@ -15,8 +15,6 @@ LONGEST_QUANTUM = 0.004
 """Seconds between two bursts on a slower path, at most."""
 HURRY = 1.0
 """Seconds in which bursts are no longer than `QUANTUM`, since somebody waits for an answer behind them."""
-SHORTEN = 60.0
-"""The same since the path lost the ends of longer bursts."""
 MAKE_GOOD = 0.006
 """Seconds of a late timer that are made up for."""
 BURST = 10
@@ -46,15 +44,7 @@ class Pacer:
 
     def hurry(self, now: float) -> None:
         """Keep bursts short for some time."""
-        self._hurried_until = max(self._hurried_until, now + HURRY)
-
-    def shorten(self, now: float) -> None:
-        """Keep bursts short for a longer time: the path's queue is too short for others."""
-        self._hurried_until = now + SHORTEN
-
-    def start_anew(self) -> None:
-        """Forget the rate, and how long bursts may be: the path is another one now."""
-        self.rate, self._hurried_until = None, 0.0
+        self._hurried_until = now + HURRY
 
     @property
     def advance(self) -> int:

@@ -17,7 +17,6 @@ from aioquic.quic.packet_builder import QuicDeliveryState
 from lane_quic.configuration import SMALL_DATAGRAM
 from lane_quic.congestion import Controller, Sample
 from lane_quic.internals.parts import ranges_of
-from lane_quic.recovery.burst_loss import BurstLoss
 from lane_quic.recovery.delivery_rate import DeliveryRate
 from lane_quic.recovery.probe_timeout import ProbeTimeout
 from lane_quic.recovery.sent_packets import deliver, take
@@ -37,7 +36,6 @@ class Recovery(ProbeTimeout):
 
     __slots__ = (
         "_ack_only",
-        "_bursts",
         "_in_flight",
         "_lost",
         "_lost_at",
@@ -73,7 +71,6 @@ class Recovery(ProbeTimeout):
         """ACK frames that acknowledged something new."""
         self.large_lost = 0
         """Packets larger than `SMALL_DATAGRAM` that were lost since one of them arrived."""
-        self._bursts = BurstLoss()
         self._in_flight = 0
         self._newest_sent = 0.0  # when the newest acknowledged packet was sent
         self._ack_only: list[int] = []  # numbers of the newest packets with only an ACK frame
@@ -124,8 +121,7 @@ class Recovery(ProbeTimeout):
                 self.time_of_last_sent_ack_eliciting_packet = now
             if packet.in_flight:
                 if state is None:
-                    middle = (packet.packet_number + packets[-1].packet_number) / 2
-                    self.progress.on_sent(packet, in_flight, middle)
+                    self.progress.on_sent(packet, in_flight)
                     state = packet.sent_state
                 packet.sent_state = state
                 controller.on_sent(packet, in_flight)
@@ -218,8 +214,7 @@ class Recovery(ProbeTimeout):
 
     def start_anew(self, controller: Controller) -> None:
         """Forget the round-trip time and the rate: the path is another one now. Packets stay in flight."""
-        self.controller, self._bursts = controller, BurstLoss()
-        self.pacer.start_anew()
+        self.controller, self.pacer.rate = controller, None
         self._forget_rtt()
         self.pto_count = self._followers = self.large_lost = 0
 
@@ -246,8 +241,6 @@ class Recovery(ProbeTimeout):
         if overdue:
             sample.persistent = self.in_persistent_congestion(packets=[p for p in overdue if p.in_flight])
         sample.dropped = self._drop(overdue, space, now)
-        if sample.dropped and self._bursts.note(sample.dropped, now, self.rtt_smoothed):
-            self.pacer.shorten(now)
         sample.delivered, sample.lost = self.progress.delivered, self.progress.lost
         sample.in_flight = self._in_flight
         self._decide(sample)

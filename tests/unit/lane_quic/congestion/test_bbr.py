@@ -286,30 +286,6 @@ def test_a_short_queue_alone_costs_little(seed, queue, least):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_start_does_not_flood_a_queue_of_ten_packets(seed):
-    flow = lone(seed, mbit=20, rtt=0.06, queue=15000)
-    assert flow.rate(2) > 0.75
-    assert flow.link.dropped < 1000
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_overtaken_packets_are_no_flood(seed):
-    """At first all packets that others overtake are declared lost."""
-    flow = lone(seed, rtt=0.08, jitter=0.02)
-    flow.rate(0.5)
-    assert not flow.controller._loss.flooded
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_a_queue_of_four_packets_is_sent_shorter_bursts(seed):
-    flow = lone(seed, mbit=20, rtt=0.06, queue=6000)
-    flow.rate(2)
-    dropped, sent = flow.link.dropped, flow.sent
-    assert flow.rate(4) > 0.9
-    assert flow.link.dropped - dropped < 0.07 * (flow.sent - sent)
-
-
-@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("loss", [0.02, 0.1])
 def test_a_short_queue_is_no_reason_to_yield_on_a_lossy_line(seed, loss):
     flow = lone(seed, queue=32768, loss=loss)
