@@ -17,7 +17,7 @@ from aioquic.tls import Epoch
 from lane_quic.engine.ack_timing import ACK_DELAY_SLACK, ACK_EVERY, MAX_ACK_DELAY
 from lane_quic.recovery.recovery import Recovery
 
-SIZE, HEADERS = 1452, 28
+SIZE, HEADERS, ACK = 1452, 28, 60
 TIMER = 0.0012
 """Seconds that a timer is late, at most."""
 
@@ -55,6 +55,7 @@ class Link:
         self.rate, self.rtt, self.loss, self.jitter, self.burst = mbit * 1e6 / 8, rtt, loss, jitter, burst
         self.queue = queue or max(self.rate * rtt, 65536)
         self.police = police
+        self.back = None  # the link on which ACKs return, if they are not alone there: see `both_ways`
         self.dropped = 0
         self.waits = []  # seconds that packets stood in the queue
         self._busy_until = self._tokens = self._tokens_at = 0.0
@@ -73,7 +74,9 @@ class Link:
             self._deliver(self._busy_until, arrive, 0)
 
     def send_back(self, arrive):
-        if not self._lost(1):
+        if self.back is not None:
+            self.back.send(ACK + HEADERS, arrive)
+        elif not self._lost(1):
             self._deliver(self.clock.now, arrive, 1)
 
     def _deliver(self, left, arrive, way):
@@ -112,6 +115,7 @@ class Flow:
     def __init__(self, clock, link, control, start=0.0, supply=None, extra=0.0):
         self.clock, self.link, self.controller = clock, link, control
         self._extra = extra
+        self.peer = None  # the flow of the other direction: see `both_ways`
         self.recovery = Recovery(control, SIZE)
         self.recovery.handshake_confirmed = True
         self.recovery.max_ack_delay = MAX_ACK_DELAY + ACK_DELAY_SLACK
@@ -170,6 +174,8 @@ class Flow:
 
     def _arrive(self, number):
         self.received += 1
+        if self.peer is not None:
+            self.peer.recovery.progress.received += SIZE
         self._ranges.add(number)
         if len(self._ranges) > 64:
             self._ranges.shift()
@@ -201,3 +207,12 @@ class Flow:
         before = self.received
         self.clock.run(self.clock.now + seconds)
         return (self.received - before) * (SIZE + HEADERS) / seconds / self.link.rate
+
+
+def both_ways(clock, controllers, starts=(0, 0), **link):
+    """Two flows between the same ends, one in each direction. The ACKs of each wait in the other's queue."""
+    ends = zip(controllers, starts, strict=True)
+    flows = [Flow(clock, Link(clock, **link), controller, start) for controller, start in ends]
+    for flow, other in (flows, flows[::-1]):
+        flow.link.back, flow.peer = other.link, other
+    return flows

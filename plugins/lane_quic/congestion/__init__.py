@@ -33,6 +33,8 @@ class Sample:
     """Bytes that have arrived at the peer, over the connection's life."""
     lost: int = 0
     """Bytes that were declared lost and did not arrive later, over the connection's life."""
+    received: int = 0
+    """Bytes that have come from the peer, over the connection's life."""
     in_flight: int = 0
     """Bytes sent and neither acknowledged nor lost, after this sample."""
     acked: Sequence[Packet] = ()

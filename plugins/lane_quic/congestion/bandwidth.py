@@ -63,6 +63,11 @@ class Bandwidth:
         """Whether it has grown, at the start, since `ends_growth` noted it."""
         return self.value >= GROWTH * self._grown
 
+    @property
+    def stays(self) -> bool:
+        """Whether, at the start, more than one round has brought no growth."""
+        return self._flat > 1
+
     def ends_growth(self) -> bool:
         """Note that a round of the start ended. Returns whether the path is full."""
         self._flat += 1

@@ -21,6 +21,7 @@ This follows BBR version 1: Cardwell and others, "BBR: Congestion-Based Congesti
 - Measuring the round trip. Half a BDP stays in flight (draft-ietf-ccwg-bbr-04; version 1: four packets). It
   is skipped if a recent sample was close to the smallest one, which is usual after a drain.
 - More bandwidth. A probe that finds at least 10 % more is followed by another probe at once.
+- Both ways at once. The queue of the other direction is told from ours: see both_ways.py.
 - Beside others. Loss by a full queue bounds the window as it does in CUBIC: see loss_bound.py.
 - Much less bandwidth is noticed after three rounds, if a queue stands: see bandwidth.py.
 - ACKs that are lost in a row do not stop the sender: see ack_silence.py.
@@ -34,6 +35,7 @@ from lane.net.path_memory import KnownPath
 from lane_quic.congestion import Packet, Sample
 from lane_quic.congestion.ack_silence import AckSilence
 from lane_quic.congestion.bandwidth import Bandwidth
+from lane_quic.congestion.both_ways import BothWays
 from lane_quic.congestion.careful_resume import LEAST_SAVED, CarefulResume, Phase
 from lane_quic.congestion.line_loss import LineLoss
 from lane_quic.congestion.loss_bound import LossBound
@@ -128,6 +130,7 @@ class Bbr:
         self._path: KnownPath | None = None
         self._resume: CarefulResume | None = None  # None once it is over
         self._silence, self._queue = AckSilence(), StandingQueue()
+        self._ways = BothWays(datagram_size)
 
     @property
     def bandwidth(self) -> float:
@@ -198,6 +201,7 @@ class Bbr:
         self._round_ends = sample.delivered
         self._round_low, self._round_high = math.inf, 0.0
         self._round_limited = sample.limited
+        self._ways.end_round(sample.delivered, sample.received)
         self._rate.end_round(limited=limited, queue=low < math.inf and stands(low, self.min_rtt))
         if not limited:
             self._remember()
@@ -208,6 +212,8 @@ class Bbr:
         else:
             queue = self._above(high, NO_QUEUE) or low > self._bound.long_rtt(self.min_rtt)
             self._loss.end_round(sample, queue=queue or self.state is BbrState.SETTLE)
+            if self._ways.at_once:
+                self._loss.assume(self._bound.line_loss)
         match self.state:
             case BbrState.START if not limited and self._rate.ends_growth():
                 self._enter(BbrState.DRAIN, sample.now)
@@ -225,7 +231,7 @@ class Bbr:
 
     def _look_for_queue(self, now: float, low: float) -> None:
         """`low`: the smallest round trip of the round that ended."""
-        self._queue.end_round(low, self.min_rtt)
+        self._queue.end_round(low, self.min_rtt, self._ways.ours)
         # Our own window cannot cause a queue of more than one BDP, and of what bridges a silence.
         ours = (WINDOW_GAIN + 0.2) * self.min_rtt + self._silence.seconds
         patience, pause = (FEW_ROUNDS, self._few_pause) if low > ours else (STANDING_ROUNDS, MIN_RTT_AGE)
@@ -244,7 +250,8 @@ class Bbr:
         now = sample.now
         match self.state:
             case BbrState.START:
-                if sample.acked and not sample.limited and self._sign.shows(self.min_rtt):
+                sure = not self._ways.at_once or self._rate.stays
+                if sample.acked and not sample.limited and sure and self._sign.shows(self.min_rtt):
                     self._settle_rounds = SETTLE_ROUNDS
                     self._enter(BbrState.SETTLE, now)
             case BbrState.SETTLE if self._settle_rounds <= 0:
@@ -320,7 +327,9 @@ class Bbr:
             pacing = max(FIRST_PACING * initial, START_PACING * max(self._start_window, flight), jump)
             self.pacing_rate = min(pacing / rtt, self._most_rate)
             grown = 0 if sample.limited else sum(packet.sent_bytes for packet in sample.acked)
-            most = max(START_WINDOW * sent * self.min_rtt + slack, flight)
+            unsure = self._ways.at_once and self._sign.shows(self.min_rtt)
+            gain = WINDOW_GAIN if unsure else START_WINDOW
+            most = max(gain * sent * self.min_rtt + slack, flight)
             window = max(min(self._start_window + (START_GROWTH - 1) * grown, most), initial, flight)
             self._start_window = int(min(window, limit))
             self.window = int(max(self._start_window, jump))

@@ -58,6 +58,15 @@ class LineLoss:
         if queue or total > self._enough:
             self._delivered, self._lost = sample.delivered, sample.lost
 
+    def assume(self, loss: float) -> None:
+        """Learn that the line loses this fraction at least, if it does so too while sending slowly.
+
+        Then a queue of the other direction, see both_ways.py, does not keep it from being learnt.
+        """
+        if self._drained_sent >= 50:
+            least = min(loss, self._drained_lost / self._drained_sent)
+            self._seen += max(least - self._seen, 0.0) / 4
+
     def end_start_round(self, sample: Sample, *, grew: bool) -> None:
         """Count a round of the start if the next one `grew`: the last ones may have overflowed a queue."""
         if not self._delivered:  # the first round: what came before it was on another path

@@ -138,6 +138,12 @@ class LossBound:
         """Bytes that may be in flight; infinite if nothing bounds them."""
         return self._cubic.size * self._size
 
+    @property
+    def line_loss(self) -> float:
+        """The loss of a line that loses much, as packets show that met no long queue; 0 of others."""
+        known = self._line.packets >= ENOUGH
+        return self._line.loss if known and self._line.loss > LOSSY else 0.0
+
     def begin(self, now: float) -> None:
         """Count the packets that are sent from `now` on."""
         self._cubic.cut_at = now

@@ -28,9 +28,12 @@ class StandingQueue:
         """Pacing, as a factor, with which it drains."""
         self._lows: list[float] = []  # the smallest round trips of the last rounds
 
-    def end_round(self, low: float, min_rtt: float) -> None:
-        """Note that a round ended. `low`: its smallest round trip; `min_rtt`: that of all, seconds."""
-        excess = low - min_rtt - SHORT_QUEUE
+    def end_round(self, low: float, min_rtt: float, ours: float = 1.0) -> None:
+        """Note that a round ended. `low`: its smallest round trip; `min_rtt`: that of all, seconds.
+
+        `ours`: the part of the queue that counts as ours, see both_ways.py.
+        """
+        excess = ours * (low - min_rtt - SHORT_QUEUE)
         self.pacing = min(max(1.0 - excess / max(DRAIN_ROUNDS * min_rtt, DRAIN_TIME), MOST_YIELD), 1.0)
         self.rounds = self.rounds + 1 if stands(low, min_rtt) else 0
         self._lows.append(low)

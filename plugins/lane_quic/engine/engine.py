@@ -90,6 +90,7 @@ class Engine(LettingGo):
     def receive_datagrams(self, datagrams: Sequence[bytes], addr: Any, now: float) -> None:
         """Process datagrams. `stirred` says whether something may be to send then."""
         index, count, before = 0, len(datagrams), self._ack_state()
+        self.loss.progress.received += sum(map(len, datagrams))
         while index < count:
             if self._fast:
                 index = fast_receive.receive(self, datagrams, index, addr, now)

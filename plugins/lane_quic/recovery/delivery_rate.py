@@ -18,6 +18,7 @@ class DeliveryRate:
     def __init__(self) -> None:
         self.delivered = 0
         self.lost = 0
+        self.received = 0  # in whole datagrams, whoever sent them
         self._delivered_at = 0.0
         self._first_sent_at = 0.0  # when the newest packet of the last sample was sent
         self._limited_until = 0  # until so much is delivered, the application limits the rate

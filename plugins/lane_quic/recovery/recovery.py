@@ -242,6 +242,7 @@ class Recovery(ProbeTimeout):
             sample.persistent = self.in_persistent_congestion(packets=[p for p in overdue if p.in_flight])
         sample.dropped = self._drop(overdue, space, now)
         sample.delivered, sample.lost = self.progress.delivered, self.progress.lost
+        sample.received = self.progress.received
         sample.in_flight = self._in_flight
         self._decide(sample)
 
