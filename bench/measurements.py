@@ -36,6 +36,15 @@ def up(lab, contender, args):
     return {"Mbit/s": [mbps(result, args.secs)], "error": result["error"]}
 
 
+def both(lab, contender, args):
+    proxy = lab.contend(contender)
+    loads = {way: lab.load("c", way, "--secs", args.secs, proxy=proxy) for way in ("down", "up")}
+    results = {way: finish(load, args.secs + 90) for way, load in loads.items()}
+    errors = [result["error"] for result in results.values() if result["error"]]
+    rates = {way: [mbps(result, args.secs)] for way, result in results.items()}
+    return {**rates, "error": errors[0] if errors else None}
+
+
 def share(lab, contender, args, count):
     proxy = lab.contend(contender)
     result = finish(

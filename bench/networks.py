@@ -12,6 +12,7 @@ round's line shows the error.
 
     down, up   Mbit/s as an application sees it, from before it connects; up: until all data is confirmed.
                down also: CPU seconds a GB of the client and of the server
+    both       a download and an upload that begin together (only on request)
     share      20 and 100 downloads that begin together: the sum, and the least and the greatest of them, as
                fractions of an equal share
     latency    512 bytes up and 4 KB down on a new connection: `whole` is from before it connects, `after`
@@ -41,6 +42,7 @@ from labs import LINKS, Failed
 from measurements import (
     CPU,
     at_once,
+    both,
     down,
     fairness_alike,
     fairness_direct,
@@ -92,6 +94,7 @@ ROWS = [
         for count in (20, 100)
     ),
     Row("latency", "L1", "alone", latency, LATENCY),
+    *(Row("both", link, "both ways", both, {"down": (50,), "up": (50,)}) for link in LINKS),
     Row("at-once", "L1", "50 at once", at_once, LATENCY),
     Row("latency", "L2", "alone", latency, LATENCY),
     Row("latency", "L2", "beside down", latency_beside_down, BESIDE),
@@ -111,7 +114,7 @@ ROWS = [
     Row("queue", "L1", "2 MB queue", queue, QUEUE, ("--queue", "2mb")),
 ]
 UNITS = {"whole": " ms", "after": " ms", "rtt": " ms", "its": " Mbit/s", "other": " Mbit/s"}
-UNITS |= {"ratio": " (good: < 1.5)"}
+UNITS |= {"down": " Mbit/s", "up": " Mbit/s", "ratio": " (good: < 1.5)"}
 
 
 def percentile(values, percent):

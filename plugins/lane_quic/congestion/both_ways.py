@@ -4,7 +4,7 @@ A round trip has two queues. Our packets wait in one; their ACKs wait in the oth
 sends. From here both look the same. A sender that takes the peer's queue for its own ends its start too
 early, counts no round for the loss of the line, and drains for ever what is not there, while the peer takes
 the line for itself. So while a transfer comes back, a queue counts as ours by the share of what we send:
-whoever sends more drains more. The start, which can't tell either, goes on until the bandwidth stays the same.
+whoever sends more drains more. The start, which can't tell either, goes on until the bandwidth stays.
 """
 
 ACKS = 0.125
