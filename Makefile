@@ -11,7 +11,7 @@ PYTHON ?= python3
 DEB_PYTHON ?= /usr/bin/python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
-COMPILED := plugins/lane_quic/fastpath/native*.so plugins/lane_tls/native*.so
+COMPILED := plugins/lane_quic/fastpath/native*.so
 ARGS ?=
 JOBS ?= 6
 
@@ -81,7 +81,7 @@ clean:
 # A build/ of an earlier install would bring deleted modules back, and what was compiled then would stay if that
 # fails now. It does without a compiler or headers, and Python does the same work (see setup.py). Without byte code, where the environment or the
 # owner of the folder keeps Python from writing it, a third of each start would go into compiling.
-.venv/.lane: setup.cfg setup.py pyproject.toml lane/__init__.py locks/run.txt plugins/lane_quic/fastpath/native.c plugins/lane_tls/native.c
+.venv/.lane: setup.cfg setup.py pyproject.toml lane/__init__.py locks/run.txt plugins/lane_quic/fastpath/native.c
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	rm -rf build $(COMPILED)
 	$(INSTALL) --require-hashes -r locks/run.txt

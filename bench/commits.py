@@ -1,7 +1,7 @@
 """Two checkouts of lane on loopback, side by side: does a change cost speed, CPU or memory?
 
     python bench/commits.py BASE CANDIDATE [--transport tls|quic] [--work connections|download|downloads|
-                            chat|packets] [--batches 12] [--size N] [--idle N]
+                            downloads20|chat|packets] [--batches 12] [--size N] [--idle N]
 
 BASE and CANDIDATE are folders with a checkout each, for example of `git worktree add`; both run with the
 Python of this command. Each has a client and a server, which stay for the whole run. Batches of the same work
@@ -10,7 +10,7 @@ minute to minute. The result is the median of the ratios of neighbours, candidat
 
     connections    --size connections by 8 workers, a byte each way on each
     download       one of --size MB
-    downloads      eight at once, of --size MB together
+    downloads      eight at once, of --size MB together; downloads20: twenty
     chat           50 open connections that echo 64 bytes 20 times a second each, for --size seconds;
                    milliseconds of an echo (median) in place of seconds
     packets        the same with UDP packets
@@ -32,9 +32,11 @@ from processes import line_with, listens, start
 from proxies import free_port
 from target import CHAT_EVERY, Applications, together
 
-SIZES = {"connections": 400, "download": 500, "downloads": 400, "chat": 3, "packets": 3}
+SIZES = {"connections": 400, "download": 500, "downloads": 400, "downloads20": 400, "chat": 3, "packets": 3}
 PACKETS = Path(__file__).with_name("packets.py")
 WORKERS, CHATS = 8, 50
+JOBS = {"download": 1, "downloads20": 20}
+"""Workers, where they are others."""
 
 
 class Lane:
@@ -87,7 +89,7 @@ class Lane:
         elif work == "packets":
             took = statistics.median(self._packets(size))
         else:
-            jobs = WORKERS if work != "download" else 1
+            jobs = JOBS.get(work, WORKERS)
             todo = self._connect if work == "connections" else self._download
             together(lambda: todo(size / jobs), jobs)
             took = time.monotonic() - begin

@@ -6,28 +6,26 @@ buffers of their own, which are out of the processor's cache when their turn com
 """
 
 import hmac
+import struct
 from functools import cache
 from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
-from lane_tls import portable
-from lane_tls.portable import DATA, FULL, HEAD, HEADER, IV, MOST_SEALED, TAG, VERSION
-
-try:
-    from lane_tls import native as compiled
-except ImportError:
-    native: Any = None
-else:
-    native = compiled
-
-many: Any = native or portable
-"""What seals and opens records many at once."""
-ALERT, HANDSHAKE = 21, 22
-"""Types of content, beside DATA."""
+ALERT, HANDSHAKE, DATA = 21, 22, 23
+"""Types of content."""
 UNEXPECTED_MESSAGE, BAD_RECORD_MAC, RECORD_OVERFLOW = 10, 20, 22
 """Alerts (section 6) that `Protection.open` asks for."""
+HEADER = 5
+"""Bytes before each record: its type, version and length."""
+FULL = 16384
+"""The most bytes of content in a record (section 5.1)."""
+MOST_SEALED = FULL + 256
+"""The most bytes of a record behind its header (section 5.2)."""
+_TAG, _IV, _VERSION = 16, 12, 0x0303
+OVERHEAD = HEADER + 1 + _TAG
+"""Bytes of a sealed record beside its content: the header, the type, the tag."""
 WHOLE, UNKNOWN = -1, -2
 """What a record lacks: nothing, or that is not known yet. See `Opened`."""
 _MOST_EMPTY = 32  # records in a row without data
@@ -36,7 +34,13 @@ _SUITES: dict[str, tuple[Any, int, str]] = {
     "TLS_AES_256_GCM_SHA384": (AESGCM, 32, "sha384"),
     "TLS_CHACHA20_POLY1305_SHA256": (ChaCha20Poly1305, 32, "sha256"),
 }
+_HEADER = struct.Struct("!BHH")
+_FULL = FULL + 1 + _TAG  # bytes of a full record behind its header
+_FULL_HEADER = _HEADER.pack(DATA, _VERSION, _FULL)
+_FULL_SEALED = HEADER + _FULL
 _DATA_TYPE = bytes((DATA,))
+
+_contents = [memoryview(bytearray(FULL + 1))]  # of one record, and its type
 
 
 class Opened(NamedTuple):
@@ -62,24 +66,55 @@ class Protection:
         aead = cipher(_expand(secret, b"key", size, digest))
         self._encrypt, self._decrypt = aead.encrypt_into, aead.decrypt_into
         self._encrypt_short, self._decrypt_short = aead.encrypt, aead.decrypt
-        self._iv_bytes = _expand(secret, b"iv", IV, digest)
-        self._iv = int.from_bytes(self._iv_bytes, "big")
+        self._iv = int.from_bytes(_expand(secret, b"iv", _IV, digest), "big")
         self._number = number
         self._empty, self._empty_at = 0, -1  # records in a row without data, and the number of the last one
 
     def seal(self, out: memoryview, at: int, kind: int, head: bytes, data: memoryview) -> int:
-        """Write records into `out` from `at` on, and return their end: see `lane_tls.portable.seal`."""
-        number = self._number
-        # Whatever comes of it: no nonce serves twice.
-        self._number = number + (-(-(len(head) + len(data)) // FULL) or 1)
-        end: int = many.seal(self._encrypt, self._iv_bytes, number, out, at, kind, head, data)
-        return end
+        """Write records with `head` (up to FULL bytes) and `data` into `out` from `at` on. Return their end.
+
+        All but the last are full. There is one without content if there is none.
+        """
+        encrypt, iv, number = self._encrypt, self._iv, self._number
+        # A finalizer may seal an alert in the middle of this: it finds none, and makes its own.
+        content = _contents.pop() if _contents else memoryview(bytearray(FULL + 1))
+        begin, lead, taken, size = at, len(head), 0, len(data)
+        content[:lead] = head
+        content[FULL] = kind
+        if size >= FULL - lead:
+            taken = FULL - lead
+            content[lead:FULL] = data[:taken]
+            body = content[:FULL]
+            while True:
+                out[at : at + HEADER] = _FULL_HEADER
+                self._number = number + 1  # whatever comes of it: no nonce serves twice
+                following = at + _FULL_SEALED
+                nonce = (iv ^ number).to_bytes(_IV, "big")
+                encrypt(nonce, content, _FULL_HEADER, out[at + HEADER : following])
+                number, at = number + 1, following
+                if size - taken < FULL:
+                    break
+                body[:] = data[taken : taken + FULL]
+                taken += FULL
+            lead = 0
+        if taken < size or at == begin:
+            length = lead + size - taken
+            content[lead:length] = data[taken:]
+            content[length] = kind
+            header, stop = _HEADER.pack(DATA, _VERSION, length + 1 + _TAG), at + OVERHEAD + length
+            out[at : at + HEADER] = header
+            self._number = number + 1
+            nonce = (iv ^ number).to_bytes(_IV, "big")
+            encrypt(nonce, content[: length + 1], header, out[at + HEADER : stop])
+            at = stop
+        _contents[:] = (content,)
+        return at
 
     def seal_short(self, data: bytes) -> bytes:
         """A record with `data`, less than FULL bytes. With so few, copies cost less than views of buffers."""
-        number, header = self._number, HEAD.pack(DATA, VERSION, len(data) + 1 + TAG)
+        number, header = self._number, _HEADER.pack(DATA, _VERSION, len(data) + 1 + _TAG)
         self._number = number + 1  # whatever comes of it: no nonce serves twice
-        nonce = (self._iv ^ number).to_bytes(IV, "big")
+        nonce = (self._iv ^ number).to_bytes(_IV, "big")
         sealed: bytes = self._encrypt_short(nonce, data + _DATA_TYPE, header)
         return header + sealed
 
@@ -89,15 +124,28 @@ class Protection:
         It ends behind a record with something else than data, and before `plain` has more than `limit` bytes.
         Only the record at `plain[0]` may be longer. `plain` must have MOST_SEALED bytes more than that.
         """
-        there = len(sealed)
+        decrypt, iv, there = self._decrypt, self._iv, len(sealed)
         while there - start >= HEADER and made < limit:
-            self._number, start, made = many.open_data(
-                self._decrypt, self._iv_bytes, self._number, sealed, start, plain, made, limit
-            )
+            number = self._number
+            while (  # full records, as most are
+                there - start >= _FULL_SEALED
+                and limit - made >= FULL
+                and sealed[start : start + HEADER] == _FULL_HEADER
+            ):
+                following, end = start + _FULL_SEALED, made + FULL
+                nonce = (iv ^ number).to_bytes(_IV, "big")
+                try:
+                    decrypt(nonce, sealed[start + HEADER : following], _FULL_HEADER, plain[made : end + 1])
+                except InvalidTag:
+                    return Opened(start, made, -BAD_RECORD_MAC)
+                if plain[end] != DATA:  # it is padded, or no data
+                    break
+                number += 1
+                self._number, start, made = number, following, end
             if there - start < HEADER or made >= limit:
                 break
-            (kind, _, size), at = HEAD.unpack_from(sealed, start), start + HEADER
-            stop, end = at + size, made + size - TAG - 1  # behind the content is its type
+            (kind, _, size), at = _HEADER.unpack_from(sealed, start), start + HEADER
+            stop, end = at + size, made + size - _TAG - 1  # behind the content is its type
             if kind != DATA:
                 return Opened(start, made, -UNEXPECTED_MESSAGE)
             if size > MOST_SEALED:
@@ -109,8 +157,8 @@ class Protection:
             if end > limit and made:
                 return Opened(start, made, lacks=WHOLE)
             try:
-                nonce = (self._iv ^ self._number).to_bytes(IV, "big")
-                self._decrypt(nonce, sealed[at:stop], sealed[start:at], plain[made : end + 1])
+                nonce = (iv ^ self._number).to_bytes(_IV, "big")
+                decrypt(nonce, sealed[at:stop], sealed[start:at], plain[made : end + 1])
             except InvalidTag:
                 return Opened(start, made, -BAD_RECORD_MAC)
             self._number += 1
@@ -128,10 +176,10 @@ class Protection:
 
         None if `sealed` is anything else. Then `open` says what.
         """
-        kind, _, size = HEAD.unpack_from(sealed)
-        if kind != DATA or size != len(sealed) - HEADER or size < 2 + TAG:
+        kind, _, size = _HEADER.unpack_from(sealed)
+        if kind != DATA or size != len(sealed) - HEADER or size < 2 + _TAG:
             return None
-        nonce = (self._iv ^ self._number).to_bytes(IV, "big")
+        nonce = (self._iv ^ self._number).to_bytes(_IV, "big")
         try:
             content: bytes = self._decrypt_short(nonce, sealed[HEADER:], sealed[:HEADER])
         except InvalidTag:

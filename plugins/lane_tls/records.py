@@ -18,11 +18,15 @@ from OpenSSL import SSL
 
 from lane.errors import Closed, Failure
 from lane_tls.openssl import left, logged, resumed, secret
-from lane_tls.portable import DATA, FULL, HEADER, MOST_SEALED, OVERHEAD
 from lane_tls.protection import (
     ALERT,
     BAD_RECORD_MAC,
+    DATA,
+    FULL,
     HANDSHAKE,
+    HEADER,
+    MOST_SEALED,
+    OVERHEAD,
     RECORD_OVERFLOW,
     UNEXPECTED_MESSAGE,
     WHOLE,

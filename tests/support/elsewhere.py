@@ -16,8 +16,8 @@ import socket
 import sys
 from types import ModuleType
 
-_MODULES = {"lane_quic.fastpath.native", "lane_tls.native"}
-"""The compiled parts: there may be no compiler."""
+_MODULES = {"lane_quic.fastpath.native"}
+"""The compiled part: there may be no compiler."""
 _LINUX_SOCKETS = (
     "AF_NETLINK AF_PACKET AF_VSOCK AF_ALG NETLINK_ROUTE SOCK_CLOEXEC SOCK_NONBLOCK SO_DOMAIN SO_PROTOCOL"
     " SO_PEERCRED SO_PASSCRED SO_BINDTODEVICE SO_MARK SO_INCOMING_CPU SO_PRIORITY TCP_INFO TCP_CONGESTION"

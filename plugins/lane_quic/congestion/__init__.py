@@ -34,7 +34,7 @@ class Sample:
     lost: int = 0
     """Bytes that were declared lost and did not arrive later, over the connection's life."""
     received: int = 0
-    """Bytes that have come from the peer, over the connection's life."""
+    """Bytes of all datagrams that have come, over the connection's life. Forged ones count, too."""
     in_flight: int = 0
     """Bytes sent and neither acknowledged nor lost, after this sample."""
     acked: Sequence[Packet] = ()

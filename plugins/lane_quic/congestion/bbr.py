@@ -21,7 +21,7 @@ This follows BBR version 1: Cardwell and others, "BBR: Congestion-Based Congesti
 - Measuring the round trip. Half a BDP stays in flight (draft-ietf-ccwg-bbr-04; version 1: four packets). It
   is skipped if a recent sample was close to the smallest one, which is usual after a drain.
 - More bandwidth. A probe that finds at least 10 % more is followed by another probe at once.
-- Both ways at once. The queue of the other direction is told from ours: see both_ways.py.
+- Both ways at once. A queue counts as ours by the share of what we send: see both_ways.py.
 - Beside others. Loss by a full queue bounds the window as it does in CUBIC: see loss_bound.py.
 - Much less bandwidth is noticed after three rounds, if a queue stands: see bandwidth.py.
 - ACKs that are lost in a row do not stop the sender: see ack_silence.py.

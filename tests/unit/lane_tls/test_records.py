@@ -1,4 +1,4 @@
-"""Records over a real socket, with a peer that has the standard library's TLS; in Python, and compiled."""
+"""Records over a real socket, with a peer that has the standard library's TLS."""
 
 import gevent
 import pytest
@@ -13,8 +13,6 @@ from lane.proto.frames import data_head
 from lane.session.frame_writer import PIECE
 from lane.testing.harness import outcome, until
 from tests.support.tls_peer import CLIENT
-
-pytestmark = pytest.mark.usefixtures("way")
 
 
 def records_of(foreign, sizes):

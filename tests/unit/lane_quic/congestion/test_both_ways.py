@@ -1,4 +1,4 @@
-"""Transfers in both directions: each fills its line, though their ACKs wait in each other's queue."""
+"""Transfers in both directions: neither starves, though their ACKs wait in each other's queue."""
 
 import pytest
 from lane_quic.congestion.bbr import Bbr
