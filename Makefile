@@ -1,4 +1,4 @@
-# run: try lane · test: lint, then all tests · lint · coverage · fuzz · bench · clean
+# run: try lane · test: all tests, and lint beside them · lint · coverage · fuzz · bench · clean
 # reference: write conf/*.conf, docs/OPTIONS.md and share/ anew, from the table of options in lane/config/settings.py
 # deb: build dist/lane_*.deb, for the Debian that builds it · test-packages: install that, and build and run the image of Containerfile (root)
 # lock: find the newest versions that setup.cfg allows; run and test install those of locks/, by their hashes
@@ -13,23 +13,23 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 COMPILED := plugins/lane_quic/fastpath/native*.so
 ARGS ?=
-JOBS ?= 6
+JOBS ?= 10
 
 # Children write byte code also where the environment forbids it: without, each process compiles what it imports.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: run test test-packages deb lint collected coverage fuzz soak bench bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-strangers bench-aborts bench-udp bench-upgrade story reference lock clean
+.PHONY: run test pytest test-packages deb lint coverage fuzz soak bench bench-networks bench-buffers bench-auto bench-loopback bench-flood bench-strangers bench-aborts bench-udp bench-upgrade story reference lock clean
 
 run: .venv/.lane
 	$(BIN)/lane $(ARGS)
 
 test: .venv/.test
-	$(MAKE) -j2 lint collected
-	$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
+	$(MAKE) -j2 pytest lint
 
-# Compiles all tests once, beside mypy: the JOBS would each do so. What is wrong with one, pytest says afterwards.
-collected: .venv/.test
+# First compiles all tests once: the JOBS would each do so. What is wrong with one, they say.
+pytest: .venv/.test
 	-@$(BIN)/pytest --collect-only -qq >/dev/null
+	$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 test-packages: .venv/.test
 	LANE_TEST_PACKAGES=1 $(BIN)/pytest --timeout=3600 tests/packages $(ARGS)
