@@ -183,8 +183,9 @@ def test_a_client_says_what_its_lanes_do(origin, tmp_path):
     port, options = guarded(tmp_path)
     with running_pair(tmp_path, "auto", (), options) as (_, client):
         curl(client.address, "socks5", f"http://127.0.0.1:{origin.web}/0/{MB}")
+        both = {("lane_path_up", name) for name in ("quic", "tls")}
+        until(lambda: both <= scrape(port).keys(), client.describe)
         found = scrape(port)
-        assert {key[1] for key in found if key[0] == "lane_path_up"} >= {"quic", "tls"}
         assert sum(value for key, value in found.items() if key[0] == "lane_path_carries") == 1
         assert found["lane_outage",] == 0
         assert fetch(port, "/readyz")[0] == 200

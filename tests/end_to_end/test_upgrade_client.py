@@ -179,7 +179,8 @@ def test_a_new_process_that_does_not_come_up_changes_nothing(tmp_path, origin):
 
 
 def test_what_cannot_go_along_stays_and_then_ends(tmp_path, origin):
-    options = ("--upgrade-timeout", "3s", "--rule", f"direct 127.0.0.1:{origin.digest}")
+    times = ("--upgrade-timeout", "3s", "--handshake-timeout", "5m")
+    options = (*times, "--rule", f"direct 127.0.0.1:{origin.digest}")
     with (
         start_server(tmp_path / "server") as server,
         upgradable_client(tmp_path, "tls", server.link, *options) as client,

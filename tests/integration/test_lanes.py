@@ -92,7 +92,7 @@ def test_a_move_takes_a_fresh_stream_also_while_a_ping_has_no_answer_yet(beds):
     bed.ways["cheap"].held = True
     app.session.ping()
     gevent.sleep(0.01)
-    assert 0 < app.session.silence(time.monotonic()) < 0.1
+    assert app.session.silence(time.monotonic()) > 0
     wanted[0] = "dear"
     bed.paths.paths_changed()
     (driver,) = bed.paths._drivers.values()
