@@ -8,7 +8,6 @@ where the same file defines it.
 import ast
 import inspect
 import pkgutil
-from pathlib import Path
 
 import lane_quic
 import pytest
@@ -19,8 +18,8 @@ from lane_tls import openssl
 
 from lane import supervisor
 from lane.net import accept
+from tests.support.sources import ROOT, findings
 
-ROOT = Path(__file__).parents[2]
 ROOMS = {
     "plugins/lane_quic/internals": {name for _, name in relied_on()},
     "plugins/lane_tls/openssl.py": {*openssl.CONNECTION, *openssl.CONTEXT, "_lib", "_ffi"},
@@ -30,7 +29,6 @@ ROOMS = {
 """Where private names of libraries are touched, and which."""
 STANDARD = {"_exit", "_current_frames", "_replace", "_AppendAction"}
 """Of Python's own library: documented, or (the last) for want of anything else."""
-SOURCES = [*sorted((ROOT / "lane").rglob("*.py")), *sorted((ROOT / "plugins").rglob("*.py"))]
 
 
 def is_private(name):
@@ -77,10 +75,9 @@ def foreign(source):
     return {name for name in used if is_private(name)} - own
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_private_names_of_libraries_are_used_in_their_rooms_only(path):
-    listed = ROOMS.get(room_of(path), set())
-    assert foreign(path.read_text()) <= listed, "give it a public name in the room of its library"
+def test_private_names_of_libraries_are_used_in_their_rooms_only():
+    wrong = findings(lambda path: foreign(path.read_text()) - ROOMS.get(room_of(path), set()))
+    assert wrong == {}, "give it a public name in the room of its library"
 
 
 @pytest.mark.parametrize(

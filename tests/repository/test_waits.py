@@ -5,13 +5,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-SOURCES = [
-    path
-    for folder in ("lane", "plugins")
-    for path in sorted((ROOT / folder).rglob("*.py"))
-    if "testing" not in path.parts  # every test has a watchdog
-]
+from tests.support.sources import SOURCES, findings
+
+WATCHED = [path for path in SOURCES if "testing" not in path.parts]  # every test has a watchdog
 WAITING = {"acquire", "get", "join", "result", "wait", "wait_available"}
 ENDING = {"joinall", "kill", "killall"}
 LOCKS = {"BoundedSemaphore", "Lock", "RLock", "Semaphore"}
@@ -87,17 +83,16 @@ def has_reason(lines: list[str], node: ast.stmt | ast.expr) -> bool:
     return len(text.partition("no limit: ")[2].strip()) >= LEAST
 
 
-@pytest.fixture(scope="module")
-def all_locks() -> set[str]:
-    return locks([ast.parse(path.read_text()) for path in SOURCES])
+def test_every_wait_has_a_limit_or_a_reason() -> None:
+    trees = {path: ast.parse(path.read_text()) for path in WATCHED}
+    all_locks = locks([*trees.values()])
 
+    def without(path: Path) -> list[str]:
+        lines = path.read_text().splitlines()
+        found = [node for node in unlimited(trees[path], all_locks) if not has_reason(lines, node)]
+        return [f"{node.lineno}: {lines[node.lineno - 1].strip()}" for node in found]
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_wait_has_a_limit_or_a_reason(path: Path, all_locks: set[str]) -> None:
-    source = path.read_text()
-    lines = source.splitlines()
-    found = [node for node in unlimited(ast.parse(source), all_locks) if not has_reason(lines, node)]
-    assert [f"{node.lineno}: {lines[node.lineno - 1].strip()}" for node in found] == []
+    assert findings(without, WATCHED) == {}
 
 
 @pytest.mark.parametrize(
