@@ -3,7 +3,8 @@
 If the transport has many streams per carrier, sessions share a carrier until it is full. If it has one stream
 per carrier, each session has a carrier, and a complete session leaves it to the next one. Either way the
 next sessions need not wait for a handshake. They find room on a carrier, or a spare: a stream on which the
-client has already sent its proof of the key (`lane.carriers.spares`). A dead carrier is never handed out.
+client has already sent its proof of the key (`lane.carriers.spares`). On a carrier with room they take a
+stream that stands by (`lane.carriers.standby`) before they open one. A dead carrier is never handed out.
 """
 
 from collections import Counter, OrderedDict
@@ -19,6 +20,7 @@ from lane.carriers.demand import Demand
 from lane.carriers.lease import Lease, dead
 from lane.carriers.shared_dials import SharedDials
 from lane.carriers.spares import Spares
+from lane.carriers.standby import Standby
 from lane.errors import Closed, LaneError, TurnedAway, Unreachable
 from lane.session.flows import Flows
 from lane.stream import Carrier
@@ -53,6 +55,7 @@ class Pool:
         self._distrusted: set[Carrier] = set()  # the live carriers that must not be handed out
         self._demand = Demand()
         self._spares = Spares(self._make_spare, self._wanted, self._due)
+        self._standby = Standby()
         self._dials = SharedDials(dial, dial_timeout, self._add)
         self._share = _SHARED  # streams per carrier
         self.crowded: Callable[[], bool] = lambda: False
@@ -67,7 +70,8 @@ class Pool:
     def census(self) -> dict[str, int]:
         """See `lane.census`."""
         kept = {"carriers": len(self._leases), "flows": len(self._flows)}
-        return {**kept, "spares": len(self._spares), "dials": len(self._dials)}
+        ready = {"spares": len(self._spares), "standby": len(self._standby)}
+        return {**kept, **ready, "dials": len(self._dials)}
 
     def __len__(self) -> int:
         return len(self._leases)
@@ -85,7 +89,7 @@ class Pool:
     def room(self, carrier: Carrier) -> int:
         """The number of streams that `carrier` has for further sessions; 0 if none is sent there."""
         try:
-            return carrier.capacity if carrier in self._roomy else 0
+            return self._free(carrier) if carrier in self._roomy else 0
         except Exception as error:  # of a plugin
             report("a carrier that was asked for its capacity", error)
             return 0
@@ -120,7 +124,7 @@ class Pool:
         self._leases[carrier] -= 1
         if self._leases[carrier] <= 0:
             self._unleased.add(carrier)
-        if carrier.capacity and carrier not in self._distrusted:
+        if self._free(carrier) and carrier not in self._distrusted:
             self._roomy[carrier] = None
         elif self._leases[carrier] <= 0:
             self._drop(carrier, LAST_WORDS)
@@ -150,13 +154,23 @@ class Pool:
         if carrier in self._leases:
             self._distrusted.add(carrier)
             self._roomy.pop(carrier, None)
+            for lease in self._standby.remove(carrier):
+                lease.discard()
 
     def keep(self, lease: Lease) -> None:
-        """Keep the stream of a complete session as a spare if the pool needs it, otherwise close it."""
-        if self._share == 1 and not (self._closed or lease.carrier in self._distrusted):
-            if (surplus := self._spares.keep(lease, self._born)) is None:
+        """Keep the stream of a complete session for another one if the pool needs it, otherwise close it."""
+        if not (self._closed or lease.carrier in self._distrusted):
+            if self._share == 1:
+                if (surplus := self._spares.keep(lease, self._born)) is None:
+                    return
+                lease = surplus
+            elif self._standby.keep(lease):
+                self._roomy[lease.carrier] = None
                 return
-            lease = surplus
+        self._end(lease)
+
+    def _end(self, lease: Lease) -> None:
+        """Close the stream of a complete session once the server has, and give the lease back."""
         with suppress(LaneError), gevent.Timeout(LAST_WORDS, False):
             lease.stream.finish()
             while lease.stream.recv():
@@ -170,6 +184,9 @@ class Pool:
         self._dials.close()
         self._sweeper.kill(block=False)
         self._spares.discard()
+        for carrier in list(self._leases):
+            for lease in self._standby.remove(carrier):
+                lease.discard()
         closing = [gevent.spawn(carrier.close, grace) for carrier in list(self._leases)]
         gevent.joinall(closing, timeout=grace + LAST_WORDS)  # a plugin's transport may exceed it
         self._leases.clear()
@@ -204,6 +221,8 @@ class Pool:
 
     def _open(self, carrier: Carrier, *, fresh: bool) -> Lease | None:
         """A stream on `carrier`. None if other sessions took all its streams, or it is dead."""
+        if not fresh and (lease := self._standby.take(carrier)) is not None:
+            return lease
         try:
             stream = carrier.open()
         except Closed:
@@ -224,7 +243,7 @@ class Pool:
         best, most, seen = None, 0, 0
         while self._roomy and seen < LOOKS:
             carrier, _ = self._roomy.popitem(last=False)
-            room = carrier.capacity
+            room = self._free(carrier)
             if not room:
                 continue
             self._roomy[carrier] = None
@@ -234,6 +253,11 @@ class Pool:
             if room > most:
                 best, most = carrier, room
         return best
+
+    def _free(self, carrier: Carrier) -> int:
+        """The number of streams on `carrier` for further sessions."""
+        kept = self._standby.count(carrier)
+        return carrier.capacity + (0 if kept and dead(carrier) else kept)
 
     def _drop(self, carrier: Carrier, grace: float = 0) -> None:
         """Forget and close a carrier without leases."""
@@ -281,9 +305,11 @@ class Pool:
         return spare
 
     def _sweep(self) -> None:
-        """Drop dead carriers without leases, and look after the spares."""
+        """Drop dead carriers without leases, and look after the spares and the streams that stand by."""
         while True:
             gevent.sleep(SWEEP)
+            for lease in self._standby.remove_old():
+                gevent.spawn(self._end, lease)
             for carrier in list(self._unleased):
                 if dead(carrier):
                     self._drop(carrier)

@@ -303,7 +303,9 @@ class Server:
             if visit is None or visit.user != user:  # another user of the same carrier, or it has ended
                 visit = guest = self._users.enter(user, device or network(carrier.peer).encode())
             asking = UserStream(carrier, stream, reader, visit, partial(self._flows_of, carrier))
+            renew = getattr(stream, "renew", bool)  # see `lane.stream.Renews`
             while request := read_request(reader, self.deadlines.spare, self.deadlines.request):
+                renew()
                 if era != self._era:  # users changed while the stream was idle or had another session
                     era = self._era
                     if self._authentication.user_of(carrier, token) != user:

@@ -76,9 +76,13 @@ class Session(StreamReader):
             self._readable.clear()
             self._readable.wait()  # no limit: a session that is idle for too long is reset
             self._check()
-        # The peer should know at once that its end was consumed. END says so, if both ends were.
-        if not data and not protocol.complete and protocol.control_due:
-            self._flush()
+        if not data and not protocol.complete:
+            # A peer that waits in `close` should know at once that its end was consumed. END says so, if both
+            # ends were. While ours is to come, the ACK leaves with it, with data before it, or at a tick.
+            if self.send_buffer.final is None:
+                self._wake(self)
+            elif protocol.control_due:
+                self._flush()
         return data
 
     def consumed(self) -> None:

@@ -41,6 +41,7 @@ from lane.stream.optional import (
     Prepares,
     Presents,
     Proves,
+    Renews,
     Rings,
     SendsNow,
     Views,
@@ -51,6 +52,6 @@ from lane.stream.optional import (
 __all__ = [
     "AbortsSending", "Address", "Carrier", "ClientTLS", "Closed", "Datagrams", "Examines", "Finding",
     "HandsOver", "HandsShort", "Joins", "LinkStats", "Listener", "OverTCP", "Paces", "Pauses", "Prepares",
-    "Presents", "Proves", "Reset", "Rings", "SendsNow", "ServerTLS", "Stream", "Transport", "Views",
-    "joiner", "measured", "receiver",
+    "Presents", "Proves", "Renews", "Reset", "Rings", "SendsNow", "ServerTLS", "Stream", "Transport",
+    "Views", "joiner", "measured", "receiver",
 ]  # fmt: skip

@@ -79,6 +79,17 @@ class AbortsSending(Protocol):
         """Abort only our direction, and drop its unsent data. Reading goes on. Never blocks."""
 
 
+class Renews(Protocol):
+    """For streams of carriers with many: the stream of a complete session may carry the next one."""
+
+    def renew(self) -> bool:
+        """Note that another session is about to begin, on either side, and return whether it can.
+
+        It can't if the stream has failed or ended, or if bytes of the last session may be on their way: if
+        they were lost, the next session would wait for them.
+        """
+
+
 class HandsOver(Protocol):
     """For datagrams: a callback in place of `recv`."""
 

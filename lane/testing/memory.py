@@ -205,6 +205,10 @@ class MemoryStream:
             for pipe in (self._in, self._out):
                 pipe.fail(Reset(code))
 
+    def renew(self) -> bool:
+        """Whether a further session can begin: nothing is on its way, and neither direction has ended."""
+        return not (self._released or any(pipe.in_use or pipe.finished for pipe in (self._in, self._out)))
+
     def close(self) -> None:
         """Finish. Unread input, or an incomplete `sendall`, turns this into a reset."""
         if self._in.data or self._out.writing:
@@ -236,6 +240,11 @@ class _Pipe:
         self.failure: Failure[Closed] | None = None
         self._for_reader = Event()  # one each: the waiting side clears only its own event
         self._for_writer = Event()
+
+    @property
+    def in_use(self) -> bool:
+        """Whether bytes are on their way, or never will be."""
+        return bool(self.data or self.writing or self.failure)
 
     def read(self, limit: int) -> bytes:
         while self.failure is None and not self.data and not self.finished:

@@ -5,7 +5,17 @@ import pytest
 
 from lane.errors import Closed
 from lane.stream import Stream, joiner
-from lane.testing.harness import Kit, echo, outcome, pattern, read_all, send_all, settled, until
+from lane.testing.harness import (
+    Kit,
+    echo,
+    outcome,
+    pattern,
+    read_all,
+    read_to_error,
+    send_all,
+    settled,
+    until,
+)
 
 both_sides = pytest.mark.parametrize("swap", [False, True], ids=["opener", "accepter"])
 
@@ -123,6 +133,33 @@ class StreamContract:
         gevent.idle()
         near.sendall(b"a message")
         assert isinstance(reading.get(), Closed)
+
+    @both_sides
+    def test_a_stream_carries_a_further_session_once_all_has_arrived(self, kit: Kit, swap: bool) -> None:
+        """See `lane.stream.Renews`."""
+        near, far = ends(kit, swap)
+        if not (renew := getattr(near, "renew", None)):
+            pytest.skip("a carrier has one stream, or each session has its own")
+        for _ in range(2):
+            near.sendall(b"question")
+            assert far.recv() == b"question"
+            far.sendall(b"answer")
+            assert near.recv() == b"answer"
+            until(renew)
+        far.finish()
+        assert near.recv() == b""
+        assert not renew()
+        near.finish()
+
+    @both_sides
+    def test_a_stream_that_was_reset_carries_no_further_session(self, kit: Kit, swap: bool) -> None:
+        """See `lane.stream.Renews`."""
+        near, far = ends(kit, swap)
+        if not (renew := getattr(near, "renew", None)):
+            pytest.skip("a carrier has one stream, or each session has its own")
+        far.reset()
+        read_to_error(near)
+        assert not renew()
 
     @both_sides
     def test_a_sender_that_outruns_the_reader_blocks(self, kit: Kit, swap: bool) -> None:

@@ -49,7 +49,7 @@ class QuicCarrier(Runner):
         stream_id = self.engine.get_next_available_stream_id()
         self.engine.send_stream_data(stream_id, b"")  # this reserves the ID
         stream = self._streams[stream_id] = QuicStream(self, stream_id)
-        self._hurry(monotonic())
+        self.hurry(monotonic())
         return stream
 
     def accept(self) -> QuicStream:

@@ -305,8 +305,8 @@ class Runner:
             case events.ConnectionTerminated():
                 self.fail(Closed(f"the connection ended: {event.reason_phrase or 'no reason given'}"))
 
-    def _hurry(self, now: float) -> None:
-        """Let short messages wait less for bulk transfers: somebody waits for a stream that is new."""
+    def hurry(self, now: float) -> None:
+        """Let short messages wait less for bulk transfers: somebody waits for a new session."""
         self._patience = min(self._patience, GATHER_HURRIED)
         if self.waiting:
             self.engine.loss.pacer.hurry(now)
@@ -335,7 +335,7 @@ class Runner:
                     self.shut("too many streams that nobody has accepted")
                     break
                 streams.add_incoming(QuicStream(self, streams.next_incoming))
-                self._hurry(self.heard or 0.0)
+                self.hurry(self.heard or 0.0)
         return streams.get(stream_id)
 
 

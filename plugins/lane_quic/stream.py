@@ -6,6 +6,7 @@ data that is not acknowledged yet is bounded by the congestion window. Reading g
 
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, Protocol
 
 from gevent.event import Event
@@ -32,6 +33,9 @@ class StreamCarrier(Protocol):
     def forget(self, stream: "QuicStream") -> bool:
         """Drop a stream. False if it was dropped before."""
 
+    def hurry(self, now: float) -> None:
+        """Let short messages wait less for bulk transfers."""
+
 
 class _Nobody:
     """The carrier of streams that have ended."""
@@ -47,6 +51,9 @@ class _Nobody:
     def forget(self, stream: "QuicStream") -> bool:
         """It was dropped before."""
         return False
+
+    def hurry(self, now: float) -> None:
+        """Nobody waits."""
 
 
 _NOBODY = _Nobody()
@@ -143,6 +150,14 @@ class QuicStream:
         self._carrier.flush_soon()
         unsent = self._engine.unsent(self.id)
         return unsent < UNSENT_LEAST or unsent < self._engine.unsent_limit
+
+    def renew(self) -> bool:
+        """See `lane.stream.Renews`."""
+        done = self._failure or self._stopped or self._finished or self._eof or self._cut or self._unread
+        if done or not self._engine.all_arrived(self.id):
+            return False
+        self._carrier.hurry(monotonic())
+        return True
 
     def _check(self) -> None:
         if failure := self._failure or self._stopped:

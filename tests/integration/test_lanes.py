@@ -1,5 +1,7 @@
 """Lanes: probes, who gives a stream first, turns, and a network that changes."""
 
+import socket
+import struct
 import time
 
 import gevent
@@ -51,6 +53,29 @@ def test_a_lane_that_nobody_uses_is_known_as_well(beds):
     ]  # fmt: skip
     assert not any(row["best_rtt"] is None or row["rtt"] is None for row in rows)
     assert exchange(app)
+
+
+def test_sessions_that_follow_each_other_share_a_stream(beds):
+    bed = beds()
+    streams, standby = set(), bed.lanes.lanes["cheap"].pool._standby
+    for number in range(5):
+        app = bed.application()
+        assert exchange(app, b"hello %d" % number)
+        (driver,) = bed.paths._drivers.values()
+        streams.add(driver._stream.lease.stream)
+        app.sock.shutdown(socket.SHUT_WR)
+        assert app.sock.recv(1) == b""
+        app.job.get()
+        until(lambda: len(standby) == 1)
+    assert len(streams) == 1
+    until(lambda: not bed.server_registry.sessions)
+    app = bed.application()
+    assert exchange(app)
+    app.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    app.sock.close()
+    app.job.get()
+    assert exchange(bed.application())
+    assert not standby, "the stream of a session that was aborted is not used again"
 
 
 def test_the_first_lane_that_gives_a_stream_is_taken(beds):

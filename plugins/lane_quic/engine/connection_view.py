@@ -93,6 +93,11 @@ class ConnectionView(Resuming):
         stream = self.streams.get(stream_id)
         return 0 if stream is None else stream.sender.unsent
 
+    def all_arrived(self, stream_id: int) -> bool:
+        """Whether the peer has acknowledged all that was written to a stream."""
+        stream = self.streams.get(stream_id)
+        return stream is not None and stream.sender.buffer_start == stream.sender.buffer_stop
+
     def drained(self) -> bool:
         """Whether the peer has acknowledged all data of all finished streams."""
         return all(stream.sender.drained for stream in self.streams.values())

@@ -9,6 +9,7 @@ from lane.carriers import pool as pool_module
 from lane.carriers.pool import Pool
 from lane.errors import Closed, Unreachable
 from lane.testing.harness import settled, until
+from lane.testing.memory import MemoryStream
 from tests.support.pools import HELLO, memory, tcp, tls
 
 
@@ -148,7 +149,8 @@ def test_streams_that_come_back_are_bounded(bed, monkeypatch):
 
 
 @memory
-def test_streams_of_a_shared_carrier_are_not_kept(bed):
+def test_streams_of_a_shared_carrier_are_not_kept_if_they_cannot_say_that_they_are_at_rest(bed, monkeypatch):
+    monkeypatch.delattr(MemoryStream, "renew")
     lease = bed.pool.lease()
     lease.send(b"!")
     until(lambda: bed.accepted)
@@ -159,6 +161,7 @@ def test_streams_of_a_shared_carrier_are_not_kept(bed):
     far.finish()
     job.join()
     assert not bed.pool._spares
+    assert not bed.pool._standby
     assert not bed.pool._leases[lease.carrier]
 
 

@@ -61,6 +61,25 @@ def test_a_peer_that_only_reads_no_more(kit, code):
     exchange(*kit.last)
 
 
+def test_a_stream_that_is_used_again_waits_for_acknowledgements_and_hurries_others(kit, monkeypatch):
+    near, far = kit.stream()
+    carrier, hurried = kit.last[0], []
+    monkeypatch.setattr(carrier, "hurry", hurried.append)
+    until(near.renew)
+    hurried.clear()
+    near.sendall(b"the last bytes")
+    assert not near.renew()
+    assert not hurried
+    until(near.renew)
+    assert len(hurried) == 1
+    far.sendall(b"more than was asked for")
+    until(lambda: near._unread)
+    assert not near.renew()
+    near.finish()
+    assert not near.renew()
+    assert len(hurried) == 1
+
+
 def test_a_writer_that_is_blocked_learns_that_nobody_reads(kit):
     near, far = kit.stream()
     writing = gevent.spawn(outcome, far.sendall, bytes(8 << 20))

@@ -1,6 +1,7 @@
 """A session at work: its owner and all who want to know of its end are told, and others get their turns."""
 
 import gc
+import time
 import weakref
 
 import gevent
@@ -9,7 +10,7 @@ from gevent.event import Event
 
 from lane.budget import Budget
 from lane.errors import Closed, ProtocolError, Reset, Suspended
-from lane.proto.frames import Data, End, Fin, FrameReader, Ping, ResetFrame, pack
+from lane.proto.frames import Ack, Data, End, Fin, FrameReader, Ping, ResetFrame, pack
 from lane.session import stream_reader
 from lane.session.owner import Owner
 from lane.session.protocol import TURN
@@ -184,6 +185,44 @@ def test_data_and_a_reset_behind_them_come_in_order():
     with pytest.raises(Reset) as caught:
         session.recv()
     assert caught.value.code == 7
+
+
+def acks(stream):
+    return [frame.consumed for frame in FrameReader().each(b"".join(stream.sent)) if type(frame) is Ack]
+
+
+def test_that_an_end_was_consumed_is_said_with_what_follows():
+    woken = []
+    session = made(wake=woken.append)
+    stream, job = carried(session, pack(Fin(0)))
+    assert session.recv() == b""
+    assert woken[-1] is session, "so that it gets a tick"
+    assert stream.sent == []
+    session.sendall(b"the answer")
+    assert len(stream.sent) == 1
+    assert acks(stream) == [1]
+    session.reset()
+    job.join()
+
+
+def test_that_an_end_was_consumed_is_said_at_a_tick_if_nothing_follows():
+    session = made()
+    stream, job = carried(session, pack(Fin(0)))
+    assert session.recv() == b""
+    session.tick(time.monotonic())
+    until(lambda: acks(stream) == [1])
+    session.reset()
+    job.join()
+
+
+def test_who_has_ended_as_well_hears_at_once_that_the_end_was_consumed():
+    session = made()
+    session.finish()
+    stream, job = carried(session, pack(Fin(0)))
+    assert session.recv() == b""
+    assert acks(stream) == [1]
+    session.reset()
+    job.join()
 
 
 def test_two_that_close_at_once_close_it_once():
