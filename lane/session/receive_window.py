@@ -172,7 +172,7 @@ class ReceiveWindow:
                 self._known_consumed = acks.pop(0)[1]
         if (in_flight := end - self._known_consumed) > self._in_flight:
             self._in_flight = in_flight
-        if (took := now - self._round_began) > rtt:
+        if self.window >= BEHIND and (took := now - self._round_began) > rtt:  # smaller ones stay
             if read := self.consumed - self._round_start:  # else it pauses, which says nothing of its rate
                 self._per_round = max(int(read * rtt / took), self._per_round * 7 // 8)
             self._round_began, self._round_start = now, self.consumed
