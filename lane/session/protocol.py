@@ -26,7 +26,7 @@ from lane.proto.frames import (
 )
 from lane.session.byte_queue import Buffer
 from lane.session.events import DataReceived, Event, Notice
-from lane.session.frame_writer import PING_DUE, PONG_DUE
+from lane.session.frame_writer import ACK_DUE, PING_DUE, PONG_DUE
 from lane.session.session_state import SessionState
 from lane.session.states import ATTACHMENT, Attachment, Cause, Direction, Life
 from lane.users.ending import ending_of
@@ -243,6 +243,8 @@ class SessionProtocol(SessionState):
                             fresh = memoryview(fresh)[event.taken :]
                     if len(fresh):
                         window.hold(fresh)
+                        if window.withhold(now, live.rtt):
+                            self.writer.due |= ACK_DUE
                 elif notice := self._receive(frame, now):
                     yield notice
                 if number % TURN == 0:

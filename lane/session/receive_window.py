@@ -24,6 +24,8 @@ FIRST_STEP = 1024 * 1024
 """Bytes of the window after its first growth."""
 GROWTH = 16
 """The ratio of a grown window to the bytes in flight. A window that is too small costs round trips."""
+BEHIND = 1024 * 1024
+"""Bytes of the window, at least, of a reader that has fallen behind."""
 ACK_EVERY = 2 * 1024 * 1024
 """Bytes after which an ACK is due, however large the window is: the peer retains all of them until then."""
 ACKS_REMEMBERED = 64
@@ -45,8 +47,9 @@ class ReceiveWindow:
 
     __slots__ = (
         "_ack_requested", "_acked", "_budget", "_grown", "_growth_start", "_in_flight",
-        "_known_consumed", "_most", "_queue", "_reader_waited", "_released", "_reserved", "_sent_acks",
-        "_taken", "consumed", "final", "initial", "limit", "received", "state", "window",
+        "_known_consumed", "_most", "_per_round", "_queue", "_reader_waited", "_released", "_reserved",
+        "_round_began", "_round_start", "_sent_acks", "_taken", "_waited_at", "consumed", "final", "initial",
+        "limit", "received", "state", "window",
     )  # fmt: skip
 
     _FROZEN = (
@@ -54,6 +57,8 @@ class ReceiveWindow:
         "_taken", "_growth_start", "_known_consumed", "_in_flight", "_reader_waited", "_grown", "_released",
         "_reserved",
     )  # fmt: skip
+
+    _FROZEN_SINCE = "_round_began", "_round_start", "_per_round", "_waited_at"  # earlier versions lack them
 
     def __init__(self, buffer_size: int, budget: Budget) -> None:
         self._queue = ByteQueue()
@@ -74,12 +79,16 @@ class ReceiveWindow:
         self._in_flight = 0  # the most bytes in flight since `_growth_start`
         self._reader_waited = False  # whether it waited for data since `_growth_start`
         self._grown = False  # whether the window grew since the last ACK
+        self._round_began, self._round_start = 0.0, 0  # when the present round trip began, with `consumed`
+        self._per_round = 0  # bytes that the reader consumed in a round trip of late
+        self._waited_at = 0.0  # when data came last for a reader that waited
         self._released = False
         self._reserved = 0  # bytes of the budget: all that the peer may make us hold beyond `initial`
 
     def freeze(self) -> dict[str, Any]:
         """The whole state as a plain value, with a copy of the held bytes."""
-        state = {name: getattr(self, name) for name in self._FROZEN} | {"state": self.state.value}
+        names = self._FROZEN + self._FROZEN_SINCE
+        state = {name: getattr(self, name) for name in names} | {"state": self.state.value}
         return state | {"queue": self._queue.freeze(), "sent_acks": list(self._sent_acks)}
 
     @classmethod
@@ -88,6 +97,9 @@ class ReceiveWindow:
         window = cls(0, budget)
         for name in cls._FROZEN:
             setattr(window, name, frozen[name])
+        for name in cls._FROZEN_SINCE:
+            if name in frozen:
+                setattr(window, name, frozen[name])
         window.state = Direction(frozen["state"])
         window._queue, window._sent_acks = ByteQueue(frozen["queue"]), list(frozen["sent_acks"])
         budget.charge(window._reserved)
@@ -136,7 +148,7 @@ class ReceiveWindow:
         if end <= received:
             return b""
         if not (self._queue.size or self._taken):
-            self._reader_waited = True
+            self._reader_waited, self._waited_at = True, now
         self._advance(end, now, rtt)
         return data if offset == received else memoryview(data)[received - offset :]
 
@@ -147,7 +159,7 @@ class ReceiveWindow:
         """
         if self.received != self.consumed or end > self.limit or self.final is not None:
             return False
-        self._reader_waited = True
+        self._reader_waited, self._waited_at = True, now
         self._advance(end, now, rtt)
         return True
 
@@ -160,6 +172,27 @@ class ReceiveWindow:
                 self._known_consumed = acks.pop(0)[1]
         if (in_flight := end - self._known_consumed) > self._in_flight:
             self._in_flight = in_flight
+        if self.window >= BEHIND and (took := now - self._round_began) > rtt:  # smaller ones stay
+            if read := self.consumed - self._round_start:  # else it pauses, which says nothing of its rate
+                self._per_round = max(int(read * rtt / took), self._per_round * 7 // 8)
+            self._round_began, self._round_start = now, self.consumed
+
+    def withhold(self, now: float, rtt: float) -> bool:
+        """Take back credit if the reader is behind. Returns whether the peer needs an ACK for that.
+
+        The window is large for what may hold up data on the way. A reader that stops, as a paused video,
+        would fill it, and the peer would retain as much. So one that has not caught up for a round trip gets
+        twice what it consumes in one: enough for the path to stay busy. The window grows again once the
+        reader waits for data. The peer may use what it had before. `now` and `rtt` are seconds; on a busy
+        machine a reader may get its turn `REACTION` later.
+        """
+        window = max(BEHIND, 2 * self._per_round)
+        behind = self.window > window and self._queue.size > window // 2
+        if not behind or now - self._waited_at <= rtt + REACTION:
+            return False
+        self.window = window
+        self._growth_start, self._in_flight, self._reader_waited = self.consumed, 0, False
+        return True
 
     def hold(self, data: Buffer) -> None:
         """Keep received bytes for the reader. A view is copied."""
@@ -207,10 +240,11 @@ class ReceiveWindow:
 
     def _grow_to(self, size: int) -> None:
         """Grow to `size` bytes if the budget has room, and begin a new look for growth."""
-        more = self._budget.take_most(min(size, self._most) - self.window)
-        self.window += more
-        self._reserved += more
-        self._grown = self._grown or more > 0
+        size = min(size, self._most)
+        self._reserved += self._budget.take_most(size - self.initial - self._reserved)
+        size = min(size, self.initial + self._reserved)
+        if size > self.window:
+            self.window, self._grown = size, True
         self._growth_start, self._in_flight, self._reader_waited = self.consumed, 0, False
 
     def take(self, limit: int) -> Buffer:

@@ -19,7 +19,7 @@ from lane.session.aborting import say_abort
 from lane.session.activity import AWAKE
 from lane.session.events import DataReceived, Notice
 from lane.session.flows import Flows
-from lane.session.frame_writer import PONG_DUE
+from lane.session.frame_writer import ACK_DUE, PONG_DUE
 from lane.session.owner import Owner
 from lane.session.protocol import SessionProtocol
 from lane.session.states import Life
@@ -186,7 +186,7 @@ class StreamReader(StreamWriter):
             self._settle()
         if progress:
             self._wake(self)
-        if protocol.writer.due & PONG_DUE or (progress and self.receive_window.ack_due):
+        if protocol.writer.due & (ACK_DUE | PONG_DUE) or (progress and self.receive_window.ack_due):
             self._flush_soon()
         if progress and protocol.readable:
             self._tell_reader()

@@ -17,9 +17,9 @@ from lane.errors import Closed, LaneError, Reset, Status, TargetError
 from lane.proto.frames import Data, pack
 from lane.session.activity import IDLE
 from lane.session.protocol import SessionProtocol
-from lane.session.receive_window import INITIAL_WINDOW
+from lane.session.receive_window import BEHIND, INITIAL_WINDOW
 from lane.session.states import Life
-from tests.support.session_world import World
+from tests.support.session_world import TICK, World
 
 pytestmark = pytest.mark.bulk  # many small turns: without the tracer
 
@@ -136,6 +136,29 @@ def test_what_was_in_flight_when_an_idle_window_shrank_may_come_again():
     assert world.server.budget.used == 0
 
 
+@pytest.mark.parametrize("moving", [False, True])
+def test_for_a_reader_that_stops_little_is_kept_also_on_other_streams(moving):
+    """A fast transfer whose reader stops. A window that it no longer uses binds nobody at first."""
+    world = lived([*GROW, *[("send", 0, 1 << 19), ("run", 0, 1), *[("read", 1, 1 << 20)] * 9] * 9])
+    sent, got = world.client.protocol.send_buffer, world.server.protocol.receive_window
+    assert got.window > 3 * BEHIND
+    for number in range(8):
+        for _ in range(4):
+            world.client.send(INITIAL_WINDOW)
+        world.run(2 * TICK)
+        if number > 4 and moving:
+            world.lose(first=number % 2)
+            world.connect()
+    assert BEHIND <= sent.retained == got.held <= 2 * BEHIND
+    assert got.window == BEHIND
+    limit = got.limit
+    world.run(2 * IDLE)
+    assert got.limit < limit, "now it does, and its memory is free for others"
+    world.settle()
+    assert world.server.got == world.client.sent
+    assert world.server.outcome == b""
+
+
 def test_a_window_that_shrank_before_its_stream_was_lost_is_taken_back():
     world = lived(GROW)
     world.delay = 100.0  # nothing arrives any more
@@ -210,7 +233,7 @@ import marshal, sys
 from lane.budget import Budget
 from lane.session.activity import IDLE
 from lane.session.protocol import SessionProtocol
-from lane.session.receive_window import INITIAL_WINDOW
+from lane.session.receive_window import BEHIND, INITIAL_WINDOW
 session = SessionProtocol.thaw(marshal.load(sys.stdin.buffer), Budget(1 << 30))
 for event in session.receive_data(b"lf", 102.0):
     pass

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from lane.budget import Budget
 from lane.errors import ProtocolError
 from lane.session import receive_window as module
-from lane.session.receive_window import ACK_EVERY, FIRST_STEP, INITIAL_WINDOW, SHORT_ANSWER, ReceiveWindow
+from lane.session.receive_window import (
+    ACK_EVERY,
+    BEHIND,
+    FIRST_STEP,
+    INITIAL_WINDOW,
+    SHORT_ANSWER,
+    ReceiveWindow,
+)
 from lane.session.send_buffer import SendBuffer
 
 pytestmark = pytest.mark.bulk  # many small turns: without the tracer
@@ -34,8 +41,8 @@ def take_in(window, offset, data, now, rtt, offer=lambda data: 0):
 class Transfer:
     """A sender of so many bytes a second, a path, and a reader of so many bytes a second."""
 
-    def __init__(self, rate, reading=1e12, chunk=16384, buffer=BUFFER, total=1 << 30):
-        self.budget = Budget(total)
+    def __init__(self, rate, reading=1e12, chunk=16384, buffer=BUFFER, total=1 << 30, rtt=RTT):
+        self.budget, self.rtt = Budget(total), rtt
         self.receive_window = ReceiveWindow(buffer, self.budget)
         self.rate, self.reading, self.chunk = rate, reading, chunk
         self.now, self.sent, self.credit, self.allowed, self.starved = (
@@ -50,7 +57,7 @@ class Transfer:
 
     def _tell(self):
         consumed, window = self.receive_window.acknowledge(self.now)
-        self.acks.append((self.now + RTT / 2, consumed + window))
+        self.acks.append((self.now + self.rtt / 2, consumed + window))
 
     def run(self, seconds):
         """So much time: the window at its end."""
@@ -60,9 +67,21 @@ class Transfer:
                 self._tell()
             self._send()
             while self.data and self.data[0][0] <= self.now:
-                take_in(self.receive_window, self.data.popleft()[1], bytes(self.chunk), self.now, RTT)
+                take_in(self.receive_window, self.data.popleft()[1], bytes(self.chunk), self.now, self.rtt)
+                if self.receive_window.withhold(self.now, self.rtt):
+                    self._tell()
             self._read()
         return self.receive_window.window
+
+    def pause(self, seconds):
+        """The reader does nothing for so long."""
+        self.done_at = self.now + seconds
+        self.run(seconds)
+
+    @property
+    def kept(self):
+        """Bytes that were sent and not consumed. The sender retains them."""
+        return self.sent - self.receive_window.consumed
 
     def _send(self):
         while self.acks and self.acks[0][0] <= self.now:
@@ -72,7 +91,7 @@ class Transfer:
             if self.sent + self.chunk > self.credit:
                 self.starved += 0.001
                 return
-            self.data.append((self.now + RTT / 2, self.sent))
+            self.data.append((self.now + self.rtt / 2, self.sent))
             self.sent += self.chunk
             self.allowed -= self.chunk
 
@@ -267,6 +286,8 @@ class Pair:
             case "send" if size := outbox.allowance(amount):
                 assert size <= amount
                 take_in(inbox, outbox.send(bytes(size)), bytes(size), now, 0.01)
+                if inbox.withhold(now, 0.01):
+                    outbox.acknowledge(*inbox.acknowledge(now))
             case "read" if inbox.held:
                 inbox.take(amount)
             case "consume":
@@ -324,6 +345,128 @@ def test_what_was_released_takes_nothing_more(inbox):
 def test_a_slow_reader_makes_nothing_grow_beyond_the_first_step(chunk):
     transfer = Transfer(100e6, reading=200_000, chunk=chunk)
     assert transfer.run(5) <= FIRST_STEP
+
+
+# A reader that falls behind.
+
+PATHS = [(50e6, 0.002), (12.5e6, 0.05), (12.5e6, 0.2), (30e6, 0.1)]
+"""Bytes a second, and seconds of a round trip."""
+
+
+def under_way(path):
+    """A transfer that has had its path for itself for some time, and the bytes of a round trip."""
+    rate, rtt = path
+    transfer = Transfer(rate, rtt=rtt)
+    transfer.run(20 * rtt + 0.5)
+    return transfer, rate * rtt
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_for_a_reader_that_stops_two_round_trips_are_kept_or_a_little(path):
+    transfer, round_trip = under_way(path)
+    assert transfer.receive_window.window > 10e6
+    transfer.pause(3)
+    noticed = 2 * round_trip + module.REACTION * transfer.rate
+    assert transfer.kept <= 1.05 * max(BEHIND, noticed) + 3 * transfer.chunk
+    assert transfer.receive_window.held == transfer.kept
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_short_pauses_of_a_reader_cost_nothing(path):
+    transfer, _ = under_way(path)
+    starved = transfer.starved
+    for _ in range(10):
+        transfer.pause(0.9 * transfer.rtt)
+        transfer.run(3 * transfer.rtt)
+    assert transfer.starved == starved
+    assert transfer.kept < BUFFER
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_reader_that_goes_on_has_all_of_the_path_within_few_round_trips(path):
+    transfer, round_trip = under_way(path)
+    transfer.pause(3)
+    transfer.run(4 * transfer.rtt)
+    starved, sent = transfer.starved, transfer.sent
+    transfer.run(1)
+    assert transfer.starved == starved
+    assert transfer.sent - sent == pytest.approx(transfer.rate, rel=0.02)
+    assert transfer.receive_window.window > 4 * round_trip
+
+
+def test_a_path_that_needs_all_of_the_window_keeps_it():
+    """500 Mbit/s and 200 ms: two round trips are more than there may be."""
+    transfer, _ = under_way((62.5e6, 0.2))
+    starved = transfer.starved
+    for _ in range(4):
+        transfer.pause(0.05)
+        transfer.run(0.2)
+    assert transfer.receive_window.window == BUFFER
+    assert transfer.starved == starved
+    transfer.pause(1)
+    assert transfer.receive_window.window == BUFFER
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_reader_that_is_slower_than_its_path_never_waits_for_less_credit(path):
+    transfer, round_trip = under_way(path)
+    transfer.reading = path[0] / 2
+    transfer.run(2)
+    before = transfer.receive_window.consumed
+    transfer.run(2)
+    assert transfer.receive_window.consumed - before == pytest.approx(path[0], rel=0.02)
+    assert transfer.kept <= 1.1 * max(BEHIND, 2 * round_trip), "and little is kept for it"
+
+
+def grown():
+    """A large window whose reader waits, at a time."""
+    inbox = ReceiveWindow(BUFFER, Budget(1 << 30))
+    assert eighths(inbox, KNOWN / 7) > 4 * BEHIND
+    return inbox, 1000.0 + 100 * KNOWN
+
+
+def test_what_comes_at_once_after_a_loss_is_no_sign_of_a_slow_reader():
+    inbox, now = grown()
+    pour(inbox, 3 * BEHIND, now, chunk=16384)
+    assert not inbox.withhold(now, RTT)
+    assert not inbox.withhold(now + RTT, RTT)
+    drink(inbox)
+    pour(inbox, 3 * BEHIND, now + 2 * RTT, chunk=16384)
+    assert not inbox.withhold(now + 2 * RTT, RTT), "it had read all meanwhile"
+    assert inbox.withhold(now + 3 * RTT + 2 * module.REACTION, RTT)
+
+
+def test_a_reader_with_little_left_to_read_is_not_behind():
+    inbox, now = grown()
+    pour(inbox, BEHIND // 2, now)
+    assert not inbox.withhold(now + 10, RTT)
+    pour(inbox, 1, now)
+    assert inbox.withhold(now + 10, RTT)
+    assert inbox.acknowledge(now + 10) == (inbox.consumed, BEHIND)
+    pour(inbox, BEHIND, now)
+    assert not inbox.withhold(now + 20, RTT), "the peer knows"
+
+
+def test_a_peer_may_use_what_it_had_before_credit_was_withheld_and_nothing_is_reserved_twice():
+    inbox, now = grown()
+    window, limit = inbox.window, inbox.limit
+    used = inbox._budget.used
+    pour(inbox, BEHIND, now)
+    assert inbox.withhold(now + 1, RTT)
+    inbox.acknowledge(now + 1)
+    pour(inbox, limit - inbox.received, now + 1)
+    assert inbox._budget.used == used
+    drink(inbox)
+    inbox._grow_to(window)
+    assert (inbox.window, inbox._budget.used) == (window, used)
+
+
+def test_what_an_earlier_version_froze_goes_on():
+    inbox, now = grown()
+    frozen = {name: value for name, value in inbox.freeze().items() if name not in inbox._FROZEN_SINCE}
+    later = ReceiveWindow.thaw(frozen, Budget(1 << 30))
+    pour(later, BEHIND, now)
+    assert later.withhold(now + 1, RTT)
 
 
 def test_after_the_end_nothing_is_taken_any_more(inbox):

@@ -11,9 +11,10 @@ from gevent.event import Event
 from lane.budget import Budget
 from lane.errors import Closed, ProtocolError, Reset, Suspended
 from lane.proto.frames import Ack, Data, End, Fin, FrameReader, Ping, ResetFrame, pack
-from lane.session import stream_reader
+from lane.session import receive_window, stream_reader
 from lane.session.owner import Owner
 from lane.session.protocol import TURN
+from lane.session.receive_window import BEHIND
 from lane.session.relay import Relay
 from lane.session.session import Session
 from lane.stream import LinkStats
@@ -353,3 +354,17 @@ def test_a_fault_while_data_are_taken_is_no_gap_in_them_on_the_next_stream(caplo
     assert isinstance(session.error, Closed)
     assert stream.over.is_set(), "it was reset"
     assert "the reader of a session failed" in caplog.text
+
+
+def test_a_peer_hears_at_once_that_credit_is_taken_back(monkeypatch):
+    """The reader has stopped, so there is nothing new to acknowledge."""
+    monkeypatch.setattr(receive_window, "REACTION", -10.0)  # it had its time
+    session = Session(1 << 20, 16 << 20, Budget(1 << 30), Owner())
+    window, size = session.receive_window, BEHIND // 16
+    window._grow_to(8 * BEHIND)
+    window.acknowledge(0.0)
+    stream, job = carried(session, *(pack(Data(size * number, bytes(size))) for number in range(9)))
+    until(lambda: stream.sent)
+    assert FrameReader().feed(stream.sent[0]) == [Ack(0, BEHIND)]
+    session.reset()
+    job.join()
