@@ -310,6 +310,8 @@ class Pool:
             gevent.sleep(SWEEP)
             for lease in self._standby.remove_old():
                 gevent.spawn(self._end, lease)
+            for carrier in self._standby:
+                self._roomy[carrier] = None  # whoever came may have found it full, and none of them at rest
             for carrier in list(self._unleased):
                 if dead(carrier):
                     self._drop(carrier)

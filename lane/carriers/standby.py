@@ -6,6 +6,7 @@ stream that stood by takes four fifths of the CPU. It costs the server a greenle
 by for seconds, and few of them.
 """
 
+from collections.abc import Iterator
 from time import monotonic
 
 from lane.carriers.lease import Lease
@@ -25,6 +26,10 @@ class Standby:
 
     def __len__(self) -> int:
         return sum(map(len, self._kept.values()))
+
+    def __iter__(self) -> Iterator[Carrier]:
+        """The carriers that have some."""
+        return iter([carrier for carrier, kept in self._kept.items() if kept])
 
     def count(self, carrier: Carrier) -> int:
         """The number of those on `carrier`."""

@@ -99,6 +99,20 @@ def test_a_full_carrier_has_the_streams_that_stand_by(bed):
 
 
 @memory
+def test_a_full_carrier_is_not_forgotten_because_its_streams_were_not_at_rest_yet(bed, monkeypatch):
+    now = standby.monotonic()
+    monkeypatch.setattr(standby, "monotonic", lambda: now)  # else they end, which makes room as well
+    ((lease, far),) = used(bed)
+    leases = [bed.pool.lease() for _ in range(lease.carrier.capacity)]
+    lease.stream.sendall(b"the end")
+    lease.keep()
+    assert bed.pool.lease().carrier is not lease.carrier
+    assert far.recv() == b"the end"
+    until(lambda: bed.pool.room(lease.carrier) == 1)
+    assert len({one.stream for one in leases}) == len(leases)
+
+
+@memory
 def test_streams_of_a_distrusted_carrier_stand_by_no_longer(bed):
     (lease, far), (other, _) = used(bed, 2)
     lease.keep()
