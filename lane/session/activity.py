@@ -116,6 +116,13 @@ class Activity:
             self._shrinking = False
             window.shrunk()
 
+    def withheld(self) -> None:
+        """The window fell again, after it had grown. The peer may use what it had before.
+
+        So a PONG that is still due tells nothing: what it had may have come after the PING.
+        """
+        self._shrinking = False
+
     def tick(self, now: float, liveness: Liveness, writer: FrameWriter, *, attached: bool) -> bool:
         """Do the upkeep. `attached`: a stream carries the session. Returns whether more ticks are needed."""
         window, buffer = writer.window, writer.buffer

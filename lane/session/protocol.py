@@ -244,6 +244,7 @@ class SessionProtocol(SessionState):
                     if len(fresh):
                         window.hold(fresh)
                         if window.withhold(now, live.rtt):
+                            self.activity.withheld()
                             self.writer.due |= ACK_DUE
                 elif notice := self._receive(frame, now):
                     yield notice

@@ -26,6 +26,8 @@ GROWTH = 16
 """The ratio of a grown window to the bytes in flight. A window that is too small costs round trips."""
 BEHIND = 1024 * 1024
 """Bytes of the window, at least, of a reader that has fallen behind."""
+AGAIN = 5.0
+"""Seconds within which a reader that caught up and falls behind again is one that reads in bursts."""
 ACK_EVERY = 2 * 1024 * 1024
 """Bytes after which an ACK is due, however large the window is: the peer retains all of them until then."""
 ACKS_REMEMBERED = 64
@@ -46,10 +48,10 @@ class ReceiveWindow:
     """The window of a session that may hold `buffer_size` bytes, those beyond `initial` out of `budget`."""
 
     __slots__ = (
-        "_ack_requested", "_acked", "_budget", "_grown", "_growth_start", "_in_flight",
-        "_known_consumed", "_most", "_per_round", "_queue", "_reader_waited", "_released", "_reserved",
-        "_round_began", "_round_start", "_sent_acks", "_taken", "_waited_at", "consumed", "final", "initial",
-        "limit", "received", "state", "window",
+        "_ack_requested", "_acked", "_budget", "_fell_at", "_grown", "_growth_start", "_in_flight",
+        "_known_consumed", "_least", "_most", "_per_round", "_queue", "_reader_waited", "_released",
+        "_reserved", "_round_began", "_round_start", "_sent_acks", "_taken", "_waited_at", "consumed",
+        "final", "initial", "limit", "received", "state", "window",
     )  # fmt: skip
 
     _FROZEN = (
@@ -58,7 +60,8 @@ class ReceiveWindow:
         "_reserved",
     )  # fmt: skip
 
-    _FROZEN_SINCE = "_round_began", "_round_start", "_per_round", "_waited_at"  # earlier versions lack them
+    _FROZEN_SINCE = "_round_began", "_round_start", "_per_round", "_waited_at", "_least", "_fell_at"
+    """Earlier versions lack these."""
 
     def __init__(self, buffer_size: int, budget: Budget) -> None:
         self._queue = ByteQueue()
@@ -82,6 +85,8 @@ class ReceiveWindow:
         self._round_began, self._round_start = 0.0, 0  # when the present round trip began, with `consumed`
         self._per_round = 0  # bytes that the reader consumed in a round trip of late
         self._waited_at = 0.0  # when data came last for a reader that waited
+        self._least = BEHIND  # bytes of the window of a reader that is behind
+        self._fell_at = 0.0  # when the window fell last for one
         self._released = False
         self._reserved = 0  # bytes of the budget: all that the peer may make us hold beyond `initial`
 
@@ -183,12 +188,22 @@ class ReceiveWindow:
         The window is large for what may hold up data on the way. A reader that stops, as a paused video,
         would fill it, and the peer would retain as much. So one that has not caught up for a round trip gets
         twice what it consumes in one: enough for the path to stay busy. The window grows again once the
-        reader waits for data. The peer may use what it had before. `now` and `rtt` are seconds; on a busy
+        reader waits for data. If it soon falls behind again, it reads in bursts, or the round trip is longer
+        than we know, as behind a proxy: then it gets twice as much each time, until its pauses cost nothing.
+        The peer may use what it had before. `now` and `rtt` are seconds; on a busy
         machine a reader may get its turn `REACTION` later.
         """
-        window = max(BEHIND, 2 * self._per_round)
+        window = max(self._least, 2 * self._per_round)
         behind = self.window > window and self._queue.size > window // 2
         if not behind or now - self._waited_at <= rtt + REACTION:
+            return False
+        if now - self._fell_at > AGAIN:
+            self._least = BEHIND
+        elif self._waited_at > self._fell_at:
+            self._least = 2 * window
+        self._fell_at = now
+        window = max(self._least, 2 * self._per_round)
+        if window >= self.window:
             return False
         self.window = window
         self._growth_start, self._in_flight, self._reader_waited = self.consumed, 0, False
@@ -314,7 +329,7 @@ class ReceiveWindow:
         """
         if self.window == self.initial:
             return False
-        self.window = self.initial
+        self.window, self._least = self.initial, BEHIND
         self._growth_start, self._in_flight, self._reader_waited = self.consumed, 0, False
         return True
 

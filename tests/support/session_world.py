@@ -4,6 +4,7 @@ Whatever happens is decided by the caller, so the same steps give the same bytes
 the ends put on their streams and all that their owners saw.
 """
 
+import math
 import random
 from collections import deque
 
@@ -44,6 +45,7 @@ class End:
         self.outcome = None  # of reading: b"" or the error
         self.greedy = False  # takes what is offered at once
         self.flight = deque()  # (when it arrives, bytes) on the way to us
+        self.free_at = 0.0  # when the path has taken all that was sent
 
     def freeze(self):
         """Go on as another object, as if in another process."""
@@ -127,6 +129,7 @@ class End:
         self.protocol.attach(self.world.now, preface=preface, resumed=resumed, announce=resumed)
         self.preface = 0 if resumed else len(self.peer.name)
         self.flight.clear()
+        self.free_at = 0.0
 
     def hear(self, life):
         """The other end is asked for the session, and answers that it is over."""
@@ -147,7 +150,8 @@ class End:
     def put(self, chunk):
         data = b"".join(chunk)
         self.world.note(self.name, "sent", data)
-        self.peer.flight.append((self.world.now + self.world.delay, data))
+        self.free_at = max(self.free_at, self.world.now) + len(data) / self.world.rate
+        self.peer.flight.append((self.free_at + self.world.delay, data))
 
     def arrive(self):
         while self.flight and self.flight[0][0] <= self.world.now:
@@ -215,6 +219,7 @@ class World:
 
     def __init__(self, *, resumable=True, freezing=False, short=False):
         self.now, self.delay, self.freezing, self.short = 1000.0, 0.02, freezing, short
+        self.rate = math.inf  # bytes a second
         self.went_short = 0  # messages
         self.trace = []
         self.client, self.server = (End(self, name, resumable=resumable) for name in ("client", "server"))
@@ -295,7 +300,7 @@ class World:
 
     def settle(self):
         """The network is well again, and both sides go on to the end."""
-        self.delay = 0.01
+        self.delay, self.rate = 0.01, math.inf
         for _ in range(400):
             if all(end.protocol.attachment is Attachment.DETACHED for end in self.ends) or any(
                 end.protocol.attachment is Attachment.DETACHED and not end.protocol.over for end in self.ends

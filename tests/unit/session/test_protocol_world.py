@@ -159,6 +159,32 @@ def test_for_a_reader_that_stops_little_is_kept_also_on_other_streams(moving):
     assert world.server.outcome == b""
 
 
+def test_credit_that_was_taken_back_before_a_late_pong_may_be_used_behind_it():
+    """Much is sent just as an idle window shrinks. It grows again, and falls for a reader that stops."""
+    world = lived([*GROW, *[("send", 0, 1 << 19), ("run", 0, 1), *[("read", 1, 1 << 20)] * 9] * 9])
+    client, server = world.ends
+    window = server.protocol.receive_window
+    world.rate, sent = 2e6, client.sent
+    world.run(IDLE - 1)
+    while window.window > INITIAL_WINDOW:
+        world.run(TICK)
+    while client.sent < sent + 2 * BEHIND:
+        client.send(INITIAL_WINDOW)
+    for _ in range(3):
+        world.run(TICK)
+        for _ in range(9):
+            server.read(1 << 20)
+    assert window.window > 2 * BEHIND
+    for _ in range(30):
+        client.send(1 << 20)
+        world.run(TICK)
+    assert server.protocol.failure is None
+    assert window.window == BEHIND
+    world.settle()
+    assert server.got == client.sent
+    assert server.outcome == b""
+
+
 def test_a_window_that_shrank_before_its_stream_was_lost_is_taken_back():
     world = lived(GROW)
     world.delay = 100.0  # nothing arrives any more

@@ -418,6 +418,43 @@ def test_a_reader_that_is_slower_than_its_path_never_waits_for_less_credit(path)
     assert transfer.kept <= 1.1 * max(BEHIND, 2 * round_trip), "and little is kept for it"
 
 
+@pytest.mark.parametrize("path", [(12.5e6, 0.01), (12.5e6, 0.05), (20e6, 0.2)])
+def test_a_reader_that_reads_in_bursts_soon_has_all_of_its_path(path):
+    transfer, _ = under_way(path)
+    for number in range(13):
+        if number == 5:
+            starved, sent = transfer.starved, transfer.sent
+        transfer.pause(0.3)
+        transfer.run(0.3)
+    assert transfer.starved == starved
+    assert transfer.sent - sent == pytest.approx(path[0] * 8 * 0.6, rel=0.02)
+
+
+def test_what_a_reader_got_for_its_bursts_it_loses_with_a_long_pause():
+    transfer, round_trip = under_way((12.5e6, 0.02))
+    for _ in range(6):
+        transfer.pause(0.3)
+        transfer.run(0.3)
+    assert transfer.receive_window._least > 2 * BEHIND
+    transfer.run(2 * module.AGAIN)
+    transfer.pause(3)
+    assert transfer.receive_window.window <= BEHIND + round_trip
+
+
+def test_a_reader_behind_a_proxy_soon_has_all_that_it_can_read(monkeypatch):
+    """The transport knows the round trip to the proxy only."""
+    transfer, _ = under_way((30e6, 0.2))
+    transfer.reading = 15e6
+    for name in ("receive", "withhold"):
+        what = getattr(ReceiveWindow, name)
+        monkeypatch.setattr(ReceiveWindow, name, lambda *given, what=what: what(*given[:-1], 0.001))
+    transfer.run(5)
+    before = transfer.receive_window.consumed
+    transfer.run(3)
+    assert transfer.receive_window.consumed - before == pytest.approx(45e6, rel=0.02)
+    assert transfer.receive_window.window < BUFFER
+
+
 def grown():
     """A large window whose reader waits, at a time."""
     inbox = ReceiveWindow(BUFFER, Budget(1 << 30))
