@@ -117,7 +117,7 @@ def test_full_windows_go_along(tmp_path, transport):
             def stands():
                 before = moved[:]
                 time.sleep(0.5)
-                return moved == before and min(moved) > 16 * MB
+                return moved == before and min(moved) > MB
 
             until(stands, client.describe)
             upgraded(server)
