@@ -13,7 +13,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 COMPILED := plugins/lane_quic/fastpath/native*.so
 ARGS ?=
-JOBS ?= 10
+JOBS ?= 8
 
 # Children write byte code also where the environment forbids it: without, each process compiles what it imports.
 export PYTHONDONTWRITEBYTECODE =

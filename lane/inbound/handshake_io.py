@@ -23,10 +23,10 @@ RECV_SIZE = 16384
 """Bytes per read. It also limits the early data that is held while lane connects to the target."""
 SAY_TIME = 30.0
 """Seconds that an application may take to read a reply when its receive buffer is full."""
-LINGER_TIME = 1.0
+LINGER_TIME = 3.0
 """Seconds that lane keeps reading after a refusal, until the application closes."""
-LINGER_SIZE = 262144
-"""Bytes that the application may send during that time."""
+LINGER_SIZE = 4 << 20
+"""Bytes that the application may send during that time: many send a whole body before they read."""
 
 
 class Left(ProtocolError):

@@ -24,7 +24,6 @@ from lane.errors import Failure, LaneError, ProtocolError, Suspended
 from lane.fair import maybe_yield
 from lane.inbound.connector import TargetConnection, TargetConnector
 from lane.inbound.handshake_io import (
-    LINGER_SIZE,
     RECV_SIZE,
     Asked,
     Left,
@@ -49,6 +48,8 @@ READ_TIME = 3600.0
 """Seconds that an application may take to read one piece of a response."""
 PART_TIME = 2.0
 """Seconds that a target may take to close its side after lane has ended its own."""
+PART_SIZE = 262144
+"""Bytes that it may send meanwhile."""
 BODY_SIZE = 65536
 """Bytes of a body per read. Parsing many tiny chunks takes a while, and blocks all other greenlets."""
 
@@ -127,7 +128,7 @@ class _ForwardTarget:
         try:
             with suppress(LaneError), gevent.Timeout(PART_TIME, False):
                 self.stream.finish()
-                left = LINGER_SIZE  # a target that sends without end is cut off
+                left = PART_SIZE  # a target that sends without end is cut off
                 while left > 0 and (unread := self.stream.recv()):
                     left -= len(unread)
                 self.stream.close()

@@ -217,7 +217,7 @@ def test_a_connection_to_a_target_is_not_kept_for_ever(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("limit", "size"), [("PART_TIME", 0), ("LINGER_SIZE", 65536)], ids=["silent", "endless"]
+    ("limit", "size"), [("PART_TIME", 0), ("PART_SIZE", 65536)], ids=["silent", "endless"]
 )
 def test_a_target_that_does_not_close_is_left(monkeypatch, limit, size):
     monkeypatch.setattr(http, "PART_TIME", 60)

@@ -47,6 +47,17 @@ def test_lingering_ends_with_bytes(monkeypatch):
         until(lambda: inbound.sessions == 0)
 
 
+def test_who_sends_a_whole_body_first_reads_the_refusal():
+    with running(raising(TargetError(Status.REFUSED, "refused"))) as inbound, dial(inbound) as sock:
+        sock.sendall(HEAD)
+        for _ in range(32):
+            sock.sendall(bytes(65536))
+            gevent.sleep(0.01)  # lane reads
+        assert to_end(sock)
+        sock.close()
+        until(lambda: inbound.sessions == 0)
+
+
 def test_lingering_ends_with_time(monkeypatch):
     monkeypatch.setattr(handshake_io, "LINGER_TIME", 0.05)
     with running(raising(TargetError(Status.REFUSED, "refused"))) as inbound, dial(inbound) as sock:
