@@ -1,6 +1,6 @@
-"""A day of a client and a server in seconds: what counts, doubles or is remembered stays within its bounds.
+"""Half a day of a client and a server in seconds: what counts, doubles or is remembered stays in its bounds.
 
-A day of applications that come and go, talk in one direction only, and stay idle, over a network that is
+Half a day of applications that come and go, talk in one direction only, and stay idle, over a network that is
 cut for seconds and minutes, with a server that is restarted. See tests/support/virtual_time.py.
 """
 
@@ -51,7 +51,7 @@ class World:
         self.talks = self.refused = self.long = 0
 
     def check(self):
-        """All that is remembered is within its bounds, which are those of an hour and not of a day."""
+        """All that is remembered is within its bounds, which are those of an hour and not of half a day."""
         bed = self.bed
         for registry in (bed.registry, bed.server_registry):
             for session in registry.sessions:
@@ -118,7 +118,7 @@ class World:
 
 @pytest.mark.bulk
 @pytest.mark.long
-def test_a_day(monkeypatch):
+def test_half_a_day(monkeypatch):
     # There are enough descriptors; to count them each second takes 11 million system calls.
     monkeypatch.setattr(reserve, "has", lambda count: True)
     with virtual_time(patience=0) as clock:
@@ -126,12 +126,12 @@ def test_a_day(monkeypatch):
         began = clock.now
         jobs = [gevent.spawn(world.disturb)]
         objects = []
-        for hour in range(24):
-            if hour % 12 == 2:
+        for hour in range(12):
+            if hour == 2:
                 jobs.append(gevent.spawn(world.talk, 300, b"take", 0.5))
-            if hour % 12 == 3:
+            if hour == 3:
                 jobs.append(gevent.spawn(world.talk, 300, b"push"))
-            if hour % 12 == 6:
+            if hour == 6:
                 jobs.append(gevent.spawn(world.talk, 5 * HOUR, b"talk", 3000.0))
             for _ in range(6):
                 jobs.append(gevent.spawn(world.talk, world.random.choice((1, 60, 300))))
@@ -141,10 +141,10 @@ def test_a_day(monkeypatch):
             if hour % 6 == 5:  # all is quiet
                 gc.collect()
                 objects.append(len(gc.get_objects()))
-        assert clock.now - began == pytest.approx(24 * HOUR, abs=600)
+        assert clock.now - began == pytest.approx(12 * HOUR, abs=600)
         gevent.killall(jobs)
-        assert world.talks > 70
-        assert world.long >= 3
+        assert world.talks > 35
+        assert world.long >= 2
         world.bed.close()
     assert max(objects[1:]) < 1.05 * objects[0] + 2500
 

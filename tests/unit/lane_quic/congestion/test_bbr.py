@@ -218,7 +218,7 @@ def test_a_short_answer_leaves_at_once_after_a_pause():
     assert flow.recovery.pacer.next_send_time(flow.clock.now) is None
 
 
-def shares(seed, *controls, seconds=15, starts=(0.0, 1.0), extra=(0, 0, 0, 0), **link):
+def shares(seed, *controls, seconds=25, starts=(0.0, 1.0), extra=(0, 0, 0, 0), **link):
     """What each flow gets of all that arrives, after 8 seconds. `extra`: of their round trips, seconds."""
     clock = Clock(seed)
     link = Link(clock, **link)
