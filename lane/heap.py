@@ -25,9 +25,7 @@ COLLECT = 10_000, 0, 60
 """New objects after which the collector looks at them, and how many such looks cause one at older objects.
 
 10,000 objects, which 75 connections have, take about half a millisecond. Each second look has those of the
-one before as well, and no look has more until 1.2 million are new. While thousands of connections open and
-stay open, a sixth look in place of each second one would take a fifth to a half more time together, in pieces
-that are five times as long."""
+one before as well, and no look has more until 1.2 million are new. The process waits for it."""
 KEEP = 64 << 20
 """Free bytes at the end of the heap that are kept. What twenty bulk transfers hold until it is acknowledged
 rises and falls by more than 16 MB all the time."""

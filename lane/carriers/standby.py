@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from time import monotonic
 
 from lane.carriers.lease import Lease
-from lane.stream import Carrier
+from lane.stream import Carrier, Stream, renewer
+from lane.supervisor import report
 
 LIFE = 5.0
 """Seconds that a stream stands by. A server waits for longer, and so does a carrier that nobody uses."""
@@ -37,7 +38,7 @@ class Standby:
 
     def keep(self, lease: Lease) -> bool:
         """Let the stream of `lease` stand by if it can, and if few do. Returns whether it does."""
-        if not hasattr(lease.stream, "renew") or self.count(lease.carrier) >= KEPT:
+        if renewer(lease.stream) is None or self.count(lease.carrier) >= KEPT:
             return False
         self._kept.setdefault(lease.carrier, []).append((lease, monotonic()))
         return True
@@ -49,8 +50,7 @@ class Standby:
         """
         kept = self._kept.get(carrier, [])
         for number in reversed(range(len(kept))):
-            stream: object = kept[number][0].stream
-            if stream.renew():  # type: ignore[attr-defined]  # `keep` has looked
+            if _renewed(kept[number][0].stream):
                 return kept.pop(number)[0]
         return None
 
@@ -68,3 +68,13 @@ class Standby:
             if not kept:
                 del self._kept[carrier]
         return found
+
+
+def _renewed(stream: Stream) -> bool:
+    """Whether another session can have the stream. If a plugin's fails to answer, none can."""
+    try:
+        renew = renewer(stream)
+        return renew is not None and renew()
+    except Exception as error:
+        report("a stream that was asked whether it is at rest", error)
+        return False

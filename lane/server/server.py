@@ -30,7 +30,7 @@ from lane.server.services import Offers
 from lane.server.uplink import Uplink
 from lane.session.flows import Flows
 from lane.session.registry import Registry
-from lane.stream import Carrier, Listener, Stream
+from lane.stream import Carrier, Listener, Stream, renewer
 from lane.supervisor import report, supervise
 from lane.tally import CARRIERS, Count, alone
 from lane.tasks import start
@@ -303,9 +303,10 @@ class Server:
             if visit is None or visit.user != user:  # another user of the same carrier, or it has ended
                 visit = guest = self._users.enter(user, device or network(carrier.peer).encode())
             asking = UserStream(carrier, stream, reader, visit, partial(self._flows_of, carrier))
-            renew = getattr(stream, "renew", bool)  # see `lane.stream.Renews`
+            renew = renewer(stream)
             while request := read_request(reader, self.deadlines.spare, self.deadlines.request):
-                renew()
+                if renew:
+                    renew()
                 if era != self._era:  # users changed while the stream was idle or had another session
                     era = self._era
                     if self._authentication.user_of(carrier, token) != user:

@@ -7,6 +7,7 @@ small and grows only while it is used, and one `Budget` for the process.
 Offsets are absolute; the FIN counts as one byte after the last (docs/PROTOCOL.md).
 """
 
+from math import inf
 from typing import Any
 
 from lane.budget import Budget
@@ -84,9 +85,9 @@ class ReceiveWindow:
         self._grown = False  # whether the window grew since the last ACK
         self._round_began, self._round_start = 0.0, 0  # when the present round trip began, with `consumed`
         self._per_round = 0  # bytes that the reader consumed in a round trip of late
-        self._waited_at = 0.0  # when data came last for a reader that waited
+        self._waited_at = inf  # when data came last for a reader that waited, if that is known
         self._least = BEHIND  # bytes of the window of a reader that is behind
-        self._fell_at = 0.0  # when the window fell last for one
+        self._fell_at = -inf  # when the window fell last for one
         self._released = False
         self._reserved = 0  # bytes of the budget: all that the peer may make us hold beyond `initial`
 
@@ -190,8 +191,8 @@ class ReceiveWindow:
         twice what it consumes in one: enough for the path to stay busy. The window grows again once the
         reader waits for data. If it soon falls behind again, it reads in bursts, or the round trip is longer
         than we know, as behind a proxy: then it gets twice as much each time, until its pauses cost nothing.
-        The peer may use what it had before. `now` and `rtt` are seconds; on a busy
-        machine a reader may get its turn `REACTION` later.
+        The peer may use what it had before. `now` and `rtt` are seconds. On a busy machine a reader may get
+        its turn `REACTION` later.
         """
         window = max(self._least, 2 * self._per_round)
         behind = self.window > window and self._queue.size > window // 2
@@ -200,7 +201,7 @@ class ReceiveWindow:
         if now - self._fell_at > AGAIN:
             self._least = BEHIND
         elif self._waited_at > self._fell_at:
-            self._least = 2 * window
+            self._least = 2 * window  # less than twice the window, since it was larger
         self._fell_at = now
         window = max(self._least, 2 * self._per_round)
         if window >= self.window:

@@ -47,11 +47,12 @@ from lane.stream.optional import (
     Views,
     joiner,
     receiver,
+    renewer,
 )
 
 __all__ = [
     "AbortsSending", "Address", "Carrier", "ClientTLS", "Closed", "Datagrams", "Examines", "Finding",
     "HandsOver", "HandsShort", "Joins", "LinkStats", "Listener", "OverTCP", "Paces", "Pauses", "Prepares",
     "Presents", "Proves", "Renews", "Reset", "Rings", "SendsNow", "ServerTLS", "Stream", "Transport",
-    "Views", "joiner", "measured", "receiver",
+    "Views", "joiner", "measured", "receiver", "renewer",
 ]  # fmt: skip

@@ -90,6 +90,12 @@ class Renews(Protocol):
         """
 
 
+def renewer(stream: Stream) -> Callable[[], bool] | None:
+    """`renew` of a stream that has it."""
+    renew: Callable[[], bool] | None = getattr(stream, "renew", None)
+    return renew
+
+
 class HandsOver(Protocol):
     """For datagrams: a callback in place of `recv`."""
 

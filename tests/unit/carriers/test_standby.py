@@ -56,6 +56,15 @@ def test_a_stream_whose_last_bytes_may_be_lost_is_left_until_they_have_arrived(b
 
 
 @memory
+def test_a_stream_that_fails_to_answer_carries_no_session(bed, monkeypatch, caplog):
+    ((lease, _),) = used(bed)
+    lease.keep()
+    monkeypatch.setattr(lease.stream, "renew", lambda: 1 // 0)
+    assert bed.pool.lease().stream is not lease.stream
+    assert "a stream that was asked whether it is at rest failed" in caplog.text
+
+
+@memory
 def test_few_streams_stand_by(bed):
     pairs = used(bed, KEPT + 1)
     endings = [gevent.spawn(lease.keep) for lease, _ in pairs]

@@ -3,6 +3,7 @@
 import gc
 import time
 import weakref
+from contextlib import contextmanager
 
 import gevent
 import pytest
@@ -192,38 +193,39 @@ def acks(stream):
     return [frame.consumed for frame in FrameReader().each(b"".join(stream.sent)) if type(frame) is Ack]
 
 
+@contextmanager
+def end_consumed(session):
+    """The stream of a session that has consumed the peer's end."""
+    stream, job = carried(session, pack(Fin(0)))
+    assert session.recv() == b""
+    yield stream
+    session.reset()
+    job.join()
+
+
 def test_that_an_end_was_consumed_is_said_with_what_follows():
     woken = []
     session = made(wake=woken.append)
-    stream, job = carried(session, pack(Fin(0)))
-    assert session.recv() == b""
-    assert woken[-1] is session, "so that it gets a tick"
-    assert stream.sent == []
-    session.sendall(b"the answer")
-    assert len(stream.sent) == 1
-    assert acks(stream) == [1]
-    session.reset()
-    job.join()
+    with end_consumed(session) as stream:
+        assert woken[-1] is session, "so that it gets a tick"
+        assert stream.sent == []
+        session.sendall(b"the answer")
+        assert len(stream.sent) == 1
+        assert acks(stream) == [1]
 
 
 def test_that_an_end_was_consumed_is_said_at_a_tick_if_nothing_follows():
     session = made()
-    stream, job = carried(session, pack(Fin(0)))
-    assert session.recv() == b""
-    session.tick(time.monotonic())
-    until(lambda: acks(stream) == [1])
-    session.reset()
-    job.join()
+    with end_consumed(session) as stream:
+        session.tick(time.monotonic())
+        until(lambda: acks(stream) == [1])
 
 
 def test_who_has_ended_as_well_hears_at_once_that_the_end_was_consumed():
     session = made()
     session.finish()
-    stream, job = carried(session, pack(Fin(0)))
-    assert session.recv() == b""
-    assert acks(stream) == [1]
-    session.reset()
-    job.join()
+    with end_consumed(session) as stream:
+        assert acks(stream) == [1]
 
 
 def test_two_that_close_at_once_close_it_once():
