@@ -20,8 +20,9 @@ and the greatest value. Compare contenders, not figures of two machines.
     fair           exchanges (512 bytes up, 4 KB down) on new connections beside eight downloads: p99 in ms
     connections    new connections of 16 workers for --secs, with one byte each way: connections a second
     idle           --idle connections that moved 1 MB each and stay open: resident KB per connection
-    busy           a download beside so many idle connections: its rate relative to that without them
-    stalled        the same beside a fifth as many endless downloads that nobody reads
+    busy           a download beside so many idle connections: its rate relative to that without them, and
+                   resident KB for each
+    stalled        the same beside a fifth as many endless downloads, of which nobody reads more than 1 MB
 """
 
 import argparse
@@ -134,7 +135,7 @@ def beside(way, share):
     """A download before there are connections of that kind, and beside them."""
 
     def measure(found, load, args):
-        bulk, rates = load.other(), []
+        bulk, rates, sizes = load.other(), [], []
         bulk.start("down", 1)
         for count in (0, int(args.idle * share)):
             getattr(load, way)(count)
@@ -143,7 +144,9 @@ def beside(way, share):
             time.sleep(args.secs)
             end = bulk.moved()
             rates.append((end[0] - begin[0]) / (end[1] - begin[1]))
-        return {"of its speed": rates[1] / rates[0]}
+            sizes.append([resident(process) for process in found])
+        used = [(after - before) / count for before, after in zip(*sizes, strict=True)]
+        return {"of its speed": rates[1] / rates[0], **dict(zip(KB_EACH, used, strict=False))}
 
     return measure
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 from tcp import read_exactly
 
@@ -195,8 +196,13 @@ class Applications:
         return len(self.kept)
 
     def stall(self, count):
-        """Start endless downloads that nobody reads."""
-        self.kept += [self.connect(b"D") for _ in range(count)]
+        """Start endless downloads, of which nobody reads more than 1 MB."""
+        for _ in range(count):
+            sock = self.connect(b"D")
+            sock.settimeout(2)
+            with suppress(TimeoutError):  # some proxies stop all once the first ones are not read
+                read_exactly(sock, 1 << 20)
+            self.kept.append(sock)
         return len(self.kept)
 
     def run(self):
